@@ -1,0 +1,31 @@
+"""What the plugin needs of a compiled program. Plain C: a program outlives every Python object of its session's creation."""
+
+from libc.stdint cimport int64_t
+
+
+ctypedef struct Host:
+    # How a running program reaches its surroundings: ONNX Runtime's kernel context in a session, numpy in tests.
+    void* context
+    # Calls body(user, i) for i in 0..total-1 and returns when all are done; 0 on success.
+    int (*parallel_for)(void* context, void (*body)(void*, size_t) noexcept nogil, size_t total, void* user) noexcept nogil
+    # Allocates output `index` with these dimensions; NULL on failure.
+    float* (*output)(void* context, size_t index, const int64_t* dims, size_t rank) noexcept nogil
+
+
+cdef struct CompiledProgram:
+    pass
+
+# Runs once. inputs[i] is dense float32 of dims[i][0..ranks[i]). Thread-safe. Returns 0, or another number with the reason in `message`.
+cdef int program_run(CompiledProgram* program, const Host* host, const float** inputs, const int64_t** dims, const size_t* ranks,
+                     char* message, size_t message_size) noexcept nogil
+
+cdef void program_release(CompiledProgram* program) noexcept nogil
+
+
+cdef class Program:
+    """A compiled region: `input_names` and `output_names` say what program_run's indices mean. See _program.pyx."""
+    cdef CompiledProgram* compiled
+    cdef readonly tuple input_names
+    cdef readonly tuple output_names
+    # Hands the C object to the caller, who must program_release() it; this object can then no longer run.
+    cdef CompiledProgram* detach(self) except NULL

@@ -1,0 +1,3 @@
+"""The version of the wheel and of the provider: plain SemVer, which ONNX Runtime insists on."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,81 @@
+"""The graph representation between ONNX Runtime's C objects and everything that decides or lowers.
+
+One small immutable copy of what `GetCapability` and `Compile` are shown. `_read.pyx` builds it from an `OrtGraph`; `select.py` and
+`lower.py` know nothing else of ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+FLOAT = 1
+"""`ONNXTensorElementDataType` of float32, the one element type the kernels take (the same number in `onnx.TensorProto`)."""
+INT64 = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A tensor in the graph.
+
+    `dtype` is the ONNX element type number (0 if it is unknown or no tensor); `shape` has one entry a dimension: an int, a symbolic
+    name, or None where nothing is known; it is None as a whole when the rank is unknown.
+    """
+
+    name: str
+    dtype: int
+    shape: tuple[int | str | None, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operator call. `inputs` holds "" where an optional input is left out. `attributes` are decoded: int, float, str, tuples of them."""
+
+    index: int
+    name: str
+    op_type: str
+    domain: str
+    since_version: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, object]
+    ep_name: str = ""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes in topological order, the values they name, and the constant ones among these.
+
+    `load` returns the data of a constant as a numpy view that is valid only during the ONNX Runtime call that built the graph;
+    `constant_names` are the initializers that no graph input can override.
+    """
+
+    nodes: tuple[Node, ...]
+    values: Mapping[str, Value]
+    constant_names: frozenset[str]
+    load: Callable[[str], np.ndarray] = field(repr=False)
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    is_subgraph: bool = False
+
+    def constant(self, name: str) -> np.ndarray | None:
+        """The array behind `name`, or None if it is no constant initializer."""
+        return self.load(name) if name in self.constant_names else None
+
+    @cached_property
+    def producer(self) -> dict[str, Node]:
+        """The node that makes each value."""
+        return {output: node for node in self.nodes for output in node.outputs if output}
+
+    @cached_property
+    def consumers(self) -> dict[str, list[Node]]:
+        """The nodes that read each value, in order; a node that reads it twice stands there once."""
+        readers: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                if name:
+                    readers.setdefault(name, []).append(node)
+        return readers

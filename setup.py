@@ -1,0 +1,83 @@
+"""Build of the two packages: kernels generated per instruction set, the provider as a Cython extension that is also the plugin library."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import sys
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, find_packages, setup
+
+ROOT = Path(__file__).parent
+PROVIDER = Path("provider/onnxruntime_ep_sparse")
+KERNELS = Path("kernels/onnxruntime_ep_sparse_kernels")
+
+os.chdir(ROOT)
+
+
+def load_source(name: str, path: Path):
+    """Import one build-time module from the source tree without importing its package (which needs the extensions built here)."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+variants = load_source("variants", KERNELS / "variants.py")
+generate = load_source("generate", KERNELS / "generate.py")
+
+common = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-unused-function"]
+if os.environ.get("ORT_SPARSE_CFLAGS"):
+    common += os.environ["ORT_SPARSE_CFLAGS"].split()
+
+
+def extension(package: Path, module: str, source: Path, flags: list[str] = (), link: list[str] = ()) -> Extension:
+    """One extension module; no module but the kernels of an instruction set gets `-m` flags."""
+    return Extension(
+        f"{package.name}.{module}",
+        [str(source)],
+        include_dirs=[str(KERNELS)],
+        depends=[str(p) for folder in (KERNELS, PROVIDER) for p in folder.glob("*.pxd")] + [str(KERNELS / "simd.h")],
+        extra_compile_args=[*common, *flags],
+        extra_link_args=list(link),
+    )
+
+
+extensions = []
+for isa in variants.isas_for(platform.machine()):
+    source = KERNELS / f"_isa_{isa.name}.pyx"
+    generate.write(isa, KERNELS / "_isa.pyx.in", source)
+    extensions.append(extension(KERNELS, source.stem, source, [*isa.flags]))
+for package in (KERNELS, PROVIDER):
+    for source in sorted(package.glob("*.pyx")):
+        if source.stem.startswith("_isa_"):
+            continue
+        script = PROVIDER / f"{source.stem}.map"
+        link = [f"-Wl,--version-script={script}"] if script.exists() and sys.platform == "linux" else []
+        extensions.append(extension(package, source.stem, source, link=link))
+
+setup(
+    packages=find_packages("provider") + find_packages("kernels"),
+    package_dir={
+        **{name: f"provider/{name.replace('.', '/')}" for name in find_packages("provider")},
+        **{name: f"kernels/{name.replace('.', '/')}" for name in find_packages("kernels")},
+    },
+    package_data={"onnxruntime_ep_sparse": ["py.typed", "*.pyi"], "onnxruntime_ep_sparse_kernels": ["py.typed", "*.pyi"]},
+    ext_modules=cythonize(
+        extensions,
+        include_path=["provider", "kernels"],
+        nthreads=0,
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": False,
+            "wraparound": False,
+            "cdivision": True,
+            "initializedcheck": False,
+            "freethreading_compatible": True,
+        },
+    ),
+)
