@@ -62,10 +62,6 @@ for package in (KERNELS, PROVIDER):
 
 setup(
     packages=find_packages("provider") + find_packages("kernels"),
-    package_dir={
-        **{name: f"provider/{name.replace('.', '/')}" for name in find_packages("provider")},
-        **{name: f"kernels/{name.replace('.', '/')}" for name in find_packages("kernels")},
-    },
     package_data={"onnxruntime_ep_sparse": ["py.typed", "*.pyi"], "onnxruntime_ep_sparse_kernels": ["py.typed", "*.pyi"]},
     ext_modules=cythonize(
         extensions,

@@ -2,18 +2,8 @@
 
 from libc.stdint cimport int64_t
 
+from onnxruntime_ep_sparse._structs cimport CompiledProgram, Host
 
-ctypedef struct Host:
-    # How a running program reaches its surroundings: ONNX Runtime's kernel context in a session, numpy in tests.
-    void* context
-    # Calls body(user, i) for i in 0..total-1 and returns when all are done; 0 on success.
-    int (*parallel_for)(void* context, void (*body)(void*, size_t) noexcept nogil, size_t total, void* user) noexcept nogil
-    # Allocates output `index` with these dimensions; NULL on failure.
-    float* (*output)(void* context, size_t index, const int64_t* dims, size_t rank) noexcept nogil
-
-
-cdef struct CompiledProgram:
-    pass
 
 # Runs once. inputs[i] is dense float32 of dims[i][0..ranks[i]). Thread-safe. Returns 0, or another number with the reason in `message`.
 cdef int program_run(CompiledProgram* program, const Host* host, const float** inputs, const int64_t** dims, const size_t* ranks,

@@ -1,0 +1,108 @@
+"""The C interface of the kernels: what every instruction set's module implements and a program calls. All sizes count float32 elements."""
+
+from libc.stdint cimport int32_t, int64_t, uint16_t
+
+cdef enum:
+    MAX_MR = 4
+    MAX_NV = 14
+
+cdef enum Activation:
+    ACT_NONE = 0
+    ACT_CLAMP = 1        # min(high, max(low, x)): Relu, Clip; alpha = low, beta = high
+    ACT_LEAKY_RELU = 2   # alpha * x below 0
+    ACT_SIGMOID = 3
+    ACT_SILU = 4         # x * sigmoid(alpha * x)
+    ACT_HARD_SIGMOID = 5 # max(0, min(1, alpha * x + beta))
+    ACT_HARD_SWISH = 6   # x * max(0, min(1, x / 6 + 1 / 2))
+    ACT_TANH = 7
+    ACT_GELU_ERF = 8     # x / 2 * (1 + erf(x / sqrt 2))
+    ACT_GELU_TANH = 9    # x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))
+    ACT_ERF = 10
+    ACT_ABS = 11
+    ACT_NEG = 12
+    ACT_SQRT = 13
+    ACT_EXP = 14
+
+cdef enum Binary:
+    BINARY_ADD = 0
+    BINARY_SUB = 1
+    BINARY_MUL = 2
+    BINARY_DIV = 3
+    BINARY_MAX = 4
+    BINARY_MIN = 5
+
+# One call of a tile kernel: rows [row_begin, row_end) (row groups of MR) of one K block, times NV vectors of pixels.
+# y[m, :] = chain of y[m, :] or bias[m], plus value[j] * tile[offset[j], :] over ascending j; residual and clamp at the end if asked.
+ctypedef struct SpmmCall:
+    const int32_t* row_start     # nonzeros of row (group) m: row_start[m] .. row_start[m + 1]
+    const uint16_t* offset       # a nonzero's pixels begin at tile + offset
+    const float* value           # MR values a nonzero
+    const float* tile
+    const float* bias            # a value a row; NULL: continue from y
+    float* y
+    int64_t y_stride
+    const float* residual        # NULL: none; laid out as y with its own stride
+    int64_t residual_stride
+    float low
+    float high
+    int finish                   # add residual and clamp before the store
+    int32_t row_begin
+    int32_t row_end
+
+ctypedef void (*spmm_t)(const SpmmCall* call) noexcept nogil
+
+# Fills `length` pixels of a tile from a plane: flat position f stands for row f / pitch and column f % pitch of the padded image;
+# reads plane[(row * stride_y + origin_y), (column * stride_x + origin_x)], 0 outside the image (and for plane == NULL).
+ctypedef struct Segment:
+    const float* plane
+    int64_t height
+    int64_t width
+    int64_t pitch
+    int64_t flat
+    int64_t length
+    int64_t stride_y
+    int64_t stride_x
+    int64_t origin_y
+    int64_t origin_x
+
+# Pooling of one plane: rows [row_begin, row_end) of the output.
+ctypedef struct Pool:
+    const float* x
+    float* y
+    int64_t height
+    int64_t width
+    int64_t out_width
+    int64_t kernel_y
+    int64_t kernel_x
+    int64_t stride_y
+    int64_t stride_x
+    int64_t dilation_y
+    int64_t dilation_x
+    int64_t pad_y
+    int64_t pad_x
+    int64_t row_begin
+    int64_t row_end
+    int is_max
+    # how many elements an average divides by: those in [-pad, size + pad_end); 0: only those inside the image
+    int count_include_pad
+    int64_t pad_end_y
+    int64_t pad_end_x
+
+ctypedef struct KernelTable:
+    int lanes
+    int widest_1
+    int widest_4
+    spmm_t spmm[5][15]           # [MR][NV], NULL where not built
+    void (*gather)(float* tile, const Segment* segment) noexcept nogil
+    # tile[k, r] = x[r, k] for k < depth, r < rows; r in [rows, pitch) becomes 0
+    void (*gather_rows)(float* tile, int64_t pitch, const float* x, int64_t x_stride, int64_t rows, int64_t depth) noexcept nogil
+    # y[r, m] = act(tile[m, r] + residual[r, m])
+    void (*scatter_rows)(float* y, int64_t y_stride, const float* tile, int64_t pitch, int64_t rows, int64_t count,
+                         const float* residual, Activation act, float alpha, float beta) noexcept nogil
+    # y = act(x + residual), residual may be NULL, y may be x
+    void (*activate)(float* y, const float* x, const float* residual, int64_t n, Activation act, float alpha, float beta) noexcept nogil
+    # y[i] = a[i * a_step] op b[i * b_step], steps 0 or 1
+    void (*binary)(float* y, const float* a, int64_t a_step, const float* b, int64_t b_step, int64_t n, Binary op) noexcept nogil
+    void (*pool)(const Pool* pool) noexcept nogil
+    float (*sum)(const float* x, int64_t n) noexcept nogil
+    float (*maximum)(const float* x, int64_t n) noexcept nogil

@@ -1,0 +1,391 @@
+"""The steps of a program at run time: plain C, no allocation, no lookup.
+
+A step is cut into items that the workers of one parallel section claim dynamically. Sections go through the host, which in a session is
+ONNX Runtime's intra-op pool. An item of a product gathers its tile block by block and lets the tile kernels run over its rows.
+"""
+
+from libc.stdint cimport int32_t, int64_t, uint16_t
+from libc.string cimport memcpy
+
+from onnxruntime_ep_sparse._structs cimport *
+from onnxruntime_ep_sparse_kernels cimport table as t
+
+cdef extern from *:
+    int64_t fetch_add "__atomic_fetch_add" (int64_t* p, int64_t n, int order) nogil
+    int RELAXED "__ATOMIC_RELAXED"
+
+
+cdef struct Job:
+    CompiledProgram* program
+    Plan* plan
+    Step* step
+    StepPlan* sp
+    const float* x
+    const float* r
+    float* y
+    float* scratch
+    float* shared
+    int64_t scratch_floats
+    int64_t items
+    int64_t next
+    void (*item)(Job* job, int64_t index, float* scratch) noexcept nogil
+
+
+cdef void work(void* user, size_t worker) noexcept nogil:
+    cdef Job* job = <Job*>user
+    cdef int64_t index
+    while True:
+        index = fetch_add(&job.next, 1, RELAXED)
+        if index >= job.items:
+            return
+        job.item(job, index, job.scratch + <int64_t>worker * job.scratch_floats)
+
+
+cdef int section(Job* job, const Host* host, bint parallel) noexcept nogil:
+    cdef int64_t workers = job.program.workers
+    job.next = 0
+    if job.items < workers:
+        workers = job.items
+    if workers > 1 and parallel:
+        return host.parallel_for(host.context, work, <size_t>workers, job)
+    if job.items:
+        work(job, 0)
+    return 0
+
+
+cdef inline int64_t slice_tile(const ProductPlan* q, const t.KernelTable* kernels, int64_t tile, int64_t* count) noexcept nogil:
+    """First vector of a tile; `count` becomes its vectors. Tiles of a slice differ by at most one vector."""
+    cdef int64_t vectors = (q.flat + kernels.lanes - 1) // kernels.lanes
+    cdef int64_t first = tile * vectors // q.tiles
+    count[0] = (tile + 1) * vectors // q.tiles - first
+    return first
+
+
+cdef void gather_block(Job* job, Group* group, int64_t b, int64_t image, int64_t slice_, int64_t flat, float* tile) noexcept nogil:
+    """The pixels that the taps of units [bounds[b], bounds[b + 1]) of a group need for one tile."""
+    cdef Product* p = job.step.product
+    cdef ProductPlan* q = &job.sp.product
+    cdef Offsets* o = q.offsets
+    cdef t.KernelTable* kernels = job.program.kernels
+    cdef int64_t unit = group.bounds[b], end = group.bounds[b + 1], channel, u, depth, rows
+    cdef const float* x = job.x + (q.image_x[image] if q.image_x != NULL else image * q.x_image)
+    cdef Window* w = &job.step.window
+    cdef SegmentShape* shape
+    cdef t.Segment segment
+    cdef int s
+    if p.x_rows:
+        rows = q.flat - flat
+        if rows > o.width:
+            rows = o.width
+        kernels.gather_rows(tile, o.width, x + flat * p.channels + group.channel_begin + unit, p.channels, rows, end - unit)
+        return
+    segment.height = q.in_height
+    segment.width = q.in_width
+    segment.pitch = q.pitch
+    segment.stride_y = w.stride[1]
+    segment.stride_x = w.stride[2]
+    while unit < end:
+        channel = group.channel_begin + unit // p.units
+        u = unit % p.units
+        for s in range(p.unit_segment[u], p.unit_segment[u + 1]):
+            shape = &p.segments[s]
+            depth = slice_ * w.stride[0] + shape.kd * w.dilation[0] - q.pad[0]
+            segment.plane = NULL
+            if 0 <= depth < q.in_depth:
+                segment.plane = x + (channel * q.in_depth + depth) * q.in_height * q.in_width
+            segment.flat = flat
+            segment.length = o.width + shape.reach_y * q.pitch + shape.reach_x
+            segment.origin_y = shape.phase_y - q.pad[1]
+            segment.origin_x = shape.phase_x - q.pad[2]
+            kernels.gather(tile, &segment)
+            tile += segment.length
+        unit += 1
+
+
+cdef inline int64_t group_floats(const Product* p, const ProductPlan* q) noexcept nogil:
+    cdef int64_t most = 0
+    cdef int g
+    for g in range(p.n_groups):
+        if p.groups[g].channels > most:
+            most = p.groups[g].channels
+    return most * q.offsets.channel_floats
+
+
+cdef void product_decode(const Job* job, int64_t index, int64_t* image, int64_t* slice_, int64_t* tile, int64_t* group) noexcept nogil:
+    cdef Product* p = job.step.product
+    cdef ProductPlan* q = &job.sp.product
+    if q.image_group == NULL:
+        group[0] = index % p.n_groups
+        index //= p.n_groups
+    tile[0] = index % q.tiles
+    index //= q.tiles
+    slice_[0] = index % q.slices
+    image[0] = index // q.slices
+    if q.image_group != NULL:
+        group[0] = q.image_group[image[0]]
+
+
+cdef void gather_item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    """One tile of one group, all blocks, into the memory that the row chunks share."""
+    cdef Product* p = job.step.product
+    cdef ProductPlan* q = &job.sp.product
+    cdef int64_t image, slice_, tile, g, b, count, position
+    cdef float* target = job.shared + index * group_floats(p, q)
+    product_decode(job, index, &image, &slice_, &tile, &g)
+    position = slice_tile(q, job.program.kernels, tile, &count) * job.program.kernels.lanes
+    for b in range(p.groups[g].blocks):
+        gather_block(job, &p.groups[g], b, image, slice_, position, target)
+        target += block_floats(p, q, &p.groups[g], b)
+
+
+cdef inline int64_t block_floats(const Product* p, const ProductPlan* q, const Group* group, int64_t b) noexcept nogil:
+    cdef Offsets* o = q.offsets
+    cdef int64_t begin = group.bounds[b], end = group.bounds[b + 1]
+    return (end // p.units - begin // p.units) * o.channel_floats + o.base[p.taps + end % p.units] - o.base[p.taps + begin % p.units]
+
+
+cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    """One tile of pixels times the rows of one group, or of one chunk of them."""
+    cdef Product* p = job.step.product
+    cdef ProductPlan* q = &job.sp.product
+    cdef Offsets* o = q.offsets
+    cdef t.KernelTable* kernels = job.program.kernels
+    cdef Group* group
+    cdef Panel* panel
+    cdef int64_t image, slice_, tile, g, b, n, v, step, count, position, chunk, offset_place, y_place, widest, plane
+    cdef int64_t part, y_image
+    cdef int32_t begin, end
+    cdef float* pixels
+    cdef float* shared
+    cdef float* y
+    cdef float* partial
+    cdef const float* r = NULL
+    cdef bint direct, last
+    cdef t.SpmmCall call
+    chunk = index % q.chunks
+    part = index // q.chunks
+    product_decode(job, part, &image, &slice_, &tile, &g)
+    group = &p.groups[g]
+    position = slice_tile(q, kernels, tile, &count)
+    plane = q.slices * q.pixels
+    y_image = image * q.y_image
+    # Kernels store into y where a row of the tile is a run of the output; otherwise into `partial`, and finish_rows copies what is valid.
+    direct = not p.y_rows and (q.pitch == q.out_width or q.out_height == 1) and (position + count) * kernels.lanes <= q.flat and (
+        job.step.act == t.ACT_NONE or job.step.act == t.ACT_CLAMP)
+    partial = scratch + (o.block_floats + 15) // 16 * 16
+    shared = job.shared + part * group_floats(p, q) if q.shared_gather else NULL
+    call.low = job.step.alpha if job.step.act == t.ACT_CLAMP else <float>(-1.0 / 0.0)
+    call.high = job.step.beta if job.step.act == t.ACT_CLAMP else <float>(1.0 / 0.0)
+    for b in range(group.blocks):
+        if shared != NULL:
+            pixels = shared
+            shared += block_floats(p, q, group, b)
+        else:
+            pixels = scratch
+            gather_block(job, group, b, image, slice_, position * kernels.lanes, pixels)
+        last = b == group.blocks - 1
+        offset_place = group.entry_begin
+        for n in range(group.panels):
+            panel = &group.panel[n]
+            begin = <int32_t>(chunk * panel.groups // q.chunks)
+            end = <int32_t>((chunk + 1) * panel.groups // q.chunks)
+            widest = kernels.widest_1 if panel.mr == 1 else kernels.widest_4
+            call.row_start = panel.row_start + b * (panel.groups + 1)
+            call.offset = o.offset + offset_place
+            call.value = panel.value
+            call.bias = NULL
+            if b == 0:
+                call.bias = p.bias + panel.row_begin % p.M
+            call.row_begin = begin
+            call.row_end = end
+            call.finish = direct and last
+            v = 0
+            while v < count:
+                step = count - v if count - v < widest else widest
+                call.tile = pixels + v * kernels.lanes
+                if direct:
+                    y_place = y_image + panel.row_begin % p.M * plane + slice_ * q.pixels + (position + v) * kernels.lanes
+                    call.y = job.y + y_place
+                    call.y_stride = plane
+                    call.residual = job.r + y_place if job.r != NULL else NULL
+                    call.residual_stride = plane
+                else:
+                    # row r of the group stands at partial + r * width; a chunk uses only its own rows
+                    call.y = partial + (panel.row_begin - group.panel[0].row_begin) * o.width + v * kernels.lanes
+                    call.y_stride = o.width
+                    call.residual = NULL
+                kernels.spmm[panel.mr][step](&call)
+                v += step
+            offset_place += panel.nnz
+    if not direct:
+        for n in range(group.panels):
+            panel = &group.panel[n]
+            begin = <int32_t>(chunk * panel.groups // q.chunks) * panel.mr
+            end = <int32_t>((chunk + 1) * panel.groups // q.chunks) * panel.mr
+            finish_rows(job, panel.row_begin % p.M + begin, end - begin,
+                        partial + (panel.row_begin - group.panel[0].row_begin + begin) * o.width,
+                        image, slice_, position * kernels.lanes, count * kernels.lanes)
+
+
+cdef void finish_rows(Job* job, int64_t row, int64_t rows, float* partial, int64_t image, int64_t slice_, int64_t flat,
+                      int64_t length) noexcept nogil:
+    """Residual and activation of finished sums, and the way from tile positions to the output's own order."""
+    cdef Product* p = job.step.product
+    cdef ProductPlan* q = &job.sp.product
+    cdef t.KernelTable* kernels = job.program.kernels
+    cdef int64_t width = q.offsets.width, plane = q.slices * q.pixels, place, m, f, stop, line, column, n
+    cdef float* source
+    if flat + length > q.flat:
+        length = q.flat - flat
+    if p.y_rows:
+        place = image * q.y_image + flat * p.M + row
+        kernels.scatter_rows(job.y + place, p.M, partial, width, length, rows, job.r + place if job.r != NULL else NULL,
+                             <t.Activation>job.step.act, job.step.alpha, job.step.beta)
+        return
+    for m in range(rows):
+        place = image * q.y_image + (row + m) * plane + slice_ * q.pixels
+        source = partial + m * width
+        f = flat
+        line = f // q.pitch
+        column = f - line * q.pitch
+        while f < flat + length:
+            stop = q.out_width - column
+            if stop > flat + length - f:
+                stop = flat + length - f
+            if stop > 0:
+                n = place + line * q.out_width + column
+                kernels.activate(job.y + n, source + (f - flat), job.r + n if job.r != NULL else NULL, stop,
+                                 <t.Activation>job.step.act, job.step.alpha, job.step.beta)
+            f += q.pitch - column
+            column = 0
+            line += 1
+
+
+cdef void pool_item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    cdef Window* w = &job.step.window
+    cdef Shape* x = &job.plan.values[job.step.x].shape
+    cdef Shape* y = &job.plan.values[job.step.y].shape
+    cdef t.Pool pool
+    pool.height = x.dims[2] if w.rank == 2 else 1
+    pool.width = x.dims[w.rank + 1]
+    pool.out_width = y.dims[w.rank + 1]
+    pool.kernel_y = w.kernel[1]
+    pool.kernel_x = w.kernel[2]
+    pool.stride_y = w.stride[1]
+    pool.stride_x = w.stride[2]
+    pool.dilation_y = w.dilation[1]
+    pool.dilation_x = w.dilation[2]
+    pool.pad_y = job.sp.pad[1]
+    pool.pad_x = job.sp.pad[2]
+    pool.pad_end_y = job.sp.pad_end[1]
+    pool.pad_end_x = job.sp.pad_end[2]
+    pool.row_begin = 0
+    pool.row_end = y.dims[2] if w.rank == 2 else 1
+    pool.is_max = job.step.is_max
+    pool.count_include_pad = job.step.count_include_pad
+    pool.x = job.x + index * pool.height * pool.width
+    pool.y = job.y + index * pool.row_end * pool.out_width
+    job.program.kernels.pool(&pool)
+
+
+cdef void global_pool_item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    cdef Shape* x = &job.plan.values[job.step.x].shape
+    cdef int64_t n = 1
+    cdef int i
+    for i in range(2, x.rank):
+        n *= x.dims[i]
+    if job.step.is_max:
+        job.y[index] = job.program.kernels.maximum(job.x + index * n, n)
+    else:
+        job.y[index] = job.program.kernels.sum(job.x + index * n, n) / <float>n
+
+
+cdef enum:
+    ACTIVATE_CHUNK = 16384
+
+
+cdef void activate_item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    cdef int64_t begin = index * ACTIVATE_CHUNK, n = job.plan.values[job.step.y].size - begin
+    if n > ACTIVATE_CHUNK:
+        n = ACTIVATE_CHUNK
+    job.program.kernels.activate(job.y + begin, job.x + begin, NULL, n, <t.Activation>job.step.act, job.step.alpha, job.step.beta)
+
+
+cdef void binary_item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    """Some runs of the innermost loop; an item is about ACTIVATE_CHUNK elements."""
+    cdef StepPlan* sp = job.sp
+    cdef int64_t runs = sp.items, per = binary_runs(sp), run, rest, a, b, i
+    cdef int loop
+    for run in range(index * per, runs if (index + 1) * per > runs else (index + 1) * per):
+        rest = run
+        a = b = 0
+        for loop in range(sp.loops - 2, -1, -1):
+            i = rest % sp.extent[loop]
+            rest //= sp.extent[loop]
+            a += i * sp.a_stride[loop]
+            b += i * sp.b_stride[loop]
+        job.program.kernels.binary(job.y + run * sp.inner, job.x + a, sp.a_stride[sp.loops - 1], job.r + b, sp.b_stride[sp.loops - 1],
+                                   sp.inner, <t.Binary>job.step.op)
+        if job.step.act != t.ACT_NONE:
+            job.program.kernels.activate(job.y + run * sp.inner, job.y + run * sp.inner, NULL, sp.inner, <t.Activation>job.step.act,
+                                         job.step.alpha, job.step.beta)
+
+
+cdef inline int64_t binary_runs(const StepPlan* sp) noexcept nogil:
+    return ACTIVATE_CHUNK // sp.inner if sp.inner < ACTIVATE_CHUNK else 1
+
+
+cdef int execute(CompiledProgram* program, Plan* plan, const Host* host, const float** inputs, float** outputs, float* arena) noexcept nogil:
+    cdef int s, failed = 0
+    cdef Job job
+    cdef Step* step
+    job.program = program
+    job.plan = plan
+    job.scratch = arena + plan.scratch_offset
+    job.shared = arena + plan.shared_offset
+    job.scratch_floats = plan.scratch_floats
+    for s in range(program.n_steps):
+        step = &program.steps[s]
+        job.step = step
+        job.sp = &plan.steps[s]
+        job.x = place_of(program, plan, step.x, inputs, outputs, arena)
+        job.r = place_of(program, plan, step.r, inputs, outputs, arena) if step.r != NONE else NULL
+        job.y = place_of(program, plan, step.y, inputs, outputs, arena)
+        job.items = job.sp.items
+        if step.kind == STEP_PRODUCT:
+            if job.sp.product.shared_gather:
+                job.items = job.sp.items // job.sp.product.chunks
+                job.item = gather_item
+                failed |= section(&job, host, True)
+                job.items = job.sp.items
+            job.item = product_item
+        elif step.kind == STEP_POOL:
+            job.item = pool_item
+        elif step.kind == STEP_GLOBAL_POOL:
+            job.item = global_pool_item
+        elif step.kind == STEP_ACTIVATE:
+            job.items = (plan.values[step.y].size + ACTIVATE_CHUNK - 1) // ACTIVATE_CHUNK
+            job.item = activate_item
+        elif step.kind == STEP_BINARY:
+            job.items = (job.sp.items + binary_runs(job.sp) - 1) // binary_runs(job.sp) if job.sp.items else 0
+            job.item = binary_item
+        else:
+            if job.y != job.x and plan.values[step.y].size:
+                memcpy(job.y, job.x, plan.values[step.y].size * sizeof(float))
+            continue
+        failed |= section(&job, host, job.sp.parallel)
+        if failed:
+            return failed
+    return 0
+
+
+cdef inline float* place_of(CompiledProgram* program, Plan* plan, int value, const float** inputs, float** outputs,
+                            float* arena) noexcept nogil:
+    cdef ValuePlan* v = &plan.values[plan.values[value].root]
+    if v.storage == STORE_ARENA:
+        return arena + v.offset
+    if v.storage == STORE_INPUT:
+        return <float*>inputs[v.slot]
+    if v.storage == STORE_OUTPUT:
+        return outputs[v.slot]
+    return program.constant[v.slot]

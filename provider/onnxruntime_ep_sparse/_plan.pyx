@@ -1,0 +1,584 @@
+"""Everything about a program that depends on the shapes of its inputs, in plain C: runs inside the first `Compute` of a shape.
+
+Shapes are inferred step by step, products get their tiles and offset tables, values get places in one arena by liveness (first fit).
+"""
+
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
+
+from onnxruntime_ep_sparse._structs cimport *
+
+cdef enum:
+    # A parallel section costs a few microseconds: below this many multiply-adds (or elements) a step runs on the caller's thread.
+    PARALLEL_FROM = 40000
+    # Items a worker should find at least, so that the last one is short.
+    ITEMS_PER_WORKER = 4
+
+
+cdef inline int64_t ceil_div(int64_t a, int64_t b) noexcept nogil:
+    return (a + b - 1) // b
+
+
+cdef inline int64_t element_count(const Shape* shape, int begin, int end) noexcept nogil:
+    cdef int64_t n = 1
+    cdef int i
+    for i in range(begin, end):
+        n *= shape.dims[i]
+    return n
+
+
+cdef int window_output(const Window* w, const Shape* x, int ceil_mode, Shape* y, int64_t* pad, int64_t* pad_end) noexcept nogil:
+    """Spatial sizes of `y` and the resolved padding (depth, height, width), as ONNX defines them; 0, or 1 if an output would be empty."""
+    cdef int i, axis
+    cdef int64_t size, reach, out, total
+    for i in range(3):
+        pad[i] = w.pad_begin[i]
+        pad_end[i] = w.pad_end[i]
+    for axis in range(w.rank):
+        i = 3 - w.rank + axis
+        size = x.dims[2 + axis]
+        reach = (w.kernel[i] - 1) * w.dilation[i] + 1
+        if w.auto_pad != PAD_EXPLICIT:
+            out = ceil_div(size, w.stride[i])
+            total = (out - 1) * w.stride[i] + reach - size
+            if total < 0:
+                total = 0
+            pad[i] = total // 2 if w.auto_pad == PAD_SAME_UPPER else total - total // 2
+            pad_end[i] = total - pad[i]
+        else:
+            total = size + pad[i] + pad_end[i] - reach
+            if total < 0:
+                return 1
+            out = total // w.stride[i] + 1
+            if ceil_mode:
+                out = ceil_div(total, w.stride[i]) + 1
+                # a window that would begin in the padding behind the image does not count
+                if (out - 1) * w.stride[i] >= size + pad[i]:
+                    out -= 1
+        y.dims[2 + axis] = out
+    return 0
+
+
+cdef int infer(CompiledProgram* program, Plan* plan, int index, char* message, size_t message_size) noexcept nogil:
+    """Shape of a step's output from those of its inputs, and the padding; 0 on success."""
+    cdef Step* step = &program.steps[index]
+    cdef StepPlan* sp = &plan.steps[index]
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef Shape* r = &plan.values[step.r].shape if step.r != NONE else NULL
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef Product* p = step.product
+    cdef int i, rank, a, b
+    cdef int64_t u, v, known, total
+    if step.kind == STEP_PRODUCT and p.shape_rule == SHAPE_CONV or step.kind == STEP_POOL:
+        if x.rank != step.window.rank + 2:
+            snprintf(message, message_size, "input has %d dimensions, %d expected", x.rank, step.window.rank + 2)
+            return 1
+        if step.kind == STEP_PRODUCT and x.dims[1] != p.channels:
+            snprintf(message, message_size, "input has %lld channels, the weights expect %lld", <long long>x.dims[1], <long long>p.channels)
+            return 1
+        y.rank = x.rank
+        y.dims[0] = x.dims[0]
+        y.dims[1] = p.M if step.kind == STEP_PRODUCT else x.dims[1]
+        if window_output(&step.window, x, step.ceil_mode, y, sp.pad, sp.pad_end):
+            snprintf(message, message_size, "the window is larger than the padded input")
+            return 1
+    elif step.kind == STEP_PRODUCT and p.shape_rule == SHAPE_GEMM:
+        if x.rank != 2 or x.dims[1 if p.x_rows else 0] != p.channels:
+            snprintf(message, message_size, "Gemm input does not fit weights with K = %lld", <long long>p.channels)
+            return 1
+        u = x.dims[0 if p.x_rows else 1]
+        y.rank = 2
+        y.dims[0] = u if p.y_rows else p.M
+        y.dims[1] = p.M if p.y_rows else u
+    elif step.kind == STEP_PRODUCT:
+        # MatMul: promote vectors, broadcast the batch dimensions, drop what was promoted.
+        a = x.rank - 2 if x.rank > 1 else 0
+        u = x.dims[x.rank - 1] if (p.shape_rule == SHAPE_MATMUL_RIGHT or x.rank == 1) else x.dims[x.rank - 2]
+        if x.rank < 1 or u != p.channels:
+            snprintf(message, message_size, "MatMul input does not fit weights with K = %lld", <long long>p.channels)
+            return 1
+        rank = a if a > p.batch.rank else p.batch.rank
+        for i in range(rank):
+            u = x.dims[a - rank + i] if a - rank + i >= 0 else 1
+            b = p.batch.rank - rank + i
+            v = p.batch.dims[b] if b >= 0 else 1
+            if u != v and u != 1 and v != 1:
+                snprintf(message, message_size, "MatMul batch dimensions %lld and %lld do not broadcast", <long long>u, <long long>v)
+                return 1
+            y.dims[i] = v if u == 1 else u
+        if p.shape_rule == SHAPE_MATMUL_RIGHT:
+            if x.rank > 1:
+                y.dims[rank] = x.dims[x.rank - 2]
+                rank += 1
+            if not p.vector_operand:
+                y.dims[rank] = p.M
+                rank += 1
+        else:
+            if not p.vector_operand:
+                y.dims[rank] = p.M
+                rank += 1
+            if x.rank > 1:
+                y.dims[rank] = x.dims[x.rank - 1]
+                rank += 1
+        y.rank = rank
+    elif step.kind == STEP_GLOBAL_POOL:
+        y[0] = x[0]
+        for i in range(2, x.rank):
+            y.dims[i] = 1
+        if element_count(x, 2, x.rank) == 0:
+            snprintf(message, message_size, "global pooling of an empty image")
+            return 1
+    elif step.kind == STEP_ACTIVATE:
+        y[0] = x[0]
+    elif step.kind == STEP_BINARY:
+        rank = x.rank if x.rank > r.rank else r.rank
+        y.rank = rank
+        for i in range(rank):
+            u = x.dims[i + x.rank - rank] if i + x.rank - rank >= 0 else 1
+            v = r.dims[i + r.rank - rank] if i + r.rank - rank >= 0 else 1
+            if u != v and u != 1 and v != 1:
+                snprintf(message, message_size, "dimensions %lld and %lld do not broadcast", <long long>u, <long long>v)
+                return 1
+            y.dims[i] = v if u == 1 else u
+    elif step.flatten_axis >= 0:
+        y.rank = 2
+        y.dims[0] = element_count(x, 0, step.flatten_axis)
+        y.dims[1] = element_count(x, step.flatten_axis, x.rank)
+    else:
+        y[0] = step.target
+        known = 1
+        a = NONE
+        for i in range(y.rank):
+            if y.dims[i] == 0 and not step.allow_zero:
+                if i >= x.rank:
+                    snprintf(message, message_size, "Reshape copies dimension %d of a tensor with %d", i, x.rank)
+                    return 1
+                y.dims[i] = x.dims[i]
+            if y.dims[i] == -1:
+                a = i
+            else:
+                known *= y.dims[i]
+        total = element_count(x, 0, x.rank)
+        if a != NONE:
+            y.dims[a] = total // known if known else 0
+            known *= y.dims[a]
+        if known != total:
+            snprintf(message, message_size, "Reshape of %lld elements into %lld", <long long>total, <long long>known)
+            return 1
+    plan.values[step.y].size = element_count(y, 0, y.rank)
+    if step.kind == STEP_PRODUCT and step.r != NONE and (r.rank != y.rank or element_count(r, 0, r.rank) != plan.values[step.y].size):
+        snprintf(message, message_size, "the two operands of Add differ in shape")
+        return 1
+    return 0
+
+
+cdef void row_pitch(const Product* p, const Window* w, ProductPlan* q) noexcept nogil:
+    """Positions from one output row to the next in a tile.
+
+    Rows of the padded image may share columns: what is padding on the right of one is padding on the left of the next.
+    """
+    cdef int64_t pitch = q.out_width, zeros, data, origin
+    cdef int s
+    cdef SegmentShape* segment
+    for s in range(p.n_segments):
+        segment = &p.segments[s]
+        if segment.reach_y == 0 and segment.reach_x == 0:
+            continue
+        origin = segment.phase_x - q.pad[2]
+        zeros = ceil_div(-origin, w.stride[2]) if origin < 0 else 0
+        data = ceil_div(q.in_width - origin, w.stride[2]) if q.in_width > origin else 0
+        if data > q.out_width + segment.reach_x:
+            data = q.out_width + segment.reach_x
+        if data > pitch:
+            pitch = data
+        if q.out_width + segment.reach_x - zeros > pitch:
+            pitch = q.out_width + segment.reach_x - zeros
+    q.pitch = pitch
+
+
+cdef Offsets* offsets_create(Product* p, int64_t pitch, int64_t width) noexcept nogil:
+    cdef Offsets* o = <Offsets*>calloc(1, sizeof(Offsets))
+    cdef int64_t i, g, b, j, end, k, tap, channel, block_base, floats = 0, place = 0
+    cdef int s, u, n
+    cdef Group* group
+    cdef Panel* panel
+    if o == NULL:
+        return NULL
+    o.references = 1
+    o.pitch = pitch
+    o.width = width
+    o.offset = <uint16_t*>malloc((p.nnz + 1) * sizeof(uint16_t))
+    o.base = <int32_t*>malloc((p.taps + p.units + 1 + p.n_segments) * sizeof(int32_t))
+    if o.offset == NULL or o.base == NULL:
+        offsets_release(o)
+        return NULL
+    # base: taps, then units, then (not kept) segments
+    for s in range(p.n_segments):
+        o.base[p.taps + p.units + 1 + s] = <int32_t>floats
+        floats += width + p.segments[s].reach_y * pitch + p.segments[s].reach_x
+    o.channel_floats = floats
+    for u in range(p.units):
+        o.base[p.taps + u] = o.base[p.taps + p.units + 1 + p.unit_segment[u]]
+    o.base[p.taps + p.units] = <int32_t>floats
+    for tap in range(p.taps):
+        o.base[tap] = <int32_t>(o.base[p.taps + p.units + 1 + p.tap[tap].segment] + p.tap[tap].dy * pitch + p.tap[tap].dx)
+    for g in range(p.n_groups):
+        group = &p.groups[g]
+        for b in range(group.blocks):
+            i = tile_position(p, o, group.bounds[b + 1]) - tile_position(p, o, group.bounds[b])
+            if i > o.block_floats:
+                o.block_floats = i
+        for n in range(group.panels):
+            panel = &group.panel[n]
+            for b in range(group.blocks):
+                block_base = tile_position(p, o, group.bounds[b])
+                j = panel.row_start[b * (panel.groups + 1)]
+                end = panel.row_start[b * (panel.groups + 1) + panel.groups]
+                for i in range(j, end):
+                    k = panel.k[i]
+                    channel = k // p.taps
+                    o.offset[place + i] = <uint16_t>(channel * floats + o.base[k - channel * p.taps] - block_base)
+            place += panel.nnz
+    return o
+
+
+cdef inline int64_t tile_position(const Product* p, const Offsets* o, int64_t unit) noexcept nogil:
+    """Floats from the first channel of a group to this unit."""
+    return unit // p.units * o.channel_floats + o.base[p.taps + unit % p.units]
+
+
+cdef void offsets_release(Offsets* o) noexcept nogil:
+    if o == NULL:
+        return
+    o.references -= 1
+    if o.references <= 0:
+        free(o.offset)
+        free(o.base)
+        free(o)
+
+
+cdef Offsets* offsets_find(CompiledProgram* program, int index, int64_t pitch, int64_t width) noexcept nogil:
+    """A table with this geometry from another plan. The caller holds the program's lock."""
+    cdef Plan* other = program.plans
+    cdef Offsets* o
+    while other != NULL:
+        o = other.steps[index].product.offsets
+        if o != NULL and o.pitch == pitch and o.width == width:
+            o.references += 1
+            return o
+        other = other.next
+    return NULL
+
+
+cdef int plan_batches(Step* step, ProductPlan* q, const Shape* x, const Shape* y, int rank) noexcept nogil:
+    """MatMul with several weight matrices: which matrix and which part of x every output batch uses; 0 on success."""
+    cdef Product* p = step.product
+    cdef int64_t i, rest, index, n = element_count(y, 0, rank), ix, ig, sx, sg
+    cdef int axis, a, b, xr = x.rank - 2 if x.rank > 1 else 0
+    q.images = n
+    q.image_x = <int64_t*>malloc((n + 1) * sizeof(int64_t))
+    q.image_group = <int32_t*>malloc((n + 1) * sizeof(int32_t))
+    if q.image_x == NULL or q.image_group == NULL:
+        return 1
+    for i in range(n):
+        rest = i
+        ix = ig = 0
+        sx = sg = 1
+        for axis in range(rank - 1, -1, -1):
+            index = rest % y.dims[axis]
+            rest //= y.dims[axis]
+            a = xr - rank + axis
+            b = p.batch.rank - rank + axis
+            if a >= 0:
+                if x.dims[a] != 1:
+                    ix += index * sx
+                sx *= x.dims[a]
+            if b >= 0:
+                if p.batch.dims[b] != 1:
+                    ig += index * sg
+                sg *= p.batch.dims[b]
+        q.image_x[i] = ix * q.x_image
+        q.image_group[i] = <int32_t>ig
+    return 0
+
+
+cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
+    """Tiles, items and offsets of a product; 0 on success."""
+    cdef Step* step = &program.steps[index]
+    cdef StepPlan* sp = &plan.steps[index]
+    cdef ProductPlan* q = &sp.product
+    cdef Product* p = step.product
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef int64_t lanes = program.kernels.lanes, vectors, rows, floats, work, parts, i
+    cdef int axis, g, n
+    memcpy(q.pad, sp.pad, sizeof(q.pad))
+    q.images = q.slices = q.in_depth = q.in_height = q.in_width = q.out_height = q.out_width = 1
+    if p.shape_rule == SHAPE_CONV:
+        q.images = x.dims[0]
+        axis = step.window.rank
+        q.in_width = x.dims[axis + 1]
+        q.out_width = y.dims[axis + 1]
+        if axis > 1:
+            q.in_height = x.dims[axis]
+            q.out_height = y.dims[axis]
+        if axis > 2:
+            q.in_depth = x.dims[2]
+            q.slices = y.dims[2]
+        q.x_image = element_count(x, 1, x.rank)
+        q.y_image = element_count(y, 1, y.rank)
+        if p.taps == 1 and step.window.stride[2] == 1 and step.window.stride[1] == 1 and not (
+                q.pad[1] or q.pad[2] or sp.pad_end[1] or sp.pad_end[2]):
+            # A pointwise convolution: the image is one long row.
+            q.in_width *= q.in_height
+            q.in_height = 1
+            q.out_width = q.in_width
+            q.out_height = 1
+    elif p.shape_rule == SHAPE_GEMM:
+        q.in_width = q.out_width = x.dims[0 if p.x_rows else 1]
+    else:
+        rows = 1
+        if x.rank > 1:
+            rows = x.dims[x.rank - 2] if p.shape_rule == SHAPE_MATMUL_RIGHT else x.dims[x.rank - 1]
+        q.x_image = rows * p.channels
+        q.y_image = rows * p.M
+        axis = x.rank - 2 if x.rank > 2 else 0
+        if p.batch.rank > axis:
+            axis = p.batch.rank
+        if element_count(&p.batch, 0, p.batch.rank) != 1:
+            if plan_batches(step, q, x, y, axis):
+                return 1
+        elif p.shape_rule == SHAPE_MATMUL_RIGHT:
+            rows *= element_count(y, 0, axis)
+        else:
+            q.images = element_count(y, 0, axis)
+        q.in_width = q.out_width = rows
+    q.pixels = q.out_height * q.out_width
+    row_pitch(p, &step.window, q)
+    q.flat = (q.out_height - 1) * q.pitch + q.out_width if q.pixels else 0
+    vectors = ceil_div(q.flat, lanes)
+    q.tiles = ceil_div(vectors, p.max_vectors)
+    q.tile_vectors = ceil_div(vectors, q.tiles) if q.tiles else 1
+
+    # Items: images x slices x tiles x groups; where these are few, the rows of a group are cut too.
+    parts = q.images * q.slices * q.tiles * (1 if q.image_group != NULL else p.n_groups)
+    work = p.nnz * vectors * lanes * q.images * q.slices
+    sp.parallel = work > PARALLEL_FROM and program.workers > 1
+    q.chunks = 1
+    if sp.parallel and parts and parts < ITEMS_PER_WORKER * program.workers:
+        q.chunks = ceil_div(ITEMS_PER_WORKER * program.workers, parts)
+        rows = p.groups[0].panel[0].groups
+        if q.chunks > ceil_div(rows, 8):
+            q.chunks = ceil_div(rows, 8)
+    q.shared_gather = q.chunks > 1
+    sp.items = parts * q.chunks if q.pixels else 0
+
+    i = q.tile_vectors * lanes
+    q.offsets = offsets_find(program, index, q.pitch, i)
+    if q.offsets == NULL:
+        q.offsets = offsets_create(p, q.pitch, i)
+    if q.offsets == NULL or q.offsets.block_floats > 65535:
+        return 1
+    rows = 0
+    for g in range(p.n_groups):
+        floats = 0
+        for n in range(p.groups[g].panels):
+            floats += p.groups[g].panel[n].groups * p.groups[g].panel[n].mr
+        if floats > rows:
+            rows = floats
+    # a tile, the output rows of a group, one row of pixels for finishing
+    floats = ceil_div(q.offsets.block_floats, 16) * 16 + (rows + 1) * i + 64
+    if floats > plan.scratch_floats:
+        plan.scratch_floats = floats
+    return 0
+
+
+cdef int64_t shared_floats(const Product* p, const ProductPlan* q) noexcept nogil:
+    """Size of the tiles gathered ahead for all chunks."""
+    cdef int64_t total = 0
+    cdef int g
+    if not q.shared_gather:
+        return 0
+    for g in range(p.n_groups):
+        if p.groups[g].channels > total:
+            total = p.groups[g].channels
+    return total * q.offsets.channel_floats * q.images * q.slices * q.tiles * p.n_groups
+
+
+cdef void plan_binary(Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
+    """Collapse neighbouring dimensions in which both operands keep one stride each."""
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef Shape* operand[2]
+    cdef int64_t stride[2][MAX_RANK]
+    cdef int64_t step_size
+    cdef int i, k, axis
+    operand[0] = &plan.values[step.x].shape
+    operand[1] = &plan.values[step.r].shape
+    for k in range(2):
+        step_size = 1
+        for i in range(y.rank - 1, -1, -1):
+            axis = i + operand[k].rank - y.rank
+            stride[k][i] = 0
+            if axis >= 0:
+                if operand[k].dims[axis] != 1:
+                    stride[k][i] = step_size
+                step_size *= operand[k].dims[axis]
+    sp.loops = 0
+    for i in range(y.rank):
+        if y.dims[i] == 1:
+            continue
+        k = sp.loops - 1
+        if k >= 0 and sp.a_stride[k] == stride[0][i] * y.dims[i] and sp.b_stride[k] == stride[1][i] * y.dims[i]:
+            sp.extent[k] *= y.dims[i]
+            sp.a_stride[k] = stride[0][i]
+            sp.b_stride[k] = stride[1][i]
+        else:
+            sp.extent[sp.loops] = y.dims[i]
+            sp.a_stride[sp.loops] = stride[0][i]
+            sp.b_stride[sp.loops] = stride[1][i]
+            sp.loops += 1
+    if sp.loops == 0:
+        sp.loops = 1
+        sp.extent[0] = 1
+        sp.a_stride[0] = sp.b_stride[0] = 0
+    sp.inner = sp.extent[sp.loops - 1]
+
+
+cdef void place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
+    """Which memory every value has: ONNX Runtime's, a constant's, its source's (Reshape), or a place in the arena while it is needed."""
+    cdef int i, v, s, root, other
+    cdef int64_t offset, need, top = 0
+    cdef bint moved
+    cdef Step* step
+    for v in range(program.n_values):
+        plan.values[v].root = v
+        plan.values[v].storage = STORE_ARENA
+        if program.constant[v] != NULL:
+            plan.values[v].storage = STORE_CONSTANT
+            plan.values[v].slot = v
+    for i in range(program.n_inputs):
+        plan.values[program.inputs[i]].storage = STORE_INPUT
+        plan.values[program.inputs[i]].slot = i
+    for i in range(program.n_outputs):
+        plan.values[program.outputs[i]].storage = STORE_OUTPUT
+        plan.values[program.outputs[i]].slot = i
+    for s in range(program.n_steps):
+        step = &program.steps[s]
+        if step.kind != STEP_RESHAPE:
+            continue
+        root = plan.values[step.x].root
+        if plan.values[step.y].storage == STORE_ARENA:
+            plan.values[step.y].root = root
+        elif plan.values[root].storage == STORE_ARENA:
+            # the producer writes straight into the output
+            plan.values[root].storage = STORE_OUTPUT
+            plan.values[root].slot = plan.values[step.y].slot
+            plan.values[step.y].root = root
+    for v in range(program.n_values):
+        plan.values[v].last = NONE
+    for s in range(program.n_steps):
+        plan.values[plan.values[program.steps[s].x].root].last = s
+        if program.steps[s].r != NONE:
+            plan.values[plan.values[program.steps[s].r].root].last = s
+    # first fit among the values that are still needed
+    for s in range(program.n_steps):
+        v = program.steps[s].y
+        if plan.values[v].root != v or plan.values[v].storage != STORE_ARENA:
+            continue
+        need = ceil_div(plan.values[v].size, 16) * 16 + 16
+        offset = 0
+        moved = True
+        while moved:
+            moved = False
+            for i in range(s):
+                other = program.steps[i].y
+                if plan.values[other].root != other or plan.values[other].storage != STORE_ARENA:
+                    continue
+                if plan.values[other].last < s:
+                    continue
+                if offset < plan.values[other].offset + ceil_div(plan.values[other].size, 16) * 16 + 16 and (
+                        plan.values[other].offset < offset + need):
+                    offset = plan.values[other].offset + ceil_div(plan.values[other].size, 16) * 16 + 16
+                    moved = True
+        plan.values[v].offset = offset
+        if offset + need > top:
+            top = offset + need
+    plan.arena_floats = top
+
+
+cdef Plan* plan_create(CompiledProgram* program, const Shape* inputs, char* message, size_t message_size) noexcept nogil:
+    cdef Plan* plan = <Plan*>calloc(1, sizeof(Plan))
+    cdef Step* step
+    cdef StepPlan* sp
+    cdef Shape* x
+    cdef int i, s
+    cdef int64_t shared, most = 0
+    if plan == NULL:
+        snprintf(message, message_size, "out of memory")
+        return NULL
+    plan.references = 1
+    plan.key = <Shape*>malloc((program.n_inputs + 1) * sizeof(Shape))
+    plan.values = <ValuePlan*>calloc(program.n_values + 1, sizeof(ValuePlan))
+    plan.steps = <StepPlan*>calloc(program.n_steps + 1, sizeof(StepPlan))
+    if plan.key == NULL or plan.values == NULL or plan.steps == NULL:
+        snprintf(message, message_size, "out of memory")
+        plan_free(program, plan)
+        return NULL
+    memcpy(plan.key, inputs, program.n_inputs * sizeof(Shape))
+    for i in range(program.n_values):
+        if program.constant[i] != NULL:
+            plan.values[i].shape = program.constant_shape[i]
+            plan.values[i].size = element_count(&program.constant_shape[i], 0, program.constant_shape[i].rank)
+    for i in range(program.n_inputs):
+        plan.values[program.inputs[i]].shape = inputs[i]
+        plan.values[program.inputs[i]].size = element_count(&inputs[i], 0, inputs[i].rank)
+    for s in range(program.n_steps):
+        step = &program.steps[s]
+        sp = &plan.steps[s]
+        if infer(program, plan, s, message, message_size):
+            plan_free(program, plan)
+            return NULL
+        x = &plan.values[step.x].shape
+        if step.kind == STEP_PRODUCT:
+            if plan_product(program, plan, s):
+                snprintf(message, message_size, "out of memory for the tables of a product")
+                plan_free(program, plan)
+                return NULL
+            shared = shared_floats(step.product, &sp.product)
+            if shared > most:
+                most = shared
+            continue
+        sp.parallel = plan.values[step.x].size + plan.values[step.y].size > PARALLEL_FROM and program.workers > 1
+        if step.kind == STEP_POOL or step.kind == STEP_GLOBAL_POOL:
+            sp.items = x.dims[0] * x.dims[1]
+        elif step.kind == STEP_BINARY:
+            plan_binary(plan, step, sp)
+            sp.items = plan.values[step.y].size // sp.inner if sp.inner else 0
+        else:
+            sp.items = 1
+        if plan.values[step.y].size == 0:
+            sp.items = 0
+    place_values(program, plan)
+    plan.scratch_floats = ceil_div(plan.scratch_floats, 16) * 16
+    plan.scratch_offset = plan.arena_floats
+    plan.shared_offset = plan.scratch_offset + plan.scratch_floats * program.workers
+    # tiles read up to two vectors beyond their end
+    plan.arena_floats = plan.shared_offset + most + 64
+    return plan
+
+
+cdef void plan_free(CompiledProgram* program, Plan* plan) noexcept nogil:
+    cdef int s
+    if plan == NULL:
+        return
+    if plan.steps != NULL:
+        for s in range(program.n_steps):
+            offsets_release(plan.steps[s].product.offsets)
+            free(plan.steps[s].product.image_x)
+            free(plan.steps[s].product.image_group)
+    free(plan.key)
+    free(plan.values)
+    free(plan.steps)
+    free(plan)

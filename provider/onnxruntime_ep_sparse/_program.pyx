@@ -1,0 +1,416 @@
+"""Compiled programs: built once from a `steps.ProgramSpec`, then plain C that runs without Python.
+
+`program_run` finds or makes the plan for the input shapes (at most MAX_PLANS are kept, the least recently used goes), takes an arena and
+executes. Plans and arenas are guarded by one lock that is held for the look-up, not for the run.
+"""
+
+import numpy as np
+
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.stdint cimport int32_t, int64_t, uint32_t, uintptr_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy
+
+from onnxruntime_ep_sparse._execute cimport execute
+from onnxruntime_ep_sparse._plan cimport plan_create, plan_free
+from onnxruntime_ep_sparse._structs cimport *
+
+from onnxruntime_ep_sparse_kernels cimport table as t
+
+cdef extern from "pythread.h" nogil:
+    # Python's portable mutex; none of these needs the GIL (cpython.pythread declares that PyThread_free_lock does).
+    ctypedef void* PyThread_type_lock
+    PyThread_type_lock PyThread_allocate_lock()
+    void PyThread_free_lock(PyThread_type_lock lock)
+    int PyThread_acquire_lock(PyThread_type_lock lock, int wait)
+    void PyThread_release_lock(PyThread_type_lock lock)
+    int WAIT_LOCK
+
+cdef enum:
+    MAX_PLANS = 16
+    MAX_ARENAS = 16
+
+
+cdef void* allocate(size_t size) except NULL:
+    cdef void* memory = calloc(size + 1, 1)
+    if memory == NULL:
+        raise MemoryError(f"{size} bytes for a compiled program")
+    return memory
+
+
+cdef void* copy_of(array, dtype) except NULL:
+    """The array's data, contiguous, in C memory of its own."""
+    contiguous = np.ascontiguousarray(array, dtype)
+    cdef void* memory = allocate(contiguous.nbytes)
+    cdef uintptr_t source = contiguous.ctypes.data
+    memcpy(memory, <void*>source, contiguous.nbytes)
+    return memory
+
+
+cdef int fill_shape(Shape* shape, dims) except -1:
+    if len(dims) > MAX_RANK:
+        raise ValueError(f"{len(dims)} dimensions: at most {MAX_RANK} are supported")
+    shape.rank = len(dims)
+    for i, size in enumerate(dims):
+        shape.dims[i] = size
+    return 0
+
+
+cdef int fill_window(Window* window, spec) except -1:
+    window.rank = len(spec.kernel)
+    window.auto_pad = spec.auto_pad
+    for i in range(3):
+        window.kernel[i] = window.stride[i] = window.dilation[i] = 1
+    for i in range(window.rank):
+        axis = 3 - window.rank + i
+        window.kernel[axis] = spec.kernel[i]
+        window.stride[axis] = spec.stride[i]
+        window.dilation[axis] = spec.dilation[i]
+        window.pad_begin[axis] = spec.pad_begin[i]
+        window.pad_end[axis] = spec.pad_end[i]
+    return 0
+
+
+cdef int fill_product(Product* p, spec) except -1:
+    cdef int64_t entries = 0
+    cdef Group* group
+    cdef Panel* panel
+    p.shape_rule = spec.rule
+    p.x_rows = spec.x_rows
+    p.y_rows = spec.y_rows
+    p.M = spec.m
+    p.channels = spec.channels
+    p.taps = len(spec.taps)
+    p.n_segments = len(spec.segments)
+    p.segments = <SegmentShape*>copy_of(spec.segments, np.int32)
+    p.units = len(spec.unit_segment) - 1
+    p.unit_segment = <int32_t*>copy_of(spec.unit_segment, np.int32)
+    p.tap = <Tap*>copy_of(spec.taps, np.int32)
+    p.bias = <float*>copy_of(spec.bias__m, np.float32)
+    p.max_vectors = spec.max_vectors
+    p.vector_operand = spec.vector_operand
+    fill_shape(&p.batch, spec.batch)
+    p.groups = <Group*>allocate(len(spec.groups) * sizeof(Group))
+    p.n_groups = len(spec.groups)
+    for g in range(p.n_groups):
+        group = &p.groups[g]
+        source = spec.groups[g]
+        group.channel_begin = source.channel_begin
+        group.channels = source.channels
+        group.entry_begin = entries
+        group.blocks = len(source.bounds) - 1
+        group.bounds = <int64_t*>copy_of(source.bounds, np.int64)
+        group.panels = len(source.panels)
+        for n in range(group.panels):
+            panel = &group.panel[n]
+            packed = source.panels[n]
+            panel.mr = packed.mr
+            panel.row_begin = packed.row_begin
+            panel.groups = packed.row_start__bg.shape[1] - 1
+            panel.nnz = len(packed.k__n)
+            panel.row_start = <int32_t*>copy_of(packed.row_start__bg, np.int32)
+            panel.k = <uint32_t*>copy_of(packed.k__n, np.uint32)
+            panel.value = <float*>copy_of(packed.value__nr, np.float32)
+            entries += panel.nnz
+    p.nnz = entries
+    return 0
+
+
+cdef void product_free(Product* p) noexcept nogil:
+    cdef int g, n
+    if p == NULL:
+        return
+    for g in range(p.n_groups):
+        free(p.groups[g].bounds)
+        for n in range(p.groups[g].panels):
+            free(p.groups[g].panel[n].row_start)
+            free(p.groups[g].panel[n].k)
+            free(p.groups[g].panel[n].value)
+    free(p.groups)
+    free(p.segments)
+    free(p.unit_segment)
+    free(p.tap)
+    free(p.bias)
+    free(p)
+
+
+cdef void program_release(CompiledProgram* program) noexcept nogil:
+    cdef int i
+    cdef Plan* plan
+    cdef Arena* arena
+    if program == NULL:
+        return
+    while program.plans != NULL:
+        plan = program.plans
+        program.plans = plan.next
+        plan_free(program, plan)
+    while program.arenas != NULL:
+        arena = program.arenas
+        program.arenas = arena.next
+        free(arena.memory)
+        free(arena)
+    for i in range(program.n_steps):
+        product_free(program.steps[i].product)
+    if program.constant != NULL:
+        for i in range(program.n_values):
+            free(program.constant[i])
+    free(program.steps)
+    free(program.inputs)
+    free(program.outputs)
+    free(program.constant)
+    free(program.constant_shape)
+    if program.lock != NULL:
+        PyThread_free_lock(<PyThread_type_lock>program.lock)
+    free(program)
+
+
+cdef inline bint same_shapes(const Shape* a, const Shape* b, int n) noexcept nogil:
+    cdef int i, k
+    for i in range(n):
+        if a[i].rank != b[i].rank:
+            return False
+        for k in range(a[i].rank):
+            if a[i].dims[k] != b[i].dims[k]:
+                return False
+    return True
+
+
+cdef Plan* plan_take(CompiledProgram* program, const Shape* inputs, char* message, size_t message_size) noexcept nogil:
+    """The plan for these shapes, kept alive until plan_return; NULL with a reason. The caller holds the lock."""
+    cdef Plan* plan = program.plans
+    cdef Plan** link
+    cdef Plan** oldest = NULL
+    program.clock += 1
+    while plan != NULL:
+        if same_shapes(plan.key, inputs, program.n_inputs):
+            plan.references += 1
+            plan.used = program.clock
+            return plan
+        plan = plan.next
+    plan = plan_create(program, inputs, message, message_size)
+    if plan == NULL:
+        return NULL
+    plan.references = 2
+    plan.used = program.clock
+    if program.n_plans >= MAX_PLANS:
+        link = &program.plans
+        while link[0] != NULL:
+            if oldest == NULL or link[0].used < oldest[0].used:
+                oldest = link
+            link = &link[0].next
+        plan_drop(program, oldest)
+    plan.next = program.plans
+    program.plans = plan
+    program.n_plans += 1
+    return plan
+
+
+cdef void plan_drop(CompiledProgram* program, Plan** link) noexcept nogil:
+    cdef Plan* plan = link[0]
+    link[0] = plan.next
+    program.n_plans -= 1
+    plan_return(program, plan)
+
+
+cdef void plan_return(CompiledProgram* program, Plan* plan) noexcept nogil:
+    plan.references -= 1
+    if plan.references == 0:
+        plan_free(program, plan)
+
+
+cdef Arena* arena_take(CompiledProgram* program, int64_t floats) noexcept nogil:
+    """An arena of at least this size out of the pool, or a new one. The caller holds the lock."""
+    cdef Arena* arena
+    cdef Arena** link = &program.arenas
+    while link[0] != NULL:
+        arena = link[0]
+        if arena.floats >= floats:
+            link[0] = arena.next
+            program.n_arenas -= 1
+            return arena
+        link = &arena.next
+    arena = <Arena*>malloc(sizeof(Arena))
+    if arena == NULL:
+        return NULL
+    arena.memory = malloc((floats + 16) * sizeof(float))
+    if arena.memory == NULL:
+        free(arena)
+        return NULL
+    arena.floats = floats
+    arena.data = <float*>((<uintptr_t>arena.memory + 63) & ~<uintptr_t>63)
+    return arena
+
+
+cdef void arena_return(CompiledProgram* program, Arena* arena) noexcept nogil:
+    """Back into the pool; when it is full, the smallest arena goes."""
+    cdef Arena** link
+    cdef Arena** smallest
+    arena.next = program.arenas
+    program.arenas = arena
+    program.n_arenas += 1
+    if program.n_arenas <= MAX_ARENAS:
+        return
+    smallest = link = &program.arenas
+    while link[0] != NULL:
+        if link[0].floats < smallest[0].floats:
+            smallest = link
+        link = &link[0].next
+    arena = smallest[0]
+    smallest[0] = arena.next
+    program.n_arenas -= 1
+    free(arena.memory)
+    free(arena)
+
+
+cdef int program_run(CompiledProgram* program, const Host* host, const float** inputs, const int64_t** dims, const size_t* ranks,
+                     char* message, size_t message_size) noexcept nogil:
+    cdef Shape shapes[MAX_OPERANDS]
+    cdef float* outputs[MAX_OPERANDS]
+    cdef Plan* plan
+    cdef Arena* arena
+    cdef Shape* shape
+    cdef int i, failed = 0
+    for i in range(program.n_inputs):
+        if ranks[i] > MAX_RANK:
+            snprintf(message, message_size, "input %d has %d dimensions, at most %d are supported", i, <int>ranks[i], <int>MAX_RANK)
+            return 1
+        shapes[i].rank = <int>ranks[i]
+        memcpy(shapes[i].dims, dims[i], ranks[i] * sizeof(int64_t))
+    PyThread_acquire_lock(<PyThread_type_lock>program.lock, WAIT_LOCK)
+    plan = plan_take(program, shapes, message, message_size)
+    arena = arena_take(program, plan.arena_floats) if plan != NULL else NULL
+    PyThread_release_lock(<PyThread_type_lock>program.lock)
+    if plan == NULL:
+        return 1
+    if arena == NULL:
+        snprintf(message, message_size, "out of memory for %lld floats of activations", <long long>plan.arena_floats)
+        failed = 1
+    if not failed:
+        for i in range(program.n_outputs):
+            shape = &plan.values[program.outputs[i]].shape
+            outputs[i] = host.output(host.context, i, shape.dims, shape.rank)
+            if outputs[i] == NULL and plan.values[program.outputs[i]].size:
+                snprintf(message, message_size, "output %d could not be allocated", i)
+                failed = 1
+                break
+    if not failed and execute(program, plan, host, inputs, outputs, arena.data):
+        snprintf(message, message_size, "the parallel section of a step failed")
+        failed = 1
+    PyThread_acquire_lock(<PyThread_type_lock>program.lock, WAIT_LOCK)
+    if arena != NULL:
+        arena_return(program, arena)
+    plan_return(program, plan)
+    PyThread_release_lock(<PyThread_type_lock>program.lock)
+    return failed
+
+
+cdef int serial_for(void* context, void (*body)(void*, size_t) noexcept nogil, size_t total, void* user) noexcept nogil:
+    cdef size_t i
+    for i in range(total):
+        body(user, i)
+    return 0
+
+
+cdef float* keep_output(void* context, size_t index, const int64_t* dims, size_t rank) noexcept nogil:
+    """The array for an output, made under the GIL: only Program.run() uses this host."""
+    with gil:
+        try:
+            array = np.empty([dims[i] for i in range(rank)], np.float32)
+            (<list>context)[index] = array
+            return <float*><uintptr_t>array.ctypes.data
+        except Exception:
+            return NULL
+
+
+cdef class Program:
+    """A region compiled for one instruction set: `Program(spec, table, workers)`.
+
+    `spec` is a `steps.ProgramSpec`, `table` a capsule from `onnxruntime_ep_sparse_kernels.table`, `workers` the number of threads that the
+    work is cut for. `run` computes on the calling thread, for tests; a session detaches the C object instead.
+    """
+
+    def __cinit__(self, spec, table, int workers=1):
+        cdef CompiledProgram* program = <CompiledProgram*>allocate(sizeof(CompiledProgram))
+        cdef Step* step
+        self.compiled = program
+        if max(len(spec.inputs), len(spec.outputs)) > MAX_OPERANDS:
+            raise ValueError(f"a region with more than {MAX_OPERANDS} inputs or outputs is not supported")
+        self.input_names = tuple(spec.inputs)
+        self.output_names = tuple(spec.outputs)
+        program.kernels = <t.KernelTable*>PyCapsule_GetPointer(table, "onnxruntime_ep_sparse_kernels.table")
+        program.workers = workers
+        program.lock = <void*>PyThread_allocate_lock()
+        if program.lock == NULL:
+            raise MemoryError("a lock for a compiled program")
+        program.inputs = <int*>copy_of(list(spec.inputs.values()), np.int32)
+        program.n_inputs = len(spec.inputs)
+        program.outputs = <int*>copy_of(list(spec.outputs.values()), np.int32)
+        program.n_outputs = len(spec.outputs)
+        program.constant = <float**>allocate(spec.n_values * sizeof(float*))
+        program.constant_shape = <Shape*>allocate(spec.n_values * sizeof(Shape))
+        program.n_values = spec.n_values
+        for value, array in spec.constants.items():
+            fill_shape(&program.constant_shape[<int>value], array.shape)
+            program.constant[<int>value] = <float*>copy_of(array, np.float32)
+        program.steps = <Step*>allocate(len(spec.steps) * sizeof(Step))
+        program.n_steps = len(spec.steps)
+        for i, source in enumerate(spec.steps):
+            step = &program.steps[<int>i]
+            step.kind = source.kind
+            step.x = source.x
+            step.r = source.r
+            step.y = source.y
+            step.act = source.activation.act
+            step.alpha = source.activation.alpha
+            step.beta = source.activation.beta
+            step.op = source.op
+            step.is_max = source.is_max
+            step.ceil_mode = source.ceil_mode
+            step.count_include_pad = source.count_include_pad
+            step.allow_zero = source.allow_zero
+            step.flatten_axis = source.flatten_axis
+            fill_shape(&step.target, source.target)
+            if source.window is not None:
+                fill_window(&step.window, source.window)
+            if source.product is not None:
+                step.product = <Product*>allocate(sizeof(Product))
+                fill_product(step.product, source.product)
+
+    def __dealloc__(self):
+        program_release(self.compiled)
+
+    cdef CompiledProgram* detach(self) except NULL:
+        if self.compiled == NULL:
+            raise ValueError("this program was handed to a session already")
+        cdef CompiledProgram* program = self.compiled
+        self.compiled = NULL
+        return program
+
+    def run(self, *inputs):
+        """Compute the outputs (list of float32 arrays) for inputs in the order of `input_names`; RuntimeError with the reason on bad shapes."""
+        if self.compiled == NULL:
+            raise ValueError("this program was handed to a session already")
+        if len(inputs) != len(self.input_names):
+            raise ValueError(f"{len(self.input_names)} inputs expected: {', '.join(self.input_names)}")
+        arrays = [np.ascontiguousarray(array, np.float32) for array in inputs]
+        shapes = [np.array(array.shape, np.int64) for array in arrays]
+        outputs = [None] * len(self.output_names)
+        cdef const float* data[MAX_OPERANDS]
+        cdef const int64_t* dims[MAX_OPERANDS]
+        cdef size_t ranks[MAX_OPERANDS]
+        cdef char message[256]
+        cdef Host host
+        cdef int failed
+        for i in range(len(arrays)):
+            data[<int>i] = <const float*><uintptr_t>arrays[i].ctypes.data
+            dims[<int>i] = <const int64_t*><uintptr_t>shapes[i].ctypes.data
+            ranks[<int>i] = arrays[i].ndim
+        host.context = <void*>outputs
+        host.parallel_for = serial_for
+        host.output = keep_output
+        with nogil:
+            failed = program_run(self.compiled, &host, data, dims, ranks, message, sizeof(message))
+        if failed:
+            raise RuntimeError(message.decode())
+        return outputs

@@ -1,0 +1,225 @@
+"""The C structures of a compiled program. Static parts are filled once by `_program.pyx`; a Plan is what depends on the input shapes.
+
+Every value is a dense float32 tensor in ONNX's own order. Layout changes happen tile by tile inside a step, in cache (docs/architecture.md).
+Sizes and strides count float32 elements.
+"""
+
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
+
+from onnxruntime_ep_sparse_kernels cimport table as t
+
+cdef enum:
+    MAX_RANK = 8
+    MAX_OPERANDS = 64    # inputs, or outputs, of a region
+    NONE = -1
+
+cdef enum StepKind:
+    STEP_PRODUCT       # Conv, Gemm, MatMul by packed weights
+    STEP_POOL          # MaxPool, AveragePool
+    STEP_GLOBAL_POOL
+    STEP_ACTIVATE
+    STEP_BINARY
+    STEP_RESHAPE       # no data moves unless the result must be in a buffer of its own
+
+cdef enum ShapeRule:
+    SHAPE_CONV         # x[N, C, spatial] -> [N, M, spatial']
+    SHAPE_MATMUL_RIGHT # x[..., rows, K] . W[batch, K, M]
+    SHAPE_MATMUL_LEFT  # W[batch, M, K] . x[..., K, pixels]
+    SHAPE_GEMM         # 2-D, x and y possibly transposed
+
+cdef enum AutoPad:
+    PAD_EXPLICIT
+    PAD_SAME_UPPER
+    PAD_SAME_LOWER
+
+cdef struct Shape:
+    int rank
+    int64_t dims[MAX_RANK]
+
+# Depth, height, width; a 1-D or 2-D operator has 1, stride 1 and no padding in front.
+cdef struct Window:
+    int rank
+    int auto_pad
+    int64_t kernel[3]
+    int64_t stride[3]
+    int64_t dilation[3]
+    int64_t pad_begin[3]
+    int64_t pad_end[3]
+
+# One run of source pixels per channel that a tile holds. A tap of the window reads it at (dy, dx).
+cdef struct SegmentShape:
+    int32_t kd           # depth tap, in input slices before dilation
+    int32_t phase_y      # padded input row = row * stride_y + phase_y
+    int32_t phase_x
+    int32_t reach_y      # rows and columns that taps look ahead
+    int32_t reach_x
+
+cdef struct Tap:
+    int32_t segment
+    int32_t dy
+    int32_t dx
+
+# Rows [row_begin, row_begin + mr * groups) of a product, compressed by kernels' pack(); k counts inside the panel's group.
+cdef struct Panel:
+    int mr
+    int32_t row_begin
+    int32_t groups
+    int64_t nnz
+    int32_t* row_start   # [blocks][groups + 1]
+    uint32_t* k
+    float* value
+
+# Channels [channel_begin, channel_begin + channels) are gathered together, block by block, for up to two panels of rows.
+cdef struct Group:
+    int64_t channel_begin
+    int64_t channels
+    int64_t entry_begin  # nonzeros of all groups before
+    int32_t blocks
+    int64_t* bounds      # in units
+    int panels
+    Panel panel[2]
+
+cdef struct Product:
+    int shape_rule
+    int x_rows           # x is [pixels, K] instead of [K, pixels]
+    int y_rows
+    int64_t M            # outputs of one weight matrix (of all groups)
+    int64_t channels
+    int64_t taps
+    int64_t taps_per_unit
+    int n_segments
+    SegmentShape* segments
+    int units            # of one channel
+    int32_t* unit_segment  # first segment of a unit, units + 1
+    Tap* tap
+    float* bias          # M values, or NULL
+    int max_vectors
+    int n_groups
+    Group* groups
+    Shape batch          # batch dimensions of the weights in MatMul; their product is 1 or n_groups
+    int vector_operand   # MatMul: the constant is a 1-D vector
+    int64_t nnz
+
+cdef struct Step:
+    int kind
+    int x
+    int r                # residual, or second operand
+    int y
+    int act
+    float alpha
+    float beta
+    int op
+    Window window
+    int is_max
+    int ceil_mode
+    int count_include_pad
+    Product* product
+    Shape target         # Reshape: as in ONNX (0 copies, -1 infers)
+    int allow_zero
+    int flatten_axis     # Flatten when >= 0
+
+cdef enum StorageKind:
+    STORE_ARENA
+    STORE_INPUT
+    STORE_OUTPUT
+    STORE_CONSTANT
+
+# Offsets of every nonzero of a product into its tile, for one tile geometry; shared by the plans that have the same.
+cdef struct Offsets:
+    int references
+    int64_t pitch
+    int64_t width
+    int64_t channel_floats
+    int64_t block_floats   # of the largest block
+    uint16_t* offset
+    int32_t* base          # tile floats before each tap of a channel, then before each unit
+
+cdef struct ProductPlan:
+    Offsets* offsets
+    int64_t images
+    int64_t slices
+    int64_t in_depth
+    int64_t in_height
+    int64_t in_width
+    int64_t out_height
+    int64_t out_width
+    int64_t pixels         # out_height * out_width
+    int64_t pitch          # flat positions a row of output pixels takes
+    int64_t flat           # positions a slice takes
+    int64_t tiles
+    int64_t tile_vectors
+    int64_t chunks         # a group's rows are cut into so many items
+    int shared_gather      # tiles are gathered once, by a pass before, for all chunks
+    int64_t x_image
+    int64_t y_image
+    int64_t pad[3]
+    int64_t* image_x       # offset of image i in x and the weight matrix it uses: MatMul with broadcast batches
+    int32_t* image_group
+
+cdef struct StepPlan:
+    int64_t items
+    int parallel
+    ProductPlan product
+    # pooling
+    int64_t pad[3]
+    int64_t pad_end[3]
+    # binary: broadcast loops over the collapsed output, innermost last
+    int loops
+    int64_t extent[MAX_RANK]
+    int64_t a_stride[MAX_RANK]
+    int64_t b_stride[MAX_RANK]
+    int64_t inner
+
+cdef struct ValuePlan:
+    Shape shape
+    int64_t size
+    int storage            # StorageKind
+    int slot               # which input, output, constant; for the arena the offset is below
+    int64_t offset
+    int root               # the value whose memory this one shows
+    int last               # the last step that reads this memory
+
+cdef struct Plan:
+    int references
+    uint64_t used
+    Plan* next
+    Shape* key             # of the inputs
+    ValuePlan* values
+    StepPlan* steps
+    int64_t scratch_offset
+    int64_t scratch_floats # a worker
+    int64_t shared_offset
+    int64_t arena_floats
+
+cdef struct Arena:
+    Arena* next
+    int64_t floats
+    void* memory
+    float* data
+
+ctypedef struct Host:
+    # How a running program reaches its surroundings: ONNX Runtime's kernel context in a session, numpy in tests.
+    void* context
+    # Calls body(user, i) for i in 0..total-1 and returns when all are done; 0 on success.
+    int (*parallel_for)(void* context, void (*body)(void*, size_t) noexcept nogil, size_t total, void* user) noexcept nogil
+    # Allocates output `index` with these dimensions; NULL on failure.
+    float* (*output)(void* context, size_t index, const int64_t* dims, size_t rank) noexcept nogil
+
+cdef struct CompiledProgram:
+    t.KernelTable* kernels
+    int workers
+    int n_values
+    int n_inputs
+    int n_outputs
+    int n_steps
+    Step* steps
+    int* inputs            # value of each input
+    int* outputs
+    Shape* constant_shape  # of each value; rank -1: not constant
+    float** constant
+    void* lock             # PyThread_type_lock, guards what follows
+    uint64_t clock
+    Plan* plans
+    int n_plans
+    Arena* arenas
+    int n_arenas

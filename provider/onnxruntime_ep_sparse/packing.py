@@ -1,0 +1,176 @@
+"""From a dense constant weight to a `steps.Product`: which pixels a tile holds, where K is cut, which rows share a column.
+
+The numbers are measurements on AVX2 (docs/benchmarks.md, "Kernels"): a tile kernel runs fastest while its block of the tile stays in L1,
+and a block should give every row several nonzeros, because each block reloads the row's partial sums.
+"""
+
+from __future__ import annotations
+
+from itertools import product as cartesian
+
+import numpy as np
+from numpy.typing import NDArray
+from onnxruntime_ep_sparse_kernels.pack import pack
+
+from .steps import Group, Panel, Product, ShapeRule, Window
+
+TILE_FLOATS = 6 * 1024
+"""Block of a tile that leaves room in a 32 KB L1 for weights and results."""
+MOST_TILE_FLOATS = 40 * 1024
+"""A block may leave L1 for the sake of longer rows, but stays in L2 and below the 65,535 floats that an entry's offset can reach."""
+ENTRIES_PER_ROW = 8
+"""Nonzeros that a row should have in a block."""
+SHARED_ROW_COST = 0.6
+"""Time per multiply-add of the 4-row kernel relative to the 1-row kernel: 84 against 48 GFLOP/s on AVX2."""
+FOUR_ROWS = 4
+
+
+def tap_layout(
+    window: Window, width: int | None, floats: int
+) -> tuple[tuple[tuple[int, int, int, int, int], ...], tuple[int, ...], tuple[tuple[int, int, int], ...]]:
+    """Segments, units and taps of a convolution window (see `_structs.pxd`), for tiles of `floats` pixels a tap.
+
+    Three forms, by what a tile holds per input channel, and the smaller of the first two wins: whole rows as they follow each other in the
+    image (small images of known `width`), the row under each row of taps (large or unknown ones), or one copy a tap (far dilation).
+    """
+    rank = len(window.kernel)
+    kernel, stride, dilation = ((1,) * (3 - rank) + v for v in (window.kernel, window.stride, window.dilation))
+    taps = [(kd, ky * dilation[1], kx * dilation[2]) for kd, ky, kx in cartesian(*map(range, kernel))]
+    forms = []
+    if width is not None:
+        forms.append(_segments(taps, stride, lambda kd, y, x: (kd, y % stride[1], x % stride[2]), lambda kd, y, x: 0))
+    forms.append(_segments(taps, stride, lambda kd, y, x: (kd, y, x % stride[2]), lambda kd, y, x: (kd, y)))
+    pitch = (width or 0) // stride[2] + (kernel[2] - 1) * dilation[2] // stride[2] + 2
+
+    def size(form) -> int:
+        return sum(floats + reach_y * pitch + reach_x for _, _, _, reach_y, reach_x in form[0])
+
+    best = min(forms, key=size)
+    if size(best) > MOST_TILE_FLOATS // 2:
+        best = _segments(taps, stride, lambda *tap: tap, lambda *tap: tap)
+    return best
+
+
+def _segments(taps, stride, segment_of, unit_of):
+    """Taps that share `segment_of` read one segment; segments of equal `unit_of` cannot be separated by a block."""
+    members: dict = {}
+    for index, tap in enumerate(taps):
+        members.setdefault((unit_of(*tap), segment_of(*tap)), []).append(index)
+    segments, unit_segment, units = [], [], []
+    tap_at: dict[int, tuple[int, int, int]] = {}
+    for (unit, _), indices in members.items():
+        if not units or units[-1] != unit:
+            units.append(unit)
+            unit_segment.append(len(segments))
+        kd = taps[indices[0]][0]
+        first_y = min(taps[i][1] for i in indices)
+        first_x = min(taps[i][2] for i in indices)
+        dy = [(taps[i][1] - first_y) // stride[1] for i in indices]
+        dx = [(taps[i][2] - first_x) // stride[2] for i in indices]
+        for i, y, x in zip(indices, dy, dx, strict=True):
+            tap_at[i] = (len(segments), y, x)
+        segments.append((kd, first_y, first_x, max(dy), max(dx)))
+    unit_segment.append(len(segments))
+    return tuple(segments), tuple(unit_segment), tuple(tap_at[i] for i in range(len(taps)))
+
+
+def _bounds(units: int, unit_floats: float, density: float, taps_per_unit: int) -> tuple[int, ...]:
+    """Cut `units` into equal blocks: as many as keep the tile in L1 while rows keep ENTRIES_PER_ROW nonzeros."""
+    wanted = max(TILE_FLOATS, ENTRIES_PER_ROW / max(density * taps_per_unit, 1e-9) * unit_floats)
+    per_block = max(1, int(min(wanted, MOST_TILE_FLOATS) / unit_floats))
+    blocks = -(-units // per_block)
+    return tuple(units * b // blocks for b in range(blocks + 1))
+
+
+def choose_rows(weight__mk: NDArray[np.float32]) -> int:
+    """MR: 4 where enough nonzeros stand under each other in 4 rows (dense and block-pruned weights), else 1."""
+    rows = len(weight__mk) // FOUR_ROWS * FOUR_ROWS
+    if rows == 0:
+        return 1
+    nonzero = (weight__mk[:rows] != 0).reshape(rows // FOUR_ROWS, FOUR_ROWS, -1)
+    shared = FOUR_ROWS * int(np.count_nonzero(nonzero.any(axis=1)))
+    return FOUR_ROWS if shared * SHARED_ROW_COST < np.count_nonzero(nonzero) else 1
+
+
+def _group(weight__mk: NDArray[np.float32], row_begin: int, channel_begin: int, taps: int, unit_floats: float, taps_per_unit: int) -> Group:
+    weight__mk = np.ascontiguousarray(weight__mk, np.float32)
+    rows, depth = weight__mk.shape
+    mr = choose_rows(weight__mk)
+    density = np.count_nonzero(weight__mk) / max(weight__mk.size, 1)
+    bounds = _bounds(depth // taps_per_unit, unit_floats, density, taps_per_unit)
+    in_k = np.array(bounds, np.int64) * taps_per_unit
+    cut = rows // mr * mr
+    panels = []
+    for begin, end, height in ((0, cut, mr), (cut, rows, 1)):
+        if begin < end:
+            panels.append(Panel(height, row_begin + begin, *pack(weight__mk[begin:end], in_k, height)))
+    return Group(channel_begin, depth // taps, bounds, tuple(panels))
+
+
+def convolution(
+    weight: NDArray[np.float32], bias__m: NDArray[np.float32] | None, window: Window, groups: int, width: int | None, lanes: int, widest: int
+) -> Product:
+    """Pack a Conv weight of shape (M, C / groups, *kernel). `width` is the image's, None if it varies; `widest` the tile's vectors."""
+    m, c = weight.shape[:2]
+    matrix = weight.reshape(m, -1)
+    segments, unit_segment, taps = tap_layout(window, width, widest * lanes)
+    units = len(unit_segment) - 1
+    pitch = (width or 0) + 2
+    channel_floats = sum(widest * lanes + reach_y * pitch + reach_x for _, _, _, reach_y, reach_x in segments)
+    # Small ONNX groups (depthwise) are packed together, as a block-diagonal matrix, up to one tile.
+    together = max(1, min(groups, TILE_FLOATS // max(1, c * channel_floats)))
+    packed = []
+    for first in range(0, groups, together):
+        count = min(together, groups - first)
+        rows = matrix[first * m // groups : (first + count) * m // groups]
+        if count > 1:
+            diagonal = np.zeros((len(rows), count * matrix.shape[1]), np.float32)
+            for g in range(count):
+                own = slice(g * len(rows) // count, (g + 1) * len(rows) // count)
+                diagonal[own, g * matrix.shape[1] : (g + 1) * matrix.shape[1]] = rows[own]
+            rows = diagonal
+        packed.append(_group(rows, first * m // groups, first * c, len(taps), channel_floats / units, len(taps) // units))
+    return Product(
+        rule=ShapeRule.CONV,
+        x_rows=False,
+        y_rows=False,
+        m=m,
+        channels=c * groups,
+        segments=segments,
+        unit_segment=unit_segment,
+        taps=taps,
+        bias__m=np.zeros(m, np.float32) if bias__m is None else bias__m,
+        max_vectors=widest,
+        groups=tuple(packed),
+    )
+
+
+def matrices(
+    weight__bmk: NDArray[np.float32],
+    bias__m: NDArray[np.float32] | None,
+    rule: ShapeRule,
+    *,
+    x_rows: bool,
+    y_rows: bool,
+    lanes: int,
+    widest: int,
+    batch: tuple[int, ...] = (),
+    vector_operand: bool = False,
+) -> Product:
+    """Pack the constant operand of Gemm or MatMul: one (M, K) matrix an entry of `batch`. `x_rows`, `y_rows`: pixels-major operands."""
+    m, k = weight__bmk.shape[1:]
+    return Product(
+        rule=rule,
+        x_rows=x_rows,
+        y_rows=y_rows,
+        m=m,
+        channels=k,
+        segments=((0, 0, 0, 0, 0),),
+        unit_segment=(0, 1),
+        taps=((0, 0, 0),),
+        bias__m=np.zeros(m, np.float32) if bias__m is None else bias__m,
+        max_vectors=widest,
+        groups=tuple(_group(matrix, i * m, 0, 1, widest * lanes, 1) for i, matrix in enumerate(weight__bmk)),
+        batch=batch,
+        vector_operand=vector_operand,
+    )

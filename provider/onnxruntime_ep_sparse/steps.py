@@ -1,0 +1,160 @@
+"""What `lower.py` says to `_program.pyx`: the steps of a program as plain data. Sizes count elements; the C side is `_structs.pxd`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class StepKind(IntEnum):
+    """In the order of `_structs.pxd`."""
+
+    PRODUCT = 0
+    POOL = 1
+    GLOBAL_POOL = 2
+    ACTIVATE = 3
+    BINARY = 4
+    RESHAPE = 5
+
+
+class ShapeRule(IntEnum):
+    """How the output's shape of a product follows from its input's, in the order of `_structs.pxd`."""
+
+    CONV = 0
+    MATMUL_RIGHT = 1
+    MATMUL_LEFT = 2
+    GEMM = 3
+
+
+class Act(IntEnum):
+    """Activations, in the order of the kernels' `table.pxd`."""
+
+    NONE = 0
+    CLAMP = 1
+    LEAKY_RELU = 2
+    SIGMOID = 3
+    SILU = 4
+    HARD_SIGMOID = 5
+    HARD_SWISH = 6
+    TANH = 7
+    GELU_ERF = 8
+    GELU_TANH = 9
+    ERF = 10
+    ABS = 11
+    NEG = 12
+    SQRT = 13
+    EXP = 14
+
+
+class Op(IntEnum):
+    """Binary operators, in the order of the kernels' `table.pxd`."""
+
+    ADD = 0
+    SUB = 1
+    MUL = 2
+    DIV = 3
+    MAX = 4
+    MIN = 5
+
+
+class AutoPad(IntEnum):
+    """In the order of `_structs.pxd`."""
+
+    EXPLICIT = 0
+    SAME_UPPER = 1
+    SAME_LOWER = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """`act` with its parameters: low and high for CLAMP, else alpha and beta as ONNX defines them."""
+
+    act: Act = Act.NONE
+    alpha: float = 0.0
+    beta: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Spatial attributes of Conv and pooling, one entry a spatial dimension (1 to 3)."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    pad_begin: tuple[int, ...]
+    pad_end: tuple[int, ...]
+    auto_pad: AutoPad = AutoPad.EXPLICIT
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Rows from `row_begin` packed in groups of `mr` by the kernels' `pack`."""
+
+    mr: int
+    row_begin: int
+    row_start__bg: NDArray[np.int32]
+    k__n: NDArray[np.uint32]
+    value__nr: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Input channels that are gathered together, in blocks of units that begin at `bounds`, for `panels` of rows."""
+
+    channel_begin: int
+    channels: int
+    bounds: tuple[int, ...]
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A packed weight: Conv, Gemm or MatMul. See `_structs.pxd` for the fields."""
+
+    rule: ShapeRule
+    x_rows: bool
+    y_rows: bool
+    m: int
+    channels: int
+    segments: tuple[tuple[int, int, int, int, int], ...]
+    unit_segment: tuple[int, ...]
+    taps: tuple[tuple[int, int, int], ...]
+    bias__m: NDArray[np.float32]
+    max_vectors: int
+    groups: tuple[Group, ...]
+    batch: tuple[int, ...] = ()
+    vector_operand: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One operation on values, which are numbered; `r` is the residual of a product or the second operand, -1 if there is none."""
+
+    kind: StepKind
+    x: int
+    y: int
+    r: int = -1
+    activation: Activation = Activation()
+    op: Op = Op.ADD
+    window: Window | None = None
+    is_max: bool = False
+    ceil_mode: bool = False
+    count_include_pad: bool = False
+    product: Product | None = None
+    target: tuple[int, ...] = ()
+    allow_zero: bool = False
+    flatten_axis: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramSpec:
+    """A whole program: values are numbered 0..n_values-1; `inputs`, `outputs` and `constants` name some of them."""
+
+    n_values: int
+    inputs: dict[str, int]
+    outputs: dict[str, int]
+    constants: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    steps: tuple[Step, ...] = ()
