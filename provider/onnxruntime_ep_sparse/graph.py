@@ -32,7 +32,12 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One operator call. `inputs` holds "" where an optional input is left out. `attributes` are decoded: int, float, str, tuples of them."""
+    """One operator call.
+
+    `inputs` holds "" where an optional input is left out; `implicit_inputs` are the values that the node's subgraphs read from around it.
+    `attributes` are decoded: int, float, str, tuples of numbers; None where the attribute is of another kind (tensor, graph, strings).
+    `ep_name` is the provider that has the node already, or "".
+    """
 
     index: int
     name: str
@@ -43,6 +48,7 @@ class Node:
     outputs: tuple[str, ...]
     attributes: Mapping[str, object]
     ep_name: str = ""
+    implicit_inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,10 @@ class Graph:
     outputs: tuple[str, ...] = ()
     is_subgraph: bool = False
 
+    def is_constant(self, name: str) -> bool:
+        """Whether `name` is an initializer that cannot change between runs."""
+        return name in self.constant_names
+
     def constant(self, name: str) -> np.ndarray | None:
         """The array behind `name`, or None if it is no constant initializer."""
         return self.load(name) if name in self.constant_names else None
@@ -75,7 +85,7 @@ class Graph:
         """The nodes that read each value, in order; a node that reads it twice stands there once."""
         readers: dict[str, list[Node]] = {}
         for node in self.nodes:
-            for name in dict.fromkeys(node.inputs):
+            for name in dict.fromkeys(node.inputs + node.implicit_inputs):
                 if name:
                     readers.setdefault(name, []).append(node)
         return readers

@@ -1,0 +1,580 @@
+"""The plugin library: this extension module is what ONNX Runtime loads as `SparseExecutionProvider`.
+
+ONNX Runtime calls everything here from plain C, with or without the GIL. What runs Python takes the GIL and turns every exception into a
+status; `compute` and the Release functions touch plain C memory only, because they also run while the interpreter shuts down. The order of
+calls is: CreateEpFactories, create_ep, get_capability once or more for every graph, compile_regions, compute ..., release.
+"""
+
+from cpython.ref cimport PyObject
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint32_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy
+
+from ._abi cimport (
+    API_VERSION,
+    API_VERSION_PLUGIN,
+    CREATE_EP_DEVICE,
+    CREATE_STATUS,
+    DEVICE_CPU,
+    ELEMENT_FLOAT,
+    EP_GRAPH_SUPPORT_INFO_ADD_NODES_TO_FUSE,
+    FAIL,
+    GET_EP_API,
+    GET_TENSOR_DATA,
+    GET_TENSOR_ELEMENT_TYPE_AND_SHAPE_DATA_REFERENCE,
+    GET_TENSOR_MUTABLE_DATA,
+    HARDWARE_DEVICE_TYPE,
+    INVALID_ARGUMENT,
+    KERNEL_CONTEXT_GET_INPUT,
+    KERNEL_CONTEXT_GET_OUTPUT,
+    KERNEL_CONTEXT_PARALLEL_FOR,
+    NODE_GET_NAME,
+    NOT_IMPLEMENTED,
+    Api,
+    ApiBase,
+    OrtEp,
+    OrtEpFactory,
+    OrtNodeComputeInfo,
+    OrtNodeFusionOptions,
+    Status,
+    add_nodes_to_fuse_t,
+    create_ep_device_t,
+    create_status_t,
+    device_type_t,
+    get_ep_api_t,
+    get_object_t,
+    get_text_t,
+    kernel_input_t,
+    kernel_output_t,
+    parallel_for_t,
+    tensor_t,
+)
+from ._program cimport CompiledProgram, Host, Program, program_release, program_run
+from ._read cimport Source, names, raised, read, session_entries
+
+import json
+from dataclasses import asdict
+
+from . import options as option_table
+from ._read import OrtError
+from ._version import __version__
+from .lower import lower
+from .select import NodeDecision, select
+
+cdef extern from *:
+    """
+    /* Declared before Cython does, so that -fvisibility=hidden leaves these two to the linker's version script. */
+    #if defined(__GNUC__)
+    __attribute__((visibility("default"))) void* CreateEpFactories(const char*, const void*, const void*, void**, size_t, size_t*);
+    __attribute__((visibility("default"))) void* ReleaseEpFactory(void*);
+    #endif
+    """
+    long count_add "__sync_add_and_fetch"(long* counter, long change) nogil
+    void* alloca "__builtin_alloca"(size_t size) nogil
+
+cdef extern from "Python.h":
+    ctypedef int PyGILState_STATE
+    PyGILState_STATE PyGILState_Ensure() nogil
+    void PyGILState_Release(PyGILState_STATE) nogil
+    PyObject* PyImport_ImportModule(const char*) nogil
+    void PyErr_Fetch(PyObject**, PyObject**, PyObject**) nogil
+    PyObject* PyObject_Str(PyObject*) nogil
+    const char* PyUnicode_AsUTF8(PyObject*) nogil
+    void PyErr_Clear() nogil
+    void Py_XDECREF(PyObject*) nogil
+
+
+cdef struct SparseEp:
+    OrtEp base  # first: ONNX Runtime holds a pointer to it
+    char* options  # JSON of the session's Options
+    char* decisions  # JSON: key of a graph -> what was decided about its nodes
+    bint wants_context  # the user asked for a compiled model
+
+
+cdef struct Region:
+    OrtNodeComputeInfo base  # first, as above
+    CompiledProgram* program
+    size_t input_count
+    size_t* inputs  # input i of the program is input inputs[i] of the fused node
+    size_t* outputs
+    char* name
+
+
+cdef struct Call:
+    # One compute(): the context of the program's Host.
+    void* context
+    const Region* region
+    Status failure
+
+
+# Without initialisers: those would run at import, which may come after CreateEpFactories has set the tables.
+cdef const Api* api
+cdef const Api* ep_api
+cdef OrtEpFactory factory
+cdef long live
+cdef long imported
+cdef char[32] version
+
+# What set_dynamic_options() leaves for explain(): token -> JSON.
+_explanations = {}
+
+
+cdef char* kept(str text) except NULL:
+    """A copy in plain C memory."""
+    data = text.encode("utf-8", "replace")
+    cdef size_t size = len(data) + 1
+    cdef char* copy = <char*>malloc(size)
+    if copy == NULL:
+        raise MemoryError
+    memcpy(copy, <const char*>data, size)
+    return copy
+
+
+cdef Status failed(int code, const char* message) noexcept nogil:
+    return (<create_status_t>api.slots[CREATE_STATUS])(code, message)
+
+
+cdef Status status_of(error, where="") noexcept:
+    """The status that says what a Python exception says, and where it happened."""
+    cdef int code = FAIL
+    if isinstance(error, ValueError):
+        code = INVALID_ARGUMENT
+    elif isinstance(error, NotImplementedError):
+        code = NOT_IMPLEMENTED
+    try:
+        return failed(code, f"{option_table.EP_NAME}: {where}{reason_of(error)}".encode("utf-8", "replace"))
+    except BaseException:
+        return failed(code, "SparseExecutionProvider: an error without a printable message")
+
+
+cdef str reason_of(error):
+    """The message of an exception; one that nobody raised on purpose shows its type too."""
+    expected = isinstance(error, (ValueError, NotImplementedError, OrtError)) and str(error)
+    return str(error) if expected else f"{type(error).__name__}: {error}"
+
+
+# The provider of one session
+
+
+cdef const char* get_name(const void* this) noexcept nogil:
+    return "SparseExecutionProvider"
+
+
+cdef Status create_ep(void* this, const void** devices, const void** metadata, size_t device_count, const void* session_options,
+                      const void* logger, void** out) noexcept nogil:
+    cdef SparseEp* ep = NULL
+    out[0] = NULL
+    with gil:
+        try:
+            entries = session_entries(api, session_options)
+            chosen = option_table.from_session(entries)
+            ep = <SparseEp*>calloc(1, sizeof(SparseEp))
+            if ep == NULL:
+                raise MemoryError
+            ep.options = kept(json.dumps(asdict(chosen)))
+            ep.decisions = kept("{}")
+            ep.wants_context = entries.get("ep.context_enable") == "1"
+        except BaseException as error:
+            release(ep)
+            return status_of(error)
+    ep.base.ort_version_supported = API_VERSION
+    ep.base.GetName = get_name
+    ep.base.GetCapability = get_capability
+    ep.base.Compile = compile_regions
+    ep.base.ReleaseNodeComputeInfos = release_regions
+    ep.base.SetDynamicOptions = set_dynamic_options
+    count_add(&live, 1)
+    out[0] = ep
+    return NULL
+
+
+cdef void release(SparseEp* ep) noexcept nogil:
+    if ep != NULL:
+        free(ep.options)
+        free(ep.decisions)
+        free(ep)
+
+
+cdef void release_ep(void* this, void* ep) noexcept nogil:
+    if ep != NULL:
+        release(<SparseEp*>ep)
+        count_add(&live, -1)
+
+
+cdef object options_of(SparseEp* ep):
+    return option_table.Options(**json.loads(ep.options))
+
+
+cdef Status get_capability(void* this, const void* graph, void* support) noexcept nogil:
+    with gil:
+        try:
+            offer(<SparseEp*>this, graph, support)
+            return NULL
+        except BaseException as error:
+            return status_of(error)
+
+
+cdef object offer(SparseEp* ep, const void* ort_graph, void* support):
+    """Offers ONNX Runtime the regions worth taking and remembers what was decided about each node.
+
+    ONNX Runtime only logs a failure here and goes on without the provider, so the reason is remembered as well.
+    """
+    cdef Source source
+    cdef OrtNodeFusionOptions fusion
+    cdef const void** nodes
+    cdef size_t i, count
+    # The dense weights are packed in compile_regions; ONNX Runtime may free its own.
+    fusion.ort_version_supported = API_VERSION
+    fusion.drop_constant_initializers = 1
+    try:
+        source = read(api, ort_graph)
+    except Exception as error:
+        remember(ep, "", [undecided("", "", "", error)])
+        raise
+    try:
+        try:
+            selection = select(source.graph, options_of(ep))
+        except Exception as error:
+            remember(ep, source.key, [undecided(node.name, node.op_type, node.domain, error) for node in source.graph.nodes])
+            raise
+        remember(ep, source.key, selection.decisions)
+        for region in selection.regions:
+            count = len(region)
+            nodes = <const void**>malloc(count * sizeof(void*))
+            if nodes == NULL:
+                raise MemoryError
+            try:
+                for i in range(count):
+                    nodes[i] = source.node(region[i])
+                raised(api, (<add_nodes_to_fuse_t>ep_api.slots[EP_GRAPH_SUPPORT_INFO_ADD_NODES_TO_FUSE])(support, nodes, count, &fusion))
+            finally:
+                free(nodes)
+    finally:
+        source.close()
+
+
+def undecided(name, op_type, domain, error):
+    """The decision about a node that a failure has taken away."""
+    return NodeDecision(
+        name=name, op_type=op_type, domain=domain, shape=None, sparsity=None, pattern=None, region=None, taken=False,
+        reason=f"not examined, {reason_of(error)}", option=None,
+    )
+
+
+cdef object remember(SparseEp* ep, str key, decisions):
+    """Keeps the decisions about a graph; ONNX Runtime shows the same graph more than once, and the last time counts."""
+    cdef char* text
+    known = json.loads(ep.decisions)
+    known[key] = [decision.to_dict() for decision in decisions]
+    text = kept(json.dumps(known))
+    free(ep.decisions)
+    ep.decisions = text
+
+
+cdef Status set_dynamic_options(void* this, const char* const* keys, const char* const* values, size_t count) noexcept nogil:
+    cdef size_t i
+    with gil:
+        try:
+            for i in range(count):
+                key = keys[i].decode("utf-8", "replace")
+                if key == "explain":
+                    _explanations[values[i].decode("utf-8", "replace")] = (<SparseEp*>this).decisions.decode("utf-8")
+                elif not key.startswith("ep.dynamic."):  # ONNX Runtime's own, hints to every provider of the session
+                    raise ValueError(f"unknown dynamic option {key!r}; valid: 'explain'")
+            return NULL
+        except BaseException as error:
+            return status_of(error)
+
+
+# Compiled regions
+
+
+cdef Status compile_regions(void* this, const void** graphs, const void** fused_nodes, size_t count, void** infos,
+                            void** contexts) noexcept nogil:
+    cdef size_t i
+    for i in range(count):
+        infos[i] = NULL
+    with gil:
+        where = ""
+        try:
+            if (<SparseEp*>this).wants_context and count:
+                raise NotImplementedError(
+                    "compiled models (ep.context_enable, ModelCompiler) are not supported yet; set the provider option policy=never for this"
+                )
+            options = options_of(<SparseEp*>this)
+            for i in range(count):
+                name = node_name(fused_nodes[i])
+                where = f"{name}: "
+                infos[i] = compiled(graphs[i], fused_nodes[i], name, options)
+            return NULL
+        except BaseException as error:
+            release_regions(this, infos, count)
+            return status_of(error, where)
+
+
+cdef str node_name(const void* node):
+    cdef const char* name = NULL
+    raised(api, (<get_text_t>api.slots[NODE_GET_NAME])(node, &name))
+    return name.decode("utf-8", "replace")
+
+
+cdef Region* compiled(const void* ort_graph, const void* fused_node, name, options) except NULL:
+    """One region: the program of its graph, and where the fused node has the program's inputs and outputs."""
+    cdef Source source = read(api, ort_graph)
+    cdef Program program
+    cdef Region* region
+    try:
+        program = lower(source.graph, options)
+    finally:
+        source.close()
+    # By name: ONNX Runtime leaves constants out of the fused node's inputs and orders the rest by first use.
+    inputs = places(program.input_names, names(api, fused_node, False))
+    outputs = places(program.output_names, names(api, fused_node, True))
+    places(names(api, fused_node, True), program.output_names)
+    region = <Region*>calloc(1, sizeof(Region))
+    if region == NULL:
+        raise MemoryError
+    try:
+        region.input_count = len(inputs)
+        region.inputs = kept_places(inputs)
+        region.outputs = kept_places(outputs)
+        region.name = kept(name)
+        region.program = program.detach()
+    except BaseException:
+        release_region(region)
+        raise
+    region.base.ort_version_supported = API_VERSION
+    region.base.CreateState = create_state
+    region.base.Compute = compute
+    region.base.ReleaseState = release_state
+    return region
+
+
+def places(wanted, offered):
+    """Where each of `wanted` stands in `offered`."""
+    lacking = [name for name in wanted if name not in offered]
+    if lacking:
+        raise RuntimeError(f"the fused node and its program differ: no {lacking[0]!r} in {list(offered)}")
+    return [list(offered).index(name) for name in wanted]
+
+
+cdef size_t* kept_places(list found) except NULL:
+    cdef size_t* out = <size_t*>malloc((len(found) + 1) * sizeof(size_t))
+    if out == NULL:
+        raise MemoryError
+    for i, place in enumerate(found):
+        out[i] = place
+    return out
+
+
+cdef void release_region(Region* region) noexcept nogil:
+    if region != NULL:
+        if region.program != NULL:
+            program_release(region.program)
+        free(region.inputs)
+        free(region.outputs)
+        free(region.name)
+        free(region)
+
+
+cdef void release_regions(void* this, void** infos, size_t count) noexcept nogil:
+    cdef size_t i
+    for i in range(count):
+        release_region(<Region*>infos[i])
+        infos[i] = NULL
+
+
+cdef Status create_state(void* this, void* context, void** state) noexcept nogil:
+    state[0] = this
+    return NULL
+
+
+cdef void release_state(void* this, void* state) noexcept nogil:
+    pass
+
+
+cdef int run_parallel(void* context, void (*body)(void*, size_t) noexcept nogil, size_t total, void* user) noexcept nogil:
+    cdef Call* call = <Call*>context
+    # No batches: every index is claimed by whichever thread is free.
+    call.failure = (<parallel_for_t>api.slots[KERNEL_CONTEXT_PARALLEL_FOR])(call.context, body, total, 0, user)
+    return call.failure != NULL
+
+
+cdef float* run_output(void* context, size_t index, const int64_t* dims, size_t rank) noexcept nogil:
+    cdef Call* call = <Call*>context
+    cdef void* value = NULL
+    cdef void* data = NULL
+    call.failure = (<kernel_output_t>api.slots[KERNEL_CONTEXT_GET_OUTPUT])(call.context, call.region.outputs[index], dims, rank, &value)
+    if call.failure == NULL:
+        call.failure = (<get_object_t>api.slots[GET_TENSOR_MUTABLE_DATA])(value, <const void**>&data)
+    return <float*>data if call.failure == NULL else NULL
+
+
+cdef Status compute(void* this, void* state, void* context) noexcept nogil:
+    cdef const Region* region = <const Region*>this
+    cdef size_t count = region.input_count, i
+    cdef const float** data = <const float**>alloca((count + 1) * sizeof(void*))
+    cdef const int64_t** dims = <const int64_t**>alloca((count + 1) * sizeof(void*))
+    cdef size_t* ranks = <size_t*>alloca((count + 1) * sizeof(size_t))
+    cdef Call call
+    cdef Host host
+    cdef Status status
+    cdef const void* value
+    cdef int type
+    cdef char[512] reason
+    cdef char[768] message
+    for i in range(count):
+        value = NULL
+        status = (<kernel_input_t>api.slots[KERNEL_CONTEXT_GET_INPUT])(context, region.inputs[i], &value)
+        if status == NULL:
+            status = (<tensor_t>api.slots[GET_TENSOR_ELEMENT_TYPE_AND_SHAPE_DATA_REFERENCE])(value, &type, &dims[i], &ranks[i])
+        if status == NULL:
+            status = (<get_object_t>api.slots[GET_TENSOR_DATA])(value, <const void**>&data[i])
+        if status != NULL:
+            return status
+        if type != ELEMENT_FLOAT:
+            snprintf(message, sizeof(message), "SparseExecutionProvider: %s: input %zu is not float32", region.name, i)
+            return failed(INVALID_ARGUMENT, message)
+    call.context = context
+    call.region = region
+    call.failure = NULL
+    host.context = &call
+    host.parallel_for = run_parallel
+    host.output = run_output
+    reason[0] = 0
+    if program_run(region.program, &host, data, dims, ranks, reason, sizeof(reason)) == 0:
+        return NULL
+    if call.failure != NULL:
+        return call.failure
+    # Not EP_FAIL: that code makes onnxruntime's Python class retry on the CPU provider in silence.
+    snprintf(message, sizeof(message), "SparseExecutionProvider: %s: %s", region.name, reason)
+    return failed(FAIL, message)
+
+
+# The factory: one static object that outlives every registration, because sessions go on calling it after the library is unregistered.
+
+
+cdef const char* get_vendor(const void* this) noexcept nogil:
+    return "onnxruntime-ep-sparse"
+
+
+cdef uint32_t get_vendor_id(const void* this) noexcept nogil:
+    return 0
+
+
+cdef const char* get_version(const void* this) noexcept nogil:
+    return version
+
+
+cdef Status get_supported_devices(void* this, const void** devices, size_t device_count, void** ep_devices, size_t max_ep_devices,
+                                  size_t* ep_device_count) noexcept nogil:
+    cdef size_t i
+    cdef Status status
+    ep_device_count[0] = 0
+    for i in range(device_count):
+        if ep_device_count[0] < max_ep_devices and (<device_type_t>api.slots[HARDWARE_DEVICE_TYPE])(devices[i]) == DEVICE_CPU:
+            status = (<create_ep_device_t>ep_api.slots[CREATE_EP_DEVICE])(this, devices[i], NULL, NULL, &ep_devices[ep_device_count[0]])
+            if status != NULL:
+                return status
+            ep_device_count[0] += 1
+    return NULL
+
+
+cdef Status create_data_transfer(void* this, void** transfer) noexcept nogil:
+    # ONNX Runtime calls this member without looking whether it is there. NULL: our memory is the CPU's.
+    transfer[0] = NULL
+    return NULL
+
+
+cdef Status ensure_imported(char* message, size_t size) noexcept nogil:
+    """Imports this module if ONNX Runtime has loaded the library by its path alone; then nothing below the C API works yet."""
+    cdef PyGILState_STATE state
+    cdef PyObject* module
+    cdef PyObject* kind = NULL
+    cdef PyObject* error = NULL
+    cdef PyObject* trace = NULL
+    cdef PyObject* text = NULL
+    cdef const char* reason = NULL
+    cdef Status status = NULL
+    if imported:
+        return NULL
+    state = PyGILState_Ensure()
+    module = PyImport_ImportModule("onnxruntime_ep_sparse._plugin")
+    if module == NULL:
+        PyErr_Fetch(&kind, &error, &trace)
+        if error != NULL:
+            text = PyObject_Str(error)
+        if text != NULL:
+            reason = PyUnicode_AsUTF8(text)
+        if reason == NULL:
+            reason = "no reason given"
+        snprintf(message, size, "SparseExecutionProvider: onnxruntime_ep_sparse cannot be imported: %s", reason)
+        status = failed(FAIL, message)
+        Py_XDECREF(text)
+        Py_XDECREF(kind)
+        Py_XDECREF(error)
+        Py_XDECREF(trace)
+        PyErr_Clear()
+    elif not imported:
+        status = failed(FAIL, "SparseExecutionProvider: this file is not the one that Python imports; register get_library_path()")
+    Py_XDECREF(module)
+    PyGILState_Release(state)
+    return status
+
+
+cdef public void* CreateEpFactories(const char* registered_name, const void* api_base, const void* logger, void** factories,
+                                    size_t max_factories, size_t* factory_count) noexcept nogil:
+    global api, ep_api
+    cdef const ApiBase* base = <const ApiBase*>api_base
+    cdef const Api* table = base.GetApi(API_VERSION)
+    cdef char[512] message
+    cdef Status status
+    factory_count[0] = 0
+    if table == NULL:
+        table = base.GetApi(API_VERSION_PLUGIN)
+        snprintf(message, sizeof(message), "onnxruntime-ep-sparse needs onnxruntime >= 1.%d, this is %s", <int>API_VERSION,
+                 base.GetVersionString())
+        return (<create_status_t>table.slots[CREATE_STATUS])(FAIL, message)
+    api = table
+    ep_api = (<get_ep_api_t>table.slots[GET_EP_API])()
+    status = ensure_imported(message, sizeof(message))
+    if status != NULL:
+        return status
+    if max_factories < 1:
+        return failed(INVALID_ARGUMENT, "SparseExecutionProvider: no room for a factory")
+    factory.ort_version_supported = API_VERSION
+    factory.GetName = get_name
+    factory.GetVendor = get_vendor
+    factory.GetSupportedDevices = get_supported_devices
+    factory.CreateEp = create_ep
+    factory.ReleaseEp = release_ep
+    factory.GetVendorId = get_vendor_id
+    factory.GetVersion = get_version
+    factory.CreateDataTransfer = create_data_transfer
+    factories[0] = &factory
+    factory_count[0] = 1
+    return NULL
+
+
+cdef public void* ReleaseEpFactory(void* released) noexcept nogil:
+    return NULL
+
+
+# The Python side
+
+
+def live_sessions() -> int:
+    """How many sessions have this provider."""
+    return live
+
+
+def take_explanation(token: str) -> str:
+    """The decisions, as JSON, that the session asked with the dynamic option `explain` has left under this token."""
+    return _explanations.pop(token)
+
+
+cdef bytes version_text = __version__.encode()
+snprintf(version, sizeof(version), "%s", <const char*>version_text)
+imported = 1

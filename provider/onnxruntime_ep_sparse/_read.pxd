@@ -1,0 +1,22 @@
+"""Reading ONNX Runtime's graph objects. See _read.pyx."""
+
+from ._abi cimport Api, Status
+
+
+cdef object raised(const Api* api, Status status)
+cdef dict session_entries(const Api* api, const void* session_options)
+cdef list names(const Api* api, const void* node, bint outputs)
+
+
+cdef class Source:
+    """An `OrtGraph` for as long as the call that shows it lasts. `graph` is its copy; `key` tells it from the session's other graphs."""
+    cdef const Api* api
+    cdef dict constants
+    cdef list node_pointers
+    cdef readonly object graph
+    cdef readonly str key
+    cdef void close(self)
+    cdef const void* node(self, size_t index)
+
+
+cdef Source read(const Api* api, const void* ort_graph)

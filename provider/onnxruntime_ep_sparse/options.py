@@ -1,0 +1,172 @@
+"""The provider options: one table, from which parsing, error messages and `docs/options.md` come."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+
+import onnxruntime_ep_sparse_kernels as kernels
+from onnxruntime_ep_sparse_kernels import variants
+
+EP_NAME = "SparseExecutionProvider"
+
+SESSION_PREFIX = f"ep.{EP_NAME.lower()}."
+"""What ONNX Runtime puts before a provider option's key among a session's configuration entries."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of one session. `min_sparsity` and `threads` are None unless given."""
+
+    policy: str
+    min_sparsity: float | None
+    isa: str
+    threads: int | None
+
+
+@dataclass(frozen=True)
+class Option:
+    """One row of the table. `parse` turns the string into the value and raises ValueError for one that is not `valid`."""
+
+    name: str
+    type: str
+    default: str
+    valid: str
+    meaning: str
+    parse: Callable[[str], object]
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that holds when the option is not given."""
+        return f"ORT_SPARSE_{self.name.upper()}"
+
+    def read(self, text: str) -> object:
+        """The value of `text`; "" means not given."""
+        try:
+            return self.parse(text)
+        except ValueError as error:
+            reason = f": {error}" if isinstance(error, _UnavailableError) else ""
+            raise ValueError(f"option {self.name!r}: {text!r} is not valid{reason}; valid: {self.valid}") from None
+
+
+class _UnavailableError(ValueError):
+    """A valid value that this machine or build cannot serve."""
+
+
+def _one_of(*values: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in values:
+            raise ValueError
+        return text
+
+    return parse
+
+
+def _fraction(text: str) -> float | None:
+    if not text:
+        return None
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError
+    return value
+
+
+def _count(text: str) -> int | None:
+    if not text:
+        return None
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+ISAS = ("auto", *(isa.name for isa in variants.ISAS))
+
+
+def _isa(text: str) -> str:
+    isa = _one_of(*ISAS)(text)
+    if isa != "auto" and isa not in kernels.available_isas():
+        lacking = "this CPU" if isa in kernels.compiled_isas() else "this build"
+        raise _UnavailableError(f"{lacking} lacks it, the best available is {kernels.available_isas()[0]!r}")
+    return isa
+
+
+OPTIONS = (
+    Option(
+        "policy",
+        "choice",
+        "auto",
+        "'auto', 'always', 'never'",
+        "`auto` takes what is expected to be faster than the CPU provider, `always` all that can be run, `never` nothing.",
+        _one_of("auto", "always", "never"),
+    ),
+    Option(
+        "min_sparsity",
+        "number",
+        "",
+        "a number from 0 to 1",
+        "The share of zeros from which `auto` takes a layer, instead of the break-even it computes.",
+        _fraction,
+    ),
+    Option(
+        "isa",
+        "choice",
+        "auto",
+        ", ".join(repr(isa) for isa in ISAS),
+        "The instruction set of the kernels; `auto` is the best that this CPU and build have.",
+        _isa,
+    ),
+    Option(
+        "threads",
+        "integer",
+        "",
+        "an integer from 1 up",
+        "How many threads the session computes with, a hint for cutting work: ONNX Runtime does not tell. It starts no threads.",
+        _count,
+    ),
+)
+
+assert [option.name for option in OPTIONS] == [field.name for field in fields(Options)]
+
+
+def parse(given: Mapping[str, str], environ: Mapping[str, str] | None = None) -> Options:
+    """The options: what is given, else the environment variable, else the default. ValueError for an unknown key or a bad value."""
+    environ = os.environ if environ is None else environ
+    known = {option.name for option in OPTIONS}
+    unknown = [key for key in given if key not in known]
+    if unknown:
+        raise ValueError(f"unknown option {unknown[0]!r}; valid options: {', '.join(sorted(known))}")
+    values = {}
+    for option in OPTIONS:
+        if option.name in given:
+            values[option.name] = option.read(str(given[option.name]))
+        elif option.variable in environ:
+            try:
+                values[option.name] = option.read(environ[option.variable] or option.default)
+            except ValueError as error:
+                raise ValueError(f"environment variable {option.variable}: {error}") from None
+        else:
+            values[option.name] = option.parse(option.default)
+    return Options(**values)  # type: ignore[arg-type]
+
+
+def from_session(entries: Mapping[str, str], environ: Mapping[str, str] | None = None) -> Options:
+    """The options among a session's configuration entries.
+
+    Where nobody says `threads`, ONNX Runtime's own words for it serve: the entry `session.intra_op_num_threads` (read by 1.28 and later)
+    and the variable ORT_INTRA_OP_NUM_THREADS. `SessionOptions.intra_op_num_threads` never reaches a provider.
+    """
+    environ = os.environ if environ is None else environ
+    given = {key.removeprefix(SESSION_PREFIX): value for key, value in entries.items() if key.startswith(SESSION_PREFIX)}
+    if "threads" not in given and "ORT_SPARSE_THREADS" not in environ:
+        hint = entries.get("session.intra_op_num_threads") or environ.get("ORT_INTRA_OP_NUM_THREADS", "")
+        if hint.isdecimal() and int(hint) > 0:
+            given["threads"] = hint
+    return parse(given, environ)
+
+
+def markdown() -> str:
+    """The table of the documentation."""
+    rows = [f"| `{o.name}` | {o.type} | {f'`{o.default}`' if o.default else 'none'} | {o.valid} | {o.meaning} |" for o in OPTIONS]
+    return "\n".join(["| option | type | default | valid | meaning |", "| --- | --- | --- | --- | --- |", *rows, ""])
