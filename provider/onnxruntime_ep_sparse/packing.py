@@ -40,7 +40,7 @@ def tap_layout(
     if width is not None:
         forms.append(_segments(taps, stride, lambda kd, y, x: (kd, y % stride[1], x % stride[2]), lambda kd, y, x: 0))
     forms.append(_segments(taps, stride, lambda kd, y, x: (kd, y, x % stride[2]), lambda kd, y, x: (kd, y)))
-    pitch = (width or 0) // stride[2] + (kernel[2] - 1) * dilation[2] // stride[2] + 2
+    pitch = pitch_bound(window, width)
 
     def size(form) -> int:
         return sum(floats + reach_y * pitch + reach_x for _, _, _, reach_y, reach_x in form[0])
@@ -49,6 +49,14 @@ def tap_layout(
     if size(best) > MOST_TILE_FLOATS // 2:
         best = _segments(taps, stride, lambda *tap: tap, lambda *tap: tap)
     return best
+
+
+def pitch_bound(window: Window, width: int | None) -> int:
+    """At least as many positions as a row of output pixels and its neighbours take in a tile; 0 where no form depends on it."""
+    if width is None:
+        return 0
+    padded = width + window.pad_begin[-1] + window.pad_end[-1] + (window.kernel[-1] - 1) * window.dilation[-1]
+    return padded // window.stride[-1] + 2
 
 
 def _segments(taps, stride, segment_of, unit_of):
@@ -115,7 +123,7 @@ def convolution(
     matrix = weight.reshape(m, -1)
     segments, unit_segment, taps = tap_layout(window, width, widest * lanes)
     units = len(unit_segment) - 1
-    pitch = (width or 0) + 2
+    pitch = pitch_bound(window, width)
     channel_floats = sum(widest * lanes + reach_y * pitch + reach_x for _, _, _, reach_y, reach_x in segments)
     # Small ONNX groups (depthwise) are packed together, as a block-diagonal matrix, up to one tile.
     together = max(1, min(groups, TILE_FLOATS // max(1, c * channel_floats)))

@@ -1,0 +1,243 @@
+"""From the graph of a region to a program: fuses epilogues, packs weights, numbers values."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import numpy as np
+import onnxruntime_ep_sparse_kernels as kernels
+from numpy.typing import NDArray
+from onnxruntime_ep_sparse_kernels import variants
+
+from . import ops, packing
+from ._program import Program
+from .graph import Graph, Node
+from .options import Options
+from .steps import Act, Activation, Op, Product, ProgramSpec, ShapeRule, Step, StepKind, Window
+
+
+def lower(graph: Graph, options: Options) -> Program:
+    """Compile a region. `graph.inputs` are its inputs that are not constant, `graph.outputs` what others need; `select` chose the nodes."""
+    isa = isa_of(options)
+    return Program(Builder(graph, isa).build(), kernels.table(isa.name), workers_of(options))
+
+
+def isa_of(options: Options) -> variants.Isa:
+    """The instruction set that `options.isa` stands for on this CPU."""
+    name = kernels.available_isas()[0] if options.isa == "auto" else options.isa
+    return next(isa for isa in variants.ISAS if isa.name == name)
+
+
+def workers_of(options: Options) -> int:
+    """Threads to cut work for: the hint, or every CPU this process may use (ONNX Runtime's pool cannot be asked for its size)."""
+    return options.threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else options.threads or os.cpu_count() or 1
+
+
+class Builder:
+    """Collects the steps of one region. The `lower` functions of `ops.py` call its methods."""
+
+    def __init__(self, graph: Graph, isa: variants.Isa) -> None:
+        self.graph = fuse_gates(graph)
+        self.isa = isa
+        self.widest = isa.widest(1)
+        self.numbers: dict[str, int] = {}
+        self.n_values = 0
+        self.constants: dict[int, NDArray[np.float32]] = {}
+        self.steps: list[Step] = []
+        self.pending: dict[str, Step] = {}
+
+    def build(self) -> ProgramSpec:
+        """Lower every node in order."""
+        inputs = {name: self.value(name) for name in self.graph.inputs}
+        for node in self.graph.nodes:
+            row = SILU if node.op_type == "Silu" else ops.row_for(node)
+            assert row is not None, f"{node.op_type} in a region"
+            row.lower(self, node)
+        assert not self.pending
+        outputs = {name: self.numbers[name] for name in self.graph.outputs}
+        return ProgramSpec(self.n_values, inputs, outputs, self.constants, tuple(self.steps))
+
+    # values
+
+    def new_value(self) -> int:
+        """A number for a value without a name."""
+        self.n_values += 1
+        return self.n_values - 1
+
+    def value(self, name: str) -> int:
+        """The number of a named value; a constant becomes part of the program."""
+        if name not in self.numbers:
+            if self.graph.is_constant(name):
+                self.numbers[name] = self.constant(self.floats(name))
+            else:
+                self.numbers[name] = self.new_value()
+        self.emit(name)
+        return self.numbers[name]
+
+    def constant(self, array: NDArray) -> int:
+        """The number of a constant of the program."""
+        number = self.new_value()
+        self.constants[number] = np.array(array, np.float32)
+        return number
+
+    def floats(self, name: str) -> NDArray[np.float32]:
+        """The data of a constant input."""
+        array = self.graph.constant(name)
+        assert array is not None
+        return array
+
+    # packing for this instruction set
+
+    def convolution(
+        self, weight: NDArray[np.float32], bias: NDArray[np.float32] | None, window: Window, groups: int, width: int | None
+    ) -> Product:
+        """`packing.convolution` with this instruction set's vectors."""
+        return packing.convolution(weight, bias, window, groups, width, self.isa.lanes, self.widest)
+
+    def matrix(self, weight__mk: NDArray[np.float32], bias: NDArray[np.float32] | None, *, x_rows: bool, y_rows: bool) -> Product:
+        """Gemm's constant operand."""
+        return packing.matrices(
+            weight__mk[None], bias, ShapeRule.GEMM, x_rows=x_rows, y_rows=y_rows, lanes=self.isa.lanes, widest=self.widest
+        )
+
+    def matrices(self, weight__bmk: NDArray[np.float32], *, right: bool, batch: tuple[int, ...], vector_operand: bool) -> Product:
+        """MatMul's constant operand."""
+        return packing.matrices(
+            weight__bmk,
+            None,
+            ShapeRule.MATMUL_RIGHT if right else ShapeRule.MATMUL_LEFT,
+            x_rows=right,
+            y_rows=right,
+            lanes=self.isa.lanes,
+            widest=self.widest,
+            batch=batch,
+            vector_operand=vector_operand,
+        )
+
+    # steps and fusion
+
+    def step(self, step: Step) -> None:
+        """Append a step as it is."""
+        self.steps.append(step)
+
+    def emit(self, name: str) -> None:
+        """Close the epilogue of the product that makes `name`, if it is open."""
+        step = self.pending.pop(name, None)
+        if step is not None:
+            self.steps.append(step)
+
+    def product(self, node: Node, x: str, product: Product, window: Window | None, addend: int | None = None) -> None:
+        """A packed product; activation and residual of what follows are fused into it."""
+        y = node.outputs[0]
+        step = Step(StepKind.PRODUCT, self.value(x), self.value(y), product=product, window=window)
+        if addend is None:
+            self.keep_open(y, step)
+            return
+        between = self.new_value()
+        self.steps.append(replace(step, y=between))
+        self.steps.append(Step(StepKind.BINARY, between, step.y, addend, op=Op.ADD))
+
+    def keep_open(self, name: str, step: Step) -> None:
+        """Wait with a product whose only reader may be fused; else append it now."""
+        readers = self.graph.consumers.get(name, [])
+        fusable = len(readers) == 1 and name not in self.graph.outputs and (
+            is_activation(readers[0]) or (step.r < 0 and readers[0].op_type == "Add")
+        )
+        if fusable:
+            self.pending[name] = step
+        else:
+            self.steps.append(step)
+
+    def activate(self, node: Node, activation: Activation) -> None:
+        """An activation: the end of an open product, or a step of its own."""
+        x, y = node.inputs[0], node.outputs[0]
+        step = self.pending.pop(x, None)
+        if step is not None:
+            self.steps.append(replace(step, y=self.value(y), activation=activation))
+        else:
+            self.step(Step(StepKind.ACTIVATE, self.value(x), self.value(y), activation=activation))
+
+    def binary(self, node: Node, op: Op) -> None:
+        """Two operands; an Add of equal shapes becomes the residual of an open product, a bias-shaped constant its bias."""
+        left, right = node.inputs
+        y = node.outputs[0]
+        if op == Op.ADD and left != right:
+            for mine, other in ((right, left), (left, right)):
+                step = self.pending.get(mine)
+                if step is None or step.activation.act != Act.NONE:
+                    continue
+                merged = self.with_bias(step, mine, other)
+                if merged is None and same_shape(self.graph, mine, other) and not self.graph.is_constant(other):
+                    merged = replace(step, r=self.value(other))
+                if merged is not None:
+                    del self.pending[mine]
+                    self.keep_open(y, replace(merged, y=self.value(y)))
+                    return
+        self.step(Step(StepKind.BINARY, self.value(left), self.value(y), self.value(right), op=op))
+
+    def with_bias(self, step: Step, mine: str, other: str) -> Step | None:
+        """The product with the constant `other` added to its bias, where that holds one number an output feature."""
+        if not self.graph.is_constant(other) or step.r >= 0:
+            return None
+        product = step.product
+        assert product is not None
+        if len(product.batch) and max(product.batch) > 1:
+            return None
+        shape = ops.shape_of(self.graph, mine)
+        axis = {ShapeRule.CONV: 1, ShapeRule.MATMUL_LEFT: len(shape) - 2}.get(product.rule, len(shape) - 1 if product.y_rows else 0)
+        addend = self.floats(other)
+        if product.vector_operand or addend.ndim > len(shape):
+            return None
+        full = addend.reshape((1,) * (len(shape) - addend.ndim) + addend.shape)
+        if any(size != 1 for i, size in enumerate(full.shape) if i != axis) or full.shape[axis] not in (1, product.m):
+            return None
+        return replace(step, product=replace(product, bias__m=product.bias__m + full.reshape(-1)))
+
+
+def is_activation(node: Node) -> bool:
+    """Whether a product can end with this node."""
+    row = ops.row_for(node)
+    return node.op_type == "Silu" or (row is not None and row.role == "activation")
+
+
+def same_shape(graph: Graph, a: str, b: str) -> bool:
+    """Whether two values have the same shape whatever the inputs are: unknown dimensions count as different."""
+    shapes = ops.shape_of(graph, a), ops.shape_of(graph, b)
+    return shapes[0] == shapes[1] and None not in shapes[0]
+
+
+SILU = ops.OpRow("Silu", "activation", ops._activation_can_run, ops._activation_lower)
+"""x * sigmoid(x), which exporters write as two nodes."""
+
+
+def fuse_gates(graph: Graph) -> Graph:
+    """Replace Mul(x, Sigmoid(x)) by one node `Silu`, and Mul(x, HardSigmoid(x)) of slope 1/6 by HardSwish."""
+    dropped: set[int] = set()
+    replaced: dict[int, Node] = {}
+    for node in graph.nodes:
+        if node.op_type != "Mul" or len(set(node.inputs)) != 2:
+            continue
+        for x, gate in (node.inputs, node.inputs[::-1]):
+            maker = graph.producer.get(gate)
+            if maker is None or maker.inputs[0] != x or gate in graph.outputs or len(graph.consumers[gate]) != 1:
+                continue
+            if maker.op_type == "Sigmoid":
+                fused = "Silu"
+            elif maker.op_type == "HardSigmoid" and is_hard_swish(maker):
+                fused = "HardSwish"
+            else:
+                continue
+            dropped.add(maker.index)
+            replaced[node.index] = replace(node, op_type=fused, domain="", inputs=(x,), attributes={})
+            break
+    if not replaced:
+        return graph
+    nodes = tuple(replaced.get(node.index, node) for node in graph.nodes if node.index not in dropped)
+    return replace(graph, nodes=nodes)
+
+
+def is_hard_swish(node: Node) -> bool:
+    """HardSigmoid with alpha 1/6 and beta 1/2, in float32."""
+    alpha, beta = node.attributes.get("alpha", 0.2), node.attributes.get("beta", 0.5)
+    return abs(float(alpha) - 1 / 6) < 1e-7 and float(beta) == 0.5  # type: ignore[arg-type]  # ONNX: both are floats

@@ -1,0 +1,433 @@
+"""The table of operators: for each, when we can run it and how it becomes steps. `docs/supported-models.md` is generated from it.
+
+`can_run` of a row returns None or the reason why not; `lower` appends steps to a `lower.Builder`. Whether a node is worth taking is
+`select.py`'s question, not this file's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .graph import FLOAT, Graph, Node
+from .steps import Act, Activation, AutoPad, Op, Step, StepKind, Window
+
+if TYPE_CHECKING:
+    from .lower import Builder
+
+MAX_RANK = 8
+ONNX = ("", "ai.onnx")
+MICROSOFT = ("com.microsoft",)
+
+
+@dataclass(frozen=True, slots=True)
+class OpRow:
+    """One operator. `role`: product (packed weights), activation (fusable unary), or neighbour. `note` says what is declined."""
+
+    op_type: str
+    role: str
+    can_run: Callable[[Graph, Node], str | None]
+    lower: Callable[[Builder, Node], None]
+    note: str = ""
+    domains: tuple[str, ...] = ONNX
+
+
+def row_for(node: Node) -> OpRow | None:
+    """The table's row for a node, or None."""
+    row = OPS.get(node.op_type)
+    return row if row is not None and node.domain in row.domains else None
+
+
+def can_run(graph: Graph, node: Node) -> str | None:
+    """None if a region may hold this node, else the reason in words."""
+    row = row_for(node)
+    if row is None:
+        return f"operator {node.op_type} is not supported"
+    data = [name for i, name in enumerate(node.inputs) if name and not _is_parameter(node, i)]
+    for name in (*data, *(o for o in node.outputs if o)):
+        value = graph.values.get(name)
+        if value is None or value.dtype == 0:
+            return f"type of {name!r} is unknown"
+        if value.dtype != FLOAT:
+            return "only float32 is supported"
+        if value.shape is None:
+            return f"rank of {name!r} is unknown"
+        if len(value.shape) > MAX_RANK:
+            return f"{len(value.shape)} dimensions: at most {MAX_RANK} are supported"
+    if sum(1 for o in node.outputs if o) != 1:
+        return "only the first output is supported"
+    return row.can_run(graph, node)
+
+
+def _is_parameter(node: Node, index: int) -> bool:
+    """Inputs that are no float data: the shape of Reshape."""
+    return node.op_type == "Reshape" and index == 1
+
+
+def shape_of(graph: Graph, name: str) -> tuple[int | str | None, ...]:
+    """Shape of a value whose rank `can_run` has seen."""
+    shape = graph.values[name].shape
+    assert shape is not None
+    return shape
+
+
+def _attribute(node: Node, name: str, default):
+    return node.attributes.get(name, default)
+
+
+# --- windows: Conv and pooling
+
+
+def window_of(node: Node, kernel: tuple[int, ...]) -> Window:
+    """Spatial attributes with ONNX's defaults."""
+    rank = len(kernel)
+    auto = _attribute(node, "auto_pad", "NOTSET") or "NOTSET"
+    pads = tuple(_attribute(node, "pads", ()) or (0,) * 2 * rank)
+    if auto != "NOTSET":
+        pads = (0,) * 2 * rank
+    return Window(
+        kernel=kernel,
+        stride=tuple(_attribute(node, "strides", ()) or (1,) * rank),
+        dilation=tuple(_attribute(node, "dilations", ()) or (1,) * rank),
+        pad_begin=pads[:rank],
+        pad_end=pads[rank:],
+        auto_pad={"SAME_UPPER": AutoPad.SAME_UPPER, "SAME_LOWER": AutoPad.SAME_LOWER}.get(auto, AutoPad.EXPLICIT),
+    )
+
+
+def _check_window(window: Window) -> str | None:
+    rank = len(window.kernel)
+    if any(len(v) != rank for v in (window.stride, window.dilation, window.pad_begin, window.pad_end)):
+        return "kernel, strides, dilations and pads differ in length"
+    if any(v < 0 for v in window.pad_begin + window.pad_end):
+        return "negative pads are not supported"
+    if any(v < 1 for v in window.kernel + window.stride + window.dilation):
+        return "kernel, strides and dilations must be positive"
+    return None
+
+
+def _constant_floats(graph: Graph, name: str) -> NDArray[np.float32] | None:
+    array = graph.constant(name)
+    return array if array is not None and array.dtype == np.float32 else None
+
+
+def _conv_can_run(graph: Graph, node: Node) -> str | None:
+    if not graph.is_constant(node.inputs[1]):
+        return "the weight is not constant"
+    if len(node.inputs) > 2 and node.inputs[2] and not graph.is_constant(node.inputs[2]):
+        return "the bias is not constant"
+    shape = shape_of(graph, node.inputs[1])
+    x = shape_of(graph, node.inputs[0])
+    if not 3 <= len(shape) <= 5 or len(x) != len(shape):
+        return f"{len(shape) - 2} spatial dimensions: 1, 2 and 3 are supported"
+    if not all(isinstance(d, int) and d > 0 for d in shape):
+        return "the weight is empty"
+    m, c = shape[0], shape[1]
+    groups = int(_attribute(node, "group", 1))
+    if m % groups or (isinstance(x[1], int) and x[1] != c * groups):
+        return f"{x[1]} input channels and {m} outputs do not fit {groups} groups of {c}"
+    kernel = tuple(_attribute(node, "kernel_shape", ()) or shape[2:])
+    if kernel != tuple(shape[2:]):
+        return "kernel_shape differs from the weight's shape"
+    return _check_window(window_of(node, kernel))
+
+
+def _conv_lower(builder: Builder, node: Node) -> None:
+    weight = builder.floats(node.inputs[1])
+    bias = builder.floats(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
+    window = window_of(node, weight.shape[2:])
+    width = shape_of(builder.graph, node.inputs[0])[-1]
+    product = builder.convolution(weight, bias, window, int(_attribute(node, "group", 1)), width if isinstance(width, int) else None)
+    builder.product(node, node.inputs[0], product, window)
+
+
+def _pool_can_run(graph: Graph, node: Node) -> str | None:
+    rank = len(shape_of(graph, node.inputs[0])) - 2
+    if rank not in (1, 2):
+        return f"{rank} spatial dimensions: 1 and 2 are supported"
+    if _attribute(node, "storage_order", 0):
+        return "storage_order 1 is not supported"
+    window = window_of(node, tuple(_attribute(node, "kernel_shape", ())))
+    if len(window.kernel) != rank:
+        return "kernel_shape does not fit the input"
+    reason = _check_window(window)
+    if reason is None and any(
+        p > (k - 1) * d for k, d, p in zip(window.kernel * 2, window.dilation * 2, window.pad_begin + window.pad_end, strict=True)
+    ):
+        return "pads as wide as the window are not supported"
+    if node.op_type == "AveragePool" and _attribute(node, "ceil_mode", 0):
+        return "AveragePool with ceil_mode is not supported"
+    return reason
+
+
+def _pool_lower(builder: Builder, node: Node) -> None:
+    builder.step(
+        Step(
+            StepKind.POOL,
+            builder.value(node.inputs[0]),
+            builder.value(node.outputs[0]),
+            window=window_of(node, tuple(_attribute(node, "kernel_shape", ()))),
+            is_max=node.op_type == "MaxPool",
+            ceil_mode=bool(_attribute(node, "ceil_mode", 0)),
+            count_include_pad=bool(_attribute(node, "count_include_pad", 0)),
+        )
+    )
+
+
+def _global_pool_can_run(graph: Graph, node: Node) -> str | None:
+    return None if len(shape_of(graph, node.inputs[0])) >= 3 else "the input has no spatial dimensions"
+
+
+def _global_pool_lower(builder: Builder, node: Node) -> None:
+    builder.step(
+        Step(
+            StepKind.GLOBAL_POOL,
+            builder.value(node.inputs[0]),
+            builder.value(node.outputs[0]),
+            is_max=node.op_type == "GlobalMaxPool",
+        )
+    )
+
+
+# --- matrices
+
+
+def _gemm_can_run(graph: Graph, node: Node) -> str | None:
+    constant = [graph.is_constant(name) for name in node.inputs[:2]]
+    if constant.count(True) != 1:
+        return "neither operand is constant" if not any(constant) else "both operands are constant"
+    if any(len(shape_of(graph, name)) != 2 for name in node.inputs[:2]):
+        return "operands are not matrices"
+    if 0 in shape_of(graph, node.inputs[constant.index(True)]):
+        return "the constant operand is empty"
+    c = node.inputs[2] if len(node.inputs) > 2 else ""
+    if c and not graph.is_constant(c) and float(_attribute(node, "beta", 1.0)) != 1.0:
+        return "a C that is not constant needs beta = 1"
+    return None
+
+
+def _gemm_lower(builder: Builder, node: Node) -> None:
+    graph = builder.graph
+    right = graph.is_constant(node.inputs[1])
+    weight = builder.floats(node.inputs[1 if right else 0])
+    if bool(_attribute(node, "transB" if right else "transA", 0)) == right:
+        weight__mk = weight
+    else:
+        weight__mk = weight.T
+    # right: weights are B, outputs are features of a row of A; left: weights are A, pixels are the columns of B
+    transposed = bool(_attribute(node, "transA" if right else "transB", 0))
+    x_rows = transposed != right
+    alpha, beta = np.float32(_attribute(node, "alpha", 1.0)), np.float32(_attribute(node, "beta", 1.0))
+    if alpha != 1:
+        weight__mk = weight__mk * alpha
+    c = node.inputs[2] if len(node.inputs) > 2 else ""
+    bias, rest = None, None
+    if c and graph.is_constant(c):
+        addend = builder.floats(c) * beta
+        # one number a feature, whatever the pixel, is a bias
+        feature_axis = 1 if right else 0
+        full = np.reshape(addend, (1,) * (2 - addend.ndim) + addend.shape)
+        if full.shape[1 - feature_axis] == 1:
+            bias = np.ascontiguousarray(np.broadcast_to(full.reshape(-1), (len(weight__mk),)))
+        else:
+            rest = builder.constant(full)
+    elif c:
+        rest = builder.value(c)
+    product = builder.matrix(weight__mk, bias, x_rows=x_rows, y_rows=right)
+    builder.product(node, node.inputs[0 if right else 1], product, None, addend=rest)
+
+
+def _matmul_can_run(graph: Graph, node: Node) -> str | None:
+    constant = [graph.is_constant(name) for name in node.inputs[:2]]
+    if constant.count(True) != 1:
+        return "neither operand is constant" if not any(constant) else "both operands are constant"
+    shape = shape_of(graph, node.inputs[constant.index(True)])
+    if not shape or 0 in shape:
+        return "the constant operand is empty"
+    if not shape_of(graph, node.inputs[constant.index(False)]):
+        return "the operand is a scalar"
+    return None
+
+
+def _matmul_lower(builder: Builder, node: Node) -> None:
+    right = builder.graph.is_constant(node.inputs[1])
+    weight = builder.floats(node.inputs[1 if right else 0])
+    vector = weight.ndim == 1
+    if vector:
+        weight = weight.reshape(-1, 1) if right else weight.reshape(1, -1)
+    batch = weight.shape[:-2] if math.prod(weight.shape[:-2]) > 1 else (1,) * (weight.ndim - 2)
+    weight__bmk = weight.reshape(-1, *weight.shape[-2:])
+    if right:
+        weight__bmk = weight__bmk.transpose(0, 2, 1)
+    product = builder.matrices(weight__bmk, right=right, batch=batch, vector_operand=vector)
+    builder.product(node, node.inputs[0 if right else 1], product, None)
+
+
+# --- elementwise
+
+
+def activation_of(graph: Graph, node: Node) -> Activation | str:
+    """The activation a unary node computes, or the reason why it cannot run."""
+    alpha, beta = node.attributes.get("alpha"), node.attributes.get("beta")
+    match node.op_type:
+        case "Relu":
+            return Activation(Act.CLAMP, 0.0, math.inf)
+        case "Clip":
+            return _clip(graph, node)
+        case "LeakyRelu":
+            return Activation(Act.LEAKY_RELU, _number(alpha, 0.01))
+        case "HardSigmoid":
+            return Activation(Act.HARD_SIGMOID, _number(alpha, 0.2), _number(beta, 0.5))
+        case "Gelu":
+            return Activation(Act.GELU_TANH if node.attributes.get("approximate") == "tanh" else Act.GELU_ERF)
+        case "QuickGelu":
+            return Activation(Act.SILU, _number(alpha, 1.702))
+        case "Silu":
+            return Activation(Act.SILU, 1.0)
+    return Activation(_SIMPLE[node.op_type])
+
+
+_SIMPLE = {
+    "Sigmoid": Act.SIGMOID,
+    "HardSwish": Act.HARD_SWISH,
+    "Tanh": Act.TANH,
+    "Erf": Act.ERF,
+    "Abs": Act.ABS,
+    "Neg": Act.NEG,
+    "Sqrt": Act.SQRT,
+    "Exp": Act.EXP,
+}
+
+
+def _number(value, default: float) -> float:
+    return default if value is None else float(value)
+
+
+def _clip(graph: Graph, node: Node) -> Activation | str:
+    limits = [_number(node.attributes.get("min"), -math.inf), _number(node.attributes.get("max"), math.inf)]
+    for i, name in enumerate(node.inputs[1:3]):
+        if name:
+            array = _constant_floats(graph, name)
+            if array is None or array.size != 1:
+                return "min and max are not constant"
+            limits[i] = float(array.reshape(-1)[0])
+    if math.isnan(limits[0]) or math.isnan(limits[1]):
+        return "min or max is NaN"
+    # ONNX: min above max gives max everywhere, which is what clamping to low first and high last does
+    return Activation(Act.CLAMP, limits[0], limits[1])
+
+
+def _activation_can_run(graph: Graph, node: Node) -> str | None:
+    activation = activation_of(graph, node)
+    return activation if isinstance(activation, str) else None
+
+
+def _activation_lower(builder: Builder, node: Node) -> None:
+    activation = activation_of(builder.graph, node)
+    assert isinstance(activation, Activation)
+    builder.activate(node, activation)
+
+
+BINARY = {"Add": Op.ADD, "Sub": Op.SUB, "Mul": Op.MUL, "Div": Op.DIV, "Max": Op.MAX, "Min": Op.MIN}
+
+
+def _binary_can_run(graph: Graph, node: Node) -> str | None:
+    if len(node.inputs) != 2:
+        return f"{len(node.inputs)} operands: two are supported"
+    if all(graph.is_constant(name) for name in node.inputs):
+        return "both operands are constant"
+    return None
+
+
+def _binary_lower(builder: Builder, node: Node) -> None:
+    builder.binary(node, BINARY[node.op_type])
+
+
+def _batchnorm_can_run(graph: Graph, node: Node) -> str | None:
+    if _attribute(node, "training_mode", 0):
+        return "training mode is not supported"
+    if not all(graph.is_constant(name) for name in node.inputs[1:5]):
+        return "scale and statistics are not constant"
+    return None if len(shape_of(graph, node.inputs[0])) >= 2 else "the input has no channels"
+
+
+def _batchnorm_lower(builder: Builder, node: Node) -> None:
+    scale, offset, mean, variance = (builder.floats(name).astype(np.float64) for name in node.inputs[1:5])
+    factor = scale / np.sqrt(variance + _number(node.attributes.get("epsilon"), 1e-5))
+    shape = (-1,) + (1,) * (len(shape_of(builder.graph, node.inputs[0])) - 2)
+    scaled = builder.new_value()
+    x, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
+    builder.step(Step(StepKind.BINARY, x, scaled, builder.constant(factor.reshape(shape)), op=Op.MUL))
+    builder.step(Step(StepKind.BINARY, scaled, y, builder.constant((offset - mean * factor).reshape(shape)), op=Op.ADD))
+
+
+# --- shapes
+
+
+def _reshape_can_run(graph: Graph, node: Node) -> str | None:
+    target = graph.constant(node.inputs[1])
+    if target is None:
+        return "the shape is not constant"
+    return f"{target.size} dimensions: at most {MAX_RANK} are supported" if target.size > MAX_RANK else None
+
+
+def _reshape_lower(builder: Builder, node: Node) -> None:
+    target = builder.graph.constant(node.inputs[1])
+    assert target is not None
+    builder.step(
+        Step(
+            StepKind.RESHAPE,
+            builder.value(node.inputs[0]),
+            builder.value(node.outputs[0]),
+            target=tuple(int(d) for d in target.reshape(-1)),
+            allow_zero=bool(_attribute(node, "allowzero", 0)),
+        )
+    )
+
+
+def _flatten_lower(builder: Builder, node: Node) -> None:
+    rank = len(shape_of(builder.graph, node.inputs[0]))
+    axis = int(_attribute(node, "axis", 1))
+    builder.step(
+        Step(
+            StepKind.RESHAPE,
+            builder.value(node.inputs[0]),
+            builder.value(node.outputs[0]),
+            flatten_axis=axis + rank if axis < 0 else axis,
+        )
+    )
+
+
+def _always(graph: Graph, node: Node) -> str | None:
+    return None
+
+
+OPS: dict[str, OpRow] = {
+    row.op_type: row
+    for row in (
+        OpRow("Conv", "product", _conv_can_run, _conv_lower, "1-D, 2-D, 3-D; constant weight and bias; any other attribute"),
+        OpRow("Gemm", "product", _gemm_can_run, _gemm_lower, "one constant operand; a C that is not constant needs beta = 1"),
+        OpRow("MatMul", "product", _matmul_can_run, _matmul_lower, "one constant operand of any rank, on either side"),
+        *(
+            OpRow(name, "activation", _activation_can_run, _activation_lower)
+            for name in ("Relu", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Erf", "Abs", "Neg", "Sqrt", "Exp")
+        ),
+        OpRow("Clip", "activation", _activation_can_run, _activation_lower, "constant min and max"),
+        OpRow("Gelu", "activation", _activation_can_run, _activation_lower, "erf and tanh forms", (*ONNX, *MICROSOFT)),
+        OpRow("QuickGelu", "activation", _activation_can_run, _activation_lower, domains=MICROSOFT),
+        *(OpRow(name, "neighbour", _binary_can_run, _binary_lower, "two operands, broadcast") for name in BINARY),
+        OpRow("BatchNormalization", "neighbour", _batchnorm_can_run, _batchnorm_lower, "inference with constant statistics"),
+        OpRow("MaxPool", "neighbour", _pool_can_run, _pool_lower, "1-D, 2-D; without indices"),
+        OpRow("AveragePool", "neighbour", _pool_can_run, _pool_lower, "1-D, 2-D; without ceil_mode"),
+        OpRow("GlobalAveragePool", "neighbour", _global_pool_can_run, _global_pool_lower),
+        OpRow("GlobalMaxPool", "neighbour", _global_pool_can_run, _global_pool_lower),
+        OpRow("Reshape", "neighbour", _reshape_can_run, _reshape_lower, "constant shape"),
+        OpRow("Flatten", "neighbour", _always, _flatten_lower),
+    )
+}
+"""Every operator a region may hold."""

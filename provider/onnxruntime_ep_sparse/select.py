@@ -1,0 +1,245 @@
+"""Which nodes the provider takes, and why the others stay where they were.
+
+The unit is a region: a connected piece of the graph that can be contracted into one node, grown around the products worth taking. Its
+neighbours come along because handing them back in the middle would cost more than computing them (layout changes, lost fusions). The
+answer depends on nothing but the graph and the options: `Compile` repeats it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from . import cost, ops
+from .graph import Graph, Node
+from .options import Options
+from .weights import Zeros, zeros_of
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDecision:
+    """What became of a node. `shape` and `sparsity` are those of its constant weight, None without one; `region` numbers the region that
+    took it; `reason` says why it was or was not taken, `option` which provider option overrides that ("" if none does)."""
+
+    name: str
+    op_type: str
+    domain: str
+    shape: tuple[int, ...] | None
+    sparsity: float | None
+    pattern: str
+    region: int | None
+    taken: bool
+    reason: str
+    option: str
+
+    def to_dict(self) -> dict:
+        """A JSON-ready dict with the fields as keys."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """`regions` hold indices into `graph.nodes`, ascending; `decisions` stand in the order of the nodes."""
+
+    regions: tuple[tuple[int, ...], ...]
+    decisions: tuple[NodeDecision, ...]
+
+
+def select(graph: Graph, options: Options) -> Selection:
+    """Choose the regions of `graph` under `options` (policy, min_sparsity)."""
+    verdicts = {node.index: verdict(graph, node, options) for node in graph.nodes}
+    runnable = {index for index, v in verdicts.items() if v.runnable}
+    wanted = {index for index, v in verdicts.items() if v.wanted}
+    regions = []
+    for region in grow(graph, runnable, wanted):
+        if options.policy == "always":
+            regions.append(region)
+            continue
+        trimmed = trim(graph, region, wanted, verdicts)
+        gain = trimmed.total()
+        if gain > 0:
+            regions.append(sorted(trimmed.members))
+        else:
+            for i in region:
+                verdicts[i].reason = f"the region around it would lose {-gain * 1e3:.2f} ms by estimate"
+                verdicts[i].option = "policy=always"
+    regions.sort()
+    place = {index: number for number, region in enumerate(regions) for index in region}
+    decisions = []
+    for node in graph.nodes:
+        v = verdicts[node.index]
+        region = place.get(node.index)
+        taken = region is not None
+        reason, option = v.reason, v.option
+        if taken and not v.wanted:
+            reason, option = "neighbour of pruned nodes in its region", ""
+        elif not taken and v.wanted and not reason:
+            reason = "its region was not worth taking"
+        elif not taken and not reason:
+            reason = "not next to a node that is taken"
+        decisions.append(
+            NodeDecision(node.name, node.op_type, node.domain, v.shape, v.sparsity, v.pattern, region, taken, reason, option)
+        )
+    return Selection(tuple(tuple(region) for region in regions), tuple(decisions))
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Before regions: can a node be run, and is it a reason to take one."""
+
+    runnable: bool
+    wanted: bool
+    reason: str
+    option: str = ""
+    shape: tuple[int, ...] | None = None
+    sparsity: float | None = None
+    pattern: str = ""
+
+    @property
+    def density(self) -> float:
+        return 1.0 if self.sparsity is None else 1.0 - self.sparsity
+
+
+def verdict(graph: Graph, node: Node, options: Options) -> Verdict:
+    """Judge one node on its own."""
+    weight = weight_of(graph, node)
+    v = Verdict(False, False, "")
+    if weight is not None and (graph.values[weight].dtype == 1 or graph.values[weight].shape is not None):
+        v.shape = tuple(int(d) for d in (graph.values[weight].shape or ()) if isinstance(d, int))
+    if options.policy == "never":
+        v.reason, v.option = "policy is never", "policy=auto"
+        return v
+    if node.ep_name:
+        v.reason = f"already taken by {node.ep_name}"
+        return v
+    if graph.is_subgraph:
+        v.reason = "inside the body of a control-flow node"
+        return v
+    try:
+        reason = ops.can_run(graph, node)
+    except (RuntimeError, OSError) as error:
+        reason = f"its constants cannot be read: {error}"
+    if reason is not None:
+        v.reason = reason
+        return v
+    v.runnable = True
+    if weight is None:
+        return v
+    array = graph.constant(weight)
+    assert array is not None
+    zeros = zeros_of(array)
+    v.sparsity, v.pattern = zeros.sparsity, zeros.pattern
+    if options.policy == "always":
+        v.wanted, v.reason = True, "policy is always"
+    else:
+        judge(graph, node, zeros, array.shape, options, v)
+    return v
+
+
+def judge(graph: Graph, node: Node, zeros: Zeros, shape: tuple[int, ...], options: Options, v: Verdict) -> None:
+    """Under `auto`: is this product's sparsity above its break-even?"""
+    percent = f"{'' if zeros.counted else 'about '}{zeros.sparsity:.1%}"
+    if options.min_sparsity is not None:
+        limit, option = options.min_sparsity, "min_sparsity"
+    else:
+        limit, option = cost.break_even(graph, node, shape), "min_sparsity"
+    v.wanted = zeros.sparsity >= limit and zeros.sparsity > 0
+    if limit > 1:
+        v.reason, v.option = "too small to gain from sparsity", "policy=always"
+    elif v.wanted:
+        v.reason = f"sparsity {percent}, break-even {limit:.1%}"
+    else:
+        v.reason, v.option = f"sparsity {percent} is below the break-even {limit:.1%}", option
+
+
+def weight_of(graph: Graph, node: Node) -> str | None:
+    """The name of the constant weight of a product, or None."""
+    row = ops.row_for(node)
+    if row is None or row.role != "product":
+        return None
+    candidates = node.inputs[1:2] if node.op_type == "Conv" else node.inputs[:2]
+    return next((name for name in candidates if graph.is_constant(name)), None)
+
+
+def grow(graph: Graph, runnable: set[int], wanted: set[int]) -> Iterable[list[int]]:
+    """Maximal regions of runnable nodes around the wanted ones.
+
+    An edge between two regions is contracted unless another path leads from the one to the other: then the contracted graph would have a
+    cycle, which ONNX Runtime refuses.
+    """
+    if not wanted:
+        return []
+    group = {node.index: node.index for node in graph.nodes}
+    members = {index: [index] for index in group}
+    edges = list(
+        dict.fromkeys(
+            (graph.producer[name].index, node.index) for node in graph.nodes for name in node.inputs if name in graph.producer
+        )
+    )
+    successors: dict[int, set[int]] = {index: set() for index in group}
+    predecessors: dict[int, set[int]] = {index: set() for index in group}
+    for a, b in edges:
+        successors[a].add(b)
+        predecessors[b].add(a)
+    for a, b in edges:
+        if a in runnable and b in runnable:
+            first, second = group[a], group[b]
+            if first != second and not other_path(first, second, successors):
+                contract(first, second, group, members, successors, predecessors)
+    return [sorted(nodes) for nodes in members.values() if wanted.intersection(nodes)]
+
+
+def other_path(first: int, second: int, successors: dict[int, set[int]]) -> bool:
+    """Whether a path other than the direct edge leads from the one contracted node to the other."""
+    stack = [n for n in successors[first] if n != second]
+    seen = set(stack)
+    while stack:
+        n = stack.pop()
+        if n == second:
+            return True
+        fresh = successors[n] - seen
+        seen |= fresh
+        stack.extend(fresh)
+    return False
+
+
+def contract(
+    kept: int,
+    gone: int,
+    group: dict[int, int],
+    members: dict[int, list[int]],
+    successors: dict[int, set[int]],
+    predecessors: dict[int, set[int]],
+) -> None:
+    """Make one node of two."""
+    for index in members[gone]:
+        group[index] = kept
+    members[kept] += members.pop(gone)
+    for n in successors.pop(gone):
+        predecessors[n].discard(gone)
+        if n != kept:
+            predecessors[n].add(kept)
+            successors[kept].add(n)
+    for n in predecessors.pop(gone):
+        successors[n].discard(gone)
+        if n != kept:
+            successors[n].add(kept)
+            predecessors[kept].add(n)
+    successors[kept].discard(kept)
+    predecessors[kept].discard(kept)
+
+
+def trim(graph: Graph, region: list[int], wanted: set[int], verdicts: dict[int, Verdict]) -> cost.RegionGain:
+    """Give back unwanted nodes at the region's rim, one at a time, as long as that is expected to save time."""
+    gain = cost.RegionGain(graph, region, {i: verdicts[i].density for i in region})
+    changed = True
+    while changed:
+        changed = False
+        for i in sorted(gain.members - wanted):
+            node = graph.nodes[i]
+            before = any(graph.producer[n].index in gain.members for n in node.inputs if n in graph.producer)
+            after = any(reader.index in gain.members for n in node.outputs for reader in graph.consumers.get(n, ()))
+            if not (before and after) and gain.without(i) > 0:
+                gain.members.discard(i)
+                changed = True
+    return gain
