@@ -58,10 +58,13 @@ cdef int fill_shape(Shape* shape, dims) except -1:
 
 
 cdef int fill_window(Window* window, spec) except -1:
-    window.rank = len(spec.kernel)
-    window.auto_pad = spec.auto_pad
+    """A step without a window (Gemm, MatMul) reads pixel by pixel."""
     for i in range(3):
         window.kernel[i] = window.stride[i] = window.dilation[i] = 1
+    if spec is None:
+        return 0
+    window.rank = len(spec.kernel)
+    window.auto_pad = spec.auto_pad
     for i in range(window.rank):
         axis = 3 - window.rank + i
         window.kernel[axis] = spec.kernel[i]
@@ -371,8 +374,7 @@ cdef class Program:
             step.allow_zero = source.allow_zero
             step.flatten_axis = source.flatten_axis
             fill_shape(&step.target, source.target)
-            if source.window is not None:
-                fill_window(&step.window, source.window)
+            fill_window(&step.window, source.window)
             if source.product is not None:
                 step.product = <Product*>allocate(sizeof(Product))
                 fill_product(step.product, source.product)
