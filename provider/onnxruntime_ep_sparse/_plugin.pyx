@@ -258,8 +258,8 @@ cdef object offer(SparseEp* ep, const void* ort_graph, void* support):
 def undecided(name, op_type, domain, error):
     """The decision about a node that a failure has taken away."""
     return NodeDecision(
-        name=name, op_type=op_type, domain=domain, shape=None, sparsity=None, pattern=None, region=None, taken=False,
-        reason=f"not examined, {reason_of(error)}", option=None,
+        name=name, op_type=op_type, domain=domain, shape=None, sparsity=None, pattern="", region=None, taken=False,
+        reason=f"not examined, {reason_of(error)}", option="",
     )
 
 
@@ -301,7 +301,7 @@ cdef Status compile_regions(void* this, const void** graphs, const void** fused_
         try:
             if (<SparseEp*>this).wants_context and count:
                 raise NotImplementedError(
-                    "compiled models (ep.context_enable, ModelCompiler) are not supported yet; set the provider option policy=never for this"
+                    "compiled models (ep.context_enable, ModelCompiler) are not supported yet; the option policy=never allows them"
                 )
             options = options_of(<SparseEp*>this)
             for i in range(count):

@@ -330,5 +330,6 @@ cdef Source read(const Api* api, const void* ort_graph):
         is_subgraph=parent != NULL,
     )
     # Bodies of one If share their parent and may share a name; their outputs differ in all models seen.
-    source.key = "/".join([text_of(api, parent, NODE_GET_NAME) if parent != NULL else "", text_of(api, ort_graph, GRAPH_GET_NAME), *outputs])
+    inside = text_of(api, parent, NODE_GET_NAME) if parent != NULL else ""
+    source.key = "/".join([inside, text_of(api, ort_graph, GRAPH_GET_NAME), *outputs])
     return source

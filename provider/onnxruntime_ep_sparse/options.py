@@ -42,7 +42,7 @@ class Option:
         return f"ORT_SPARSE_{self.name.upper()}"
 
     def read(self, text: str) -> object:
-        """The value of `text`; "" means not given."""
+        """The value of `text`. ValueError with what is valid."""
         try:
             return self.parse(text)
         except ValueError as error:
@@ -141,9 +141,9 @@ def parse(given: Mapping[str, str], environ: Mapping[str, str] | None = None) ->
     for option in OPTIONS:
         if option.name in given:
             values[option.name] = option.read(str(given[option.name]))
-        elif option.variable in environ:
+        elif environ.get(option.variable):
             try:
-                values[option.name] = option.read(environ[option.variable] or option.default)
+                values[option.name] = option.read(environ[option.variable])
             except ValueError as error:
                 raise ValueError(f"environment variable {option.variable}: {error}") from None
         else:

@@ -87,7 +87,9 @@ def unregister() -> None:
         ort.unregister_execution_provider_library(EP_NAME)
 
 
-def session_options(options: Mapping[str, object] | None = None, base: onnxruntime.SessionOptions | None = None) -> onnxruntime.SessionOptions:
+def session_options(
+    options: Mapping[str, object] | None = None, base: onnxruntime.SessionOptions | None = None
+) -> onnxruntime.SessionOptions:
     """`SessionOptions` with this provider first and the CPU provider behind it; registers the provider if need be.
 
     `options` are checked here: ValueError for an unknown key or a bad value. From `base`, which is left alone, come all plain attributes

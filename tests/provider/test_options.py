@@ -1,0 +1,157 @@
+"""Every way in for an option, and what is said about a wrong one."""
+
+import onnxruntime
+import onnxruntime_ep_sparse as sparse
+import onnxruntime_ep_sparse_kernels as kernels
+import pytest
+from onnxruntime_ep_sparse import options
+from onnxruntime_ep_sparse.options import Options
+
+
+def taken(session):
+    """How many nodes the provider has in this session."""
+    return sum(decision.taken for decision in sparse.explain(session))
+
+
+def by_name(given):
+    """`providers=` with a bare name."""
+    return {"providers": [sparse.EP_NAME, "CPUExecutionProvider"]}
+
+
+def by_tuple(given):
+    """`providers=` with options."""
+    return {"providers": [(sparse.EP_NAME, given), "CPUExecutionProvider"]}
+
+
+def by_provider_options(given):
+    """`providers=` with `provider_options=`."""
+    return {"providers": [sparse.EP_NAME, "CPUExecutionProvider"], "provider_options": [given, {}]}
+
+
+def by_add_provider(given):
+    """SessionOptions.add_provider."""
+    chosen = onnxruntime.SessionOptions()
+    chosen.add_provider(sparse.EP_NAME, given)
+    return {"sess_options": chosen}
+
+
+def by_devices(given):
+    """SessionOptions.add_provider_for_devices."""
+    chosen = onnxruntime.SessionOptions()
+    chosen.add_provider_for_devices([d for d in onnxruntime.get_ep_devices() if d.ep_name == sparse.EP_NAME], given)
+    return {"sess_options": chosen}
+
+
+def by_helper(given):
+    """Our own session_options()."""
+    return {"sess_options": sparse.session_options(given)}
+
+
+WAYS = [by_tuple, by_provider_options, by_add_provider, by_devices, by_helper]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_options_arrive(model_bytes, way):
+    """The same option has the same effect on every way."""
+    for policy, count in (("always", 3), ("never", 0)):
+        session = onnxruntime.InferenceSession(model_bytes, **way({"policy": policy}), enable_fallback=0)
+        assert session.get_providers()[0] == sparse.EP_NAME
+        assert taken(session) == count
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way is not by_helper])
+def test_wrong_options_fail(model_bytes, way):
+    """An unknown key, or a bad value, fails the session and lists what is valid."""
+    with pytest.raises(Exception, match=r"unknown option 'polcy'; valid options: isa, min_sparsity, policy, threads"):
+        onnxruntime.InferenceSession(model_bytes, **way({"polcy": "always"}), enable_fallback=0)
+    with pytest.raises(Exception, match=r"option 'policy': 'often' is not valid; valid: 'auto', 'always', 'never'"):
+        onnxruntime.InferenceSession(model_bytes, **way({"policy": "often"}), enable_fallback=0)
+
+
+def test_helper_checks_in_python():
+    """session_options() finds the same faults at once."""
+    with pytest.raises(ValueError, match="unknown option 'polcy'"):
+        sparse.session_options({"polcy": "always"})
+    with pytest.raises(ValueError, match="a number from 0 to 1"):
+        sparse.session_options({"min_sparsity": 1.5})
+
+
+def test_selection_policy(model_bytes):
+    """A policy that prefers CPU devices chooses the provider; its options then come from the environment or the defaults."""
+    chosen = onnxruntime.SessionOptions()
+    chosen.set_provider_selection_policy(onnxruntime.OrtExecutionProviderDevicePolicy.PREFER_CPU)
+    session = onnxruntime.InferenceSession(model_bytes, chosen, enable_fallback=0)
+    assert sparse.EP_NAME in session.get_providers()
+
+
+def test_environment(model_bytes, monkeypatch):
+    """The environment holds where nothing is given, and is checked as well."""
+    monkeypatch.setenv("ORT_SPARSE_POLICY", "always")
+    assert taken(onnxruntime.InferenceSession(model_bytes, **by_name({}), enable_fallback=0)) == 3
+    assert taken(onnxruntime.InferenceSession(model_bytes, **by_tuple({"policy": "never"}), enable_fallback=0)) == 0
+    monkeypatch.setenv("ORT_SPARSE_POLICY", "often")
+    with pytest.raises(Exception, match="environment variable ORT_SPARSE_POLICY: option 'policy': 'often'"):
+        onnxruntime.InferenceSession(model_bytes, **by_name({}), enable_fallback=0)
+
+
+def test_isa_unavailable(monkeypatch):
+    """An instruction set that cannot run here names the best one that can."""
+    monkeypatch.setattr(kernels, "compiled_isas", lambda: ("avx2", "baseline"))
+    monkeypatch.setattr(kernels, "available_isas", lambda: ("baseline",))
+    with pytest.raises(ValueError, match="this CPU lacks it, the best available is 'baseline'"):
+        options.parse({"isa": "avx2"}, {})
+    with pytest.raises(ValueError, match="this build lacks it, the best available is 'baseline'"):
+        options.parse({"isa": "avx512"}, {})
+    assert options.parse({"isa": "baseline"}, {}).isa == "baseline"
+
+
+def test_defaults():
+    """Nothing given, nothing in the environment."""
+    assert options.parse({}, {}) == Options(policy="auto", min_sparsity=None, isa="auto", threads=None)
+
+
+def test_values():
+    """Strings become what they mean; an empty variable is no variable."""
+    assert options.parse({"min_sparsity": "0.5", "threads": "4"}, {}) == Options("auto", 0.5, "auto", 4)
+    assert options.parse({}, {"ORT_SPARSE_MIN_SPARSITY": "", "ORT_SPARSE_POLICY": ""}) == options.parse({}, {})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("min_sparsity", "nan"), ("min_sparsity", "-1"), ("min_sparsity", "x"), ("threads", "0"), ("threads", "two"), ("isa", "")],
+)
+def test_bad_values(key, value):
+    """Each names the option, the value and what is valid."""
+    with pytest.raises(ValueError, match=f"option '{key}': '{value}' is not valid; valid: "):
+        options.parse({key: value}, {})
+
+
+def test_thread_hint():
+    """`threads`, else its variable, else what ONNX Runtime was told."""
+    session = {"session.intra_op_num_threads": "3", "ep.sparseexecutionprovider.policy": "never", "session.other": "x"}
+    assert options.from_session(session, {}) == Options("never", None, "auto", 3)
+    assert options.from_session({**session, "ep.sparseexecutionprovider.threads": "2"}, {}).threads == 2
+    assert options.from_session(session, {"ORT_SPARSE_THREADS": "5"}).threads == 5
+    assert options.from_session({}, {"ORT_INTRA_OP_NUM_THREADS": "6"}).threads == 6
+    assert options.from_session({"session.intra_op_num_threads": "0"}, {}).threads is None
+
+
+def test_base_is_copied_and_left_alone():
+    """Plain attributes come along; the thread count becomes the hint, also as an option of the session."""
+    base = onnxruntime.SessionOptions()
+    base.intra_op_num_threads = 3
+    base.log_severity_level = 3
+    base.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    made = sparse.session_options({"policy": "never"}, base)
+    assert made.intra_op_num_threads == 3
+    assert made.log_severity_level == 3
+    assert made.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    assert made.get_session_config_entry("ep.sparseexecutionprovider.threads") == "3"
+    assert made.has_providers()
+    assert not base.has_providers()
+
+
+def test_every_option_is_in_the_table():
+    """The documentation's table has a row for each."""
+    rows = options.markdown().splitlines()[2:]
+    assert [row.split("`")[1] for row in rows] == ["policy", "min_sparsity", "isa", "threads"]
