@@ -13,7 +13,7 @@ from .select import NodeDecision
 
 
 def explain(session_or_model: Any) -> list[NodeDecision]:
-    """The decision about every node that the provider was shown, in the order of the graph.
+    """The decision about every node that the provider was shown, in topological order; bodies of If, Loop and Scan come first.
 
     Takes an `InferenceSession` that has the provider, or a model (path, bytes or `onnx.ModelProto`), of which it then makes a session
     with the default options. The nodes are those after ONNX Runtime's basic optimisations, so names may be new and BatchNorm gone.

@@ -14,8 +14,8 @@ DECLARATIONS = Path(__file__).parents[2] / "provider" / "onnxruntime_ep_sparse" 
 API_VERSION = 25
 
 CreateStatus = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_int, ctypes.c_char_p)
-GetApi = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_uint32)
-GetVersionString = ctypes.CFUNCTYPE(ctypes.c_char_p)
+GetApi = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_uint32)
+GetVersionString = ctypes.CFUNCTYPE(ctypes.c_size_t)
 
 
 class ApiBase(ctypes.Structure):
@@ -49,7 +49,7 @@ def api(base):
 
 def test_version(base):
     """The runtime says which version it is and serves ours."""
-    assert base.GetVersionString().decode() == onnxruntime.__version__
+    assert ctypes.string_at(base.GetVersionString()).decode() == onnxruntime.__version__
 
 
 def test_tables_never_move(base):
@@ -98,7 +98,11 @@ def test_old_runtime_gets_a_status():
         return 4711
 
     table = (ctypes.c_void_p * 1)(ctypes.cast(create_status, ctypes.c_void_p))
-    base = ApiBase(GetApi(lambda version: ctypes.addressof(table) if version < API_VERSION else None), GetVersionString(lambda: b"1.24.4"))
+    version = ctypes.create_string_buffer(b"1.24.4")
+    base = ApiBase(
+        GetApi(lambda number: ctypes.addressof(table) if number < API_VERSION else 0),
+        GetVersionString(lambda: ctypes.addressof(version)),
+    )
     create = ctypes.CDLL(sparse.get_library_path()).CreateEpFactories
     create.restype = ctypes.c_size_t
     factory, count = ctypes.c_void_p(), ctypes.c_size_t(1)
