@@ -51,19 +51,12 @@ ctypedef struct SpmmCall:
 
 ctypedef void (*spmm_t)(const SpmmCall* call) noexcept nogil
 
-# Fills `length` pixels of a tile from a plane: flat position f stands for row f / pitch and column f % pitch of the padded image;
-# reads plane[(row * stride_y + origin_y), (column * stride_x + origin_x)], 0 outside the image (and for plane == NULL).
-ctypedef struct Segment:
-    const float* plane
-    int64_t height
-    int64_t width
-    int64_t pitch
-    int64_t flat
-    int64_t length
-    int64_t stride_y
-    int64_t stride_x
-    int64_t origin_y
-    int64_t origin_x
+# `length` neighbouring pixels of a tile, from `target` on: those of a plane that begin at `source`, or zeros if it is negative.
+# Runs of one list follow each other without gaps, so that a vector may be stored beyond the end of a run.
+ctypedef struct Run:
+    int64_t source
+    int32_t target
+    int32_t length
 
 # Pooling of one plane: rows [row_begin, row_end) of the output.
 ctypedef struct Pool:
@@ -93,7 +86,11 @@ ctypedef struct KernelTable:
     int widest_1
     int widest_4
     spmm_t spmm[5][15]           # [MR][NV], NULL where not built
-    void (*gather)(float* tile, const Segment* segment) noexcept nogil
+    # Copies a list of runs; reads the plane every `stride` pixels and nothing from `end` on. The tile needs 16 floats of slack.
+    void (*gather)(float* tile, const float* plane, const Run* run, int64_t runs, int64_t stride, const float* end) noexcept nogil
+    # y[target + i] = act(x[source + i] + residual[target + i]) for every run, row after row of both
+    void (*scatter)(float* y, int64_t y_stride, const float* x, int64_t x_stride, int64_t rows, const Run* run, int64_t runs,
+                    const float* residual, Activation act, float alpha, float beta) noexcept nogil
     # tile[k, r] = x[r, k] for k < depth, r < rows; r in [rows, pitch) becomes 0
     void (*gather_rows)(float* tile, int64_t pitch, const float* x, int64_t x_stride, int64_t rows, int64_t depth) noexcept nogil
     # y[r, m] = act(tile[m, r] + residual[r, m])

@@ -61,45 +61,90 @@ cdef inline int64_t slice_tile(const ProductPlan* q, const t.KernelTable* kernel
     return first
 
 
-cdef void gather_block(Job* job, Group* group, int64_t b, int64_t image, int64_t slice_, int64_t flat, float* tile) noexcept nogil:
+cdef void list_runs(const Job* job, int64_t slice_, int64_t flat, t.Run* run, int32_t* unit_run) noexcept nogil:
+    """Where the pixels of one tile stand in a channel's planes: runs of every unit, relative to the unit's place in the tile.
+
+    Flat position f stands for row f / pitch and column f % pitch of the padded image.
+    """
+    cdef Product* p = job.step.product
+    cdef const ProductPlan* q = &job.sp.product
+    cdef const Window* w = &job.step.window
+    cdef const SegmentShape* shape
+    cdef int64_t depth, left, row, column, stop, iy, origin_x, lead, data, pitch = q.pitch, sx = w.stride[2], plane
+    cdef int32_t target = 0
+    cdef int u, s, n = 0
+    for u in range(p.units):
+        unit_run[u] = n
+        target = 0
+        for s in range(p.unit_segment[u], p.unit_segment[u + 1]):
+            shape = &p.segments[s]
+            depth = slice_ * w.stride[0] + shape.kd * w.dilation[0] - q.pad[0]
+            plane = depth * q.in_height * q.in_width if 0 <= depth < q.in_depth else NONE
+            origin_x = shape.phase_x - q.pad[2]
+            left = q.offsets.width + shape.reach_y * pitch + shape.reach_x
+            row = flat // pitch
+            column = flat - row * pitch
+            while left > 0:
+                stop = pitch if left > pitch - column else column + left
+                iy = row * w.stride[1] + shape.phase_y - q.pad[1]
+                # columns [column, lead) are left of the image, [lead, data) inside, [data, stop) right of it
+                lead = data = column
+                if plane != NONE and 0 <= iy < q.in_height:
+                    lead = (sx - 1 - origin_x) // sx if origin_x < 0 else 0
+                    data = (q.in_width - origin_x + sx - 1) // sx if q.in_width > origin_x else 0
+                    lead = column if lead < column else (stop if lead > stop else lead)
+                    data = lead if data < lead else (stop if data > stop else data)
+                n = add_run(run, n, unit_run[u], NONE, &target, lead - column)
+                n = add_run(run, n, unit_run[u], plane + iy * q.in_width + lead * sx + origin_x, &target, data - lead)
+                n = add_run(run, n, unit_run[u], NONE, &target, stop - data)
+                left -= stop - column
+                column = 0
+                row += 1
+    unit_run[p.units] = n
+
+
+cdef inline int add_run(t.Run* run, int n, int first, int64_t source, int32_t* target, int64_t length) noexcept nogil:
+    """Append a run, or lengthen the zeros before it; the new number of runs."""
+    if length <= 0:
+        return n
+    if source < 0 and n > first and run[n - 1].source < 0:
+        run[n - 1].length += <int32_t>length
+    else:
+        run[n].source = source
+        run[n].target = target[0]
+        run[n].length = <int32_t>length
+        n += 1
+    target[0] += <int32_t>length
+    return n
+
+
+cdef void gather_block(Job* job, Group* group, int64_t b, int64_t image, int64_t flat, const t.Run* run, const int32_t* unit_run,
+                       float* tile) noexcept nogil:
     """The pixels that the taps of units [bounds[b], bounds[b + 1]) of a group need for one tile."""
     cdef Product* p = job.step.product
     cdef ProductPlan* q = &job.sp.product
     cdef Offsets* o = q.offsets
     cdef t.KernelTable* kernels = job.program.kernels
-    cdef int64_t unit = group.bounds[b], end = group.bounds[b + 1], channel, u, depth, rows
+    cdef int64_t unit = group.bounds[b], end = group.bounds[b + 1], channel, u, rows, plane = q.in_depth * q.in_height * q.in_width
     cdef const float* x = job.x + (q.image_x[image] if q.image_x != NULL else image * q.x_image)
-    cdef Window* w = &job.step.window
-    cdef SegmentShape* shape
-    cdef t.Segment segment
-    cdef int s
+    cdef const float* x_end = job.x + q.x_floats
     if p.x_rows:
         rows = q.flat - flat
         if rows > o.width:
             rows = o.width
         kernels.gather_rows(tile, o.width, x + flat * p.channels + group.channel_begin + unit, p.channels, rows, end - unit)
         return
-    segment.height = q.in_height
-    segment.width = q.in_width
-    segment.pitch = q.pitch
-    segment.stride_y = w.stride[1]
-    segment.stride_x = w.stride[2]
+    channel = unit // p.units
+    u = unit % p.units
+    x += (group.channel_begin + channel) * plane
     while unit < end:
-        channel = group.channel_begin + unit // p.units
-        u = unit % p.units
-        for s in range(p.unit_segment[u], p.unit_segment[u + 1]):
-            shape = &p.segments[s]
-            depth = slice_ * w.stride[0] + shape.kd * w.dilation[0] - q.pad[0]
-            segment.plane = NULL
-            if 0 <= depth < q.in_depth:
-                segment.plane = x + (channel * q.in_depth + depth) * q.in_height * q.in_width
-            segment.flat = flat
-            segment.length = o.width + shape.reach_y * q.pitch + shape.reach_x
-            segment.origin_y = shape.phase_y - q.pad[1]
-            segment.origin_x = shape.phase_x - q.pad[2]
-            kernels.gather(tile, &segment)
-            tile += segment.length
+        kernels.gather(tile, x, run + unit_run[u], unit_run[u + 1] - unit_run[u], job.step.window.stride[2], x_end)
+        tile += o.base[p.taps + u + 1] - o.base[p.taps + u]
         unit += 1
+        u += 1
+        if u == p.units:
+            u = 0
+            x += plane
 
 
 cdef inline int64_t group_floats(const Product* p, const ProductPlan* q) noexcept nogil:
@@ -108,7 +153,7 @@ cdef inline int64_t group_floats(const Product* p, const ProductPlan* q) noexcep
     for g in range(p.n_groups):
         if p.groups[g].channels > most:
             most = p.groups[g].channels
-    return most * q.offsets.channel_floats
+    return most * q.offsets.channel_floats + 16
 
 
 cdef void product_decode(const Job* job, int64_t index, int64_t* image, int64_t* slice_, int64_t* tile, int64_t* group) noexcept nogil:
@@ -131,10 +176,14 @@ cdef void gather_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef ProductPlan* q = &job.sp.product
     cdef int64_t image, slice_, tile, g, b, count, position
     cdef float* target = job.shared + index * group_floats(p, q)
+    cdef t.Run* run
     product_decode(job, index, &image, &slice_, &tile, &g)
     position = slice_tile(q, job.program.kernels, tile, &count) * job.program.kernels.lanes
+    run = runs_of(job, scratch)
+    if not p.x_rows:
+        list_runs(job, slice_, position, run, <int32_t*>(run + q.runs))
     for b in range(p.groups[g].blocks):
-        gather_block(job, &p.groups[g], b, image, slice_, position, target)
+        gather_block(job, &p.groups[g], b, image, position, run, <int32_t*>(run + q.runs), target)
         target += block_floats(p, q, &p.groups[g], b)
 
 
@@ -159,7 +208,7 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef float* shared
     cdef float* y
     cdef float* partial
-    cdef const float* r = NULL
+    cdef t.Run* run
     cdef bint direct, last
     cdef t.SpmmCall call
     chunk = index % q.chunks
@@ -172,7 +221,10 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     # Kernels store into y where a row of the tile is a run of the output; otherwise into `partial`, and finish_rows copies what is valid.
     direct = not p.y_rows and (q.pitch == q.out_width or q.out_height == 1) and (position + count) * kernels.lanes <= q.flat and (
         job.step.act == t.ACT_NONE or job.step.act == t.ACT_CLAMP)
-    partial = scratch + (o.block_floats + 15) // 16 * 16
+    partial = scratch + (o.block_floats + 15) // 16 * 16 + 16
+    run = runs_of(job, scratch)
+    if not q.shared_gather and not p.x_rows:
+        list_runs(job, slice_, position * kernels.lanes, run, <int32_t*>(run + q.runs))
     shared = job.shared + part * group_floats(p, q) if q.shared_gather else NULL
     call.low = job.step.alpha if job.step.act == t.ACT_CLAMP else <float>(-1.0 / 0.0)
     call.high = job.step.beta if job.step.act == t.ACT_CLAMP else <float>(1.0 / 0.0)
@@ -182,7 +234,7 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
             shared += block_floats(p, q, group, b)
         else:
             pixels = scratch
-            gather_block(job, group, b, image, slice_, position * kernels.lanes, pixels)
+            gather_block(job, group, b, image, position * kernels.lanes, run, <int32_t*>(run + q.runs), pixels)
         last = b == group.blocks - 1
         offset_place = group.entry_begin
         for n in range(group.panels):
@@ -224,41 +276,50 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
             end = <int32_t>((chunk + 1) * panel.groups // q.chunks) * panel.mr
             finish_rows(job, panel.row_begin % p.M + begin, end - begin,
                         partial + (panel.row_begin - group.panel[0].row_begin + begin) * o.width,
-                        image, slice_, position * kernels.lanes, count * kernels.lanes)
+                        image, slice_, position * kernels.lanes, count * kernels.lanes, run)
+
+
+cdef inline t.Run* runs_of(const Job* job, float* scratch) noexcept nogil:
+    """Room for a tile's runs at the end of a worker's scratch, followed by the first run of every unit."""
+    cdef int64_t bytes = (job.sp.product.runs * sizeof(t.Run) + (job.step.product.units + 1) * sizeof(int32_t) + 63) // 64 * 64
+    return <t.Run*>(scratch + job.scratch_floats - bytes // sizeof(float))
 
 
 cdef void finish_rows(Job* job, int64_t row, int64_t rows, float* partial, int64_t image, int64_t slice_, int64_t flat,
-                      int64_t length) noexcept nogil:
+                      int64_t length, t.Run* run) noexcept nogil:
     """Residual and activation of finished sums, and the way from tile positions to the output's own order."""
     cdef Product* p = job.step.product
     cdef ProductPlan* q = &job.sp.product
     cdef t.KernelTable* kernels = job.program.kernels
-    cdef int64_t width = q.offsets.width, plane = q.slices * q.pixels, place, m, f, stop, line, column, n
-    cdef float* source
-    if flat + length > q.flat:
-        length = q.flat - flat
+    cdef int64_t width = q.offsets.width, plane = q.slices * q.pixels, place, stop, line, column, end
+    cdef int n = 0
+    end = flat + length if flat + length < q.flat else q.flat
     if p.y_rows:
         place = image * q.y_image + flat * p.M + row
-        kernels.scatter_rows(job.y + place, p.M, partial, width, length, rows, job.r + place if job.r != NULL else NULL,
+        kernels.scatter_rows(job.y + place, p.M, partial, width, end - flat, rows, job.r + place if job.r != NULL else NULL,
                              <t.Activation>job.step.act, job.step.alpha, job.step.beta)
         return
-    for m in range(rows):
-        place = image * q.y_image + (row + m) * plane + slice_ * q.pixels
-        source = partial + m * width
-        f = flat
-        line = f // q.pitch
-        column = f - line * q.pitch
-        while f < flat + length:
-            stop = q.out_width - column
-            if stop > flat + length - f:
-                stop = flat + length - f
-            if stop > 0:
-                n = place + line * q.out_width + column
-                kernels.activate(job.y + n, source + (f - flat), job.r + n if job.r != NULL else NULL, stop,
-                                 <t.Activation>job.step.act, job.step.alpha, job.step.beta)
-            f += q.pitch - column
-            column = 0
-            line += 1
+    place = image * q.y_image + row * plane + slice_ * q.pixels
+    line = flat // q.pitch
+    column = flat - line * q.pitch
+    length = flat
+    while length < end:
+        stop = q.out_width - column
+        if stop > end - length:
+            stop = end - length
+        if stop > 0:
+            if n and q.pitch == q.out_width:
+                run[n - 1].length += <int32_t>stop
+            else:
+                run[n].source = length - flat
+                run[n].target = <int32_t>(line * q.out_width + column)
+                run[n].length = <int32_t>stop
+                n += 1
+        length += q.pitch - column
+        column = 0
+        line += 1
+    kernels.scatter(job.y + place, plane, partial, width, rows, run, n, job.r + place if job.r != NULL else NULL,
+                    <t.Activation>job.step.act, job.step.alpha, job.step.beta)
 
 
 cdef void pool_item(Job* job, int64_t index, float* scratch) noexcept nogil:

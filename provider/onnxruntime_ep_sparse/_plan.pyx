@@ -9,6 +9,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from onnxruntime_ep_sparse._structs cimport *
+from onnxruntime_ep_sparse_kernels cimport table as t
 
 cdef enum:
     # A parallel section costs a few microseconds: below this many multiply-adds (or elements) a step runs on the caller's thread.
@@ -195,7 +196,7 @@ cdef void row_pitch(const Product* p, const Window* w, ProductPlan* q) noexcept 
             pitch = data
         if q.out_width + segment.reach_x - zeros > pitch:
             pitch = q.out_width + segment.reach_x - zeros
-    q.pitch = pitch
+    q.pitch = pitch if pitch > 0 else 1
 
 
 cdef Offsets* offsets_create(Product* p, int64_t pitch, int64_t width) noexcept nogil:
@@ -247,6 +248,11 @@ cdef Offsets* offsets_create(Product* p, int64_t pitch, int64_t width) noexcept 
 cdef inline int64_t tile_position(const Product* p, const Offsets* o, int64_t unit) noexcept nogil:
     """Floats from the first channel of a group to this unit."""
     return unit // p.units * o.channel_floats + o.base[p.taps + unit % p.units]
+
+
+cdef inline int64_t tile_floats(const Offsets* o) noexcept nogil:
+    """Room for the largest block of a tile; gathering may store a vector too much."""
+    return ceil_div(o.block_floats, 16) * 16 + 16
 
 
 cdef void offsets_release(Offsets* o) noexcept nogil:
@@ -388,8 +394,13 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
             floats += p.groups[g].panel[n].groups * p.groups[g].panel[n].mr
         if floats > rows:
             rows = floats
-    # a tile, the output rows of a group, one row of pixels for finishing
-    floats = ceil_div(q.offsets.block_floats, 16) * 16 + (rows + 1) * i + 64
+    q.x_floats = element_count(x, 0, x.rank)
+    # a run of pixels and one of zeros for every row that a segment, or the output, meets
+    q.runs = p.n_segments * 2
+    for n in range(p.n_segments):
+        q.runs += 2 * (ceil_div(i + p.segments[n].reach_x, q.pitch) + p.segments[n].reach_y + 2)
+    # the tile with slack, the output rows of a group, the runs
+    floats = tile_floats(q.offsets) + rows * i + ceil_div(q.runs * sizeof(t.Run) + (p.units + 1) * sizeof(int32_t), 64) * 16 + 16
     if floats > plan.scratch_floats:
         plan.scratch_floats = floats
     return 0
@@ -404,7 +415,7 @@ cdef int64_t shared_floats(const Product* p, const ProductPlan* q) noexcept nogi
     for g in range(p.n_groups):
         if p.groups[g].channels > total:
             total = p.groups[g].channels
-    return total * q.offsets.channel_floats * q.images * q.slices * q.tiles * p.n_groups
+    return (total * q.offsets.channel_floats + 16) * q.images * q.slices * q.tiles * p.n_groups
 
 
 cdef void plan_binary(Plan* plan, Step* step, StepPlan* sp) noexcept nogil:

@@ -27,6 +27,38 @@ cdef extern from "pythread.h" nogil:
     void PyThread_release_lock(PyThread_type_lock lock)
     int WAIT_LOCK
 
+cdef extern from *:
+    """
+    #if defined(__linux__)
+    #include <sys/mman.h>
+    #endif
+    #include <stdlib.h>
+    #include <stdint.h>
+    /* 64-byte aligned memory for activations. Tiles touch a page a channel: where the system has huge pages they save most TLB misses. */
+    static void *sparse_pages(size_t bytes) {
+        const size_t huge = (size_t)2 << 20, alignment = bytes >= huge ? huge : 64;
+        void *memory;
+    #if defined(_WIN32)
+        memory = _aligned_malloc(bytes, alignment);
+    #else
+        if (posix_memalign(&memory, alignment, bytes)) return NULL;
+    #endif
+    #if defined(__linux__) && defined(MADV_HUGEPAGE)
+        if (bytes >= huge) madvise(memory, bytes, MADV_HUGEPAGE);
+    #endif
+        return memory;
+    }
+    static void sparse_pages_free(void *memory) {
+    #if defined(_WIN32)
+        _aligned_free(memory);
+    #else
+        free(memory);
+    #endif
+    }
+    """
+    void* sparse_pages(size_t bytes) nogil
+    void sparse_pages_free(void* memory) nogil
+
 cdef enum:
     MAX_PLANS = 16
     MAX_ARENAS = 16
@@ -151,7 +183,7 @@ cdef void program_release(CompiledProgram* program) noexcept nogil:
     while program.arenas != NULL:
         arena = program.arenas
         program.arenas = arena.next
-        free(arena.memory)
+        sparse_pages_free(arena.data)
         free(arena)
     for i in range(program.n_steps):
         product_free(program.steps[i].product)
@@ -236,12 +268,11 @@ cdef Arena* arena_take(CompiledProgram* program, int64_t floats) noexcept nogil:
     arena = <Arena*>malloc(sizeof(Arena))
     if arena == NULL:
         return NULL
-    arena.memory = malloc((floats + 16) * sizeof(float))
-    if arena.memory == NULL:
+    arena.data = <float*>sparse_pages(floats * sizeof(float))
+    if arena.data == NULL:
         free(arena)
         return NULL
     arena.floats = floats
-    arena.data = <float*>((<uintptr_t>arena.memory + 63) & ~<uintptr_t>63)
     return arena
 
 
@@ -262,7 +293,7 @@ cdef void arena_return(CompiledProgram* program, Arena* arena) noexcept nogil:
     arena = smallest[0]
     smallest[0] = arena.next
     program.n_arenas -= 1
-    free(arena.memory)
+    sparse_pages_free(arena.data)
     free(arena)
 
 

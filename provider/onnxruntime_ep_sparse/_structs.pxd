@@ -152,6 +152,8 @@ cdef struct ProductPlan:
     int shared_gather      # tiles are gathered once, by a pass before, for all chunks
     int64_t x_image
     int64_t y_image
+    int64_t x_floats       # size of x, beyond which nothing may be read
+    int64_t runs           # of a tile and channel, at most (Run in table.pxd)
     int64_t pad[3]
     int64_t* image_x       # offset of image i in x and the weight matrix it uses: MatMul with broadcast batches
     int32_t* image_group
@@ -194,7 +196,6 @@ cdef struct Plan:
 cdef struct Arena:
     Arena* next
     int64_t floats
-    void* memory
     float* data
 
 ctypedef struct Host:
