@@ -575,8 +575,8 @@ cdef Plan* plan_create(CompiledProgram* program, const Shape* inputs, char* mess
     plan.scratch_floats = ceil_div(plan.scratch_floats, 16) * 16
     plan.scratch_offset = plan.arena_floats
     plan.shared_offset = plan.scratch_offset + plan.scratch_floats * program.workers
-    # tiles read up to two vectors beyond their end
-    plan.arena_floats = plan.shared_offset + most + 64
+    plan.counters_offset = ceil_div(plan.shared_offset + most, 16) * 16
+    plan.arena_floats = plan.counters_offset + COUNTER_FLOATS * program.workers
     return plan
 
 

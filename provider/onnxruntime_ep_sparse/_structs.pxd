@@ -12,6 +12,7 @@ cdef enum:
     MAX_RANK = 8
     MAX_OPERANDS = 64    # inputs, or outputs, of a region
     NONE = -1
+    COUNTER_FLOATS = 16  # a cache line
 
 cdef enum StepKind:
     STEP_PRODUCT       # Conv, Gemm, MatMul by packed weights
@@ -191,6 +192,7 @@ cdef struct Plan:
     int64_t scratch_offset
     int64_t scratch_floats # a worker
     int64_t shared_offset
+    int64_t counters_offset
     int64_t arena_floats
 
 cdef struct Arena:
