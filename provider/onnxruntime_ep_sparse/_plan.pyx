@@ -573,7 +573,7 @@ cdef Plan* plan_create(CompiledProgram* program, const Shape* inputs, char* mess
             sp.items = 0
     place_values(program, plan)
     plan.scratch_floats = ceil_div(plan.scratch_floats, 16) * 16
-    plan.scratch_offset = plan.arena_floats
+    plan.value_floats = plan.scratch_offset = plan.arena_floats
     plan.shared_offset = plan.scratch_offset + plan.scratch_floats * program.workers
     plan.counters_offset = ceil_div(plan.shared_offset + most, 16) * 16
     plan.arena_floats = plan.counters_offset + COUNTER_FLOATS * program.workers

@@ -62,6 +62,8 @@ cdef extern from *:
 cdef enum:
     MAX_PLANS = 16
     MAX_ARENAS = 16
+    # Activations of the slices of a batch that run together: 16 MB, which leaves room for weights in a 32 MB last-level cache.
+    NEAR_FLOATS = 4 * 1024 * 1024
 
 
 cdef void* allocate(size_t size) except NULL:
@@ -297,13 +299,43 @@ cdef void arena_return(CompiledProgram* program, Arena* arena) noexcept nogil:
     free(arena)
 
 
+cdef int64_t slices_of(CompiledProgram* program, const Shape* shapes) noexcept nogil:
+    """How many independent slices the inputs hold along their first dimension; 1 if the program or these shapes cannot be cut."""
+    cdef int i
+    if not program.separable or program.n_inputs == 0:
+        return 1
+    for i in range(program.n_inputs):
+        if shapes[i].rank == 0 or shapes[i].dims[0] != shapes[0].dims[0]:
+            return 1
+    return shapes[0].dims[0] if shapes[0].dims[0] > 0 else 1
+
+
+cdef Plan* plan_of_slices(CompiledProgram* program, Shape* shapes, int64_t slices, char* message, size_t message_size) noexcept nogil:
+    """plan_take for inputs cut to so many slices; `shapes` are left as they were."""
+    cdef int64_t whole = shapes[0].dims[0]
+    cdef Plan* plan
+    cdef int i
+    for i in range(program.n_inputs):
+        shapes[i].dims[0] = slices
+    plan = plan_take(program, shapes, message, message_size)
+    for i in range(program.n_inputs):
+        shapes[i].dims[0] = whole
+    return plan
+
+
 cdef int program_run(CompiledProgram* program, const Host* host, const float** inputs, const int64_t** dims, const size_t* ranks,
                      char* message, size_t message_size) noexcept nogil:
+    """A large batch runs slice by slice, as many at once as keep the activations near the caches."""
     cdef Shape shapes[MAX_OPERANDS]
     cdef float* outputs[MAX_OPERANDS]
+    cdef const float* part_inputs[MAX_OPERANDS]
+    cdef float* part_outputs[MAX_OPERANDS]
     cdef Plan* plan
-    cdef Arena* arena
-    cdef Shape* shape
+    cdef Plan* rest = NULL
+    cdef Plan* current
+    cdef Arena* arena = NULL
+    cdef Shape shape
+    cdef int64_t n, part, begin, floats
     cdef int i, failed = 0
     for i in range(program.n_inputs):
         if ranks[i] > MAX_RANK:
@@ -311,30 +343,60 @@ cdef int program_run(CompiledProgram* program, const Host* host, const float** i
             return 1
         shapes[i].rank = <int>ranks[i]
         memcpy(shapes[i].dims, dims[i], ranks[i] * sizeof(int64_t))
+    n = slices_of(program, shapes)
+    part = n
     PyThread_acquire_lock(<PyThread_type_lock>program.lock, WAIT_LOCK)
-    plan = plan_take(program, shapes, message, message_size)
-    arena = arena_take(program, plan.arena_floats) if plan != NULL else NULL
-    PyThread_release_lock(<PyThread_type_lock>program.lock)
+    if n > 1:
+        plan = plan_of_slices(program, shapes, 1, message, message_size)
+        if plan != NULL:
+            part = NEAR_FLOATS // plan.value_floats if plan.value_floats else n
+            part = 1 if part < 1 else (n if part > n else part)
+            plan_return(program, plan)
+        plan = plan_of_slices(program, shapes, part, message, message_size)
+        if plan != NULL and n % part:
+            rest = plan_of_slices(program, shapes, n % part, message, message_size)
+            failed = rest == NULL
+    else:
+        plan = plan_take(program, shapes, message, message_size)
     if plan == NULL:
-        return 1
-    if arena == NULL:
-        snprintf(message, message_size, "out of memory for %lld floats of activations", <long long>plan.arena_floats)
         failed = 1
     if not failed:
+        floats = plan.arena_floats
+        if rest != NULL and rest.arena_floats > floats:
+            floats = rest.arena_floats
+        arena = arena_take(program, floats)
+        if arena == NULL:
+            snprintf(message, message_size, "out of memory for %lld floats of activations", <long long>floats)
+            failed = 1
+    PyThread_release_lock(<PyThread_type_lock>program.lock)
+    if not failed:
         for i in range(program.n_outputs):
-            shape = &plan.values[program.outputs[i]].shape
+            shape = plan.values[program.outputs[i]].shape
+            if n > part:
+                shape.dims[0] = shape.dims[0] // part * n
             outputs[i] = host.output(host.context, i, shape.dims, shape.rank)
             if outputs[i] == NULL and plan.values[program.outputs[i]].size:
                 snprintf(message, message_size, "output %d could not be allocated", i)
                 failed = 1
                 break
-    if not failed and execute(program, plan, host, inputs, outputs, arena.data):
-        snprintf(message, message_size, "the parallel section of a step failed")
-        failed = 1
+    begin = 0
+    while not failed and begin < n:
+        current = plan if n - begin >= part else rest
+        for i in range(program.n_inputs):
+            part_inputs[i] = inputs[i] + begin * (plan.values[program.inputs[i]].size // part)
+        for i in range(program.n_outputs):
+            part_outputs[i] = outputs[i] + begin * (plan.values[program.outputs[i]].size // part)
+        if execute(program, current, host, part_inputs, part_outputs, arena.data):
+            snprintf(message, message_size, "the parallel section of a step failed")
+            failed = 1
+        begin += part
     PyThread_acquire_lock(<PyThread_type_lock>program.lock, WAIT_LOCK)
     if arena != NULL:
         arena_return(program, arena)
-    plan_return(program, plan)
+    if plan != NULL:
+        plan_return(program, plan)
+    if rest != NULL:
+        plan_return(program, rest)
     PyThread_release_lock(<PyThread_type_lock>program.lock)
     return failed
 
@@ -374,6 +436,7 @@ cdef class Program:
         self.output_names = tuple(spec.outputs)
         program.kernels = <t.KernelTable*>PyCapsule_GetPointer(table, "onnxruntime_ep_sparse_kernels.table")
         program.workers = workers
+        program.separable = spec.separable
         program.lock = <void*>PyThread_allocate_lock()
         if program.lock == NULL:
             raise MemoryError("a lock for a compiled program")

@@ -193,6 +193,7 @@ cdef struct Plan:
     int64_t scratch_floats # a worker
     int64_t shared_offset
     int64_t counters_offset
+    int64_t value_floats   # of the arena, before scratch
     int64_t arena_floats
 
 cdef struct Arena:
@@ -211,6 +212,7 @@ ctypedef struct Host:
 cdef struct CompiledProgram:
     t.KernelTable* kernels
     int workers
+    int separable        # slices along the first dimension of all inputs are independent
     int n_values
     int n_inputs
     int n_outputs

@@ -56,7 +56,10 @@ class Builder:
             row.lower(self, node)
         assert not self.pending
         outputs = {name: self.numbers[name] for name in self.graph.outputs}
-        return ProgramSpec(self.n_values, inputs, outputs, self.constants, tuple(self.steps))
+        steps = tuple(self.steps)
+        ranks = {self.numbers[name]: len(ops.shape_of(self.graph, name)) for name in self.numbers}
+        separable = all(separates(step, self.constants, ranks) for step in steps)
+        return ProgramSpec(self.n_values, inputs, outputs, self.constants, steps, separable)
 
     # values
 
@@ -193,6 +196,29 @@ class Builder:
         if any(size != 1 for i, size in enumerate(full.shape) if i != axis) or full.shape[axis] not in (1, product.m):
             return None
         return replace(step, product=replace(product, bias__m=product.bias__m + full.reshape(-1)))
+
+
+def separates(step: Step, constants: dict[int, NDArray[np.float32]], ranks: dict[int, int]) -> bool:
+    """Whether a step treats the slices along the first dimension of its operands independently. `ranks` of the values with names."""
+    if step.kind == StepKind.PRODUCT:
+        product = step.product
+        assert product is not None
+        if product.rule == ShapeRule.CONV:
+            return True
+        if product.rule == ShapeRule.GEMM:
+            return product.x_rows and product.y_rows
+        least = 2 if product.rule == ShapeRule.MATMUL_RIGHT else 3
+        return ranks.get(step.x, 0) >= least and len(product.batch) < least - 1
+    if step.kind == StepKind.BINARY:
+        x, r = constants.get(step.x), constants.get(step.r)
+        if x is None and r is None:
+            return step.x in ranks and ranks[step.x] == ranks.get(step.r)
+        array, rank = (r, ranks.get(step.x, 0)) if x is None else (x, ranks.get(step.r, 0))
+        assert array is not None
+        return array.ndim < rank or (array.ndim == rank and array.shape[0] == 1)
+    if step.kind == StepKind.RESHAPE:
+        return step.flatten_axis >= 1 or (bool(step.target) and (step.target[0] == -1 or (step.target[0] == 0 and not step.allow_zero)))
+    return True
 
 
 def is_activation(node: Node) -> bool:

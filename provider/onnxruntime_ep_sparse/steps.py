@@ -151,10 +151,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class ProgramSpec:
-    """A whole program: values are numbered 0..n_values-1; `inputs`, `outputs` and `constants` name some of them."""
+    """A whole program: values are numbered 0..n_values-1; `inputs`, `outputs` and `constants` name some of them.
+
+    `separable`: cutting all inputs along their first dimension cuts all outputs along theirs, so that a batch may run in parts.
+    """
 
     n_values: int
     inputs: dict[str, int]
     outputs: dict[str, int]
     constants: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
+    separable: bool = False
