@@ -1,0 +1,174 @@
+"""`ort-sparse analyze`: what the provider takes of a model, and why not the rest."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+import onnx
+import typer
+from onnx import AttributeProto, shape_inference
+
+from ..explain import explain
+from ..options import EP_NAME
+from ..select import NodeDecision
+from .common import Batch, GivenModel, JsonOption, ModelArgument, Output, ProviderOptions, Shapes, UsageError, provider_options
+from .inputs import parse_shapes
+
+PRODUCTS = ("Conv", "MatMul", "Gemm")
+
+Key = str | tuple[int, ...] | None
+
+
+def analyze(
+    model: ModelArgument,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="List every node, not only the products with weights.")] = False,
+    option: ProviderOptions = None,
+    batch: Batch = None,
+    shape: Shapes = None,
+    json: JsonOption = None,
+) -> None:
+    """Show what the sparse provider takes of a model.
+
+    For every node: sparsity, pattern, and its region or the reason why it has none. The multiplications (MACs) are
+    those of the model's own shapes; --batch and --shape fill in open dimensions.
+    """
+    out = Output("analyze", json)
+    options = provider_options(option)
+    shapes = parse_shapes(shape)
+    given = GivenModel.of(model, out.steps)
+    decisions = explain(given.session(EP_NAME, options))
+    macs = macs_of(given.source, batch or 1, shapes)
+    rows = [(d, macs.get(_key(d)) if d.op_type in PRODUCTS else None) for d in decisions]
+    shown = [row for row in rows if every or row[0].op_type in PRODUCTS or row[0].sparsity is not None]
+
+    table = out.table("node", "op", "weight", ">sparsity", "pattern", ">MACs", ">region", "decision")
+    for d, count in shown:
+        table.add_row(
+            d.name or "(unnamed)",
+            f"{d.domain}.{d.op_type}" if d.domain else d.op_type,
+            "x".join(map(str, d.shape)) if d.shape is not None else "",
+            f"{d.sparsity:.1%}" if d.sparsity is not None else "",
+            d.pattern,
+            _count(count),
+            str(d.region) if d.region is not None else "-",
+            _decision(d),
+        )
+    out.print(table)
+    totals = _totals(rows)
+    out.print(_summary(totals))
+    nodes = [{**d.to_dict(), "macs": count} for d, count in shown]
+    out.document({"model": given.name, "options": options, "totals": totals, "nodes": nodes})
+
+
+def _decision(d: NodeDecision) -> str:
+    words = f"{'taken' if d.taken else 'declined'}: {d.reason}"
+    return f"{words} (override: {d.option})" if d.option else words
+
+
+def _totals(rows: list[tuple[NodeDecision, int | None]]) -> dict[str, Any]:
+    """Counts over all nodes. The shares are of the dense products' MACs, None if those of one cannot be derived."""
+    pruned = [d for d, _ in rows if is_pruned(d)]
+    products = [(d, count) for d, count in rows if d.op_type in PRODUCTS]
+    known = [(d, count) for d, count in products if count is not None]
+    total = sum(count for _, count in known) if len(known) == len(products) else 0
+    return {
+        "nodes": len(rows),
+        "nodes_taken": sum(d.taken for d, _ in rows),
+        "regions": len({d.region for d, _ in rows if d.taken}),
+        "pruned_nodes": len(pruned),
+        "pruned_nodes_taken": sum(d.taken for d in pruned),
+        "macs": total or None,
+        "macs_taken_share": sum(count for d, count in known if d.taken) / total if total else None,
+        "macs_zero_share": sum(count * (d.sparsity or 0.0) for d, count in known) / total if total else None,
+    }
+
+
+def is_pruned(d: NodeDecision) -> bool:
+    """Whether its weight has zeros worth a pattern's name."""
+    return d.sparsity is not None and d.pattern not in ("", "dense")
+
+
+def _summary(t: dict[str, Any]) -> str:
+    regions = f"{t['regions']} region{'' if t['regions'] == 1 else 's'}"
+    words = f"{EP_NAME} takes {t['nodes_taken']} of {t['nodes']} nodes in {regions}"
+    words += f", {t['pruned_nodes_taken']} of {t['pruned_nodes']} pruned ones"
+    if t["macs"] is None:
+        return f"{words}; MACs not known: the shapes of some products cannot be derived (try --shape)"
+    share = f"{t['macs_taken_share']:.1%} of {_count(t['macs'])} MACs"
+    return f"{words}, {share}; {t['macs_zero_share']:.1%} of all MACs multiply with a zero weight"
+
+
+def _count(count: int | None) -> str:
+    if count is None:
+        return ""
+    unit = next((u for u in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if count >= u[0]), (1, ""))
+    return f"{count / unit[0]:.3g} {unit[1]}".rstrip() if unit[1] else str(count)
+
+
+def _key(d: NodeDecision) -> Key:
+    """ONNX Runtime names a product that it fused after the first node, with a suffix."""
+    return d.name.partition("/MatMulAddFusion")[0] or d.shape
+
+
+def macs_of(source: str | bytes, batch: int, shapes: dict[str, tuple[int, ...]]) -> dict[Key, int]:
+    """Multiplications of a dense run, where inferred shapes tell; the first dimension of an input is the batch if open.
+
+    The key is the node's name, or the shape of its weight where it has no name and all such nodes have as many.
+    """
+    try:
+        model = onnx.load_from_string(source) if isinstance(source, bytes) else onnx.load(source, load_external_data=False)
+        names = {i.name for i in model.graph.input} - {i.name for i in model.graph.initializer}
+        for name in shapes:
+            if name not in names:
+                raise UsageError(f"--shape: the model has no input {name!r}, its inputs are {', '.join(sorted(names))}")
+        _fill_in(model, batch, shapes)
+        graph = shape_inference.infer_shapes(model, data_prop=True).graph
+    except UsageError:
+        raise
+    except Exception:  # unusual models (above 2 GB, operators of others) have no MACs, that is all
+        return {}
+    known = {v.name: _dims(v.type.tensor_type) for v in (*graph.input, *graph.value_info, *graph.output)}
+    weights: dict[str, tuple[int, ...]] = {i.name: tuple(i.dims) for i in graph.initializer}
+    known |= weights
+    counts: dict[Key, set[int | None]] = {}
+    for node in graph.node:
+        if node.op_type in PRODUCTS:
+            key = node.name or next((weights[name] for name in node.input[:2] if name in weights), None)
+            counts.setdefault(key, set()).add(_product_macs(node, known))
+    return {key: count for key, (count, *others) in counts.items() if count is not None and not others}
+
+
+def _fill_in(model: onnx.ModelProto, batch: int, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Numbers for open dimensions of the inputs, and for the same names everywhere else."""
+    named: dict[str, int] = {}
+    for value in model.graph.input:
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            number = shapes[value.name][axis] if len(shapes.get(value.name, ())) > axis else (batch if axis == 0 else None)
+            if dim.WhichOneof("value") != "dim_value" and number is not None:
+                if dim.dim_param:
+                    named[dim.dim_param] = number
+                dim.dim_value = number
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in named:
+                dim.dim_value = named[dim.dim_param]
+
+
+def _dims(tensor: onnx.TypeProto.Tensor) -> tuple[int, ...] | None:
+    """The shape if all of it is known."""
+    if not tensor.HasField("shape"):
+        return None
+    dims = tensor.shape.dim
+    return tuple(d.dim_value for d in dims) if all(d.WhichOneof("value") == "dim_value" for d in dims) else None
+
+
+def _product_macs(node: onnx.NodeProto, known: dict[str, tuple[int, ...] | None]) -> int | None:
+    first, second, result = (known.get(name) for name in (node.input[0], node.input[1], node.output[0]))
+    if result is None:
+        return None
+    if node.op_type == "Conv":
+        return math.prod(result) * math.prod(second[1:]) if second else None
+    transposed = any(a.name == "transA" and a.type == AttributeProto.INT and a.i for a in node.attribute)
+    return math.prod(result) * first[0 if transposed else -1] if first else None

@@ -1,0 +1,75 @@
+"""`ort-sparse demo`: a net of realistic size and one that has learnt something, pruned, on both providers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from .. import measure
+from ..measure import CPU
+from ..options import EP_NAME
+from .bench import agrees, measured, show
+from .common import GivenModel, JsonOption, Output, Threads, environment
+from .inputs import feeds_for
+
+NET = "model:resnet50:0.9"
+
+
+def demo(
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer pairs of runs.")] = False, threads: Threads = 0, json: JsonOption = None
+) -> None:
+    """Show the provider at work, in less than a minute.
+
+    It measures a ResNet-50 with 90 % zeros (and random weights), and checks the accuracy of a small pruned net trained here on digits.
+    """
+    out = Output("demo", json)
+    out.print("ResNet-50, 90 % of its weights zero, one image")
+    given = GivenModel.of(NET, out.steps)
+    feeds = feeds_for(given.session(CPU, threads=threads))
+    pairs, budget = (10, 5.0) if quick else (30, 12.0)
+    result = measured(given, feeds, out, threads=threads, pairs=pairs, budget_s=budget, memory=False)
+    show(result, out)
+
+    out.print("", "A small convolutional net, pruned while it learns scikit-learn's handwritten digits")
+    digits = _digits(out, threads)
+    ok = result.speed_up is not None and agrees(result) and digits["ok"]
+    out.print("ok" if ok else "FAIL")
+    out.document(
+        {
+            "ok": ok,
+            "environment": environment(),
+            "resnet50": {"agrees": agrees(result), **result.to_dict()},
+            "digits": digits,
+        }
+    )
+    if not ok:
+        raise typer.Exit(1)
+
+
+def _digits(out: Output, threads: int) -> dict[str, Any]:
+    """Nodes that our provider has in the digits net, and both providers' accuracy on images not trained on."""
+    from ..models import digits
+
+    trained = digits.train(seed=0, progress=lambda share: out.steps("train", share))
+    model = trained.model.SerializeToString()
+    ours, theirs = measure.make_session(model, EP_NAME, None, threads), measure.make_session(model, CPU, None, threads)
+    owned = measure.ownership(ours)
+    feeds = {ours.get_inputs()[0].name: trained.images__nchw}
+    results = {EP_NAME: ours.run(None, feeds)[0], CPU: theirs.run(None, feeds)[0]}
+    accuracy = {name: float(trained.accuracy(y)) for name, y in results.items()}
+    (agreement,) = measure.agree(["digits"], [results[EP_NAME]], [results[CPU]])
+
+    out.print(f"{EP_NAME} has {owned.owned} of {owned.nodes} nodes")
+    table = out.table("provider", f">accuracy on {len(np.asarray(trained.labels))} images")
+    for name, share in accuracy.items():
+        table.add_row(name, f"{share:.2%}")
+    out.print(table)
+    out.print(f"agreement  max|y - y_ort| = {agreement.max_relative:.1e} max|y_ort|, arg-max equal in {agreement.argmax or 0:.2%}")
+    return {
+        "ok": owned.owned > 0 and agreement.within(1e-4),
+        "ownership": owned.to_dict(),
+        "accuracy": accuracy,
+        "agreement": agreement.to_dict(),
+    }
