@@ -20,6 +20,8 @@ MOST_TILE_FLOATS = 40 * 1024
 """A block may leave L1 for the sake of longer rows, but stays in L2 and below the 65,535 floats that an entry's offset can reach."""
 ENTRIES_PER_ROW = 8
 """Nonzeros that a row should have in a block."""
+WIDE = 4
+"""Where few outputs share a pixel (grouped or narrow convolutions) tiles are this much wider: fewer pixels are gathered twice."""
 SHARED_ROW_COST = 0.6
 """Time per multiply-add of the 4-row kernel relative to the 1-row kernel: 84 against 48 GFLOP/s on AVX2."""
 FOUR_ROWS = 4
@@ -121,6 +123,8 @@ def convolution(
     """Pack a Conv weight of shape (M, C / groups, *kernel). `width` is the image's, None if it varies; `widest` the tile's vectors."""
     m, c = weight.shape[:2]
     matrix = weight.reshape(m, -1)
+    if groups > 1 or matrix.shape[1] * WIDE * widest * lanes <= TILE_FLOATS:
+        widest *= WIDE
     segments, unit_segment, taps = tap_layout(window, width, widest * lanes)
     units = len(unit_segment) - 1
     pitch = pitch_bound(window, width)
