@@ -320,7 +320,8 @@ def memory_of(model: Model, provider: str, feeds: Feeds, options: Mapping[str, o
         command = [sys.executable, "-P", "-m", __name__]
         child = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, check=False)
     if child.returncode:
-        raise RuntimeError(f"measuring the memory of {provider} failed: {child.stderr.strip().splitlines()[-1:]}")
+        last = (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
+        raise RuntimeError(f"measuring the memory of {provider} failed: {last}")
     return float(child.stdout.split()[-1])
 
 

@@ -12,8 +12,8 @@ from onnx import AttributeProto, shape_inference
 from ..explain import explain
 from ..options import EP_NAME
 from ..select import NodeDecision
-from .common import Batch, GivenModel, JsonOption, ModelArgument, Output, ProviderOptions, Shapes, UsageError, provider_options
-from .inputs import parse_shapes
+from .common import Batch, GivenModel, JsonOption, ModelArgument, Output, ProviderOptions, Shapes, provider_options
+from .inputs import shapes_for
 
 PRODUCTS = ("Conv", "MatMul", "Gemm")
 
@@ -36,10 +36,10 @@ def analyze(
     """
     out = Output("analyze", json)
     options = provider_options(option)
-    shapes = parse_shapes(shape)
     given = GivenModel.of(model, out.steps)
-    decisions = explain(given.session(EP_NAME, options))
-    macs = macs_of(given.source, batch or 1, shapes)
+    session = given.session(EP_NAME, options)
+    macs = macs_of(given.source, batch or 1, shapes_for(session, shape))
+    decisions = explain(session)
     rows = [(d, macs.get(_key(d)) if d.op_type in PRODUCTS else None) for d in decisions]
     shown = [row for row in rows if every or row[0].op_type in PRODUCTS or row[0].sparsity is not None]
 
@@ -119,14 +119,8 @@ def macs_of(source: str | bytes, batch: int, shapes: dict[str, tuple[int, ...]])
     """
     try:
         model = onnx.load_from_string(source) if isinstance(source, bytes) else onnx.load(source, load_external_data=False)
-        names = {i.name for i in model.graph.input} - {i.name for i in model.graph.initializer}
-        for name in shapes:
-            if name not in names:
-                raise UsageError(f"--shape: the model has no input {name!r}, its inputs are {', '.join(sorted(names))}")
         _fill_in(model, batch, shapes)
         graph = shape_inference.infer_shapes(model, data_prop=True).graph
-    except UsageError:
-        raise
     except Exception:  # unusual models (above 2 GB, operators of others) have no MACs, that is all
         return {}
     known = {v.name: _dims(v.type.tensor_type) for v in (*graph.input, *graph.value_info, *graph.output)}

@@ -54,13 +54,9 @@ def bench(
     out = Output("bench", json)
     options = provider_options(option)
     given = GivenModel.of(model, out.steps)
-    out.steps("load the model", 0)
     session = given.session(CPU, threads=threads)
-    out.steps("load the model", 1)
     feeds = feeds_for(session, batch, shape, inputs, seed)
-    out.steps("first run", 0)
-    run(session, feeds, CPU)
-    out.steps("first run", 1)
+    run(session, feeds, CPU)  # what is wrong with model or inputs is said before the measurement
     del session
     result = measured(given, feeds, out, options=options, threads=threads, pairs=pairs, budget_s=budget, memory=not no_memory)
     show(result, out)

@@ -167,16 +167,17 @@ class GivenModel:
         return cls(text, text)
 
     def session(self, provider: str, given: Mapping[str, str] | None = None, threads: int = 0) -> Any:
-        """A session as `measure` makes them. UsageError if onnxruntime cannot load the model."""
+        """A session as `measure` makes them. UsageError if the CPU provider cannot load the model, FailedError if only ours cannot."""
         try:
             return measure.make_session(self.source, provider, given, threads)
-        except (ImportError, UsageError):
+        except ImportError:
             raise
         except Exception as error:
-            message = _without_noise(error)
-            if provider == EP_NAME:
-                raise FailedError(f"{EP_NAME} cannot load {self.name}: {message}") from None
-            raise UsageError(f"onnxruntime cannot load {self.name}: {message}") from None
+            message = f"{provider} cannot load {self.name}: {_without_noise(error)}"
+        if provider == EP_NAME:
+            self.session(measure.CPU, threads=threads)
+            raise FailedError(message)
+        raise UsageError(message)
 
 
 def run(session: Any, feeds: measure.Feeds, provider: str) -> list[Any]:

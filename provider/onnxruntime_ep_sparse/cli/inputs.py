@@ -33,36 +33,35 @@ def feeds_for(
         if batch is not None or shapes:
             raise UsageError("--inputs already has shapes: leave out --batch and --shape")
         return _from_file(session, file)
-    given = parse_shapes(shapes)
-    known = [i.name for i in session.get_inputs()]
-    for name in given:
-        if name not in known:
-            raise UsageError(f"--shape: the model has no input {name!r}, its inputs are {', '.join(known)}")
+    given = shapes_for(session, shapes)
     rng = np.random.default_rng(seed)
     return {i.name: _random(i, _shape(i, batch, given.get(i.name)), rng) for i in session.get_inputs()}
 
 
-def parse_shapes(shapes: list[str] | None) -> dict[str, tuple[int, ...]]:
-    """`name=1x3x224x224` from the command line. An input's name may itself hold `=`."""
+def shapes_for(session: Any, shapes: list[str] | None) -> dict[str, tuple[int, ...]]:
+    """`name=1x3x224x224` from the command line, as far as the model allows it. An input's name may itself hold `=`."""
+    declared = {i.name: tuple(i.shape) for i in session.get_inputs()}
     given = {}
     for text in shapes or ():
         name, equals, dimensions = text.rpartition("=")
         parts = dimensions.split("x") if dimensions else []
         if not equals or not name or not all(part.isdecimal() for part in parts):
             raise UsageError(f"--shape {text}: NAME=1x3x224x224 is wanted")
+        if name not in declared:
+            raise UsageError(f"--shape: the model has no input {name!r}, its inputs are {', '.join(declared)}")
         given[name] = tuple(map(int, parts))
+        if len(given[name]) != len(declared[name]) or any(
+            isinstance(d, int) and d != g for d, g in zip(declared[name], given[name], strict=True)
+        ):
+            raise UsageError(f"--shape: {name} is {_words(declared[name])} in the model, not {_words(given[name])}")
     return given
 
 
 def _shape(model_input: Any, batch: int | None, given: tuple[int, ...] | None) -> tuple[int, ...]:
-    """The shape to use: what is given must fit what the model fixes; an open first dimension is the batch."""
-    name, declared = model_input.name, tuple(model_input.shape)
+    """What is given, else what the model fixes; an open first dimension is the batch."""
     if given is not None:
-        fits = len(given) == len(declared) and all(not isinstance(d, int) or d == g for d, g in zip(declared, given, strict=True))
-        if not fits:
-            raise UsageError(f"--shape: {name} is {_words(declared)} in the model, not {_words(given)}")
         return given
-    shape = list(declared)
+    name, shape = model_input.name, list(model_input.shape)
     if shape and not isinstance(shape[0], int):
         shape[0] = batch or 1
     elif shape and batch not in (None, shape[0]):

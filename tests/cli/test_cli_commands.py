@@ -1,0 +1,241 @@
+"""What each command prints, writes and exits with, on models that it can use."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import onnxruntime_ep_sparse as sparse
+import pytest
+from onnxruntime_ep_sparse import measure, options
+from onnxruntime_ep_sparse.cli import common
+
+
+def test_check(cli):
+    """It passes here, and tells what there is."""
+    text = cli("check").out
+    assert "self-test Conv" in text
+    assert text.splitlines()[-1] == "PASS"
+    document = cli("check", "--json", "-").document
+    assert document["passed"]
+    assert document["versions"]["onnxruntime"] == ort.__version__
+    assert document["versions"]["onnxruntime-ep-sparse"] == sparse.__version__
+    assert document["isa"]["chosen"] in document["isa"]["available"]
+    assert set(document["isa"]["available"]) <= set(document["isa"]["compiled"])
+    assert document["cores"]["affinity"]
+    assert sparse.EP_NAME in [device["provider"] for device in document["devices"]]
+    assert [(test["operator"], test["owned"], test["passed"]) for test in document["self_test"]] == [
+        ("Conv", True, True),
+        ("MatMul", True, True),
+    ]
+
+
+def test_check_honours_the_environment(cli, monkeypatch):
+    """The instruction set that ORT_SPARSE_ISA names is the one chosen."""
+    monkeypatch.setenv("ORT_SPARSE_ISA", "baseline")
+    assert cli("check", "--json", "-").document["isa"]["chosen"] == "baseline"
+
+
+@pytest.mark.parametrize(("variable", "value", "words"), [("ISA", "z80", "not valid"), ("POLICY", "sometimes", "not valid")])
+def test_check_fails(cli, monkeypatch, variable, value, words):
+    """A wrong environment variable is found by the self-test, not by a traceback."""
+    monkeypatch.setenv(f"ORT_SPARSE_{variable}", value)
+    document = cli("check", "--json", "-", expect=1).document
+    assert not document["passed"]
+    assert words in document["self_test"][0]["message"]
+    assert cli("check", expect=1).out.splitlines()[-1] == "FAIL"
+
+
+def test_check_without_our_node(cli, monkeypatch):
+    """A provider that takes nothing has failed its test."""
+    make = measure.make_session
+    monkeypatch.setattr(measure, "make_session", lambda model, provider, given=None, threads=0: make(model, measure.CPU))
+    assert "did not take the node" in cli("check", expect=1).out
+
+
+def test_analyze(cli, sparse_model):
+    """The table and the document say the same as explain()."""
+    text = cli("analyze", sparse_model).out
+    assert "95.0%" in text
+    assert "128x64x3x3" in text
+    document = cli("analyze", sparse_model, "--option", "policy=always", "--json", "-").document
+    assert [node["name"] for node in document["nodes"]] == ["conv", "product"]
+    conv = document["nodes"][0]
+    assert conv["op_type"] == "Conv"
+    assert conv["shape"] == [128, 64, 3, 3]
+    assert conv["sparsity"] == pytest.approx(0.95, abs=1e-4)
+    assert conv["taken"] is True
+    assert conv["reason"]
+    assert conv["macs"] == 28 * 28 * 128 * 64 * 9
+    totals = document["totals"]
+    assert totals["nodes"] == totals["nodes_taken"] == 5
+    assert totals["regions"] == 1
+    assert totals["pruned_nodes"] == totals["pruned_nodes_taken"] == 2
+    assert totals["macs"] == conv["macs"] + 128 * 100
+    assert totals["macs_taken_share"] == 1
+    assert totals["macs_zero_share"] == pytest.approx(0.95, abs=1e-3)
+
+
+def test_analyze_all(cli, sparse_model):
+    """Every node, with the reason."""
+    nodes = cli("analyze", sparse_model, "--all", "--json", "-").document["nodes"]
+    assert {node["op_type"] for node in nodes} == {"Conv", "Relu", "GlobalAveragePool", "Flatten", "MatMul"}
+    assert all(node["reason"] for node in nodes)
+
+
+def test_analyze_says_why_not(cli, dense_model):
+    """A dense model: nothing taken, a reason and the option that overrides it."""
+    text = cli("analyze", dense_model).out
+    assert "takes 0 of 5 nodes" in text
+    assert "(override: min_sparsity)" in text
+    document = cli("analyze", dense_model, "--json", "-").document
+    assert document["totals"]["macs_taken_share"] == 0
+    assert not any(node["taken"] for node in document["nodes"])
+
+
+def test_analyze_batch_and_unnamed_nodes(cli, saved, chain):
+    """MACs scale with the batch, and are found by the weight's shape where a node has no name."""
+    path = saved(chain(0.95, names=("", "", "")))
+    one, three = (cli("analyze", path, "--batch", n, "--json", "-").document["totals"]["macs"] for n in (1, 3))
+    assert three == 3 * one
+    assert cli("analyze", path, "--shape", "x=3x64x28x28", "--json", "-").document["totals"]["macs"] == three
+
+
+def test_bench(cli, sparse_model, tmp_path):
+    """Steps on stderr, tables on stdout, and a document that has all of it."""
+    path = tmp_path / "bench.json"
+    options = ("--option", "policy=always", "--batch", 2, "--threads", 1, "--pairs", 6, "--no-memory")
+    result = cli("bench", sparse_model, *options, "--json", path)
+    assert "CPU provider against itself" in result.err
+    for word in ("A/A ratio", "speed-up", "agreement", "median", "p90", "creation", "5 of 5 nodes"):
+        assert word in result.out
+    document = json.loads(path.read_text())
+    assert document["schema"] == 1
+    assert document["command"] == "bench"
+    assert document["inputs"] == {"x": {"shape": [2, 64, 28, 28], "dtype": "float32"}}
+    assert document["options"] == {"policy": "always"}
+    assert document["threads"] == 1
+    assert document["batch"] == 2
+    assert document["agrees"] is True
+    assert document["speed_up"]["pairs"] == 6
+    assert document["sparse"]["memory_mb"] is None
+    assert document["environment"]["onnxruntime"] == ort.__version__
+    assert "both providers in turn" in document["steps_s"]
+
+
+def test_bench_says_when_pairs_were_fewer(cli, sparse_model):
+    """The budget ends a measurement early, openly."""
+    arguments = ("bench", sparse_model, "--option", "policy=always", "--budget", 0, "--no-memory")
+    assert f"{measure.LEAST_PAIRS} pairs instead of 30" in cli(*arguments).out
+    document = cli(*arguments, "--json", "-").document
+    assert (document["requested_pairs"], document["speed_up"]["pairs"]) == (30, measure.LEAST_PAIRS)
+
+
+def test_bench_without_a_node_has_no_speed_up(cli, dense_model):
+    """It says so, and fails."""
+    text = cli("bench", dense_model, expect=1).out
+    assert "no speed-up to measure" in text
+    assert "A/A" not in text
+    assert cli("bench", dense_model, "--json", "-", expect=1).document["speed_up"] is None
+
+
+def test_compare(cli, sparse_model):
+    """Both agree, and the document says how well."""
+    assert cli("compare", sparse_model, "--option", "policy=always", "--require-owned").out.splitlines()[-1] == "ok"
+    document = cli("compare", sparse_model, "--option", "policy=always", "--batch", 3, "--json", "-").document
+    assert document["ok"]
+    assert document["ownership"]["owned"] == 5
+    (output,) = document["outputs"]
+    assert output["output"] == "y"
+    assert output["shape"] == [3, 100]
+    assert output["argmax"] == 1
+    assert output["max_relative"] <= 1e-4
+    assert output["cosine"] == pytest.approx(1)
+
+
+def test_compare_differs(cli, sparse_model, monkeypatch):
+    """An output off by a thousandth of its scale fails, unless that is allowed."""
+    run = common.run
+
+    def wrong(session, feeds, provider):
+        outputs = run(session, feeds, provider)
+        return [y + 1e-3 * np.abs(y).max() for y in outputs] if provider == sparse.EP_NAME else outputs
+
+    monkeypatch.setattr("onnxruntime_ep_sparse.cli.compare.run", wrong)
+    text = cli("compare", sparse_model, expect=1).out
+    assert "DIFFERS" in text
+    assert text.splitlines()[-1] == "FAIL"
+    cli("compare", sparse_model, "--rtol-scale", 2e-3)
+
+
+def test_compare_require_owned(cli, dense_model):
+    """Equal because nothing was taken: fine only where nobody asks."""
+    assert "CPU provider with itself" in cli("compare", dense_model).out
+    cli("compare", dense_model, "--require-owned", expect=1)
+
+
+def test_inputs_from_a_file(cli, sparse_model, tmp_path):
+    """Any batch, by the inputs' names."""
+    path = tmp_path / "inputs.npz"
+    np.savez(path, x=np.ones((5, 64, 28, 28), np.float32))
+    assert cli("compare", sparse_model, "--inputs", path, "--json", "-").document["outputs"][0]["shape"] == [5, 100]
+
+
+def test_open_dimensions(cli, saved):
+    """--shape fills them in; integer inputs get numbers that serve as indices."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (int64[n, length] ids, float[n, length, 4] x) => (float[n, length, 4] y) { e = Gather <axis = 0> (table, ids)  y = Add (e, x) }"""
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((2, 4), np.float32), "table"))
+    path = saved(model)
+    shapes = ("--shape", "ids=2x7", "--shape", "x=2x7x4")
+    assert cli("compare", path, *shapes, "--json", "-").document["outputs"][0]["shape"] == [2, 7, 4]
+    assert "give --shape ids=1xlength" in cli("compare", path, expect=2).err
+
+
+def test_json_into_a_file_leaves_the_table(cli, sparse_model, tmp_path):
+    """A file besides the text, stdout instead of it."""
+    assert "region" in cli("analyze", sparse_model, "--json", tmp_path / "a.json").out
+    assert json.loads((tmp_path / "a.json").read_text())["command"] == "analyze"
+
+
+def test_as_a_program(sparse_model, tmp_path):
+    """`python -m onnxruntime_ep_sparse`, its exit code and its version."""
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "onnxruntime_ep_sparse", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+    assert run("--version").stdout.strip() == sparse.__version__
+    missing = run("analyze", tmp_path / "none.onnx")
+    assert (missing.returncode, missing.stdout) == (2, "")
+    assert missing.stderr.strip() == f"ort-sparse: no such file: {tmp_path / 'none.onnx'}"
+
+
+@pytest.mark.parametrize("module", ["typer", "rich", "onnx", "onnxruntime"])
+def test_without_the_extra(module):
+    """The script says what to install."""
+    code = f"""if True:
+        import importlib.util, sys
+        find = importlib.util.find_spec
+        importlib.util.find_spec = lambda name, *rest: None if name == {module!r} else find(name, *rest)
+        from onnxruntime_ep_sparse.__main__ import main
+        main()
+        """
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr.strip() == f"ort-sparse needs {module}: pip install 'onnxruntime-ep-sparse[cli]'"
+
+
+def test_every_command_is_listed(cli):
+    """Help has them all."""
+    text = cli("--help").out
+    assert all(f"  {name} " in text for name in ("check", "analyze", "bench", "compare", "demo"))
+
+
+def test_unknown_options_come_from_one_table(cli, sparse_model):
+    """The error lists the valid keys."""
+    error = cli("analyze", sparse_model, "--option", "speed=11", expect=2).err
+    assert all(option.name in error for option in options.OPTIONS)
