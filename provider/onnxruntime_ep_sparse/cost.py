@@ -22,14 +22,14 @@ ORT_GROUPED_MACS = 10e9
 """The same for depthwise and other narrow grouped convolutions."""
 SPARSE_MACS = 20e9
 """Of our 1-row tile kernel, on nonzeros."""
-DENSE_MACS = 33e9
+DENSE_MACS = 38e9
 """Of our 4-row tile kernel."""
 GROUPED_MACS = 10e9
 GATHER_FLOATS = 3e9
 """Floats a second copied into tiles, and out of them."""
 ELEMENTS = 2.5e9
 """Elements a second of activations, additions and pools, ours and theirs."""
-HANDOVER_FLOATS = 2.2e9
+HANDOVER_FLOATS = 1.5e9
 """Floats a second that cross the border of a region: ONNX Runtime leaves and re-enters its blocked layout and loses a fusion."""
 NODE_SECONDS = 1.5e-6
 """Fixed time of a node, a region or a step."""

@@ -40,7 +40,6 @@ class Builder:
     def __init__(self, graph: Graph, isa: variants.Isa) -> None:
         self.graph = fuse_gates(graph)
         self.isa = isa
-        self.widest = isa.widest(1)
         self.numbers: dict[str, int] = {}
         self.n_values = 0
         self.constants: dict[int, NDArray[np.float32]] = {}
@@ -96,12 +95,12 @@ class Builder:
         self, weight: NDArray[np.float32], bias: NDArray[np.float32] | None, window: Window, groups: int, width: int | None
     ) -> Product:
         """`packing.convolution` with this instruction set's vectors."""
-        return packing.convolution(weight, bias, window, groups, width, self.isa.lanes, self.widest)
+        return packing.convolution(weight, bias, window, groups, width, self.isa)
 
     def matrix(self, weight__mk: NDArray[np.float32], bias: NDArray[np.float32] | None, *, x_rows: bool, y_rows: bool) -> Product:
         """Gemm's constant operand."""
         return packing.matrices(
-            weight__mk[None], bias, ShapeRule.GEMM, x_rows=x_rows, y_rows=y_rows, lanes=self.isa.lanes, widest=self.widest
+            weight__mk[None], bias, ShapeRule.GEMM, x_rows=x_rows, y_rows=y_rows, isa=self.isa
         )
 
     def matrices(self, weight__bmk: NDArray[np.float32], *, right: bool, batch: tuple[int, ...], vector_operand: bool) -> Product:
@@ -112,8 +111,7 @@ class Builder:
             ShapeRule.MATMUL_RIGHT if right else ShapeRule.MATMUL_LEFT,
             x_rows=right,
             y_rows=right,
-            lanes=self.isa.lanes,
-            widest=self.widest,
+            isa=self.isa,
             batch=batch,
             vector_operand=vector_operand,
         )

@@ -11,6 +11,7 @@ from itertools import product as cartesian
 import numpy as np
 from numpy.typing import NDArray
 from onnxruntime_ep_sparse_kernels.pack import pack
+from onnxruntime_ep_sparse_kernels.variants import Isa
 
 from .steps import Group, Panel, Product, ShapeRule, Window
 
@@ -102,6 +103,11 @@ def choose_rows(weight__mk: NDArray[np.float32]) -> int:
     return FOUR_ROWS if shared * SHARED_ROW_COST < np.count_nonzero(nonzero) else 1
 
 
+def tile_vectors(weight__mk: NDArray[np.float32], isa: Isa) -> int:
+    """Vectors of a full tile: what the 1-row kernel keeps in registers, or some passes of the 4-row kernel."""
+    return isa.widest(1) if choose_rows(weight__mk) == 1 else WIDE * isa.widest(FOUR_ROWS)
+
+
 def _group(weight__mk: NDArray[np.float32], row_begin: int, channel_begin: int, taps: int, unit_floats: float, taps_per_unit: int) -> Group:
     weight__mk = np.ascontiguousarray(weight__mk, np.float32)
     rows, depth = weight__mk.shape
@@ -118,13 +124,15 @@ def _group(weight__mk: NDArray[np.float32], row_begin: int, channel_begin: int, 
 
 
 def convolution(
-    weight: NDArray[np.float32], bias__m: NDArray[np.float32] | None, window: Window, groups: int, width: int | None, lanes: int, widest: int
+    weight: NDArray[np.float32], bias__m: NDArray[np.float32] | None, window: Window, groups: int, width: int | None, isa: Isa
 ) -> Product:
-    """Pack a Conv weight of shape (M, C / groups, *kernel). `width` is the image's, None if it varies; `widest` the tile's vectors."""
+    """Pack a Conv weight of shape (M, C / groups, *kernel). `width` is the image's, None if it varies."""
     m, c = weight.shape[:2]
     matrix = weight.reshape(m, -1)
-    if groups > 1 or matrix.shape[1] * WIDE * widest * lanes <= TILE_FLOATS:
+    widest = tile_vectors(matrix, isa)
+    if groups > 1 or matrix.shape[1] * WIDE * widest * isa.lanes <= TILE_FLOATS:
         widest *= WIDE
+    lanes = isa.lanes
     segments, unit_segment, taps = tap_layout(window, width, widest * lanes)
     units = len(unit_segment) - 1
     pitch = pitch_bound(window, width)
@@ -164,13 +172,13 @@ def matrices(
     *,
     x_rows: bool,
     y_rows: bool,
-    lanes: int,
-    widest: int,
+    isa: Isa,
     batch: tuple[int, ...] = (),
     vector_operand: bool = False,
 ) -> Product:
     """Pack the constant operand of Gemm or MatMul: one (M, K) matrix an entry of `batch`. `x_rows`, `y_rows`: pixels-major operands."""
     m, k = weight__bmk.shape[1:]
+    widest = tile_vectors(weight__bmk[0], isa)
     return Product(
         rule=rule,
         x_rows=x_rows,
@@ -182,7 +190,7 @@ def matrices(
         taps=((0, 0, 0),),
         bias__m=np.zeros(m, np.float32) if bias__m is None else bias__m,
         max_vectors=widest,
-        groups=tuple(_group(matrix, i * m, 0, 1, widest * lanes, 1) for i, matrix in enumerate(weight__bmk)),
+        groups=tuple(_group(matrix, i * m, 0, 1, widest * isa.lanes, 1) for i, matrix in enumerate(weight__bmk)),
         batch=batch,
         vector_operand=vector_operand,
     )
