@@ -21,7 +21,6 @@ from .common import (
     Seed,
     Shapes,
     Threads,
-    duration,
     environment,
     provider_options,
     run,
@@ -100,7 +99,8 @@ def show(result: Measurement, out: Output) -> None:
     if result.control is None or result.speed_up is None or result.cpu is None or result.sparse is None:
         out.print("It takes nothing of this model, so there is no speed-up to measure; `ort-sparse analyze` says why.")
         return
-    table = out.table("provider", ">median", ">p90", ">best", ">items/s", ">creation", ">memory")
+    memory = result.sparse.memory_mb is not None
+    table = out.table("provider", ">median ms", ">p90 ms", ">best ms", ">items/s", ">creation ms", *[">memory MB"] * memory)
     for side in (result.cpu, result.sparse):
         table.add_row(*_row(side))
     out.print(table)
@@ -117,9 +117,9 @@ def show(result: Measurement, out: Output) -> None:
 
 
 def _row(side: Side) -> tuple[str, ...]:
-    times = (duration(ms / 1e3) for ms in (side.latency.p50_ms, side.latency.p90_ms, side.latency.min_ms))
-    memory = "" if side.memory_mb is None else f"{side.memory_mb:.1f} MB"
-    return side.provider, *times, f"{side.latency.items_per_s:.1f}", duration(side.creation_ms / 1e3), memory
+    times = (f"{ms:.3f}" for ms in (side.latency.p50_ms, side.latency.p90_ms, side.latency.min_ms))
+    memory = () if side.memory_mb is None else (f"{side.memory_mb:.1f}",)
+    return side.provider, *times, f"{side.latency.items_per_s:.1f}", f"{side.creation_ms:.1f}", *memory
 
 
 def _words(ratio: Ratio) -> str:
