@@ -1,8 +1,9 @@
 """What every test may use."""
 
 import onnxruntime
-import onnxruntime_ep_sparse as sparse
 import pytest
+
+import onnxruntime_ep_sparse as sparse
 
 
 @pytest.fixture(scope="session", autouse=True)

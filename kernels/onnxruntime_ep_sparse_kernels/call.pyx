@@ -44,9 +44,9 @@ def spmm(capsule, int mr, int nv, const int32_t[::1] row_start, const uint16_t[:
     call.finish = finish
     call.row_begin = 0
     call.row_end = <int32_t>groups
-    cdef int i
+    cdef int _
     with nogil:
-        for i in range(repeat):
+        for _ in range(repeat):
             table.spmm[mr][nv](&call)
 
 

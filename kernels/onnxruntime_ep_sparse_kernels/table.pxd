@@ -12,7 +12,7 @@ cdef enum Activation:
     ACT_LEAKY_RELU = 2   # alpha * x below 0
     ACT_SIGMOID = 3
     ACT_SILU = 4         # x * sigmoid(alpha * x)
-    ACT_HARD_SIGMOID = 5 # max(0, min(1, alpha * x + beta))
+    ACT_HARD_SIGMOID = 5  # max(0, min(1, alpha * x + beta))
     ACT_HARD_SWISH = 6   # x * max(0, min(1, x / 6 + 1 / 2))
     ACT_TANH = 7
     ACT_GELU_ERF = 8     # x / 2 * (1 + erf(x / sqrt 2))

@@ -484,7 +484,7 @@ cdef class Program:
         return program
 
     def run(self, *inputs):
-        """Compute the outputs (list of float32 arrays) for inputs in the order of `input_names`; RuntimeError with the reason on bad shapes."""
+        """Compute the outputs (list of float32 arrays) for inputs in the order of `input_names`; RuntimeError says why shapes are bad."""
         if self.compiled == NULL:
             raise ValueError("this program was handed to a session already")
         if len(inputs) != len(self.input_names):

@@ -1,7 +1,7 @@
 """The C structures of a compiled program. Static parts are filled once by `_program.pyx`; a Plan is what depends on the input shapes.
 
-Every value is a dense float32 tensor in ONNX's own order. Layout changes happen tile by tile inside a step, in cache (docs/architecture.md).
-Sizes and strides count float32 elements.
+Every value is a dense float32 tensor in ONNX's own order. Layout changes happen tile by tile inside a step, in cache: see
+docs/architecture.md. Sizes and strides count float32 elements.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
@@ -23,10 +23,10 @@ cdef enum StepKind:
     STEP_RESHAPE       # no data moves unless the result must be in a buffer of its own
 
 cdef enum ShapeRule:
-    SHAPE_CONV         # x[N, C, spatial] -> [N, M, spatial']
-    SHAPE_MATMUL_RIGHT # x[..., rows, K] . W[batch, K, M]
-    SHAPE_MATMUL_LEFT  # W[batch, M, K] . x[..., K, pixels]
-    SHAPE_GEMM         # 2-D, x and y possibly transposed
+    SHAPE_CONV          # x[N, C, spatial] -> [N, M, spatial']
+    SHAPE_MATMUL_RIGHT  # x[..., rows, K] . W[batch, K, M]
+    SHAPE_MATMUL_LEFT   # W[batch, M, K] . x[..., K, pixels]
+    SHAPE_GEMM          # 2-D, x and y possibly transposed
 
 cdef enum AutoPad:
     PAD_EXPLICIT
@@ -90,7 +90,7 @@ cdef struct Product:
     int64_t taps_per_unit
     int n_segments
     SegmentShape* segments
-    int units            # of one channel
+    int units              # of one channel
     int32_t* unit_segment  # first segment of a unit, units + 1
     Tap* tap
     float* bias          # M values, or NULL
@@ -190,7 +190,7 @@ cdef struct Plan:
     ValuePlan* values
     StepPlan* steps
     int64_t scratch_offset
-    int64_t scratch_floats # a worker
+    int64_t scratch_floats  # a worker
     int64_t shared_offset
     int64_t counters_offset
     int64_t value_floats   # of the arena, before scratch
@@ -212,7 +212,7 @@ ctypedef struct Host:
 cdef struct CompiledProgram:
     t.KernelTable* kernels
     int workers
-    int separable        # slices along the first dimension of all inputs are independent
+    int separable          # slices along the first dimension of all inputs are independent
     int n_values
     int n_inputs
     int n_outputs

@@ -6,8 +6,9 @@ import os
 from dataclasses import replace
 
 import numpy as np
-import onnxruntime_ep_sparse_kernels as kernels
 from numpy.typing import NDArray
+
+import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse_kernels import variants
 
 from . import ops, packing
@@ -99,9 +100,7 @@ class Builder:
 
     def matrix(self, weight__mk: NDArray[np.float32], bias: NDArray[np.float32] | None, *, x_rows: bool, y_rows: bool) -> Product:
         """Gemm's constant operand."""
-        return packing.matrices(
-            weight__mk[None], bias, ShapeRule.GEMM, x_rows=x_rows, y_rows=y_rows, isa=self.isa
-        )
+        return packing.matrices(weight__mk[None], bias, ShapeRule.GEMM, x_rows=x_rows, y_rows=y_rows, isa=self.isa)
 
     def matrices(self, weight__bmk: NDArray[np.float32], *, right: bool, batch: tuple[int, ...], vector_operand: bool) -> Product:
         """MatMul's constant operand."""
@@ -142,8 +141,10 @@ class Builder:
     def keep_open(self, name: str, step: Step) -> None:
         """Wait with a product whose only reader may be fused; else append it now."""
         readers = self.graph.consumers.get(name, [])
-        fusable = len(readers) == 1 and name not in self.graph.outputs and (
-            is_activation(readers[0]) or (step.r < 0 and readers[0].op_type == "Add")
+        fusable = (
+            len(readers) == 1
+            and name not in self.graph.outputs
+            and (is_activation(readers[0]) or (step.r < 0 and readers[0].op_type == "Add"))
         )
         if fusable:
             self.pending[name] = step

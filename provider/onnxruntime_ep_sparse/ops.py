@@ -125,9 +125,10 @@ def _conv_can_run(graph: Graph, node: Node) -> str | None:
     x = shape_of(graph, node.inputs[0])
     if not 3 <= len(shape) <= 5 or len(x) != len(shape):
         return f"{len(shape) - 2} spatial dimensions: 1, 2 and 3 are supported"
-    if not all(isinstance(d, int) and d > 0 for d in shape):
+    sizes = [d for d in shape if isinstance(d, int) and d > 0]
+    if len(sizes) < len(shape):
         return "the weight is empty"
-    m, c = shape[0], shape[1]
+    m, c = sizes[:2]
     groups = int(_attribute(node, "group", 1))
     if m % groups or (isinstance(x[1], int) and x[1] != c * groups):
         return f"{x[1]} input channels and {m} outputs do not fit {groups} groups of {c}"
@@ -215,10 +216,7 @@ def _gemm_lower(builder: Builder, node: Node) -> None:
     graph = builder.graph
     right = graph.is_constant(node.inputs[1])
     weight = builder.floats(node.inputs[1 if right else 0])
-    if bool(_attribute(node, "transB" if right else "transA", 0)) == right:
-        weight__mk = weight
-    else:
-        weight__mk = weight.T
+    weight__mk = weight if bool(_attribute(node, "transB" if right else "transA", 0)) == right else weight.T
     # right: weights are B, outputs are features of a row of A; left: weights are A, pixels are the columns of B
     transposed = bool(_attribute(node, "transA" if right else "transB", 0))
     x_rows = transposed != right

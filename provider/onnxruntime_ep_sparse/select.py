@@ -64,12 +64,12 @@ def select(graph: Graph, options: Options) -> Selection:
                 verdicts[i].reason = f"the region around it would lose {-gain * 1e3:.2f} ms by estimate"
                 verdicts[i].option = "policy=always"
     regions.sort()
-    place = {index: number for number, region in enumerate(regions) for index in region}
+    place = {index: n for n, region in enumerate(regions) for index in region}
     decisions = []
     for node in graph.nodes:
         v = verdicts[node.index]
-        region = place.get(node.index)
-        taken = region is not None
+        number = place.get(node.index)
+        taken = number is not None
         reason, option = v.reason, v.option
         if taken and not v.wanted:
             reason, option = "neighbour of pruned nodes in its region", ""
@@ -77,9 +77,7 @@ def select(graph: Graph, options: Options) -> Selection:
             reason = "its region was not worth taking"
         elif not taken and not reason:
             reason = "not next to a node that is taken"
-        decisions.append(
-            NodeDecision(node.name, node.op_type, node.domain, v.shape, v.sparsity, v.pattern, region, taken, reason, option)
-        )
+        decisions.append(NodeDecision(node.name, node.op_type, node.domain, v.shape, v.sparsity, v.pattern, number, taken, reason, option))
     return Selection(tuple(tuple(region) for region in regions), tuple(decisions))
 
 
@@ -172,9 +170,7 @@ def grow(graph: Graph, runnable: set[int], wanted: set[int]) -> Iterable[list[in
     group = {node.index: node.index for node in graph.nodes}
     members = {index: [index] for index in group}
     edges = list(
-        dict.fromkeys(
-            (graph.producer[name].index, node.index) for node in graph.nodes for name in node.inputs if name in graph.producer
-        )
+        dict.fromkeys((graph.producer[name].index, node.index) for node in graph.nodes for name in node.inputs if name in graph.producer)
     )
     successors: dict[int, set[int]] = {index: set() for index in group}
     predecessors: dict[int, set[int]] = {index: set() for index in group}

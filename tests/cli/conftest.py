@@ -8,8 +8,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime_ep_sparse.cli import app
 from typer.testing import CliRunner
+
+from onnxruntime_ep_sparse.cli import app
 
 
 @dataclass

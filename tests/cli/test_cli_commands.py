@@ -7,8 +7,9 @@ import sys
 import numpy as np
 import onnx
 import onnxruntime as ort
-import onnxruntime_ep_sparse as sparse
 import pytest
+
+import onnxruntime_ep_sparse as sparse
 from onnxruntime_ep_sparse import measure, options
 from onnxruntime_ep_sparse.cli import common
 

@@ -4,8 +4,9 @@ import json
 import math
 
 import numpy as np
-import onnxruntime_ep_sparse as sparse
 import pytest
+
+import onnxruntime_ep_sparse as sparse
 from onnxruntime_ep_sparse import measure
 
 

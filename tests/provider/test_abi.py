@@ -7,8 +7,9 @@ import subprocess
 from pathlib import Path
 
 import onnxruntime
-import onnxruntime_ep_sparse as sparse
 import pytest
+
+import onnxruntime_ep_sparse as sparse
 
 DECLARATIONS = Path(__file__).parents[2] / "provider" / "onnxruntime_ep_sparse" / "_abi.pxd"
 API_VERSION = 25

@@ -1,9 +1,10 @@
 """Every way in for an option, and what is said about a wrong one."""
 
 import onnxruntime
+import pytest
+
 import onnxruntime_ep_sparse as sparse
 import onnxruntime_ep_sparse_kernels as kernels
-import pytest
 from onnxruntime_ep_sparse import options
 from onnxruntime_ep_sparse.options import Options
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 import onnx
-import onnxruntime_ep_sparse as sparse
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
+import onnxruntime_ep_sparse as sparse
 from onnxruntime_ep_sparse import _plugin
 from onnxruntime_ep_sparse.graph import FLOAT, INT64, Value
 

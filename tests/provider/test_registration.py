@@ -10,9 +10,10 @@ import warnings
 
 import numpy as np
 import onnxruntime
-import onnxruntime_ep_sparse as sparse
 import pytest
 from onnx import TensorProto, helper
+
+import onnxruntime_ep_sparse as sparse
 from onnxruntime_ep_sparse import _plugin, registration
 
 ALWAYS = {"policy": "always"}

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime_ep_sparse_kernels as kernels
 import typer
 from onnx import TensorProto, helper, numpy_helper
 from rich.table import Table
+
+import onnxruntime_ep_sparse_kernels as kernels
 
 from .. import __version__, measure, options, registration
 from ..options import EP_NAME
