@@ -7,7 +7,8 @@ Where a dimension is not known before the first run, a nominal one stands in: bo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from . import ops
 from .graph import Graph, Node
@@ -20,8 +21,14 @@ ORT_MACS = 36e9
 """Multiply-adds a second of ONNX Runtime's dense Conv and Gemm (MLAS; ResNet-50's layers)."""
 ORT_GROUPED_MACS = 10e9
 """The same for depthwise and other narrow grouped convolutions."""
-SPARSE_MACS = 20e9
-"""Of our 1-row tile kernel, on nonzeros."""
+ORT_WEIGHT_BYTES = 24e9
+"""Bytes of weights a second that a product with few pixels can read."""
+LANES = 8
+TILE_VECTORS = 8
+NONZERO_SECONDS = {"Conv": 0.5e-9, "Gemm": 1.3e-9, "MatMul": 1.3e-9}
+"""Of our 1-row tile kernel: fixed time of a nonzero in a tile (rows of pixels-major operands also have to be transposed) ..."""
+VECTOR_SECONDS = 0.27e-9
+"""... and for every vector of pixels."""
 DENSE_MACS = 38e9
 """Of our 4-row tile kernel."""
 GROUPED_MACS = 10e9
@@ -37,33 +44,58 @@ MARGIN = 1.1
 """A product is taken for its own sake only if it is expected to win by this factor."""
 
 
-def sizes(graph: Graph, name: str) -> tuple[int, ...]:
-    """The shape of a value with nominal sizes for what is unknown."""
+def sizes(graph: Graph, name: str, rows: int = NOMINAL_ROWS) -> tuple[int, ...]:
+    """The shape of a value with nominal sizes for what is unknown; `rows` for those of a matrix."""
     shape = ops.shape_of(graph, name)
     rank = len(shape)
-    nominal = [NOMINAL_BATCH] + [NOMINAL_SPATIAL] * (rank - 1) if rank > 3 else [NOMINAL_BATCH] + [NOMINAL_ROWS] * (rank - 1)
+    nominal = [NOMINAL_BATCH] + [NOMINAL_SPATIAL if rank > 3 else NOMINAL_ROWS] * (rank - 1)
     if rank == 2:
-        nominal[0] = NOMINAL_ROWS if isinstance(shape[1], int) and shape[0] is None else NOMINAL_BATCH
+        nominal = [rows, rows]
     return tuple(d if isinstance(d, int) and d >= 0 else n for d, n in zip(shape, nominal, strict=True))
 
 
-def product_work(graph: Graph, node: Node) -> tuple[float, float, float, int]:
-    """(multiply-adds when dense, floats gathered, floats stored, ONNX groups) of a Conv, Gemm or MatMul."""
-    y = sizes(graph, node.outputs[0])
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Size of a product: multiply-adds when dense, weights, images x pixels of the output, floats gathered and stored, ONNX groups."""
+
+    macs: float
+    weights: int
+    images: int
+    pixels: int
+    gathered: float
+    stored: int
+    groups: int
+
+
+def product_work(graph: Graph, node: Node, rows: int = NOMINAL_ROWS) -> Work:
+    """The work of a Conv, Gemm or MatMul; `rows` stands in for an unknown number of rows of a matrix."""
+    y = sizes(graph, node.outputs[0], rows)
     stored = math.prod(y)
     if node.op_type == "Conv":
         weight = sizes(graph, node.inputs[1])
         groups = int(node.attributes.get("group", 1))  # type: ignore[call-overload]  # an INT attribute
+        pixels = math.prod(y[2:])
         # tiles repeat the rows that neighbouring taps share
-        gathered = math.prod(sizes(graph, node.inputs[0])[:2]) * math.prod(y[2:]) * (1 + 0.5 * (math.prod(weight[2:]) > 1))
-        return stored * math.prod(weight[1:]), gathered, stored, groups
+        gathered = math.prod(sizes(graph, node.inputs[0])[:2]) * pixels * (1 + 0.5 * (math.prod(weight[2:]) > 1))
+        return Work(stored * math.prod(weight[1:]), math.prod(weight), y[0], pixels, gathered, stored, groups)
     right = graph.is_constant(node.inputs[1])
-    x = sizes(graph, node.inputs[0 if right else 1])
+    x = math.prod(sizes(graph, node.inputs[0 if right else 1], rows))
     weight = sizes(graph, node.inputs[1 if right else 0])
     depth = weight[-2] if right and len(weight) > 1 else weight[-1]
     if node.op_type == "Gemm" and node.attributes.get("transB" if right else "transA"):
         depth = weight[-1] if right else weight[-2]
-    return stored * depth, math.prod(x), stored, 1
+    return Work(stored * depth, math.prod(weight), 1, math.ceil(x / depth), x, stored, 1)
+
+
+def product_seconds(node: Node, work: Work) -> tuple[float, float, float]:
+    """Expected seconds of a product: ONNX Runtime's, ours without any nonzero, ours for all of a dense weight by the 1-row kernel."""
+    move = (work.gathered + 0.5 * work.stored) / GATHER_FLOATS
+    if work.groups > 1:
+        return NODE_SECONDS + work.macs / ORT_GROUPED_MACS, NODE_SECONDS, work.macs / GROUPED_MACS
+    ort = max(work.macs / ORT_MACS, 4 * work.weights / ORT_WEIGHT_BYTES)
+    vectors = work.images * math.ceil(work.pixels / LANES)
+    tiles = work.images * math.ceil(work.pixels / LANES / TILE_VECTORS)
+    return NODE_SECONDS + ort, NODE_SECONDS + move, work.weights * (tiles * NONZERO_SECONDS[node.op_type] + vectors * VECTOR_SECONDS)
 
 
 def node_seconds(graph: Graph, node: Node, density: float) -> tuple[float, float]:
@@ -76,22 +108,27 @@ def node_seconds(graph: Graph, node: Node, density: float) -> tuple[float, float
         factor = 0.25 if row is not None and row.role == "activation" else 1.0
         seconds = factor * math.prod(sizes(graph, node.outputs[0])) / ELEMENTS
         return seconds, seconds
-    macs, gathered, stored, groups = product_work(graph, node)
-    if groups > 1:
-        return NODE_SECONDS + macs / ORT_GROUPED_MACS, NODE_SECONDS + macs * density / GROUPED_MACS
-    move = (gathered + 0.5 * stored) / GATHER_FLOATS
-    ours = min(macs * density / SPARSE_MACS, macs / DENSE_MACS) + move
-    return NODE_SECONDS + macs / ORT_MACS, NODE_SECONDS + ours
+    work = product_work(graph, node)
+    ort, fixed, dense = product_seconds(node, work)
+    return ort, fixed + min(density * dense, work.macs / DENSE_MACS if work.groups == 1 else dense)
 
 
-def break_even(graph: Graph, node: Node, shape: Sequence[int]) -> float:
-    """The sparsity from which a product of this shape is expected to win by MARGIN; above 1 when none does."""
-    ort, _ = node_seconds(graph, node, 1.0)
-    _, fixed = node_seconds(graph, node, 0.0)
-    _, half = node_seconds(graph, node, 0.01)
-    slope = (half - fixed) / 0.01
-    density = (ort / MARGIN - fixed) / slope if slope > 0 else 0.0
-    return 1.0 - min(density, 1.0) if density > 0 else 2.0
+def break_even(graph: Graph, node: Node) -> float:
+    """The sparsity from which a product is expected to win by MARGIN; above 1 when none does. The worst case of an unknown row count."""
+    worst = 0.0
+    for rows in (1, NOMINAL_ROWS) if unknown_rows(graph, node) else (NOMINAL_ROWS,):
+        ort, fixed, dense = product_seconds(node, product_work(graph, node, rows))
+        density = (ort / MARGIN - fixed) / dense
+        worst = max(worst, 1.0 - min(density, 1.0) if density > 0 else 2.0)
+    return worst
+
+
+def unknown_rows(graph: Graph, node: Node) -> bool:
+    """A matrix product whose number of rows is known only at run time and may well be 1. (With batch and sequence that is unlikely.)"""
+    if node.op_type == "Conv":
+        return False
+    x = ops.shape_of(graph, next(name for name in node.inputs[:2] if not graph.is_constant(name)))
+    return len(x) == 2 and not all(isinstance(d, int) for d in x)
 
 
 class RegionGain:

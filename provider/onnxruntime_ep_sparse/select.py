@@ -47,7 +47,12 @@ class Selection:
 
 def select(graph: Graph, options: Options) -> Selection:
     """Choose the regions of `graph` under `options` (policy, min_sparsity)."""
-    verdicts = {node.index: verdict(graph, node, options) for node in graph.nodes}
+    verdicts = {node.index: verdict(graph, node, options) for node in graph.nodes if weight_of(graph, node) is not None}
+    # Most models have nothing to take: their other nodes need not be looked at.
+    idle = not any(v.wanted for v in verdicts.values())
+    for node in graph.nodes:
+        if node.index not in verdicts:
+            verdicts[node.index] = bystander(graph, node, options) if idle else verdict(graph, node, options)
     runnable = {index for index, v in verdicts.items() if v.runnable}
     wanted = {index for index, v in verdicts.items() if v.wanted}
     regions = []
@@ -98,6 +103,18 @@ class Verdict:
         return 1.0 if self.sparsity is None else 1.0 - self.sparsity
 
 
+def bystander(graph: Graph, node: Node, options: Options) -> Verdict:
+    """A node that holds no constant weight, in a graph in which nothing is worth taking."""
+    if options.policy == "never":
+        return Verdict(False, False, "policy is never", "policy=auto")
+    row = ops.row_for(node)
+    if row is None:
+        return Verdict(False, False, f"operator {node.op_type} is not supported")
+    if row.role == "product":
+        return Verdict(False, False, ops.can_run(graph, node) or "")
+    return Verdict(False, False, "")
+
+
 def verdict(graph: Graph, node: Node, options: Options) -> Verdict:
     """Judge one node on its own."""
     weight = weight_of(graph, node)
@@ -130,17 +147,17 @@ def verdict(graph: Graph, node: Node, options: Options) -> Verdict:
     if options.policy == "always":
         v.wanted, v.reason = True, "policy is always"
     else:
-        judge(graph, node, zeros, array.shape, options, v)
+        judge(graph, node, zeros, options, v)
     return v
 
 
-def judge(graph: Graph, node: Node, zeros: Zeros, shape: tuple[int, ...], options: Options, v: Verdict) -> None:
+def judge(graph: Graph, node: Node, zeros: Zeros, options: Options, v: Verdict) -> None:
     """Under `auto`: is this product's sparsity above its break-even?"""
     percent = f"{'' if zeros.counted else 'about '}{zeros.sparsity:.1%}"
     if options.min_sparsity is not None:
         limit, option = options.min_sparsity, "min_sparsity"
     else:
-        limit, option = cost.break_even(graph, node, shape), "min_sparsity"
+        limit, option = cost.break_even(graph, node), "min_sparsity"
     v.wanted = zeros.sparsity >= limit and zeros.sparsity > 0
     if limit > 1:
         v.reason, v.option = "too small to gain from sparsity", "policy=always"
