@@ -43,7 +43,7 @@ def analyze(
     rows = [(d, macs.get(_key(d)) if d.op_type in PRODUCTS else None) for d in decisions]
     shown = [row for row in rows if every or row[0].op_type in PRODUCTS or row[0].sparsity is not None]
 
-    table = out.table("node", "op", "weight", ">sparsity", "pattern", ">MACs", ">region", "decision")
+    table = out.table("node", "op", "weight", ">sparsity", "pattern", ">MACs", ">region", "reason")
     for d, count in shown:
         table.add_row(
             d.name or "(unnamed)",
@@ -53,7 +53,7 @@ def analyze(
             d.pattern,
             _count(count),
             str(d.region) if d.region is not None else "-",
-            _decision(d),
+            _reason(d),
         )
     out.print(table)
     totals = _totals(rows)
@@ -62,9 +62,8 @@ def analyze(
     out.document({"model": given.name, "options": options, "totals": totals, "nodes": nodes})
 
 
-def _decision(d: NodeDecision) -> str:
-    words = f"{'taken' if d.taken else 'declined'}: {d.reason}"
-    return f"{words} (override: {d.option})" if d.option else words
+def _reason(d: NodeDecision) -> str:
+    return f"{d.reason} (override: {d.option})" if d.option else d.reason
 
 
 def _totals(rows: list[tuple[NodeDecision, int | None]]) -> dict[str, Any]:

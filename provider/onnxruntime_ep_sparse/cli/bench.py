@@ -100,7 +100,7 @@ def show(result: Measurement, out: Output) -> None:
         out.print("It takes nothing of this model, so there is no speed-up to measure; `ort-sparse analyze` says why.")
         return
     memory = result.sparse.memory_mb is not None
-    table = out.table("provider", ">median ms", ">p90 ms", ">best ms", ">items/s", ">creation ms", *[">memory MB"] * memory)
+    table = out.table("provider", ">p50 ms", ">p90 ms", ">best ms", ">item/s", ">create ms", *[">MB"] * memory)
     for side in (result.cpu, result.sparse):
         table.add_row(*_row(side))
     out.print(table)
@@ -117,7 +117,7 @@ def show(result: Measurement, out: Output) -> None:
 
 
 def _row(side: Side) -> tuple[str, ...]:
-    times = (f"{ms:.3f}" for ms in (side.latency.p50_ms, side.latency.p90_ms, side.latency.min_ms))
+    times = (f"{ms:.2f}" for ms in (side.latency.p50_ms, side.latency.p90_ms, side.latency.min_ms))
     memory = () if side.memory_mb is None else (f"{side.memory_mb:.1f}",)
     return side.provider, *times, f"{side.latency.items_per_s:.1f}", f"{side.creation_ms:.1f}", *memory
 

@@ -22,9 +22,6 @@ from ..options import EP_NAME
 
 SCHEMA = 1
 
-WRAPPED = ("node", "output", "decision")
-"""Columns of tables that give way in a narrow terminal."""
-
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="ONNX file, or model:NAME[:SPARSITY] for one that is built here.")]
 JsonOption = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write a JSON document; - is stdout.")]
 ProviderOptions = Annotated[
@@ -83,7 +80,7 @@ class Output:
         table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for title in columns:
             justify: Any = "right" if title.startswith(">") else "left"
-            table.add_column(title.removeprefix(">"), justify=justify, overflow="fold", no_wrap=title not in WRAPPED)
+            table.add_column(title.removeprefix(">"), justify=justify, overflow="fold", no_wrap=title == "provider" or title[0] == ">")
         return table
 
     def document(self, content: Mapping[str, Any]) -> None:

@@ -7,22 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..models import inputs_for
 from .common import UsageError
-
-DTYPES = {
-    "tensor(float)": np.float32,
-    "tensor(double)": np.float64,
-    "tensor(float16)": np.float16,
-    "tensor(int8)": np.int8,
-    "tensor(uint8)": np.uint8,
-    "tensor(int16)": np.int16,
-    "tensor(uint16)": np.uint16,
-    "tensor(int32)": np.int32,
-    "tensor(uint32)": np.uint32,
-    "tensor(int64)": np.int64,
-    "tensor(uint64)": np.uint64,
-    "tensor(bool)": np.bool_,
-}
 
 
 def feeds_for(
@@ -34,8 +20,13 @@ def feeds_for(
             raise UsageError("--inputs already has shapes: leave out --batch and --shape")
         return _from_file(session, file)
     given = shapes_for(session, shapes)
-    rng = np.random.default_rng(seed)
-    return {i.name: _random(i, _shape(i, batch, given.get(i.name)), rng) for i in session.get_inputs()}
+    for i in session.get_inputs():
+        if batch is not None and i.name not in given and i.shape and isinstance(i.shape[0], int) and i.shape[0] != batch:
+            raise UsageError(f"--batch {batch}: the model fixes the first dimension of {i.name} to {i.shape[0]}")
+    try:
+        return inputs_for(session, batch=batch or 1, shapes=given, seed=seed)
+    except ValueError as error:
+        raise UsageError(f"{error}: give --inputs") from None
 
 
 def shapes_for(session: Any, shapes: list[str] | None) -> dict[str, tuple[int, ...]]:
@@ -57,34 +48,6 @@ def shapes_for(session: Any, shapes: list[str] | None) -> dict[str, tuple[int, .
     return given
 
 
-def _shape(model_input: Any, batch: int | None, given: tuple[int, ...] | None) -> tuple[int, ...]:
-    """What is given, else what the model fixes; an open first dimension is the batch."""
-    if given is not None:
-        return given
-    name, shape = model_input.name, list(model_input.shape)
-    if shape and not isinstance(shape[0], int):
-        shape[0] = batch or 1
-    elif shape and batch not in (None, shape[0]):
-        raise UsageError(f"--batch {batch}: the model fixes the first dimension of {name} to {shape[0]}")
-    if not all(isinstance(d, int) for d in shape):
-        raise UsageError(f"{name} has open dimensions: give --shape {name}={_words(shape)} with numbers")
-    return tuple(shape)
-
-
-def _random(model_input: Any, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray:
-    """Normal floats; integers 0 and 1, which serve as masks and as indices of any table."""
-    dtype = _dtype(model_input)
-    if np.issubdtype(dtype, np.floating):
-        return rng.standard_normal(shape, np.float32).astype(dtype)
-    return rng.integers(0, 2, shape).astype(dtype)
-
-
-def _dtype(model_input: Any) -> Any:
-    if model_input.type not in DTYPES:
-        raise UsageError(f"{model_input.name} is a {model_input.type}, which cannot be made here")
-    return DTYPES[model_input.type]
-
-
 def _from_file(session: Any, file: str) -> dict[str, NDArray]:
     try:
         with np.load(file, allow_pickle=False) as archive:
@@ -98,8 +61,12 @@ def _from_file(session: Any, file: str) -> dict[str, NDArray]:
         raise UsageError(f"{file} has {', '.join(arrays) or 'nothing'}; the model's inputs are {', '.join(wanted)}")
     for i in session.get_inputs():
         array = arrays[i.name]
-        if array.dtype != _dtype(i):
-            raise UsageError(f"{file}: {i.name} is {array.dtype}, the model wants {np.dtype(_dtype(i))}")
+        wants = i.type.removeprefix("tensor(").removesuffix(")")
+        wants = {"float": "float32", "double": "float64", "string": array.dtype.name if array.dtype.kind in "US" else "str"}.get(
+            wants, wants
+        )
+        if array.dtype.name != wants:
+            raise UsageError(f"{file}: {i.name} is {array.dtype}, the model wants {wants}")
         declared = tuple(i.shape)
         if array.ndim != len(declared):
             raise UsageError(f"{file}: {i.name} has rank {array.ndim}, the model wants {_words(declared)}")
