@@ -110,7 +110,7 @@ def test_bench(cli, sparse_model, tmp_path):
     options = ("--option", "policy=always", "--batch", 2, "--threads", 1, "--pairs", 6, "--no-memory")
     result = cli("bench", sparse_model, *options, "--json", path)
     assert "CPU provider against itself" in result.err
-    for word in ("A/A ratio", "speed-up", "agreement", "median", "p90", "creation", "5 of 5 nodes"):
+    for word in ("A/A ratio", "speed-up", "agreement", "p50 ms", "p90 ms", "create ms", "5 of 5 nodes"):
         assert word in result.out
     document = json.loads(path.read_text())
     assert document["schema"] == 1

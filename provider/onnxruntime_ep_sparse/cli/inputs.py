@@ -62,10 +62,8 @@ def _from_file(session: Any, file: str) -> dict[str, NDArray]:
     for i in session.get_inputs():
         array = arrays[i.name]
         wants = i.type.removeprefix("tensor(").removesuffix(")")
-        wants = {"float": "float32", "double": "float64", "string": array.dtype.name if array.dtype.kind in "US" else "str"}.get(
-            wants, wants
-        )
-        if array.dtype.name != wants:
+        wants = {"float": "float32", "double": "float64"}.get(wants, wants)
+        if wants != "string" and array.dtype.name != wants:
             raise UsageError(f"{file}: {i.name} is {array.dtype}, the model wants {wants}")
         declared = tuple(i.shape)
         if array.ndim != len(declared):
