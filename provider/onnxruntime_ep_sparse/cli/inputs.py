@@ -63,7 +63,7 @@ def _from_file(session: Any, file: str) -> dict[str, NDArray]:
         array = arrays[i.name]
         wants = i.type.removeprefix("tensor(").removesuffix(")")
         wants = {"float": "float32", "double": "float64"}.get(wants, wants)
-        if wants != "string" and array.dtype.name != wants:
+        if wants not in ("string", array.dtype.name):
             raise UsageError(f"{file}: {i.name} is {array.dtype}, the model wants {wants}")
         declared = tuple(i.shape)
         if array.ndim != len(declared):
