@@ -1,0 +1,227 @@
+"""A small convolutional net that learns scikit-learn's handwritten digits while it is pruned, in numpy.
+
+Magnitude pruning with the cubic schedule of Zhu and Gupta, "To prune, or not to prune" (2017). Arrays name their axes: n image, h, w, c
+channel, k tap times channel, o output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import onnx
+
+TEST_SHARE = 0.2
+PRUNED = ("conv2.weight", "fc1.weight", "fc2.weight")
+BATCH = 64
+LEARNING_RATE = 2e-3
+PRUNING = (0.15, 0.7)
+"""From which to which share of the training the sparsity grows."""
+PRUNE_EVERY = 10
+"""Steps from one pruning to the next."""
+
+Parameters = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class Digits:
+    """A trained model and the images it has not seen: float32 (N, 1, 8, 8) in 0 ... 1, and their int64 labels (N,)."""
+
+    model: onnx.ModelProto
+    images__nchw: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    def accuracy(self, predictions: NDArray) -> float:
+        """Share of right ones among labels (N,) or logits (N, 10)."""
+        predicted = predictions if predictions.ndim == 1 else predictions.argmax(axis=1)
+        return float(np.mean(predicted == self.labels))
+
+
+def train(
+    seed: int = 0,
+    progress: Callable[[float], Any] | None = None,
+    *,
+    sparsity: float = 0.9,
+    channels: Sequence[int] = (32, 64),
+    hidden: int = 256,
+    epochs: int = 30,
+) -> Digits:
+    """Train and prune. `progress` gets the share that is done, 0 to 1, once an epoch.
+
+    Two 3x3 convolutions with ReLU, 2x2 maximum pooling, two fully connected layers; all but the first convolution end with exactly
+    round(sparsity * size) zeros.
+    """
+    report = progress or (lambda share: None)
+    report(0.0)
+    rng = np.random.default_rng(seed)
+    (images, labels), test = _data(rng)
+    parameters = _initial(rng, channels, hidden)
+    adam = Adam(parameters)
+    steps = epochs * (len(images) // BATCH)
+    masks: dict[str, NDArray[np.bool_]] = {}
+    step = 0
+    for epoch in range(epochs):
+        order = rng.permutation(len(images))
+        for start in range(0, len(order) - BATCH + 1, BATCH):
+            chosen = order[start : start + BATCH]
+            gradients = _gradients(parameters, _shifted(images[chosen], rng), labels[chosen])
+            adam.step(gradients, LEARNING_RATE * 0.5 * (1 + np.cos(np.pi * step / steps)))
+            step += 1
+            if step % PRUNE_EVERY == 0 or step == steps:
+                masks = _masks(parameters, sparsity_at(step / steps, sparsity))
+            for name, kept in masks.items():
+                parameters[name] *= kept
+        report((epoch + 1) / epochs)
+    return Digits(_export(parameters), *test)
+
+
+def sparsity_at(share: float, final: float) -> float:
+    """The cubic schedule: sparsity after this share of the training."""
+    begin, end = PRUNING
+    return final * (1 - (1 - min(max((share - begin) / (end - begin), 0), 1)) ** 3)
+
+
+def _masks(parameters: Parameters, sparsity: float) -> dict[str, NDArray[np.bool_]]:
+    """False where the smallest round(sparsity * size) magnitudes are."""
+    masks = {}
+    for name in PRUNED:
+        weight = parameters[name]
+        kept = np.ones(weight.size, bool)
+        kept[np.argsort(np.abs(weight), axis=None, kind="stable")[: round(sparsity * weight.size)]] = False
+        masks[name] = kept.reshape(weight.shape)
+    return masks
+
+
+# --- data
+
+Split = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+def _data(rng: np.random.Generator) -> tuple[Split, Split]:
+    """Images (N, 1, 8, 8) and labels to train with, and to test."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = (digits.images[:, None] / 16).astype(np.float32)
+    labels = digits.target.astype(np.int64)
+    order = rng.permutation(len(images))
+    test, train = np.split(order, [round(TEST_SHARE * len(order))])
+    return (images[train], labels[train]), (images[test], labels[test])
+
+
+def _shifted(images__nchw: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Images moved by up to one pixel each way."""
+    padded = np.pad(images__nchw, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    windows = sliding_window_view(padded, images__nchw.shape[2:], axis=(2, 3))
+    down, right = rng.integers(0, 3, (2, len(padded)))
+    return windows[np.arange(len(padded)), :, down, right]
+
+
+# --- the net, channels last
+
+
+def _initial(rng: np.random.Generator, channels: Sequence[int], hidden: int) -> Parameters:
+    """Weights (inputs, outputs) after He et al. 2015, inputs of a convolution being 9 taps times channels, and zero biases."""
+    first, second = channels
+    shapes = {"conv1": (9, first), "conv2": (9 * first, second), "fc1": (16 * second, hidden), "fc2": (hidden, 10)}
+    parameters: Parameters = {}
+    for name, shape in shapes.items():
+        parameters[f"{name}.weight"] = rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / shape[0]))
+        parameters[f"{name}.bias"] = np.zeros(shape[1], np.float32)
+    return parameters
+
+
+def _gradients(p: Parameters, images__nchw: NDArray[np.float32], labels: NDArray[np.int64]) -> Parameters:
+    """Gradients of the mean cross entropy."""
+    n = len(labels)
+    columns1 = _columns(images__nchw.transpose(0, 2, 3, 1))
+    a1 = np.maximum(columns1 @ p["conv1.weight"] + p["conv1.bias"], 0)
+    columns2 = _columns(a1)
+    a2 = np.maximum(columns2 @ p["conv2.weight"] + p["conv2.bias"], 0)
+    quads = a2.reshape(n, 4, 2, 4, 2, -1)
+    pooled = quads.max(axis=(2, 4))
+    flat = pooled.transpose(0, 3, 1, 2).reshape(n, -1)  # the order of ONNX's Flatten
+    a3 = np.maximum(flat @ p["fc1.weight"] + p["fc1.bias"], 0)
+    logits = a3 @ p["fc2.weight"] + p["fc2.bias"]
+
+    d = np.exp(logits - logits.max(axis=1, keepdims=True))
+    d /= d.sum(axis=1, keepdims=True)
+    d[np.arange(n), labels] -= 1
+    d /= n
+    g = {"fc2.weight": a3.T @ d, "fc2.bias": d.sum(axis=0)}
+    d = (d @ p["fc2.weight"].T) * (a3 > 0)
+    g |= {"fc1.weight": flat.T @ d, "fc1.bias": d.sum(axis=0)}
+    d = (d @ p["fc1.weight"].T).reshape(n, -1, 4, 4).transpose(0, 2, 3, 1)
+    d = (d[:, :, None, :, None] * (quads == pooled[:, :, None, :, None])).reshape(a2.shape) * (a2 > 0)
+    g |= _product_gradients("conv2", columns2, d)
+    d = _images(d @ p["conv2.weight"].T) * (a1 > 0)
+    return g | _product_gradients("conv1", columns1, d)
+
+
+def _product_gradients(name: str, columns__nhwk: NDArray, d__nhwo: NDArray) -> Parameters:
+    d = d__nhwo.reshape(-1, d__nhwo.shape[-1])
+    return {f"{name}.weight": columns__nhwk.reshape(len(d), -1).T @ d, f"{name}.bias": d.sum(axis=0)}
+
+
+def _columns(x__nhwc: NDArray[np.float32]) -> NDArray[np.float32]:
+    """im2col: the 3x3 neighbourhoods of a padded image, (N, H, W, 9 * C)."""
+    _, h, w, _ = x__nhwc.shape
+    padded = np.pad(x__nhwc, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return np.concatenate([padded[:, i : i + h, j : j + w] for i in range(3) for j in range(3)], axis=3)
+
+
+def _images(columns__nhwk: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The adjoint of `_columns`: taps added up where they came from, (N, H, W, C)."""
+    n, h, w, k = columns__nhwk.shape
+    padded = np.zeros((n, h + 2, w + 2, k // 9), np.float32)
+    for tap, part in enumerate(np.split(columns__nhwk, 9, axis=3)):
+        padded[:, tap // 3 : tap // 3 + h, tap % 3 : tap % 3 + w] += part
+    return padded[:, 1:-1, 1:-1]
+
+
+class Adam:
+    """Kingma and Ba 2014; updates `parameters` in place."""
+
+    def __init__(self, parameters: Parameters, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-7) -> None:
+        self.parameters, self.beta1, self.beta2, self.epsilon = parameters, beta1, beta2, epsilon
+        self.first = {name: np.zeros_like(value) for name, value in parameters.items()}
+        self.second = {name: np.zeros_like(value) for name, value in parameters.items()}
+        self.steps = 0
+
+    def step(self, gradients: Parameters, rate: float) -> None:
+        """One update."""
+        self.steps += 1
+        rate *= np.sqrt(1 - self.beta2**self.steps) / (1 - self.beta1**self.steps)
+        for name, gradient in gradients.items():
+            first, second = self.first[name], self.second[name]
+            first += (1 - self.beta1) * (gradient - first)
+            second += (1 - self.beta2) * (gradient**2 - second)
+            self.parameters[name] -= np.float32(rate) * first / (np.sqrt(second) + self.epsilon)
+
+
+def _export(parameters: Parameters) -> onnx.ModelProto:
+    """As an ONNX model: `image` (batch, 1, 8, 8) to `logits` (batch, 10)."""
+    from .network import Network
+
+    net = Network("digits", 0.0)
+    x = net.input("image", ["batch", 1, 8, 8])
+    for name in ("conv1", "conv2"):
+        weight__hwio = parameters[f"{name}.weight"].reshape(3, 3, -1, len(parameters[f"{name}.bias"]))
+        weight = net.constant(f"{name}.weight", np.ascontiguousarray(weight__hwio.transpose(3, 2, 0, 1)))
+        x = net.node("Conv", [x, weight, net.constant(f"{name}.bias", parameters[f"{name}.bias"])], name, kernel_shape=[3, 3], pads=[1] * 4)
+        x = net.node("Relu", [x], name)
+    x = net.node("MaxPool", [x], "pool", kernel_shape=[2, 2], strides=[2, 2])
+    x = net.node("Flatten", [x], "flatten")
+    for name in ("fc1", "fc2"):
+        weight = net.constant(f"{name}.weight", np.ascontiguousarray(parameters[f"{name}.weight"].T))
+        x = net.node("Gemm", [x, weight, net.constant(f"{name}.bias", parameters[f"{name}.bias"])], name, transB=1)
+        x = net.node("Relu", [x], name) if name == "fc1" else x
+    net.nodes[-1].output[0] = "logits"
+    net.output("logits", ["batch", 10])
+    return net.model()

@@ -1,0 +1,71 @@
+"""Random inputs from the signature of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import onnx
+
+IMAGE = 224
+SEQUENCE = 128
+NUMPY_NAMES = {"float": "float32", "double": "float64"}
+
+
+class Input(NamedTuple):
+    """One input as `InferenceSession.get_inputs` describes it; an open dimension is a name or None."""
+
+    name: str
+    type: str
+    shape: list[int | str | None]
+
+
+def signature(model: onnx.ModelProto) -> list[Input]:
+    """The inputs of a model that have no initializer."""
+    from onnx import TensorProto
+
+    initialized = {tensor.name for tensor in model.graph.initializer}
+    result = []
+    for value in model.graph.input:
+        if value.name not in initialized:
+            tensor = value.type.tensor_type
+            shape = [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim]
+            result.append(Input(value.name, f"tensor({TensorProto.DataType.Name(tensor.elem_type).lower()})", shape))
+    return result
+
+
+def inputs_for(model: Any, *, batch: int = 1, shapes: Mapping[str, Sequence[int]] | None = None, seed: int = 0) -> dict[str, NDArray]:
+    """Random inputs by name for `model`: a ModelProto, an InferenceSession, or a sequence of what describes an input by name, type, shape.
+
+    Floats are normal; masks are ones, ids below 100, other integers 0 or 1. An open first dimension is `batch`, others are those of a
+    224 x 224 image or a sequence of 128, unless `shapes` says otherwise.
+    """
+    session = hasattr(model, "get_inputs")
+    arguments = model.get_inputs() if session else signature(model) if hasattr(model, "graph") else model
+    given = dict(shapes or {})
+    if unknown := given.keys() - {a.name for a in arguments}:
+        raise ValueError(f"no input {', '.join(sorted(unknown))}; the model has {', '.join(a.name for a in arguments)}")
+    rng = np.random.default_rng(seed)
+    return {a.name: _random(a, tuple(given.get(a.name) or _shape(a.shape, batch)), rng) for a in arguments}
+
+
+def _shape(declared: Sequence[int | str | None], batch: int) -> list[int]:
+    free = IMAGE if len(declared) > 3 else SEQUENCE
+    return [d if isinstance(d, int) else batch if axis == 0 or d == "batch" else free for axis, d in enumerate(declared)]
+
+
+def _random(argument: Any, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray:
+    name = argument.type.removeprefix("tensor(").removesuffix(")")
+    try:
+        dtype = np.dtype(NUMPY_NAMES.get(name, name))
+    except TypeError:
+        raise ValueError(f"{argument.name} is a {argument.type}, which cannot be made here") from None
+    if dtype.kind == "f":
+        return rng.standard_normal(shape, np.float32).astype(dtype)
+    if "mask" in argument.name:
+        return np.ones(shape, dtype)
+    return rng.integers(0, 100 if "ids" in argument.name and "type" not in argument.name else 2, shape).astype(dtype)

@@ -1,0 +1,60 @@
+"""Zeros in weights: which ones a pruning pattern leaves out, chosen at random."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+
+PATTERNS = ("unstructured", "block4", "channels", "N:M")
+
+
+def mask(weight: NDArray, sparsity: float, pattern: str = "unstructured", rng: np.random.Generator | int = 0, *, axis: int = 0) -> NDArray:
+    """A copy of `weight` with zeros at uniformly random places; same shape and dtype.
+
+    `axis` is the output axis: 0 for (O, I, kH, kW) of a Conv and (O, I) of a Gemm with transB, 1 for (I, O) of a MatMul. Patterns:
+    `unstructured` exactly round(sparsity * size) zeros; `block4` round(sparsity * blocks) zero blocks of 4 outputs by 1 element;
+    `channels` round(sparsity * O) zero outputs; `N:M` N kept of every M consecutive inputs (a last group of R < M keeps min(N, R)),
+    which implies the sparsity.
+    """
+    if not 0 <= sparsity <= 1:
+        raise ValueError(f"sparsity {sparsity} is not between 0 and 1")
+    rng = np.random.default_rng(rng)
+    weight__o = np.moveaxis(weight, axis, 0)
+    outputs = len(weight__o)
+    columns = weight__o[0].size if outputs else 0
+    if pattern == "unstructured":
+        zero = _some(rng, weight.size, sparsity)
+    elif pattern == "block4":
+        blocks__ok = _some(rng, -(-outputs // 4) * columns, sparsity).reshape(-1, columns)
+        zero = np.repeat(blocks__ok, 4, axis=0)[:outputs]
+    elif pattern == "channels":
+        zero = np.repeat(_some(rng, outputs, sparsity), columns)
+    elif match := re.fullmatch(r"(\d+):(\d+)", pattern):
+        n, m = map(int, match.groups())
+        if not 0 < n <= m:
+            raise ValueError(f"pattern {pattern}: 0 < N <= M is wanted")
+        zero = _n_of_m(rng, weight__o.shape, n, m)
+    else:
+        raise ValueError(f"unknown pattern {pattern!r}; there are {', '.join(PATTERNS)}")
+    return np.where(np.moveaxis(zero.reshape(weight__o.shape), 0, axis), weight.dtype.type(0), weight)
+
+
+def _some(rng: np.random.Generator, size: int, share: float) -> NDArray[np.bool_]:
+    """Exactly round(share * size) of `size` are True."""
+    count = round(share * size)
+    few = min(count, size - count)  # drawn are the fewer
+    chosen = np.full(size, few < count)
+    chosen[rng.choice(size, few, replace=False, shuffle=False)] = few == count
+    return chosen
+
+
+def _n_of_m(rng: np.random.Generator, shape: tuple[int, ...], n: int, m: int) -> NDArray[np.bool_]:
+    """True but for N of every M neighbours along axis 1 of `shape`."""
+    inputs = shape[1]
+    groups = -(-inputs // m)
+    rank__ogmt = rng.random((shape[0], groups, m, *shape[2:]), np.float32)
+    rank__ogmt.reshape(shape[0], groups * m, *shape[2:])[:, inputs:] = np.inf  # what the last group lacks is never kept
+    zero = rank__ogmt.argsort(axis=2).argsort(axis=2) >= n
+    return zero.reshape(shape[0], groups * m, *shape[2:])[:, :inputs]

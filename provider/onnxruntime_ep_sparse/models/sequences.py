@@ -1,0 +1,138 @@
+"""A transformer encoder and an LSTM with random weights, pruned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .network import Network
+
+if TYPE_CHECKING:
+    import onnx
+
+POSITIONS = 512
+
+
+def bert_base(
+    sparsity: float = 0.9,
+    *,
+    pattern: str = "unstructured",
+    seed: int = 0,
+    layers: int = 12,
+    hidden: int = 768,
+    heads: int = 12,
+    ffn: int | None = None,
+    vocabulary: int = 1024,
+) -> onnx.ModelProto:
+    """BERT's encoder (Devlin et al. 2018); 6 layers of 384 make it a MiniLM. `ffn` is 4 * hidden by default.
+
+    Inputs int64 (batch, sequence) `input_ids` and `attention_mask`, sequence up to 512; with `vocabulary=0` float32 `embeddings` (batch,
+    sequence, hidden) alone. Output float32 (batch, sequence, hidden). Every MatMul weight (inputs, outputs) is pruned, embeddings are not.
+    """
+    if hidden % heads:
+        raise ValueError(f"{hidden} hidden units do not divide into {heads} heads")
+    net = Network("bert", sparsity, pattern, seed)
+    mask = None
+    if vocabulary:
+        x = _embedding(net, net.input("input_ids", ["batch", "sequence"], "INT64"), vocabulary, hidden)
+        mask = _attention_mask(net, net.input("attention_mask", ["batch", "sequence"], "INT64"))
+    else:
+        x = net.input("embeddings", ["batch", "sequence", hidden])
+    x = _layer_norm(net, x, hidden, "embeddings.LayerNorm")
+    for layer in range(layers):
+        name = f"encoder.layer.{layer}"
+        y = _attention(net, x, mask, hidden, heads, name=f"{name}.attention")
+        x = _layer_norm(net, net.node("Add", [y, x], f"{name}.attention.output"), hidden, f"{name}.attention.output.LayerNorm")
+        y = _gelu(net, _linear(net, x, hidden, ffn or 4 * hidden, f"{name}.intermediate.dense"), f"{name}.intermediate.gelu")
+        y = _linear(net, y, ffn or 4 * hidden, hidden, f"{name}.output.dense", gain=1.5)  # GELU leaves 0.65 of a standard normal
+        x = _layer_norm(net, net.node("Add", [y, x], f"{name}.output"), hidden, f"{name}.output.LayerNorm")
+    net.output(x, ["batch", "sequence", hidden])
+    return net.model()
+
+
+def lstm(
+    sparsity: float = 0.9,
+    *,
+    pattern: str = "unstructured",
+    seed: int = 0,
+    layers: int = 2,
+    hidden: int = 1024,
+    inputs: int | None = None,
+    steps: int | None = 64,
+) -> onnx.ModelProto:
+    """Stacked LSTM as exported with the batch first: float32 (batch, steps, inputs) to (batch, steps, hidden).
+
+    `inputs` is hidden by default; `steps=None` leaves them open. W (1, 4 * hidden, inputs) and R (1, 4 * hidden, hidden) are pruned.
+    """
+    net = Network("lstm", sparsity, pattern, seed)
+    sequence = "sequence" if steps is None else steps
+    x = net.node("Transpose", [net.input("input", ["batch", sequence, inputs or hidden])], "input", perm=[1, 0, 2])
+    for layer in range(layers):
+        size, gain = (inputs or hidden, 1.0) if layer == 0 else (hidden, 5.0)  # a state's standard deviation is near 0.2
+        weights = [
+            net.constant(f"lstm.weight_ih_l{layer}", net.unit_weight((4 * hidden, size), gain=gain)[None]),
+            net.constant(f"lstm.weight_hh_l{layer}", net.unit_weight((4 * hidden, hidden))[None]),
+            net.constant(f"lstm.bias_l{layer}", net.bias(8 * hidden)[None]),
+        ]
+        y = net.node("LSTM", [x, *weights], f"lstm.{layer}", hidden_size=hidden)
+        x = net.node("Squeeze", [y, net.constant("one_axis", [1], np.int64)], f"lstm.{layer}.squeeze")
+    net.output(net.node("Transpose", [x], "output", perm=[1, 0, 2]), ["batch", sequence, hidden])
+    return net.model()
+
+
+def _linear(net: Network, x: str, inputs: int, outputs: int, name: str, *, gain: float = 1.0) -> str:
+    """MatMul and Add."""
+    weight = net.constant(f"{name}.weight", net.unit_weight((inputs, outputs), axis=1, gain=gain))
+    y = net.node("MatMul", [x, weight], name)
+    return net.node("Add", [net.constant(f"{name}.bias", net.bias(outputs)), y], name)
+
+
+def _layer_norm(net: Network, x: str, hidden: int, name: str) -> str:
+    scale = net.constant(f"{name}.weight", net.rng.uniform(0.8, 1.2, hidden))
+    return net.node("LayerNormalization", [x, scale, net.constant(f"{name}.bias", net.bias(hidden))], name, axis=-1, epsilon=1e-12)
+
+
+def _gelu(net: Network, x: str, name: str) -> str:
+    """x * (erf(x / sqrt(2)) + 1) / 2, node by node."""
+    y = net.node("Erf", [net.node("Div", [x, net.constant("sqrt2", np.sqrt(2))], name)], name)
+    y = net.node("Mul", [x, net.node("Add", [y, net.constant("one", 1)], name)], name)
+    return net.node("Mul", [y, net.constant("half", 0.5)], f"{name}.half")
+
+
+def _attention(net: Network, x: str, mask: str | None, hidden: int, heads: int, *, name: str) -> str:
+    """Multi-head self-attention with its output projection."""
+    size = hidden // heads
+    split = net.constant("split_heads", [0, 0, heads, size], np.int64)
+
+    def projected(role: str, perm: list[int]) -> str:
+        y = net.node("Reshape", [_linear(net, x, hidden, hidden, f"{name}.self.{role}"), split], f"{name}.self.{role}.split")
+        return net.node("Transpose", [y], f"{name}.self.{role}.transpose", perm=perm)
+
+    query, key = projected("query", [0, 2, 1, 3]), projected("key", [0, 2, 3, 1])
+    scores = net.node("MatMul", [query, key], f"{name}.self.scores")
+    scores = net.node("Div", [scores, net.constant("sqrt_size", np.sqrt(size))], f"{name}.self.scores")
+    if mask is not None:
+        scores = net.node("Add", [scores, mask], f"{name}.self.scores")
+    share = net.node("Softmax", [scores], f"{name}.self", axis=-1)
+    y = net.node("MatMul", [share, projected("value", [0, 2, 1, 3])], f"{name}.self.context")
+    y = net.node("Transpose", [y], f"{name}.self.context", perm=[0, 2, 1, 3])
+    y = net.node("Reshape", [y, net.constant("join_heads", [0, 0, hidden], np.int64)], f"{name}.self.context")
+    return _linear(net, y, hidden, hidden, f"{name}.output.dense", gain=0.5)  # tokens stay themselves
+
+
+def _embedding(net: Network, ids: str, vocabulary: int, hidden: int) -> str:
+    """Tokens plus positions, the latter cut to the length of the sequence."""
+    words = net.constant("embeddings.word_embeddings.weight", net.rng.standard_normal((vocabulary, hidden), np.float32))
+    positions = net.constant("embeddings.position_embeddings.weight", net.rng.standard_normal((POSITIONS, hidden), np.float32))
+    length = net.node("Shape", [ids], "embeddings.length", start=1, end=2)
+    zero = net.constant("zero_axis", [0], np.int64)
+    here = net.node("Slice", [positions, zero, length, zero], "embeddings.position_embeddings")
+    return net.node("Add", [net.node("Gather", [words, ids], "embeddings.word_embeddings"), here], "embeddings")
+
+
+def _attention_mask(net: Network, mask: str) -> str:
+    """0 where the mask is 1, else -10000, (batch, 1, 1, sequence)."""
+    x = net.node("Unsqueeze", [mask, net.constant("head_axes", [1, 2], np.int64)], "mask")
+    x = net.node("Sub", [net.constant("one", 1), net.node("Cast", [x], "mask", to=1)], "mask")
+    return net.node("Mul", [x, net.constant("masked", -10000)], "mask")
