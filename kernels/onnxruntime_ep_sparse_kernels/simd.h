@@ -40,55 +40,86 @@ static inline vf vf_max(vf low, vf a) { return vf_select(low > a, low, a); }
 static inline vf vf_min(vf high, vf a) { return vf_select(high < a, high, a); }
 #endif
 
-/* Scalar twins for row ends, with the same rounding. */
+/* Scalar twins of max and min, for loops that the compiler vectorises. */
 static inline float f_max(float low, float a) { return low > a ? low : a; }
 static inline float f_min(float high, float a) { return high < a ? high : a; }
 
-/* e^x, Cody-Waite reduction and a degree-6 polynomial (Cephes expf); at most 2 ulp, exact 0 and Inf at the ends, NaN stays. */
-static inline float f_exp(float x) {
-    float clamped = f_max(-87.8f, f_min(88.7f, x));
-    float n = clamped * 1.44269504088896341f;
-    n = n + 12582912.0f; /* 1.5 * 2^23 rounds to an integer */
-    n = n - 12582912.0f;
-    float r = clamped - n * 0.693359375f;
-    r = r - n * -2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    /* 2^n in two factors so that n = 128 and n = -126 stay in range */
-    int32_t e = (int32_t)(n == n ? n : 0.0f), half = e / 2;
-    union { int32_t i; float f; } a = {(half + 127) << 23}, b = {(e - half + 127) << 23};
-    float y = p * a.f * b.f;
-    y = x < -103.0f ? 0.0f : y;
-    return x > 88.72283f ? 1.0f / 0.0f : y;
+static inline vf vf_pick(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
+static inline vf vf_abs(vf a) { return (vf)((vi)a & 0x7fffffff); }
+static inline vf vf_neg(vf a) { return (vf)((vi)a ^ (int32_t)0x80000000); }
+
+/* The first n < SPARSE_LANES values of a row, zeros behind them. */
+static inline vf vf_load_part(const float *p, int64_t n) {
+    vf a = vf_set(0);
+    memcpy(&a, p, n * sizeof(float));
+    return a;
 }
-static inline float f_sigmoid(float x) { return 1.0f / (1.0f + f_exp(-x)); }
-static inline float f_tanh(float x) {
+static inline void vf_store_part(float *p, vf a, int64_t n) { memcpy(p, &a, n * sizeof(float)); }
+
+/* a polynomial in x by Horner's rule, one FMA a coefficient */
+static inline vf vf_horner(vf p, vf x, float c) { return vf_fma(p, x, vf_set(c)); }
+
+/* e^x: Cody-Waite reduction and a degree-6 polynomial (Cephes expf), about 1 ulp; 0 below -86.6, where results near the
+ * denormals begin, Inf above 88.7; NaN stays. */
+static inline vf vf_exp(vf x) {
+    vf c = vf_max(vf_set(-86.64f), vf_min(vf_set(88.72283f), x));
+    vf shifted = vf_fma(c, vf_set(1.44269504088896341f), vf_set(12582912.0f)); /* 1.5 * 2^23 rounds to an integer in the low bits */
+    vf n = shifted - vf_set(12582912.0f);
+    vf r = vf_fma(n, vf_set(-0.693359375f), c);
+    r = vf_fma(n, vf_set(2.12194440e-4f), r);
+    vf p = vf_set(1.9875691500e-4f);
+    p = vf_horner(p, r, 1.3981999507e-3f);
+    p = vf_horner(p, r, 8.3334519073e-3f);
+    p = vf_horner(p, r, 4.1665795894e-2f);
+    p = vf_horner(p, r, 1.6666665459e-1f);
+    p = vf_horner(p, r, 5.0000001201e-1f);
+    p = vf_fma(p * r, r, r) + vf_set(1.0f);
+    /* 2^(n - 1) * 2, so that n = 128 does not overflow the exponent on the way */
+    vf half = (vf)(((vi)shifted - 0x4b400000 + 126) << 23);
+    vf y = p * half * vf_set(2.0f);
+    y = vf_pick(x < vf_set(-86.64f), vf_set(0), y);
+    y = vf_pick(x > vf_set(88.72283f), vf_set(__builtin_inff()), y);
+    return vf_pick(x != x, x, y);
+}
+static inline vf vf_sigmoid(vf x) { return vf_set(1.0f) / (vf_set(1.0f) + vf_exp(vf_neg(x))); }
+static inline vf vf_tanh(vf x) {
     /* odd polynomial below 0.625 (Cephes tanhf), where 1 - 2/(e^2x + 1) would cancel */
-    float s = x * x;
-    float p = ((((-5.70498872745e-3f * s + 2.06390887954e-2f) * s - 5.37397155531e-2f) * s + 1.33314422036e-1f) * s - 3.33332819422e-1f) * s * x + x;
-    float q = 1.0f - 2.0f / (f_exp(2.0f * x) + 1.0f);
-    return s < 0.390625f ? p : q;
+    vf s = x * x, p = vf_set(-5.70498872745e-3f);
+    p = vf_horner(p, s, 2.06390887954e-2f);
+    p = vf_horner(p, s, -5.37397155531e-2f);
+    p = vf_horner(p, s, 1.33314422036e-1f);
+    p = vf_horner(p, s, -3.33332819422e-1f);
+    p = vf_fma(p * s, x, x);
+    vf q = vf_set(1.0f) - vf_set(2.0f) / (vf_exp(x + x) + vf_set(1.0f));
+    return vf_pick(s < vf_set(0.390625f), p, q);
 }
-static inline float f_erf(float x) {
-    /* rational minimax on [-4, 4] (the form used by Eigen), about 3e-7 absolute */
-    float c = f_max(-4.0f, f_min(4.0f, x)), s = c * c;
-    float p = -2.72614225801306e-10f;
-    p = p * s + 2.77068142495902e-08f;
-    p = p * s + -2.10102402082508e-06f;
-    p = p * s + -5.69250639462346e-05f;
-    p = p * s + -7.34990630326855e-04f;
-    p = p * s + -2.95459980854025e-03f;
-    p = p * s + -1.60960333262415e-02f;
-    float q = -1.45660718464996e-05f;
-    q = q * s + -2.13374055278905e-04f;
-    q = q * s + -1.68282697438203e-03f;
-    q = q * s + -7.37332916720468e-03f;
-    q = q * s + -1.42647390514189e-02f;
+static inline vf vf_erf(vf x) {
+    /* rational minimax on [-4, 4] (the form used by Eigen), about 3e-7 absolute; NaN stays */
+    vf c = vf_max(vf_set(-4.0f), vf_min(vf_set(4.0f), x)), s = c * c;
+    vf p = vf_set(-2.72614225801306e-10f);
+    p = vf_horner(p, s, 2.77068142495902e-08f);
+    p = vf_horner(p, s, -2.10102402082508e-06f);
+    p = vf_horner(p, s, -5.69250639462346e-05f);
+    p = vf_horner(p, s, -7.34990630326855e-04f);
+    p = vf_horner(p, s, -2.95459980854025e-03f);
+    p = vf_horner(p, s, -1.60960333262415e-02f);
+    vf q = vf_set(-1.45660718464996e-05f);
+    q = vf_horner(q, s, -2.13374055278905e-04f);
+    q = vf_horner(q, s, -1.68282697438203e-03f);
+    q = vf_horner(q, s, -7.37332916720468e-03f);
+    q = vf_horner(q, s, -1.42647390514189e-02f);
     return c * p / q;
+}
+static inline vf vf_sqrt(vf x) {
+    for (int i = 0; i < SPARSE_LANES; i++) x[i] = __builtin_sqrtf(x[i]);
+    return x;
+}
+static inline vf vf_leaky(vf x, vf alpha) { return vf_pick(x < vf_set(0), alpha * x, x); }
+static inline vf vf_unit(vf x) { return vf_min(vf_set(1.0f), vf_max(vf_set(0), x)); }
+static inline vf vf_gelu_erf(vf x) {
+    return vf_set(0.5f) * x * (vf_set(1.0f) + vf_erf(x * vf_set(0.70710678118654752f)));
+}
+static inline vf vf_gelu_tanh(vf x) {
+    return vf_set(0.5f) * x * (vf_set(1.0f) + vf_tanh(vf_set(0.79788456080286536f) * vf_fma(vf_set(0.044715f) * x * x, x, x)));
 }
 #endif

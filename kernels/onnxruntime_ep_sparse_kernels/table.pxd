@@ -88,8 +88,8 @@ ctypedef struct KernelTable:
     spmm_t spmm[5][15]           # [MR][NV], NULL where not built
     # Copies a list of runs; reads the plane every `stride` pixels and nothing from `end` on. The tile needs 16 floats of slack.
     void (*gather)(float* tile, const float* plane, const Run* run, int64_t runs, int64_t stride, const float* end) noexcept nogil
-    # y[target + i] = act(x[source + i] + residual[target + i]) for every run, row after row of both
-    void (*scatter)(float* y, int64_t y_stride, const float* x, int64_t x_stride, int64_t rows, const Run* run, int64_t runs,
+    # y[target + i] = act(x[source + i] + residual[target + i]) for every run, row after row of both; overwrites x
+    void (*scatter)(float* y, int64_t y_stride, float* x, int64_t x_stride, int64_t rows, const Run* run, int64_t runs,
                     const float* residual, Activation act, float alpha, float beta) noexcept nogil
     # tile[k, r] = x[r, k] for k < depth, r < rows; r in [rows, pitch) becomes 0
     void (*gather_rows)(float* tile, int64_t pitch, const float* x, int64_t x_stride, int64_t rows, int64_t depth) noexcept nogil
