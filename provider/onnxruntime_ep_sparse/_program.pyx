@@ -310,9 +310,9 @@ cdef int64_t slices_of(CompiledProgram* program, const Shape* shapes) noexcept n
     return shapes[0].dims[0] if shapes[0].dims[0] > 0 else 1
 
 
-cdef Plan* plan_of_slices(CompiledProgram* program, Shape* shapes, int64_t slices, char* message, size_t message_size) noexcept nogil:
-    """plan_take for inputs cut to so many slices; `shapes` are left as they were."""
-    cdef int64_t whole = shapes[0].dims[0]
+cdef Plan* plan_of_slices(CompiledProgram* program, Shape* shapes, int64_t whole, int64_t slices, char* message,
+                          size_t message_size) noexcept nogil:
+    """plan_take for inputs cut from `whole` to so many slices; `shapes` are left as they were."""
     cdef Plan* plan
     cdef int i
     for i in range(program.n_inputs):
@@ -347,14 +347,14 @@ cdef int program_run(CompiledProgram* program, const Host* host, const float** i
     part = n
     PyThread_acquire_lock(<PyThread_type_lock>program.lock, WAIT_LOCK)
     if n > 1:
-        plan = plan_of_slices(program, shapes, 1, message, message_size)
+        plan = plan_of_slices(program, shapes, n, 1, message, message_size)
         if plan != NULL:
             part = NEAR_FLOATS // plan.value_floats if plan.value_floats else n
             part = 1 if part < 1 else (n if part > n else part)
             plan_return(program, plan)
-        plan = plan_of_slices(program, shapes, part, message, message_size)
+        plan = plan_of_slices(program, shapes, n, part, message, message_size)
         if plan != NULL and n % part:
-            rest = plan_of_slices(program, shapes, n % part, message, message_size)
+            rest = plan_of_slices(program, shapes, n, n % part, message, message_size)
             failed = rest == NULL
     else:
         plan = plan_take(program, shapes, message, message_size)
