@@ -4,6 +4,7 @@ import onnxruntime
 import pytest
 
 import onnxruntime_ep_sparse as sparse
+import onnxruntime_ep_sparse_kernels as kernels
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,3 +22,11 @@ def session():
         return onnxruntime.InferenceSession(model, providers=providers, enable_fallback=0, **arguments)
 
     return make
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Kernels that were built but cannot run here must not look tested."""
+    for isa in kernels.compiled_isas():
+        if isa not in kernels.available_isas():
+            terminalreporter.section(f"NOT RUN: {isa} kernels", sep="!", red=True, bold=True)
+            terminalreporter.line(f"This CPU lacks {isa}: its kernels were compiled, their machine code was not executed.")
