@@ -61,6 +61,8 @@ def can_run(graph: Graph, node: Node) -> str | None:
             return f"{len(value.shape)} dimensions: at most {MAX_RANK} are supported"
     if sum(1 for o in node.outputs if o) != 1:
         return "only the first output is supported"
+    if node.since_version < FIRST_VERSION.get(node.op_type, 1):
+        return f"version {node.since_version} of the operator is not supported, {FIRST_VERSION[node.op_type]} is the first"
     return row.can_run(graph, node)
 
 
@@ -333,6 +335,9 @@ def _activation_lower(builder: Builder, node: Node) -> None:
 
 BINARY = {"Add": Op.ADD, "Sub": Op.SUB, "Mul": Op.MUL, "Div": Op.DIV, "Max": Op.MAX, "Min": Op.MIN}
 
+FIRST_VERSION = {"Add": 7, "Sub": 7, "Mul": 7, "Div": 7, "Reshape": 5, "BatchNormalization": 7}
+"""Since when operators mean what they do here: before, broadcasting had an axis, the shape was an attribute, training was the default."""
+
 
 def _binary_can_run(graph: Graph, node: Node) -> str | None:
     if len(node.inputs) != 2:
@@ -349,6 +354,8 @@ def _binary_lower(builder: Builder, node: Node) -> None:
 def _batchnorm_can_run(graph: Graph, node: Node) -> str | None:
     if _attribute(node, "training_mode", 0):
         return "training mode is not supported"
+    if not _attribute(node, "spatial", 1):
+        return "statistics for every position are not supported"
     if not all(graph.is_constant(name) for name in node.inputs[1:5]):
         return "scale and statistics are not constant"
     return None if len(shape_of(graph, node.inputs[0])) >= 2 else "the input has no channels"
