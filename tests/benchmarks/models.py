@@ -1,0 +1,73 @@
+"""The table of docs/benchmarks.md: models x sparsity x batch, our provider against the CPU provider, by the protocol of `measure`.
+
+    python tests/benchmarks/models.py [--threads 2] [--pairs 30] [--json FILE] [CASE ...]
+
+A case is NAME:SPARSITY:BATCH with a name of `onnxruntime_ep_sparse.models.BUILDERS`, or a path to an ONNX file. Cases run one after
+another, each in a process of its own; a case in which our provider owns nothing says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+CASES = [
+    *(f"resnet50:{sparsity}:{batch}" for batch in (1, 16) for sparsity in (0.8, 0.9, 0.95)),
+    "resnet50:0:1",
+    *(f"{name}:0.9:1" for name in ("mobilenet_v1", "mobilenet_v2", "efficientnet_b0", "unet", "bert_base", "lstm")),
+]
+
+
+def run(case: str, threads: int, pairs: int) -> dict:
+    """Measure one case through the command line's `bench`, which builds the model, checks results and ownership."""
+    if Path(case).exists():
+        arguments = [case]
+    else:
+        name, sparsity, batch = case.split(":")
+        arguments = [f"model:{name}:{sparsity}", "--batch", batch]
+    command = [sys.executable, "-m", "onnxruntime_ep_sparse", "bench", *arguments]
+    command += ["--threads", str(threads), "--pairs", str(pairs), "--json", "-"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+    return json.loads(done.stdout) if done.stdout else {"error": done.stderr.strip().splitlines()[-1:]}
+
+
+def row(case: str, document: dict) -> str:
+    """One line of the Markdown table."""
+    if "error" in document:
+        return f"| {case} | failed: {document['error']} | | | | | |"
+    owned = document["ownership"]
+    share = f"{owned['owned']} of {owned['nodes']}"
+    speed, control = document.get("speed_up"), document.get("control")
+    if speed is None or control is None:
+        return f"| {case} | {share} | not taken | | | | |"
+    cpu, ours = document["cpu"], document["sparse"]
+    error = max(a["max_relative"] for a in document["agreement"])
+    return (
+        f"| {case} | {share} | {cpu['latency']['p50_ms']:.2f} | {ours['latency']['p50_ms']:.2f} "
+        f"| **{speed['median']:.2f}** [{speed['low']:.2f}, {speed['high']:.2f}] | {control['median']:.3f} | {error:.0e} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", default=CASES)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--pairs", type=int, default=30)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    print("| model:sparsity:batch | nodes owned | CPU p50 ms | ours p50 ms | speed-up [95 %] | A/A | error |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    documents = {}
+    for case in arguments.cases:
+        documents[case] = run(case, arguments.threads, arguments.pairs)
+        print(row(case, documents[case]), flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"schema": 1, "cases": documents}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
