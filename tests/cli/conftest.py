@@ -43,12 +43,12 @@ def cli():
     return run
 
 
-def make_chain(zeros, batch="batch", names=("conv", "relu", "product")):
-    """x -> Conv -> Relu -> GlobalAveragePool -> Flatten -> MatMul -> y, large enough to be worth it if `zeros` is large."""
+def make_chain(sparsity, batch="batch", names=("conv", "relu", "product")):
+    """x -> Conv -> Relu -> GlobalAveragePool -> Flatten -> MatMul -> y, large enough to be worth it if `sparsity` is."""
     rng = np.random.default_rng(0)
 
     def weights(name, shape):
-        keep = rng.permuted(np.arange(np.prod(shape)) >= round(zeros * np.prod(shape))).reshape(shape)
+        keep = rng.permuted(np.arange(np.prod(shape)) >= round(sparsity * np.prod(shape))).reshape(shape)
         return numpy_helper.from_array((rng.standard_normal(shape) * keep / 8).astype(np.float32), name)
 
     nodes = [
@@ -67,7 +67,7 @@ def make_chain(zeros, batch="batch", names=("conv", "relu", "product")):
 
 @pytest.fixture
 def chain():
-    """Make that model with a share of zeros."""
+    """Make that model with this share of zeros."""
     return make_chain
 
 

@@ -10,8 +10,9 @@ import onnxruntime as ort
 import pytest
 
 import onnxruntime_ep_sparse as sparse
-from onnxruntime_ep_sparse import measure, options
+from onnxruntime_ep_sparse import measure, models, options
 from onnxruntime_ep_sparse.cli import common
+from onnxruntime_ep_sparse.models import digits
 
 
 def test_check(cli):
@@ -175,6 +176,35 @@ def test_compare_require_owned(cli, dense_model):
     """Equal because nothing was taken: fine only where nobody asks."""
     assert "CPU provider with itself" in cli("compare", dense_model).out
     cli("compare", dense_model, "--require-owned", expect=1)
+
+
+@pytest.fixture
+def small_demo(monkeypatch, chain):
+    """The demo with a small net and a short training."""
+    pytest.importorskip("sklearn")
+    train = digits.train
+    monkeypatch.setitem(models.BUILDERS, "resnet50", chain)
+    monkeypatch.setattr(digits, "train", lambda epochs, **rest: train(epochs=1, channels=(16, 32), hidden=128, **rest))
+
+
+@pytest.mark.usefixtures("small_demo")
+def test_demo(cli):
+    """Both parts."""
+    text = cli("demo").out
+    assert "speed-up" in text
+    assert "accuracy on 359 images" in text
+    assert text.splitlines()[-1] == "ok"
+
+
+@pytest.mark.usefixtures("small_demo")
+def test_demo_document(cli):
+    """Nodes of ours in both nets, and the same accuracy on both providers."""
+    document = cli("demo", "--quick", "--json", "-").document
+    assert document["ok"]
+    assert document["resnet50"]["ownership"]["owned"] == 5
+    accuracy = document["digits"]["accuracy"]
+    assert accuracy[sparse.EP_NAME] == accuracy[measure.CPU]
+    assert document["digits"]["agreement"]["argmax"] == 1
 
 
 def test_inputs_from_a_file(cli, sparse_model, tmp_path):

@@ -107,7 +107,7 @@ def show(result: Measurement, out: Output) -> None:
     out.print(f"A/A ratio  {_words(result.control)}: {'valid' if result.valid else 'NOT VALID'} (within {CONTROL_TOLERANCE:.0%})")
     out.print(f"speed-up   {_words(result.speed_up)}{'' if result.valid else ': NOT VALID, the machine is not quiet'}")
     if result.speed_up.pairs < result.requested_pairs:
-        out.print(f"           {result.speed_up.pairs} pairs instead of {result.requested_pairs}: a pair is slow, see --budget")
+        out.print(f"           {result.speed_up.pairs} pairs instead of {result.requested_pairs}: the time for them was up")
     worst = max(result.agreement, key=lambda a: a.max_relative, default=None)
     if worst is None:
         out.print("agreement  NOTHING COMPARED: no output is a tensor of numbers")
