@@ -187,7 +187,12 @@ def grow(graph: Graph, runnable: set[int], wanted: set[int]) -> Iterable[list[in
     group = {node.index: node.index for node in graph.nodes}
     members = {index: [index] for index in group}
     edges = list(
-        dict.fromkeys((graph.producer[name].index, node.index) for node in graph.nodes for name in node.inputs if name in graph.producer)
+        dict.fromkeys(
+            (graph.producer[name].index, node.index)
+            for node in graph.nodes
+            for name in node.inputs + node.implicit_inputs
+            if name in graph.producer
+        )
     )
     successors: dict[int, set[int]] = {index: set() for index in group}
     predecessors: dict[int, set[int]] = {index: set() for index in group}
