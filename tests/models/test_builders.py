@@ -1,0 +1,277 @@
+"""The built-in models are valid, run at any batch, have exactly the zeros they should, and activations of sensible size."""
+
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from onnxruntime_ep_sparse import models
+
+SPARSITY = 0.7
+SMALL = {
+    "resnet50": {"image": 64, "width": 0.25},
+    "mobilenet_v1": {"image": 64, "width": 0.5},
+    "mobilenet_v2": {"image": 64, "width": 0.5},
+    "efficientnet_b0": {"image": 64, "width": 0.5},
+    "bert_base": {"layers": 3, "hidden": 128, "heads": 4},
+    "unet": {"channels": 8},
+    "lstm": {"hidden": 64, "steps": 12},
+}
+SHAPES = {"unet": {"input": (3, 1, 48, 64)}, "bert_base": {"input_ids": (3, 10), "attention_mask": (3, 10)}}
+IMAGES = ("resnet50", "mobilenet_v1", "mobilenet_v2", "efficientnet_b0")
+
+
+@pytest.fixture(scope="module", params=sorted(models.BUILDERS))
+def name(request):
+    """Every builder in turn."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def model(name):
+    """A small model of it."""
+    return models.BUILDERS[name](SPARSITY, **SMALL[name])
+
+
+def cpu(model, **options):
+    """A session of the CPU provider."""
+    session_options = onnxruntime.SessionOptions()
+    for key, value in options.items():
+        setattr(session_options, key, value)
+    return onnxruntime.InferenceSession(model.SerializeToString(), session_options, providers=["CPUExecutionProvider"])
+
+
+def constants(model):
+    """Initializers by name."""
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def products(model):
+    """(node, weight) of every product with a constant weight."""
+    values = constants(model)
+    for node in model.graph.node:
+        weights = {"Conv": node.input[1:2], "Gemm": node.input[1:2], "MatMul": node.input[:2], "LSTM": node.input[1:3]}
+        for weight in weights.get(node.op_type, ()):
+            if weight in values:
+                yield node, values[weight]
+
+
+def every_value(model, feeds):
+    """Each node's first output, by name."""
+    inferred = onnx.shape_inference.infer_shapes(model)
+    names = [node.output[0] for node in model.graph.node]
+    inferred.graph.output.extend(v for v in inferred.graph.value_info if v.name in names)
+    session = cpu(inferred, graph_optimization_level=onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL)
+    return dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
+
+
+def test_every_builder_is_tested():
+    assert SMALL.keys() == models.BUILDERS.keys()
+
+
+def test_valid(model):
+    onnx.checker.check_model(model, full_check=True)
+    assert model.ir_version <= 10
+    assert [opset.version for opset in model.opset_import] == [17]
+    assert all(v.type.tensor_type.shape.dim[0].dim_param == "batch" for v in (*model.graph.input, *model.graph.output))
+
+
+def test_any_batch(name, model):
+    session = cpu(model)
+    three = models.inputs_for(session, shapes=SHAPES.get(name), batch=3)
+    y = session.run(None, three)[0]
+    assert len(y) == 3
+    np.testing.assert_allclose(session.run(None, {key: x[1:2] for key, x in three.items()})[0], y[1:2], rtol=1e-3, atol=1e-4)
+
+
+def test_exact_zeros(model):
+    seen = 0
+    for index, (node, weight) in enumerate(products(model)):
+        grouped = any(a.name == "group" and a.i > 1 for a in node.attribute)
+        dense = grouped or "/se/" in node.name or (node.op_type == "Conv" and not index)
+        assert np.count_nonzero(weight == 0) == (0 if dense else round(SPARSITY * weight.size)), node.name
+        seen += not dense
+    assert seen > 3
+
+
+def test_activations_stay_near_unit_size(name, model):
+    values = every_value(model, models.inputs_for(model, shapes=SHAPES.get(name), batch=3, seed=5))
+    for value, y in values.items():
+        if value.endswith(("Shape_output_0", "Slice_output_0")) or value.startswith("/mask/"):
+            continue
+        assert np.isfinite(y).all(), value
+        assert 0.03 < y.std() < 12, value
+    y = values[model.graph.output[0].name]
+    assert y.std(axis=0).mean() > 0.1
+
+
+def test_seeds(name, model):
+    again, other = (models.BUILDERS[name](SPARSITY, seed=seed, **SMALL[name]) for seed in (0, 1))
+    assert again.SerializeToString() == model.SerializeToString()
+    assert other.SerializeToString() != model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("resnet50", 25_557_032), ("mobilenet_v1", 4_231_976), ("mobilenet_v2", 3_504_872), ("efficientnet_b0", 5_288_548)],
+)
+def test_as_many_parameters_as_the_published_nets(name, parameters):
+    model = models.BUILDERS[name](0.9, image=32)
+    learnt = [v.size for key, v in constants(model).items() if key.endswith(("weight", "bias"))]
+    assert sum(learnt) == parameters
+
+
+def test_bert_base_has_the_published_layer():
+    one, two = (sum(v.size for v in constants(models.bert_base(0.9, layers=layers)).values()) for layers in (1, 2))
+    assert two - one == 7_087_872
+
+
+def test_bert_takes_embeddings_too():
+    model = models.bert_base(vocabulary=0, **SMALL["bert_base"])
+    (y,) = cpu(model).run(None, models.inputs_for(model, shapes={"embeddings": (2, 7, 128)}))
+    assert y.shape == (2, 7, 128)
+
+
+@pytest.mark.parametrize("name", [*IMAGES, "unet"])
+def test_folding_batchnorm_changes_nothing_else(name):
+    both = [models.BUILDERS[name](SPARSITY, fold_batchnorm=fold, **SMALL[name]) for fold in (False, True)]
+    kinds = [{node.op_type for node in model.graph.node} for model in both]
+    assert kinds[0] - kinds[1] == {"BatchNormalization"}
+    onnx.checker.check_model(both[1], full_check=True)
+    feeds = models.inputs_for(both[0], shapes=SHAPES.get(name), batch=2)
+    plain, folded = (cpu(model).run(None, feeds)[0] for model in both)
+    np.testing.assert_allclose(folded, plain, atol=1e-3 * np.abs(plain).max())
+
+
+@pytest.mark.parametrize("pattern", ["block4", "channels", "2:4"])
+def test_patterns_of_a_net(pattern):
+    model = models.mobilenet_v1(0.5, pattern=pattern, image=64, width=0.25)
+    (y,) = cpu(model).run(None, models.inputs_for(model, batch=3))
+    assert np.isfinite(y).all()
+    assert y.std(axis=0).mean() > 0.05
+    weight = constants(model)["features.13.pointwise.conv.weight"]
+    assert np.count_nonzero(weight) == weight.size // 2
+
+
+# --- mask
+
+SHAPES_OF_WEIGHTS = st.tuples(st.integers(1, 12), st.integers(1, 12)) | st.tuples(*[st.integers(1, 7)] * 4)
+
+
+@settings(deadline=None)
+@given(SHAPES_OF_WEIGHTS, st.floats(0, 1), st.integers(0, 1), st.integers(0, 9))
+def test_mask_unstructured(shape, sparsity, axis, seed):
+    weight = np.ones(shape, np.float32)
+    masked = models.mask(weight, sparsity, "unstructured", seed, axis=axis)
+    assert np.count_nonzero(masked == 0) == round(sparsity * weight.size)
+    assert masked.dtype == weight.dtype
+    assert weight.all()
+    np.testing.assert_array_equal(masked, models.mask(weight, sparsity, "unstructured", seed, axis=axis))
+
+
+@settings(deadline=None)
+@given(SHAPES_OF_WEIGHTS, st.floats(0, 1), st.integers(0, 1))
+def test_mask_block4(shape, sparsity, axis):
+    masked = np.moveaxis(models.mask(np.ones(shape), sparsity, "block4", axis=axis), axis, 0)
+    rows = masked.reshape(len(masked), -1)
+    blocks = [rows[i : i + 4] for i in range(0, len(rows), 4)]
+    assert all((block == block[0]).all() for block in blocks)
+    assert sum(np.count_nonzero(block[0] == 0) for block in blocks) == round(sparsity * len(blocks) * rows.shape[1])
+
+
+@settings(deadline=None)
+@given(SHAPES_OF_WEIGHTS, st.floats(0, 1), st.integers(0, 1))
+def test_mask_channels(shape, sparsity, axis):
+    masked = np.moveaxis(models.mask(np.ones(shape), sparsity, "channels", axis=axis), axis, 0)
+    alive = [row.all() for row in masked]
+    assert all(row.any() == row.all() for row in masked)
+    assert alive.count(False) == round(sparsity * len(masked))
+
+
+@settings(deadline=None)
+@given(SHAPES_OF_WEIGHTS, st.integers(1, 4), st.integers(4, 8), st.integers(0, 1))
+def test_mask_n_of_m(shape, n, m, axis):
+    masked = np.moveaxis(models.mask(np.ones(shape), 0.0, f"{n}:{m}", axis=axis), axis, 0)
+    for first in range(0, masked.shape[1], m):
+        group = masked[:, first : first + m]
+        assert (np.count_nonzero(group, axis=1) == min(n, group.shape[1])).all()
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "pattern", "message"),
+    [(1.5, "unstructured", "between 0 and 1"), (0.5, "circles", "unknown pattern"), (0.5, "5:4", "N <= M")],
+)
+def test_mask_refuses(sparsity, pattern, message):
+    with pytest.raises(ValueError, match=message):
+        models.mask(np.ones((4, 4)), sparsity, pattern)
+
+
+# --- single products
+
+
+@pytest.mark.parametrize(
+    ("model", "feeds", "shape"),
+    [
+        (models.single_conv(activation="Relu"), {"x": (2, 16, 14, 14)}, (2, 32, 12, 12)),
+        (models.single_conv(24, 12, (5,), group=3, pads=(2, 2), image=("w",)), {"x": (2, 12, 9)}, (2, 24, 9)),
+        (models.single_conv(auto_pad="SAME_UPPER", strides=(2, 2), bias=False), {"x": (1, 16, 14, 14)}, (1, 32, 7, 7)),
+        (models.single_conv(8, 4, (3, 3, 3), dilations=(1, 2, 1), image=(5, 6, 7)), {"x": (1, 4, 5, 6, 7)}, (1, 8, 3, 2, 5)),
+        (models.single_gemm(alpha=0.5, beta=2.0), {"x": (3, 64)}, (3, 32)),
+        (models.single_gemm(transA=1, transB=0, bias=(1, -1)), {"x": (64, 3)}, (3, 32)),
+        (models.single_gemm(weight=np.eye(5, 7, dtype=np.float32), bias=None), {"x": (3, 7)}, (3, 5)),
+        (models.single_matmul(bias=True, activation="Relu"), {"x": (2, 9, 64)}, (2, 9, 32)),
+        (models.single_matmul(left=True), {"x": (2, 64, 9)}, (2, 32, 9)),
+    ],
+)
+def test_single_products(model, feeds, shape):
+    onnx.checker.check_model(model, full_check=True)
+    (y,) = cpu(model).run(["y"], models.inputs_for(model, shapes=feeds))
+    assert y.shape == shape
+    assert y.std() > 0
+
+
+# --- inputs
+
+
+def test_inputs_of_models_and_sessions():
+    model = models.bert_base(**SMALL["bert_base"])
+    of_model, of_session = (models.inputs_for(m, batch=2) for m in (model, cpu(model)))
+    assert of_model.keys() == of_session.keys() == {"input_ids", "attention_mask"}
+    assert all(np.array_equal(of_model[key], of_session[key]) for key in of_model)
+    assert of_model["input_ids"].shape == (2, 128)
+    assert of_model["input_ids"].dtype == np.int64
+    assert len(np.unique(of_model["input_ids"])) > 50
+    assert of_model["attention_mask"].all()
+    assert models.inputs_for(models.unet(channels=8))["input"].shape == (1, 1, 224, 224)
+
+
+def test_inputs_of_any_signature():
+    described = [
+        helper.make_tensor_value_info("half", TensorProto.FLOAT16, [None, 3]),
+        helper.make_tensor_value_info("flags", TensorProto.BOOL, ["rows", "columns"]),
+        helper.make_tensor_value_info("scalar", TensorProto.DOUBLE, []),
+        helper.make_tensor_value_info("weight", TensorProto.FLOAT, [2]),
+    ]
+    weight = numpy_helper.from_array(np.ones(2, np.float32), "weight")
+    model = helper.make_model(helper.make_graph([], "signature", described, [], [weight]))
+    feeds = models.inputs_for(model, batch=4, shapes={"flags": (5, 6)})
+    assert {key: (x.dtype, x.shape) for key, x in feeds.items()} == {
+        "half": (np.float16, (4, 3)),
+        "flags": (np.bool_, (5, 6)),
+        "scalar": (np.float64, ()),
+    }
+    with pytest.raises(ValueError, match="no input missing; the model has half, flags, scalar"):
+        models.inputs_for(model, shapes={"missing": (1,)})
+    with pytest.raises(ValueError, match="cannot be made"):
+        models.inputs_for([models.Input("text", "tensor(string)", [1])])
+
+
+def test_importing_imports_neither_onnx_nor_onnxruntime():
+    code = "import sys, onnxruntime_ep_sparse.models; sys.exit(bool({'onnx', 'onnxruntime'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
