@@ -142,7 +142,7 @@ def verdict(graph: Graph, node: Node, options: Options) -> Verdict:
         return v
     array = graph.constant(weight)
     assert array is not None
-    zeros = zeros_of(array)
+    zeros = zeros_of(array, output_axis(graph, node))
     v.sparsity, v.pattern = zeros.sparsity, zeros.pattern
     if options.policy == "always":
         v.wanted, v.reason = True, "policy is always"
@@ -174,6 +174,16 @@ def weight_of(graph: Graph, node: Node) -> str | None:
         return None
     candidates = node.inputs[1:2] if node.op_type == "Conv" else node.inputs[:2]
     return next((name for name in candidates if graph.is_constant(name)), None)
+
+
+def output_axis(graph: Graph, node: Node) -> int:
+    """The axis of a product's constant weight that holds its output features."""
+    if node.op_type == "Conv":
+        return 0
+    right = graph.is_constant(node.inputs[1])
+    if node.op_type == "MatMul":
+        return -1 if right else max(-2, -len(ops.shape_of(graph, node.inputs[0])))
+    return int(right) ^ bool(node.attributes.get("transB" if right else "transA"))
 
 
 def grow(graph: Graph, runnable: set[int], wanted: set[int]) -> Iterable[list[int]]:

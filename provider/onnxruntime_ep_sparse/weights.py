@@ -25,8 +25,8 @@ class Zeros:
     counted: bool
 
 
-def zeros_of(weight: NDArray) -> Zeros:
-    """Sparsity and pattern of a weight whose first axis is the output (Conv, or any matrix whose order does not matter to the pattern)."""
+def zeros_of(weight: NDArray, output_axis: int = 0) -> Zeros:
+    """Sparsity and pattern of a constant weight; `output_axis` is the axis of its output features."""
     flat = weight.reshape(-1)
     if flat.size > 4 * SAMPLE:
         # an odd stride near size/SAMPLE visits every column of the usual power-of-two widths
@@ -36,25 +36,27 @@ def zeros_of(weight: NDArray) -> Zeros:
     sparsity = 1 - np.count_nonzero(flat) / max(flat.size, 1)
     if sparsity < LIKELY:
         return Zeros(sparsity, "dense", counted=True)
-    return Zeros(sparsity, pattern_of(weight), counted=True)
+    return Zeros(sparsity, pattern_of(np.moveaxis(weight, output_axis, 0) if weight.ndim > 1 else weight), counted=True)
 
 
 def pattern_of(weight: NDArray) -> str:
-    """Name of the zeros' pattern, from the first 512 outputs: all zero, channels, 4x1 blocks, N:M or unstructured."""
-    nonzero = weight.reshape(len(weight), -1)[:512] != 0 if weight.ndim > 1 else weight[None] != 0
-    rows, depth = nonzero.shape
+    """Name of the zeros' pattern in a weight with outputs first, inputs second, from its first 512 outputs: all zero, channels, 4x1 blocks, N:M or unstructured."""
+    # N:M counts neighbouring input channels of one tap
+    rows = np.moveaxis(weight[:512], 1, -1).reshape(min(len(weight), 512), -1) if weight.ndim > 1 else weight[None]
+    nonzero = rows != 0
+    outputs, depth = nonzero.shape
     alive = nonzero[nonzero.any(axis=1)]
     if not len(alive):
         return "all zero"
     if alive.all():
         return "channels"
-    if rows >= 4:
-        blocks = nonzero[: rows // 4 * 4].reshape(rows // 4, 4, depth)
+    if outputs >= 4:
+        blocks = nonzero[: outputs // 4 * 4].reshape(outputs // 4, 4, depth)
         if (blocks.any(axis=1) == blocks.all(axis=1)).all():
             return "4x1 blocks"
     for m in (4, 8, 16):
         if depth % m == 0:
-            counts = np.count_nonzero(nonzero.reshape(rows, depth // m, m), axis=2)
+            counts = np.count_nonzero(nonzero.reshape(outputs, depth // m, m), axis=2)
             if counts.min() == counts.max():
                 return f"{counts.max()}:{m}"
     return "unstructured"
