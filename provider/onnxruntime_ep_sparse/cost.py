@@ -143,7 +143,7 @@ class RegionGain:
             self.saved[i] = ort - ours
 
     def crossing(self, name: str, members: set[int]) -> float:
-        """Seconds for a value that another node makes and the region reads, or the reverse. The graph's own inputs and outputs cost nobody."""
+        """Seconds for a value that another node makes and the region reads, or the reverse; the graph's own inputs and outputs are free."""
         maker = self.graph.producer.get(name)
         if maker is None:
             return 0.0

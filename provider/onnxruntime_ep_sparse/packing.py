@@ -10,6 +10,7 @@ from itertools import product as cartesian
 
 import numpy as np
 from numpy.typing import NDArray
+
 from onnxruntime_ep_sparse_kernels.pack import pack
 from onnxruntime_ep_sparse_kernels.variants import Isa
 

@@ -30,17 +30,20 @@ def zeros_of(weight: NDArray, output_axis: int = 0) -> Zeros:
     flat = weight.reshape(-1)
     if flat.size > 4 * SAMPLE:
         # an odd stride near size/SAMPLE visits every column of the usual power-of-two widths
-        sampled = 1 - np.count_nonzero(flat[:: flat.size // SAMPLE | 1]) / len(flat[:: flat.size // SAMPLE | 1])
+        sampled = 1 - int(np.count_nonzero(flat[:: flat.size // SAMPLE | 1])) / len(flat[:: flat.size // SAMPLE | 1])
         if sampled < LIKELY:
             return Zeros(sampled, "dense", counted=False)
-    sparsity = 1 - np.count_nonzero(flat) / max(flat.size, 1)
+    sparsity = 1 - int(np.count_nonzero(flat)) / max(flat.size, 1)
     if sparsity < LIKELY:
         return Zeros(sparsity, "dense", counted=True)
     return Zeros(sparsity, pattern_of(np.moveaxis(weight, output_axis, 0) if weight.ndim > 1 else weight), counted=True)
 
 
 def pattern_of(weight: NDArray) -> str:
-    """Name of the zeros' pattern in a weight with outputs first, inputs second, from its first 512 outputs: all zero, channels, 4x1 blocks, N:M or unstructured."""
+    """Name of the zeros' pattern in a weight with outputs first, inputs second, from its first 512 outputs.
+
+    One of: all zero, channels, 4x1 blocks, N:M (as "2:4"), unstructured.
+    """
     # N:M counts neighbouring input channels of one tap
     rows = np.moveaxis(weight[:512], 1, -1).reshape(min(len(weight), 512), -1) if weight.ndim > 1 else weight[None]
     nonzero = rows != 0
