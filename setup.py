@@ -62,6 +62,7 @@ for package in (KERNELS, PROVIDER):
 
 setup(
     packages=find_packages("provider") + find_packages("kernels"),
+    include_package_data=False,
     package_data={"onnxruntime_ep_sparse": ["py.typed", "*.pyi"], "onnxruntime_ep_sparse_kernels": ["py.typed", "*.pyi"]},
     ext_modules=cythonize(
         extensions,

@@ -12,10 +12,10 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
-from onnxruntime_ep_sparse._program import Program
 
 import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse import packing
+from onnxruntime_ep_sparse._program import Program
 from onnxruntime_ep_sparse.models.masks import mask
 from onnxruntime_ep_sparse.steps import ProgramSpec, Step, StepKind, Window
 from onnxruntime_ep_sparse_kernels import call, variants

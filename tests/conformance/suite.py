@@ -140,9 +140,9 @@ def outcome(case: Case) -> str:
     the CPU provider has the operators named. `declined: reason`: nothing is ours. Results are checked wherever anything is ours.
     """
     from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented
-    from promises import assignment, make_session
 
     from onnxruntime_ep_sparse import EP_NAME, explain
+    from promises import assignment, make_session
 
     has_product = any(node.op_type in PRODUCTS for node in case.model.graph.node)
     carried = None if has_product else carry(case)

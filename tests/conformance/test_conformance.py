@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented
-from promises import assert_close, assignment, cpu_session, exact, make_session
 from suite import PRODUCTS, cases, listed, masked, outcome
 
 import onnxruntime_ep_sparse as sparse
+from promises import assert_close, assignment, cpu_session, exact, make_session
 
 OURS = [name for name, what in listed().items() if what == "owned" or what.startswith("shared")]
 
