@@ -16,6 +16,8 @@ cdef enum:
     PARALLEL_FROM = 40000
     # Items a worker should find at least, so that the last one is short.
     ITEMS_PER_WORKER = 4
+    # Partial sums of an item: half of a 512 KB L2.
+    PARTIAL_FLOATS = 64 * 1024
 
 
 cdef inline int64_t ceil_div(int64_t a, int64_t b) noexcept nogil:
@@ -368,16 +370,21 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
     q.tiles = ceil_div(vectors, p.max_vectors)
     q.tile_vectors = ceil_div(vectors, q.tiles) if q.tiles else 1
 
-    # Items: images x slices x tiles x groups; where these are few, the rows of a group are cut too.
+    # Items: images x slices x tiles x groups. The rows of a group are cut where these are too few for the workers, or where the partial
+    # sums that wait between K blocks would not stay in L2.
     parts = q.images * q.slices * q.tiles * (1 if q.image_group != NULL else p.n_groups)
     work = p.nnz * vectors * lanes * q.images * q.slices
     sp.parallel = work > PARALLEL_FROM and program.workers > 1
+    rows = p.groups[0].panel[0].groups
     q.chunks = 1
-    if sp.parallel and parts and parts < ITEMS_PER_WORKER * program.workers:
+    if p.groups[0].blocks > 1:
+        q.chunks = rows * p.groups[0].panel[0].mr * q.tile_vectors * lanes // PARTIAL_FLOATS
+    if sp.parallel and parts and parts * q.chunks < ITEMS_PER_WORKER * program.workers:
         q.chunks = ceil_div(ITEMS_PER_WORKER * program.workers, parts)
-        rows = p.groups[0].panel[0].groups
-        if q.chunks > ceil_div(rows, 8):
-            q.chunks = ceil_div(rows, 8)
+    if q.chunks > ceil_div(rows, 8):
+        q.chunks = ceil_div(rows, 8)
+    if q.chunks < 1:
+        q.chunks = 1
     q.shared_gather = q.chunks > 1
     sp.items = parts * q.chunks if q.pixels else 0
 
