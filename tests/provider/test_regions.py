@@ -236,17 +236,72 @@ def test_large_batches():
         assert np.array_equal(session.run(None, {"x": x[i : i + 1]})[0], whole[i : i + 1])
 
 
-def test_parts_that_do_not_separate():
-    """Addends that several images share, of a batch large enough to run in parts."""
+SIDE = 384
+"""Of images whose activations, four at a time, are too large to run in one part."""
+
+
+@pytest.mark.parametrize(
+    "case", ["addend", "addend of lower rank", "constant", "Reshape", "Reshape to one", "Flatten", "left", "left of rows"]
+)
+def test_what_a_batch_cannot_be_cut_for(case):
+    """Large enough to run in parts, if images were independent of each other: here they are not."""
     rng = np.random.default_rng(8)
-    nodes = [helper.make_node("Conv", ["x", "w"], ["p"]), helper.make_node("Add", ["p", "q"], ["y"])]
-    weights = {"w": pruned(rng, (8, 4, 1, 1))}
-    model = model_of(nodes, {"x": ["n", 4, "h", "w"], "q": ["m", 8, "h", "w"]}, ["y"], weights)
-    session, theirs = owned_session(model), cpu_session(model)
-    x = noise(rng, 6, 4, 400, 400)
-    for count in (1, 6):
-        feeds = {"x": x, "q": noise(rng, count, 8, 400, 400)}
-        assert_close(session.run(None, feeds)[0], theirs.run(None, feeds)[0])
+    make = helper.make_node
+    x = noise(rng, 4, 4, SIDE, 2 * SIDE)
+    weights, feeds = {"w": pruned(rng, (4, 4, 1, 1), 0.5)}, {"x": x}
+    nodes = [make("Conv", ["x", "w"], ["p"]), make("Relu", ["p"], ["r"]), make("Add", ["r", "z"], ["q"]), make("Conv", ["q", "w"], ["y"])]
+    match case:
+        case "addend":
+            feeds["z"] = noise(rng, 1, *x.shape[1:])
+        case "addend of lower rank":
+            feeds["z"] = noise(rng, *x.shape[1:])
+        case "constant":
+            weights["z"] = noise(rng, 4, 4, 1, 1)
+        case "Reshape":
+            weights["z"] = np.array([2, 4, 2 * SIDE, -1])
+            nodes[2] = make("Reshape", ["r", "z"], ["q"])
+        case "Reshape to one":
+            weights["z"] = np.array([1, -1])
+            nodes[2:] = [make("Conv", ["r", "w"], ["q"]), make("Reshape", ["q", "z"], ["y"])]
+        case "Flatten":
+            nodes[2:] = [make("Conv", ["r", "w"], ["q"]), make("Flatten", ["q"], ["y"], axis=0)]
+        case "left" | "left of rows":
+            weights["w"] = weights["w"][:, :, 0, 0]
+            feeds["x"] = x.reshape((4, -1) if case == "left" else (-1, 4))
+            nodes = [make("Gemm", ["w", "x"], ["p"], transB=int(case != "left")), nodes[1], make("Gemm", ["w", "r"], ["y"])]
+    assert_like_cpu(model_of(nodes, {name: array.shape for name, array in feeds.items()}, ["y"], weights), feeds)
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["product first", "product second"])
+@pytest.mark.parametrize("addend", ["()", "(1,)", "(n,)", "(m,1)", "(1,n)", "(1,1,n)", "(m,n)", "(2,1,1)"])
+@pytest.mark.parametrize(
+    "kind",
+    ["right", "left", "batches right", "batches left", "batch of x", "left of a batch", "vector", "row vector", "Gemm right", "Gemm left"],
+)
+@pytest.mark.parametrize(("m", "n"), [(6, 10), (9, 9)])
+def test_constant_behind_matrices(m, n, kind, addend, first):
+    """A constant added to a product of matrices with m rows and n columns, whether it is a bias or not."""
+    rng = np.random.default_rng(24)
+    shapes = {  # of the weight and of x
+        "right": ((8, n), (m, 8)),
+        "left": ((m, 8), (8, n)),
+        "batches right": ((2, 8, n), (m, 8)),
+        "batches left": ((2, m, 8), (8, n)),
+        "batch of x": ((8, n), (2, m, 8)),
+        "left of a batch": ((m, 8), (2, 8, n)),
+        "vector": ((8,), (n, 8)),
+        "row vector": ((8, n), (8,)),
+        "Gemm right": ((8, n), (m, 8)),
+        "Gemm left": ((m, 8), (8, n)),
+    }
+    weight, x = (noise(rng, *shape) for shape in shapes[kind])
+    weights = {"w": np.where(rng.random(weight.shape) < 0.5, np.float32(0), weight)}
+    shape = [{"m": m, "n": n}.get(d) or int(d) for d in addend.strip("()").split(",") if d]
+    weights["c"] = np.asarray(noise(rng, *shape))
+    op = "Gemm" if kind.startswith("Gemm") else "MatMul"
+    nodes = [helper.make_node(op, ["w", "x"] if "left" in kind else ["x", "w"], ["p"])]
+    nodes += [helper.make_node("Add", ["p", "c"] if first else ["c", "p"], ["s"]), helper.make_node("Relu", ["s"], ["y"])]
+    assert_like_cpu(model_of(nodes, {"x": x.shape}, ["y"], weights), {"x": x})
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
