@@ -19,7 +19,9 @@ def examples(count):
 def pruned(rng, shape, zeros=0.9, pattern="unstructured"):
     """Weights whose first axis is the output, with about this share of zeros in a pattern."""
     weight = rng.standard_normal(shape).astype(np.float32)
-    matrix = weight.reshape(len(weight), -1) if weight.ndim > 1 else weight[None]
+    # columns in the order of N:M groups: neighbouring inputs of one tap
+    taps_first = np.moveaxis(weight, 1, -1) if weight.ndim > 1 else weight[None]
+    matrix = taps_first.reshape(len(taps_first), -1)
     rows, depth = matrix.shape
     if pattern == "unstructured":
         keep = rng.random(matrix.shape) >= zeros
@@ -33,7 +35,8 @@ def pruned(rng, shape, zeros=0.9, pattern="unstructured"):
         keep = np.broadcast_to(rng.random((1, depth)) >= zeros, matrix.shape)
     else:
         keep = np.full(matrix.shape, pattern == "dense")
-    return np.where(keep, matrix, np.float32(0)).reshape(shape)
+    kept = np.where(keep, matrix, np.float32(0)).reshape(taps_first.shape)
+    return np.ascontiguousarray(np.moveaxis(kept, -1, 1) if weight.ndim > 1 else kept[0])
 
 
 def noise(rng, *shape):

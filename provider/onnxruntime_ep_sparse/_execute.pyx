@@ -4,7 +4,7 @@ A step is cut into items that the workers of one parallel section claim dynamica
 ONNX Runtime's intra-op pool. An item of a product gathers its tile block by block and lets the tile kernels run over its rows.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint16_t
+from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy
 
 from onnxruntime_ep_sparse._structs cimport *
@@ -222,7 +222,6 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef int32_t begin, end
     cdef float* pixels
     cdef float* shared
-    cdef float* y
     cdef float* partial
     cdef t.Run* run
     cdef bint direct, last
@@ -412,7 +411,8 @@ cdef inline int64_t binary_runs(const StepPlan* sp) noexcept nogil:
     return ACTIVATE_CHUNK // sp.inner if sp.inner < ACTIVATE_CHUNK else 1
 
 
-cdef int execute(CompiledProgram* program, Plan* plan, const Host* host, const float** inputs, float** outputs, float* arena) noexcept nogil:
+cdef int execute(CompiledProgram* program, Plan* plan, const Host* host, const float** inputs, float** outputs,
+                 float* arena) noexcept nogil:
     cdef int s, failed = 0
     cdef Job job
     cdef Step* step

@@ -3,10 +3,10 @@
 Shapes are inferred step by step, products get their tiles and offset tables, values get places in one arena by liveness (first fit).
 """
 
-from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint16_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from onnxruntime_ep_sparse._structs cimport *
 from onnxruntime_ep_sparse_kernels cimport table as t
@@ -32,8 +32,12 @@ cdef inline int64_t element_count(const Shape* shape, int begin, int end) noexce
     return n
 
 
-cdef int window_output(const Window* w, const Shape* x, int ceil_mode, Shape* y, int64_t* pad, int64_t* pad_end) noexcept nogil:
-    """Spatial sizes of `y` and the resolved padding (depth, height, width), as ONNX defines them; 0, or 1 if an output would be empty."""
+cdef int window_output(const Window* w, const Shape* x, bint pooling, int ceil_mode, Shape* y, int64_t* pad,
+                       int64_t* pad_end) noexcept nogil:
+    """Spatial sizes of `y` and the resolved padding (depth, height, width), as ONNX defines them.
+
+    0, or 1 if the window does not fit; ONNX Runtime's pools return an empty image where it misses by less than a stride, and so do ours.
+    """
     cdef int i, axis
     cdef int64_t size, reach, out, total
     for i in range(3):
@@ -52,10 +56,10 @@ cdef int window_output(const Window* w, const Shape* x, int ceil_mode, Shape* y,
             pad_end[i] = total - pad[i]
         else:
             total = size + pad[i] + pad_end[i] - reach
-            if total < 0:
+            if total < 0 and not (pooling and total + w.stride[i] >= 0):
                 return 1
-            out = total // w.stride[i] + 1
-            if ceil_mode:
+            out = total // w.stride[i] + 1 if total >= 0 else 0
+            if ceil_mode and total >= 0:
                 out = ceil_div(total, w.stride[i]) + 1
                 # a window that would begin in the padding behind the image does not count
                 if (out - 1) * w.stride[i] >= size + pad[i]:
@@ -84,7 +88,7 @@ cdef int infer(CompiledProgram* program, Plan* plan, int index, char* message, s
         y.rank = x.rank
         y.dims[0] = x.dims[0]
         y.dims[1] = p.M if step.kind == STEP_PRODUCT else x.dims[1]
-        if window_output(&step.window, x, step.ceil_mode, y, sp.pad, sp.pad_end):
+        if window_output(&step.window, x, step.kind == STEP_POOL, step.ceil_mode, y, sp.pad, sp.pad_end):
             snprintf(message, message_size, "the window is larger than the padded input")
             return 1
     elif step.kind == STEP_PRODUCT and p.shape_rule == SHAPE_GEMM:

@@ -163,6 +163,10 @@ def _pool_can_run(graph: Graph, node: Node) -> str | None:
         p > (k - 1) * d for k, d, p in zip(window.kernel * 2, window.dilation * 2, window.pad_begin + window.pad_end, strict=True)
     ):
         return "pads as wide as the window are not supported"
+    if window.auto_pad != AutoPad.EXPLICIT and any(
+        s > (k - 1) * d + 1 for s, k, d in zip(window.stride, window.kernel, window.dilation, strict=True)
+    ):
+        return "auto_pad SAME with a stride beyond the window is not supported"
     if node.op_type == "AveragePool" and _attribute(node, "ceil_mode", 0):
         return "AveragePool with ceil_mode is not supported"
     return reason

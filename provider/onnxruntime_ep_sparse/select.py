@@ -62,7 +62,7 @@ def select(graph: Graph, options: Options) -> Selection:
             continue
         trimmed = trim(graph, region, wanted, verdicts)
         gain = trimmed.total()
-        if gain > 0:
+        if gain > 0 or options.min_sparsity is not None:  # the user's figure stands above our estimate
             regions.append(sorted(trimmed.members))
         else:
             for i in region:
@@ -158,7 +158,7 @@ def judge(graph: Graph, node: Node, zeros: Zeros, options: Options, v: Verdict) 
         limit, option = options.min_sparsity, "min_sparsity"
     else:
         limit, option = cost.break_even(graph, node), "min_sparsity"
-    v.wanted = zeros.sparsity >= limit and zeros.sparsity > 0
+    v.wanted = zeros.sparsity >= limit and (zeros.sparsity > 0 or options.min_sparsity is not None)
     if limit > 1:
         v.reason, v.option = "too small to gain from sparsity", "policy=always"
     elif v.wanted:
