@@ -119,10 +119,3 @@ def test_version(checked_out):
     code = [name for name in checked_out if name.endswith((".py", ".pyx", ".pxd", ".toml", ".in", ".h")) and not name.startswith("tests/")]
     places = [name for name in code if re.search(rf"""["']{re.escape(sparse.__version__)}["']""", (ROOT / name).read_text())]
     assert places == ["provider/onnxruntime_ep_sparse/_version.py"]
-
-
-def test_readme_says_what_ci_runs():
-    """The command for the tests is the one that is tested."""
-    install = "pip install --quiet '.[test]'"
-    assert install in (ROOT / ".ci" / "run").read_text()
-    assert ".venv/bin/" + install.replace("--quiet ", "") + " && .venv/bin/pytest" in (ROOT / "README.md").read_text()
