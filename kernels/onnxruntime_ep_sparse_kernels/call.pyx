@@ -7,36 +7,46 @@ from libc.stdint cimport int32_t, int64_t, uint16_t
 
 from onnxruntime_ep_sparse_kernels cimport table as t
 
+from onnxruntime_ep_sparse_kernels.variants import APART
 
-def spmm(capsule, int mr, int nv, const int32_t[::1] row_start, const uint16_t[::1] offset, const float[:, ::1] value__nr,
-         const float[::1] tile, const float[::1] bias__m, float[:, ::1] y__mp, const float[:, ::1] residual__mp=None,
-         float low=-np.inf, float high=np.inf, bint finish=True, int repeat=1):
-    """Run kernel (mr, nv) of an instruction set's `capsule` over all rows, writing into `y__mp` of M rows by at least nv vectors.
 
-    `row_start`, `value__nr` are those of `pack` (one K block); entry j multiplies `tile[offset[j]:]`. `bias__m` None continues from y.
-    `residual__mp` and the clamp to [low, high] apply if `finish`. `repeat` runs it that many times, for timing.
+def spmm(capsule, int mr, int nv, const int32_t[::1] row_start, const int32_t[:, ::1] row__gr, const uint16_t[:, ::1] offset__nc,
+         const float[:, ::1] value__nr, const float[::1] tile, const float[::1] bias__m, float[:, ::1] y__mp,
+         const float[:, ::1] residual__mp=None, float low=-np.inf, float high=np.inf, bint finish=True, int repeat=1):
+    """Run kernel (mr, nv) of an instruction set's `capsule` over all row groups, writing into `y__mp` of M rows by at least nv vectors.
+
+    `row_start`, `row__gr`, `value__nr` are those of `pack` (one K block); entry j multiplies `tile[offset__nc[j]:]`. `bias__m` None
+    continues from y. `residual__mp` and the clamp to [low, high] apply if `finish`. `repeat` runs it that many times, for timing.
     """
     cdef t.KernelTable* table = <t.KernelTable*>PyCapsule_GetPointer(capsule, "onnxruntime_ep_sparse_kernels.table")
     if not (0 < mr <= t.MAX_MR and 0 < nv <= t.MAX_NV) or table.spmm[mr][nv] == NULL:
         raise ValueError(f"no kernel with MR={mr}, NV={nv}")
-    cdef int64_t groups = row_start.shape[0] - 1, width = nv * table.lanes, j
-    if y__mp.shape[0] != groups * mr or y__mp.shape[1] < width or (bias__m is not None and bias__m.shape[0] != groups * mr):
-        raise ValueError(f"y and bias must have {groups * mr} rows, y at least {width} columns")
-    if residual__mp is not None and (residual__mp.shape[0] != groups * mr or residual__mp.shape[1] < width):
+    cdef int64_t groups = row_start.shape[0] - 1, width = nv * table.lanes, entries = row_start[row_start.shape[0] - 1]
+    cdef int64_t rows = y__mp.shape[0]
+    if groups and (np.min(row__gr) < 0 or np.max(row__gr) >= rows or row__gr.shape[0] != groups or row__gr.shape[1] != mr):
+        raise ValueError(f"{groups} groups of {mr} rows do not fit {rows} rows of y")
+    if y__mp.shape[1] < width or (bias__m is not None and bias__m.shape[0] != rows):
+        raise ValueError(f"y and bias must have {rows} rows, y at least {width} columns")
+    if residual__mp is not None and (residual__mp.shape[0] != rows or residual__mp.shape[1] < width):
         raise ValueError("residual must have the shape of y")
-    for j in range(offset.shape[0]):
-        if offset[j] + width > tile.shape[0]:
-            raise ValueError(f"entry {j} reads beyond the tile")
-    if row_start[0] < 0 or row_start[groups] > offset.shape[0] or value__nr.shape[0] < row_start[groups] or value__nr.shape[1] != mr:
+    if offset__nc.shape[0] and int(np.max(offset__nc)) + width > tile.shape[0]:
+        raise ValueError("an entry reads beyond the tile")
+    if row_start[0] < 0 or entries > offset__nc.shape[0] or entries > value__nr.shape[0] or value__nr.shape[1] != mr or (
+            offset__nc.shape[1] != (mr if mr == APART else 1)):
         raise ValueError("row_start, offset and value do not fit each other")
+    if groups == 0:
+        return
     cdef t.SpmmCall call
     call.row_start = &row_start[0]
-    call.offset = &offset[0] if offset.shape[0] else NULL
+    call.row = &row__gr[0, 0]
+    call.offset = &offset__nc[0, 0] if offset__nc.shape[0] else NULL
     call.value = &value__nr[0, 0] if value__nr.shape[0] else NULL
     call.tile = &tile[0]
     call.bias = &bias__m[0] if bias__m is not None else NULL
     call.y = &y__mp[0, 0]
     call.y_stride = y__mp.shape[1]
+    call.partial = call.y
+    call.partial_stride = call.y_stride
     call.residual = &residual__mp[0, 0] if residual__mp is not None else NULL
     call.residual_stride = residual__mp.shape[1] if residual__mp is not None else 0
     call.low = low

@@ -4,48 +4,141 @@ import numpy as np
 
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
+from onnxruntime_ep_sparse_kernels.variants import APART, SHARED, STRIP
+
 
 def pack(const float[:, ::1] weight__mk, const int64_t[::1] bounds, int mr):
     """Compress a dense float32 matrix of M rows and K columns, K cut into blocks at `bounds` (first 0, last K).
 
-    Rows are taken in groups of `mr`, and M must be a multiple of it; a group keeps a column where any of its rows is nonzero.
-    Returns `(row_start, k, value)`: int32 of shape (blocks, M / mr + 1), positions of each group's entries, absolute; uint32 (nnz,),
-    the column of each entry; float32 (nnz, mr), its values. Entries are ordered by block, group, column. -0.0 counts as zero, NaN does not.
+    Returns `(row_start__bg, row__bgr, k__nc, value__nr)`: int32 (blocks, groups + 1), positions of each group's entries, absolute; int32
+    (blocks, groups, mr), the rows of each group; uint32 (n, mr or 1), the columns of each entry; float32 (n, mr), its values. Entries are
+    ordered by block, group, column. -0.0 counts as zero, NaN does not.
+
+    `mr` = SHARED: the rows of a group stand next to each other and keep a column where any of them is nonzero. `mr` = APART: each row has
+    columns of its own; rows of similar length are grouped, in every block anew but within a strip, and the shorter ones end with zeros
+    at their own last column. Where rows are missing in the last group, it repeats its last row.
     """
-    cdef int64_t groups = weight__mk.shape[0] // mr, blocks = bounds.shape[0] - 1
-    cdef int64_t b, g, k, r, n = 0
-    if weight__mk.shape[0] % mr or bounds[blocks] != weight__mk.shape[1]:
-        raise ValueError(f"{weight__mk.shape[0]}x{weight__mk.shape[1]} weights do not fit row groups of {mr} and K = {bounds[blocks]}")
-    row_start__bg = np.empty((blocks, groups + 1), np.int32)
-    cdef int32_t[:, ::1] row_start = row_start__bg
-    cdef int keep
-    # An upper bound on the entries: count them group by group, without the block order.
-    with nogil:
-        for g in range(groups):
-            for k in range(weight__mk.shape[1]):
-                keep = 0
-                for r in range(mr):
-                    keep |= weight__mk[g * mr + r, k] != 0
-                n += keep
-    if n > 0x7FFFFFFF:
-        raise ValueError(f"{n} nonzeros: more than 2**31 - 1 in one matrix are not supported")
-    k__n = np.empty(n, np.uint32)
-    value__nr = np.empty((n, mr), np.float32)
+    cdef int64_t rows = weight__mk.shape[0], depth = weight__mk.shape[1], blocks = bounds.shape[0] - 1
+    if bounds[blocks] != depth:
+        raise ValueError(f"blocks that end at {bounds[blocks]} do not fit {rows}x{depth} weights")
+    if mr not in (APART, SHARED):
+        raise ValueError(f"no kernels with MR={mr}")
+    row_start__mb, k__n, value__n = compress(weight__mk, bounds)
+    return (pair if mr == APART else share)(rows, blocks, row_start__mb, k__n, value__n)
+
+
+def compress(const float[:, ::1] weight__mk, const int64_t[::1] bounds):
+    """CSR of the matrix: int64 (M * blocks + 1,), where the nonzeros of each row and block begin; their columns and values."""
+    cdef int64_t rows = weight__mk.shape[0], depth = weight__mk.shape[1], blocks = bounds.shape[0] - 1, m, b, k, n = 0
+    cdef int64_t nnz = np.count_nonzero(weight__mk)
+    if nnz * 2 > 0x7FFFFFFF:
+        raise ValueError(f"{nnz} nonzeros: more than 2**30 in one matrix are not supported")
+    row_start = np.empty(rows * blocks + 1, np.int64)
+    # one more than there are: the loop writes first and counts after, which spares a branch that no predictor gets right
+    k__n = np.empty(nnz + 1, np.uint32)
+    value__n = np.empty(nnz + 1, np.float32)
+    cdef int64_t[::1] start = row_start
     cdef uint32_t[::1] ks = k__n
-    cdef float[:, ::1] values = value__nr
-    n = 0
+    cdef float[::1] values = value__n
+    with nogil:
+        for m in range(rows):
+            for b in range(blocks):
+                start[m * blocks + b] = n
+                for k in range(bounds[b], bounds[b + 1]):
+                    ks[n] = <uint32_t>k
+                    values[n] = weight__mk[m, k]
+                    n += weight__mk[m, k] != 0
+        start[rows * blocks] = n
+    return row_start, k__n[:nnz], value__n[:nnz]
+
+
+def pair(int64_t rows, int64_t blocks, const int64_t[::1] start, const uint32_t[::1] ks, const float[::1] values):
+    """Groups of two rows of similar length."""
+    cdef int64_t groups = (rows + 1) // 2, b, g, r, m, i, j, n = 0, longest, length, first, strip = STRIP
+    row__bgr = np.empty((blocks, groups, 2), np.int32)
+    row_start__bg = np.zeros((blocks, groups + 1), np.int32)
+    cdef int32_t[:, :, ::1] row = row__bgr
+    cdef int32_t[:, ::1] row_start = row_start__bg
+    cdef int32_t[::1] order = np.empty(rows + 1, np.int32)
+    with nogil:
+        for b in range(blocks):
+            for m in range(rows):
+                # insertion sort within the strip: stable, and strips are short
+                length = start[m * blocks + b + 1] - start[m * blocks + b]
+                i = m
+                while i > m - m % strip and start[order[i - 1] * blocks + b + 1] - start[order[i - 1] * blocks + b] > length:
+                    order[i] = order[i - 1]
+                    i -= 1
+                order[i] = <int32_t>m
+            if rows % 2:
+                order[rows] = order[rows - 1]
+            for g in range(groups):
+                row_start[b, g] = <int32_t>n
+                longest = 0
+                for r in range(2):
+                    m = row[b, g, r] = order[2 * g + r]
+                    length = start[m * blocks + b + 1] - start[m * blocks + b]
+                    longest = length if length > longest else longest
+                n += longest
+            row_start[b, groups] = <int32_t>n
+    k__nc = np.empty((n, 2), np.uint32)
+    value__nr = np.empty((n, 2), np.float32)
+    cdef uint32_t[:, ::1] to_k = k__nc
+    cdef float[:, ::1] to_value = value__nr
+    with nogil:
+        for b in range(blocks):
+            for g in range(groups):
+                longest = row_start[b, g + 1] - row_start[b, g]
+                for r in range(2):
+                    first = start[row[b, g, r] * blocks + b]
+                    length = start[row[b, g, r] * blocks + b + 1] - first
+                    n = row_start[b, g]
+                    for j in range(length):
+                        to_k[n + j, r] = ks[first + j]
+                        to_value[n + j, r] = values[first + j]
+                    for j in range(length, longest):
+                        # an empty row looks at its neighbour's pixels
+                        to_k[n + j, r] = ks[first + length - 1] if length else ks[start[row[b, g, 1] * blocks + b]]
+                        to_value[n + j, r] = 0
+    return row_start__bg, row__bgr, k__nc, value__nr
+
+
+def share(int64_t rows, int64_t blocks, const int64_t[::1] start, const uint32_t[::1] ks, const float[::1] values):
+    """Groups of SHARED neighbouring rows, merged column by column."""
+    cdef int64_t mr = SHARED, groups = (rows + mr - 1) // mr, b, g, r, n = 0
+    cdef int64_t[4] at
+    cdef int64_t[4] end
+    cdef uint32_t k, none = 0xFFFFFFFF
+    row = np.minimum(np.arange(groups * mr, dtype=np.int32), max(rows - 1, 0)).reshape(1, groups, mr)
+    row__bgr = np.repeat(row, blocks, axis=0)
+    row_start__bg = np.zeros((blocks, groups + 1), np.int32)
+    cdef int32_t[:, :, ::1] rs = row__bgr
+    cdef int32_t[:, ::1] row_start = row_start__bg
+    # columns of single rows are at least as many as merged ones
+    k__nc = np.empty((len(ks), 1), np.uint32)
+    value__nr = np.empty((len(ks), mr), np.float32)
+    cdef uint32_t[:, ::1] to_k = k__nc
+    cdef float[:, ::1] to_value = value__nr
     with nogil:
         for b in range(blocks):
             for g in range(groups):
                 row_start[b, g] = <int32_t>n
-                for k in range(bounds[b], bounds[b + 1]):
-                    keep = 0
+                for r in range(mr):
+                    at[r] = start[rs[b, g, r] * blocks + b]
+                    end[r] = start[rs[b, g, r] * blocks + b + 1]
+                while True:
+                    k = none
                     for r in range(mr):
-                        keep |= weight__mk[g * mr + r, k] != 0
-                    if keep:
-                        ks[n] = <uint32_t>k
-                        for r in range(mr):
-                            values[n, r] = weight__mk[g * mr + r, k]
-                        n += 1
+                        if at[r] < end[r] and ks[at[r]] < k:
+                            k = ks[at[r]]
+                    if k == none:
+                        break
+                    to_k[n, 0] = k
+                    for r in range(mr):
+                        to_value[n, r] = 0
+                        if at[r] < end[r] and ks[at[r]] == k:
+                            to_value[n, r] = values[at[r]]
+                            at[r] += 1
+                    n += 1
             row_start[b, groups] = <int32_t>n
-    return row_start__bg, k__n, value__nr
+    return row_start__bg, row__bgr, k__nc[:n].copy(), value__nr[:n].copy()

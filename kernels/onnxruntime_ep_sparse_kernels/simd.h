@@ -40,6 +40,22 @@ static inline vf vf_max(vf low, vf a) { return vf_select(low > a, low, a); }
 static inline vf vf_min(vf high, vf a) { return vf_select(high < a, high, a); }
 #endif
 
+/* Every other element of two vectors, from the first on. */
+static inline vf vf_evens(vf a, vf b) {
+#if SPARSE_LANES == 4
+#define EVENS 0, 2, 4, 6
+#elif SPARSE_LANES == 8
+#define EVENS 0, 2, 4, 6, 8, 10, 12, 14
+#else
+#define EVENS 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#endif
+#ifdef __clang__
+    return __builtin_shufflevector(a, b, EVENS);
+#else
+    return __builtin_shuffle(a, b, (vi){EVENS});
+#endif
+}
+
 /* Scalar twins of max and min, for loops that the compiler vectorises. */
 static inline float f_max(float low, float a) { return low > a ? low : a; }
 static inline float f_min(float high, float a) { return high < a ? high : a; }

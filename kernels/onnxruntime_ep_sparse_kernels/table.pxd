@@ -31,14 +31,18 @@ cdef enum Binary:
     BINARY_MAX = 4
     BINARY_MIN = 5
 
-# One call of a tile kernel: rows [row_begin, row_end) (row groups of MR) of one K block, times NV vectors of pixels.
-# y[m, :] = chain of y[m, :] or bias[m], plus value[j] * tile[offset[j], :] over ascending j; residual and clamp at the end if asked.
+# One call of a tile kernel: row groups [row_begin, row_end), of MR rows each, of one K block, times NV vectors of pixels.
+# y[m, :] = chain of partial[m, :] or bias[m], plus value[m, j] * tile[offset[m, j], :] over ascending j; residual and clamp at the end if asked.
+# MR = 2: each row has columns of its own, two offsets an entry; MR = 4: the rows share their columns, one offset an entry.
 ctypedef struct SpmmCall:
-    const int32_t* row_start     # nonzeros of row (group) m: row_start[m] .. row_start[m + 1]
-    const uint16_t* offset       # a nonzero's pixels begin at tile + offset
-    const float* value           # MR values a nonzero
+    const int32_t* row_start     # entries of row group g: row_start[g] .. row_start[g + 1]
+    const int32_t* row           # the MR rows of every group
+    const uint16_t* offset       # an entry's pixels begin at tile + offset
+    const float* value           # MR values an entry
     const float* tile
-    const float* bias            # a value a row; NULL: continue from y
+    const float* bias            # a value a row; NULL: continue from `partial`
+    const float* partial         # may be y
+    int64_t partial_stride
     float* y
     int64_t y_stride
     const float* residual        # NULL: none; laid out as y with its own stride
@@ -52,7 +56,6 @@ ctypedef struct SpmmCall:
 ctypedef void (*spmm_t)(const SpmmCall* call) noexcept nogil
 
 # `length` neighbouring pixels of a tile, from `target` on: those of a plane that begin at `source`, or zeros if it is negative.
-# Runs of one list follow each other without gaps, so that a vector may be stored beyond the end of a run.
 ctypedef struct Run:
     int64_t source
     int32_t target
@@ -83,11 +86,11 @@ ctypedef struct Pool:
 
 ctypedef struct KernelTable:
     int lanes
-    int widest_1
-    int widest_4
+    int widest[5]                # NV of the widest kernel of each MR
     spmm_t spmm[5][15]           # [MR][NV], NULL where not built
-    # Copies a list of runs; reads the plane every `stride` pixels and nothing from `end` on. The tile needs 16 floats of slack.
-    void (*gather)(float* tile, const float* plane, const Run* run, int64_t runs, int64_t stride, const float* end) noexcept nogil
+    # Copies a list of runs, channel after channel; reads the planes every `stride` pixels and nothing from `end` on.
+    void (*gather)(float* tile, int64_t tile_step, const float* plane, int64_t plane_step, int64_t channels, const Run* run,
+                   int64_t runs, int64_t stride, const float* end) noexcept nogil
     # y[target + i] = act(x[source + i] + residual[target + i]) for every run, row after row of both; overwrites x
     void (*scatter)(float* y, int64_t y_stride, float* x, int64_t x_stride, int64_t rows, const Run* run, int64_t runs,
                     const float* residual, Activation act, float alpha, float beta) noexcept nogil

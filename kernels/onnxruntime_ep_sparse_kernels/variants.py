@@ -1,6 +1,6 @@
 """The one table of kernel variants: what the build generates, dispatch picks from, tests and benches enumerate.
 
-Name grammar: `spmm_f32_<MR>x<NV>_<isa>`: MR output rows share one nonzero column, NV vectors of pixels stay in registers.
+Name grammar: `spmm_f32_<MR>x<NV>_<isa>`: MR output rows by NV vectors of pixels stay in registers. MR is APART or SHARED.
 Plain Python without imports from the package: setup.py loads it before anything is built.
 """
 
@@ -8,13 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+APART = 2
+"""MR of the kernels whose rows have columns of their own: unstructured zeros."""
+SHARED = 4
+"""MR of the kernels whose rows share their columns, so that a vector of pixels is loaded once: dense weights, blocks of 4x1."""
+STRIP = 32
+"""Rows are ordered by their number of nonzeros within strips of so many: work for threads is cut between strips."""
+
 
 @dataclass(frozen=True)
 class Isa:
     """An instruction set the kernels are built for.
 
     `lanes` float32 make a vector; `features` are the names `cpu_features()` must show; `tiles` are the (MR, NV) pairs, limited by the
-    number of vector registers (16, or 32 with AVX-512): MR*NV accumulators, NV pixel vectors if MR > 1, one broadcast weight.
+    number of vector registers (16, or 32 with AVX-512): MR*NV accumulators, NV pixel vectors if SHARED, one broadcast weight.
     """
 
     name: str
@@ -28,8 +35,8 @@ class Isa:
         return max(nv for m, nv in self.tiles if m == mr)
 
 
-def _tiles(widest_1: int, widest_4: int) -> tuple[tuple[int, int], ...]:
-    return tuple((1, nv) for nv in range(1, widest_1 + 1)) + tuple((4, nv) for nv in range(1, widest_4 + 1))
+def _tiles(widest_apart: int, widest_shared: int) -> tuple[tuple[int, int], ...]:
+    return tuple((APART, nv) for nv in range(1, widest_apart + 1)) + tuple((SHARED, nv) for nv in range(1, widest_shared + 1))
 
 
 ISAS = (
@@ -38,10 +45,10 @@ ISAS = (
         16,
         ("-DSPARSE_LANES=16", "-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mavx2", "-mfma", "-mprefer-vector-width=512"),
         ("avx512f", "avx512vl", "avx512dq", "avx512bw", "avx2", "fma"),
-        _tiles(14, 6),
+        _tiles(8, 6),
     ),
-    Isa("avx2", 8, ("-DSPARSE_LANES=8", "-mavx2", "-mfma"), ("avx2", "fma"), _tiles(8, 3)),
-    Isa("baseline", 4, ("-DSPARSE_LANES=4",), (), _tiles(8, 3)),
+    Isa("avx2", 8, ("-DSPARSE_LANES=8", "-mavx2", "-mfma"), ("avx2", "fma"), _tiles(7, 3)),
+    Isa("baseline", 4, ("-DSPARSE_LANES=4",), (), _tiles(7, 3)),
 )
 """Best first."""
 

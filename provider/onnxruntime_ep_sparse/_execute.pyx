@@ -141,7 +141,8 @@ cdef void gather_block(Job* job, Group* group, int64_t b, int64_t image, int64_t
     cdef ProductPlan* q = &job.sp.product
     cdef Offsets* o = q.offsets
     cdef t.KernelTable* kernels = job.program.kernels
-    cdef int64_t unit = group.bounds[b], end = group.bounds[b + 1], channel, u, rows, plane = q.in_depth * q.in_height * q.in_width
+    cdef int64_t unit = group.bounds[b], end = group.bounds[b + 1], channel, u, position, rows
+    cdef int64_t plane = q.in_depth * q.in_height * q.in_width
     cdef const float* x = job.x + (q.image_x[image] if q.image_x != NULL else image * q.x_image)
     cdef const float* x_end = job.x + q.x_floats
     if p.x_rows:
@@ -150,17 +151,13 @@ cdef void gather_block(Job* job, Group* group, int64_t b, int64_t image, int64_t
             rows = o.width
         kernels.gather_rows(tile, o.width, x + flat * p.channels + group.channel_begin + unit, p.channels, rows, end - unit)
         return
-    channel = unit // p.units
-    u = unit % p.units
-    x += (group.channel_begin + channel) * plane
-    while unit < end:
-        kernels.gather(tile, x, run + unit_run[u], unit_run[u + 1] - unit_run[u], job.step.window.stride[2], x_end)
-        tile += o.base[p.taps + u + 1] - o.base[p.taps + u]
-        unit += 1
-        u += 1
-        if u == p.units:
-            u = 0
-            x += plane
+    # Unit u of every channel from the first to the last that has it in this block.
+    position = tile_position(p, o, unit)
+    for u in range(p.units):
+        channel = (unit - u + p.units - 1) // p.units
+        kernels.gather(tile + tile_position(p, o, channel * p.units + u) - position, o.channel_floats,
+                       x + (group.channel_begin + channel) * plane, plane, (end - u + p.units - 1) // p.units - channel,
+                       run + unit_run[u], unit_run[u + 1] - unit_run[u], job.step.window.stride[2], x_end)
 
 
 cdef inline int64_t group_floats(const Product* p, const ProductPlan* q) noexcept nogil:
@@ -204,9 +201,7 @@ cdef void gather_item(Job* job, int64_t index, float* scratch) noexcept nogil:
 
 
 cdef inline int64_t block_floats(const Product* p, const ProductPlan* q, const Group* group, int64_t b) noexcept nogil:
-    cdef Offsets* o = q.offsets
-    cdef int64_t begin = group.bounds[b], end = group.bounds[b + 1]
-    return (end // p.units - begin // p.units) * o.channel_floats + o.base[p.taps + end % p.units] - o.base[p.taps + begin % p.units]
+    return tile_position(p, q.offsets, group.bounds[b + 1]) - tile_position(p, q.offsets, group.bounds[b])
 
 
 cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
@@ -217,7 +212,7 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef t.KernelTable* kernels = job.program.kernels
     cdef Group* group
     cdef Panel* panel
-    cdef int64_t image, slice_, tile, g, b, n, v, step, count, position, chunk, offset_place, y_place, widest, plane
+    cdef int64_t image, slice_, tile, g, b, v, step, count, position, chunk, y_place, widest, plane
     cdef int64_t part, y_image
     cdef int32_t begin, end
     cdef float* pixels
@@ -230,10 +225,17 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     part = index // q.chunks
     product_decode(job, part, &image, &slice_, &tile, &g)
     group = &p.groups[g]
+    panel = &group.panel
+    widest = kernels.widest[panel.mr]
+    begin = <int32_t>(chunk * panel.strips // q.chunks) * (STRIP // panel.mr)
+    end = panel.groups if chunk == q.chunks - 1 else <int32_t>((chunk + 1) * panel.strips // q.chunks) * (STRIP // panel.mr)
+    call.row_begin = begin
+    call.row_end = end
     position = slice_tile(q, kernels, tile, &count)
     plane = q.slices * q.pixels
     y_image = image * q.y_image
-    # Kernels store into y where a row of the tile is a run of the output; otherwise into `partial`, and finish_rows copies what is valid.
+    # The last block is stored into y where a row of the tile is a run of the output; else into `partial`, as the sums of the blocks
+    # before, and finish_rows copies what is valid.
     direct = not p.y_rows and (q.pitch == q.out_width or q.out_height == 1) and (position + count) * kernels.lanes <= q.flat and (
         job.step.act == t.ACT_NONE or job.step.act == t.ACT_CLAMP)
     partial = scratch + (o.block_floats + 15) // 16 * 16 + 16
@@ -243,6 +245,7 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     shared = job.shared + part * group_floats(p, q) if q.shared_gather else NULL
     call.low = job.step.alpha if job.step.act == t.ACT_CLAMP else <float>(-1.0 / 0.0)
     call.high = job.step.beta if job.step.act == t.ACT_CLAMP else <float>(1.0 / 0.0)
+    call.partial_stride = o.width
     for b in range(group.blocks):
         if shared != NULL:
             pixels = shared
@@ -251,47 +254,34 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
             pixels = scratch
             gather_block(job, group, b, image, position * kernels.lanes, run, <int32_t*>(run + q.runs), pixels)
         last = b == group.blocks - 1
-        offset_place = group.entry_begin
-        for n in range(group.panels):
-            panel = &group.panel[n]
-            begin = <int32_t>(chunk * panel.groups // q.chunks)
-            end = <int32_t>((chunk + 1) * panel.groups // q.chunks)
-            widest = kernels.widest_1 if panel.mr == 1 else kernels.widest_4
-            call.row_start = panel.row_start + b * (panel.groups + 1)
-            call.offset = o.offset + offset_place
-            call.value = panel.value
-            call.bias = NULL
-            if b == 0:
-                call.bias = p.bias + panel.row_begin % p.M
-            call.row_begin = begin
-            call.row_end = end
-            call.finish = direct and last
-            v = 0
-            while v < count:
-                step = count - v if count - v < widest else widest
-                call.tile = pixels + v * kernels.lanes
-                if direct:
-                    y_place = y_image + panel.row_begin % p.M * plane + slice_ * q.pixels + (position + v) * kernels.lanes
-                    call.y = job.y + y_place
-                    call.y_stride = plane
-                    call.residual = job.r + y_place if job.r != NULL else NULL
-                    call.residual_stride = plane
-                else:
-                    # row r of the group stands at partial + r * width; a chunk uses only its own rows
-                    call.y = partial + (panel.row_begin - group.panel[0].row_begin) * o.width + v * kernels.lanes
-                    call.y_stride = o.width
-                    call.residual = NULL
-                kernels.spmm[panel.mr][step](&call)
-                v += step
-            offset_place += panel.nnz
+        call.row_start = panel.row_start + b * (panel.groups + 1)
+        call.row = panel.row + b * panel.groups * panel.mr
+        call.offset = o.offset + group.offset_begin
+        call.value = panel.value
+        call.bias = p.bias + panel.row_begin % p.M if b == 0 else NULL
+        call.finish = direct and last
+        v = 0
+        while v < count:
+            step = count - v if count - v < widest else widest
+            call.tile = pixels + v * kernels.lanes
+            call.partial = partial + v * kernels.lanes
+            if direct and last:
+                y_place = y_image + panel.row_begin % p.M * plane + slice_ * q.pixels + (position + v) * kernels.lanes
+                call.y = job.y + y_place
+                call.y_stride = plane
+                call.residual = job.r + y_place if job.r != NULL else NULL
+                call.residual_stride = plane
+            else:
+                call.y = partial + v * kernels.lanes
+                call.y_stride = o.width
+                call.residual = NULL
+            kernels.spmm[panel.mr][step](&call)
+            v += step
     if not direct:
-        for n in range(group.panels):
-            panel = &group.panel[n]
-            begin = <int32_t>(chunk * panel.groups // q.chunks) * panel.mr
-            end = <int32_t>((chunk + 1) * panel.groups // q.chunks) * panel.mr
-            finish_rows(job, panel.row_begin % p.M + begin, end - begin,
-                        partial + (panel.row_begin - group.panel[0].row_begin + begin) * o.width,
-                        image, slice_, position * kernels.lanes, count * kernels.lanes, run)
+        begin *= panel.mr
+        end = panel.rows if chunk == q.chunks - 1 else end * panel.mr
+        finish_rows(job, panel.row_begin % p.M + begin, end - begin, partial + begin * o.width, image, slice_, position * kernels.lanes,
+                    count * kernels.lanes, run)
 
 
 cdef inline t.Run* runs_of(const Job* job, float* scratch) noexcept nogil:

@@ -207,8 +207,8 @@ cdef void row_pitch(const Product* p, const Window* w, ProductPlan* q) noexcept 
 
 cdef Offsets* offsets_create(Product* p, int64_t pitch, int64_t width) noexcept nogil:
     cdef Offsets* o = <Offsets*>calloc(1, sizeof(Offsets))
-    cdef int64_t i, g, b, j, end, k, tap, channel, block_base, floats = 0, place = 0
-    cdef int s, u, n
+    cdef int64_t i, g, b, j, end, k, tap, channel, block_base, floats = 0
+    cdef int s, u
     cdef Group* group
     cdef Panel* panel
     if o == NULL:
@@ -216,7 +216,7 @@ cdef Offsets* offsets_create(Product* p, int64_t pitch, int64_t width) noexcept 
     o.references = 1
     o.pitch = pitch
     o.width = width
-    o.offset = <uint16_t*>malloc((p.nnz + 1) * sizeof(uint16_t))
+    o.offset = <uint16_t*>malloc((p.offsets + 1) * sizeof(uint16_t))
     o.base = <int32_t*>malloc((p.taps + p.units + 1 + p.n_segments) * sizeof(int32_t))
     if o.offset == NULL or o.base == NULL:
         offsets_release(o)
@@ -237,27 +237,20 @@ cdef Offsets* offsets_create(Product* p, int64_t pitch, int64_t width) noexcept 
             i = tile_position(p, o, group.bounds[b + 1]) - tile_position(p, o, group.bounds[b])
             if i > o.block_floats:
                 o.block_floats = i
-        for n in range(group.panels):
-            panel = &group.panel[n]
-            for b in range(group.blocks):
-                block_base = tile_position(p, o, group.bounds[b])
-                j = panel.row_start[b * (panel.groups + 1)]
-                end = panel.row_start[b * (panel.groups + 1) + panel.groups]
-                for i in range(j, end):
-                    k = panel.k[i]
-                    channel = k // p.taps
-                    o.offset[place + i] = <uint16_t>(channel * floats + o.base[k - channel * p.taps] - block_base)
-            place += panel.nnz
+        panel = &group.panel
+        for b in range(group.blocks):
+            block_base = tile_position(p, o, group.bounds[b])
+            j = panel.row_start[b * (panel.groups + 1)] * panel.columns
+            end = panel.row_start[b * (panel.groups + 1) + panel.groups] * panel.columns
+            for i in range(j, end):
+                k = panel.k[i]
+                channel = k // p.taps
+                o.offset[group.offset_begin + i] = <uint16_t>(channel * floats + o.base[k - channel * p.taps] - block_base)
     return o
 
 
-cdef inline int64_t tile_position(const Product* p, const Offsets* o, int64_t unit) noexcept nogil:
-    """Floats from the first channel of a group to this unit."""
-    return unit // p.units * o.channel_floats + o.base[p.taps + unit % p.units]
-
-
 cdef inline int64_t tile_floats(const Offsets* o) noexcept nogil:
-    """Room for the largest block of a tile; gathering may store a vector too much."""
+    """Room for the largest block of a tile; kernels may read a vector too much."""
     return ceil_div(o.block_floats, 16) * 16 + 16
 
 
@@ -377,16 +370,15 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
     # Items: images x slices x tiles x groups. The rows of a group are cut where these are too few for the workers, or where the partial
     # sums that wait between K blocks would not stay in L2.
     parts = q.images * q.slices * q.tiles * (1 if q.image_group != NULL else p.n_groups)
-    work = p.nnz * vectors * lanes * q.images * q.slices
+    work = p.macs * vectors * lanes * q.images * q.slices
     sp.parallel = work > PARALLEL_FROM and program.workers > 1
-    rows = p.groups[0].panel[0].groups
     q.chunks = 1
     if p.groups[0].blocks > 1:
-        q.chunks = rows * p.groups[0].panel[0].mr * q.tile_vectors * lanes // PARTIAL_FLOATS
+        q.chunks = p.groups[0].panel.rows * q.tile_vectors * lanes // PARTIAL_FLOATS
     if sp.parallel and parts and parts * q.chunks < ITEMS_PER_WORKER * program.workers:
         q.chunks = ceil_div(ITEMS_PER_WORKER * program.workers, parts)
-    if q.chunks > ceil_div(rows, 8):
-        q.chunks = ceil_div(rows, 8)
+    if q.chunks > p.groups[0].panel.strips:
+        q.chunks = p.groups[0].panel.strips
     if q.chunks < 1:
         q.chunks = 1
     q.shared_gather = q.chunks > 1
@@ -400,11 +392,8 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
         return 1
     rows = 0
     for g in range(p.n_groups):
-        floats = 0
-        for n in range(p.groups[g].panels):
-            floats += p.groups[g].panel[n].groups * p.groups[g].panel[n].mr
-        if floats > rows:
-            rows = floats
+        if p.groups[g].panel.rows > rows:
+            rows = p.groups[g].panel.rows
     q.x_floats = element_count(x, 0, x.rank)
     # a run of pixels and one of zeros for every row that a segment, or the output, meets
     q.runs = p.n_segments * 2

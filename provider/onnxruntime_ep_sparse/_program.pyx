@@ -110,7 +110,7 @@ cdef int fill_window(Window* window, spec) except -1:
 
 
 cdef int fill_product(Product* p, spec) except -1:
-    cdef int64_t entries = 0
+    
     cdef Group* group
     cdef Panel* panel
     p.shape_rule = spec.rule
@@ -135,22 +135,25 @@ cdef int fill_product(Product* p, spec) except -1:
         source = spec.groups[g]
         group.channel_begin = source.channel_begin
         group.channels = source.channels
-        group.entry_begin = entries
+        group.offset_begin = p.offsets
         group.blocks = len(source.bounds) - 1
         group.bounds = <int64_t*>copy_of(source.bounds, np.int64)
-        group.panels = len(source.panels)
-        for n in range(group.panels):
-            panel = &group.panel[n]
-            packed = source.panels[n]
-            panel.mr = packed.mr
-            panel.row_begin = packed.row_begin
-            panel.groups = packed.row_start__bg.shape[1] - 1
-            panel.nnz = len(packed.k__n)
-            panel.row_start = <int32_t*>copy_of(packed.row_start__bg, np.int32)
-            panel.k = <uint32_t*>copy_of(packed.k__n, np.uint32)
-            panel.value = <float*>copy_of(packed.value__nr, np.float32)
-            entries += panel.nnz
-    p.nnz = entries
+        panel = &group.panel
+        packed = source.panel
+        panel.mr = packed.mr
+        panel.row_begin = packed.row_begin
+        panel.rows = packed.rows
+        panel.strips = (panel.rows + STRIP - 1) // STRIP
+        panel.groups = packed.row_start__bg.shape[1] - 1
+        panel.columns = packed.k__nc.shape[1]
+        panel.entries = len(packed.k__nc)
+        panel.offsets = panel.columns * panel.entries
+        panel.row_start = <int32_t*>copy_of(packed.row_start__bg, np.int32)
+        panel.row = <int32_t*>copy_of(packed.row__bgr, np.int32)
+        panel.k = <uint32_t*>copy_of(packed.k__nc, np.uint32)
+        panel.value = <float*>copy_of(packed.value__nr, np.float32)
+        p.offsets += panel.offsets
+        p.macs += panel.entries * panel.mr
     return 0
 
 
@@ -160,10 +163,10 @@ cdef void product_free(Product* p) noexcept nogil:
         return
     for g in range(p.n_groups):
         free(p.groups[g].bounds)
-        for n in range(p.groups[g].panels):
-            free(p.groups[g].panel[n].row_start)
-            free(p.groups[g].panel[n].k)
-            free(p.groups[g].panel[n].value)
+        free(p.groups[g].panel.row_start)
+        free(p.groups[g].panel.row)
+        free(p.groups[g].panel.k)
+        free(p.groups[g].panel.value)
     free(p.groups)
     free(p.segments)
     free(p.unit_segment)

@@ -13,6 +13,7 @@ cdef enum:
     MAX_OPERANDS = 64    # inputs, or outputs, of a region
     NONE = -1
     COUNTER_FLOATS = 16  # a cache line
+    STRIP = 32           # as in variants.py
 
 cdef enum StepKind:
     STEP_PRODUCT       # Conv, Gemm, MatMul by packed weights
@@ -60,25 +61,29 @@ cdef struct Tap:
     int32_t dy
     int32_t dx
 
-# Rows [row_begin, row_begin + mr * groups) of a product, compressed by kernels' pack(); k counts inside the panel's group.
+# Rows [row_begin, row_begin + rows) of a product, compressed by kernels' pack(); k counts inside the panel's group.
 cdef struct Panel:
     int mr
+    int columns            # offsets an entry: mr, or 1 where rows share them
     int32_t row_begin
+    int32_t rows
     int32_t groups
-    int64_t nnz
-    int32_t* row_start   # [blocks][groups + 1]
+    int32_t strips         # of STRIP rows, between which the work may be cut
+    int64_t entries
+    int64_t offsets        # columns * entries
+    int32_t* row_start     # [blocks][groups + 1]
+    int32_t* row           # [blocks][groups][mr]
     uint32_t* k
     float* value
 
-# Channels [channel_begin, channel_begin + channels) are gathered together, block by block, for up to two panels of rows.
+# Channels [channel_begin, channel_begin + channels) are gathered together, block by block, for one panel of rows.
 cdef struct Group:
     int64_t channel_begin
     int64_t channels
-    int64_t entry_begin  # nonzeros of all groups before
+    int64_t offset_begin  # offsets of all groups before
     int32_t blocks
     int64_t* bounds      # in units
-    int panels
-    Panel panel[2]
+    Panel panel
 
 cdef struct Product:
     int shape_rule
@@ -99,7 +104,8 @@ cdef struct Product:
     Group* groups
     Shape batch          # batch dimensions of the weights in MatMul; their product is 1 or n_groups
     int vector_operand   # MatMul: the constant is a 1-D vector
-    int64_t nnz
+    int64_t offsets      # of all groups
+    int64_t macs         # multiply-adds a pixel
 
 cdef struct Step:
     int kind
@@ -134,6 +140,10 @@ cdef struct Offsets:
     int64_t block_floats   # of the largest block
     uint16_t* offset
     int32_t* base          # tile floats before each tap of a channel, then before each unit
+
+cdef inline int64_t tile_position(const Product* p, const Offsets* o, int64_t unit) noexcept nogil:
+    """Floats from the first channel of a group to this unit."""
+    return unit // p.units * o.channel_floats + o.base[p.taps + unit % p.units]
 
 cdef struct ProductPlan:
     Offsets* offsets

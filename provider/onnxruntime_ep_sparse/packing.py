@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxruntime_ep_sparse_kernels.pack import pack
-from onnxruntime_ep_sparse_kernels.variants import Isa
+from onnxruntime_ep_sparse_kernels.variants import APART, SHARED, Isa
 
 from .steps import Group, Panel, Product, ShapeRule, Window
 
 L1_FLOATS = 6 * 1024
 """A whole tile that leaves room in a 32 KB L1 for weights and results."""
-BLOCK_FLOATS = 12 * 1024
-"""A block of a deep tile: more than L1, because every block reloads all partial sums (ResNet-50's layers 20.8 ms; 6 K 21.8, 16 K 22.3)."""
+BLOCK_FLOATS = 8 * 1024
+"""A block of a deep tile: all of L1, because every block reloads all partial sums (ResNet-50's layers 19.4 ms; 12 K 20.1, 16 K 22.2)."""
 MOST_BLOCK_FLOATS = 40 * 1024
 """A block may grow for the sake of longer rows, but stays in L2 and below the 65,535 floats that an entry's offset can reach."""
 ENTRIES_PER_ROW = 16
@@ -27,8 +27,7 @@ ENTRIES_PER_ROW = 16
 WIDE = 4
 """Where few outputs share a pixel (grouped or narrow convolutions) tiles are this much wider: fewer pixels are gathered twice."""
 SHARED_ROW_COST = 0.6
-"""Time per multiply-add of the 4-row kernel relative to the 1-row kernel: 84 against 48 GFLOP/s on AVX2."""
-FOUR_ROWS = 4
+"""Time per multiply-add of the kernels whose rows share columns, relative to those whose rows do not: 84 against 50 GFLOP/s on AVX2."""
 
 
 def tap_layout(
@@ -97,18 +96,18 @@ def _bounds(units: int, unit_floats: float, density: float, taps_per_unit: int) 
 
 
 def choose_rows(weight__mk: NDArray[np.float32]) -> int:
-    """MR: 4 where enough nonzeros stand under each other in 4 rows (dense and block-pruned weights), else 1."""
-    rows = len(weight__mk) // FOUR_ROWS * FOUR_ROWS
+    """MR: SHARED where enough nonzeros stand under each other (dense and block-pruned weights), else APART."""
+    rows = len(weight__mk) // SHARED * SHARED
     if rows == 0:
-        return 1
-    nonzero = (weight__mk[:rows] != 0).reshape(rows // FOUR_ROWS, FOUR_ROWS, -1)
-    shared = FOUR_ROWS * int(np.count_nonzero(nonzero.any(axis=1)))
-    return FOUR_ROWS if shared * SHARED_ROW_COST < np.count_nonzero(nonzero) else 1
+        return APART
+    nonzero = (weight__mk[:rows] != 0).reshape(rows // SHARED, SHARED, -1)
+    shared = SHARED * int(np.count_nonzero(nonzero.any(axis=1)))
+    return SHARED if shared * SHARED_ROW_COST < np.count_nonzero(nonzero) else APART
 
 
 def tile_vectors(weight__mk: NDArray[np.float32], isa: Isa) -> int:
-    """Vectors of a full tile: what the 1-row kernel keeps in registers, or some passes of the 4-row kernel."""
-    return isa.widest(1) if choose_rows(weight__mk) == 1 else WIDE * isa.widest(FOUR_ROWS)
+    """Vectors of a full tile: what a kernel keeps in registers where rows do not share columns, or some passes of one where they do."""
+    return isa.widest(APART) if choose_rows(weight__mk) == APART else WIDE * isa.widest(SHARED)
 
 
 def _group(weight__mk: NDArray[np.float32], row_begin: int, channel_begin: int, taps: int, unit_floats: float, taps_per_unit: int) -> Group:
@@ -117,13 +116,8 @@ def _group(weight__mk: NDArray[np.float32], row_begin: int, channel_begin: int, 
     mr = choose_rows(weight__mk)
     density = np.count_nonzero(weight__mk) / max(weight__mk.size, 1)
     bounds = _bounds(depth // taps_per_unit, unit_floats, density, taps_per_unit)
-    in_k = np.array(bounds, np.int64) * taps_per_unit
-    cut = rows // mr * mr
-    panels = []
-    for begin, end, height in ((0, cut, mr), (cut, rows, 1)):
-        if begin < end:
-            panels.append(Panel(height, row_begin + begin, *pack(weight__mk[begin:end], in_k, height)))
-    return Group(channel_begin, depth // taps, bounds, tuple(panels))
+    panel = Panel(mr, row_begin, rows, *pack(weight__mk, np.array(bounds, np.int64) * taps_per_unit, mr))
+    return Group(channel_begin, depth // taps, bounds, panel)
 
 
 def convolution(

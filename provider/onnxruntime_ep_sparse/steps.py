@@ -91,23 +91,25 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Rows from `row_begin` packed in groups of `mr` by the kernels' `pack`."""
+    """`rows` rows from `row_begin`, packed by the kernels' `pack`."""
 
     mr: int
     row_begin: int
+    rows: int
     row_start__bg: NDArray[np.int32]
-    k__n: NDArray[np.uint32]
+    row__bgr: NDArray[np.int32]
+    k__nc: NDArray[np.uint32]
     value__nr: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Input channels that are gathered together, in blocks of units that begin at `bounds`, for `panels` of rows."""
+    """Input channels that are gathered together, in blocks of units that begin at `bounds`, for the rows of `panel`."""
 
     channel_begin: int
     channels: int
     bounds: tuple[int, ...]
-    panels: tuple[Panel, ...]
+    panel: Panel
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from onnxruntime_ep_sparse._program import Program
 from onnxruntime_ep_sparse.models.masks import mask
 from onnxruntime_ep_sparse.steps import ProgramSpec, Step, StepKind, Window
 from onnxruntime_ep_sparse_kernels import call, variants
+from onnxruntime_ep_sparse_kernels.variants import SHARED
 
 Layer = tuple[int, int, int, int, int, int]
 """Input channels, outputs, kernel, stride, image size, how often ResNet-50 has it."""
@@ -52,15 +53,15 @@ def best_seconds(run, repeats: int) -> float:
 
 def peak_gflops(isa: variants.Isa) -> float:
     """FMA peak: the widest 4-row kernel on one pixel block that stays in L1, dense, with long rows."""
-    nv, depth = isa.widest(4), 64
+    nv, depth = isa.widest(SHARED), 64
     width = nv * isa.lanes
     tile = np.ones(depth * width + 16, np.float32)
-    offset = np.tile(np.arange(depth, dtype=np.uint16) * width, 64)
+    offset = np.tile(np.arange(depth, dtype=np.uint16) * width, 64)[:, None]
     value = np.full((len(offset), 4), 1e-3, np.float32)
-    row_start = np.array([0, len(offset)], np.int32)
+    row_start, row = np.array([0, len(offset)], np.int32), np.arange(4, dtype=np.int32)[None]
     y = np.zeros((4, width), np.float32)
     table = kernels.table(isa.name)
-    seconds = best_seconds(lambda: call.spmm(table, 4, nv, row_start, offset, value, tile, y[:, 0].copy(), y, repeat=200), 20)
+    seconds = best_seconds(lambda: call.spmm(table, SHARED, nv, row_start, row, offset, value, tile, y[:, 0].copy(), y, repeat=200), 20)
     return 2 * value.size * width * 200 / seconds / 1e9
 
 

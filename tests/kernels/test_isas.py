@@ -38,7 +38,7 @@ def test_tiles(isa):
     for mr, nv in isa.tiles:
         assert mr <= int(limits["MAX_MR"])
         assert nv <= int(limits["MAX_NV"])
-        assert mr * nv + (nv if mr > 1 else 0) + 1 <= registers
+        assert mr * nv + (nv if mr == variants.SHARED else 0) + 1 <= registers
     for mr in {mr for mr, _ in isa.tiles}:
         assert {nv for m, nv in isa.tiles if m == mr} == set(range(1, isa.widest(mr) + 1))
 

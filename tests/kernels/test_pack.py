@@ -7,58 +7,79 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from onnxruntime_ep_sparse_kernels.pack import pack
+from onnxruntime_ep_sparse_kernels.variants import APART, SHARED, STRIP
 
 VALUES = st.sampled_from([0.0, 0.0, 0.0, -0.0, 1.5, -2.0, 1e-45, np.inf, np.nan])
 
 
 @st.composite
 def problems(draw):
-    """A matrix, the bounds of its K blocks (empty ones too), the height of its row groups."""
-    mr = draw(st.sampled_from([1, 2, 4]))
-    rows, depth = mr * draw(st.integers(0, 5)), draw(st.integers(0, 12))
+    """A matrix, the bounds of its K blocks (empty ones too), the kind of its row groups."""
+    rows, depth = draw(st.integers(0, 70)), draw(st.integers(0, 12))
     weight__mk = draw(arrays(np.float32, (rows, depth), elements=VALUES.map(np.float32)))
     inner = draw(st.lists(st.integers(0, depth), max_size=4))
-    return weight__mk, np.array([0, *sorted(inner), depth], np.int64), mr
+    return weight__mk, np.array([0, *sorted(inner), depth], np.int64), draw(st.sampled_from([APART, SHARED]))
 
 
-def unpack(row_start__bg, k__n, value__nr, shape):
-    """The dense matrix again."""
-    mr = value__nr.shape[1]
-    weight__mk = np.zeros(shape, np.float32)
-    for row_start__g in row_start__bg:
+def entries(packed):
+    """(block, group, its rows, its entries' columns of shape (n, mr), their values) for every group."""
+    row_start__bg, row__bgr, k__nc, value__nr = packed
+    k__nr = np.broadcast_to(k__nc, value__nr.shape)
+    for b, row_start__g in enumerate(row_start__bg):
         for g in range(len(row_start__g) - 1):
-            for j in range(row_start__g[g], row_start__g[g + 1]):
-                weight__mk[g * mr : (g + 1) * mr, k__n[j]] = value__nr[j]
-    return weight__mk
+            inside = slice(row_start__g[g], row_start__g[g + 1])
+            yield b, g, row__bgr[b, g], k__nr[inside], value__nr[inside]
 
 
 @given(problems())
 def test_round_trip(problem):
     """Unpacking gives the matrix back; NaN counts as a value, -0.0 as zero."""
     weight__mk, bounds, mr = problem
-    np.testing.assert_array_equal(unpack(*pack(weight__mk, bounds, mr), weight__mk.shape), weight__mk)
+    unpacked = np.zeros_like(weight__mk)
+    for _, _, rows, k__nr, value__nr in entries(pack(weight__mk, bounds, mr)):
+        for r, row in enumerate(rows):
+            kept = value__nr[:, r] != 0
+            unpacked[row, k__nr[kept, r]] = value__nr[kept, r]
+    np.testing.assert_array_equal(unpacked, weight__mk)
 
 
 @given(problems())
 def test_order(problem):
-    """Every entry stands in its block and group, columns ascend within, and each holds at least one nonzero."""
+    """Blocks have every row once, within its strip; entries stand in their block with columns in order, and none is there for nothing."""
     weight__mk, bounds, mr = problem
-    row_start__bg, k__n, value__nr = pack(weight__mk, bounds, mr)
-    kept = (weight__mk.reshape(len(weight__mk) // mr, mr, weight__mk.shape[1]) != 0).any(axis=1)
-    assert row_start__bg.shape == (len(bounds) - 1, len(weight__mk) // mr + 1)
+    packed = pack(weight__mk, bounds, mr)
+    groups = -(-len(weight__mk) // mr)
+    assert packed[0].shape == (len(bounds) - 1, groups + 1)
+    rows__b = packed[1].reshape(len(bounds) - 1, -1)
+    for rows in rows__b:
+        assert sorted(rows[: len(weight__mk)]) == list(range(len(weight__mk)))
+        assert all(rows[i] // STRIP == min(i, len(weight__mk) - 1) // STRIP for i in range(len(rows)))
+        assert set(rows[len(weight__mk) :]) <= set(rows[len(weight__mk) - 1 : len(weight__mk)])
     place = 0
-    for b, row_start__g in enumerate(row_start__bg):
-        for g in range(len(kept)):
-            columns = bounds[b] + np.flatnonzero(kept[g, bounds[b] : bounds[b + 1]])
-            assert row_start__g[g] == place
-            place += len(columns)
-            assert list(k__n[row_start__g[g] : place]) == list(columns)
-        assert row_start__g[-1] == place
-    assert len(k__n) == len(value__nr) == place
+    for b, g, rows, k__nr, value__nr in entries(packed):
+        assert packed[0][b, g] == place
+        place += len(k__nr)
+        nonzero = weight__mk[rows, bounds[b] : bounds[b + 1]] != 0
+        expected = nonzero.sum(axis=1).max() if mr == APART else np.count_nonzero(nonzero.any(axis=0))
+        assert len(k__nr) == expected
+        for r in range(mr):
+            own = np.count_nonzero(nonzero[r]) if mr == APART else len(k__nr)
+            assert (np.diff(k__nr[:own, r].astype(int)) > 0).all()
+            assert (value__nr[own:, r] == 0).all()
+            assert ((k__nr[:, r] >= bounds[b]) & (k__nr[:, r] < bounds[b + 1])).all()
+    assert len(packed[2]) == len(packed[3]) == place
 
 
-@pytest.mark.parametrize(("rows", "bounds", "mr"), [(5, (0, 8), 4), (4, (0, 7), 1), (4, (0, 9), 4)])
-def test_misfit(rows, bounds, mr):
-    """Rows that are no multiple of the group, bounds that do not end with K."""
-    with pytest.raises(ValueError, match=f"{rows}x8 weights do not fit row groups of {mr}"):
-        pack(np.ones((rows, 8), np.float32), np.array(bounds, np.int64), mr)
+def test_groups_of_equal_length():
+    """Rows of different length do not wait for each other."""
+    weight__mk = np.zeros((STRIP, 8), np.float32)
+    weight__mk[::2] = 1
+    _, _, k__nc, _ = pack(weight__mk, np.array([0, 8], np.int64), APART)
+    assert k__nc.size == np.count_nonzero(weight__mk)
+
+
+@pytest.mark.parametrize(("bounds", "mr", "message"), [((0, 7), 2, "blocks that end at 7 do not fit 4x8"), ((0, 8), 1, "no kernels with")])
+def test_misfit(bounds, mr, message):
+    """Bounds that do not end with K, groups that no kernel takes."""
+    with pytest.raises(ValueError, match=message):
+        pack(np.ones((4, 8), np.float32), np.array(bounds, np.int64), mr)

@@ -6,6 +6,7 @@ import pytest
 from kernel_sets import SETS, TILES, table_of
 from onnxruntime_ep_sparse_kernels import call
 from onnxruntime_ep_sparse_kernels.pack import pack
+from onnxruntime_ep_sparse_kernels.variants import APART
 
 EPS = np.finfo(np.float32).eps
 DEPTH = 37
@@ -29,19 +30,19 @@ class Case:
         self.table, self.mr, self.nv, self.blocks = table_of(isa), mr, nv, np.array(blocks, np.int64)
         self.weight__mk = weights(rng, rows, blocks[-1], density)
         self.place__k = rng.integers(0, 1000, blocks[-1]).astype(np.uint16)
-        self.tile = rng.standard_normal(1000 + max(i.lanes * i.widest(1) for i in SETS)).astype(np.float32)
+        self.tile = rng.standard_normal(1000 + max(i.lanes * i.widest(APART) for i in SETS)).astype(np.float32)
         self.bias__m = rng.standard_normal(rows).astype(np.float32)
         self.residual__mp = rng.standard_normal((rows, self.width + 3)).astype(np.float32)
 
     def run(self, *, residual=False, low=-np.inf, high=np.inf, finish=True):
         """All K blocks, one call each; the columns beyond the kernel's width must stay as they were."""
-        row_start__bg, k__n, value__nr = pack(self.weight__mk, self.blocks, self.mr)
+        row_start__bg, row__bgr, k__nc, value__nr = pack(self.weight__mk, self.blocks, self.mr)
         y__mp = np.full((len(self.weight__mk), self.width + 5), 4711, np.float32)
         for b, row_start in enumerate(row_start__bg):
             last = b == len(row_start__bg) - 1
             call.spmm(
-                self.table, self.mr, self.nv, row_start, self.place__k[k__n], value__nr, self.tile, self.bias__m if b == 0 else None, y__mp,
-                self.residual__mp if residual else None, low, high, finish and last,
+                self.table, self.mr, self.nv, row_start, row__bgr[b], self.place__k[k__nc], value__nr, self.tile,
+                self.bias__m if b == 0 else None, y__mp, self.residual__mp if residual else None, low, high, finish and last,
             )  # fmt: skip
         assert (y__mp[:, self.width :] == 4711).all()
         return y__mp[:, : self.width]
@@ -66,7 +67,7 @@ class Case:
 @pytest.mark.parametrize(("isa", "mr", "nv"), TILES)
 @pytest.mark.parametrize("density", [0, 0.1, 0.5, 1])
 def test_density(isa, mr, nv, density):
-    """From empty to dense; one to nine row groups, because the narrow kernels take four rows at once."""
+    """From empty to dense; one to nine row groups, because the narrow kernels take two groups at once."""
     for groups in range(1, 10):
         Case(isa, mr, nv, groups, density, seed=groups).check()
 
@@ -110,7 +111,7 @@ def test_not_a_number(isa, mr, nv):
 @pytest.mark.parametrize("density", [0.1, 1])
 def test_same_bits(isa, density):
     """Neither the width of a tile nor the grouping of rows changes a bit of the result."""
-    widest = Case(isa, 1, isa.widest(1), 12, density).run()
+    widest = Case(isa, APART, isa.widest(APART), 6, density).run()
     for mr, nv in isa.tiles:
         case = Case(isa, mr, nv, 12 // mr, density)
         assert case.run().tobytes() == widest[:, : case.width].tobytes()
@@ -128,13 +129,13 @@ def test_farthest_offset(isa, mr, nv):
 def test_wrong_arguments():
     """What the kernels cannot check, their caller does."""
     isa = SETS[-2]
-    case = Case(isa, 1, 2, 3, 0.5)
-    with pytest.raises(ValueError, match="no kernel with MR=2"):
-        Case(isa, 2, 2, 3, 0.5).run()
+    case = Case(isa, APART, 2, 3, 0.5)
+    with pytest.raises(ValueError, match="no kernel with MR=2, NV=9"):
+        Case(isa, APART, 9, 3, 0.5).run()
     case.tile = case.tile[:900]
     case.place__k[:] = 899
     with pytest.raises(ValueError, match="reads beyond the tile"):
         case.run()
     case.bias__m = case.bias__m[:2]
-    with pytest.raises(ValueError, match="must have 3 rows"):
+    with pytest.raises(ValueError, match="must have 6 rows"):
         case.run()

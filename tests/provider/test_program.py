@@ -11,6 +11,7 @@ from making import noise, pruned
 from onnxruntime_ep_sparse import lower, options, steps
 from onnxruntime_ep_sparse._program import Program
 from onnxruntime_ep_sparse.graph import FLOAT, INT64, Graph, Node, Value
+from onnxruntime_ep_sparse_kernels.variants import APART
 from promises import EPS
 
 SOURCES = Path(__file__).parents[2]
@@ -126,7 +127,7 @@ def test_widths(isa, kernel):
     conv = Conv(6, 8, kernel, pads=(kernel[0] // 2, kernel[1] // 2) * 2, zeros=0.5)
     program = program_of(conv.graph, isa)
     rng = np.random.default_rng(2)
-    for vectors in (1, 2, isa.widest(1), 2 * isa.widest(1)):
+    for vectors in (1, 2, isa.widest(APART), 2 * isa.widest(APART)):
         for width in range(vectors * isa.lanes - 1, vectors * isa.lanes + 2):
             for height in (1, 3):
                 conv.check(program, noise(rng, 1, 8, height, width))
@@ -221,7 +222,7 @@ def test_gemm(isa, trans, constant):
     attributes = {"transA": trans, "transB": trans, "alpha": 0.5}
     graph = graph_of([("Gemm", ("a", "b"), "y", (None, None), attributes)], {"b" if constant == "a" else "a": rows}, {constant: weight})
     program = program_of(graph, isa, workers=2)
-    for n in (0, 1, 7, 8, 9, isa.lanes * isa.widest(1), isa.lanes * isa.widest(1) + 1, 700):
+    for n in (0, 1, 7, 8, 9, isa.lanes * isa.widest(APART), isa.lanes * isa.widest(APART) + 1, 700):
         x = noise(rng, *(n if size == "n" else size for size in rows))
         a, b = (m.astype(np.float64).T if trans else m.astype(np.float64) for m in ((weight, x) if constant == "a" else (x, weight)))
         (y,) = program.run(x)
