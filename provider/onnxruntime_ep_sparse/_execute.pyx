@@ -184,20 +184,21 @@ cdef void product_decode(const Job* job, int64_t index, int64_t* image, int64_t*
 
 
 cdef void gather_item(Job* job, int64_t index, float* scratch) noexcept nogil:
-    """One tile of one group, all blocks, into the memory that the row chunks share."""
+    """One block of one tile of one group, into the memory that the row chunks share."""
     cdef Product* p = job.step.product
     cdef ProductPlan* q = &job.sp.product
-    cdef int64_t image, slice_, tile, g, b, count, position
-    cdef float* target = job.shared + index * group_floats(p, q)
+    cdef int64_t image, slice_, tile, g, count, position, part = index // q.most_blocks, b = index % q.most_blocks
+    cdef float* target = job.shared + part * group_floats(p, q)
     cdef t.Run* run
-    product_decode(job, index, &image, &slice_, &tile, &g)
+    product_decode(job, part, &image, &slice_, &tile, &g)
+    if b >= p.groups[g].blocks:
+        return
     position = slice_tile(q, job.program.kernels, tile, &count) * job.program.kernels.lanes
     run = runs_of(job, scratch)
     if not p.x_rows:
         list_runs(job, slice_, position, run, <int32_t*>(run + q.runs))
-    for b in range(p.groups[g].blocks):
-        gather_block(job, &p.groups[g], b, image, position, run, <int32_t*>(run + q.runs), target)
-        target += block_floats(p, q, &p.groups[g], b)
+    gather_block(job, &p.groups[g], b, image, position, run, <int32_t*>(run + q.runs),
+                 target + tile_position(p, q.offsets, p.groups[g].bounds[b]))
 
 
 cdef inline int64_t block_floats(const Product* p, const ProductPlan* q, const Group* group, int64_t b) noexcept nogil:
@@ -422,7 +423,7 @@ cdef int execute(CompiledProgram* program, Plan* plan, const Host* host, const f
         job.items = job.sp.items
         if step.kind == STEP_PRODUCT:
             if job.sp.product.shared_gather:
-                job.items = job.sp.items // job.sp.product.chunks
+                job.items = job.sp.items // job.sp.product.chunks * job.sp.product.most_blocks
                 job.item = gather_item
                 failed |= section(&job, host, True)
                 job.items = job.sp.items

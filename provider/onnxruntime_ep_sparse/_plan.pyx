@@ -14,8 +14,10 @@ from onnxruntime_ep_sparse_kernels cimport table as t
 cdef enum:
     # A parallel section costs a few microseconds: below this many multiply-adds (or elements) a step runs on the caller's thread.
     PARALLEL_FROM = 40000
-    # Items a worker should find at least, so that the last one is short.
-    ITEMS_PER_WORKER = 4
+    # Share of the workers' time that may be lost when some have one item more than others, in percent.
+    IDLE_PERCENT = 15
+    # Multiply-adds a gathered float must serve in an item, for every chunk of rows to gather on its own: copying one takes as long as 8.
+    OWN_GATHER_MACS = 20
     # Partial sums of an item: half of a 512 KB L2.
     PARTIAL_FLOATS = 64 * 1024
 
@@ -309,6 +311,12 @@ cdef int plan_batches(Step* step, ProductPlan* q, const Shape* x, const Shape* y
     return 0
 
 
+cdef inline int64_t idle_percent(int64_t items, int64_t workers) noexcept nogil:
+    """Of the workers' time, when all items take the same."""
+    cdef int64_t rounds = ceil_div(items, workers)
+    return 100 - 100 * items // (rounds * workers)
+
+
 cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
     """Tiles, items and offsets of a product; 0 on success."""
     cdef Step* step = &program.steps[index]
@@ -375,13 +383,13 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
     q.chunks = 1
     if p.groups[0].blocks > 1:
         q.chunks = p.groups[0].panel.rows * q.tile_vectors * lanes // PARTIAL_FLOATS
-    if sp.parallel and parts and parts * q.chunks < ITEMS_PER_WORKER * program.workers:
-        q.chunks = ceil_div(ITEMS_PER_WORKER * program.workers, parts)
-    if q.chunks > p.groups[0].panel.strips:
-        q.chunks = p.groups[0].panel.strips
     if q.chunks < 1:
         q.chunks = 1
-    q.shared_gather = q.chunks > 1
+    if q.chunks > p.groups[0].panel.strips:
+        q.chunks = p.groups[0].panel.strips
+    while sp.parallel and parts and q.chunks < p.groups[0].panel.strips and idle_percent(parts * q.chunks, program.workers) > IDLE_PERCENT:
+        q.chunks += 1
+    q.shared_gather = q.chunks > 1 and p.macs < OWN_GATHER_MACS * q.chunks * p.channels * p.units
     sp.items = parts * q.chunks if q.pixels else 0
 
     i = q.tile_vectors * lanes
@@ -394,6 +402,8 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
     for g in range(p.n_groups):
         if p.groups[g].panel.rows > rows:
             rows = p.groups[g].panel.rows
+        if p.groups[g].blocks > q.most_blocks:
+            q.most_blocks = p.groups[g].blocks
     q.x_floats = element_count(x, 0, x.rank)
     # a run of pixels and one of zeros for every row that a segment, or the output, meets
     q.runs = p.n_segments * 2

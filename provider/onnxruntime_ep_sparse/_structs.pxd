@@ -161,6 +161,7 @@ cdef struct ProductPlan:
     int64_t tile_vectors
     int64_t chunks         # a group's rows are cut into so many items
     int shared_gather      # tiles are gathered once, by a pass before, for all chunks
+    int64_t most_blocks    # of a group
     int64_t x_image
     int64_t y_image
     int64_t x_floats       # size of x, beyond which nothing may be read
