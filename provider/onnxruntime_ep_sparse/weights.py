@@ -33,7 +33,7 @@ def zeros_of(weight: NDArray, output_axis: int = 0) -> Zeros:
         sampled = 1 - int(np.count_nonzero(flat[:: flat.size // SAMPLE | 1])) / len(flat[:: flat.size // SAMPLE | 1])
         if sampled < LIKELY:
             return Zeros(sampled, "dense", counted=False)
-    sparsity = 1 - int(np.count_nonzero(flat)) / max(flat.size, 1)
+    sparsity = 1 - int(np.count_nonzero(flat != 0)) / max(flat.size, 1)
     if sparsity < LIKELY:
         return Zeros(sparsity, "dense", counted=True)
     return Zeros(sparsity, pattern_of(np.moveaxis(weight, output_axis, 0) if weight.ndim > 1 else weight), counted=True)
@@ -44,8 +44,14 @@ def pattern_of(weight: NDArray) -> str:
 
     One of: all zero, channels, 4x1 blocks, N:M (as "2:4"), unstructured.
     """
+    # most weights show in their first rows that they have none
+    first = _pattern(weight[:32])
+    return first if first == "unstructured" or len(weight) <= 32 else _pattern(weight[:512])
+
+
+def _pattern(weight: NDArray) -> str:
     # N:M counts neighbouring input channels of one tap
-    rows = np.moveaxis(weight[:512], 1, -1).reshape(min(len(weight), 512), -1) if weight.ndim > 1 else weight[None]
+    rows = np.moveaxis(weight, 1, -1).reshape(len(weight), -1) if weight.ndim > 1 else weight[None]
     nonzero = rows != 0
     outputs, depth = nonzero.shape
     alive = nonzero[nonzero.any(axis=1)]
