@@ -88,6 +88,9 @@ ctypedef struct KernelTable:
     int lanes
     int widest[5]                # NV of the widest kernel of each MR
     spmm_t spmm[5][15]           # [MR][NV], NULL where not built
+    # Row m is a channel of its own at tile + m * tile_step: a chain over all taps, tap k at base[k], of `taps` values a row. Only the
+    # rows, tile, value, bias, y, residual and clamp of the call are used.
+    void (*depthwise)(const SpmmCall* call, int64_t tile_step, const int32_t* base, int64_t taps, int64_t vectors) noexcept nogil
     # Copies a list of runs, channel after channel; reads the planes every `stride` pixels and nothing from `end` on.
     void (*gather)(float* tile, int64_t tile_step, const float* plane, int64_t plane_step, int64_t channels, const Run* run,
                    int64_t runs, int64_t stride, const float* end) noexcept nogil

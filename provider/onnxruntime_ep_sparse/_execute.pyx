@@ -5,7 +5,7 @@ ONNX Runtime's intra-op pool. An item of a product gathers its tile block by blo
 """
 
 from libc.stdint cimport int32_t, int64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from onnxruntime_ep_sparse._structs cimport *
 from onnxruntime_ep_sparse_kernels cimport table as t
@@ -80,14 +80,17 @@ cdef inline int64_t slice_tile(const ProductPlan* q, const t.KernelTable* kernel
 cdef void list_runs(const Job* job, int64_t slice_, int64_t flat, t.Run* run, int32_t* unit_run) noexcept nogil:
     """Where the pixels of one tile stand in a channel's planes: runs of every unit, relative to the unit's place in the tile.
 
+    Where a channel is one unit, its zeros are the same in every channel and every block: gather_block clears the block beforehand.
+
     Flat position f stands for row f / pitch and column f % pitch of the padded image.
     """
     cdef Product* p = job.step.product
     cdef const ProductPlan* q = &job.sp.product
     cdef const Window* w = &job.step.window
     cdef const SegmentShape* shape
-    cdef int64_t depth, left, row, column, stop, iy, origin_x, lead, data, pitch = q.pitch, sx = w.stride[2], plane
+    cdef int64_t depth, left, column, stop, iy, origin_x, lead, data, lead_all, data_all, pitch = q.pitch, sx = w.stride[2], plane
     cdef int32_t target = 0
+    cdef int64_t first_row = flat // pitch
     cdef int u, s, n = 0
     for u in range(p.units):
         unit_run[u] = n
@@ -98,32 +101,33 @@ cdef void list_runs(const Job* job, int64_t slice_, int64_t flat, t.Run* run, in
             plane = depth * q.in_height * q.in_width if 0 <= depth < q.in_depth else NONE
             origin_x = shape.phase_x - q.pad[2]
             left = q.offsets.width + shape.reach_y * pitch + shape.reach_x
-            row = flat // pitch
-            column = flat - row * pitch
+            # columns before `lead` are left of the image, those from `data` on right of it
+            lead_all = (sx - 1 - origin_x) // sx if origin_x < 0 else 0
+            data_all = (q.in_width - origin_x + sx - 1) // sx if q.in_width > origin_x else 0
+            column = flat - first_row * pitch
+            iy = first_row * w.stride[1] + shape.phase_y - q.pad[1]
             while left > 0:
                 stop = pitch if left > pitch - column else column + left
-                iy = row * w.stride[1] + shape.phase_y - q.pad[1]
-                # columns [column, lead) are left of the image, [lead, data) inside, [data, stop) right of it
                 lead = data = column
                 if plane != NONE and 0 <= iy < q.in_height:
-                    lead = (sx - 1 - origin_x) // sx if origin_x < 0 else 0
-                    data = (q.in_width - origin_x + sx - 1) // sx if q.in_width > origin_x else 0
-                    lead = column if lead < column else (stop if lead > stop else lead)
-                    data = lead if data < lead else (stop if data > stop else data)
-                n = add_run(run, n, unit_run[u], NONE, &target, lead - column)
-                n = add_run(run, n, unit_run[u], plane + iy * q.in_width + lead * sx + origin_x, &target, data - lead)
-                n = add_run(run, n, unit_run[u], NONE, &target, stop - data)
+                    lead = column if lead_all < column else (stop if lead_all > stop else lead_all)
+                    data = lead if data_all < lead else (stop if data_all > stop else data_all)
+                n = add_run(run, n, unit_run[u], NONE, &target, lead - column, p.units > 1)
+                n = add_run(run, n, unit_run[u], plane + iy * q.in_width + lead * sx + origin_x, &target, data - lead, p.units > 1)
+                n = add_run(run, n, unit_run[u], NONE, &target, stop - data, p.units > 1)
                 left -= stop - column
                 column = 0
-                row += 1
+                iy += w.stride[1]
     unit_run[p.units] = n
 
 
-cdef inline int add_run(t.Run* run, int n, int first, int64_t source, int32_t* target, int64_t length) noexcept nogil:
-    """Append a run, or lengthen the zeros before it; the new number of runs."""
+cdef inline int add_run(t.Run* run, int n, int first, int64_t source, int32_t* target, int64_t length, bint zeros) noexcept nogil:
+    """Append a run, or lengthen the zeros before it; the new number of runs. Zeros are left out unless asked for."""
     if length <= 0:
         return n
-    if source < 0 and n > first and run[n - 1].source < 0:
+    if source < 0 and not zeros:
+        pass
+    elif source < 0 and n > first and run[n - 1].source < 0:
         run[n - 1].length += <int32_t>length
     else:
         run[n].source = source
@@ -141,7 +145,7 @@ cdef void gather_block(Job* job, Group* group, int64_t b, int64_t image, int64_t
     cdef ProductPlan* q = &job.sp.product
     cdef Offsets* o = q.offsets
     cdef t.KernelTable* kernels = job.program.kernels
-    cdef int64_t unit = group.bounds[b], end = group.bounds[b + 1], channel, u, position, rows
+    cdef int64_t unit = group.bounds[b], end = group.bounds[b + 1], channel, u, position = 0, rows
     cdef int64_t plane = q.in_depth * q.in_height * q.in_width
     cdef const float* x = job.x + (q.image_x[image] if q.image_x != NULL else image * q.x_image)
     cdef const float* x_end = job.x + q.x_floats
@@ -151,6 +155,11 @@ cdef void gather_block(Job* job, Group* group, int64_t b, int64_t image, int64_t
             rows = o.width
         kernels.gather_rows(tile, o.width, x + flat * p.channels + group.channel_begin + unit, p.channels, rows, end - unit)
         return
+    if p.units == 1:
+        for u in range(unit_run[1]):
+            position += run[u].length
+        if position < o.channel_floats:
+            memset(tile, 0, block_floats(p, q, group, b) * sizeof(float))
     # Unit u of every channel from the first to the last that has it in this block.
     position = tile_position(p, o, unit)
     for u in range(p.units):
@@ -263,7 +272,7 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         call.finish = direct and last
         v = 0
         while v < count:
-            step = count - v if count - v < widest else widest
+            step = count - v if count - v < widest or panel.mr == DEPTHWISE else widest
             call.tile = pixels + v * kernels.lanes
             call.partial = partial + v * kernels.lanes
             if direct and last:
@@ -276,7 +285,10 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
                 call.y = partial + v * kernels.lanes
                 call.y_stride = o.width
                 call.residual = NULL
-            kernels.spmm[panel.mr][step](&call)
+            if panel.mr == DEPTHWISE:
+                kernels.depthwise(&call, o.channel_floats, o.base, p.taps, step)
+            else:
+                kernels.spmm[panel.mr][step](&call)
             v += step
     if not direct:
         begin *= panel.mr

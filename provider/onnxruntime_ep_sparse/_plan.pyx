@@ -396,7 +396,7 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
     q.offsets = offsets_find(program, index, q.pitch, i)
     if q.offsets == NULL:
         q.offsets = offsets_create(p, q.pitch, i)
-    if q.offsets == NULL or q.offsets.block_floats > 65535:
+    if q.offsets == NULL or (p.offsets and q.offsets.block_floats > 65535):
         return 1
     rows = 0
     for g in range(p.n_groups):

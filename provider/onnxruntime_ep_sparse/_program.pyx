@@ -153,7 +153,7 @@ cdef int fill_product(Product* p, spec) except -1:
         panel.k = <uint32_t*>copy_of(packed.k__nc, np.uint32)
         panel.value = <float*>copy_of(packed.value__nr, np.float32)
         p.offsets += panel.offsets
-        p.macs += panel.entries * panel.mr
+        p.macs += packed.value__nr.size
     return 0
 
 

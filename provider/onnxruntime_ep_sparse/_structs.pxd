@@ -14,6 +14,7 @@ cdef enum:
     NONE = -1
     COUNTER_FLOATS = 16  # a cache line
     STRIP = 32           # as in variants.py
+    DEPTHWISE = 1
 
 cdef enum StepKind:
     STEP_PRODUCT       # Conv, Gemm, MatMul by packed weights

@@ -93,10 +93,10 @@ class Builder:
     # packing for this instruction set
 
     def convolution(
-        self, weight: NDArray[np.float32], bias: NDArray[np.float32] | None, window: Window, groups: int, width: int | None
+        self, weight: NDArray[np.float32], bias: NDArray[np.float32] | None, window: Window, groups: int, image: tuple[int | None, ...]
     ) -> Product:
         """`packing.convolution` with this instruction set's vectors."""
-        return packing.convolution(weight, bias, window, groups, width, self.isa)
+        return packing.convolution(weight, bias, window, groups, image, self.isa)
 
     def matrix(self, weight__mk: NDArray[np.float32], bias: NDArray[np.float32] | None, *, x_rows: bool, y_rows: bool) -> Product:
         """Gemm's constant operand."""

@@ -144,8 +144,8 @@ def _conv_lower(builder: Builder, node: Node) -> None:
     weight = builder.floats(node.inputs[1])
     bias = builder.floats(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
     window = window_of(node, weight.shape[2:])
-    width = shape_of(builder.graph, node.inputs[0])[-1]
-    product = builder.convolution(weight, bias, window, int(_attribute(node, "group", 1)), width if isinstance(width, int) else None)
+    image = tuple(d if isinstance(d, int) else None for d in shape_of(builder.graph, node.inputs[0])[2:])
+    product = builder.convolution(weight, bias, window, int(_attribute(node, "group", 1)), image)
     builder.product(node, node.inputs[0], product, window)
 
 

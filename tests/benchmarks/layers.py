@@ -72,7 +72,7 @@ def layer_seconds(isa: variants.Isa, layer: Layer, sparsity: float, batch: int, 
     weight = mask(weight, sparsity, "unstructured", rng).astype(np.float32)
     pad = kernel // 2
     window = Window((kernel,) * 2, (stride,) * 2, (1, 1), (pad,) * 2, (pad,) * 2)
-    product = packing.convolution(weight, None, window, 1, size, isa)
+    product = packing.convolution(weight, None, window, 1, (size, size), isa)
     spec = ProgramSpec(2, {"x": 0}, {"y": 1}, {}, (Step(StepKind.PRODUCT, 0, 1, product=product, window=window),))
     program = Program(spec, kernels.table(isa.name), 1)
     x = rng.standard_normal((batch, channels, size, size)).astype(np.float32)
