@@ -3,6 +3,7 @@
 Shapes are inferred step by step, products get their tiles and offset tables, values get places in one arena by liveness (first fit).
 """
 
+from libc.math cimport ceil, fabs, floor, round
 from libc.stdint cimport int32_t, int64_t, uint16_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc
@@ -20,6 +21,8 @@ cdef enum:
     OWN_GATHER_MACS = 20
     # Partial sums of an item: half of a 512 KB L2.
     PARTIAL_FLOATS = 64 * 1024
+    # Loops that copy are not joined into longer runs than this, so that a single image still is many items.
+    COPY_RUN = 16384
 
 
 cdef inline int64_t ceil_div(int64_t a, int64_t b) noexcept nogil:
@@ -151,6 +154,41 @@ cdef int infer(CompiledProgram* program, Plan* plan, int index, char* message, s
                 snprintf(message, message_size, "dimensions %lld and %lld do not broadcast", <long long>u, <long long>v)
                 return 1
             y.dims[i] = v if u == 1 else u
+    elif step.kind == STEP_CONCAT:
+        if step.begins:
+            y[0] = x[0]
+            y.dims[step.axis] = 0
+        for i in range(x.rank):
+            if x.rank != y.rank or (i != step.axis and x.dims[i] != y.dims[i]):
+                snprintf(message, message_size, "operands of Concat differ beside axis %d", step.axis)
+                return 1
+        sp.start = y.dims[step.axis]
+        y.dims[step.axis] += x.dims[step.axis]
+    elif step.kind == STEP_PAD:
+        y[0] = x[0]
+        for i in range(x.rank):
+            y.dims[i] += step.before.dims[i] + step.after.dims[i]
+    elif step.kind == STEP_SHUFFLE:
+        y[0] = x[0]
+        u = step.block
+        if x.rank != 4 or (step.to_depth and (x.dims[2] % u or x.dims[3] % u)) or (not step.to_depth and x.dims[1] % (u * u)):
+            snprintf(message, message_size, "the image does not consist of whole blocks of %lld", <long long>u)
+            return 1
+        y.dims[1] = x.dims[1] * u * u if step.to_depth else x.dims[1] // (u * u)
+        for i in range(2, 4):
+            y.dims[i] = x.dims[i] // u if step.to_depth else x.dims[i] * u
+    elif step.kind == STEP_RESIZE:
+        if x.rank != 4:
+            snprintf(message, message_size, "input has %d dimensions, 4 expected", x.rank)
+            return 1
+        y[0] = x[0]
+        for i in range(2):
+            y.dims[2 + i] = step.resize.size[i]
+            if step.resize.size[i] < 0:
+                y.dims[2 + i] = <int64_t>(step.resize.scale[i] * <float>x.dims[2 + i])
+            if x.dims[2 + i] == 0 and y.dims[2 + i]:
+                snprintf(message, message_size, "an empty image cannot be resized")
+                return 1
     elif step.flatten_axis >= 0:
         y.rank = 2
         y.dims[0] = element_count(x, 0, step.flatten_axis)
@@ -467,8 +505,192 @@ cdef void plan_binary(Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
     sp.inner = sp.extent[sp.loops - 1]
 
 
+cdef void set_loops(StepPlan* sp, int n, const int64_t* extent, const int64_t* a_stride, const int64_t* b_stride) noexcept nogil:
+    """Loops over `n` dimensions, neighbours joined where both sides keep one stride; `items` counts runs of the innermost."""
+    cdef int i, k
+    cdef int64_t total = 1
+    sp.loops = 0
+    for i in range(n - 1, -1, -1):
+        total *= extent[i]
+        if extent[i] == 1:
+            continue
+        k = sp.loops - 1
+        if k >= 0 and a_stride[i] == sp.a_stride[k] * sp.extent[k] and b_stride[i] == sp.b_stride[k] * sp.extent[k] and (
+                sp.extent[k] * extent[i] <= COPY_RUN):
+            sp.extent[k] *= extent[i]
+            continue
+        sp.extent[sp.loops] = extent[i]
+        sp.a_stride[sp.loops] = a_stride[i]
+        sp.b_stride[sp.loops] = b_stride[i]
+        sp.loops += 1
+    if sp.loops == 0:
+        sp.loops = 1
+        sp.extent[0] = sp.a_stride[0] = sp.b_stride[0] = 1
+    for i in range(sp.loops // 2):
+        k = sp.loops - 1 - i
+        sp.extent[i], sp.extent[k] = sp.extent[k], sp.extent[i]
+        sp.a_stride[i], sp.a_stride[k] = sp.a_stride[k], sp.a_stride[i]
+        sp.b_stride[i], sp.b_stride[k] = sp.b_stride[k], sp.b_stride[i]
+    sp.inner = sp.extent[sp.loops - 1]
+    sp.items = total // sp.inner if sp.inner else 0
+
+
+cdef void plan_concat(Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
+    """One operand's way into the result, whose shape is complete by now."""
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef int64_t a[MAX_RANK]
+    cdef int64_t b[MAX_RANK]
+    cdef int i
+    for i in range(x.rank):
+        a[i] = element_count(x, i + 1, x.rank)
+        b[i] = element_count(y, i + 1, y.rank)
+    sp.origin = sp.start * b[step.axis]
+    set_loops(sp, x.rank, x.dims, a, b)
+
+
+cdef void plan_shuffle(Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
+    """Loops over image, channel, row, row in a block, column in a block, column of the deep side: both sides advance steadily in each."""
+    cdef Shape* deep = &plan.values[step.y if step.to_depth else step.x].shape
+    cdef int64_t block = step.block, height = deep.dims[2], width = deep.dims[3], channels = deep.dims[1] // (block * block)
+    cdef int64_t extent[6]
+    cdef int64_t d[6]
+    cdef int64_t w[6]
+    extent[0] = deep.dims[0]
+    extent[1] = channels
+    extent[2] = height
+    extent[3] = extent[4] = block
+    extent[5] = width
+    d[0] = w[0] = deep.dims[1] * height * width
+    d[1] = height * width * (block * block if step.depth_first else 1)
+    d[2] = width
+    d[4] = height * width * (1 if step.depth_first else channels)
+    d[3] = d[4] * block
+    d[5] = 1
+    w[1] = height * width * block * block
+    w[2] = width * block * block
+    w[3] = width * block
+    w[4] = 1
+    w[5] = block
+    if step.to_depth:
+        set_loops(sp, 6, extent, w, d)
+    else:
+        set_loops(sp, 6, extent, d, w)
+
+
+cdef void plan_pad(Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
+    """Loops over the output, outermost first; dimensions without padding join the one before them."""
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef int64_t stride = 1
+    cdef int i, k
+    # loops are filled from the end of the arrays, then moved to their front
+    sp.loops = 0
+    k = MAX_RANK
+    for i in range(x.rank - 1, -1, -1):
+        if sp.loops and sp.lead[k] == 0 and sp.data[k] == sp.extent[k] and sp.extent[k] * y.dims[i] <= COPY_RUN:
+            sp.lead[k] = step.before.dims[i] * sp.extent[k]
+            sp.data[k] = x.dims[i] * sp.extent[k]
+            sp.extent[k] *= y.dims[i]
+        else:
+            k -= 1
+            sp.loops += 1
+            sp.lead[k] = step.before.dims[i]
+            sp.data[k] = x.dims[i]
+            sp.extent[k] = y.dims[i]
+            sp.a_stride[k] = stride
+        stride *= x.dims[i]
+    for i in range(sp.loops):
+        sp.lead[i] = sp.lead[k + i]
+        sp.data[i] = sp.data[k + i]
+        sp.extent[i] = sp.extent[k + i]
+        sp.a_stride[i] = sp.a_stride[k + i]
+    sp.inner = sp.extent[sp.loops - 1]
+    sp.items = plan.values[step.y].size // sp.inner if sp.inner else 0
+
+
+cdef float original_place(const Resize* resize, float place, float scale, float out, float size) noexcept nogil:
+    """The coordinate in the original image, in the float32 arithmetic of ONNX Runtime's CPU provider."""
+    cdef float offset
+    if resize.coordinates == AT_ASYMMETRIC:
+        return place / scale
+    if resize.coordinates == AT_ALIGN_CORNERS:
+        return place * (size - 1) / (out - 1) if out != 1 else 0
+    if resize.coordinates == AT_TF_HALF_PIXEL_FOR_NN:
+        return (place + <float>0.5) / scale
+    if resize.coordinates == AT_HALF_PIXEL_SYMMETRIC:
+        offset = size / 2 * (1 - out / (scale * size))
+        return <float>(<double>offset + (<double>place + 0.5) / <double>scale - 0.5)
+    if resize.coordinates == AT_PYTORCH_HALF_PIXEL and out <= 1:
+        return 0
+    return (place + <float>0.5) / scale - <float>0.5
+
+
+cdef int64_t nearest_pixel(const Resize* resize, float place, bint shrinks) noexcept nogil:
+    if resize.interpolation == READ_FLOOR:
+        return <int64_t>floor(place)
+    if resize.interpolation == READ_CEIL:
+        return <int64_t>ceil(place)
+    if resize.interpolation == READ_VERSION_10:
+        return <int64_t>ceil(place) if shrinks else <int64_t>place
+    if resize.interpolation == READ_ROUND_PREFER_FLOOR and place == <float>(<int64_t>place) + <float>0.5:
+        return <int64_t>floor(place)
+    return <int64_t>round(place)
+
+
+cdef void set_lines(Line* line, const Resize* resize, int64_t size, int64_t out, float scale) noexcept nogil:
+    """What each of `out` rows (or columns) reads of `size`."""
+    cdef int64_t i, pixel
+    cdef float place
+    for i in range(out):
+        place = <float>i
+        if scale != 1:
+            place = original_place(resize, place, scale, <float>out, <float>size)
+        if resize.interpolation == READ_LINEAR:
+            place = 0 if place < 0 else (place if place < <float>(size - 1) else <float>(size - 1))
+            pixel = <int64_t>place
+        else:
+            pixel = nearest_pixel(resize, place, scale < 1) if scale != 1 else i
+        pixel = 0 if pixel < 0 else (pixel if pixel < size else size - 1)
+        line[i].first = <int32_t>pixel
+        line[i].second = <int32_t>(pixel + 1 if pixel + 1 < size else pixel)
+        line[i].first_weight = <float>fabs(place - <float>line[i].second)
+        line[i].second_weight = <float>fabs(place - <float>line[i].first)
+        if line[i].first == line[i].second:
+            line[i].first_weight = line[i].second_weight = 0.5
+
+
+cdef int plan_resize(Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
+    """Which rows and columns each output row and column reads; 0 on success."""
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef Resize* resize = &step.resize
+    cdef float scale
+    cdef int64_t i, place = 0
+    cdef int axis
+    cdef bint same = x.dims[2] == y.dims[2] and x.dims[3] == y.dims[3]
+    sp.items = x.dims[0] * x.dims[1]
+    sp.lines = <Line*>malloc((y.dims[2] + y.dims[3] + 1) * sizeof(Line))
+    if sp.lines == NULL:
+        return 1
+    for axis in range(2, 4):
+        scale = resize.scale[axis - 2]
+        if resize.size[axis - 2] >= 0:
+            scale = <float>y.dims[axis] / <float>x.dims[axis] if x.dims[axis] else 1
+        # an image that keeps its size is copied, whatever its scale says
+        set_lines(sp.lines + place, resize, x.dims[axis], y.dims[axis], 1 if same else scale)
+        place += y.dims[axis]
+    sp.doubled = y.dims[3] == 2 * x.dims[3]
+    for i in range(y.dims[3]):
+        sp.doubled &= sp.lines[y.dims[2] + i].first == i // 2
+    if resize.interpolation == READ_LINEAR and 2 * y.dims[3] > plan.scratch_floats:
+        plan.scratch_floats = 2 * y.dims[3]
+    return 0
+
+
 cdef void place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
-    """Which memory every value has: ONNX Runtime's, a constant's, its source's (Reshape), or a place in the arena while it is needed."""
+    """Which memory every value has: ONNX Runtime's, a constant's, its source's (Reshape), a part of the value that it is concatenated into,
+    or a place in the arena while it is needed."""
     cdef int i, v, s, root, other
     cdef int64_t offset, need, top = 0
     cdef bint moved
@@ -476,6 +698,7 @@ cdef void place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
     for v in range(program.n_values):
         plan.values[v].root = v
         plan.values[v].storage = STORE_ARENA
+        plan.values[v].offset = NONE
         if program.constant[v] != NULL:
             plan.values[v].storage = STORE_CONSTANT
             plan.values[v].slot = v
@@ -497,16 +720,34 @@ cdef void place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
             plan.values[root].storage = STORE_OUTPUT
             plan.values[root].slot = plan.values[step.y].slot
             plan.values[step.y].root = root
+    for s in range(program.n_steps):
+        step = &program.steps[s]
+        if step.kind != STEP_CONCAT or element_count(&plan.values[step.x].shape, 0, step.axis) != 1:
+            continue
+        # This operand is one run of the result: its maker writes it there, and the step finds it in place. Unless it is a part of
+        # another result, or of this one, already.
+        root = plan.values[step.x].root
+        if plan.values[root].storage == STORE_ARENA and plan.values[root].root == root and root != step.y and (
+                plan.values[root].size == plan.values[step.x].size):
+            plan.values[root].root = step.y
+            plan.values[root].shift = plan.steps[s].origin
+    for v in range(program.n_values):
+        root = plan.values[v].root
+        while plan.values[root].root != root:
+            plan.values[v].shift += plan.values[root].shift
+            root = plan.values[root].root
+        plan.values[v].root = root
     for v in range(program.n_values):
         plan.values[v].last = NONE
     for s in range(program.n_steps):
         plan.values[plan.values[program.steps[s].x].root].last = s
+        plan.values[plan.values[program.steps[s].y].root].last = s
         if program.steps[s].r != NONE:
             plan.values[plan.values[program.steps[s].r].root].last = s
-    # first fit among the values that are still needed
+    # first fit among the values that are still needed, each from the first step that writes to it
     for s in range(program.n_steps):
-        v = program.steps[s].y
-        if plan.values[v].root != v or plan.values[v].storage != STORE_ARENA:
+        v = plan.values[program.steps[s].y].root
+        if plan.values[v].storage != STORE_ARENA or plan.values[v].offset != NONE:
             continue
         need = ceil_div(plan.values[v].size, 16) * 16 + 16
         offset = 0
@@ -514,10 +755,8 @@ cdef void place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
         while moved:
             moved = False
             for i in range(s):
-                other = program.steps[i].y
-                if plan.values[other].root != other or plan.values[other].storage != STORE_ARENA:
-                    continue
-                if plan.values[other].last < s:
+                other = plan.values[program.steps[i].y].root
+                if plan.values[other].storage != STORE_ARENA or plan.values[other].last < s:
                     continue
                 if offset < plan.values[other].offset + ceil_div(plan.values[other].size, 16) * 16 + 16 and (
                         plan.values[other].offset < offset + need):
@@ -577,10 +816,22 @@ cdef Plan* plan_create(CompiledProgram* program, const Shape* inputs, char* mess
         elif step.kind == STEP_BINARY:
             plan_binary(plan, step, sp)
             sp.items = plan.values[step.y].size // sp.inner if sp.inner else 0
+        elif step.kind == STEP_PAD:
+            plan_pad(plan, step, sp)
+        elif step.kind == STEP_SHUFFLE:
+            plan_shuffle(plan, step, sp)
+        elif step.kind == STEP_RESIZE:
+            if plan_resize(plan, step, sp):
+                snprintf(message, message_size, "out of memory for the tables of a step")
+                plan_free(program, plan)
+                return NULL
         else:
             sp.items = 1
         if plan.values[step.y].size == 0:
             sp.items = 0
+    for s in range(program.n_steps):
+        if program.steps[s].kind == STEP_CONCAT:
+            plan_concat(plan, &program.steps[s], &plan.steps[s])
     place_values(program, plan)
     plan.scratch_floats = ceil_div(plan.scratch_floats, 16) * 16
     plan.value_floats = plan.scratch_offset = plan.arena_floats
@@ -599,6 +850,7 @@ cdef void plan_free(CompiledProgram* program, Plan* plan) noexcept nogil:
             offsets_release(plan.steps[s].product.offsets)
             free(plan.steps[s].product.image_x)
             free(plan.steps[s].product.image_group)
+            free(plan.steps[s].lines)
     free(plan.key)
     free(plan.values)
     free(plan.steps)

@@ -109,6 +109,17 @@ cdef int fill_window(Window* window, spec) except -1:
     return 0
 
 
+cdef int fill_resize(Resize* resize, spec) except -1:
+    if spec is None:
+        return 0
+    resize.interpolation = spec.interpolation
+    resize.coordinates = spec.coordinates
+    for i in range(2):
+        resize.scale[i] = spec.scale[i]
+        resize.size[i] = spec.size[i]
+    return 0
+
+
 cdef int fill_product(Product* p, spec) except -1:
     
     cdef Group* group
@@ -470,6 +481,15 @@ cdef class Program:
             step.count_include_pad = source.count_include_pad
             step.allow_zero = source.allow_zero
             step.flatten_axis = source.flatten_axis
+            step.axis = source.axis
+            step.begins = source.begins
+            step.fill = source.fill
+            step.block = source.block
+            step.depth_first = source.depth_first
+            step.to_depth = source.to_depth
+            fill_shape(&step.before, source.before)
+            fill_shape(&step.after, source.after)
+            fill_resize(&step.resize, source.resize)
             fill_shape(&step.target, source.target)
             fill_window(&step.window, source.window)
             if source.product is not None:

@@ -23,6 +23,10 @@ cdef enum StepKind:
     STEP_ACTIVATE
     STEP_BINARY
     STEP_RESHAPE       # no data moves unless the result must be in a buffer of its own
+    STEP_CONCAT        # one operand of a Concat; no data moves where its maker can write it into the result
+    STEP_PAD
+    STEP_RESIZE
+    STEP_SHUFFLE       # DepthToSpace and SpaceToDepth
 
 cdef enum ShapeRule:
     SHAPE_CONV          # x[N, C, spatial] -> [N, M, spatial']
@@ -34,6 +38,22 @@ cdef enum AutoPad:
     PAD_EXPLICIT
     PAD_SAME_UPPER
     PAD_SAME_LOWER
+
+cdef enum Coordinates:
+    AT_ASYMMETRIC
+    AT_HALF_PIXEL
+    AT_PYTORCH_HALF_PIXEL
+    AT_ALIGN_CORNERS
+    AT_TF_HALF_PIXEL_FOR_NN
+    AT_HALF_PIXEL_SYMMETRIC
+
+cdef enum Interpolation:
+    READ_LINEAR
+    READ_ROUND_PREFER_FLOOR
+    READ_ROUND_PREFER_CEIL
+    READ_FLOOR
+    READ_CEIL
+    READ_VERSION_10    # nearest before modes had names: up when shrinking, else down
 
 cdef struct Shape:
     int rank
@@ -48,6 +68,13 @@ cdef struct Window:
     int64_t dilation[3]
     int64_t pad_begin[3]
     int64_t pad_end[3]
+
+# Height and width.
+cdef struct Resize:
+    int interpolation
+    int coordinates
+    float scale[2]
+    int64_t size[2]      # -1: by scale
 
 # One run of source pixels per channel that a tile holds. A tap of the window reads it at (dy, dx).
 cdef struct SegmentShape:
@@ -125,6 +152,15 @@ cdef struct Step:
     Shape target         # Reshape: as in ONNX (0 copies, -1 infers)
     int allow_zero
     int flatten_axis     # Flatten when >= 0
+    int axis             # Concat
+    int begins           # the first operand of a Concat
+    Shape before         # Pad
+    Shape after
+    float fill
+    int block            # DepthToSpace, SpaceToDepth
+    int depth_first
+    int to_depth
+    Resize resize
 
 cdef enum StorageKind:
     STORE_ARENA
@@ -171,6 +207,13 @@ cdef struct ProductPlan:
     int64_t* image_x       # offset of image i in x and the weight matrix it uses: MatMul with broadcast batches
     int32_t* image_group
 
+# One row or column of a resized image: the two of the original between which it stands; nearest reads the first only.
+cdef struct Line:
+    int32_t first
+    int32_t second
+    float first_weight
+    float second_weight
+
 cdef struct StepPlan:
     int64_t items
     int parallel
@@ -178,12 +221,21 @@ cdef struct StepPlan:
     # pooling
     int64_t pad[3]
     int64_t pad_end[3]
-    # binary: broadcast loops over the collapsed output, innermost last
+    # binary: broadcast loops over the collapsed output, innermost last; CONCAT and SHUFFLE: strides of x and y
     int loops
     int64_t extent[MAX_RANK]
     int64_t a_stride[MAX_RANK]
     int64_t b_stride[MAX_RANK]
     int64_t inner
+    # concat: where this operand begins along the axis, and in floats
+    int64_t start
+    int64_t origin
+    # padding of the loops over y: a_stride is that of x
+    int64_t lead[MAX_RANK]
+    int64_t data[MAX_RANK]
+    # resize: output rows, then columns
+    Line* lines
+    int doubled            # columns are 0 0 1 1 2 2 ...
 
 cdef struct ValuePlan:
     Shape shape
@@ -191,8 +243,9 @@ cdef struct ValuePlan:
     int storage            # StorageKind
     int slot               # which input, output, constant; for the arena the offset is below
     int64_t offset
-    int root               # the value whose memory this one shows
-    int last               # the last step that reads this memory
+    int root               # the value whose memory this one shows ...
+    int64_t shift          # ... and how many floats from its beginning
+    int last               # the last step that touches this memory
 
 cdef struct Plan:
     int references

@@ -39,7 +39,7 @@ class Builder:
     """Collects the steps of one region. The `lower` functions of `ops.py` call its methods."""
 
     def __init__(self, graph: Graph, isa: variants.Isa) -> None:
-        self.graph = fuse_gates(graph)
+        self.graph = fold_pads(fuse_gates(graph))
         self.isa = isa
         self.numbers: dict[str, int] = {}
         self.n_values = 0
@@ -217,6 +217,10 @@ def separates(step: Step, constants: dict[int, NDArray[np.float32]], ranks: dict
         return array.ndim < rank or (array.ndim == rank and array.shape[0] == 1)
     if step.kind == StepKind.RESHAPE:
         return step.flatten_axis >= 1 or (bool(step.target) and (step.target[0] == -1 or (step.target[0] == 0 and not step.allow_zero)))
+    if step.kind == StepKind.CONCAT:
+        return step.axis >= 1 and step.x not in constants
+    if step.kind == StepKind.PAD:
+        return step.before[0] == step.after[0] == 0
     return True
 
 
@@ -260,6 +264,40 @@ def fuse_gates(graph: Graph) -> Graph:
         return graph
     nodes = tuple(replaced.get(node.index, node) for node in graph.nodes if node.index not in dropped)
     return replace(graph, nodes=nodes)
+
+
+def fold_pads(graph: Graph) -> Graph:
+    """Let convolutions pad for themselves where a Pad puts zeros around the images that they alone read."""
+    moved: dict[str, tuple[str, tuple[int, ...]]] = {}
+    dropped: set[int] = set()
+    for node in graph.nodes:
+        if node.op_type != "Pad":
+            continue
+        padding = ops.padding_of(graph, node)
+        y = node.outputs[0]
+        readers = graph.consumers.get(y, [])
+        if isinstance(padding, str) or y in graph.outputs or not all(pads_itself(reader, y) for reader in readers):
+            continue
+        before, after, value = padding
+        if value == 0 and not any(before[:2] + after[:2]):
+            moved[y] = node.inputs[0], before[2:] + after[2:]
+            dropped.add(node.index)
+    if not moved:
+        return graph
+    kept = [node for node in graph.nodes if node.index not in dropped]
+    return replace(graph, nodes=tuple(padded(node, *moved[node.inputs[0]]) if node.inputs[0] in moved else node for node in kept))
+
+
+def pads_itself(node: Node, x: str) -> bool:
+    """Whether `node` is a Conv of the images `x` whose padding does not depend on their size."""
+    return node.op_type == "Conv" and node.inputs[0] == x and (node.attributes.get("auto_pad") or "NOTSET") in ("NOTSET", "VALID")
+
+
+def padded(node: Node, x: str, pads: tuple[int, ...]) -> Node:
+    """The Conv with more padding around `x`."""
+    own = ops.window_of(node, (1,) * (len(pads) // 2))
+    total = tuple(a + b for a, b in zip(own.pad_begin + own.pad_end, pads, strict=True))
+    return replace(node, inputs=(x, *node.inputs[1:]), attributes={**node.attributes, "pads": total, "auto_pad": "NOTSET"})
 
 
 def is_hard_swish(node: Node) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .graph import FLOAT, Graph, Node
-from .steps import Act, Activation, AutoPad, Op, Step, StepKind, Window
+from .steps import Act, Activation, AutoPad, Coordinates, Interpolation, Op, Resize, Step, StepKind, Window
 
 if TYPE_CHECKING:
     from .lower import Builder
@@ -67,8 +67,8 @@ def can_run(graph: Graph, node: Node) -> str | None:
 
 
 def _is_parameter(node: Node, index: int) -> bool:
-    """Inputs that are no float data: the shape of Reshape."""
-    return node.op_type == "Reshape" and index == 1
+    """Inputs that are no float data: the shape of Reshape, the sizes of Pad and Resize."""
+    return node.op_type in ("Reshape", "Pad", "Resize") and index >= 1
 
 
 def shape_of(graph: Graph, name: str) -> tuple[int | str | None, ...]:
@@ -339,8 +339,9 @@ def _activation_lower(builder: Builder, node: Node) -> None:
 
 BINARY = {"Add": Op.ADD, "Sub": Op.SUB, "Mul": Op.MUL, "Div": Op.DIV, "Max": Op.MAX, "Min": Op.MIN}
 
-FIRST_VERSION = {"Add": 7, "Sub": 7, "Mul": 7, "Div": 7, "Reshape": 5, "BatchNormalization": 7}
-"""Since when operators mean what they do here: before, broadcasting had an axis, the shape was an attribute, training was the default."""
+FIRST_VERSION = {"Add": 7, "Sub": 7, "Mul": 7, "Div": 7, "Reshape": 5, "BatchNormalization": 7, "Concat": 4, "Pad": 11}
+"""Since when operators mean what they do here: before, broadcasting had an axis, shape and pads were attributes, training was the default, as was
+the axis of Concat."""
 
 
 def _binary_can_run(graph: Graph, node: Node) -> str | None:
@@ -412,6 +413,128 @@ def _flatten_lower(builder: Builder, node: Node) -> None:
     )
 
 
+MAX_PARTS = 32
+"""Operands of a Concat: each may be an input of the region, of which there can be MAX_OPERANDS (`_structs.pxd`)."""
+
+
+def _concat_can_run(graph: Graph, node: Node) -> str | None:
+    if len(node.inputs) > MAX_PARTS:
+        return f"{len(node.inputs)} operands: at most {MAX_PARTS} are supported"
+    rank = len(shape_of(graph, node.inputs[0]))
+    return None if all(len(shape_of(graph, name)) == rank for name in node.inputs) else "operands differ in rank"
+
+
+def _concat_lower(builder: Builder, node: Node) -> None:
+    axis = int(_attribute(node, "axis", 0))
+    axis += len(shape_of(builder.graph, node.inputs[0])) if axis < 0 else 0
+    parts = [builder.value(name) for name in node.inputs]
+    y = builder.value(node.outputs[0])
+    for i, x in enumerate(parts):
+        builder.step(Step(StepKind.CONCAT, x, y, axis=axis, begins=i == 0))
+
+
+def padding_of(graph: Graph, node: Node) -> tuple[tuple[int, ...], tuple[int, ...], float] | str:
+    """Elements before and after in every dimension, and what they are, of a Pad; or the reason why it cannot run."""
+    if _attribute(node, "mode", "constant") != "constant":
+        return f"mode {node.attributes['mode']} is not supported"
+    names = [*node.inputs[1:], "", "", ""]
+    if not all(graph.is_constant(name) for name in names if name):
+        return "pads and value are not constant"
+    rank = len(shape_of(graph, node.inputs[0]))
+    pads, value, axes = (graph.constant(name) if name else None for name in names[:3])
+    chosen = [int(a) % rank for a in axes.reshape(-1)] if axes is not None else list(range(rank))
+    assert pads is not None
+    if rank == 0 or pads.size != 2 * len(chosen):
+        return "pads do not fit the input"
+    if pads.min() < 0:
+        return "negative pads are not supported"
+    before, after = [0] * rank, [0] * rank
+    for axis, begin, end in zip(chosen, pads.reshape(2, -1)[0], pads.reshape(2, -1)[1], strict=True):
+        before[axis], after[axis] = int(begin), int(end)
+    return tuple(before), tuple(after), float(value.reshape(-1)[0]) if value is not None and value.size else 0.0
+
+
+def _pad_can_run(graph: Graph, node: Node) -> str | None:
+    padding = padding_of(graph, node)
+    return padding if isinstance(padding, str) else None
+
+
+def _pad_lower(builder: Builder, node: Node) -> None:
+    padding = padding_of(builder.graph, node)
+    assert not isinstance(padding, str)
+    before, after, value = padding
+    x, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
+    builder.step(Step(StepKind.PAD, x, y, before=before, after=after, fill=value))
+
+
+def resize_of(graph: Graph, node: Node) -> Resize | str:
+    """What a Resize does to height and width, or the reason why it cannot run."""
+    shape = shape_of(graph, node.inputs[0])
+    if len(shape) != 4:
+        return f"{len(shape)} dimensions: 4 are supported"
+    if _attribute(node, "antialias", 0) or _attribute(node, "exclude_outside", 0):
+        return "antialias and exclude_outside are not supported"
+    if _attribute(node, "keep_aspect_ratio_policy", "stretch") != "stretch":
+        return "keep_aspect_ratio_policy is not supported"
+    first = node.since_version < 11
+    mode = _attribute(node, "mode", "nearest")
+    reading = "version_10" if first else _attribute(node, "nearest_mode", "round_prefer_floor")
+    coordinates = "asymmetric" if first else _attribute(node, "coordinate_transformation_mode", "half_pixel")
+    reading = "linear" if mode == "linear" else reading
+    if mode not in ("nearest", "linear") or reading.upper() not in Interpolation.__members__:
+        return f"mode {mode} is not supported"
+    if coordinates.upper() not in Coordinates.__members__:
+        return f"coordinate_transformation_mode {coordinates} is not supported"
+    names = [*node.inputs[1:], "", "", ""][:3]
+    names = ["", names[0], ""] if first else names
+    if not all(graph.is_constant(name) for name in names[1:] if name):
+        return "scales or sizes are not constant"
+    scales, sizes = (graph.constant(name) if name else None for name in names[1:])
+    given = scales if scales is not None and scales.size else sizes
+    axes = [int(a) % 4 for a in _attribute(node, "axes", ()) or range(4)]
+    if given is None or given.size != len(axes):
+        return "scales or sizes do not fit the input"
+    scale, size = [1.0] * 4, [-1] * 4
+    for axis, number in zip(axes, given.reshape(-1), strict=True):
+        if given is scales:
+            scale[axis] = float(number)
+        else:
+            size[axis] = int(number)
+    if any(scale[axis] != 1.0 or size[axis] not in (-1, shape[axis]) for axis in range(2)):
+        return "only height and width can change"
+    kinds = Interpolation[reading.upper()], Coordinates[coordinates.upper()]
+    return Resize(*kinds, (scale[2], scale[3]), (size[2], size[3]))
+
+
+def _resize_can_run(graph: Graph, node: Node) -> str | None:
+    resize = resize_of(graph, node)
+    return resize if isinstance(resize, str) else None
+
+
+def _resize_lower(builder: Builder, node: Node) -> None:
+    resize = resize_of(builder.graph, node)
+    assert isinstance(resize, Resize)
+    builder.step(Step(StepKind.RESIZE, builder.value(node.inputs[0]), builder.value(node.outputs[0]), resize=resize))
+
+
+def _shuffle_can_run(graph: Graph, node: Node) -> str | None:
+    rank = len(shape_of(graph, node.inputs[0]))
+    return None if rank == 4 else f"{rank} dimensions: 4 are supported"
+
+
+def _shuffle_lower(builder: Builder, node: Node) -> None:
+    builder.step(
+        Step(
+            StepKind.SHUFFLE,
+            builder.value(node.inputs[0]),
+            builder.value(node.outputs[0]),
+            block=int(_attribute(node, "blocksize", 1)),
+            depth_first=_attribute(node, "mode", "DCR") == "CRD",
+            to_depth=node.op_type == "SpaceToDepth",
+        )
+    )
+
+
 def _always(graph: Graph, node: Node) -> str | None:
     return None
 
@@ -437,6 +560,17 @@ OPS: dict[str, OpRow] = {
         OpRow("GlobalMaxPool", "neighbour", _global_pool_can_run, _global_pool_lower),
         OpRow("Reshape", "neighbour", _reshape_can_run, _reshape_lower, "constant shape"),
         OpRow("Flatten", "neighbour", _always, _flatten_lower),
+        OpRow("Concat", "neighbour", _concat_can_run, _concat_lower, f"any axis, at most {MAX_PARTS} operands"),
+        OpRow("Pad", "neighbour", _pad_can_run, _pad_lower, "mode constant with constant pads and value, none negative"),
+        OpRow(
+            "Resize",
+            "neighbour",
+            _resize_can_run,
+            _resize_lower,
+            "nearest or linear over height and width of NCHW by constant scales or sizes; no antialias, no tf_crop_and_resize",
+        ),
+        OpRow("DepthToSpace", "neighbour", _shuffle_can_run, _shuffle_lower),
+        OpRow("SpaceToDepth", "neighbour", _shuffle_can_run, _shuffle_lower),
     )
 }
 """Every operator a region may hold."""

@@ -18,6 +18,10 @@ class StepKind(IntEnum):
     ACTIVATE = 3
     BINARY = 4
     RESHAPE = 5
+    CONCAT = 6
+    PAD = 7
+    RESIZE = 8
+    SHUFFLE = 9
 
 
 class ShapeRule(IntEnum):
@@ -66,6 +70,38 @@ class AutoPad(IntEnum):
     EXPLICIT = 0
     SAME_UPPER = 1
     SAME_LOWER = 2
+
+
+class Coordinates(IntEnum):
+    """Where a pixel of a resized image stands in the original, named as in ONNX; in the order of `_structs.pxd`."""
+
+    ASYMMETRIC = 0
+    HALF_PIXEL = 1
+    PYTORCH_HALF_PIXEL = 2
+    ALIGN_CORNERS = 3
+    TF_HALF_PIXEL_FOR_NN = 4
+    HALF_PIXEL_SYMMETRIC = 5
+
+
+class Interpolation(IntEnum):
+    """How a resized image reads the original: linearly, or one pixel chosen by rounding; in the order of `_structs.pxd`."""
+
+    LINEAR = 0
+    ROUND_PREFER_FLOOR = 1
+    ROUND_PREFER_CEIL = 2
+    FLOOR = 3
+    CEIL = 4
+    VERSION_10 = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """New height and width: `size` where it is not -1, else `scale` times the old one."""
+
+    interpolation: Interpolation
+    coordinates: Coordinates
+    scale: tuple[float, float] = (1.0, 1.0)
+    size: tuple[int, int] = (-1, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +169,11 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One operation on values, which are numbered; `r` is the residual of a product or the second operand, -1 if there is none."""
+    """One operation on values, which are numbered; `r` is the residual of a product or the second operand, -1 if there is none.
+
+    A CONCAT step writes one operand behind those of the steps before it; the first of them `begins` y. PAD puts `fill` around x, `before`
+    and `after` it in every dimension. SHUFFLE is DepthToSpace, or SpaceToDepth where `to_depth`; `depth_first` is the order CRD.
+    """
 
     kind: StepKind
     x: int
@@ -149,6 +189,15 @@ class Step:
     target: tuple[int, ...] = ()
     allow_zero: bool = False
     flatten_axis: int = -1
+    axis: int = 0
+    begins: bool = False
+    before: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+    fill: float = 0.0
+    block: int = 1
+    depth_first: bool = False
+    to_depth: bool = False
+    resize: Resize | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from onnx import helper, numpy_helper
 LIST = Path(__file__).with_name("cases.txt")
 PRODUCTS = {"Conv": (1, 2), "Gemm": (1, 2), "MatMul": (1,)}
 """Inputs that become initializers, by operator."""
-PARAMETERS = {**PRODUCTS, "BatchNormalization": (1, 2, 3, 4), "Clip": (1, 2), "Reshape": (1,)}
+PARAMETERS = {**PRODUCTS, "BatchNormalization": (1, 2, 3, 4), "Clip": (1, 2), "Reshape": (1,), "Pad": (1, 2, 3), "Resize": (1, 2, 3)}
 IDENTITY = "identity_"
 
 
