@@ -340,8 +340,8 @@ def _activation_lower(builder: Builder, node: Node) -> None:
 BINARY = {"Add": Op.ADD, "Sub": Op.SUB, "Mul": Op.MUL, "Div": Op.DIV, "Max": Op.MAX, "Min": Op.MIN}
 
 FIRST_VERSION = {"Add": 7, "Sub": 7, "Mul": 7, "Div": 7, "Reshape": 5, "BatchNormalization": 7, "Concat": 4, "Pad": 11}
-"""Since when operators mean what they do here: before, broadcasting had an axis, shape and pads were attributes, training was the default, as was
-the axis of Concat."""
+"""Since when operators mean what they do here: before, broadcasting had an axis, Concat need not have one, shape and pads were attributes,
+training was the default."""
 
 
 def _binary_can_run(graph: Graph, node: Node) -> str | None:
@@ -502,6 +502,9 @@ def resize_of(graph: Graph, node: Node) -> Resize | str:
             size[axis] = int(number)
     if any(scale[axis] != 1.0 or size[axis] not in (-1, shape[axis]) for axis in range(2)):
         return "only height and width can change"
+    if coordinates == "align_corners" and any(number % 1 for number in scale):
+        # ONNX spans scale * size pixels, ONNX Runtime as many as there are
+        return "align_corners with a scale that is not whole is not supported"
     kinds = Interpolation[reading.upper()], Coordinates[coordinates.upper()]
     return Resize(*kinds, (scale[2], scale[3]), (size[2], size[3]))
 

@@ -208,17 +208,18 @@ def resizes(draw):
     shape = [draw(st.integers(1, 2)), 3, draw(st.integers(1, 12)), draw(st.integers(1, 12))]
     opset = draw(st.sampled_from([10, 11, 13, 18, 20]))
     attributes = {"mode": draw(st.sampled_from(["nearest", "linear"]))}
+    if opset > 10:
+        attributes["coordinate_transformation_mode"] = draw(st.sampled_from(COORDINATES[: 5 if opset < 19 else 6]))
+        if attributes["mode"] == "nearest":
+            attributes["nearest_mode"] = draw(st.sampled_from(NEAREST))
     by_size = opset > 10 and draw(st.booleans())
     if by_size:
         given_ = np.array([*shape[:2], draw(st.integers(1, 25)), draw(st.integers(1, 25))])
     else:
-        factor = st.sampled_from([0.3, 0.5, 0.6, 1.0, 1.5, 1.7, 2.0, 2.0, 3.0])
+        whole = attributes.get("coordinate_transformation_mode") == "align_corners"
+        factor = st.sampled_from([1.0, 2.0, 3.0] if whole else [0.3, 0.5, 0.6, 1.0, 1.5, 1.7, 2.0, 2.0, 3.0])
         # at least one pixel is left
-        given_ = np.array([1, 1, *(max(draw(factor), 1.001 / d) for d in shape[2:])], np.float32)
-    if opset > 10:
-        attributes["coordinate_transformation_mode"] = draw(st.sampled_from(COORDINATES[: 4 if opset < 19 else 6]))
-        if attributes["mode"] == "nearest":
-            attributes["nearest_mode"] = draw(st.sampled_from(NEAREST))
+        given_ = np.array([1, 1, *(max(draw(factor), 1.001 / d if d > 1 else 1) for d in shape[2:])], np.float32)
     if opset >= 18 and draw(st.booleans()):
         attributes["axes"] = [2, 3]
         given_ = given_[2:]
@@ -243,6 +244,20 @@ def test_resize(case):
     assert_same(model, shapes, exact)
 
 
+@pytest.mark.parametrize("coordinates", COORDINATES)
+@pytest.mark.parametrize("nearest", NEAREST)
+def test_nearest_pixels(coordinates, nearest):
+    """Many sizes, some of which reach halves that float32 misses, like 7 to 2."""
+    opset = 19 if coordinates == "half_pixel_symmetric" else 11
+    for size, out in ((7, 2), (13, 28), (20, 6), (23, 14), (26, 64), (260, 97), (11, 13)):
+        node = helper.make_node(
+            "Resize", ["p", "e", "e", "g"], ["r"], mode="nearest", nearest_mode=nearest, coordinate_transformation_mode=coordinates
+        )
+        weights = {"g": np.array([1, 2, out, 3]), "e": np.zeros(0, np.float32)}
+        nodes = [node, helper.make_node("Neg", ["r"], ["y"])]
+        assert_same(carried(nodes, (1, 2, size, 3), weights, opset=opset), [(1, 2, size, 3)])
+
+
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
 def test_resize_of_larger_images(mode):
     """Several threads, batches in slices, and rows longer than a vector."""
@@ -259,6 +274,11 @@ def test_resize_of_larger_images(mode):
         ({"mode": "cubic"}, [1, 1, 2, 2], "mode cubic is not supported"),
         ({"mode": "nearest"}, [1, 2, 2, 2], "only height and width can change"),
         ({"mode": "linear", "antialias": 1}, [1, 1, 0.5, 0.5], "antialias and exclude_outside are not supported"),
+        (
+            {"mode": "linear", "coordinate_transformation_mode": "align_corners"},
+            [1, 1, 0.5, 2],
+            "align_corners with a scale that is not whole is not supported",
+        ),
         ({"mode": "nearest", "keep_aspect_ratio_policy": "not_larger"}, None, "keep_aspect_ratio_policy is not supported"),
     ],
 )
