@@ -9,6 +9,8 @@ from onnx import TensorProto, helper
 import onnxruntime_ep_sparse as sparse
 from making import examples, model_of, noise, pruned
 from onnxruntime_ep_sparse import models
+from onnxruntime_ep_sparse.graph import FLOAT, Graph, Node, Value
+from onnxruntime_ep_sparse.lower import fold_pads
 from promises import assert_close, cpu_session, make_session, owned_session
 
 COORDINATES = ("asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners", "tf_half_pixel_for_nn", "half_pixel_symmetric")
@@ -108,6 +110,30 @@ def test_products_make_the_parts():
     assert_same(model_of(nodes, {"x": ["n", 4, 64, 64]}, ["y"], weights), [(1, 4, 64, 64), (2, 4, 64, 64)], exact=False)
 
 
+@pytest.mark.parametrize("mixes", ["none", "Concat", "constant", "Pad"])
+def test_batches_in_slices(mixes):
+    """A batch whose activations leave the caches runs slice by slice, unless a node mixes its images."""
+    rng = np.random.default_rng(7)
+    make = helper.make_node
+    nodes = [
+        make("Conv", ["x", "w"], ["a"]),
+        make("Relu", ["a"], ["b"]),
+        make("Concat", ["b", "a"], ["c"], axis=1),
+        make("Pad", ["c", "channels"], ["d"]),
+        make("DepthToSpace", ["d"], ["e"], blocksize=2),
+        {
+            "none": make("Neg", ["e"], ["y"]),
+            "Concat": make("Concat", ["e", "e"], ["y"], axis=0),
+            "constant": make("Concat", ["e", "c70"], ["y"], axis=1),
+            "Pad": make("Pad", ["e", "images"], ["y"]),
+        }[mixes],
+    ]
+    weights = {"w": pruned(rng, (6, 4, 1, 1), 0.5), "channels": np.array([0, 1, 0, 0, 0, 3, 0, 0])}
+    weights |= {"c70": noise(rng, 70, 1, 160, 160)} if mixes == "constant" else {}
+    weights |= {"images": np.array([1, 0, 0, 0, 0, 0, 0, 0])} if mixes == "Pad" else {}
+    assert_same(model_of(nodes, {"x": ["n", 4, 80, 80]}, ["y"], weights), [(70, 4, 80, 80)], exact=False)
+
+
 def test_concat_of_too_many():
     """More operands than a region may have inputs are declined."""
     model = carried([helper.make_node("Relu", ["p"], ["r"]), helper.make_node("Concat", ["r"] * 33, ["y"], axis=0)], (2, 3))
@@ -184,6 +210,23 @@ def test_pad_before_convolutions(auto_pad, amounts, seen):
     }
     model = model_of(nodes, {"x": ["n", 4, "h", "w"]}, ["a", "y", *(["p"] if seen else [])], weights)
     assert_same(model, [(1, 4, 9, 8), (2, 4, 12, 13)], exact=False)
+
+
+def test_pads_are_folded():
+    """No step pads for convolutions; one does where a pool reads the same."""
+    values = {name: Value(name, FLOAT, (1, 2, None, None)) for name in "xpyz"}
+    constants = {"pads": np.array([0, 0, 1, 2, 0, 0, 3, 0]), "w": np.ones((2, 2, 3, 3), np.float32)}
+    values |= {name: Value(name, FLOAT, array.shape) for name, array in constants.items()}
+    pad = Node(0, "", "Pad", "", 13, ("x", "pads"), ("p",), {})
+    conv = Node(1, "", "Conv", "", 11, ("p", "w"), ("y",), {"pads": (1, 0, 0, 1)})
+    pool = Node(2, "", "MaxPool", "", 11, ("p",), ("z",), {"kernel_shape": (2, 2)})
+
+    def graph(*nodes):
+        return Graph(nodes, values, frozenset(constants), constants.__getitem__, ("x",), tuple(node.outputs[0] for node in nodes[1:]))
+
+    (alone,) = fold_pads(graph(pad, conv)).nodes
+    assert (alone.inputs, alone.attributes["pads"]) == (("x", "w"), (2, 2, 3, 1))
+    assert fold_pads(graph(pad, conv, pool)).nodes == (pad, conv, pool)
 
 
 def test_pad_of_channels():
