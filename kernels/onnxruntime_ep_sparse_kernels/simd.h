@@ -75,10 +75,9 @@ static inline void vf_store_part(float *p, vf a, int64_t n) { memcpy(p, &a, n * 
 /* a polynomial in x by Horner's rule, one FMA a coefficient */
 static inline vf vf_horner(vf p, vf x, float c) { return vf_fma(p, x, vf_set(c)); }
 
-/* e^x: Cody-Waite reduction and a degree-6 polynomial (Cephes expf), about 1 ulp; 0 below -86.6, where results near the
- * denormals begin, Inf above 88.7; NaN stays. */
-static inline vf vf_exp(vf x) {
-    vf c = vf_max(vf_set(-86.64f), vf_min(vf_set(88.72283f), x));
+/* e^x in two factors for x in [-87, 88.9]: Cody-Waite reduction and a degree-6 polynomial (Cephes expf), about 1 ulp. The second is a
+ * power of two, given by the bits of its exponent. NaN stays. */
+static inline vf vf_exp_parts(vf c, vi *exponent) {
     vf shifted = vf_fma(c, vf_set(1.44269504088896341f), vf_set(12582912.0f)); /* 1.5 * 2^23 rounds to an integer in the low bits */
     vf n = shifted - vf_set(12582912.0f);
     vf r = vf_fma(n, vf_set(-0.693359375f), c);
@@ -89,15 +88,26 @@ static inline vf vf_exp(vf x) {
     p = vf_horner(p, r, 4.1665795894e-2f);
     p = vf_horner(p, r, 1.6666665459e-1f);
     p = vf_horner(p, r, 5.0000001201e-1f);
-    p = vf_fma(p * r, r, r) + vf_set(1.0f);
+    *exponent = (vi)shifted - 0x4b400000;
+    return vf_fma(p * r, r, r) + vf_set(1.0f);
+}
+/* 0 below -86.6, where results near the denormals begin, Inf above 88.7; NaN stays. */
+static inline vf vf_exp(vf x) {
+    vi exponent;
+    vf p = vf_exp_parts(vf_max(vf_set(-86.64f), vf_min(vf_set(88.72283f), x)), &exponent);
     /* 2^(n - 1) * 2, so that n = 128 does not overflow the exponent on the way */
-    vf half = (vf)(((vi)shifted - 0x4b400000 + 126) << 23);
-    vf y = p * half * vf_set(2.0f);
+    vf y = p * (vf)((exponent + 126) << 23) * vf_set(2.0f);
     y = vf_pick(x < vf_set(-86.64f), vf_set(0), y);
     y = vf_pick(x > vf_set(88.72283f), vf_set(__builtin_inff()), y);
     return vf_pick(x != x, x, y);
 }
-static inline vf vf_sigmoid(vf x) { return vf_set(1.0f) / (vf_set(1.0f) + vf_exp(vf_neg(x))); }
+/* e^x that stops at e^-87 and becomes Inf from 88.4 on, where the exponent ends: for what adds 1 to it or takes it from 1. */
+static inline vf vf_exp_bounded(vf x) {
+    vi exponent;
+    vf p = vf_exp_parts(vf_max(vf_set(-87.0f), vf_min(vf_set(88.9f), x)), &exponent);
+    return p * (vf)((exponent + 127) << 23);
+}
+static inline vf vf_sigmoid(vf x) { return vf_set(1.0f) / (vf_set(1.0f) + vf_exp_bounded(vf_neg(x))); }
 static inline vf vf_tanh(vf x) {
     /* odd polynomial below 0.625 (Cephes tanhf), where 1 - 2/(e^2x + 1) would cancel */
     vf s = x * x, p = vf_set(-5.70498872745e-3f);
@@ -106,7 +116,7 @@ static inline vf vf_tanh(vf x) {
     p = vf_horner(p, s, 1.33314422036e-1f);
     p = vf_horner(p, s, -3.33332819422e-1f);
     p = vf_fma(p * s, x, x);
-    vf q = vf_set(1.0f) - vf_set(2.0f) / (vf_exp(x + x) + vf_set(1.0f));
+    vf q = vf_set(1.0f) - vf_set(2.0f) / (vf_exp_bounded(x + x) + vf_set(1.0f));
     return vf_pick(s < vf_set(0.390625f), p, q);
 }
 static inline vf vf_erf(vf x) {
@@ -127,7 +137,7 @@ static inline vf vf_erf(vf x) {
     q = vf_horner(q, t, -1.062560901e-1f);
     q = vf_horner(q, t, -6.351397038e-1f);
     q = vf_horner(q, t, -1.128651381e+00f);
-    q = vf_set(1.0f) - vf_exp(q * t);
+    q = vf_set(1.0f) - vf_exp_bounded(q * t);
     q = vf_pick(x < vf_set(0), vf_neg(q), q);
     return vf_pick(t < vf_set(0.93f), p, q);
 }
