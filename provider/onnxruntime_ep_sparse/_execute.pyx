@@ -7,6 +7,7 @@ ONNX Runtime's intra-op pool. An item of a product gathers its tile block by blo
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy, memset
 
+from onnxruntime_ep_sparse._plan cimport list_runs
 from onnxruntime_ep_sparse._structs cimport *
 from onnxruntime_ep_sparse_kernels cimport table as t
 
@@ -69,73 +70,16 @@ cdef int section(Job* job, const Host* host, bint parallel) noexcept nogil:
     return 0
 
 
-cdef inline int64_t slice_tile(const ProductPlan* q, const t.KernelTable* kernels, int64_t tile, int64_t* count) noexcept nogil:
-    """First vector of a tile; `count` becomes its vectors. Tiles of a slice differ by at most one vector."""
-    cdef int64_t vectors = (q.flat + kernels.lanes - 1) // kernels.lanes
-    cdef int64_t first = tile * vectors // q.tiles
-    count[0] = (tile + 1) * vectors // q.tiles - first
-    return first
-
-
-cdef void list_runs(const Job* job, int64_t slice_, int64_t flat, t.Run* run, int32_t* unit_run) noexcept nogil:
-    """Where the pixels of one tile stand in a channel's planes: runs of every unit, relative to the unit's place in the tile.
-
-    Where a channel is one unit, its zeros are the same in every channel and every block: gather_block clears the block beforehand.
-
-    Flat position f stands for row f / pitch and column f % pitch of the padded image.
-    """
-    cdef Product* p = job.step.product
-    cdef const ProductPlan* q = &job.sp.product
-    cdef const Window* w = &job.step.window
-    cdef const SegmentShape* shape
-    cdef int64_t depth, left, column, stop, iy, origin_x, lead, data, lead_all, data_all, pitch = q.pitch, sx = w.stride[2], plane
-    cdef int32_t target = 0
-    cdef int64_t first_row = flat // pitch
-    cdef int u, s, n = 0
-    for u in range(p.units):
-        unit_run[u] = n
-        target = 0
-        for s in range(p.unit_segment[u], p.unit_segment[u + 1]):
-            shape = &p.segments[s]
-            depth = slice_ * w.stride[0] + shape.kd * w.dilation[0] - q.pad[0]
-            plane = depth * q.in_height * q.in_width if 0 <= depth < q.in_depth else NONE
-            origin_x = shape.phase_x - q.pad[2]
-            left = q.offsets.width + shape.reach_y * pitch + shape.reach_x
-            # columns before `lead` are left of the image, those from `data` on right of it
-            lead_all = (sx - 1 - origin_x) // sx if origin_x < 0 else 0
-            data_all = (q.in_width - origin_x + sx - 1) // sx if q.in_width > origin_x else 0
-            column = flat - first_row * pitch
-            iy = first_row * w.stride[1] + shape.phase_y - q.pad[1]
-            while left > 0:
-                stop = pitch if left > pitch - column else column + left
-                lead = data = column
-                if plane != NONE and 0 <= iy < q.in_height:
-                    lead = column if lead_all < column else (stop if lead_all > stop else lead_all)
-                    data = lead if data_all < lead else (stop if data_all > stop else data_all)
-                n = add_run(run, n, unit_run[u], NONE, &target, lead - column, p.units > 1)
-                n = add_run(run, n, unit_run[u], plane + iy * q.in_width + lead * sx + origin_x, &target, data - lead, p.units > 1)
-                n = add_run(run, n, unit_run[u], NONE, &target, stop - data, p.units > 1)
-                left -= stop - column
-                column = 0
-                iy += w.stride[1]
-    unit_run[p.units] = n
-
-
-cdef inline int add_run(t.Run* run, int n, int first, int64_t source, int32_t* target, int64_t length, bint zeros) noexcept nogil:
-    """Append a run, or lengthen the zeros before it; the new number of runs. Zeros are left out unless asked for."""
-    if length <= 0:
-        return n
-    if source < 0 and not zeros:
-        pass
-    elif source < 0 and n > first and run[n - 1].source < 0:
-        run[n - 1].length += <int32_t>length
-    else:
-        run[n].source = source
-        run[n].target = target[0]
-        run[n].length = <int32_t>length
-        n += 1
-    target[0] += <int32_t>length
-    return n
+cdef t.Run* tile_runs(Job* job, float* scratch, int64_t slice_, int64_t tile, int64_t flat) noexcept nogil:
+    """The runs of a tile, followed by the first run of every unit: the plan's, or made here where the plan has none."""
+    cdef ProductPlan* q = &job.sp.product
+    cdef t.Run* run
+    if q.run_table != NULL:
+        return <t.Run*>(q.run_table + (slice_ * q.tiles + tile) * run_bytes(job.step.product, q))
+    run = runs_of(job, scratch)
+    if not job.step.product.x_rows:
+        list_runs(job.step.product, &job.step.window, q, slice_, flat, run, <int32_t*>(run + q.runs))
+    return run
 
 
 cdef void gather_block(Job* job, Group* group, int64_t b, int64_t image, int64_t flat, const t.Run* run, const int32_t* unit_run,
@@ -202,10 +146,8 @@ cdef void gather_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     product_decode(job, part, &image, &slice_, &tile, &g)
     if b >= p.groups[g].blocks:
         return
-    position = slice_tile(q, job.program.kernels, tile, &count) * job.program.kernels.lanes
-    run = runs_of(job, scratch)
-    if not p.x_rows:
-        list_runs(job, slice_, position, run, <int32_t*>(run + q.runs))
+    position = slice_tile(q, job.program.kernels.lanes, tile, &count) * job.program.kernels.lanes
+    run = tile_runs(job, scratch, slice_, tile, position)
     gather_block(job, &p.groups[g], b, image, position, run, <int32_t*>(run + q.runs),
                  target + tile_position(p, q.offsets, p.groups[g].bounds[b]))
 
@@ -229,7 +171,8 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef float* shared
     cdef float* partial
     cdef t.Run* run
-    cdef bint direct, last
+    cdef bint clamps, direct, last
+    cdef int act             # left to finish_rows
     cdef t.SpmmCall call
     chunk = index % q.chunks
     part = index // q.chunks
@@ -241,17 +184,16 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     end = panel.groups if chunk == q.chunks - 1 else <int32_t>((chunk + 1) * panel.strips // q.chunks) * (STRIP // panel.mr)
     call.row_begin = begin
     call.row_end = end
-    position = slice_tile(q, kernels, tile, &count)
+    position = slice_tile(q, kernels.lanes, tile, &count)
     plane = q.slices * q.pixels
     y_image = image * q.y_image
     # The last block is stored into y where a row of the tile is a run of the output; else into `partial`, as the sums of the blocks
     # before, and finish_rows copies what is valid.
-    direct = not p.y_rows and (q.pitch == q.out_width or q.out_height == 1) and (position + count) * kernels.lanes <= q.flat and (
-        job.step.act == t.ACT_NONE or job.step.act == t.ACT_CLAMP)
+    clamps = job.step.act == t.ACT_NONE or job.step.act == t.ACT_CLAMP
+    direct = clamps and not p.y_rows and (q.pitch == q.out_width or q.out_height == 1) and (position + count) * kernels.lanes <= q.flat
+    act = t.ACT_NONE if clamps and job.r == NULL else job.step.act
     partial = scratch + (o.block_floats + 15) // 16 * 16 + 16
-    run = runs_of(job, scratch)
-    if not q.shared_gather and not p.x_rows:
-        list_runs(job, slice_, position * kernels.lanes, run, <int32_t*>(run + q.runs))
+    run = NULL if q.shared_gather else tile_runs(job, scratch, slice_, tile, position * kernels.lanes)
     shared = job.shared + part * group_floats(p, q) if q.shared_gather else NULL
     call.low = job.step.alpha if job.step.act == t.ACT_CLAMP else <float>(-1.0 / 0.0)
     call.high = job.step.beta if job.step.act == t.ACT_CLAMP else <float>(1.0 / 0.0)
@@ -269,7 +211,7 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         call.offset = o.offset + group.offset_begin
         call.value = panel.value
         call.bias = p.bias + panel.row_begin % p.M if b == 0 else NULL
-        call.finish = direct and last
+        call.finish = last and (direct or act == t.ACT_NONE)
         v = 0
         while v < count:
             step = count - v if count - v < widest or panel.mr == DEPTHWISE else widest
@@ -294,18 +236,17 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         begin *= panel.mr
         end = panel.rows if chunk == q.chunks - 1 else end * panel.mr
         finish_rows(job, panel.row_begin % p.M + begin, end - begin, partial + begin * o.width, image, slice_, position * kernels.lanes,
-                    count * kernels.lanes, run)
+                    count * kernels.lanes, runs_of(job, scratch), act)
 
 
 cdef inline t.Run* runs_of(const Job* job, float* scratch) noexcept nogil:
     """Room for a tile's runs at the end of a worker's scratch, followed by the first run of every unit."""
-    cdef int64_t bytes = (job.sp.product.runs * sizeof(t.Run) + (job.step.product.units + 1) * sizeof(int32_t) + 63) // 64 * 64
-    return <t.Run*>(scratch + job.scratch_floats - bytes // sizeof(float))
+    return <t.Run*>(scratch + job.scratch_floats - run_bytes(job.step.product, &job.sp.product) // sizeof(float))
 
 
 cdef void finish_rows(Job* job, int64_t row, int64_t rows, float* partial, int64_t image, int64_t slice_, int64_t flat,
-                      int64_t length, t.Run* run) noexcept nogil:
-    """Residual and activation of finished sums, and the way from tile positions to the output's own order."""
+                      int64_t length, t.Run* run, int act) noexcept nogil:
+    """Residual and activation that the kernel left out, and the way from tile positions to the output's own order."""
     cdef Product* p = job.step.product
     cdef ProductPlan* q = &job.sp.product
     cdef t.KernelTable* kernels = job.program.kernels
@@ -315,7 +256,7 @@ cdef void finish_rows(Job* job, int64_t row, int64_t rows, float* partial, int64
     if p.y_rows:
         place = image * q.y_image + flat * p.M + row
         kernels.scatter_rows(job.y + place, p.M, partial, width, end - flat, rows, job.r + place if job.r != NULL else NULL,
-                             <t.Activation>job.step.act, job.step.alpha, job.step.beta)
+                             <t.Activation>act, job.step.alpha, job.step.beta)
         return
     place = image * q.y_image + row * plane + slice_ * q.pixels
     line = flat // q.pitch
@@ -337,7 +278,7 @@ cdef void finish_rows(Job* job, int64_t row, int64_t rows, float* partial, int64
         column = 0
         line += 1
     kernels.scatter(job.y + place, plane, partial, width, rows, run, n, job.r + place if job.r != NULL else NULL,
-                    <t.Activation>job.step.act, job.step.alpha, job.step.beta)
+                    <t.Activation>act, job.step.alpha, job.step.beta)
 
 
 cdef void pool_item(Job* job, int64_t index, float* scratch) noexcept nogil:

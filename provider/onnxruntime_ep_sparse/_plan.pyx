@@ -19,6 +19,8 @@ cdef enum:
     IDLE_PERCENT = 15
     # Multiply-adds a gathered float must serve in an item, for every chunk of rows to gather on its own: copying one takes as long as 8.
     OWN_GATHER_MACS = 20
+    # Lists of runs that a product keeps: 56x56 images need 10 to 50 KB, frames of video some MB.
+    RUN_BYTES = 1024 * 1024
     # Partial sums of an item: half of a 512 KB L2.
     PARTIAL_FLOATS = 64 * 1024
     # Loops that copy are not joined into longer runs than this, so that a single image still is many items.
@@ -317,6 +319,80 @@ cdef Offsets* offsets_find(CompiledProgram* program, int index, int64_t pitch, i
     return NULL
 
 
+cdef void list_runs(const Product* p, const Window* w, const ProductPlan* q, int64_t slice_, int64_t flat, t.Run* run,
+                    int32_t* unit_run) noexcept nogil:
+    """Where the pixels of one tile stand in a channel's planes: runs of every unit, relative to the unit's place in the tile.
+
+    Where a channel is one unit, its zeros are the same in every channel and every block: gather_block clears the block beforehand.
+
+    Flat position f stands for row f / pitch and column f % pitch of the padded image.
+    """
+    cdef const SegmentShape* shape
+    cdef int64_t depth, left, column, stop, iy, origin_x, lead, data, lead_all, data_all, pitch = q.pitch, sx = w.stride[2], plane
+    cdef int32_t target = 0
+    cdef int64_t first_row = flat // pitch
+    cdef int u, s, n = 0
+    for u in range(p.units):
+        unit_run[u] = n
+        target = 0
+        for s in range(p.unit_segment[u], p.unit_segment[u + 1]):
+            shape = &p.segments[s]
+            depth = slice_ * w.stride[0] + shape.kd * w.dilation[0] - q.pad[0]
+            plane = depth * q.in_height * q.in_width if 0 <= depth < q.in_depth else NONE
+            origin_x = shape.phase_x - q.pad[2]
+            left = q.offsets.width + shape.reach_y * pitch + shape.reach_x
+            # columns before `lead` are left of the image, those from `data` on right of it
+            lead_all = (sx - 1 - origin_x) // sx if origin_x < 0 else 0
+            data_all = (q.in_width - origin_x + sx - 1) // sx if q.in_width > origin_x else 0
+            column = flat - first_row * pitch
+            iy = first_row * w.stride[1] + shape.phase_y - q.pad[1]
+            while left > 0:
+                stop = pitch if left > pitch - column else column + left
+                lead = data = column
+                if plane != NONE and 0 <= iy < q.in_height:
+                    lead = column if lead_all < column else (stop if lead_all > stop else lead_all)
+                    data = lead if data_all < lead else (stop if data_all > stop else data_all)
+                n = add_run(run, n, unit_run[u], NONE, &target, lead - column, p.units > 1)
+                n = add_run(run, n, unit_run[u], plane + iy * q.in_width + lead * sx + origin_x, &target, data - lead, p.units > 1)
+                n = add_run(run, n, unit_run[u], NONE, &target, stop - data, p.units > 1)
+                left -= stop - column
+                column = 0
+                iy += w.stride[1]
+    unit_run[p.units] = n
+
+
+cdef inline int add_run(t.Run* run, int n, int first, int64_t source, int32_t* target, int64_t length, bint zeros) noexcept nogil:
+    """Append a run, or lengthen the zeros before it; the new number of runs. Zeros are left out unless asked for."""
+    if length <= 0:
+        return n
+    if source < 0 and not zeros:
+        pass
+    elif source < 0 and n > first and run[n - 1].source < 0:
+        run[n - 1].length += <int32_t>length
+    else:
+        run[n].source = source
+        run[n].target = target[0]
+        run[n].length = <int32_t>length
+        n += 1
+    target[0] += <int32_t>length
+    return n
+
+
+cdef void keep_runs(const Product* p, const Window* w, ProductPlan* q, int64_t lanes) noexcept nogil:
+    """The runs of all tiles, made once a plan; without memory for them every item makes its own."""
+    cdef int64_t slice_, tile, count, bytes = run_bytes(p, q)
+    cdef char* place
+    if p.x_rows or bytes * q.slices * q.tiles > RUN_BYTES or not q.pixels:
+        return
+    place = q.run_table = <char*>malloc(bytes * q.slices * q.tiles)
+    if place == NULL:
+        return
+    for slice_ in range(q.slices):
+        for tile in range(q.tiles):
+            list_runs(p, w, q, slice_, slice_tile(q, lanes, tile, &count) * lanes, <t.Run*>place, <int32_t*>(<t.Run*>place + q.runs))
+            place += bytes
+
+
 cdef int plan_batches(Step* step, ProductPlan* q, const Shape* x, const Shape* y, int rank) noexcept nogil:
     """MatMul with several weight matrices: which matrix and which part of x every output batch uses; 0 on success."""
     cdef Product* p = step.product
@@ -448,9 +524,10 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
     for n in range(p.n_segments):
         q.runs += 2 * (ceil_div(i + p.segments[n].reach_x, q.pitch) + p.segments[n].reach_y + 2)
     # the tile with slack, the output rows of a group, the runs
-    floats = tile_floats(q.offsets) + rows * i + ceil_div(q.runs * sizeof(t.Run) + (p.units + 1) * sizeof(int32_t), 64) * 16 + 16
+    floats = tile_floats(q.offsets) + rows * i + run_bytes(p, q) // sizeof(float) + 16
     if floats > plan.scratch_floats:
         plan.scratch_floats = floats
+    keep_runs(p, &step.window, q, lanes)
     return 0
 
 
@@ -853,6 +930,7 @@ cdef void plan_free(CompiledProgram* program, Plan* plan) noexcept nogil:
             offsets_release(plan.steps[s].product.offsets)
             free(plan.steps[s].product.image_x)
             free(plan.steps[s].product.image_group)
+            free(plan.steps[s].product.run_table)
             free(plan.steps[s].lines)
     free(plan.key)
     free(plan.values)

@@ -203,6 +203,7 @@ cdef struct ProductPlan:
     int64_t y_image
     int64_t x_floats       # size of x, beyond which nothing may be read
     int64_t runs           # of a tile and channel, at most (Run in table.pxd)
+    char* run_table        # the runs of every tile, or NULL where they are too many to keep
     int64_t pad[3]
     int64_t* image_x       # offset of image i in x and the weight matrix it uses: MatMul with broadcast batches
     int32_t* image_group
@@ -213,6 +214,17 @@ cdef struct Line:
     int32_t second
     float first_weight
     float second_weight
+
+cdef inline int64_t slice_tile(const ProductPlan* q, int64_t lanes, int64_t tile, int64_t* count) noexcept nogil:
+    """First vector of a tile; `count` becomes its vectors. Tiles of a slice differ by at most one vector."""
+    cdef int64_t vectors = (q.flat + lanes - 1) // lanes
+    cdef int64_t first = tile * vectors // q.tiles
+    count[0] = (tile + 1) * vectors // q.tiles - first
+    return first
+
+cdef inline int64_t run_bytes(const Product* p, const ProductPlan* q) noexcept nogil:
+    """Room for the runs of a tile and the first run of every unit."""
+    return (q.runs * sizeof(t.Run) + (p.units + 1) * sizeof(int32_t) + 63) // 64 * 64
 
 cdef struct StepPlan:
     int64_t items
