@@ -29,7 +29,7 @@ def pack(const float[:, ::1] weight__mk, const int64_t[::1] bounds, int mr):
 
 def compress(const float[:, ::1] weight__mk, const int64_t[::1] bounds):
     """CSR of the matrix: int64 (M * blocks + 1,), where the nonzeros of each row and block begin; their columns and values."""
-    cdef int64_t rows = weight__mk.shape[0], depth = weight__mk.shape[1], blocks = bounds.shape[0] - 1, m, b, k, n = 0
+    cdef int64_t rows = weight__mk.shape[0], blocks = bounds.shape[0] - 1, m, b, k, n = 0
     cdef int64_t nnz = np.count_nonzero(np.asarray(weight__mk) != 0)
     if nnz * 2 > 0x7FFFFFFF:
         raise ValueError(f"{nnz} nonzeros: more than 2**30 in one matrix are not supported")

@@ -32,7 +32,8 @@ cdef enum Binary:
     BINARY_MIN = 5
 
 # One call of a tile kernel: row groups [row_begin, row_end), of MR rows each, of one K block, times NV vectors of pixels.
-# y[m, :] = chain of partial[m, :] or bias[m], plus value[m, j] * tile[offset[m, j], :] over ascending j; residual and clamp at the end if asked.
+# y[m, :] = chain of partial[m, :] or bias[m], plus value[m, j] * tile[offset[m, j], :] over ascending j; residual and clamp at the end if
+# asked.
 # MR = 2: each row has columns of its own, two offsets an entry; MR = 4: the rows share their columns, one offset an entry.
 ctypedef struct SpmmCall:
     const int32_t* row_start     # entries of row group g: row_start[g] .. row_start[g + 1]

@@ -121,7 +121,6 @@ cdef int fill_resize(Resize* resize, spec) except -1:
 
 
 cdef int fill_product(Product* p, spec) except -1:
-    
     cdef Group* group
     cdef Panel* panel
     p.shape_rule = spec.rule
@@ -169,7 +168,7 @@ cdef int fill_product(Product* p, spec) except -1:
 
 
 cdef void product_free(Product* p) noexcept nogil:
-    cdef int g, n
+    cdef int g
     if p == NULL:
         return
     for g in range(p.n_groups):

@@ -179,10 +179,11 @@ def convolution(
 def depthwise_vectors(window: Window, image: tuple[int | None, ...], lanes: int) -> int:
     """Vectors of a depthwise tile: a whole plane if it is small, because the rows that neighbouring tiles share are gathered twice."""
     most = DEPTHWISE_FLOATS // lanes // 2
-    if len(image) > 2 or None in image:
+    height = 1 if len(image) == 1 else image[0]
+    if len(image) > 2 or height is None or image[-1] is None:
         return most
-    rows = 1 if len(image) == 1 else image[0] // window.stride[0] + 1
-    return max(1, min(most, -(-rows * pitch_bound(window, image[-1]) // lanes)))
+    stride = 1 if len(image) == 1 else window.stride[0]
+    return max(1, min(most, -(-(height // stride + 1) * pitch_bound(window, image[-1]) // lanes)))
 
 
 def depthwise_panel(weight__mt: NDArray[np.float32], row_begin: int) -> Panel:
