@@ -26,11 +26,11 @@ ORT_WEIGHT_BYTES = 24e9
 LANES = 8
 TILE_VECTORS = 8
 NONZERO_SECONDS = {"Conv": 0.5e-9, "Gemm": 1.3e-9, "MatMul": 1.3e-9}
-"""Of our 1-row tile kernel: fixed time of a nonzero in a tile (rows of pixels-major operands also have to be transposed) ..."""
+"""Of our tile kernels for rows apart: fixed time of a nonzero in a tile (rows of pixels-major operands also have to be transposed) ..."""
 VECTOR_SECONDS = 0.27e-9
 """... and for every vector of pixels."""
 DENSE_MACS = 38e9
-"""Of our 4-row tile kernel."""
+"""Of our tile kernels for rows that share columns."""
 GROUPED_MACS = 10e9
 GATHER_FLOATS = 3e9
 """Floats a second copied into tiles, and out of them."""
@@ -88,7 +88,7 @@ def product_work(graph: Graph, node: Node, rows: int = NOMINAL_ROWS) -> Work:
 
 
 def product_seconds(node: Node, work: Work) -> tuple[float, float, float]:
-    """Expected seconds of a product: ONNX Runtime's, ours without any nonzero, ours for all of a dense weight by the 1-row kernel."""
+    """Expected seconds of a product: ONNX Runtime's, ours without any nonzero, ours for all of a dense weight, rows apart."""
     move = (work.gathered + 0.5 * work.stored) / GATHER_FLOATS
     if work.groups > 1:
         return NODE_SECONDS + work.macs / ORT_GROUPED_MACS, NODE_SECONDS, work.macs / GROUPED_MACS

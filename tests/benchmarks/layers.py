@@ -52,7 +52,7 @@ def best_seconds(run, repeats: int) -> float:
 
 
 def peak_gflops(isa: variants.Isa) -> float:
-    """FMA peak: the widest 4-row kernel on one pixel block that stays in L1, dense, with long rows."""
+    """FMA peak: the widest kernel for rows that share columns, on one pixel block that stays in L1, dense, with long rows."""
     nv, depth = isa.widest(SHARED), 64
     width = nv * isa.lanes
     tile = np.ones(depth * width + 16, np.float32)
