@@ -40,21 +40,60 @@ static inline vf vf_max(vf low, vf a) { return vf_select(low > a, low, a); }
 static inline vf vf_min(vf high, vf a) { return vf_select(high < a, high, a); }
 #endif
 
-/* Every other element of two vectors, from the first on. */
-static inline vf vf_evens(vf a, vf b) {
-#if SPARSE_LANES == 4
-#define EVENS 0, 2, 4, 6
-#elif SPARSE_LANES == 8
-#define EVENS 0, 2, 4, 6, 8, 10, 12, 14
-#else
-#define EVENS 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
-#endif
 #ifdef __clang__
-    return __builtin_shufflevector(a, b, EVENS);
+#define vf_shuffle(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
-    return __builtin_shuffle(a, b, (vi){EVENS});
+#define vf_shuffle(a, b, ...) __builtin_shuffle(a, b, (vi){__VA_ARGS__})
 #endif
+/* Every other element of two vectors, from the first or the second on. */
+#if SPARSE_LANES == 4
+static inline vf vf_evens(vf a, vf b) { return vf_shuffle(a, b, 0, 2, 4, 6); }
+static inline vf vf_odds(vf a, vf b) { return vf_shuffle(a, b, 1, 3, 5, 7); }
+#elif SPARSE_LANES == 8
+/* In two steps, of which evens and odds share the one that crosses the halves. */
+static inline vf vf_low_halves(vf a, vf b) { return vf_shuffle(a, b, 0, 1, 2, 3, 8, 9, 10, 11); }
+static inline vf vf_high_halves(vf a, vf b) { return vf_shuffle(a, b, 4, 5, 6, 7, 12, 13, 14, 15); }
+static inline vf vf_evens(vf a, vf b) { return vf_shuffle(vf_low_halves(a, b), vf_high_halves(a, b), 0, 2, 8, 10, 4, 6, 12, 14); }
+static inline vf vf_odds(vf a, vf b) { return vf_shuffle(vf_low_halves(a, b), vf_high_halves(a, b), 1, 3, 9, 11, 5, 7, 13, 15); }
+#else
+static inline vf vf_evens(vf a, vf b) { return vf_shuffle(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30); }
+static inline vf vf_odds(vf a, vf b) { return vf_shuffle(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31); }
+#endif
+
+/* All bits set in the lanes first..end-1. */
+static inline vf vf_lanes(int64_t first, int64_t end) {
+    const vi lane =
+#if SPARSE_LANES == 4
+        {0, 1, 2, 3};
+#elif SPARSE_LANES == 8
+        {0, 1, 2, 3, 4, 5, 6, 7};
+#else
+        {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#endif
+    const int32_t low = first < SPARSE_LANES ? (int32_t)first : SPARSE_LANES, high = end < SPARSE_LANES ? (int32_t)end : SPARSE_LANES;
+    return (vf)((lane >= low) & (lane < high));
 }
+/* The memory of lanes that are not set is not touched; they are loaded as zeros. */
+#if defined(__AVX2__) && SPARSE_LANES == 8
+static inline vf vf_load_masked(const float *p, vf mask) { return (vf)_mm256_maskload_ps(p, (__m256i)mask); }
+static inline void vf_store_masked(float *p, vf mask, vf a) { _mm256_maskstore_ps(p, (__m256i)mask, (__m256)a); }
+#elif defined(__AVX512DQ__) && SPARSE_LANES == 16
+static inline vf vf_load_masked(const float *p, vf mask) { return (vf)_mm512_maskz_loadu_ps(_mm512_movepi32_mask((__m512i)mask), p); }
+static inline void vf_store_masked(float *p, vf mask, vf a) {
+    _mm512_mask_storeu_ps(p, _mm512_movepi32_mask((__m512i)mask), (__m512)a);
+}
+#else
+static inline vf vf_load_masked(const float *p, vf mask) {
+    vf a = vf_set(0);
+    for (int i = 0; i < SPARSE_LANES; i++)
+        if (((vi)mask)[i]) a[i] = p[i];
+    return a;
+}
+static inline void vf_store_masked(float *p, vf mask, vf a) {
+    for (int i = 0; i < SPARSE_LANES; i++)
+        if (((vi)mask)[i]) p[i] = a[i];
+}
+#endif
 
 /* Scalar twins of max and min, for loops that the compiler vectorises. */
 static inline float f_max(float low, float a) { return low > a ? low : a; }

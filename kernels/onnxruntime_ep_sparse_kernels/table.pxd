@@ -85,13 +85,32 @@ ctypedef struct Pool:
     int64_t pad_end_y
     int64_t pad_end_x
 
+# Depthwise convolution: rows [row_begin, row_end) of one plane of the output. Sizes and windows are depth, height, width.
+ctypedef struct Depthwise:
+    const float* x               # all planes of the channel
+    float* y                     # one plane
+    const float* value           # of every tap
+    const float* zeros           # a row of x that lies outside the image
+    const float** lines          # room for the rows of x that are read
+    float bias
+    float low
+    float high
+    int64_t slice                # of the output, along its depth
+    int64_t row_begin
+    int64_t row_end
+    int64_t out_width
+    int64_t size[3]              # of x
+    int64_t kernel[3]
+    int64_t stride[3]
+    int64_t dilation[3]
+    int64_t pad[3]
+
 ctypedef struct KernelTable:
     int lanes
     int widest[5]                # NV of the widest kernel of each MR
     spmm_t spmm[5][15]           # [MR][NV], NULL where not built
-    # Row m is a channel of its own at tile + m * tile_step: a chain over all taps, tap k at base[k], of `taps` values a row. Only the
-    # rows, tile, value, bias, y, residual and clamp of the call are used.
-    void (*depthwise)(const SpmmCall* call, int64_t tile_step, const int32_t* base, int64_t taps, int64_t vectors) noexcept nogil
+    # y = min(high, max(low, bias + value * x)): one chain over the taps of the window that lie inside the image
+    void (*depthwise)(const Depthwise* d) noexcept nogil
     # Copies a list of runs, channel after channel; reads the planes every `stride` pixels and nothing from `end` on.
     void (*gather)(float* tile, int64_t tile_step, const float* plane, int64_t plane_step, int64_t channels, const Run* run,
                    int64_t runs, int64_t stride, const float* end) noexcept nogil

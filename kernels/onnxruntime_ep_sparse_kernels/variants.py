@@ -12,8 +12,6 @@ APART = 2
 """MR of the kernels whose rows have columns of their own: unstructured zeros."""
 SHARED = 4
 """MR of the kernels whose rows share their columns, so that a vector of pixels is loaded once: dense weights, blocks of 4x1."""
-DEPTHWISE = 1
-"""MR of the kernel whose rows each have an input channel of their own and use all of its taps; not in `tiles`, it takes any width."""
 STRIP = 32
 """Rows are ordered by their number of nonzeros within strips of so many: work for threads is cut between strips."""
 

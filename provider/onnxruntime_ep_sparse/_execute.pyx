@@ -214,7 +214,7 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         call.finish = last and (direct or act == t.ACT_NONE)
         v = 0
         while v < count:
-            step = count - v if count - v < widest or panel.mr == DEPTHWISE else widest
+            step = count - v if count - v < widest else widest
             call.tile = pixels + v * kernels.lanes
             call.partial = partial + v * kernels.lanes
             if direct and last:
@@ -227,10 +227,7 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
                 call.y = partial + v * kernels.lanes
                 call.y_stride = o.width
                 call.residual = NULL
-            if panel.mr == DEPTHWISE:
-                kernels.depthwise(&call, o.channel_floats, o.base, p.taps, step)
-            else:
-                kernels.spmm[panel.mr][step](&call)
+            kernels.spmm[panel.mr][step](&call)
             v += step
     if not direct:
         begin *= panel.mr
@@ -279,6 +276,52 @@ cdef void finish_rows(Job* job, int64_t row, int64_t rows, float* partial, int64
         line += 1
     kernels.scatter(job.y + place, plane, partial, width, rows, run, n, job.r + place if job.r != NULL else NULL,
                     <t.Activation>act, job.step.alpha, job.step.beta)
+
+
+cdef void depthwise_item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    """Some bands of planes."""
+    cdef Depthwise* p = job.step.depthwise
+    cdef Window* w = &job.step.window
+    cdef Shape* x = &job.plan.values[job.step.x].shape
+    cdef Shape* y = &job.plan.values[job.step.y].shape
+    cdef StepPlan* sp = job.sp
+    cdef int64_t per = runs_per_item(sp), run, m, n, rows, bands, slices, image, floats, volume, place
+    cdef bint clamps = job.step.act == t.ACT_CLAMP and job.r == NULL
+    cdef t.Depthwise d
+    cdef int i
+    for i in range(3):
+        d.size[i] = x.dims[x.rank - 3 + i] if 3 - i <= w.rank else 1
+        d.kernel[i] = w.kernel[i]
+        d.stride[i] = w.stride[i]
+        d.dilation[i] = w.dilation[i]
+        d.pad[i] = sp.pad[i]
+    d.low = job.step.alpha if clamps else <float>(-1.0 / 0.0)
+    d.high = job.step.beta if clamps else <float>(1.0 / 0.0)
+    d.out_width = y.dims[w.rank + 1]
+    rows = y.dims[w.rank] if w.rank > 1 else 1
+    slices = y.dims[2] if w.rank > 2 else 1
+    bands = (rows + sp.band - 1) // sp.band
+    volume = d.size[0] * d.size[1] * d.size[2]
+    memset(scratch, 0, d.size[2] * sizeof(float))
+    d.zeros = scratch
+    d.lines = <const float**>(scratch + (d.size[2] + 15) // 16 * 16)
+    for run in range(index * per, sp.items if (index + 1) * per > sp.items else (index + 1) * per):
+        d.slice = run // bands % slices
+        m = run // bands // slices % p.M
+        image = run // bands // slices // p.M
+        d.x = job.x + (image * p.channels + m * p.channels // p.M) * volume
+        place = ((image * p.M + m) * slices + d.slice) * rows * d.out_width
+        d.y = job.y + place
+        d.value = p.value + m * w.kernel[0] * w.kernel[1] * w.kernel[2]
+        d.bias = p.bias[m]
+        d.row_begin = run % bands * sp.band
+        d.row_end = d.row_begin + sp.band if d.row_begin + sp.band < rows else rows
+        job.program.kernels.depthwise(&d)
+        if job.r != NULL or not (clamps or job.step.act == t.ACT_NONE):
+            n = d.row_begin * d.out_width
+            floats = (d.row_end - d.row_begin) * d.out_width
+            job.program.kernels.activate(d.y + n, d.y + n, job.r + place + n if job.r != NULL else NULL, floats,
+                                         <t.Activation>job.step.act, job.step.alpha, job.step.beta)
 
 
 cdef void pool_item(Job* job, int64_t index, float* scratch) noexcept nogil:
@@ -509,6 +552,9 @@ cdef int execute(CompiledProgram* program, Plan* plan, const Host* host, const f
             job.item = product_item
         elif step.kind == STEP_POOL:
             job.item = pool_item
+        elif step.kind == STEP_DEPTHWISE:
+            job.items = items_of_runs(job.sp)
+            job.item = depthwise_item
         elif step.kind == STEP_GLOBAL_POOL:
             job.item = global_pool_item
         elif step.kind == STEP_ACTIVATE:

@@ -23,6 +23,10 @@ cdef enum:
     RUN_BYTES = 1024 * 1024
     # Partial sums of an item: half of a 512 KB L2.
     PARTIAL_FLOATS = 64 * 1024
+    # A depthwise convolution runs down the columns of so many pixels, an eighth of L1 with what they read.
+    BAND_FLOATS = 4096
+    # of a pointer
+    LINE_FLOATS = 2
     # Loops that copy are not joined into longer runs than this, so that a single image still is many items.
     COPY_RUN = 16384
 
@@ -85,16 +89,22 @@ cdef int infer(CompiledProgram* program, Plan* plan, int index, char* message, s
     cdef Product* p = step.product
     cdef int i, rank, a, b
     cdef int64_t u, v, known, total
-    if step.kind == STEP_PRODUCT and p.shape_rule == SHAPE_CONV or step.kind == STEP_POOL:
+    if step.kind == STEP_DEPTHWISE or step.kind == STEP_PRODUCT and p.shape_rule == SHAPE_CONV or step.kind == STEP_POOL:
         if x.rank != step.window.rank + 2:
             snprintf(message, message_size, "input has %d dimensions, %d expected", x.rank, step.window.rank + 2)
             return 1
-        if step.kind == STEP_PRODUCT and x.dims[1] != p.channels:
-            snprintf(message, message_size, "input has %lld channels, the weights expect %lld", <long long>x.dims[1], <long long>p.channels)
-            return 1
         y.rank = x.rank
         y.dims[0] = x.dims[0]
-        y.dims[1] = p.M if step.kind == STEP_PRODUCT else x.dims[1]
+        y.dims[1] = known = x.dims[1]
+        if step.kind == STEP_PRODUCT:
+            known = p.channels
+            y.dims[1] = p.M
+        elif step.kind == STEP_DEPTHWISE:
+            known = step.depthwise.channels
+            y.dims[1] = step.depthwise.M
+        if known != x.dims[1]:
+            snprintf(message, message_size, "input has %lld channels, the weights expect %lld", <long long>x.dims[1], <long long>known)
+            return 1
         if window_output(&step.window, x, step.kind == STEP_POOL, step.ceil_mode, y, sp.pad, sp.pad_end):
             snprintf(message, message_size, "the window is larger than the padded input")
             return 1
@@ -217,7 +227,8 @@ cdef int infer(CompiledProgram* program, Plan* plan, int index, char* message, s
             snprintf(message, message_size, "Reshape of %lld elements into %lld", <long long>total, <long long>known)
             return 1
     plan.values[step.y].size = element_count(y, 0, y.rank)
-    if step.kind == STEP_PRODUCT and step.r != NONE and (r.rank != y.rank or element_count(r, 0, r.rank) != plan.values[step.y].size):
+    if (step.kind == STEP_PRODUCT or step.kind == STEP_DEPTHWISE) and step.r != NONE and (
+            r.rank != y.rank or element_count(r, 0, r.rank) != plan.values[step.y].size):
         snprintf(message, message_size, "the two operands of Add differ in shape")
         return 1
     return 0
@@ -541,6 +552,20 @@ cdef int64_t shared_floats(const Product* p, const ProductPlan* q) noexcept nogi
         if p.groups[g].channels > total:
             total = p.groups[g].channels
     return (total * q.offsets.channel_floats + 16) * q.images * q.slices * q.tiles * p.n_groups
+
+
+cdef void plan_depthwise(Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
+    """Runs of the output, for items of some: planes, or bands of rows of large ones; room for a row of zeros and for pointers to rows."""
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef int64_t rows = y.dims[y.rank - 2] if y.rank > 3 else 1, width = y.dims[y.rank - 1]
+    cdef int64_t bands = ceil_div(rows * width, BAND_FLOATS), floats
+    sp.band = ceil_div(ceil_div(rows, bands), 2) * 2 if bands else 1
+    sp.inner = sp.band * width if sp.band < rows else rows * width
+    sp.items = y.dims[0] * y.dims[1] * (y.dims[2] if y.rank == 5 else 1) * ceil_div(rows, sp.band)
+    floats = ceil_div(x.dims[x.rank - 1], 16) * 16 + (sp.band * step.window.stride[1] + step.window.kernel[1]) * LINE_FLOATS
+    if floats > plan.scratch_floats:
+        plan.scratch_floats = floats
 
 
 cdef void plan_binary(Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
@@ -893,6 +918,8 @@ cdef Plan* plan_create(CompiledProgram* program, const Shape* inputs, char* mess
         sp.parallel = plan.values[step.x].size + plan.values[step.y].size > PARALLEL_FROM and program.workers > 1
         if step.kind == STEP_POOL or step.kind == STEP_GLOBAL_POOL:
             sp.items = x.dims[0] * x.dims[1]
+        elif step.kind == STEP_DEPTHWISE:
+            plan_depthwise(plan, step, sp)
         elif step.kind == STEP_BINARY:
             plan_binary(plan, step, sp)
             sp.items = plan.values[step.y].size // sp.inner if sp.inner else 0

@@ -167,6 +167,21 @@ cdef int fill_product(Product* p, spec) except -1:
     return 0
 
 
+cdef int fill_depthwise(Depthwise* p, spec) except -1:
+    p.M = spec.m
+    p.channels = spec.channels
+    p.value = <float*>copy_of(spec.value__mt, np.float32)
+    p.bias = <float*>copy_of(spec.bias__m, np.float32)
+    return 0
+
+
+cdef void depthwise_free(Depthwise* p) noexcept nogil:
+    if p != NULL:
+        free(p.value)
+        free(p.bias)
+        free(p)
+
+
 cdef void product_free(Product* p) noexcept nogil:
     cdef int g
     if p == NULL:
@@ -202,6 +217,7 @@ cdef void program_release(CompiledProgram* program) noexcept nogil:
         free(arena)
     for i in range(program.n_steps):
         product_free(program.steps[i].product)
+        depthwise_free(program.steps[i].depthwise)
     if program.constant != NULL:
         for i in range(program.n_values):
             free(program.constant[i])
@@ -491,7 +507,10 @@ cdef class Program:
             fill_resize(&step.resize, source.resize)
             fill_shape(&step.target, source.target)
             fill_window(&step.window, source.window)
-            if source.product is not None:
+            if source.kind == STEP_DEPTHWISE:
+                step.depthwise = <Depthwise*>allocate(sizeof(Depthwise))
+                fill_depthwise(step.depthwise, source.product)
+            elif source.product is not None:
                 step.product = <Product*>allocate(sizeof(Product))
                 fill_product(step.product, source.product)
 

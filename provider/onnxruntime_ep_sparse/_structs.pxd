@@ -14,7 +14,6 @@ cdef enum:
     NONE = -1
     COUNTER_FLOATS = 16  # a cache line
     STRIP = 32           # as in variants.py
-    DEPTHWISE = 1
 
 cdef enum StepKind:
     STEP_PRODUCT       # Conv, Gemm, MatMul by packed weights
@@ -27,6 +26,7 @@ cdef enum StepKind:
     STEP_PAD
     STEP_RESIZE
     STEP_SHUFFLE       # DepthToSpace and SpaceToDepth
+    STEP_DEPTHWISE     # Conv whose outputs each read one channel
 
 cdef enum ShapeRule:
     SHAPE_CONV          # x[N, C, spatial] -> [N, M, spatial']
@@ -135,6 +135,13 @@ cdef struct Product:
     int64_t offsets      # of all groups
     int64_t macs         # multiply-adds a pixel
 
+# Output m reads channel m * channels // M.
+cdef struct Depthwise:
+    int64_t M
+    int64_t channels
+    float* value         # taps of each output
+    float* bias
+
 cdef struct Step:
     int kind
     int x
@@ -149,6 +156,7 @@ cdef struct Step:
     int ceil_mode
     int count_include_pad
     Product* product
+    Depthwise* depthwise
     Shape target         # Reshape: as in ONNX (0 copies, -1 infers)
     int allow_zero
     int flatten_axis     # Flatten when >= 0
@@ -230,9 +238,10 @@ cdef struct StepPlan:
     int64_t items
     int parallel
     ProductPlan product
-    # pooling
+    # pooling, depthwise
     int64_t pad[3]
     int64_t pad_end[3]
+    int64_t band           # rows of a plane that are computed at a time
     # binary: broadcast loops over the collapsed output, innermost last; CONCAT and SHUFFLE: strides of x and y
     int loops
     int64_t extent[MAX_RANK]

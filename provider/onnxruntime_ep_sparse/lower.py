@@ -15,7 +15,7 @@ from . import ops, packing
 from ._program import Program
 from .graph import Graph, Node
 from .options import Options
-from .steps import Act, Activation, Op, Product, ProgramSpec, ShapeRule, Step, StepKind, Window
+from .steps import Act, Activation, Depthwise, Op, Product, ProgramSpec, ShapeRule, Step, StepKind, Window
 
 
 def lower(graph: Graph, options: Options) -> Program:
@@ -94,7 +94,7 @@ class Builder:
 
     def convolution(
         self, weight: NDArray[np.float32], bias: NDArray[np.float32] | None, window: Window, groups: int, image: tuple[int | None, ...]
-    ) -> Product:
+    ) -> Product | Depthwise:
         """`packing.convolution` with this instruction set's vectors."""
         return packing.convolution(weight, bias, window, groups, image, self.isa)
 
@@ -127,10 +127,11 @@ class Builder:
         if step is not None:
             self.steps.append(step)
 
-    def product(self, node: Node, x: str, product: Product, window: Window | None, addend: int | None = None) -> None:
+    def product(self, node: Node, x: str, product: Product | Depthwise, window: Window | None, addend: int | None = None) -> None:
         """A packed product; activation and residual of what follows are fused into it."""
         y = node.outputs[0]
-        step = Step(StepKind.PRODUCT, self.value(x), self.value(y), product=product, window=window)
+        kind = StepKind.DEPTHWISE if isinstance(product, Depthwise) else StepKind.PRODUCT
+        step = Step(kind, self.value(x), self.value(y), product=product, window=window)
         if addend is None:
             self.keep_open(y, step)
             return
@@ -184,12 +185,14 @@ class Builder:
             return None
         product = step.product
         assert product is not None
-        if len(product.batch) and max(product.batch) > 1:
-            return None
         shape = ops.shape_of(self.graph, mine)
-        axis = {ShapeRule.CONV: 1, ShapeRule.MATMUL_LEFT: len(shape) - 2}.get(product.rule, len(shape) - 1 if product.y_rows else 0)
+        axis = 1
+        if isinstance(product, Product):
+            if (product.batch and max(product.batch) > 1) or product.vector_operand:
+                return None
+            axis = {ShapeRule.CONV: 1, ShapeRule.MATMUL_LEFT: len(shape) - 2}.get(product.rule, len(shape) - 1 if product.y_rows else 0)
         addend = self.floats(other)
-        if product.vector_operand or addend.ndim > len(shape):
+        if addend.ndim > len(shape):
             return None
         full = addend.reshape((1,) * (len(shape) - addend.ndim) + addend.shape)
         if any(size != 1 for i, size in enumerate(full.shape) if i != axis) or full.shape[axis] not in (1, product.m):
@@ -201,7 +204,7 @@ def separates(step: Step, constants: dict[int, NDArray[np.float32]], ranks: dict
     """Whether a step treats the slices along the first dimension of its operands independently. `ranks` of the values with names."""
     if step.kind == StepKind.PRODUCT:
         product = step.product
-        assert product is not None
+        assert isinstance(product, Product)
         if product.rule == ShapeRule.CONV:
             return True
         if product.rule == ShapeRule.GEMM:

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxruntime_ep_sparse_kernels.pack import pack
-from onnxruntime_ep_sparse_kernels.variants import APART, DEPTHWISE, SHARED, Isa
+from onnxruntime_ep_sparse_kernels.variants import APART, SHARED, Isa
 
-from .steps import Group, Panel, Product, ShapeRule, Window
+from .steps import Depthwise, Group, Panel, Product, ShapeRule, Window
 
 L1_FLOATS = 6 * 1024
 """A whole tile that leaves room in a 32 KB L1 for weights and results."""
@@ -26,8 +26,6 @@ ENTRIES_PER_ROW = 16
 """Nonzeros that a row should have in a block."""
 WIDE = 4
 """Where few outputs share a pixel (grouped or narrow convolutions) tiles are this much wider: fewer pixels are gathered twice."""
-DEPTHWISE_FLOATS = 4 * 1024
-"""A tile of a depthwise convolution, which stands in L1 together with its results."""
 SHARED_ROW_COST = 0.6
 """Time per multiply-add of the kernels whose rows share columns, relative to those whose rows do not: 84 against 50 GFLOP/s on AVX2."""
 
@@ -129,31 +127,27 @@ def convolution(
     groups: int,
     image: tuple[int | None, ...],
     isa: Isa,
-) -> Product:
+) -> Product | Depthwise:
     """Pack a Conv weight of shape (M, C / groups, *kernel). `image` holds the spatial sizes of the input, None where they vary."""
     m, c = weight.shape[:2]
     matrix = weight.reshape(m, -1)
+    bias__m = np.zeros(m, np.float32) if bias__m is None else bias__m
+    if groups > 1 and c == 1:
+        return Depthwise(m, groups, matrix, bias__m)
     width, lanes = image[-1], isa.lanes
-    depthwise = groups > 1 and m == groups and c == 1
-    if depthwise:
-        widest = depthwise_vectors(window, image, lanes)
-    else:
-        widest = tile_vectors(matrix, isa)
-        if groups > 1 or matrix.shape[1] * WIDE * widest * lanes <= L1_FLOATS:
-            widest *= WIDE
+    widest = tile_vectors(matrix, isa)
+    if groups > 1 or matrix.shape[1] * WIDE * widest * lanes <= L1_FLOATS:
+        widest *= WIDE
     segments, unit_segment, taps = tap_layout(window, width, widest * lanes)
     units = len(unit_segment) - 1
     pitch = pitch_bound(window, width)
     channel_floats = sum(widest * lanes + reach_y * pitch + reach_x for _, _, _, reach_y, reach_x in segments)
-    # Small ONNX groups are packed together, up to one tile: depthwise ones as they are, others as a block-diagonal matrix.
-    together = max(1, min(groups, (DEPTHWISE_FLOATS if depthwise else L1_FLOATS) // max(1, c * channel_floats)))
+    # Small ONNX groups are packed together, up to one tile, as a block-diagonal matrix.
+    together = max(1, min(groups, L1_FLOATS // max(1, c * channel_floats)))
     packed = []
     for first in range(0, groups, together):
         count = min(together, groups - first)
         rows = matrix[first * m // groups : (first + count) * m // groups]
-        if depthwise:
-            packed.append(Group(first, count, (0, count * units), depthwise_panel(rows, first)))
-            continue
         if count > 1:
             diagonal = np.zeros((len(rows), count * matrix.shape[1]), np.float32)
             for g in range(count):
@@ -170,28 +164,10 @@ def convolution(
         segments=segments,
         unit_segment=unit_segment,
         taps=taps,
-        bias__m=np.zeros(m, np.float32) if bias__m is None else bias__m,
+        bias__m=bias__m,
         max_vectors=widest,
         groups=tuple(packed),
     )
-
-
-def depthwise_vectors(window: Window, image: tuple[int | None, ...], lanes: int) -> int:
-    """Vectors of a depthwise tile: a whole plane if it is small, because the rows that neighbouring tiles share are gathered twice."""
-    most = DEPTHWISE_FLOATS // lanes // 2
-    height = 1 if len(image) == 1 else image[0]
-    if len(image) > 2 or height is None or image[-1] is None:
-        return most
-    stride = 1 if len(image) == 1 else window.stride[0]
-    return max(1, min(most, -(-(height // stride + 1) * pitch_bound(window, image[-1]) // lanes)))
-
-
-def depthwise_panel(weight__mt: NDArray[np.float32], row_begin: int) -> Panel:
-    """All taps of every row, zeros too; no columns are kept, each row reads the channel of its number."""
-    rows = len(weight__mt)
-    no_columns = np.empty((0, DEPTHWISE), np.uint32)
-    order = np.arange(rows, dtype=np.int32).reshape(1, rows, DEPTHWISE)
-    return Panel(DEPTHWISE, row_begin, rows, np.zeros((1, rows + 1), np.int32), order, no_columns, np.ascontiguousarray(weight__mt))
 
 
 def matrices(

@@ -22,6 +22,7 @@ class StepKind(IntEnum):
     PAD = 7
     RESIZE = 8
     SHUFFLE = 9
+    DEPTHWISE = 10
 
 
 class ShapeRule(IntEnum):
@@ -168,6 +169,16 @@ class Product:
 
 
 @dataclass(frozen=True, slots=True)
+class Depthwise:
+    """Weights of a Conv whose outputs each read one channel, output m channel m * channels // M: every tap, zeros too."""
+
+    m: int
+    channels: int
+    value__mt: NDArray[np.float32]
+    bias__m: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One operation on values, which are numbered; `r` is the residual of a product or the second operand, -1 if there is none.
 
@@ -185,7 +196,7 @@ class Step:
     is_max: bool = False
     ceil_mode: bool = False
     count_include_pad: bool = False
-    product: Product | None = None
+    product: Product | Depthwise | None = None
     target: tuple[int, ...] = ()
     allow_zero: bool = False
     flatten_axis: int = -1

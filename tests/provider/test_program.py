@@ -98,18 +98,51 @@ FORMS = {
     "empty": ("flat", Conv(20, 24, (3, 3), zeros=1, known=(9, 7)), (2, 24, 9, 7)),
     "one row": ("flat", Conv(1, 3, (1, 1), zeros=0, known=(1, 1)), (1, 3, 1, 1)),
     "groups": ("flat", Conv(20, 24, (3, 3), group=4, pads=(1, 1, 1, 1), known=(9, 7)), (2, 24, 9, 7)),
-    "depthwise": (None, Conv(24, 24, (3, 3), group=24, zeros=0, pads=(1, 1, 1, 1), known=(30, 300)), (2, 24, 30, 300)),
-    "depthwise, stride": (None, Conv(24, 24, (5, 5), group=24, zeros=0, strides=(2, 2), pads=(2, 2, 2, 2)), (2, 24, 31, 33)),
-    "depthwise, small": ("flat", Conv(40, 40, (3, 3), group=40, zeros=0, pads=(1,) * 4, known=(7, 7), relu=True), (3, 40, 7, 7)),
-    "depthwise, small, stride": ("flat", Conv(70, 70, (5, 5), group=70, strides=(2, 2), pads=(2,) * 4, known=(14, 14)), (2, 70, 14, 14)),
-    "depthwise, far dilation": (None, Conv(6, 6, (7, 7), group=6, zeros=0, dilations=(1, 900), pads=(3, 2700) * 2), (1, 6, 9, 3000)),
-    "depthwise, one dimension": ("flat", Conv(12, 12, (9,), group=12, zeros=0, pads=(4, 4), known=(100,)), (2, 12, 100)),
-    "depthwise, three dimensions": (None, Conv(5, 5, (3, 3, 3), group=5, zeros=0, pads=(1,) * 6), (2, 5, 6, 7, 8)),
     "one dimension": ("flat", Conv(20, 24, (5,), pads=(2, 2), known=(61,)), (2, 24, 61)),
     "one dimension, stride": ("flat", Conv(20, 24, (4,), strides=(3,), dilations=(2,), pads=(1, 4)), (2, 24, 100)),
     "three dimensions": (None, Conv(10, 6, (3, 3, 3), strides=(2, 1, 2), dilations=(1, 2, 1), pads=(1,) * 6), (2, 6, 7, 9, 8)),
     "many channels": ("flat", Conv(40, 700, (1, 1), zeros=0.9, relu=True, known=(6, 6)), (1, 700, 6, 6)),
 }
+
+
+DEPTHWISE = {
+    "large": (Conv(24, 24, (3, 3), group=24, zeros=0, pads=(1, 1, 1, 1)), (2, 24, 30, 300)),
+    "5x5": (Conv(24, 24, (5, 5), group=24, zeros=0, pads=(2, 2, 2, 2)), (2, 24, 14, 14)),
+    "stride": (Conv(24, 24, (5, 5), group=24, zeros=0, strides=(2, 2), pads=(2, 2, 2, 2)), (2, 24, 31, 33)),
+    "narrow": (Conv(40, 40, (3, 3), group=40, zeros=0, pads=(1,) * 4, relu=True), (3, 40, 7, 7)),
+    "narrow, stride": (Conv(70, 70, (5, 5), group=70, strides=(2, 2), pads=(2,) * 4), (2, 70, 14, 14)),
+    "one column": (Conv(7, 7, (3, 3), group=7, pads=(1,) * 4), (1, 7, 40, 1)),
+    "one pixel": (Conv(7, 7, (3, 3), group=7, pads=(1,) * 4), (3, 7, 1, 1)),
+    "smaller than the window": (Conv(7, 7, (5, 5), group=7, pads=(2,) * 4), (3, 7, 2, 3)),
+    "padding beyond a vector": (Conv(3, 3, (3, 3), group=3, pads=(5, 19, 6, 40)), (1, 3, 6, 9)),
+    "no padding": (Conv(3, 3, (3, 3), group=3), (1, 3, 60, 90)),
+    "uneven": (Conv(9, 9, (2, 4), group=9, strides=(3, 1), dilations=(2, 3), pads=(0, 2, 3, 1)), (2, 9, 17, 43)),
+    "stride 2, any kernel": (Conv(9, 9, (3, 7), group=9, strides=(1, 2), dilations=(2, 1), pads=(2, 3, 1, 2)), (2, 9, 17, 63)),
+    "stride 3": (Conv(9, 9, (3, 3), group=9, strides=(3, 3), pads=(1, 2, 1, 0)), (2, 9, 17, 63)),
+    "far dilation": (Conv(6, 6, (7, 7), group=6, zeros=0, dilations=(1, 900), pads=(3, 2700) * 2), (1, 6, 9, 3000)),
+    "two outputs a channel": (Conv(24, 12, (3, 3), group=12, zeros=0, pads=(1,) * 4), (2, 12, 9, 20)),
+    "one dimension": (Conv(12, 12, (9,), group=12, zeros=0, pads=(4, 4)), (2, 12, 100)),
+    "three dimensions": (Conv(5, 5, (3, 3, 3), group=5, zeros=0, pads=(1,) * 6), (2, 5, 6, 7, 8)),
+    "depth 1 of three": (Conv(5, 5, (1, 3, 3), group=5, zeros=0, strides=(2, 1, 1), pads=(1, 1, 1) * 2), (2, 5, 6, 17, 18)),
+}
+
+
+@EVERY_SET
+@pytest.mark.parametrize("name", DEPTHWISE)
+def test_depthwise(isa, name):
+    """One channel an output: the promised error, the same bits for any number of workers, nothing seen of the channels beside."""
+    conv, shape = DEPTHWISE[name]
+    spec = lower.Builder(conv.graph, isa).build()
+    assert spec.steps[0].kind == steps.StepKind.DEPTHWISE
+    x = noise(np.random.default_rng(1), *shape)
+    y = conv.check(Program(spec, table_of(isa), 1), x)
+    for workers in range(2, 6):
+        assert Program(spec, table_of(isa), workers).run(x)[0].tobytes() == y.tobytes()
+    x[:, 1] = np.nan
+    (poisoned,) = Program(spec, table_of(isa), 2).run(x)
+    others = np.arange(y.shape[1]) * shape[1] // y.shape[1] != 1
+    assert poisoned[:, others].tobytes() == y[:, others].tobytes()
+    assert np.isnan(poisoned[:, ~others]).any()
 
 
 @EVERY_SET
