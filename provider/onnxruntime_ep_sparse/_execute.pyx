@@ -185,7 +185,7 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     call.row_begin = begin
     call.row_end = end
     position = slice_tile(q, kernels.lanes, tile, &count)
-    plane = q.slices * q.pixels
+    plane = q.y_plane
     y_image = image * q.y_image
     # The last block is stored into y where a row of the tile is a run of the output; else into `partial`, as the sums of the blocks
     # before, and finish_rows copies what is valid.
@@ -247,7 +247,7 @@ cdef void finish_rows(Job* job, int64_t row, int64_t rows, float* partial, int64
     cdef Product* p = job.step.product
     cdef ProductPlan* q = &job.sp.product
     cdef t.KernelTable* kernels = job.program.kernels
-    cdef int64_t width = q.offsets.width, plane = q.slices * q.pixels, place, stop, line, column, end
+    cdef int64_t width = q.offsets.width, plane = q.y_plane, place, stop, line, column, end
     cdef int n = 0
     end = flat + length if flat + length < q.flat else q.flat
     if p.y_rows:
@@ -278,50 +278,91 @@ cdef void finish_rows(Job* job, int64_t row, int64_t rows, float* partial, int64
                     <t.Activation>act, job.step.alpha, job.step.beta)
 
 
-cdef void depthwise_item(Job* job, int64_t index, float* scratch) noexcept nogil:
-    """Some bands of planes."""
-    cdef Depthwise* p = job.step.depthwise
+cdef void depthwise_begin(Job* job, float* scratch, t.Depthwise* d) noexcept nogil:
+    """What is the same for all planes of a depthwise convolution."""
     cdef Window* w = &job.step.window
     cdef Shape* x = &job.plan.values[job.step.x].shape
     cdef Shape* y = &job.plan.values[job.step.y].shape
-    cdef StepPlan* sp = job.sp
-    cdef int64_t per = runs_per_item(sp), run, m, n, rows, bands, slices, image, floats, volume, place
-    cdef bint clamps = job.step.act == t.ACT_CLAMP and job.r == NULL
-    cdef t.Depthwise d
+    cdef bint clamps = job.step.act == t.ACT_CLAMP and job.step.r == NONE
     cdef int i
     for i in range(3):
         d.size[i] = x.dims[x.rank - 3 + i] if 3 - i <= w.rank else 1
         d.kernel[i] = w.kernel[i]
         d.stride[i] = w.stride[i]
         d.dilation[i] = w.dilation[i]
-        d.pad[i] = sp.pad[i]
+        d.pad[i] = job.sp.pad[i]
     d.low = job.step.alpha if clamps else <float>(-1.0 / 0.0)
     d.high = job.step.beta if clamps else <float>(1.0 / 0.0)
+    d.slice = 0
     d.out_width = y.dims[w.rank + 1]
-    rows = y.dims[w.rank] if w.rank > 1 else 1
-    slices = y.dims[2] if w.rank > 2 else 1
-    bands = (rows + sp.band - 1) // sp.band
-    volume = d.size[0] * d.size[1] * d.size[2]
     memset(scratch, 0, d.size[2] * sizeof(float))
     d.zeros = scratch
     d.lines = <const float**>(scratch + (d.size[2] + 15) // 16 * 16)
+
+
+cdef void depthwise_rows(Job* job, t.Depthwise* d, int64_t image, int64_t m, float* y, const float* residual) noexcept nogil:
+    """Rows [row_begin, row_end) of one plane of the output, which begins at `y` as that of the residual at `residual`."""
+    cdef Depthwise* p = job.step.depthwise
+    cdef int64_t place = d.row_begin * d.out_width
+    d.x = job.x + (image * p.channels + m * p.channels // p.M) * d.size[0] * d.size[1] * d.size[2]
+    d.y = y
+    d.value = p.value + m * d.kernel[0] * d.kernel[1] * d.kernel[2]
+    d.bias = p.bias[m]
+    job.program.kernels.depthwise(d)
+    if residual != NULL or not (job.step.act == t.ACT_NONE or job.step.act == t.ACT_CLAMP):
+        job.program.kernels.activate(y + place, y + place, residual + place if residual != NULL else NULL,
+                                     (d.row_end - d.row_begin) * d.out_width, <t.Activation>job.step.act, job.step.alpha, job.step.beta)
+
+
+cdef void depthwise_item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    """Some bands of planes."""
+    cdef Window* w = &job.step.window
+    cdef Shape* y = &job.plan.values[job.step.y].shape
+    cdef StepPlan* sp = job.sp
+    cdef int64_t per = runs_per_item(sp), run, plane, rows, bands, slices, place
+    cdef t.Depthwise d
+    depthwise_begin(job, scratch, &d)
+    rows = y.dims[w.rank] if w.rank > 1 else 1
+    slices = y.dims[2] if w.rank > 2 else 1
+    bands = (rows + sp.band - 1) // sp.band
     for run in range(index * per, sp.items if (index + 1) * per > sp.items else (index + 1) * per):
-        d.slice = run // bands % slices
-        m = run // bands // slices % p.M
-        image = run // bands // slices // p.M
-        d.x = job.x + (image * p.channels + m * p.channels // p.M) * volume
-        place = ((image * p.M + m) * slices + d.slice) * rows * d.out_width
-        d.y = job.y + place
-        d.value = p.value + m * w.kernel[0] * w.kernel[1] * w.kernel[2]
-        d.bias = p.bias[m]
+        plane = run // bands
+        d.slice = plane % slices
         d.row_begin = run % bands * sp.band
         d.row_end = d.row_begin + sp.band if d.row_begin + sp.band < rows else rows
-        job.program.kernels.depthwise(&d)
-        if job.r != NULL or not (clamps or job.step.act == t.ACT_NONE):
-            n = d.row_begin * d.out_width
-            floats = (d.row_end - d.row_begin) * d.out_width
-            job.program.kernels.activate(d.y + n, d.y + n, job.r + place + n if job.r != NULL else NULL, floats,
-                                         <t.Activation>job.step.act, job.step.alpha, job.step.beta)
+        place = plane * rows * d.out_width
+        depthwise_rows(job, &d, plane // slices // y.dims[1], plane // slices % y.dims[1], job.y + place,
+                       job.r + place if job.r != NULL else NULL)
+
+
+cdef void band_item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    """A depthwise convolution and the pointwise product behind it, one band of rows through both. `job` has the result of the product."""
+    cdef StepPlan* sp = job.sp
+    cdef Shape* between = &job.plan.values[job.step.y].shape
+    cdef int64_t channels = between.dims[1], height = between.dims[2], width = between.dims[3], image = index // sp.bands
+    cdef int64_t m, i, pixels, place
+    cdef float* band = scratch + sp.band_offset
+    cdef Job second = job[0]
+    cdef StepPlan second_plan = sp[1]
+    cdef ProductPlan* q = &second_plan.product
+    cdef t.Depthwise d
+    depthwise_begin(job, scratch + sp.lines_offset, &d)
+    d.row_begin = index % sp.bands * height // sp.bands
+    d.row_end = (index % sp.bands + 1) * height // sp.bands
+    pixels = (d.row_end - d.row_begin) * width
+    for m in range(channels):
+        depthwise_rows(job, &d, image, m, band + m * pixels - d.row_begin * width, NULL)
+    # the product sees the band as its image
+    place = image * q.y_image + d.row_begin * width
+    q.in_width = q.out_width = q.pitch = q.pixels = q.flat = pixels
+    q.x_floats = channels * pixels
+    second.step = job.step + 1
+    second.sp = &second_plan
+    second.x = band
+    second.y = job.y + place
+    second.r = job.r + place if job.r != NULL else NULL
+    for i in range(second_plan.items):
+        product_item(&second, i, scratch)
 
 
 cdef void pool_item(Job* job, int64_t index, float* scratch) noexcept nogil:
@@ -536,6 +577,8 @@ cdef int execute(CompiledProgram* program, Plan* plan, const Host* host, const f
     job.scratch_floats = plan.scratch_floats
     job.counters = arena + plan.counters_offset
     for s in range(program.n_steps):
+        if s and plan.steps[s - 1].bands:
+            continue
         step = &program.steps[s]
         job.step = step
         job.sp = &plan.steps[s]
@@ -552,6 +595,12 @@ cdef int execute(CompiledProgram* program, Plan* plan, const Host* host, const f
             job.item = product_item
         elif step.kind == STEP_POOL:
             job.item = pool_item
+        elif job.sp.bands:
+            step += 1
+            job.y = place_of(program, plan, step.y, inputs, outputs, arena)
+            job.r = place_of(program, plan, step.r, inputs, outputs, arena) if step.r != NONE else NULL
+            job.items = job.sp.bands * plan.values[step.x].shape.dims[0]
+            job.item = band_item
         elif step.kind == STEP_DEPTHWISE:
             job.items = items_of_runs(job.sp)
             job.item = depthwise_item
@@ -593,4 +642,6 @@ cdef inline float* place_of(CompiledProgram* program, Plan* plan, int value, con
         return <float*>inputs[v.slot]
     if v.storage == STORE_OUTPUT:
         return outputs[v.slot] + shift
+    if v.storage == STORE_NOWHERE:
+        return NULL
     return program.constant[v.slot]

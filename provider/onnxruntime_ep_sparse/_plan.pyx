@@ -27,6 +27,11 @@ cdef enum:
     BAND_FLOATS = 4096
     # of a pointer
     LINE_FLOATS = 2
+    # What a depthwise convolution makes for the product behind it: half of a 512 KB L2, but rather four rows, which share what they
+    # read; beyond a few MB each step runs on its own.
+    TOGETHER_FLOATS = 64 * 1024
+    MOST_TOGETHER_FLOATS = 1024 * 1024
+    TOGETHER_ROWS = 4
     # Loops that copy are not joined into longer runs than this, so that a single image still is many items.
     COPY_RUN = 16384
 
@@ -442,15 +447,48 @@ cdef inline int64_t idle_percent(int64_t items, int64_t workers) noexcept nogil:
     return 100 - 100 * items // (rounds * workers)
 
 
+cdef int64_t bands_with(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
+    """In how many bands of rows a pointwise product runs together with the depthwise step before it, of which nobody else reads the
+    result; 0: each runs on its own."""
+    cdef Step* step = &program.steps[index]
+    cdef Step* before = &program.steps[index - 1]
+    cdef StepPlan* sp = &plan.steps[index]
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef int64_t height, rows, bands, most
+    cdef int i, readers = 0
+    if index == 0 or before.kind != STEP_DEPTHWISE or before.y != step.x or before.r != NONE or not plan.values[step.x].size:
+        return 0
+    if step.product.shape_rule != SHAPE_CONV or step.product.taps != 1 or step.product.n_groups != 1 or step.window.rank != 2:
+        return 0
+    for i in range(1, 3):
+        if step.window.stride[i] != 1 or sp.pad[i] or sp.pad_end[i]:
+            return 0
+    for i in range(program.n_steps):
+        readers += (program.steps[i].x == step.x) + (program.steps[i].r == step.x)
+    for i in range(program.n_outputs):
+        readers += program.outputs[i] == step.x
+    height = x.dims[2]
+    most = height // TOGETHER_ROWS
+    if readers != 1 or most == 0 or TOGETHER_ROWS * x.dims[1] * x.dims[3] > MOST_TOGETHER_FLOATS:
+        return 0
+    rows = TOGETHER_FLOATS // (x.dims[1] * x.dims[3])
+    bands = ceil_div(height, rows) if rows >= TOGETHER_ROWS else most
+    bands = bands if bands < most else most
+    while bands < most and idle_percent(x.dims[0] * bands, program.workers) > IDLE_PERCENT:
+        bands += 1
+    return bands if idle_percent(x.dims[0] * bands, program.workers) <= IDLE_PERCENT else 0
+
+
 cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
-    """Tiles, items and offsets of a product; 0 on success."""
+    """Tiles, items and offsets of a product, or of a band of its pixels; 0 on success."""
     cdef Step* step = &program.steps[index]
     cdef StepPlan* sp = &plan.steps[index]
     cdef ProductPlan* q = &sp.product
     cdef Product* p = step.product
     cdef Shape* x = &plan.values[step.x].shape
     cdef Shape* y = &plan.values[step.y].shape
-    cdef int64_t lanes = program.kernels.lanes, vectors, rows, floats, work, parts, i
+    cdef int64_t lanes = program.kernels.lanes, vectors, rows, floats, work, parts, i, bands = bands_with(program, plan, index)
+    cdef StepPlan* before
     cdef int axis, g, n
     memcpy(q.pad, sp.pad, sizeof(q.pad))
     q.images = q.slices = q.in_depth = q.in_height = q.in_width = q.out_height = q.out_width = 1
@@ -494,6 +532,10 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
             q.images = element_count(y, 0, axis)
         q.in_width = q.out_width = rows
     q.pixels = q.out_height * q.out_width
+    q.y_plane = q.slices * q.pixels
+    if bands:
+        q.images = 1
+        q.in_width = q.out_width = q.pixels = ceil_div(x.dims[2], bands) * x.dims[3]
     row_pitch(p, &step.window, q)
     q.flat = (q.out_height - 1) * q.pitch + q.out_width if q.pixels else 0
     vectors = ceil_div(q.flat, lanes)
@@ -512,9 +554,10 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
         q.chunks = 1
     if q.chunks > p.groups[0].panel.strips:
         q.chunks = p.groups[0].panel.strips
-    while sp.parallel and parts and q.chunks < p.groups[0].panel.strips and idle_percent(parts * q.chunks, program.workers) > IDLE_PERCENT:
-        q.chunks += 1
-    q.shared_gather = q.chunks > 1 and p.macs < OWN_GATHER_MACS * q.chunks * p.channels * p.units
+    if sp.parallel and not bands:
+        while parts and q.chunks < p.groups[0].panel.strips and idle_percent(parts * q.chunks, program.workers) > IDLE_PERCENT:
+            q.chunks += 1
+    q.shared_gather = not bands and q.chunks > 1 and p.macs < OWN_GATHER_MACS * q.chunks * p.channels * p.units
     sp.items = parts * q.chunks if q.pixels else 0
 
     i = q.tile_vectors * lanes
@@ -536,10 +579,24 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
         q.runs += 2 * (ceil_div(i + p.segments[n].reach_x, q.pitch) + p.segments[n].reach_y + 2)
     # the tile with slack, the output rows of a group, the runs
     floats = tile_floats(q.offsets) + rows * i + run_bytes(p, q) // sizeof(float) + 16
+    if bands:
+        before = &plan.steps[index - 1]
+        before.bands = bands
+        before.parallel = program.workers > 1 and (before.parallel or sp.parallel)
+        before.band_offset = ceil_div(floats, 16) * 16
+        before.lines_offset = before.band_offset + ceil_div(p.channels * q.pixels, 16) * 16
+        floats = before.lines_offset + depthwise_floats(plan, &program.steps[index - 1], ceil_div(x.dims[2], bands)) + run_bytes(p, q)
     if floats > plan.scratch_floats:
         plan.scratch_floats = floats
-    keep_runs(p, &step.window, q, lanes)
+    if not bands:
+        keep_runs(p, &step.window, q, lanes)
     return 0
+
+
+cdef inline int64_t depthwise_floats(const Plan* plan, const Step* step, int64_t rows) noexcept nogil:
+    """Room for a row of zeros and for pointers to the rows that so many rows of the output read."""
+    cdef const Shape* x = &plan.values[step.x].shape
+    return ceil_div(x.dims[x.rank - 1], 16) * 16 + (rows * step.window.stride[1] + step.window.kernel[1]) * LINE_FLOATS
 
 
 cdef int64_t shared_floats(const Product* p, const ProductPlan* q) noexcept nogil:
@@ -555,15 +612,14 @@ cdef int64_t shared_floats(const Product* p, const ProductPlan* q) noexcept nogi
 
 
 cdef void plan_depthwise(Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
-    """Runs of the output, for items of some: planes, or bands of rows of large ones; room for a row of zeros and for pointers to rows."""
-    cdef Shape* x = &plan.values[step.x].shape
+    """Runs of the output, for items of some: planes, or bands of rows of large ones."""
     cdef Shape* y = &plan.values[step.y].shape
     cdef int64_t rows = y.dims[y.rank - 2] if y.rank > 3 else 1, width = y.dims[y.rank - 1]
     cdef int64_t bands = ceil_div(rows * width, BAND_FLOATS), floats
     sp.band = ceil_div(ceil_div(rows, bands), 2) * 2 if bands else 1
     sp.inner = sp.band * width if sp.band < rows else rows * width
     sp.items = y.dims[0] * y.dims[1] * (y.dims[2] if y.rank == 5 else 1) * ceil_div(rows, sp.band)
-    floats = ceil_div(x.dims[x.rank - 1], 16) * 16 + (sp.band * step.window.stride[1] + step.window.kernel[1]) * LINE_FLOATS
+    floats = depthwise_floats(plan, step, sp.band)
     if floats > plan.scratch_floats:
         plan.scratch_floats = floats
 
@@ -814,6 +870,9 @@ cdef void place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
         plan.values[program.outputs[i]].storage = STORE_OUTPUT
         plan.values[program.outputs[i]].slot = i
     for s in range(program.n_steps):
+        if plan.steps[s].bands:
+            plan.values[program.steps[s].y].storage = STORE_NOWHERE
+    for s in range(program.n_steps):
         step = &program.steps[s]
         if step.kind != STEP_RESHAPE:
             continue
@@ -849,6 +908,10 @@ cdef void place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
         plan.values[plan.values[program.steps[s].y].root].last = s
         if program.steps[s].r != NONE:
             plan.values[plan.values[program.steps[s].r].root].last = s
+    for s in range(program.n_steps):
+        v = plan.values[program.steps[s].x].root
+        if plan.steps[s].bands and plan.values[v].last == s:
+            plan.values[v].last = s + 1
     # first fit among the values that are still needed, each from the first step that writes to it
     for s in range(program.n_steps):
         v = plan.values[program.steps[s].y].root

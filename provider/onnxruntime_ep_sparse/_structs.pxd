@@ -175,6 +175,7 @@ cdef enum StorageKind:
     STORE_INPUT
     STORE_OUTPUT
     STORE_CONSTANT
+    STORE_NOWHERE      # between a depthwise step and the product that runs with it
 
 # Offsets of every nonzero of a product into its tile, for one tile geometry; shared by the plans that have the same.
 cdef struct Offsets:
@@ -209,6 +210,7 @@ cdef struct ProductPlan:
     int64_t most_blocks    # of a group
     int64_t x_image
     int64_t y_image
+    int64_t y_plane        # from one row of the output to the next
     int64_t x_floats       # size of x, beyond which nothing may be read
     int64_t runs           # of a tile and channel, at most (Run in table.pxd)
     char* run_table        # the runs of every tile, or NULL where they are too many to keep
@@ -242,6 +244,9 @@ cdef struct StepPlan:
     int64_t pad[3]
     int64_t pad_end[3]
     int64_t band           # rows of a plane that are computed at a time
+    int64_t bands          # not 0: runs together with the product behind it, in so many bands of an image's rows
+    int64_t band_offset    # of the band's pixels in the scratch of a worker
+    int64_t lines_offset   # of what the depthwise kernel needs
     # binary: broadcast loops over the collapsed output, innermost last; CONCAT and SHUFFLE: strides of x and y
     int loops
     int64_t extent[MAX_RANK]

@@ -145,6 +145,53 @@ def test_depthwise(isa, name):
     assert np.isnan(poisoned[:, ~others]).any()
 
 
+TOGETHER = {
+    "bands": ((2, 24, 30, 23), {}),
+    "rows of four": ((1, 40, 22, 70), {}),
+    "one band an image": ((4, 9, 7, 7), {}),
+    "too low": ((4, 9, 3, 50), {}),
+    "stride": ((1, 24, 57, 40), {"strides": (2, 2)}),
+    "any window": ((1, 24, 25, 40), {"dilations": (2, 1)}),
+    "tanh": ((1, 24, 30, 23), {"activation": "Tanh"}),
+    "residual": ((1, 24, 30, 23), {"residual": True}),
+    "deep and wide": ((1, 600, 14, 14), {"m": 700}),
+}
+
+
+@EVERY_SET
+@pytest.mark.parametrize("name", TOGETHER)
+def test_depthwise_with_pointwise(isa, name):
+    """A depthwise convolution and the pointwise one behind it give the same bits together as one by one, for any number of workers."""
+    (n, c, h, w), case = TOGETHER[name]
+    rng = np.random.default_rng(4)
+    m, stride, dilation = case.get("m", 30), case.get("strides", (1, 1)), case.get("dilations", (1, 1))
+    out = [(d + 2 - 2 * k - 1) // s + 1 for d, k, s in zip((h, w), dilation, stride, strict=True)]
+    window = {"group": c, "pads": (1, 1, 1, 1), "strides": stride, "dilations": dilation}
+    nodes = [
+        ("Conv", ("x", "dw", "db"), "d", (None, c, *out), window),
+        (case.get("activation", "Relu"), ("d",), "a", (None, c, *out), {}),
+        ("Conv", ("a", "pw", "pb"), "p", (None, m, *out), {}),
+    ]
+    inputs, last = {"x": ("n", c, h, w)}, "p"
+    if "residual" in case:
+        inputs["r"], last = ("n", m, *out), "s"
+        nodes.append(("Add", ("p", "r"), "s", ("n", m, *out), {}))
+    nodes.append(("Relu", (last,), "y", ("n", m, *out), {}))
+    weights = {"dw": pruned(rng, (c, 1, 3, 3), 0), "db": noise(rng, c), "pw": pruned(rng, (m, c, 1, 1), 0.8), "pb": noise(rng, m)}
+    data = [noise(rng, n, *shape[1:]) for shape in inputs.values()]
+    # where the graph gives away what is between them, each step runs on its own
+    expected = program_of(graph_of(nodes, inputs, weights, ("y", "a")), isa).run(*data)[0]
+    for workers in (1, 2, 3):
+        (y,) = program_of(graph_of(nodes, inputs, weights), isa, workers).run(*data)
+        assert y.tobytes() == expected.tobytes()
+    exact = Conv(c, c, (3, 3), **window)
+    exact.weight, exact.bias = weights["dw"], weights["db"]
+    between = np.tanh(exact.exact(data[0])[0]) if "activation" in case else np.maximum(exact.exact(data[0])[0], 0)
+    final = np.einsum("mc,nchw->nmhw", weights["pw"][:, :, 0, 0].astype(np.float64), between) + weights["pb"][:, None, None]
+    final = np.maximum(final + data[1] if "residual" in case else final, 0)
+    assert np.abs(y - final).max() <= 1e-5 * np.abs(final).max()
+
+
 @EVERY_SET
 @pytest.mark.parametrize("name", FORMS)
 def test_convolution(isa, name):
