@@ -57,16 +57,23 @@ def mobilenet_v1(
     classes: int = 1000,
     fold_batchnorm: bool = False,
 ) -> onnx.ModelProto:
-    """MobileNetV1 (Howard et al. 2017): input (batch, 3, image, image), logits (batch, classes)."""
+    """MobileNetV1 (Howard et al. 2017): input (batch, 3, image, image), logits (batch, classes).
+
+    With `classes` 0 it is the features alone, of images of any size: input (batch, 3, height, width), output (batch, channels, h, w).
+    """
     net = Network("mobilenet_v1", sparsity, pattern, seed, fold_batchnorm=fold_batchnorm)
-    x = net.conv(net.input("input", ["batch", 3, image, image]), _channels(32, width), 3, "features.0.conv", stride=2, prune=False)
+    size: list[int | str] = [image, image] if classes else ["height", "width"]
+    x = net.conv(net.input("input", ["batch", 3, *size]), _channels(32, width), 3, "features.0.conv", stride=2, prune=False)
     x = _relu(net, x, "features.0.relu")
     plan = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]
     for i, (outputs, stride) in enumerate(plan, 1):
         x = _depthwise(net, x, 3, f"features.{i}.depthwise", stride)
         x = _relu(net, x, f"features.{i}.depthwise.relu")
         x = _relu(net, net.conv(x, _channels(outputs, width), 1, f"features.{i}.pointwise.conv"), f"features.{i}.pointwise.relu")
-    net.output(net.classifier(x, classes, "classifier"), ["batch", classes])
+    if classes:
+        net.output(net.classifier(x, classes, "classifier"), ["batch", classes])
+    else:
+        net.output(x, ["batch", net.channels[x], "h", "w"])
     return net.model()
 
 
