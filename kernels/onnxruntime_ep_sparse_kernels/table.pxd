@@ -79,7 +79,7 @@ ctypedef struct Pool:
     int64_t pad_x
     int64_t row_begin
     int64_t row_end
-    int is_max
+    float* line                  # max_pool: room for a padded row and two vectors
     # how many elements an average divides by: those in [-pad, size + pad_end); 0: only those inside the image
     int count_include_pad
     int64_t pad_end_y
@@ -126,6 +126,7 @@ ctypedef struct KernelTable:
     void (*activate)(float* y, const float* x, const float* residual, int64_t n, Activation act, float alpha, float beta) noexcept nogil
     # y[i] = a[i * a_step] op b[i * b_step], steps 0 or 1
     void (*binary)(float* y, const float* a, int64_t a_step, const float* b, int64_t b_step, int64_t n, Binary op) noexcept nogil
-    void (*pool)(const Pool* pool) noexcept nogil
+    void (*max_pool)(const Pool* pool) noexcept nogil
+    void (*average_pool)(const Pool* pool) noexcept nogil
     float (*sum)(const float* x, int64_t n) noexcept nogil
     float (*maximum)(const float* x, int64_t n) noexcept nogil

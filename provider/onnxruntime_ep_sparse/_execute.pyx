@@ -385,11 +385,14 @@ cdef void pool_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     pool.pad_end_x = job.sp.pad_end[2]
     pool.row_begin = 0
     pool.row_end = y.dims[2] if w.rank == 2 else 1
-    pool.is_max = job.step.is_max
+    pool.line = scratch
     pool.count_include_pad = job.step.count_include_pad
     pool.x = job.x + index * pool.height * pool.width
     pool.y = job.y + index * pool.row_end * pool.out_width
-    job.program.kernels.pool(&pool)
+    if job.step.is_max:
+        job.program.kernels.max_pool(&pool)
+    else:
+        job.program.kernels.average_pool(&pool)
 
 
 cdef void global_pool_item(Job* job, int64_t index, float* scratch) noexcept nogil:

@@ -942,7 +942,7 @@ cdef Plan* plan_create(CompiledProgram* program, const Shape* inputs, char* mess
     cdef StepPlan* sp
     cdef Shape* x
     cdef int i, s
-    cdef int64_t shared, most = 0
+    cdef int64_t shared, floats, most = 0
     if plan == NULL:
         snprintf(message, message_size, "out of memory")
         return NULL
@@ -981,6 +981,11 @@ cdef Plan* plan_create(CompiledProgram* program, const Shape* inputs, char* mess
         sp.parallel = plan.values[step.x].size + plan.values[step.y].size > PARALLEL_FROM and program.workers > 1
         if step.kind == STEP_POOL or step.kind == STEP_GLOBAL_POOL:
             sp.items = x.dims[0] * x.dims[1]
+            # a padded row of max_pool; ceil_mode may look beyond the padding
+            floats = x.dims[x.rank - 1] + sp.pad[2] + sp.pad_end[2] + step.window.kernel[2] * step.window.dilation[2]
+            floats += step.window.stride[2] * (2 * program.kernels.lanes + 1)
+            if step.kind == STEP_POOL and floats > plan.scratch_floats:
+                plan.scratch_floats = floats
         elif step.kind == STEP_DEPTHWISE:
             plan_depthwise(plan, step, sp)
         elif step.kind == STEP_BINARY:
