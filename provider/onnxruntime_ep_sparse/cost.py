@@ -132,15 +132,15 @@ def unknown_rows(graph: Graph, node: Node) -> bool:
 
 
 class RegionGain:
-    """Seconds that taking some nodes as one region is expected to save, hand-over at its border included."""
+    """Seconds that taking some nodes as one region is expected to save, hand-over at its border included. We run the nodes as they stand
+    in `folded`, with weights of this density."""
 
-    def __init__(self, graph: Graph, members: Iterable[int], density: Mapping[int, float]) -> None:
+    def __init__(self, graph: Graph, folded: Graph, members: Iterable[int], density: Mapping[int, float]) -> None:
         self.graph = graph
         self.members = set(members)
         self.saved = {}
         for i in self.members:
-            ort, ours = node_seconds(graph, graph.nodes[i], density[i])
-            self.saved[i] = ort - ours
+            self.saved[i] = node_seconds(graph, graph.nodes[i], density[i])[0] - node_seconds(folded, folded.nodes[i], density[i])[1]
 
     def crossing(self, name: str, members: set[int]) -> float:
         """Seconds for a value that another node makes and the region reads, or the reverse; the graph's own inputs and outputs are free."""

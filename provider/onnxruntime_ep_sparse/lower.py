@@ -13,6 +13,7 @@ from onnxruntime_ep_sparse_kernels import variants
 
 from . import ops, packing
 from ._program import Program
+from .fold import fold
 from .graph import Graph, Node
 from .options import Options
 from .steps import Act, Activation, Depthwise, Op, Product, ProgramSpec, ShapeRule, Step, StepKind, Window
@@ -39,7 +40,7 @@ class Builder:
     """Collects the steps of one region. The `lower` functions of `ops.py` call its methods."""
 
     def __init__(self, graph: Graph, isa: variants.Isa) -> None:
-        self.graph = fold_pads(fuse_gates(graph))
+        self.graph = fold(fold_pads(fuse_gates(graph)))
         self.isa = isa
         self.numbers: dict[str, int] = {}
         self.n_values = 0

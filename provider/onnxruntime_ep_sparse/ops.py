@@ -366,14 +366,20 @@ def _batchnorm_can_run(graph: Graph, node: Node) -> str | None:
     return None if len(shape_of(graph, node.inputs[0])) >= 2 else "the input has no channels"
 
 
-def _batchnorm_lower(builder: Builder, node: Node) -> None:
-    scale, offset, mean, variance = (builder.floats(name).astype(np.float64) for name in node.inputs[1:5])
+def batchnorm_of(graph: Graph, node: Node) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The factor and the offset (C,) that a BatchNormalization is."""
+    scale, offset, mean, variance = (graph.load(name).astype(np.float64) for name in node.inputs[1:5])
     factor = scale / np.sqrt(variance + _number(node.attributes.get("epsilon"), 1e-5))
+    return factor, offset - mean * factor
+
+
+def _batchnorm_lower(builder: Builder, node: Node) -> None:
+    factor, offset = batchnorm_of(builder.graph, node)
     shape = (-1,) + (1,) * (len(shape_of(builder.graph, node.inputs[0])) - 2)
     scaled = builder.new_value()
     x, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
     builder.step(Step(StepKind.BINARY, x, scaled, builder.constant(factor.reshape(shape)), op=Op.MUL))
-    builder.step(Step(StepKind.BINARY, scaled, y, builder.constant((offset - mean * factor).reshape(shape)), op=Op.ADD))
+    builder.step(Step(StepKind.BINARY, scaled, y, builder.constant(offset.reshape(shape)), op=Op.ADD))
 
 
 # --- shapes

@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
 from . import cost, ops
+from .fold import fold
 from .graph import Graph, Node
 from .options import Options
-from .weights import Zeros, zeros_of
+from .weights import LIKELY, Zeros, zeros_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +52,23 @@ def select(graph: Graph, options: Options) -> Selection:
     """Choose the regions of `graph` under `options` (policy, min_sparsity)."""
     verdicts = {node.index: verdict(graph, node, options) for node in graph.nodes if weight_of(graph, node) is not None}
     # Most models have nothing to take: their other nodes need not be looked at.
-    idle = not any(v.wanted for v in verdicts.values())
+    idle = not any(v.wanted or (v.runnable and v.density <= 1 - LIKELY) for v in verdicts.values())
     for node in graph.nodes:
         if node.index not in verdicts:
             verdicts[node.index] = bystander(graph, node, options) if idle else verdict(graph, node, options)
     runnable = {index for index, v in verdicts.items() if v.runnable}
+    folded = graph
+    if options.policy == "auto" and not idle:
+        folded = fold(graph, runnable)
+        for node in graph.nodes:
+            judge_folded(graph, folded, node, options, verdicts[node.index])
     wanted = {index for index, v in verdicts.items() if v.wanted}
     regions = []
     for region in grow(graph, runnable, wanted):
         if options.policy == "always":
             regions.append(region)
             continue
-        trimmed = trim(graph, region, wanted, verdicts)
+        trimmed = trim(graph, folded, region, wanted, verdicts)
         gain = trimmed.total()
         if gain > 0 or options.min_sparsity is not None:  # the user's figure stands above our estimate
             regions.append(sorted(trimmed.members))
@@ -97,10 +105,8 @@ class Verdict:
     shape: tuple[int, ...] | None = None
     sparsity: float | None = None
     pattern: str = ""
-
-    @property
-    def density(self) -> float:
-        return 1.0 if self.sparsity is None else 1.0 - self.sparsity
+    density: float = 1.0
+    """Of the weight that will be packed."""
 
 
 def bystander(graph: Graph, node: Node, options: Options) -> Verdict:
@@ -143,7 +149,7 @@ def verdict(graph: Graph, node: Node, options: Options) -> Verdict:
     array = graph.constant(weight)
     assert array is not None
     zeros = zeros_of(array, output_axis(graph, node))
-    v.sparsity, v.pattern = zeros.sparsity, zeros.pattern
+    v.sparsity, v.pattern, v.density = zeros.sparsity, zeros.pattern, 1.0 - zeros.sparsity
     if options.policy == "always":
         v.wanted, v.reason = True, "policy is always"
     else:
@@ -165,6 +171,22 @@ def judge(graph: Graph, node: Node, zeros: Zeros, options: Options, v: Verdict) 
         v.reason = f"sparsity {percent}, break-even {limit:.1%}"
     else:
         v.reason, v.option = f"sparsity {percent} is below the break-even {limit:.1%}", option
+
+
+def judge_folded(graph: Graph, folded: Graph, node: Node, options: Options, v: Verdict) -> None:
+    """Under `auto`: does a product gain enough once dead channels are gone, its own and its operand's?"""
+    smaller = folded.nodes[node.index]
+    weight = weight_of(graph, node) if smaller is not node and v.runnable else None
+    if weight is None:
+        return
+    before, after = graph.load(weight), folded.load(smaller.inputs[node.inputs.index(weight)])
+    v.density = int(np.count_nonzero(after)) / after.size
+    if v.wanted or options.min_sparsity is not None:
+        return
+    theirs, ours = cost.node_seconds(graph, node, v.density)[0], cost.node_seconds(folded, smaller, v.density)[1]
+    if theirs > cost.MARGIN * ours:
+        v.wanted, v.option = True, ""
+        v.reason = f"without dead channels {after.size / before.size:.1%} of its weights are left, {v.density:.1%} of them not zero"
 
 
 def weight_of(graph: Graph, node: Node) -> str | None:
@@ -257,9 +279,9 @@ def contract(
     predecessors[kept].discard(kept)
 
 
-def trim(graph: Graph, region: list[int], wanted: set[int], verdicts: dict[int, Verdict]) -> cost.RegionGain:
+def trim(graph: Graph, folded: Graph, region: list[int], wanted: set[int], verdicts: dict[int, Verdict]) -> cost.RegionGain:
     """Give back unwanted nodes at the region's rim, one at a time, as long as that is expected to save time."""
-    gain = cost.RegionGain(graph, region, {i: verdicts[i].density for i in region})
+    gain = cost.RegionGain(graph, folded, region, {i: verdicts[i].density for i in region})
     changed = True
     while changed:
         changed = False

@@ -7,7 +7,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-PATTERNS = ("unstructured", "block4", "channels", "N:M")
+PATTERNS = ("unstructured", "block4", "channels", "channels/2", "N:M")
 
 
 def mask(weight: NDArray, sparsity: float, pattern: str = "unstructured", rng: np.random.Generator | int = 0, *, axis: int = 0) -> NDArray:
@@ -15,7 +15,8 @@ def mask(weight: NDArray, sparsity: float, pattern: str = "unstructured", rng: n
 
     `axis` is the output axis: 0 for (O, I, kH, kW) of a Conv and (O, I) of a Gemm with transB, 1 for (I, O) of a MatMul. Patterns:
     `unstructured` exactly round(sparsity * size) zeros; `block4` round(sparsity * blocks) zero blocks of 4 outputs by 1 element;
-    `channels` round(sparsity * O) zero outputs; `N:M` N kept of every M consecutive inputs (a last group of R < M keeps min(N, R)),
+    `channels` round(sparsity * O) zero outputs; `channels/2` int(min(1/2, sparsity) * O) zero outputs and single
+    zeros in the others, round(sparsity * size) in all; `N:M` N kept of every M consecutive inputs (a last group of R < M keeps min(N, R)),
     which implies the sparsity.
     """
     if not 0 <= sparsity <= 1:
@@ -31,6 +32,10 @@ def mask(weight: NDArray, sparsity: float, pattern: str = "unstructured", rng: n
         zero = np.repeat(blocks__ok, 4, axis=0)[:outputs]
     elif pattern == "channels":
         zero = np.repeat(_some(rng, outputs, sparsity), columns)
+    elif pattern == "channels/2":
+        zero = np.repeat(_some(rng, outputs, int(min(0.5, sparsity) * outputs) / max(outputs, 1)), columns)
+        alive = int(np.count_nonzero(~zero))
+        zero[~zero] = _some(rng, alive, 1 - (weight.size - round(sparsity * weight.size)) / max(alive, 1))
     elif match := re.fullmatch(r"(\d+):(\d+)", pattern):
         n, m = map(int, match.groups())
         if not 0 < n <= m:
