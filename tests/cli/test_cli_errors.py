@@ -40,10 +40,11 @@ def test_provider_options(refused, command, option, sparse_model):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_built_in_models(refused, command):
-    """Unknown names list the known ones; a sparsity is a share."""
+    """Unknown names list the known ones; a sparsity is a share; patterns are those of masks."""
     assert "there are" in refused(command, "model:resnet5000")
     for sparsity in ("much", "1.5", "-0.1", "nan"):
         assert "number from 0 to 1" in refused(command, f"model:resnet50:{sparsity}")
+    assert "unknown pattern" in refused(command, "model:mobilenet_v1:0.9:stripes")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

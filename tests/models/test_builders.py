@@ -149,7 +149,7 @@ def test_folding_batchnorm_changes_nothing_else(name):
     np.testing.assert_allclose(folded, plain, atol=1e-3 * np.abs(plain).max())
 
 
-@pytest.mark.parametrize("pattern", ["block4", "channels", "2:4"])
+@pytest.mark.parametrize("pattern", ["block4", "channels", "channels/2", "2:4"])
 def test_patterns_of_a_net(pattern):
     model = models.mobilenet_v1(0.5, pattern=pattern, image=64, width=0.25)
     (y,) = cpu(model).run(None, models.inputs_for(model, batch=3))
@@ -192,6 +192,14 @@ def test_mask_channels(shape, sparsity, axis):
     alive = [row.all() for row in masked]
     assert all(row.any() == row.all() for row in masked)
     assert alive.count(False) == round(sparsity * len(masked))
+
+
+@settings(deadline=None)
+@given(SHAPES_OF_WEIGHTS, st.floats(0, 1), st.integers(0, 1))
+def test_mask_half_channels(shape, sparsity, axis):
+    masked = np.moveaxis(models.mask(np.ones(shape), sparsity, "channels/2", axis=axis), axis, 0)
+    assert np.count_nonzero(masked == 0) == round(sparsity * masked.size)
+    assert sum(not row.any() for row in masked) >= int(min(0.5, sparsity) * len(masked))
 
 
 @settings(deadline=None)

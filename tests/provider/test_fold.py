@@ -1,5 +1,7 @@
 """Dead channels leave the graph: every rule and every refusal, random nets and whole ones, against the CPU provider."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -201,6 +203,18 @@ def test_reshape_that_mixes_channels():
     assert behind([make("Flatten", ["r"], ["z"], axis=2)], {"size": 30}, last="Gemm") == 30
 
 
+def test_reshape_that_copies_the_number_of_channels():
+    """As many positions as there are channels, written as a copy of that number: all stay."""
+    rng = np.random.default_rng(12)
+    nodes = [make("MatMul", ["x", "a"], ["p"]), make("Reshape", ["p", "to"], ["z"]), make("MatMul", ["z", "b"], ["y"])]
+    weights = {"a": weight(rng, 6, 8, columns=(1, 2)), "to": np.array([1, 2, 0, 8]), "b": noise(rng, 8, 5)}
+    _, after = folded(model_of(nodes, {"x": [2, 8, 6]}, ["y"], weights), {"x": noise(rng, 2, 8, 6)})
+    assert after["p"].shape == (6, 8)
+    weights["to"] = np.array([0, 2, -1, 8])
+    _, after = folded(model_of(nodes, {"x": [2, 8, 6]}, ["y"], weights), {"x": noise(rng, 2, 8, 6)})
+    assert after["p"].shape == (6, 6)
+
+
 def test_an_operand_from_outside():
     """Added to an input of the region no channel is constant, and none can go."""
     nodes = [make("Add", ["r", "q"], ["z"])]
@@ -384,6 +398,9 @@ def test_only_among():
         assert (after["p"].shape[0], after["y"].shape[1]) == left, among
     graph = plain(nodes, constants, outputs=("y", "p"))
     assert weights_of(fold(graph))["p"].shape[0] == 4
+    around = Node(3, "", "If", "", 13, ("x",), ("z",), {}, implicit_inputs=("r",))
+    graph = plain(nodes, constants)
+    assert weights_of(fold(replace(graph, nodes=(*graph.nodes, around))))["p"].shape[0] == 4
 
 
 @examples(120)

@@ -21,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Pruned ONNX models on ONNX Runtime's CPU provider and on the sparse one.",
-    epilog="Exit codes: 0 ok, 1 differs or fails, 2 wrong use. MODEL is an ONNX file, or model:NAME[:SPARSITY] for one that is built here.",
+    epilog="Exit codes: 0 ok, 1 differs or fails, 2 wrong use. MODEL is an ONNX file, or model:NAME[:SPARSITY[:PATTERN]], built here.",
 )
 
 

@@ -22,7 +22,7 @@ from ..options import EP_NAME
 
 SCHEMA = 1
 
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="ONNX file, or model:NAME[:SPARSITY] for one that is built here.")]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="ONNX file, or model:NAME[:SPARSITY[:PATTERN]] for one built here.")]
 JsonOption = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write a JSON document; - is stdout.")]
 ProviderOptions = Annotated[
     list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Provider option; can be given several times.")
@@ -196,10 +196,10 @@ def _without_noise(error: Exception) -> str:
 def _built(text: str, steps: Steps) -> bytes:
     from .. import models
 
-    name, _, sparsity = text.removeprefix("model:").partition(":")
+    name, sparsity, pattern = (*text.removeprefix("model:").split(":", 2), "", "")[:3]
     if name not in models.BUILDERS:
         raise UsageError(f"no built-in model {name!r}; there are {', '.join(sorted(models.BUILDERS))}")
-    arguments = {}
+    arguments: dict[str, Any] = {"pattern": pattern} if pattern else {}
     if sparsity:
         try:
             arguments["sparsity"] = float(sparsity)
@@ -208,7 +208,11 @@ def _built(text: str, steps: Steps) -> bytes:
         if not 0 <= arguments["sparsity"] <= 1:
             raise UsageError(f"{text}: the sparsity must be a number from 0 to 1")
     steps("build the model", 0)
-    model = models.BUILDERS[name](**arguments).SerializeToString()
+    try:
+        model = models.BUILDERS[name](**arguments).SerializeToString()
+    except ValueError as error:  # the pattern
+        steps.close()
+        raise UsageError(f"{text}: {error}") from None
     steps("build the model", 1)
     return model
 
