@@ -47,7 +47,8 @@ in Python, tells for every node whether it is taken, why, and which option would
 The unit is a region: a connected piece of the graph around products with pruned weights.
 
 1. A **product** is wanted when its share of zeros reaches its break-even, which a model of cost computes from the shape of the layer
-   (`min_sparsity` overrides it). A product too small to gain from any sparsity is not wanted.
+   (`min_sparsity` overrides it). A product too small to gain from any sparsity is not wanted. One below its break-even is wanted all the
+   same if enough of it goes with **dead channels**: outputs without weights, constant from there on, and inputs that nothing reads.
 2. The region grows over neighbours that can be run, pruned or not, as long as it can be contracted into one node without a cycle.
    **Activations** behind a product, the addition of a residual, and constants that act as bias become part of the product.
 3. Nodes at the rim go back where handing over is expected to cost less than keeping them, and the region is taken only if it is expected
