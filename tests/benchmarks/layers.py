@@ -1,15 +1,17 @@
 """Kernels on real layer shapes, one thread, no ONNX Runtime: effective GFLOP/s and their share of the FMA peak measured in the same run.
 
-    python tests/benchmarks/layers.py [--sparsity 0.9] [--isa avx2] [--batch 1]
+    python tests/benchmarks/layers.py [NET ...] [--sparsity 0.9 ...] [--pattern unstructured] [--isa avx2] [--batch 1] [--totals]
 
-A layer runs as a program of one step, so gathering, blocking and finishing count; the last line is weighted by time over ResNet-50.
+A layer runs as a program of one step, so gathering, blocking and finishing count; the last line of a net is weighted by time. Only pruned
+layers are there; DEPTHWISE has the depthwise ones of MobileNetV1 and EfficientNet-B0, dense.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import product
 
 import numpy as np
 
@@ -22,7 +24,7 @@ from onnxruntime_ep_sparse_kernels import call, variants
 from onnxruntime_ep_sparse_kernels.variants import SHARED
 
 Layer = tuple[int, int, int, int, int, int]
-"""Input channels, outputs, kernel, stride, image size, how often ResNet-50 has it."""
+"""Input channels, outputs, kernel, stride, image size, how often the net has it."""
 
 
 def resnet50() -> Iterator[Layer]:
@@ -40,15 +42,86 @@ def resnet50() -> Iterator[Layer]:
         channels, size = 4 * width, out
 
 
-def best_seconds(run, repeats: int) -> float:
-    """Shortest of some runs after a warm-up: what the code can do on a machine that is not quiet."""
+def mobilenet_v1() -> Iterator[Layer]:
+    """The pointwise convolutions of MobileNetV1."""
+    for channels, outputs, size, count in (
+        (32, 64, 112, 1),
+        (64, 128, 56, 1),
+        (128, 128, 56, 1),
+        (128, 256, 28, 1),
+        (256, 256, 28, 1),
+        (256, 512, 14, 1),
+        (512, 512, 14, 5),
+        (512, 1024, 7, 1),
+        (1024, 1024, 7, 1),
+    ):
+        yield channels, outputs, 1, 1, size, count
+
+
+def efficientnet_b0() -> Iterator[Layer]:
+    """The expanding and projecting convolutions of EfficientNet-B0."""
+    inputs, size = 32, 112
+    for expand, outputs, repeats, stride in (
+        (1, 16, 1, 1),
+        (6, 24, 2, 2),
+        (6, 40, 2, 2),
+        (6, 80, 3, 2),
+        (6, 112, 3, 1),
+        (6, 192, 4, 2),
+        (6, 320, 1, 1),
+    ):
+        for repeat in range(repeats):
+            wide = expand * inputs
+            if expand > 1:
+                yield inputs, wide, 1, 1, size, 1
+            size //= stride if repeat == 0 else 1
+            yield wide, outputs, 1, 1, size, 1
+            inputs = outputs
+    yield inputs, 4 * inputs, 1, 1, size, 1
+
+
+def unet() -> Iterator[Layer]:
+    """The pruned convolutions of U-Net with 32 channels, on 512x512."""
+    yield 32, 32, 3, 1, 512, 2
+    for level in range(1, 5):
+        channels, size = 32 * 2**level, 512 // 2**level
+        yield channels // 2, channels, 3, 1, size, 1
+        yield channels, channels, 3, 1, size, 2 if level < 4 else 1
+    for level in range(4):
+        channels, size = 32 * 2**level, 512 // 2**level
+        yield 3 * channels, channels, 3, 1, size, 1
+
+
+def depthwise() -> Iterator[Layer]:
+    """The depthwise convolutions of MobileNetV1 and EfficientNet-B0 of most work; one channel in, so the first number is 0."""
+    for channels, kernel, stride, size in (
+        (32, 3, 1, 112),
+        (64, 3, 2, 112),
+        (128, 3, 1, 56),
+        (128, 3, 2, 56),
+        (256, 3, 1, 28),
+        (256, 3, 2, 28),
+        (512, 3, 1, 14),
+        (1024, 3, 1, 7),
+        (240, 5, 1, 28),
+        (672, 5, 1, 14),
+        (672, 5, 2, 14),
+        (1152, 5, 1, 7),
+    ):
+        yield 0, channels, kernel, stride, size, 1
+
+
+NETS = {"resnet50": resnet50, "mobilenet_v1": mobilenet_v1, "efficientnet_b0": efficientnet_b0, "unet": unet, "depthwise": depthwise}
+
+
+def best_seconds(run: Callable[[], object], budget_s: float = 0.1) -> float:
+    """Shortest time of the runs in so many seconds, after a warm-up: what the code can do on a machine that is not quiet."""
     run()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
+    best, end = float("inf"), time.perf_counter() + budget_s
+    while (start := time.perf_counter()) < end:
         run()
-        times.append(time.perf_counter() - start)
-    return min(times)
+        best = min(best, time.perf_counter() - start)
+    return best
 
 
 def peak_gflops(isa: variants.Isa) -> float:
@@ -61,47 +134,63 @@ def peak_gflops(isa: variants.Isa) -> float:
     row_start, row = np.array([0, len(offset)], np.int32), np.arange(4, dtype=np.int32)[None]
     y = np.zeros((4, width), np.float32)
     table = kernels.table(isa.name)
-    seconds = best_seconds(lambda: call.spmm(table, SHARED, nv, row_start, row, offset, value, tile, y[:, 0].copy(), y, repeat=200), 20)
+    seconds = best_seconds(lambda: call.spmm(table, SHARED, nv, row_start, row, offset, value, tile, y[:, 0].copy(), y, repeat=200), 1.0)
     return 2 * value.size * width * 200 / seconds / 1e9
 
 
-def layer_seconds(isa: variants.Isa, layer: Layer, sparsity: float, batch: int, rng: np.random.Generator) -> tuple[float, int]:
-    """Best time of one layer and its multiply-adds by nonzeros."""
+def layer_seconds(
+    isa: variants.Isa, layer: Layer, sparsity: float, batch: int, rng: np.random.Generator, pattern: str = "unstructured"
+) -> tuple[float, int]:
+    """Best time of one layer and its multiply-adds by nonzeros. The layer stands between two steps, so that only memory that was used
+    before is measured: fresh pages cost more than many a layer."""
     channels, outputs, kernel, stride, size, _ = layer
-    weight = rng.standard_normal((outputs, channels, kernel, kernel)).astype(np.float32)
-    weight = mask(weight, sparsity, "unstructured", rng).astype(np.float32)
+    weight = rng.standard_normal((outputs, channels or 1, kernel, kernel)).astype(np.float32)
+    if channels:
+        weight = mask(weight, sparsity, pattern, rng).astype(np.float32)
     pad = kernel // 2
     window = Window((kernel,) * 2, (stride,) * 2, (1, 1), (pad,) * 2, (pad,) * 2)
-    product = packing.convolution(weight, None, window, 1, (size, size), isa)
-    spec = ProgramSpec(2, {"x": 0}, {"y": 1}, {}, (Step(StepKind.PRODUCT, 0, 1, product=product, window=window),))
-    program = Program(spec, kernels.table(isa.name), 1)
-    x = rng.standard_normal((batch, channels, size, size)).astype(np.float32)
+    packed = packing.convolution(weight, None, window, 1 if channels else outputs, (size, size), isa)
+    kind = StepKind.PRODUCT if channels else StepKind.DEPTHWISE
+    steps = (Step(kind, 0, 1, product=packed, window=window), Step(StepKind.GLOBAL_POOL, 1, 2))
+    program = Program(ProgramSpec(3, {"x": 0}, {"y": 2}, {}, steps), kernels.table(isa.name), 1)
+    alone = Program(ProgramSpec(2, {"x": 0}, {"y": 1}, {}, (Step(StepKind.GLOBAL_POOL, 0, 1),)), kernels.table(isa.name), 1)
+    x = rng.standard_normal((batch, channels or outputs, size, size)).astype(np.float32)
     out = (size - 1) // stride + 1
-    return best_seconds(lambda: program.run(x), 7), int(np.count_nonzero(weight)) * out * out * batch
+    y = rng.standard_normal((batch, outputs, out, out)).astype(np.float32)
+    seconds = best_seconds(lambda: program.run(x)) - best_seconds(lambda: alone.run(y))
+    return seconds, int(np.count_nonzero(weight)) * out * out * batch
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sparsity", type=float, default=0.9)
+    parser.add_argument("nets", nargs="*", choices=[[], *NETS], default=["resnet50"])
+    parser.add_argument("--sparsity", type=float, nargs="+", default=[0.9])
+    parser.add_argument("--pattern", default="unstructured")
     parser.add_argument("--isa", default=kernels.available_isas()[0])
     parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--totals", action="store_true", help="only the last line of every net")
     arguments = parser.parse_args()
     isa = next(isa for isa in variants.ISAS if isa.name == arguments.isa)
     rng = np.random.default_rng(0)
     peak = peak_gflops(isa)
-    print(f"{isa.name}, one thread, FMA peak {peak:.0f} GFLOP/s, {arguments.sparsity:.0%} zeros, batch {arguments.batch}")
-    print("| layer | count | ms | GFLOP/s | dense-equivalent | share of peak |\n| --- | --- | --- | --- | --- | --- |")
-    total_seconds, total_macs = 0.0, 0
-    for layer in resnet50():
-        channels, outputs, kernel, stride, size, count = layer
-        seconds, macs = layer_seconds(isa, layer, arguments.sparsity, arguments.batch, rng)
+    print(f"{isa.name}, one thread, FMA peak {peak:.0f} GFLOP/s, {arguments.pattern} zeros, batch {arguments.batch}")
+    print("| layer | zeros | count | ms | GFLOP/s | dense-equivalent | share of peak |\n| --- | --- | --- | --- | --- | --- | --- |")
+
+    def row(name: str, zeros: float, count: object, seconds: float, macs: float) -> None:
         rate = 2 * macs / seconds / 1e9
-        name = f"{channels}->{outputs} {kernel}x{kernel}/{stride} @{size}"
-        print(f"| {name} | {count} | {seconds * 1e3:.3f} | {rate:.1f} | {rate / (1 - arguments.sparsity):.0f} | {rate / peak:.0%} |")
-        total_seconds += count * seconds
-        total_macs += count * macs
-    rate = 2 * total_macs / total_seconds / 1e9
-    print(f"| all | | {total_seconds * 1e3:.2f} | {rate:.1f} | {rate / (1 - arguments.sparsity):.0f} | {rate / peak:.0%} |")
+        print(f"| {name} | {zeros:.0%} | {count} | {seconds * 1e3:.3f} | {rate:.1f} | {rate / (1 - zeros):.0f} | {rate / peak:.0%} |")
+
+    for net, sparsity in product(arguments.nets, arguments.sparsity):
+        zeros = 0.0 if net == "depthwise" else sparsity
+        total_seconds, total_macs = 0.0, 0
+        for layer in NETS[net]():
+            channels, outputs, kernel, stride, size, count = layer
+            seconds, macs = layer_seconds(isa, layer, zeros, arguments.batch, rng, arguments.pattern)
+            if not arguments.totals:
+                row(f"{channels or outputs}->{outputs} {kernel}x{kernel}/{stride} @{size}", zeros, count, seconds, macs)
+            total_seconds += count * seconds
+            total_macs += count * macs
+        row(f"all of {net}", zeros, "", total_seconds, total_macs)
 
 
 if __name__ == "__main__":
