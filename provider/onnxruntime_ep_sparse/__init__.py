@@ -12,12 +12,14 @@ Importing this package registers nothing and does not import onnxruntime.
 from ._version import __version__
 from .explain import explain
 from .options import EP_NAME
+from .profiling import StepTime, step_times
 from .registration import get_ep_name, get_ep_names, get_library_path, register, session_options, unregister
 from .select import NodeDecision
 
 __all__ = [
     "EP_NAME",
     "NodeDecision",
+    "StepTime",
     "__version__",
     "explain",
     "get_ep_name",
@@ -25,5 +27,6 @@ __all__ = [
     "get_library_path",
     "register",
     "session_options",
+    "step_times",
     "unregister",
 ]

@@ -11,9 +11,28 @@ from onnxruntime_ep_sparse._plan cimport list_runs
 from onnxruntime_ep_sparse._structs cimport *
 from onnxruntime_ep_sparse_kernels cimport table as t
 
+
 cdef extern from *:
-    int64_t fetch_add "__atomic_fetch_add" (int64_t* p, int64_t n, int order) nogil
-    int RELAXED "__ATOMIC_RELAXED"
+    """
+    #include <stdint.h>
+    #if defined(_WIN32)
+    #include <windows.h>
+    static int64_t monotonic_ns(void) {
+        LARGE_INTEGER count, rate;
+        QueryPerformanceCounter(&count);
+        QueryPerformanceFrequency(&rate);
+        return (int64_t)((double)count.QuadPart * 1e9 / (double)rate.QuadPart);
+    }
+    #else
+    #include <time.h>
+    static int64_t monotonic_ns(void) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    }
+    #endif
+    """
+    int64_t monotonic_ns() nogil
 
 
 cdef struct Job:
@@ -573,6 +592,7 @@ cdef int execute(CompiledProgram* program, Plan* plan, const Host* host, const f
     cdef int s, failed = 0
     cdef Job job
     cdef Step* step
+    cdef Step* last
     job.program = program
     job.plan = plan
     job.scratch = arena + plan.scratch_offset
@@ -585,54 +605,85 @@ cdef int execute(CompiledProgram* program, Plan* plan, const Host* host, const f
         step = &program.steps[s]
         job.step = step
         job.sp = &plan.steps[s]
+        last = step + 1 if job.sp.bands else step
         job.x = place_of(program, plan, step.x, inputs, outputs, arena)
-        job.r = place_of(program, plan, step.r, inputs, outputs, arena) if step.r != NONE else NULL
-        job.y = place_of(program, plan, step.y, inputs, outputs, arena)
-        job.items = job.sp.items
-        if step.kind == STEP_PRODUCT:
-            if job.sp.product.shared_gather:
-                job.items = job.sp.items // job.sp.product.chunks * job.sp.product.most_blocks
-                job.item = gather_item
-                failed |= section(&job, host, True)
-                job.items = job.sp.items
-            job.item = product_item
-        elif step.kind == STEP_POOL:
-            job.item = pool_item
-        elif job.sp.bands:
-            step += 1
-            job.y = place_of(program, plan, step.y, inputs, outputs, arena)
-            job.r = place_of(program, plan, step.r, inputs, outputs, arena) if step.r != NONE else NULL
-            job.items = job.sp.bands * plan.values[step.x].shape.dims[0]
-            job.item = band_item
-        elif step.kind == STEP_DEPTHWISE:
-            job.items = items_of_runs(job.sp)
-            job.item = depthwise_item
-        elif step.kind == STEP_GLOBAL_POOL:
-            job.item = global_pool_item
-        elif step.kind == STEP_ACTIVATE:
-            job.items = (plan.values[step.y].size + ACTIVATE_CHUNK - 1) // ACTIVATE_CHUNK
-            job.item = activate_item
-        elif step.kind == STEP_BINARY:
-            job.items = items_of_runs(job.sp)
-            job.item = binary_item
-        elif step.kind == STEP_CONCAT and job.y + job.sp.origin == job.x:
-            continue
-        elif step.kind == STEP_CONCAT or step.kind == STEP_SHUFFLE:
-            job.items = items_of_runs(job.sp)
-            job.item = copy_item
-        elif step.kind == STEP_PAD:
-            job.items = items_of_runs(job.sp)
-            job.item = pad_item
-        elif step.kind == STEP_RESIZE:
-            job.item = resize_item
-        else:
-            if job.y != job.x and plan.values[step.y].size:
-                memcpy(job.y, job.x, plan.values[step.y].size * sizeof(float))
-            continue
-        failed |= section(&job, host, job.sp.parallel)
+        job.r = place_of(program, plan, last.r, inputs, outputs, arena) if last.r != NONE else NULL
+        job.y = place_of(program, plan, last.y, inputs, outputs, arena)
+        failed = timed_step(&job, host, &program.totals[s]) if program.totals != NULL else run_step(&job, host)
         if failed:
             return failed
     return 0
+
+
+cdef int timed_step(Job* job, const Host* host, StepTotals* totals) noexcept nogil:
+    """run_step, added to what its program has spent on it."""
+    cdef int64_t began = monotonic_ns()
+    cdef int failed = run_step(job, host)
+    if job.sp.bands:
+        fetch_add(&totals.within_next, 1, RELAXED)
+        totals += 1
+        add_work(totals, &(job.sp + 1).work)
+        fetch_add(&totals.work.moved, -2 * job.plan.values[job.step.y].size, RELAXED)
+    fetch_add(&totals.ns, monotonic_ns() - began, RELAXED)
+    if not in_place(job):
+        add_work(totals, &job.sp.work)
+    return failed
+
+
+cdef inline void add_work(StepTotals* totals, const Work* work) noexcept nogil:
+    fetch_add(&totals.work.macs, work.macs, RELAXED)
+    fetch_add(&totals.work.dense_macs, work.dense_macs, RELAXED)
+    fetch_add(&totals.work.moved, work.moved, RELAXED)
+
+
+cdef inline bint in_place(const Job* job) noexcept nogil:
+    """Whether a step that only copies finds its result where it is to be."""
+    return (job.step.kind == STEP_CONCAT or job.step.kind == STEP_RESHAPE) and job.y + job.sp.origin == job.x
+
+
+cdef int run_step(Job* job, const Host* host) noexcept nogil:
+    cdef Step* step = job.step
+    cdef Plan* plan = job.plan
+    cdef int failed = 0
+    if in_place(job):
+        return 0
+    job.items = job.sp.items
+    if step.kind == STEP_PRODUCT:
+        if job.sp.product.shared_gather:
+            job.items = job.sp.items // job.sp.product.chunks * job.sp.product.most_blocks
+            job.item = gather_item
+            failed = section(job, host, True)
+            job.items = job.sp.items
+        job.item = product_item
+    elif step.kind == STEP_POOL:
+        job.item = pool_item
+    elif job.sp.bands:
+        job.items = job.sp.bands * plan.values[step.x].shape.dims[0]
+        job.item = band_item
+    elif step.kind == STEP_DEPTHWISE:
+        job.items = items_of_runs(job.sp)
+        job.item = depthwise_item
+    elif step.kind == STEP_GLOBAL_POOL:
+        job.item = global_pool_item
+    elif step.kind == STEP_ACTIVATE:
+        job.items = (plan.values[step.y].size + ACTIVATE_CHUNK - 1) // ACTIVATE_CHUNK
+        job.item = activate_item
+    elif step.kind == STEP_BINARY:
+        job.items = items_of_runs(job.sp)
+        job.item = binary_item
+    elif step.kind == STEP_CONCAT or step.kind == STEP_SHUFFLE:
+        job.items = items_of_runs(job.sp)
+        job.item = copy_item
+    elif step.kind == STEP_PAD:
+        job.items = items_of_runs(job.sp)
+        job.item = pad_item
+    elif step.kind == STEP_RESIZE:
+        job.item = resize_item
+    else:
+        if plan.values[step.y].size:
+            memcpy(job.y, job.x, plan.values[step.y].size * sizeof(float))
+        return 0
+    return failed | section(job, host, job.sp.parallel)
 
 
 cdef inline float* place_of(CompiledProgram* program, Plan* plan, int value, const float** inputs, float** outputs,

@@ -663,6 +663,29 @@ cdef void plan_binary(Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
     sp.inner = sp.extent[sp.loops - 1]
 
 
+cdef void plan_work(Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
+    """What the step does, for profiles."""
+    cdef ProductPlan* q = &sp.product
+    cdef int64_t y_size = plan.values[step.y].size, i, weights
+    cdef Group* group
+    sp.work.moved = plan.values[step.x].size + y_size
+    if step.r != NONE:
+        sp.work.moved += plan.values[step.r].size
+    if step.kind == STEP_CONCAT:
+        sp.work.moved = 2 * plan.values[step.x].size
+    elif step.kind == STEP_DEPTHWISE:
+        weights = step.window.kernel[0] * step.window.kernel[1] * step.window.kernel[2]
+        sp.work.macs = sp.work.dense_macs = y_size * weights
+    elif step.kind == STEP_PRODUCT:
+        for i in range(q.images if q.image_group != NULL else step.product.n_groups):
+            group = &step.product.groups[q.image_group[i] if q.image_group != NULL else i]
+            sp.work.macs += group.nonzeros
+            sp.work.dense_macs += group.weights
+        weights = q.y_plane if q.image_group != NULL else y_size // max(step.product.M, 1)
+        sp.work.macs *= weights
+        sp.work.dense_macs *= weights
+
+
 cdef void set_loops(StepPlan* sp, int n, const int64_t* extent, const int64_t* a_stride, const int64_t* b_stride) noexcept nogil:
     """Loops over `n` dimensions, neighbours joined where both sides keep one stride; `items` counts runs of the innermost."""
     cdef int i, k
@@ -1007,6 +1030,7 @@ cdef Plan* plan_create(CompiledProgram* program, const Shape* inputs, char* mess
     for s in range(program.n_steps):
         if program.steps[s].kind == STEP_CONCAT:
             plan_concat(plan, &program.steps[s], &plan.steps[s])
+        plan_work(plan, &program.steps[s], &plan.steps[s])
     place_values(program, plan)
     plan.scratch_floats = ceil_div(plan.scratch_floats, 16) * 16
     plan.value_floats = plan.scratch_offset = plan.arena_floats

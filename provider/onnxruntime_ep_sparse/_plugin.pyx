@@ -51,7 +51,7 @@ from ._abi cimport (
     parallel_for_t,
     tensor_t,
 )
-from ._program cimport CompiledProgram, Host, Program, program_release, program_run
+from ._program cimport CompiledProgram, Host, Program, StepTotals, program_release, program_run
 from ._read cimport Source, names, raised, read, session_entries
 
 import json
@@ -86,20 +86,23 @@ cdef extern from "Python.h":
     void Py_XDECREF(PyObject*) nogil
 
 
-cdef struct SparseEp:
-    OrtEp base  # first: ONNX Runtime holds a pointer to it
-    char* options  # JSON of the session's Options
-    char* decisions  # JSON: key of a graph -> what was decided about its nodes
-    bint wants_context  # the user asked for a compiled model
-
-
 cdef struct Region:
-    OrtNodeComputeInfo base  # first, as above
+    OrtNodeComputeInfo base  # first: ONNX Runtime holds a pointer to it
+    Region* next
     CompiledProgram* program
     size_t input_count
     size_t* inputs  # input i of the program is input inputs[i] of the fused node
     size_t* outputs
     char* name
+    char* labels  # JSON: kind, name and description of each step
+
+
+cdef struct SparseEp:
+    OrtEp base  # first, as above
+    char* options  # JSON of the session's Options
+    char* decisions  # JSON: key of a graph -> what was decided about its nodes
+    Region* regions  # every one that is not released
+    bint wants_context  # the user asked for a compiled model
 
 
 cdef struct Call:
@@ -117,8 +120,8 @@ cdef long live
 cdef long imported
 cdef char[32] version
 
-# What set_dynamic_options() leaves for explain(): token -> JSON.
-_explanations = {}
+# What set_dynamic_options() leaves for explain() and step_times(): token -> JSON.
+_answers = {}
 
 
 cdef char* kept(str text) except NULL:
@@ -279,13 +282,35 @@ cdef Status set_dynamic_options(void* this, const char* const* keys, const char*
         try:
             for i in range(count):
                 key = keys[i].decode("utf-8", "replace")
+                token = values[i].decode("utf-8", "replace")
                 if key == "explain":
-                    _explanations[values[i].decode("utf-8", "replace")] = (<SparseEp*>this).decisions.decode("utf-8")
+                    _answers[token] = (<SparseEp*>this).decisions.decode("utf-8")
+                elif key == "profile":
+                    _answers[token] = json.dumps(profile_of(<SparseEp*>this))
                 elif not key.startswith("ep.dynamic."):  # ONNX Runtime's own, hints to every provider of the session
-                    raise ValueError(f"unknown dynamic option {key!r}; valid: 'explain'")
+                    raise ValueError(f"unknown dynamic option {key!r}; valid: 'explain', 'profile'")
             return NULL
         except BaseException as error:
             return status_of(error)
+
+
+cdef object profile_of(SparseEp* ep):
+    """What every step has cost so far, region by region; None if the session is not profiled."""
+    cdef Region* region = ep.regions
+    cdef StepTotals* totals
+    if not options_of(ep).profile:
+        return None
+    steps = []
+    while region != NULL:
+        for i, (kind, name, description) in enumerate(json.loads(region.labels)):
+            totals = &region.program.totals[<int>i]
+            steps.append({
+                "region": region.name.decode("utf-8"), "index": i, "kind": kind, "name": name, "description": description,
+                "runs": region.program.runs, "within_next": totals.within_next, "ns": totals.ns, "macs": totals.work.macs,
+                "dense_macs": totals.work.dense_macs, "moved_bytes": totals.work.moved * sizeof(float),
+            })
+        region = region.next
+    return steps
 
 
 # Compiled regions
@@ -308,6 +333,8 @@ cdef Status compile_regions(void* this, const void** graphs, const void** fused_
                 name = node_name(fused_nodes[i])
                 where = f"{name}: "
                 infos[i] = compiled(graphs[i], fused_nodes[i], name, options)
+            for i in range(count):
+                keep(<SparseEp*>this, <Region*>infos[i])
             return NULL
         except BaseException as error:
             release_regions(this, infos, count)
@@ -341,6 +368,7 @@ cdef Region* compiled(const void* ort_graph, const void* fused_node, name, optio
         region.inputs = kept_places(inputs)
         region.outputs = kept_places(outputs)
         region.name = kept(name)
+        region.labels = kept(json.dumps(program.labels))
         region.program = program.detach()
     except BaseException:
         release_region(region)
@@ -369,6 +397,23 @@ cdef size_t* kept_places(list found) except NULL:
     return out
 
 
+cdef void keep(SparseEp* ep, Region* region) noexcept nogil:
+    """Behind the regions compiled before."""
+    cdef Region** link = &ep.regions
+    while link[0] != NULL:
+        link = &link[0].next
+    link[0] = region
+
+
+cdef void forget(SparseEp* ep, Region* region) noexcept nogil:
+    cdef Region** link = &ep.regions
+    while link[0] != NULL:
+        if link[0] == region:
+            link[0] = region.next
+            return
+        link = &link[0].next
+
+
 cdef void release_region(Region* region) noexcept nogil:
     if region != NULL:
         if region.program != NULL:
@@ -376,12 +421,14 @@ cdef void release_region(Region* region) noexcept nogil:
         free(region.inputs)
         free(region.outputs)
         free(region.name)
+        free(region.labels)
         free(region)
 
 
 cdef void release_regions(void* this, void** infos, size_t count) noexcept nogil:
     cdef size_t i
     for i in range(count):
+        forget(<SparseEp*>this, <Region*>infos[i])
         release_region(<Region*>infos[i])
         infos[i] = NULL
 
@@ -570,9 +617,9 @@ def live_sessions() -> int:
     return live
 
 
-def take_explanation(token: str) -> str:
-    """The decisions, as JSON, that the session asked with the dynamic option `explain` has left under this token."""
-    return _explanations.pop(token)
+def take_answer(token: str) -> str:
+    """The JSON that a session has left under this token: decisions (dynamic option `explain`) or the totals of its steps (`profile`)."""
+    return _answers.pop(token)
 
 
 cdef bytes version_text = __version__.encode()

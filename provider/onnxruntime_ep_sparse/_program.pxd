@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t
 
-from onnxruntime_ep_sparse._structs cimport CompiledProgram, Host
+from onnxruntime_ep_sparse._structs cimport CompiledProgram, Host, StepTotals
 
 
 # Runs once. inputs[i] is dense float32 of dims[i][0..ranks[i]). Thread-safe. Returns 0, or another number with the reason in `message`.
@@ -13,9 +13,11 @@ cdef void program_release(CompiledProgram* program) noexcept nogil
 
 
 cdef class Program:
-    """A compiled region: `input_names` and `output_names` say what program_run's indices mean. See _program.pyx."""
+    """A compiled region. `input_names` and `output_names` say what program_run's indices mean, `labels` (kind, name, description) what its
+    steps are. See _program.pyx."""
     cdef CompiledProgram* compiled
     cdef readonly tuple input_names
     cdef readonly tuple output_names
+    cdef readonly tuple labels
     # Hands the C object to the caller, who must program_release() it; this object can then no longer run.
     cdef CompiledProgram* detach(self) except NULL

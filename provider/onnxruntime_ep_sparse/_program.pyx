@@ -162,6 +162,8 @@ cdef int fill_product(Product* p, spec) except -1:
         panel.row = <int32_t*>copy_of(packed.row__bgr, np.int32)
         panel.k = <uint32_t*>copy_of(packed.k__nc, np.uint32)
         panel.value = <float*>copy_of(packed.value__nr, np.float32)
+        group.nonzeros = source.nonzeros
+        group.weights = source.weights
         p.offsets += panel.offsets
         p.macs += packed.value__nr.size
     return 0
@@ -226,6 +228,7 @@ cdef void program_release(CompiledProgram* program) noexcept nogil:
     free(program.outputs)
     free(program.constant)
     free(program.constant_shape)
+    free(program.totals)
     if program.lock != NULL:
         PyThread_free_lock(<PyThread_type_lock>program.lock)
     free(program)
@@ -419,6 +422,8 @@ cdef int program_run(CompiledProgram* program, const Host* host, const float** i
             snprintf(message, message_size, "the parallel section of a step failed")
             failed = 1
         begin += part
+    if program.totals != NULL and begin:
+        fetch_add(&program.runs, 1, RELAXED)
     PyThread_acquire_lock(<PyThread_type_lock>program.lock, WAIT_LOCK)
     if arena != NULL:
         arena_return(program, arena)
@@ -449,13 +454,14 @@ cdef float* keep_output(void* context, size_t index, const int64_t* dims, size_t
 
 
 cdef class Program:
-    """A region compiled for one instruction set: `Program(spec, table, workers)`.
+    """A region compiled for one instruction set: `Program(spec, table, workers, profile)`.
 
     `spec` is a `steps.ProgramSpec`, `table` a capsule from `onnxruntime_ep_sparse_kernels.table`, `workers` the number of threads that the
-    work is cut for. `run` computes on the calling thread, for tests; a session detaches the C object instead.
+    work is cut for. With `profile` runs are counted, and the time of every step is added up. `run` computes on the calling thread, for
+    tests; a session detaches the C object instead.
     """
 
-    def __cinit__(self, spec, table, int workers=1):
+    def __cinit__(self, spec, table, int workers=1, bint profile=False):
         cdef CompiledProgram* program = <CompiledProgram*>allocate(sizeof(CompiledProgram))
         cdef Step* step
         self.compiled = program
@@ -463,6 +469,7 @@ cdef class Program:
             raise ValueError(f"a region with more than {MAX_OPERANDS} inputs or outputs is not supported")
         self.input_names = tuple(spec.inputs)
         self.output_names = tuple(spec.outputs)
+        self.labels = tuple((source.kind.name.lower(), source.name, source.description) for source in spec.steps)
         program.kernels = <t.KernelTable*>PyCapsule_GetPointer(table, "onnxruntime_ep_sparse_kernels.table")
         program.workers = workers
         program.separable = spec.separable
@@ -481,6 +488,8 @@ cdef class Program:
             program.constant[<int>value] = <float*>copy_of(array, np.float32)
         program.steps = <Step*>allocate(len(spec.steps) * sizeof(Step))
         program.n_steps = len(spec.steps)
+        if profile:
+            program.totals = <StepTotals*>allocate(len(spec.steps) * sizeof(StepTotals))
         for i, source in enumerate(spec.steps):
             step = &program.steps[<int>i]
             step.kind = source.kind

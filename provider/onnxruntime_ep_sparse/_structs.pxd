@@ -8,6 +8,10 @@ from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 
 from onnxruntime_ep_sparse_kernels cimport table as t
 
+cdef extern from *:
+    int64_t fetch_add "__atomic_fetch_add" (int64_t* p, int64_t n, int order) nogil
+    int RELAXED "__ATOMIC_RELAXED"
+
 cdef enum:
     MAX_RANK = 8
     MAX_OPERANDS = 64    # inputs, or outputs, of a region
@@ -112,6 +116,8 @@ cdef struct Group:
     int32_t blocks
     int64_t* bounds      # in units
     Panel panel
+    int64_t nonzeros       # of the weights, and how many these are with their zeros; neither counts what packing adds
+    int64_t weights
 
 cdef struct Product:
     int shape_rule
@@ -236,7 +242,14 @@ cdef inline int64_t run_bytes(const Product* p, const ProductPlan* q) noexcept n
     """Room for the runs of a tile and the first run of every unit."""
     return (q.runs * sizeof(t.Run) + (p.units + 1) * sizeof(int32_t) + 63) // 64 * 64
 
+# What one execution of a step does. Multiply-adds of products only; nothing is moved where the result is in place already.
+cdef struct Work:
+    int64_t macs           # by nonzeros
+    int64_t dense_macs
+    int64_t moved          # floats read and written, weights not counted
+
 cdef struct StepPlan:
+    Work work
     int64_t items
     int parallel
     ProductPlan product
@@ -287,6 +300,12 @@ cdef struct Plan:
     int64_t value_floats   # of the arena, before scratch
     int64_t arena_floats
 
+# What a profiled program has spent on a step in all its runs. Changed atomically.
+cdef struct StepTotals:
+    int64_t ns
+    int64_t within_next    # runs in which the step behind computed it, band by band, and has its time and work
+    Work work
+
 cdef struct Arena:
     Arena* next
     int64_t floats
@@ -319,3 +338,5 @@ cdef struct CompiledProgram:
     int n_plans
     Arena* arenas
     int n_arenas
+    StepTotals* totals     # of each step, or NULL where the program is not profiled
+    int64_t runs           # those that `totals` are of

@@ -21,14 +21,19 @@ def explain(session_or_model: Any) -> list[NodeDecision]:
     session = session_or_model
     if not hasattr(session, "set_ep_dynamic_options"):
         session = _session(session_or_model)
+    graphs = ask(session, "explain")
+    return [_decision(entry) for decisions in graphs.values() for entry in decisions]
+
+
+def ask(session: Any, key: str) -> Any:
+    """What the provider of a session answers to one of its dynamic options. ValueError if the session does not have it."""
     if EP_NAME not in session.get_providers():
         raise ValueError(f"this session has no {EP_NAME}, only {', '.join(session.get_providers())}")
     from . import _plugin
 
     token = uuid.uuid4().hex
-    session.set_ep_dynamic_options({"explain": token})
-    graphs = json.loads(_plugin.take_explanation(token))
-    return [_decision(entry) for decisions in graphs.values() for entry in decisions]
+    session.set_ep_dynamic_options({key: token})
+    return json.loads(_plugin.take_answer(token))
 
 
 def _session(model: Any) -> Any:

@@ -22,7 +22,7 @@ from .steps import Act, Activation, Depthwise, Op, Product, ProgramSpec, ShapeRu
 def lower(graph: Graph, options: Options) -> Program:
     """Compile a region. `graph.inputs` are its inputs that are not constant, `graph.outputs` what others need; `select` chose the nodes."""
     isa = isa_of(options)
-    return Program(Builder(graph, isa).build(), kernels.table(isa.name), workers_of(options))
+    return Program(Builder(graph, isa).build(), kernels.table(isa.name), workers_of(options), options.profile)
 
 
 def isa_of(options: Options) -> variants.Isa:
@@ -47,6 +47,7 @@ class Builder:
         self.constants: dict[int, NDArray[np.float32]] = {}
         self.steps: list[Step] = []
         self.pending: dict[str, Step] = {}
+        self.node_name = ""
 
     def build(self) -> ProgramSpec:
         """Lower every node in order."""
@@ -54,10 +55,11 @@ class Builder:
         for node in self.graph.nodes:
             row = SILU if node.op_type == "Silu" else ops.row_for(node)
             assert row is not None, f"{node.op_type} in a region"
+            self.node_name = node.name or node.outputs[0]
             row.lower(self, node)
         assert not self.pending
         outputs = {name: self.numbers[name] for name in self.graph.outputs}
-        steps = tuple(self.steps)
+        steps = tuple(replace(step, description=description_of(step)) for step in self.steps)
         ranks = {self.numbers[name]: len(ops.shape_of(self.graph, name)) for name in self.numbers}
         separable = all(separates(step, self.constants, ranks) for step in steps)
         return ProgramSpec(self.n_values, inputs, outputs, self.constants, steps, separable)
@@ -119,8 +121,8 @@ class Builder:
     # steps and fusion
 
     def step(self, step: Step) -> None:
-        """Append a step as it is."""
-        self.steps.append(step)
+        """Append a step of the current node as it is."""
+        self.steps.append(replace(step, name=self.node_name))
 
     def emit(self, name: str) -> None:
         """Close the epilogue of the product that makes `name`, if it is open."""
@@ -132,13 +134,13 @@ class Builder:
         """A packed product; activation and residual of what follows are fused into it."""
         y = node.outputs[0]
         kind = StepKind.DEPTHWISE if isinstance(product, Depthwise) else StepKind.PRODUCT
-        step = Step(kind, self.value(x), self.value(y), product=product, window=window)
+        step = Step(kind, self.value(x), self.value(y), product=product, window=window, name=self.node_name)
         if addend is None:
             self.keep_open(y, step)
             return
         between = self.new_value()
         self.steps.append(replace(step, y=between))
-        self.steps.append(Step(StepKind.BINARY, between, step.y, addend, op=Op.ADD))
+        self.step(Step(StepKind.BINARY, between, step.y, addend, op=Op.ADD))
 
     def keep_open(self, name: str, step: Step) -> None:
         """Wait with a product whose only reader may be fused; else append it now."""
@@ -158,7 +160,7 @@ class Builder:
         x, y = node.inputs[0], node.outputs[0]
         step = self.pending.pop(x, None)
         if step is not None:
-            self.steps.append(replace(step, y=self.value(y), activation=activation))
+            self.steps.append(replace(step, y=self.value(y), activation=activation, name=f"{step.name} + {node.op_type}"))
         else:
             self.step(Step(StepKind.ACTIVATE, self.value(x), self.value(y), activation=activation))
 
@@ -176,7 +178,7 @@ class Builder:
                     merged = replace(step, r=self.value(other))
                 if merged is not None:
                     del self.pending[mine]
-                    self.keep_open(y, replace(merged, y=self.value(y)))
+                    self.keep_open(y, replace(merged, y=self.value(y), name=f"{step.name} + {node.op_type}"))
                     return
         self.step(Step(StepKind.BINARY, self.value(left), self.value(y), self.value(right), op=op))
 
@@ -226,6 +228,37 @@ def separates(step: Step, constants: dict[int, NDArray[np.float32]], ranks: dict
     if step.kind == StepKind.PAD:
         return step.before[0] == step.after[0] == 0
     return True
+
+
+def description_of(step: Step) -> str:
+    """What a step computes in a few words: `64->256 3x3/1, 90 % zeros`, `max 3x3/2`, `axis 1`."""
+    product = step.product
+    window = ""
+    if step.window is not None:
+        stride = step.window.stride
+        window = f"{_sizes(step.window.kernel)}/{_sizes(stride[:1] if len(set(stride)) == 1 else stride)}"
+    if isinstance(product, Depthwise):
+        return f"{product.channels}->{product.m} {window}"
+    if product is not None:
+        weights = sum(group.weights for group in product.groups)
+        zeros = 1 - sum(group.nonzeros for group in product.groups) / weights
+        matrices = f"{_sizes(product.batch)} times " if product.batch and max(product.batch) > 1 else ""
+        return f"{matrices}{product.channels}->{product.m} {window}".rstrip() + f", {100 * zeros:.0f} % zeros"
+    if step.kind in (StepKind.POOL, StepKind.GLOBAL_POOL):
+        return f"{'max' if step.is_max else 'average'} {window}".rstrip()
+    if step.kind == StepKind.RESIZE:
+        assert step.resize is not None
+        return step.resize.interpolation.name.lower()
+    return {
+        StepKind.ACTIVATE: step.activation.act.name.lower(),
+        StepKind.BINARY: step.op.name.lower(),
+        StepKind.CONCAT: f"axis {step.axis}",
+        StepKind.SHUFFLE: f"blocks of {step.block}",
+    }.get(step.kind, "")
+
+
+def _sizes(sizes: tuple[int, ...]) -> str:
+    return "x".join(map(str, sizes))
 
 
 def is_activation(node: Node) -> bool:

@@ -22,8 +22,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import registration
+import onnxruntime_ep_sparse_kernels as kernels
+from onnxruntime_ep_sparse_kernels import call
+from onnxruntime_ep_sparse_kernels.variants import SHARED, Isa
+
+from . import lower, options, registration
 from .options import EP_NAME
+from .profiling import Cost, StepTime, step_times
 
 CPU = "CPUExecutionProvider"
 CONTROL_TOLERANCE = 0.03
@@ -156,6 +161,36 @@ class Measurement:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dict with the fields as keys, and `valid`."""
         return {**asdict(self), "agreement": [a.to_dict() for a in self.agreement], "valid": self.valid}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where the time of `runs` runs went inside our regions. `wall_ms` is their mean, `peak_gflops` the FMA peak of one core."""
+
+    threads: int
+    runs: int
+    wall_ms: float
+    peak_gflops: float
+    steps: tuple[StepTime, ...]
+
+    @property
+    def kinds(self) -> dict[str, Cost]:
+        """The steps of each kind together, the most expensive kind first."""
+        costs = {kind: Cost.total(s for s in self.steps if s.kind == kind) for kind in {s.kind for s in self.steps}}
+        return dict(sorted(costs.items(), key=lambda item: (-item[1].ns, item[0])))
+
+    def of_peak(self, cost: Cost) -> float:
+        """Share of the FMA peak of all threads."""
+        return cost.gflops / (self.peak_gflops * self.threads)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dict with the fields as keys, and `kinds`; steps and kinds with their share of the peak."""
+
+        def entry(cost: Cost) -> dict[str, Any]:
+            return {**cost.to_dict(), "of_peak": self.of_peak(cost)}
+
+        kinds = {kind: entry(cost) for kind, cost in self.kinds.items()}
+        return {**asdict(self), "steps": [entry(step) for step in self.steps], "kinds": kinds}
 
 
 def median_interval(values: NDArray[np.float64], confidence: float = 0.95) -> tuple[float, float, float]:
@@ -402,6 +437,61 @@ def measure(
         Side(CPU, Latency.of(theirs, batch), cpu_creation * 1e3, used[0]),
         Side(EP_NAME, Latency.of(mine, batch), our_creation * 1e3, used[1]),
     )
+
+
+def profile(
+    model: Model,
+    feeds: Feeds,
+    given: Mapping[str, object] | None = None,
+    threads: int = 0,
+    *,
+    runs: int = 30,
+    budget_s: float = 60.0,
+    progress: Progress = lambda step, share: None,
+) -> Profile:
+    """Time every step of our regions: `runs` runs after a warm-up (fast models more), fewer once `budget_s` seconds are spent."""
+    text = {key: str(value) for key, value in (given or {}).items()}
+    chosen = options.parse({**text, "threads": str(threads)} if threads and "threads" not in text else text)
+    progress("time every step", 0)
+    session = make_session(model, EP_NAME, {**text, "profile": "1"}, threads)
+    warm = [_timed(session, feeds) for _ in range(3)]
+    count = runs * min(math.ceil(SAMPLE_S / min(warm)), 1000)
+    before = step_times(session)
+    seconds: list[float] = []
+    while len(seconds) < count and (not seconds or sum(seconds) < budget_s):
+        seconds.append(_timed(session, feeds))
+        progress("time every step", len(seconds) / (count + 1))
+    steps = tuple(step.since(earlier) for step, earlier in zip(step_times(session), before, strict=True))
+    del session
+    progress("time every step", 1)
+    progress("FMA peak of one core", 0)
+    peak = peak_gflops(lower.isa_of(chosen))
+    progress("FMA peak of one core", 1)
+    return Profile(lower.workers_of(chosen), len(seconds), float(np.mean(seconds)) * 1e3, peak, steps)
+
+
+def best_seconds(run: Callable[[], object], budget_s: float = 0.1) -> float:
+    """Shortest time of the runs in so many seconds, after a warm-up: what the code can do on a machine that is not quiet."""
+    run()
+    best, end = float("inf"), time.perf_counter() + budget_s
+    while (start := time.perf_counter()) < end:
+        run()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def peak_gflops(isa: Isa) -> float:
+    """FMA peak of one core: the widest kernel for rows that share columns, on one pixel block that stays in L1, dense, with long rows."""
+    nv, depth = isa.widest(SHARED), 64
+    width = nv * isa.lanes
+    tile = np.ones(depth * width + 16, np.float32)
+    offset = np.tile(np.arange(depth, dtype=np.uint16) * width, 64)[:, None]
+    value = np.full((len(offset), 4), 1e-3, np.float32)
+    row_start, row = np.array([0, len(offset)], np.int32), np.arange(4, dtype=np.int32)[None]
+    y = np.zeros((4, width), np.float32)
+    table = kernels.table(isa.name)
+    seconds = best_seconds(lambda: call.spmm(table, SHARED, nv, row_start, row, offset, value, tile, y[:, 0].copy(), y, repeat=200), 1.0)
+    return 2 * value.size * width * 200 / seconds / 1e9
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ class Options:
     min_sparsity: float | None
     isa: str
     threads: int | None
+    profile: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,10 @@ def _count(text: str) -> int | None:
     return value
 
 
+def _flag(text: str) -> bool:
+    return _one_of("0", "1")(text) == "1"
+
+
 ISAS = ("auto", *(isa.name for isa in variants.ISAS))
 
 
@@ -124,6 +129,14 @@ OPTIONS = (
         "an integer from 1 up",
         "How many threads the session computes with, a hint for cutting work: ONNX Runtime does not tell. It starts no threads.",
         _count,
+    ),
+    Option(
+        "profile",
+        "flag",
+        "0",
+        "'0', '1'",
+        "`1` adds up the time of every step, for `step_times(session)` and `ort-sparse bench --per-step`.",
+        _flag,
     ),
 )
 

@@ -110,14 +110,17 @@ def tile_vectors(weight__mk: NDArray[np.float32], isa: Isa) -> int:
     return isa.widest(APART) if choose_rows(weight__mk) == APART else WIDE * isa.widest(SHARED)
 
 
-def _group(weight__mk: NDArray[np.float32], row_begin: int, channel_begin: int, taps: int, unit_floats: float, taps_per_unit: int) -> Group:
+def _group(
+    weight__mk: NDArray[np.float32], row_begin: int, channel_begin: int, taps: int, unit_floats: float, taps_per_unit: int, weights: int
+) -> Group:
     weight__mk = np.ascontiguousarray(weight__mk, np.float32)
     rows, depth = weight__mk.shape
     mr = choose_rows(weight__mk)
-    density = np.count_nonzero(weight__mk != 0) / max(weight__mk.size, 1)  # numpy counts booleans six times as fast
+    nonzeros = int(np.count_nonzero(weight__mk != 0))  # numpy counts booleans six times as fast
+    density = nonzeros / max(weight__mk.size, 1)
     bounds = _bounds(depth // taps_per_unit, unit_floats, density, taps_per_unit)
     panel = Panel(mr, row_begin, rows, *pack(weight__mk, np.array(bounds, np.int64) * taps_per_unit, mr))
-    return Group(channel_begin, depth // taps, bounds, panel)
+    return Group(channel_begin, depth // taps, bounds, panel, nonzeros, weights)
 
 
 def convolution(
@@ -148,13 +151,14 @@ def convolution(
     for first in range(0, groups, together):
         count = min(together, groups - first)
         rows = matrix[first * m // groups : (first + count) * m // groups]
+        weights = rows.size
         if count > 1:
             diagonal = np.zeros((len(rows), count * matrix.shape[1]), np.float32)
             for g in range(count):
                 own = slice(g * len(rows) // count, (g + 1) * len(rows) // count)
                 diagonal[own, g * matrix.shape[1] : (g + 1) * matrix.shape[1]] = rows[own]
             rows = diagonal
-        packed.append(_group(rows, first * m // groups, first * c, len(taps), channel_floats / units, len(taps) // units))
+        packed.append(_group(rows, first * m // groups, first * c, len(taps), channel_floats / units, len(taps) // units, weights))
     return Product(
         rule=ShapeRule.CONV,
         x_rows=False,
@@ -195,7 +199,7 @@ def matrices(
         taps=((0, 0, 0),),
         bias__m=np.zeros(m, np.float32) if bias__m is None else bias__m,
         max_vectors=widest,
-        groups=tuple(_group(matrix, i * m, 0, 1, widest * isa.lanes, 1) for i, matrix in enumerate(weight__bmk)),
+        groups=tuple(_group(matrix, i * m, 0, 1, widest * isa.lanes, 1, matrix.size) for i, matrix in enumerate(weight__bmk)),
         batch=batch,
         vector_operand=vector_operand,
     )

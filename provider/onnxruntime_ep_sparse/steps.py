@@ -141,12 +141,17 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Input channels that are gathered together, in blocks of units that begin at `bounds`, for the rows of `panel`."""
+    """Input channels that are gathered together, in blocks of units that begin at `bounds`, for the rows of `panel`.
+
+    `nonzeros` of `weights` are to be multiplied with; neither counts the zeros that packing adds.
+    """
 
     channel_begin: int
     channels: int
     bounds: tuple[int, ...]
     panel: Panel
+    nonzeros: int
+    weights: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +189,7 @@ class Step:
 
     A CONCAT step writes one operand behind those of the steps before it; the first of them `begins` y. PAD puts `fill` around x, `before`
     and `after` it in every dimension. SHUFFLE is DepthToSpace, or SpaceToDepth where `to_depth`; `depth_first` is the order CRD.
+    `name` says which nodes it computes, `description` what that is, both for people.
     """
 
     kind: StepKind
@@ -209,6 +215,8 @@ class Step:
     depth_first: bool = False
     to_depth: bool = False
     resize: Resize | None = None
+    name: str = ""
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)

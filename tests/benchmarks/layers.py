@@ -9,8 +9,7 @@ layers are there; DEPTHWISE has the depthwise ones of MobileNetV1 and EfficientN
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
@@ -18,10 +17,10 @@ import numpy as np
 import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse import packing
 from onnxruntime_ep_sparse._program import Program
+from onnxruntime_ep_sparse.measure import best_seconds, peak_gflops
 from onnxruntime_ep_sparse.models.masks import mask
 from onnxruntime_ep_sparse.steps import ProgramSpec, Step, StepKind, Window
-from onnxruntime_ep_sparse_kernels import call, variants
-from onnxruntime_ep_sparse_kernels.variants import SHARED
+from onnxruntime_ep_sparse_kernels import variants
 
 Layer = tuple[int, int, int, int, int, int]
 """Input channels, outputs, kernel, stride, image size, how often the net has it."""
@@ -112,30 +111,6 @@ def depthwise() -> Iterator[Layer]:
 
 
 NETS = {"resnet50": resnet50, "mobilenet_v1": mobilenet_v1, "efficientnet_b0": efficientnet_b0, "unet": unet, "depthwise": depthwise}
-
-
-def best_seconds(run: Callable[[], object], budget_s: float = 0.1) -> float:
-    """Shortest time of the runs in so many seconds, after a warm-up: what the code can do on a machine that is not quiet."""
-    run()
-    best, end = float("inf"), time.perf_counter() + budget_s
-    while (start := time.perf_counter()) < end:
-        run()
-        best = min(best, time.perf_counter() - start)
-    return best
-
-
-def peak_gflops(isa: variants.Isa) -> float:
-    """FMA peak: the widest kernel for rows that share columns, on one pixel block that stays in L1, dense, with long rows."""
-    nv, depth = isa.widest(SHARED), 64
-    width = nv * isa.lanes
-    tile = np.ones(depth * width + 16, np.float32)
-    offset = np.tile(np.arange(depth, dtype=np.uint16) * width, 64)[:, None]
-    value = np.full((len(offset), 4), 1e-3, np.float32)
-    row_start, row = np.array([0, len(offset)], np.int32), np.arange(4, dtype=np.int32)[None]
-    y = np.zeros((4, width), np.float32)
-    table = kernels.table(isa.name)
-    seconds = best_seconds(lambda: call.spmm(table, SHARED, nv, row_start, row, offset, value, tile, y[:, 0].copy(), y, repeat=200), 1.0)
-    return 2 * value.size * width * 200 / seconds / 1e9
 
 
 def layer_seconds(

@@ -127,6 +127,45 @@ def test_bench(cli, sparse_model, tmp_path):
     assert "both providers in turn" in document["steps_s"]
 
 
+def test_bench_per_step(cli, sparse_model):
+    """A row for every step in the order in which they run, sums of each kind, and the same in the document; 3 of 128 channels are dead."""
+    arguments = ("bench", sparse_model, "--option", "policy=always", "--threads", 1, "--pairs", 6, "--no-memory", "--per-step")
+    result = cli(*arguments)
+    assert all(step in result.err for step in ("time every step", "FMA peak of one core"))
+    rows = [line.split() for line in result.out.splitlines()]
+    assert [row[:2] for row in rows if row and row[0].isdecimal()] == [
+        ["0", "product"],
+        ["1", "global_pool"],
+        ["2", "reshape"],
+        ["3", "product"],
+    ]
+    assert "64->125 3x3/1, 95 % zeros" in " ".join(rows[next(i for i, row in enumerate(rows) if row[:1] == ["0"])])
+    assert {row[0]: row[1] for row in rows if row and row[0] in ("product", "global_pool", "reshape", "all")} == {
+        "product": "2",
+        "global_pool": "1",
+        "reshape": "1",
+        "all": "4",
+    }
+    document = cli(*arguments, "--json", "-").document
+    profile = document["per_step"]
+    assert profile["threads"] == 1
+    assert profile["peak_gflops"] > 0
+    steps = profile["steps"]
+    assert [step["index"] for step in steps] == [0, 1, 2, 3]
+    assert {step["runs"] for step in steps} == {profile["runs"]}
+    assert sum(step["ms"] for step in steps) <= profile["wall_ms"]
+    assert steps[0]["dense_macs"] == profile["runs"] * 125 * 64 * 9 * 28 * 28
+    assert steps[0]["gflops"] == pytest.approx(2 * steps[0]["macs"] / steps[0]["ns"])
+    assert steps[0]["of_peak"] == pytest.approx(steps[0]["gflops"] / profile["peak_gflops"])
+    assert profile["kinds"]["product"]["ns"] == steps[0]["ns"] + steps[3]["ns"]
+    assert "per_step" not in cli(*arguments[:-1], "--json", "-").document
+
+
+def test_bench_per_step_of_a_model_that_is_left_alone(cli, dense_model):
+    """There are no steps of ours, and nothing fails for it that did not before."""
+    assert "per_step" not in cli("bench", dense_model, "--per-step", "--json", "-", expect=1).document
+
+
 def test_bench_says_when_pairs_were_fewer(cli, sparse_model):
     """The budget ends a measurement early, openly."""
     arguments = ("bench", sparse_model, "--option", "policy=always", "--budget", 0, "--no-memory")

@@ -63,7 +63,7 @@ def test_options_arrive(model_bytes, way):
 @pytest.mark.parametrize("way", [way for way in WAYS if way is not by_helper])
 def test_wrong_options_fail(model_bytes, way):
     """An unknown key, or a bad value, fails the session and lists what is valid."""
-    with pytest.raises(Exception, match=r"unknown option 'polcy'; valid options: isa, min_sparsity, policy, threads"):
+    with pytest.raises(Exception, match=r"unknown option 'polcy'; valid options: isa, min_sparsity, policy, profile, threads"):
         onnxruntime.InferenceSession(model_bytes, **way({"polcy": "always"}), enable_fallback=0)
     with pytest.raises(Exception, match=r"option 'policy': 'often' is not valid; valid: 'auto', 'always', 'never'"):
         onnxruntime.InferenceSession(model_bytes, **way({"policy": "often"}), enable_fallback=0)
@@ -108,18 +108,28 @@ def test_isa_unavailable(monkeypatch):
 
 def test_defaults():
     """Nothing given, nothing in the environment."""
-    assert options.parse({}, {}) == Options(policy="auto", min_sparsity=None, isa="auto", threads=None)
+    assert options.parse({}, {}) == Options(policy="auto", min_sparsity=None, isa="auto", threads=None, profile=False)
 
 
 def test_values():
     """Strings become what they mean; an empty variable is no variable."""
     assert options.parse({"min_sparsity": "0.5", "threads": "4"}, {}) == Options("auto", 0.5, "auto", 4)
+    assert [options.parse({"profile": text}, {}).profile for text in "01"] == [False, True]
+    assert options.parse({}, {"ORT_SPARSE_PROFILE": "1"}).profile
     assert options.parse({}, {"ORT_SPARSE_MIN_SPARSITY": "", "ORT_SPARSE_POLICY": ""}) == options.parse({}, {})
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("min_sparsity", "nan"), ("min_sparsity", "-1"), ("min_sparsity", "x"), ("threads", "0"), ("threads", "two"), ("isa", "")],
+    [
+        ("min_sparsity", "nan"),
+        ("min_sparsity", "-1"),
+        ("min_sparsity", "x"),
+        ("threads", "0"),
+        ("threads", "two"),
+        ("isa", ""),
+        ("profile", "yes"),
+    ],
 )
 def test_bad_values(key, value):
     """Each names the option, the value and what is valid."""
@@ -155,4 +165,4 @@ def test_base_is_copied_and_left_alone():
 def test_every_option_is_in_the_table():
     """The documentation's table has a row for each."""
     rows = options.markdown().splitlines()[2:]
-    assert [row.split("`")[1] for row in rows] == ["policy", "min_sparsity", "isa", "threads"]
+    assert [row.split("`")[1] for row in rows] == ["policy", "min_sparsity", "isa", "threads", "profile"]

@@ -289,10 +289,10 @@ def test_compiled_models_are_refused(session, model_bytes, tmp_path):
 
 
 def test_dynamic_options(session, model_bytes):
-    """`explain` is ours, `ep.dynamic.` is ONNX Runtime's own, and anything else is a mistake."""
+    """`explain` and `profile` are ours, `ep.dynamic.` is ONNX Runtime's own, and anything else is a mistake."""
     ours = session(model_bytes)
     ours.set_ep_dynamic_options({"ep.dynamic.workload_type": "Default"})
-    with pytest.raises(Exception, match="unknown dynamic option 'explian'; valid: 'explain'"):
+    with pytest.raises(Exception, match="unknown dynamic option 'explian'; valid: 'explain', 'profile'"):
         ours.set_ep_dynamic_options({"explian": "token"})
 
 

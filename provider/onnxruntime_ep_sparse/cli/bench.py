@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from .. import measure
-from ..measure import CONTROL_TOLERANCE, CPU, Measurement, Ratio, Side
+from ..measure import CONTROL_TOLERANCE, CPU, Measurement, Profile, Ratio, Side
 from ..options import EP_NAME
+from ..profiling import Cost
 from .common import (
     Batch,
     FailedError,
@@ -27,7 +29,9 @@ from .common import (
 )
 from .inputs import feeds_for
 
+T = TypeVar("T")
 TOLERANCE = 1e-4
+COSTS = (">ms", ">share", ">GFLOP/s", ">of peak", ">dense-equivalent", ">GB/s")
 Pairs = Annotated[int, typer.Option("--pairs", min=1, help="Pairs of runs to measure, one on each provider.")]
 
 
@@ -43,12 +47,14 @@ def bench(
     budget: Annotated[float, typer.Option("--budget", help="Seconds after which a slow model gets fewer pairs, and that is said.")] = 60.0,
     option: ProviderOptions = None,
     no_memory: Annotated[bool, typer.Option("--no-memory", help="Do not measure memory (in two more processes).")] = False,
+    per_step: Annotated[bool, typer.Option("--per-step", help="Also time every step inside the sparse provider's regions.")] = False,
     json: JsonOption = None,
 ) -> None:
     """Measure the speed of a model on both providers.
 
     They run in turn, with the same threads. The speed-up is the median of paired ratios with its 95 % confidence interval,
     valid if the CPU provider against itself stays within 3 %. Exit code 1 if no node is taken or the results differ.
+    --per-step adds where the time goes inside the regions, from more runs that the speed-up does not count.
     """
     out = Output("bench", json)
     options = provider_options(option)
@@ -59,6 +65,11 @@ def bench(
     del session
     result = measured(given, feeds, out, options=options, threads=threads, pairs=pairs, budget_s=budget, memory=not no_memory)
     show(result, out)
+    profile = None
+    if per_step and result.ownership.owned:
+        arguments: dict[str, Any] = {"runs": pairs, "budget_s": budget, "progress": out.steps}
+        profile = _attempted(given, out, lambda: measure.profile(given.source, feeds, options, threads, **arguments))
+        show_steps(profile, out)
     out.document(
         {
             "model": given.name,
@@ -68,6 +79,7 @@ def bench(
             "steps_s": out.steps.seconds,
             "agrees": agrees(result),
             **result.to_dict(),
+            **({"per_step": profile.to_dict()} if profile is not None else {}),
         }
     )
     if result.speed_up is None or not agrees(result):
@@ -75,9 +87,14 @@ def bench(
 
 
 def measured(given: GivenModel, feeds: measure.Feeds, out: Output, **arguments: Any) -> Measurement:
-    """`measure.measure` with a command's output. FailedError for what goes wrong in it: the CPU provider could load and run the model."""
+    """`measure.measure` with a command's output."""
+    return _attempted(given, out, lambda: measure.measure(given.source, feeds, **arguments, progress=out.steps))
+
+
+def _attempted(given: GivenModel, out: Output, work: Callable[[], T]) -> T:
+    """A measurement. FailedError for what goes wrong in it: the CPU provider could load and run the model."""
     try:
-        return measure.measure(given.source, feeds, **arguments, progress=out.steps)
+        return work()
     except ImportError:
         raise
     except Exception as error:
@@ -114,6 +131,33 @@ def show(result: Measurement, out: Output) -> None:
     else:
         verdict = "within" if agrees(result) else "DIFFERS, not within"
         out.print(f"agreement  max|y - y_ort| = {worst.max_relative:.1e} max|y_ort| in {worst.output}: {verdict} {TOLERANCE:.0e}")
+
+
+def show_steps(profile: Profile, out: Output) -> None:
+    """Tables of all steps in the order in which they run, and of their kinds."""
+    regions = list(dict.fromkeys(step.region for step in profile.steps))
+    spent = {region: Cost.total(step for step in profile.steps if step.region == region).ns for region in regions}
+    table = out.table(">step", "kind", "node", "computes", *COSTS)
+    for step in profile.steps:
+        number = f"{regions.index(step.region)}." if len(regions) > 1 else ""
+        costs = ("in next",) if step.within_next == step.runs else _costs(step, spent[step.region], profile)
+        table.add_row(f"{number}{step.index}", step.kind, step.name, step.description, *costs)
+    out.print()
+    out.print(table)
+    whole = Cost.total(profile.steps)
+    table = out.table("kind", ">steps", *COSTS)
+    for kind, cost in profile.kinds.items():
+        table.add_row(kind, str(sum(step.kind == kind for step in profile.steps)), *_costs(cost, whole.ns, profile))
+    table.add_row("all", str(len(profile.steps)), *_costs(whole, whole.ns, profile))
+    out.print(table)
+    out.print(f"{whole.ms:.2f} ms of {profile.wall_ms:.2f} ms a run, mean of {profile.runs}; shares of all steps in a region")
+    cores = "1 thread" if profile.threads == 1 else f"{profile.threads} threads"
+    out.print(f"FMA peak {profile.peak_gflops:.0f} GFLOP/s a core, times {cores}; GFLOP/s by nonzeros, GB/s of activations")
+
+
+def _costs(cost: Cost, ns: int, profile: Profile) -> tuple[str, ...]:
+    rates = (f"{cost.gflops:.1f}", f"{profile.of_peak(cost):.0%}", f"{cost.dense_gflops:.0f}") if cost.macs else ("", "", "")
+    return f"{cost.ms:.3f}", f"{cost.ns / max(ns, 1):.1%}", *rates, f"{cost.gb_s:.1f}" if cost.moved_bytes else ""
 
 
 def _row(side: Side) -> tuple[str, ...]:

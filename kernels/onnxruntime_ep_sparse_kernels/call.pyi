@@ -1,0 +1,28 @@
+import numpy as np
+from numpy.typing import NDArray
+
+def spmm(
+    capsule: object,
+    mr: int,
+    nv: int,
+    row_start: NDArray[np.int32],
+    row__gr: NDArray[np.int32],
+    offset__nc: NDArray[np.uint16],
+    value__nr: NDArray[np.float32],
+    tile: NDArray[np.float32],
+    bias__m: NDArray[np.float32] | None,
+    y__mp: NDArray[np.float32],
+    residual__mp: NDArray[np.float32] | None = None,
+    low: float = ...,
+    high: float = ...,
+    finish: bool = True,
+    repeat: int = 1,
+) -> None: ...
+def activate(
+    capsule: object,
+    x: NDArray[np.float32],
+    act: int,
+    alpha: float = 0,
+    beta: float = 0,
+    residual: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]: ...

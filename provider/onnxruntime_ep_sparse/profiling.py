@@ -1,0 +1,88 @@
+"""Where the time of a session goes inside our regions, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from .explain import ask
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What something has cost in `runs` runs; the other fields are sums over them.
+
+    `macs` are multiply-adds by weights that are not zero, `dense_macs` by all weights (both count every tap of a depthwise convolution, and
+    are 0 without weights). `moved_bytes` are activations read and written, 0 where they need not be moved.
+    """
+
+    runs: int
+    ns: int
+    macs: int
+    dense_macs: int
+    moved_bytes: int
+
+    @property
+    def ms(self) -> float:
+        """Time of one run in ms, on average; 0 before the first."""
+        return self.ns / max(self.runs, 1) / 1e6
+
+    @property
+    def gflops(self) -> float:
+        """Effective GFLOP/s: two for each multiply-add by a nonzero weight."""
+        return 2 * self.macs / max(self.ns, 1)
+
+    @property
+    def dense_gflops(self) -> float:
+        """GFLOP/s that a dense kernel would need to be as fast."""
+        return 2 * self.dense_macs / max(self.ns, 1)
+
+    @property
+    def gb_s(self) -> float:
+        """Activations read and written in GB/s."""
+        return self.moved_bytes / max(self.ns, 1)
+
+    @classmethod
+    def total(cls, costs: Iterable[Cost]) -> Cost:
+        """Of several parts of the same runs."""
+        parts = list(costs)
+        sums = (sum(values) for values in zip(*((c.ns, c.macs, c.dense_macs, c.moved_bytes) for c in parts), strict=True))
+        return Cost(max(c.runs for c in parts), *sums) if parts else Cost(0, 0, 0, 0, 0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dict with the fields and the rates as keys."""
+        return {**asdict(self), "ms": self.ms, "gflops": self.gflops, "dense_gflops": self.dense_gflops, "gb_s": self.gb_s}
+
+
+@dataclass(frozen=True)
+class StepTime(Cost):
+    """What one step of a region has cost in all runs of its session so far.
+
+    `kind` is a name of `steps.StepKind` in lower case; `name` is the ONNX node, with the operators fused into it (`conv1 + Relu`);
+    `description` says what it computes (`64->256 1x1/1, 90 % zeros`). In `within_next` of the runs the step behind computed it too, band by
+    band; that step then has the time and the work of both.
+    """
+
+    region: str
+    index: int
+    within_next: int
+    kind: str
+    name: str
+    description: str
+
+    def since(self, earlier: StepTime) -> StepTime:
+        """Without what it had cost `earlier`."""
+        counted = ("runs", "within_next", "ns", "macs", "dense_macs", "moved_bytes")
+        return replace(self, **{name: getattr(self, name) - getattr(earlier, name) for name in counted})
+
+
+def step_times(session: Any) -> list[StepTime]:
+    """What every step of a session's regions has cost so far, region by region in the order in which they run inside.
+
+    ValueError if the session does not have the provider, or was made without its option `profile=1`.
+    """
+    steps = ask(session, "profile")
+    if steps is None:
+        raise ValueError("this session counts no times: it was made without the provider option profile=1")
+    return [StepTime(**step) for step in steps]
