@@ -48,9 +48,9 @@ def spmm(capsule, int mr, int nv, const int32_t[::1] row_start, const int32_t[:,
     call.partial = call.y
     call.partial_stride = call.y_stride
     call.residual = &residual__mp[0, 0] if residual__mp is not None else NULL
-    call.residual_stride = residual__mp.shape[1] if residual__mp is not None else 0
     call.low = low
     call.high = high
+    call.ahead = NULL
     call.finish = finish
     call.row_begin = 0
     call.row_end = <int32_t>groups

@@ -46,10 +46,10 @@ ctypedef struct SpmmCall:
     int64_t partial_stride
     float* y
     int64_t y_stride
-    const float* residual        # NULL: none; laid out as y with its own stride
-    int64_t residual_stride
+    const float* residual        # NULL: none; laid out as y
     float low
     float high
+    const float* ahead           # the residual, or y, of rows that are not in a cache yet, to be fetched a group early; NULL: not worth it
     int finish                   # add residual and clamp before the store
     int32_t row_begin
     int32_t row_end

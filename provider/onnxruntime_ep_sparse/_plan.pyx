@@ -872,6 +872,24 @@ cdef int plan_resize(Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
     return 0
 
 
+cdef int written_over(CompiledProgram* program, Plan* plan, int s) noexcept nogil:
+    """The operand whose memory the result of a step can take: elements are read where they are written, and nobody needs it afterwards."""
+    cdef Step* step = &program.steps[s]
+    cdef int v, root
+    if step.kind == STEP_PRODUCT and step.r != NONE and not step.product.y_rows:
+        v = step.r
+    elif step.kind == STEP_ACTIVATE:
+        v = step.x
+    else:
+        return NONE
+    root = plan.values[v].root
+    if plan.values[root].storage == STORE_ARENA and plan.values[root].last == s and plan.values[root].size == plan.values[v].size and (
+            plan.values[step.y].root == step.y) and plan.values[v].size == plan.values[step.y].size and (
+            step.kind == STEP_ACTIVATE or plan.values[step.x].root != root):
+        return root
+    return NONE
+
+
 cdef void place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
     """Which memory every value has: ONNX Runtime's, a constant's, its source's (Reshape), a part of the value that it is concatenated into,
     or a place in the arena while it is needed."""
@@ -939,6 +957,10 @@ cdef void place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
     for s in range(program.n_steps):
         v = plan.values[program.steps[s].y].root
         if plan.values[v].storage != STORE_ARENA or plan.values[v].offset != NONE:
+            continue
+        other = written_over(program, plan, s)
+        if other != NONE:
+            plan.values[v].offset = plan.values[other].offset
             continue
         need = ceil_div(plan.values[v].size, 16) * 16 + 16
         offset = 0
