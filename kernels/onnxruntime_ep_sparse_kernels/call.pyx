@@ -16,7 +16,8 @@ def spmm(capsule, int mr, int nv, const int32_t[::1] row_start, const int32_t[:,
     """Run kernel (mr, nv) of an instruction set's `capsule` over all row groups, writing into `y__mp` of M rows by at least nv vectors.
 
     `row_start`, `row__gr`, `value__nr` are those of `pack` (one K block); entry j multiplies `tile[offset__nc[j]:]`. `bias__m` None
-    continues from y. `residual__mp` and the clamp to [low, high] apply if `finish`. `repeat` runs it that many times, for timing.
+    continues from y. `residual__mp` (of y's shape, or y itself) and the clamp to [low, high] apply if `finish`. `repeat` runs it that many
+    times, for timing.
     """
     cdef t.KernelTable* table = <t.KernelTable*>PyCapsule_GetPointer(capsule, "onnxruntime_ep_sparse_kernels.table")
     if not (0 < mr <= t.MAX_MR and 0 < nv <= t.MAX_NV) or table.spmm[mr][nv] == NULL:
@@ -27,7 +28,7 @@ def spmm(capsule, int mr, int nv, const int32_t[::1] row_start, const int32_t[:,
         raise ValueError(f"{groups} groups of {mr} rows do not fit {rows} rows of y")
     if y__mp.shape[1] < width or (bias__m is not None and bias__m.shape[0] != rows):
         raise ValueError(f"y and bias must have {rows} rows, y at least {width} columns")
-    if residual__mp is not None and (residual__mp.shape[0] != rows or residual__mp.shape[1] < width):
+    if residual__mp is not None and (residual__mp.shape[0] != rows or residual__mp.shape[1] != y__mp.shape[1]):
         raise ValueError("residual must have the shape of y")
     if offset__nc.shape[0] and int(np.max(offset__nc)) + width > tile.shape[0]:
         raise ValueError("an entry reads beyond the tile")
@@ -50,7 +51,7 @@ def spmm(capsule, int mr, int nv, const int32_t[::1] row_start, const int32_t[:,
     call.residual = &residual__mp[0, 0] if residual__mp is not None else NULL
     call.low = low
     call.high = high
-    call.ahead = NULL
+    call.ahead = call.residual
     call.finish = finish
     call.row_begin = 0
     call.row_end = <int32_t>groups

@@ -32,7 +32,7 @@ class Case:
         self.place__k = rng.integers(0, 1000, blocks[-1]).astype(np.uint16)
         self.tile = rng.standard_normal(1000 + max(i.lanes * i.widest(APART) for i in SETS)).astype(np.float32)
         self.bias__m = rng.standard_normal(rows).astype(np.float32)
-        self.residual__mp = rng.standard_normal((rows, self.width + 3)).astype(np.float32)
+        self.residual__mp = rng.standard_normal((rows, self.width + 5)).astype(np.float32)
 
     def run(self, *, residual=False, low=-np.inf, high=np.inf, finish=True):
         """All K blocks, one call each; the columns beyond the kernel's width must stay as they were."""
@@ -91,6 +91,19 @@ def test_end_of_chain(isa, mr, nv):
         case.check(low=-0.5, high=0.5)
         case.check(residual=True, low=0.0, high=1.0)
         assert case.run(residual=True, low=0.0, high=1.0, finish=False).tobytes() == case.run().tobytes()
+
+
+@pytest.mark.parametrize(("isa", "mr", "nv"), TILES)
+def test_residual_in_place(isa, mr, nv):
+    """The result may be written over the residual, also where the last group of rows is computed twice."""
+    for groups in (1, 2, 7):
+        case = Case(isa, mr, nv, groups, 0.3)
+        row_start__bg, row__bgr, k__nc, value__nr = pack(case.weight__mk, case.blocks, mr)
+        y__mp = case.residual__mp.copy()
+        arguments = row_start__bg[0], row__bgr[0], case.place__k[k__nc], value__nr, case.tile, case.bias__m
+        call.spmm(case.table, mr, nv, *arguments, y__mp, y__mp)
+        assert y__mp[:, : case.width].tobytes() == case.run(residual=True).tobytes()
+        assert y__mp[:, case.width :].tobytes() == case.residual__mp[:, case.width :].tobytes()
 
 
 @pytest.mark.parametrize(("isa", "mr", "nv"), TILES)
