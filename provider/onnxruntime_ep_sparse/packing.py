@@ -26,6 +26,9 @@ ENTRIES_PER_ROW = 16
 """Nonzeros that a row should have in a block."""
 WIDE = 4
 """Where few outputs share a pixel (grouped or narrow convolutions) tiles are this much wider: fewer pixels are gathered twice."""
+FEW_ROWS, FEW_COLUMNS = 64, 64
+"""Outputs and width of images up to which that pays for windows of several rows, of which a tile then is some high (64 -> 64 3x3 @56:
+0.62 ms, 0.57 so)."""
 SHARED_ROW_COST = 0.6
 """Time per multiply-add of the kernels whose rows share columns, relative to those whose rows do not: 84 against 50 GFLOP/s on AVX2."""
 
@@ -139,7 +142,8 @@ def convolution(
         return Depthwise(m, groups, matrix, bias__m)
     width, lanes = image[-1], isa.lanes
     widest = tile_vectors(matrix, isa)
-    if groups > 1 or matrix.shape[1] * WIDE * widest * lanes <= L1_FLOATS:
+    tall = m <= FEW_ROWS and max(window.kernel[:-1], default=1) > 1 and width is not None and width <= FEW_COLUMNS and choose_rows(matrix) == APART
+    if groups > 1 or tall or matrix.shape[1] * WIDE * widest * lanes <= L1_FLOATS:
         widest *= WIDE
     segments, unit_segment, taps = tap_layout(window, width, widest * lanes)
     units = len(unit_segment) - 1
