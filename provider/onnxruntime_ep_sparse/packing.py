@@ -142,7 +142,8 @@ def convolution(
         return Depthwise(m, groups, matrix, bias__m)
     width, lanes = image[-1], isa.lanes
     widest = tile_vectors(matrix, isa)
-    tall = m <= FEW_ROWS and max(window.kernel[:-1], default=1) > 1 and width is not None and width <= FEW_COLUMNS and choose_rows(matrix) == APART
+    small = m <= FEW_ROWS and width is not None and width <= FEW_COLUMNS
+    tall = small and max(window.kernel[:-1], default=1) > 1 and choose_rows(matrix) == APART
     if groups > 1 or tall or matrix.shape[1] * WIDE * widest * lanes <= L1_FLOATS:
         widest *= WIDE
     segments, unit_segment, taps = tap_layout(window, width, widest * lanes)
