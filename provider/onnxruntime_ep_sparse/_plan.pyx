@@ -875,7 +875,9 @@ cdef int plan_resize(Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
 cdef int written_over(CompiledProgram* program, Plan* plan, int s) noexcept nogil:
     """The operand whose memory the result of a step can take: elements are read where they are written, and nobody needs it afterwards."""
     cdef Step* step = &program.steps[s]
-    cdef int v, root
+    cdef int v, root, x = step.x
+    if s and plan.steps[s - 1].bands:
+        x = program.steps[s - 1].x
     if step.kind == STEP_PRODUCT and step.r != NONE and not step.product.y_rows:
         v = step.r
     elif step.kind == STEP_ACTIVATE:
@@ -885,7 +887,7 @@ cdef int written_over(CompiledProgram* program, Plan* plan, int s) noexcept nogi
     root = plan.values[v].root
     if plan.values[root].storage == STORE_ARENA and plan.values[root].last == s and plan.values[root].size == plan.values[v].size and (
             plan.values[step.y].root == step.y) and plan.values[v].size == plan.values[step.y].size and (
-            step.kind == STEP_ACTIVATE or plan.values[step.x].root != root):
+            step.kind == STEP_ACTIVATE or plan.values[x].root != root):
         return root
     return NONE
 

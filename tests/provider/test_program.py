@@ -193,6 +193,34 @@ def test_depthwise_with_pointwise(isa, name):
 
 
 @EVERY_SET
+def test_results_over_their_residual(isa):
+    """Blocks that add their own input, as bands and as single steps: nothing that somebody still reads is written over."""
+    rng = np.random.default_rng(5)
+    c, shape, window = 24, ("n", 24, 30, 23), {"group": 24, "pads": (1, 1, 1, 1)}
+    weights = {name: pruned(rng, (c, 1, 3, 3), 0) for name in ("d0", "d1")} | {
+        name: pruned(rng, (c, c, 1, 1), 0.8) for name in ("p0", "p1")
+    }
+    nodes = [("Relu", ("x",), "a0", shape, {})]
+    for i in range(2):
+        nodes += [
+            ("Conv", (f"a{i}", f"d{i}"), f"b{i}", shape, window),
+            ("Relu", (f"b{i}",), f"c{i}", shape, {}),
+            ("Conv", (f"c{i}", f"p{i}"), f"e{i}", shape, {}),
+            ("Add", (f"e{i}", f"a{i}"), f"a{i + 1}", shape, {}),
+        ]
+    nodes.append(("Sigmoid", ("a2",), "y", shape, {}))
+    inputs = {"x": shape}
+    x = noise(rng, 2, *shape[1:])
+    # where everything is given away, nothing may be written over
+    given = ("y", "a0", "b0", "c0", "e0", "a1", "b1", "c1", "e1", "a2")
+    expected = program_of(graph_of(nodes, inputs, weights, given), isa).run(x)[0]
+    for workers in (1, 2, 3):
+        for outputs in (("y",), ("y", "a1"), ("y", "b0", "b1")):
+            y = program_of(graph_of(nodes, inputs, weights, outputs), isa, workers).run(x)[0]
+            assert y.tobytes() == expected.tobytes()
+
+
+@EVERY_SET
 @pytest.mark.parametrize("name", FORMS)
 def test_convolution(isa, name):
     """Each case takes the form it is there for, keeps the promised error, and gives the same bits for any number of workers."""
