@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -40,7 +42,7 @@ class Builder:
     """Collects the steps of one region. The `lower` functions of `ops.py` call its methods."""
 
     def __init__(self, graph: Graph, isa: variants.Isa) -> None:
-        self.graph = fold(fold_pads(fuse_gates(graph)))
+        self.graph = fold(fold_pads(fuse_gelus(fuse_gates(graph))))
         self.isa = isa
         self.numbers: dict[str, int] = {}
         self.n_values = 0
@@ -297,6 +299,75 @@ def fuse_gates(graph: Graph) -> Graph:
             dropped.add(maker.index)
             replaced[node.index] = replace(node, op_type=fused, domain="", inputs=(x,), attributes={})
             break
+    return exchanged(graph, replaced, dropped)
+
+
+def fuse_gelus(graph: Graph) -> Graph:
+    """Replace x * (erf(x / sqrt 2) + 1) / 2, five nodes as exporters write it before opset 20, by one Gelu.
+
+    The three factors may be multiplied in any order. Other numbers than these, up to float32's rounding, are no Gelu.
+    """
+    dropped: set[int] = set()
+    replaced: dict[int, Node] = {}
+    for erf in graph.nodes:
+        scaled = graph.producer.get(erf.inputs[0])
+        plus = only_reader(graph, erf.outputs[0])
+        if erf.op_type != "Erf" or scaled is None or plus is None or only_reader(graph, scaled.outputs[0]) is not erf:
+            continue
+        x, root = with_number(graph, scaled, "Mul")
+        if abs(root - math.sqrt(0.5)) > 1e-7 or with_number(graph, plus, "Add") != (erf.outputs[0], 1):
+            continue
+        chain = half_product(graph, x, plus.outputs[0])
+        if chain is not None:
+            dropped |= {node.index for node in (scaled, erf, plus, chain[0])}
+            replaced[chain[1].index] = replace(chain[1], op_type="Gelu", domain="", inputs=(x,), attributes={})
+    return exchanged(graph, replaced, dropped)
+
+
+def half_product(graph: Graph, x: str, y: str) -> tuple[Node, Node] | None:
+    """The two nodes that make x * y / 2 in any order, the last one second, if nobody else reads y and what is between."""
+    first = only_reader(graph, y)
+    if first is None:
+        return None
+    other = next((name for name in first.inputs if name != y), "")
+    half = graph.producer.get(other)
+    if half is not None and with_number(graph, half, "Mul") == (x, 0.5) and only_reader(graph, other) is first and first.op_type == "Mul":
+        return half, first
+    z = first.outputs[0]
+    second = only_reader(graph, z)
+    if second is None:
+        return None
+    halved_last = is_product(first, x, y) and with_number(graph, second, "Mul") == (z, 0.5)
+    halved_first = with_number(graph, first, "Mul") == (y, 0.5) and is_product(second, x, z)
+    return (first, second) if halved_last or halved_first else None
+
+
+def is_product(node: Node, a: str, b: str) -> bool:
+    """Whether the node is a * b or b * a."""
+    return node.op_type == "Mul" and node.inputs in ((a, b), (b, a))
+
+
+def only_reader(graph: Graph, name: str) -> Node | None:
+    """The node that alone reads this value, if it does not leave the region."""
+    readers = graph.consumers.get(name, [])
+    return readers[0] if len(readers) == 1 and name not in graph.outputs else None
+
+
+def with_number(graph: Graph, node: Node, op_type: str) -> tuple[str, float]:
+    """x and c of a node that is x op c for one constant c, not 0; a division is a Mul by 1 / c. "" and 0 of any other node."""
+    divides = op_type == "Mul" and node.op_type == "Div"
+    if node.op_type != op_type and not divides:
+        return "", 0.0
+    for x, other in (node.inputs, node.inputs[::-1])[: 1 if divides else 2]:
+        array = graph.constant(other)
+        if array is not None and array.size == 1 and array.ndim <= len(ops.shape_of(graph, x)) and array.any():
+            c = float(array.reshape(()))
+            return x, 1 / c if divides else c
+    return "", 0.0
+
+
+def exchanged(graph: Graph, replaced: Mapping[int, Node], dropped: Collection[int]) -> Graph:
+    """The graph with other nodes in some places, and without some, by index."""
     if not replaced:
         return graph
     nodes = tuple(replaced.get(node.index, node) for node in graph.nodes if node.index not in dropped)

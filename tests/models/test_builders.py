@@ -138,6 +138,55 @@ def test_bert_takes_embeddings_too():
     assert y.shape == (2, 7, 128)
 
 
+def test_bert_takes_given_weights():
+    learnt = constants(models.bert_base(token_types=2, **SMALL["bert_base"]))
+    given = {name: 2 * weight for name, weight in learnt.items() if name.endswith((".weight", ".bias"))}
+    assert len(given) == 5 + 3 * 16
+    taken = constants(models.bert_base(0.5, seed=1, token_types=2, weights=given, **SMALL["bert_base"]))
+    assert taken.keys() == learnt.keys()
+    for name in learnt:
+        np.testing.assert_array_equal(taken[name], given.get(name, learnt[name]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"encoder.layer.1.output.dense.bias": None}, "the weights lack encoder.layer.1.output.dense.bias"),
+        ({"encoder.layer.0.output.dense.weight": np.zeros((128, 512))}, r"has the shape \(128, 512\), not \(512, 128\)"),
+        ({"pooler.dense.bias": np.zeros(128)}, "nothing uses pooler.dense.bias"),
+    ],
+)
+def test_given_weights_that_do_not_fit(change, message):
+    learnt = constants(models.bert_base(**SMALL["bert_base"]))
+    given = {name: weight for name, weight in learnt.items() if name.endswith((".weight", ".bias"))} | change
+    with pytest.raises(ValueError, match=message):
+        models.bert_base(weights={name: weight for name, weight in given.items() if weight is not None}, **SMALL["bert_base"])
+
+
+def test_pooled_bert():
+    small = {"token_types": 2, **SMALL["bert_base"]}
+    model = models.bert_base(pooled=True, **small)
+    onnx.checker.check_model(model, full_check=True)
+    session = cpu(model)
+    feeds = models.inputs_for(session, batch=2, shapes=dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), (2, 9)))
+    feeds["attention_mask"][1, 6:] = 0
+    (y,) = session.run(None, feeds)
+    (tokens,) = cpu(models.bert_base(**small)).run(None, feeds)
+    for sentence, count in enumerate((9, 6)):
+        mean = tokens[sentence, :count].mean(axis=0)
+        np.testing.assert_allclose(y[sentence], mean / np.linalg.norm(mean), atol=1e-5)
+    other = {**feeds, "token_type_ids": 1 - feeds["token_type_ids"]}
+    assert np.abs(session.run(None, other)[0] - y).max() > 1e-3
+    padding = {**feeds, "input_ids": feeds["input_ids"] + np.where(feeds["attention_mask"], 0, 7)}
+    np.testing.assert_allclose(session.run(None, padding)[0], y, atol=1e-6)
+
+
+@pytest.mark.parametrize("extra", [{"pooled": True}, {"token_types": 2}])
+def test_embeddings_have_no_mask_or_types(extra):
+    with pytest.raises(ValueError, match="need a vocabulary"):
+        models.bert_base(vocabulary=0, **extra)
+
+
 @pytest.mark.parametrize("name", [*IMAGES, "unet"])
 def test_folding_batchnorm_changes_nothing_else(name):
     both = [models.BUILDERS[name](SPARSITY, fold_batchnorm=fold, **SMALL[name]) for fold in (False, True)]
@@ -218,6 +267,21 @@ def test_mask_n_of_m(shape, n, m, axis):
 def test_mask_refuses(sparsity, pattern, message):
     with pytest.raises(ValueError, match=message):
         models.mask(np.ones((4, 4)), sparsity, pattern)
+
+
+@settings(deadline=None)
+@given(SHAPES_OF_WEIGHTS, st.floats(0, 1), st.integers(0, 9))
+def test_smallest(shape, sparsity, seed):
+    weight = np.random.default_rng(seed).standard_normal(shape)
+    zero = models.smallest(weight, sparsity)
+    assert zero.shape == shape
+    assert np.count_nonzero(zero) == round(sparsity * weight.size)
+    assert np.abs(weight[zero]).max(initial=0) <= np.abs(weight[~zero]).min(initial=np.inf)
+
+
+def test_smallest_refuses():
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        models.smallest(np.ones(4), -0.1)
 
 
 # --- single products

@@ -31,8 +31,29 @@ ACTIVATIONS = {
     "QuickGelu": {"alpha": 1.5},
     "Silu": {},
     "Hard": {"alpha": 1 / 6, "beta": 0.5},
+    "erf Gelu": {},
 }
-"""Names that are no operators stand for two nodes: x * Sigmoid(x) and x * HardSigmoid(x)."""
+"""Names that are no operators stand for several nodes: x * Sigmoid(x), x * HardSigmoid(x), and the first of `ERF_GELUS`."""
+
+ERF_GELUS = {
+    "half last": "s = Div x root2; e = Erf s; a = Add e one; m = Mul x a; y = Mul m half",
+    "half before": "s = Mul x root_half; e = Erf s; a = Add one e; m = Mul half a; y = Mul m x",
+    "half of x": "h = Mul x half; s = Div x root2; e = Erf s; a = Add e one; y = Mul a h",
+    "by two": "s = Div x root2; e = Erf s; a = Add e one; h = Div x two; y = Mul h a",
+}
+"""Gelu as exporters write it. The nodes in between have names that end in `_gelu`."""
+
+NUMBERS = {"root2": 2**0.5, "root_half": 0.5**0.5, "one": 1, "half": 0.5, "two": 2}
+
+
+def nodes_of(text, x, y):
+    """Nodes of a chain from the values x to y, written like `ERF_GELUS`, and the constants it reads."""
+    nodes, named = [], {"x": x, "y": y}
+    for line in text.split("; "):
+        output, _, op, *operands = line.split()
+        inputs = [named.get(name, name if name in NUMBERS else f"{name}_gelu") for name in operands]
+        nodes.append(helper.make_node(op, inputs, [named.get(output, f"{output}_gelu")]))
+    return nodes, {name: np.float32(NUMBERS[name]) for node in nodes for name in node.input if name in NUMBERS}
 
 
 def activation(name, x, y):
@@ -43,6 +64,8 @@ def activation(name, x, y):
     if name in ("Silu", "Hard"):
         gate = "Sigmoid" if name == "Silu" else "HardSigmoid"
         return [helper.make_node(gate, [x], ["gate"], **attributes), helper.make_node("Mul", [x, "gate"], [y])], {}
+    if name == "erf Gelu":
+        return nodes_of(ERF_GELUS["half last"], x, y)
     domain = "com.microsoft" if name == "QuickGelu" else ""
     return [helper.make_node(name.split()[0], [x], [y], domain=domain, **attributes)], {}
 
@@ -93,6 +116,48 @@ def test_activation(kind, name):
     allowed = np.maximum(2 * np.abs(y_ort - y64).max(), 4 * EPS * (np.abs(y64) + slope * 50))
     assert (np.abs(y - y64) <= allowed).all()
     return None
+
+
+def steps_of_gelu(text, change=None, outputs=("y",)):
+    """Kinds and names of the steps that a Gemm and a chain like `ERF_GELUS` become; the results are the CPU provider's."""
+    rng = np.random.default_rng(31)
+    node, weights = product("Gemm", "x", "p", rng)
+    nodes, constants = nodes_of(text, "p", "y")
+    model = model_of([node, *nodes], {"x": SHAPES["Gemm"]}, outputs, {**weights, **constants, **(change or {})})
+    session = assert_like_cpu(model, {"x": noise(rng, *FEEDS["Gemm"])}, {"profile": "1"})
+    return [(step.kind, step.name) for step in sparse.step_times(session)]
+
+
+@pytest.mark.parametrize("text", ERF_GELUS.values(), ids=ERF_GELUS)
+def test_gelu_of_five_nodes_ends_the_product(text):
+    """However the factors are multiplied, one step is left."""
+    assert steps_of_gelu(text) == [("product", "p + Gelu")]
+
+
+@pytest.mark.parametrize(
+    ("text", "change", "outputs"),
+    [
+        (ERF_GELUS["half last"], {"root2": np.float32(1.4)}, ["y"]),
+        (ERF_GELUS["half last"], {"one": np.float32(1.25)}, ["y"]),
+        (ERF_GELUS["half last"], {"half": np.float32(0.75)}, ["y"]),
+        (ERF_GELUS["half last"], {"half": np.linspace(0.5, 1, 24, dtype=np.float32)}, ["y"]),
+        (ERF_GELUS["half last"], {"half": np.full((1, 1, 1), 0.5, np.float32)}, ["y"]),
+        (ERF_GELUS["half last"], {}, ["y", "e_gelu"]),
+        (ERF_GELUS["half of x"], {}, ["y", "h_gelu"]),
+        (ERF_GELUS["half before"], {}, ["y", "m_gelu"]),
+        ("s = Div root2 x; e = Erf s; a = Add e one; m = Mul x a; y = Mul m half", {}, ["y"]),
+        ("s = Div x root2; e = Erf s; a = Add e one; m = Mul s a; y = Mul m half", {}, ["y"]),
+        ("s = Div x root2; e = Erf s; a = Add e one; m = Mul a a; y = Mul m half", {}, ["y"]),
+        ("s = Div x root2; e = Erf s; a = Add e one; h = Mul s half; y = Mul a h", {}, ["y"]),
+        ("s = Div x root2; e = Erf s; a = Add e one; h = Mul x half; y = Add a h", {}, ["y"]),
+        ("s = Div x root2; e = Erf s; a = Add e one; h = Mul x half; q = Mul a h; y = Add q h", {}, ["y"]),
+    ],
+)
+def test_almost_a_gelu(text, change, outputs):
+    """Other numbers, shapes, operands or readers: node by node."""
+    steps = steps_of_gelu(text, change, outputs)
+    assert len(steps) == 1 + len(text.split("; "))
+    assert not any("Gelu" in name for _, name in steps)
 
 
 @pytest.mark.parametrize("name", [None, "Relu", "Silu", "Gelu"])
@@ -462,7 +527,9 @@ def model_shape(kind):
     return [6, "h", "w"] if kind == "Conv" else [40]
 
 
-@pytest.mark.parametrize("name", ["Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSwish", "Tanh", "Erf", "Abs", "Neg", "Exp", "Gelu", "Silu"])
+@pytest.mark.parametrize(
+    "name", ["Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSwish", "Tanh", "Erf", "Abs", "Neg", "Exp", "Gelu", "Silu", "erf Gelu"]
+)
 def test_special_numbers_in_activations(name):
     """NaN, infinities, zeros, denormals and huge numbers behind a product by the identity, like the CPU provider's."""
     nodes, constants = activation(name, "p", "y")

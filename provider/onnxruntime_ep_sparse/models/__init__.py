@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .images import efficientnet_b0, mobilenet_v1, mobilenet_v2, resnet50, unet
 from .inputs import Input, inputs_for, signature
-from .masks import PATTERNS, mask
+from .masks import PATTERNS, mask, smallest
 from .sequences import bert_base, lstm
 from .single import single_conv, single_gemm, single_matmul
 
@@ -40,5 +40,6 @@ __all__ = [
     "single_conv",
     "single_gemm",
     "single_matmul",
+    "smallest",
     "unet",
 ]

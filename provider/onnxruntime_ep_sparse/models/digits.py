@@ -14,6 +14,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from .masks import smallest
+
 if TYPE_CHECKING:
     import onnx
 
@@ -73,7 +75,8 @@ def train(
             gradients = _gradients(parameters, _shifted(images[chosen], rng), labels[chosen])
             adam.step(gradients, LEARNING_RATE * min(1, 3 * (1 - step / steps)))
             if step % PRUNE_EVERY == 0 or step == steps:
-                masks = _masks(parameters, sparsity_at(step / steps, sparsity))
+                now = sparsity_at(step / steps, sparsity)
+                masks = {name: ~smallest(parameters[name], now) for name in PRUNED}
                 report(step / steps)
             for name, kept in masks.items():
                 parameters[name] *= kept
@@ -84,18 +87,6 @@ def sparsity_at(share: float, final: float) -> float:
     """The cubic schedule: sparsity after this share of the training."""
     begin, end = PRUNING
     return final * (1 - (1 - min(max((share - begin) / (end - begin), 0), 1)) ** 3)
-
-
-def _masks(parameters: Parameters, sparsity: float) -> dict[str, NDArray[np.bool_]]:
-    """False where the smallest round(sparsity * size) magnitudes are."""
-    masks = {}
-    for name in PRUNED:
-        weight = parameters[name]
-        kept = np.ones(weight.size, bool)
-        zeros = round(sparsity * weight.size)
-        kept[np.argpartition(np.abs(weight), zeros, axis=None)[:zeros]] = False
-        masks[name] = kept.reshape(weight.shape)
-    return masks
 
 
 # --- data

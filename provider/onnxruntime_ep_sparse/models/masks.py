@@ -1,4 +1,4 @@
-"""Zeros in weights: which ones a pruning pattern leaves out, chosen at random."""
+"""Zeros in weights: which ones a pruning pattern leaves out at random, or which are smallest."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ def mask(weight: NDArray, sparsity: float, pattern: str = "unstructured", rng: n
     zeros in the others, round(sparsity * size) in all; `N:M` N kept of every M consecutive inputs (a last group of R < M keeps min(N, R)),
     which implies the sparsity.
     """
-    if not 0 <= sparsity <= 1:
-        raise ValueError(f"sparsity {sparsity} is not between 0 and 1")
+    _check(sparsity)
     rng = np.random.default_rng(rng)
     weight__o = np.moveaxis(weight, axis, 0)
     outputs = len(weight__o)
@@ -44,6 +43,20 @@ def mask(weight: NDArray, sparsity: float, pattern: str = "unstructured", rng: n
     else:
         raise ValueError(f"unknown pattern {pattern!r}; there are {', '.join(PATTERNS)}")
     return np.where(np.moveaxis(zero.reshape(weight__o.shape), 0, axis), weight.dtype.type(0), weight)
+
+
+def smallest(weight: NDArray, sparsity: float) -> NDArray[np.bool_]:
+    """True at the round(sparsity * size) smallest magnitudes of `weight`, in its shape: what magnitude pruning makes zero."""
+    _check(sparsity)
+    zero = np.zeros(weight.size, bool)
+    if count := round(sparsity * weight.size):
+        zero[np.argpartition(np.abs(weight), count - 1, axis=None)[:count]] = True
+    return zero.reshape(weight.shape)
+
+
+def _check(sparsity: float) -> None:
+    if not 0 <= sparsity <= 1:
+        raise ValueError(f"sparsity {sparsity} is not between 0 and 1")
 
 
 def _some(rng: np.random.Generator, size: int, share: float) -> NDArray[np.bool_]:

@@ -7,7 +7,7 @@ training mode of that operator.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,11 +30,21 @@ MEASURED = 64
 class Network:
     """Nodes and weights of one model. Methods add nodes and return the name of their output; `name` is the scope, as exporters write it.
 
-    `channels` knows the size of axis 1 of values.
+    `channels` knows the size of axis 1 of values. `weights`, if given, are what `parameter` takes in place of its values.
     """
 
-    def __init__(self, name: str, sparsity: float, pattern: str = "unstructured", seed: int = 0, *, fold_batchnorm: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        sparsity: float,
+        pattern: str = "unstructured",
+        seed: int = 0,
+        *,
+        fold_batchnorm: bool = False,
+        weights: Mapping[str, NDArray] | None = None,
+    ) -> None:
         self.name, self.sparsity, self.pattern, self.fold_batchnorm = name, sparsity, pattern, fold_batchnorm
+        self.weights = weights
         self.rng = np.random.default_rng(seed)
         self.channels: dict[str, int] = {}
         self.nodes: list[onnx.NodeProto] = []
@@ -71,8 +81,20 @@ class Network:
         self.constants.setdefault(name, np.asarray(value, dtype))
         return name
 
+    def parameter(self, name: str, value: NDArray) -> str:
+        """A learnt initializer: `value`, or the one of that name if weights are given. ValueError if they lack it or its shape differs."""
+        if self.weights is None:
+            return self.constant(name, value)
+        if name not in self.weights:
+            raise ValueError(f"the weights lack {name}")
+        if self.weights[name].shape != value.shape:
+            raise ValueError(f"{name} has the shape {self.weights[name].shape}, not {value.shape}")
+        return self.constant(name, self.weights[name])
+
     def model(self) -> onnx.ModelProto:
-        """The finished model."""
+        """The finished model. ValueError if weights were given that it does not use."""
+        if unused := (self.weights or {}).keys() - self.constants.keys():
+            raise ValueError(f"nothing uses {', '.join(sorted(unused))}")
         normalised = [node for node in self.nodes if node.op_type == "BatchNormalization"]
         if normalised:
             self._settle(normalised)

@@ -1,10 +1,12 @@
-"""A transformer encoder and an LSTM with random weights, pruned."""
+"""A transformer encoder and an LSTM, pruned: with random weights, the encoder also with given ones."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .network import Network
 
@@ -24,19 +26,32 @@ def bert_base(
     heads: int = 12,
     ffn: int | None = None,
     vocabulary: int = 1024,
+    token_types: int = 0,
+    pooled: bool = False,
+    weights: Mapping[str, NDArray] | None = None,
 ) -> onnx.ModelProto:
     """BERT's encoder (Devlin et al. 2018); 6 layers of 384 make it a MiniLM. `ffn` is 4 * hidden by default.
 
-    Inputs int64 (batch, sequence) `input_ids` and `attention_mask`, sequence up to 512; with `vocabulary=0` float32 `embeddings` (batch,
-    sequence, hidden) alone. Output float32 (batch, sequence, hidden). Every MatMul weight (inputs, outputs) is pruned, embeddings are not.
+    Inputs int64 (batch, sequence) `input_ids` and `attention_mask`, sequence up to 512, and with `token_types`, of which BERT has 2,
+    `token_type_ids`; with `vocabulary=0` float32 `embeddings` (batch, sequence, hidden) alone. Output float32 (batch, sequence, hidden), or
+    with `pooled` the mean over the tokens of the mask, brought to length 1 (batch, hidden), as Sentence-BERT (Reimers and Gurevych 2019).
+    Every MatMul weight (inputs, outputs) is pruned, embeddings are not.
+
+    `weights` are taken as they are in place of random ones: by the names of transformers' BertModel, those of projections transposed.
+    ValueError if sizes contradict each other, or weights are missing, left over or of another shape.
     """
     if hidden % heads:
         raise ValueError(f"{hidden} hidden units do not divide into {heads} heads")
-    net = Network("bert", sparsity, pattern, seed)
-    mask = None
+    if not vocabulary and (token_types or pooled):
+        raise ValueError("token types and pooling need a vocabulary: without there is no mask")
+    net = Network("bert", sparsity, pattern, seed, weights=weights)
+    mask = tokens = None
     if vocabulary:
-        x = _embedding(net, net.input("input_ids", ["batch", "sequence"], "INT64"), vocabulary, hidden)
-        mask = _attention_mask(net, net.input("attention_mask", ["batch", "sequence"], "INT64"))
+        ids = net.input("input_ids", ["batch", "sequence"], "INT64")
+        tokens = net.input("attention_mask", ["batch", "sequence"], "INT64")
+        types = net.input("token_type_ids", ["batch", "sequence"], "INT64") if token_types else None
+        x = _embedding(net, ids, vocabulary, types, token_types, hidden)
+        mask = _attention_mask(net, tokens)
     else:
         x = net.input("embeddings", ["batch", "sequence", hidden])
     x = _layer_norm(net, x, hidden, "embeddings.LayerNorm")
@@ -47,7 +62,10 @@ def bert_base(
         y = _gelu(net, _linear(net, x, hidden, ffn or 4 * hidden, f"{name}.intermediate.dense"), f"{name}.intermediate.gelu")
         y = _linear(net, y, ffn or 4 * hidden, hidden, f"{name}.output.dense", gain=1.5)  # GELU leaves 0.65 of a standard normal
         x = _layer_norm(net, net.node("Add", [y, x], f"{name}.output"), hidden, f"{name}.output.LayerNorm")
-    net.output(x, ["batch", "sequence", hidden])
+    if pooled and tokens:
+        net.output(_sentence(net, x, tokens), ["batch", hidden])
+    else:
+        net.output(x, ["batch", "sequence", hidden])
     return net.model()
 
 
@@ -83,14 +101,14 @@ def lstm(
 
 def _linear(net: Network, x: str, inputs: int, outputs: int, name: str, *, gain: float = 1.0) -> str:
     """MatMul and Add."""
-    weight = net.constant(f"{name}.weight", net.unit_weight((inputs, outputs), axis=1, gain=gain))
+    weight = net.parameter(f"{name}.weight", net.unit_weight((inputs, outputs), axis=1, gain=gain))
     y = net.node("MatMul", [x, weight], name)
-    return net.node("Add", [net.constant(f"{name}.bias", net.bias(outputs)), y], name)
+    return net.node("Add", [net.parameter(f"{name}.bias", net.bias(outputs)), y], name)
 
 
 def _layer_norm(net: Network, x: str, hidden: int, name: str) -> str:
-    scale = net.constant(f"{name}.weight", net.rng.uniform(0.8, 1.2, hidden))
-    return net.node("LayerNormalization", [x, scale, net.constant(f"{name}.bias", net.bias(hidden))], name, axis=-1, epsilon=1e-12)
+    scale = net.parameter(f"{name}.weight", net.rng.uniform(0.8, 1.2, hidden))
+    return net.node("LayerNormalization", [x, scale, net.parameter(f"{name}.bias", net.bias(hidden))], name, axis=-1, epsilon=1e-12)
 
 
 def _gelu(net: Network, x: str, name: str) -> str:
@@ -121,14 +139,18 @@ def _attention(net: Network, x: str, mask: str | None, hidden: int, heads: int, 
     return _linear(net, y, hidden, hidden, f"{name}.output.dense", gain=0.5)  # tokens stay themselves
 
 
-def _embedding(net: Network, ids: str, vocabulary: int, hidden: int) -> str:
-    """Tokens plus positions, the latter cut to the length of the sequence."""
-    words = net.constant("embeddings.word_embeddings.weight", net.rng.standard_normal((vocabulary, hidden), np.float32))
-    positions = net.constant("embeddings.position_embeddings.weight", net.rng.standard_normal((POSITIONS, hidden), np.float32))
+def _embedding(net: Network, ids: str, vocabulary: int, types: str | None, token_types: int, hidden: int) -> str:
+    """Tokens, their types where these are an input, and positions, cut to the length of the sequence."""
+    words = net.parameter("embeddings.word_embeddings.weight", net.rng.standard_normal((vocabulary, hidden), np.float32))
+    positions = net.parameter("embeddings.position_embeddings.weight", net.rng.standard_normal((POSITIONS, hidden), np.float32))
     length = net.node("Shape", [ids], "embeddings.length", start=1, end=2)
     zero = net.constant("zero_axis", [0], np.int64)
     here = net.node("Slice", [positions, zero, length, zero], "embeddings.position_embeddings")
-    return net.node("Add", [net.node("Gather", [words, ids], "embeddings.word_embeddings"), here], "embeddings")
+    x = net.node("Gather", [words, ids], "embeddings.word_embeddings")
+    if types is not None:
+        rows = net.parameter("embeddings.token_type_embeddings.weight", net.rng.standard_normal((token_types, hidden), np.float32))
+        x = net.node("Add", [x, net.node("Gather", [rows, types], "embeddings.token_type_embeddings")], "embeddings.token_type_embeddings")
+    return net.node("Add", [x, here], "embeddings")
 
 
 def _attention_mask(net: Network, mask: str) -> str:
@@ -136,3 +158,14 @@ def _attention_mask(net: Network, mask: str) -> str:
     x = net.node("Unsqueeze", [mask, net.constant("head_axes", [1, 2], np.int64)], "mask")
     x = net.node("Sub", [net.constant("one", 1), net.node("Cast", [x], "mask", to=1)], "mask")
     return net.node("Mul", [x, net.constant("masked", -10000)], "mask")
+
+
+def _sentence(net: Network, x: str, tokens: str) -> str:
+    """Mean of x (batch, sequence, hidden) over the tokens of the mask, divided by its length."""
+    weight = net.node("Cast", [net.node("Unsqueeze", [tokens, net.constant("last_axis", [-1], np.int64)], "pooling")], "pooling", to=1)
+    axis = net.constant("sequence_axis", [1], np.int64)
+    total = net.node("ReduceSum", [net.node("Mul", [x, weight], "pooling"), axis], "pooling.sum", keepdims=0)
+    count = net.node("ReduceSum", [weight, axis], "pooling.count", keepdims=0)
+    mean = net.node("Div", [total, net.node("Clip", [count, net.constant("least_count", 1e-9)], "pooling")], "pooling")
+    length = net.node("ReduceL2", [mean], "normalize", axes=[-1], keepdims=1)
+    return net.node("Div", [mean, net.node("Clip", [length, net.constant("least_length", 1e-12)], "normalize")], "normalize")
