@@ -95,6 +95,18 @@ static inline void vf_store_masked(float *p, vf mask, vf a) {
 }
 #endif
 
+/* x[k[i]] in lane i. Scalar loads: on Zen 3 1.3 to 1.8 times as fast as a gather instruction. */
+static inline vf vf_gather(const float *x, const uint16_t *k) {
+#if SPARSE_LANES == 4
+    return (vf){x[k[0]], x[k[1]], x[k[2]], x[k[3]]};
+#elif SPARSE_LANES == 8
+    return (vf){x[k[0]], x[k[1]], x[k[2]], x[k[3]], x[k[4]], x[k[5]], x[k[6]], x[k[7]]};
+#else
+    return (vf){x[k[0]], x[k[1]], x[k[2]],  x[k[3]],  x[k[4]],  x[k[5]],  x[k[6]],  x[k[7]],
+                x[k[8]], x[k[9]], x[k[10]], x[k[11]], x[k[12]], x[k[13]], x[k[14]], x[k[15]]};
+#endif
+}
+
 /* Scalar twins of max and min, for loops that the compiler vectorises. */
 static inline float f_max(float low, float a) { return low > a ? low : a; }
 static inline float f_min(float high, float a) { return high < a ? high : a; }

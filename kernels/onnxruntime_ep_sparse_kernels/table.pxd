@@ -56,6 +56,18 @@ ctypedef struct SpmmCall:
 
 ctypedef void (*spmm_t)(const SpmmCall* call) noexcept nogil
 
+# Slices [slice_begin, slice_end) of a matrix in the layout SELL (see _sell.pyx), times one pixel, or as many as a vector has lanes.
+ctypedef struct SellCall:
+    const int32_t* start         # entries of slice s: start[s] .. start[s + 1], each with a value of every row
+    const int32_t* row           # `lanes` rows of every slice; rows may be there twice
+    const uint16_t* k
+    const float* value
+    const float* bias            # a value a row
+    const float* x               # [K], or [K][lanes]
+    float* y                     # [M], or [M][lanes]
+    int32_t slice_begin
+    int32_t slice_end
+
 # `length` neighbouring pixels of a tile, from `target` on: those of a plane that begin at `source`, or zeros if it is negative.
 ctypedef struct Run:
     int64_t source
@@ -109,6 +121,8 @@ ctypedef struct KernelTable:
     int lanes
     int widest[5]                # NV of the widest kernel of each MR
     spmm_t spmm[5][15]           # [MR][NV], NULL where not built
+    void (*sell_one)(const SellCall* call) noexcept nogil
+    void (*sell_lanes)(const SellCall* call) noexcept nogil
     # y = min(high, max(low, bias + value * x)): one chain over the taps of the window that lie inside the image
     void (*depthwise)(const Depthwise* d) noexcept nogil
     # Copies a list of runs, channel after channel; reads the planes every `stride` pixels and nothing from `end` on.

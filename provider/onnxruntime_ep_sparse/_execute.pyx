@@ -8,6 +8,7 @@ from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy, memset
 
 from onnxruntime_ep_sparse._plan cimport list_runs
+from onnxruntime_ep_sparse._sell cimport sell_item
 from onnxruntime_ep_sparse._structs cimport *
 from onnxruntime_ep_sparse_kernels cimport table as t
 
@@ -262,6 +263,10 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         end = panel.rows if chunk == q.chunks - 1 else end * panel.mr
         finish_rows(job, panel.row_begin % p.M + begin, end - begin, partial + begin * o.width, image, slice_, position * kernels.lanes,
                     count * kernels.lanes, runs_of(job, scratch), act)
+
+
+cdef void few_pixels_item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    sell_item(job.step, &job.sp.product, job.program.kernels, index, job.x, job.r, job.y, scratch)
 
 
 cdef inline t.Run* runs_of(const Job* job, float* scratch) noexcept nogil:
@@ -657,7 +662,9 @@ cdef int run_step(Job* job, const Host* host) noexcept nogil:
     if in_place(job):
         return 0
     job.items = job.sp.items
-    if step.kind == STEP_PRODUCT:
+    if step.kind == STEP_PRODUCT and job.sp.product.sell:
+        job.item = few_pixels_item
+    elif step.kind == STEP_PRODUCT:
         if job.sp.product.shared_gather:
             job.items = job.sp.items // job.sp.product.chunks * job.sp.product.most_blocks
             job.item = gather_item

@@ -9,6 +9,7 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
+from onnxruntime_ep_sparse._sell cimport sell_create, sell_fits, sell_floats
 from onnxruntime_ep_sparse._structs cimport *
 from onnxruntime_ep_sparse_kernels cimport table as t
 
@@ -471,6 +472,8 @@ cdef int64_t bands_with(CompiledProgram* program, Plan* plan, int index) noexcep
     most = height // TOGETHER_ROWS
     if readers != 1 or most == 0 or TOGETHER_ROWS * x.dims[1] * x.dims[3] > MOST_TOGETHER_FLOATS:
         return 0
+    if plan.values[step.x].size // x.dims[0] < program.far_floats:
+        return 0
     rows = TOGETHER_FLOATS // (x.dims[1] * x.dims[3])
     bands = ceil_div(height, rows) if rows >= TOGETHER_ROWS else most
     bands = bands if bands < most else most
@@ -533,6 +536,8 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
         q.in_width = q.out_width = rows
     q.pixels = q.out_height * q.out_width
     q.y_plane = q.slices * q.pixels
+    if sell_fits(p, q, lanes):
+        return plan_sell(program, plan, step, sp)
     if bands:
         q.images = 1
         q.in_width = q.out_width = q.pixels = ceil_div(x.dims[2], bands) * x.dims[3]
@@ -590,6 +595,28 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
         plan.scratch_floats = floats
     if not bands:
         keep_runs(p, &step.window, q, lanes)
+    return 0
+
+
+cdef int plan_sell(CompiledProgram* program, Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
+    """Items of a product with few pixels: images x tiles of a vector of pixels x rows; 0 on success."""
+    cdef ProductPlan* q = &sp.product
+    cdef Product* p = step.product
+    cdef int64_t lanes = program.kernels.lanes, parts, floats = sell_floats(p, q, lanes)
+    cdef int g
+    for g in range(p.n_groups):
+        if sell_create(&p.groups[g], lanes):
+            return 1
+    q.sell = True
+    q.tiles = ceil_div(q.pixels, lanes)
+    parts = q.images * q.tiles
+    sp.parallel = program.workers > 1 and p.macs * q.pixels * q.images > PARALLEL_FROM
+    q.chunks = 1
+    while sp.parallel and q.chunks < p.groups[0].panel.strips and idle_percent(parts * q.chunks, program.workers) > IDLE_PERCENT:
+        q.chunks += 1
+    sp.items = parts * q.chunks
+    if floats > plan.scratch_floats:
+        plan.scratch_floats = floats
     return 0
 
 
@@ -878,7 +905,7 @@ cdef int written_over(CompiledProgram* program, Plan* plan, int s) noexcept nogi
     cdef int v, root, x = step.x
     if s and plan.steps[s - 1].bands:
         x = program.steps[s - 1].x
-    if step.kind == STEP_PRODUCT and step.r != NONE and not step.product.y_rows:
+    if step.kind == STEP_PRODUCT and step.r != NONE and not step.product.y_rows and not plan.steps[s].product.sell:
         v = step.r
     elif step.kind == STEP_ACTIVATE:
         v = step.x

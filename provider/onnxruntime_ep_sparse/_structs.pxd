@@ -18,6 +18,7 @@ cdef enum:
     NONE = -1
     COUNTER_FLOATS = 16  # a cache line
     STRIP = 32           # as in variants.py
+    APART = 2
 
 cdef enum StepKind:
     STEP_PRODUCT       # Conv, Gemm, MatMul by packed weights
@@ -93,6 +94,14 @@ cdef struct Tap:
     int32_t dy
     int32_t dx
 
+# The rows of a panel once more, for few pixels. See _sell.pyx.
+cdef struct Sell:
+    int32_t slices
+    int32_t* start         # [slices + 1]
+    int32_t* row           # [slices][lanes]
+    uint16_t* k            # [entries][lanes]
+    float* value           # [entries][lanes]
+
 # Rows [row_begin, row_begin + rows) of a product, compressed by kernels' pack(); k counts inside the panel's group.
 cdef struct Panel:
     int mr
@@ -107,6 +116,7 @@ cdef struct Panel:
     int32_t* row           # [blocks][groups][mr]
     uint32_t* k
     float* value
+    Sell* sell             # made when it is first wanted, or NULL
 
 # Channels [channel_begin, channel_begin + channels) are gathered together, block by block, for one panel of rows.
 cdef struct Group:
@@ -216,6 +226,7 @@ cdef struct ProductPlan:
     int64_t most_blocks    # of a group
     int64_t x_image
     int64_t y_image
+    int sell               # few pixels: the layout SELL, no tiles of K blocks
     int64_t y_plane        # from one row of the output to the next
     int64_t x_floats       # size of x, beyond which nothing may be read
     int64_t runs           # of a tile and channel, at most (Run in table.pxd)
@@ -322,6 +333,7 @@ ctypedef struct Host:
 cdef struct CompiledProgram:
     t.KernelTable* kernels
     int workers
+    int64_t far_floats     # of an image between two steps, from which on they run together in bands
     int separable          # slices along the first dimension of all inputs are independent
     int n_values
     int n_inputs

@@ -29,8 +29,8 @@ def graph_of(nodes, inputs, constants=None, outputs=("y",)):
 
 
 def program_of(graph, isa, workers=1):
-    """Lower for any set of kernels, those outside the package too."""
-    return Program(lower.Builder(graph, isa).build(), table_of(isa), workers)
+    """Lower for any set of kernels, those outside the package too; steps run in bands where they can."""
+    return Program(lower.Builder(graph, isa).build(), table_of(isa), workers, far_floats=0)
 
 
 class Conv:
@@ -341,6 +341,74 @@ def test_gemm(isa, trans, constant):
         (y,) = program.run(x)
         assert y.shape == (a @ b).shape
         assert (np.abs(y - 0.5 * (a @ b)) <= 4 * EPS * np.sqrt(33) * (np.abs(a) @ np.abs(b))).all()
+
+
+FEW = {
+    "one row": {"m": 1},
+    "rows beyond a vector": {"m": 37},
+    "several blocks and strips": {"m": 75, "k": 900, "zeros": 0.95},
+    "empty rows": {"m": 40, "zeros": 0.99},
+    "nothing": {"m": 12, "zeros": 1},
+    "clamp": {"activation": "Relu"},
+    "activation": {"activation": "Tanh"},
+    "residual": {"residual": True},
+    "residual and activation": {"m": 66, "residual": True, "activation": "Sigmoid"},
+    "most columns": {"m": 5, "k": 65536, "zeros": 0.999},
+    "too many columns": {"m": 5, "k": 65537, "zeros": 0.999},
+}
+
+
+@EVERY_SET
+@pytest.mark.parametrize("name", FEW)
+def test_few_rows(isa, name):
+    """A row gives the same bits alone, among few and among many, for any number of workers."""
+    case = {"m": 33, "k": 50, "zeros": 0.8, "activation": None, "residual": False} | FEW[name]
+    rng = np.random.default_rng(6)
+    weights = {"w": pruned(rng, (case["m"], case["k"]), case["zeros"]).T.copy(), "b": noise(rng, case["m"])}
+    shape = ("n", case["m"])
+    nodes, inputs, last = [("MatMul", ("x", "w"), "p", shape, {}), ("Add", ("p", "b"), "s", shape, {})], {"x": ("n", case["k"])}, "s"
+    if case["residual"]:
+        inputs["r"], last = shape, "t"
+        nodes.append(("Add", ("s", "r"), "t", shape, {}))
+    nodes.append((case["activation"] or "Neg", (last,), "y", shape, {}))
+    graph = graph_of(nodes, inputs, weights)
+    data = [noise(rng, 3 * isa.lanes, dims[1]) for dims in inputs.values()]
+    (many,) = program_of(graph, isa).run(*data)
+    exact = data[0].astype(np.float64) @ weights["w"] + weights["b"] + (data[1] if case["residual"] else 0)
+    exact = {"Relu": lambda y: np.maximum(y, 0), "Tanh": np.tanh, "Sigmoid": lambda y: 1 / (1 + np.exp(-y))}.get(
+        case["activation"], np.negative
+    )(exact)
+    assert np.abs(many - exact).max() <= 1e-5 * max(np.abs(exact).max(), 1)
+    for workers in (1, 2, 3):
+        program = program_of(graph, isa, workers)
+        for rows in (1, 2, isa.lanes - 1, isa.lanes, isa.lanes + 1):
+            (few,) = program.run(*(a[:rows] for a in data))
+            assert few.tobytes() == many[:rows].tobytes()
+
+
+@EVERY_SET
+def test_one_pixel(isa):
+    """Other products of one pixel: a convolution of pooled images, a constant on the left, a weight for each batch, a vector."""
+    rng = np.random.default_rng(7)
+    cases = [
+        (("Conv", ("x", "w"), "y", (None, 40, 1, 1), {}), {"w": pruned(rng, (40, 30, 1, 1))}, ("n", 30, 1, 1), (3, 30, 1, 1)),
+        (("MatMul", ("w", "x"), "y", ("n", 40, 1), {}), {"w": pruned(rng, (40, 30))}, ("n", 30, 1), (3, 30, 1)),
+        (("MatMul", ("x", "w"), "y", ("n", 2, 1, 40), {}), {"w": pruned(rng, (2, 30, 40))}, ("n", 2, 1, 30), (3, 2, 1, 30)),
+        (("MatMul", ("x", "w"), "y", ("n",), {}), {"w": pruned(rng, (30,), 0.5)}, ("n", 30), (1, 30)),
+        (("Conv", ("x", "w"), "y", (None, 40, 1, 1), {"pads": (1, 1, 0, 0), "strides": (3, 3)}), {"w": pruned(rng, (40, 30, 1, 1))},
+         ("n", 30, 1, 1), (2, 30, 1, 1)),
+    ]  # fmt: skip
+    for node, weights, shape, size in cases:
+        x = noise(rng, *size)
+        expected = np.zeros((2, 40, 1, 1)) if "pads" in node[4] else None
+        if expected is None and node[0] == "Conv":
+            expected = np.einsum("mchw,nchw->nmhw", weights["w"], x)
+        elif expected is None:
+            expected = np.matmul(weights["w"], x) if node[1][0] == "w" else np.matmul(x, weights["w"])
+        for workers in (1, 3):
+            (y,) = program_of(graph_of([node], {"x": shape}, weights), isa, workers).run(x)
+            assert y.shape == expected.shape
+            assert np.abs(y - expected).max() <= 1e-5
 
 
 @pytest.mark.parametrize(
