@@ -24,7 +24,7 @@ cdef bint sell_fits(const Product* p, const ProductPlan* q, int64_t lanes) noexc
     if p.shape_rule == SHAPE_CONV and p.n_groups > 1:
         return False
     for g in range(p.n_groups):
-        if p.groups[g].panel.mr != APART or p.groups[g].channels > 65536:
+        if (p.groups[g].panel.mr != APART and q.pixels > 1) or p.groups[g].channels > 65536:
             return False
     return True
 
@@ -32,7 +32,8 @@ cdef bint sell_fits(const Product* p, const ProductPlan* q, int64_t lanes) noexc
 cdef int sell_create(Group* group, int64_t lanes) noexcept nogil:
     """Make a group's SELL out of its panel; 0 on success."""
     cdef Panel* panel = &group.panel
-    cdef int64_t rows = panel.rows, slices = (rows + lanes - 1) // lanes, b, g, r, m, i, j, n = 0, longest, slice_
+    cdef int64_t mr = panel.mr, rows = panel.rows, slices = (rows + lanes - 1) // lanes, b, g, r, m, i, j, n = 0, longest, slice_
+    cdef const int32_t* row
     cdef int32_t* length_of
     cdef int32_t* order
     cdef int64_t* next_
@@ -54,9 +55,11 @@ cdef int sell_create(Group* group, int64_t lanes) noexcept nogil:
         return 1
     for b in range(group.blocks):
         for g in range(panel.groups):
+            row = panel.row + (b * panel.groups + g) * mr
             for j in range(panel.row_start[b * (panel.groups + 1) + g], panel.row_start[b * (panel.groups + 1) + g + 1]):
-                for r in range(rows_of_pair(panel, b, g)):
-                    length_of[panel.row[(b * panel.groups + g) * 2 + r]] += panel.value[2 * j + r] != 0
+                for r in range(mr):
+                    if counts(row, r):
+                        length_of[row[r]] += panel.value[j * mr + r] != 0
     for m in range(rows):
         # insertion sort within the strip: stable, and strips are short
         i = m
@@ -86,12 +89,13 @@ cdef int sell_create(Group* group, int64_t lanes) noexcept nogil:
         next_[order[i]] = sell.start[i // lanes] * lanes + i % lanes
     for b in range(group.blocks):
         for g in range(panel.groups):
+            row = panel.row + (b * panel.groups + g) * mr
             for j in range(panel.row_start[b * (panel.groups + 1) + g], panel.row_start[b * (panel.groups + 1) + g + 1]):
-                for r in range(rows_of_pair(panel, b, g)):
-                    m = panel.row[(b * panel.groups + g) * 2 + r]
-                    if panel.value[2 * j + r] != 0:
-                        sell.k[next_[m]] = <uint16_t>panel.k[2 * j + r]
-                        sell.value[next_[m]] = panel.value[2 * j + r]
+                for r in range(mr):
+                    if counts(row, r) and panel.value[j * mr + r] != 0:
+                        m = row[r]
+                        sell.k[next_[m]] = <uint16_t>panel.k[j * mr + r if panel.columns == mr else j]
+                        sell.value[next_[m]] = panel.value[j * mr + r]
                         next_[m] += lanes
     for slice_ in range(slices):
         for i in range(slice_ * lanes, (slice_ + 1) * lanes):
@@ -112,10 +116,9 @@ cdef int sell_create(Group* group, int64_t lanes) noexcept nogil:
     return 0
 
 
-cdef inline int64_t rows_of_pair(const Panel* panel, int64_t b, int64_t g) noexcept nogil:
-    """2, or 1 where the last row stands for a missing one."""
-    cdef const int32_t* row = panel.row + (b * panel.groups + g) * 2
-    return 1 if row[0] == row[1] else 2
+cdef inline bint counts(const int32_t* row, int64_t r) noexcept nogil:
+    """Whether a row of a group is itself, not the last one in the place of one that is missing."""
+    return r == 0 or row[r] != row[r - 1]
 
 
 cdef void sell_free(Sell* sell) noexcept nogil:

@@ -16,6 +16,8 @@ from .graph import Graph, Node
 NOMINAL_BATCH = 1
 NOMINAL_SPATIAL = 28
 NOMINAL_ROWS = 128
+FEW_ROWS = (1, 2, 8)
+"""What an unknown number of rows may be besides."""
 
 ORT_MACS = 36e9
 """Multiply-adds a second of ONNX Runtime's dense Conv and Gemm (MLAS; ResNet-50's layers)."""
@@ -29,6 +31,8 @@ NONZERO_SECONDS = {"Conv": 0.5e-9, "Gemm": 1.3e-9, "MatMul": 1.3e-9}
 """Of our tile kernels for rows apart: fixed time of a nonzero in a tile (rows of pixels-major operands also have to be transposed) ..."""
 VECTOR_SECONDS = 0.27e-9
 """... and for every vector of pixels."""
+ONE_PIXEL_SECONDS, FEW_PIXELS_SECONDS = 0.4e-9, 0.7e-9
+"""Of a nonzero where it meets one pixel, or a vector of them at most (`_sell.pyx`)."""
 DENSE_MACS = 38e9
 """Of our tile kernels for rows that share columns."""
 GROUPED_MACS = 10e9
@@ -95,6 +99,9 @@ def product_seconds(node: Node, work: Work) -> tuple[float, float, float]:
     ort = max(work.macs / ORT_MACS, 4 * work.weights / ORT_WEIGHT_BYTES)
     vectors = work.images * math.ceil(work.pixels / LANES)
     tiles = work.images * math.ceil(work.pixels / LANES / TILE_VECTORS)
+    if work.pixels == 1 or (work.pixels <= LANES and node.op_type != "Conv"):
+        each = ONE_PIXEL_SECONDS if work.pixels == 1 else FEW_PIXELS_SECONDS
+        return NODE_SECONDS + ort, NODE_SECONDS + move, work.images * work.weights * each
     return NODE_SECONDS + ort, NODE_SECONDS + move, work.weights * (tiles * NONZERO_SECONDS[node.op_type] + vectors * VECTOR_SECONDS)
 
 
@@ -116,7 +123,7 @@ def node_seconds(graph: Graph, node: Node, density: float) -> tuple[float, float
 def break_even(graph: Graph, node: Node) -> float:
     """The sparsity from which a product is expected to win by MARGIN; above 1 when none does. The worst case of an unknown row count."""
     worst = 0.0
-    for rows in (1, NOMINAL_ROWS) if unknown_rows(graph, node) else (NOMINAL_ROWS,):
+    for rows in (*FEW_ROWS, NOMINAL_ROWS) if unknown_rows(graph, node) else (NOMINAL_ROWS,):
         ort, fixed, dense = product_seconds(node, product_work(graph, node, rows))
         density = (ort / MARGIN - fixed) / dense
         worst = max(worst, 1.0 - min(density, 1.0) if density > 0 else 2.0)

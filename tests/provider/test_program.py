@@ -349,6 +349,7 @@ FEW = {
     "several blocks and strips": {"m": 75, "k": 900, "zeros": 0.95},
     "empty rows": {"m": 40, "zeros": 0.99},
     "nothing": {"m": 12, "zeros": 1},
+    "dense": {"m": 43, "zeros": 0},
     "clamp": {"activation": "Relu"},
     "activation": {"activation": "Tanh"},
     "residual": {"residual": True},
