@@ -131,7 +131,7 @@ ctypedef struct KernelTable:
     # y[target + i] = act(x[source + i] + residual[target + i]) for every run, row after row of both; overwrites x
     void (*scatter)(float* y, int64_t y_stride, float* x, int64_t x_stride, int64_t rows, const Run* run, int64_t runs,
                     const float* residual, Activation act, float alpha, float beta) noexcept nogil
-    # tile[k, r] = x[r, k] for k < depth, r < rows; r in [rows, pitch) becomes 0
+    # tile[k, r] = x[r, k] for k < depth, r < rows; r in [rows, pitch) becomes the last row; pitch is a multiple of `lanes`
     void (*gather_rows)(float* tile, int64_t pitch, const float* x, int64_t x_stride, int64_t rows, int64_t depth) noexcept nogil
     # y[r, m] = act(tile[m, r] + residual[r, m])
     void (*scatter_rows)(float* y, int64_t y_stride, const float* tile, int64_t pitch, int64_t rows, int64_t count,
