@@ -64,6 +64,16 @@ cdef struct Shape:
     int rank
     int64_t dims[MAX_RANK]
 
+cdef inline int64_t ceil_div(int64_t a, int64_t b) noexcept nogil:
+    return (a + b - 1) // b
+
+cdef inline int64_t element_count(const Shape* shape, int begin, int end) noexcept nogil:
+    cdef int64_t n = 1
+    cdef int i
+    for i in range(begin, end):
+        n *= shape.dims[i]
+    return n
+
 # Depth, height, width; a 1-D or 2-D operator has 1, stride 1 and no padding in front.
 cdef struct Window:
     int rank
