@@ -63,6 +63,7 @@ ctypedef struct SellCall:
     const uint16_t* k
     const float* value
     const float* bias            # a value a row
+    const float* partial         # [M][lanes] in place of `bias` where there are vectors of pixels, or NULL; may be y
     const float* x               # [K], or [K][lanes]
     float* y                     # [M], or [M][lanes]
     int32_t slice_begin

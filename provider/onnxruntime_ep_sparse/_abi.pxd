@@ -105,10 +105,12 @@ cdef enum:
     ATTRIBUTE_FLOAT = 3
     ATTRIBUTE_FLOATS = 4
     ATTRIBUTE_STRING = 5
+    ATTRIBUTE_STRINGS = 6
 
 # ONNXTensorElementDataType
 cdef enum:
     ELEMENT_FLOAT = 1
+    ELEMENT_INT32 = 6
 
 
 # Functions that differ only in what they ask of which object share a type.

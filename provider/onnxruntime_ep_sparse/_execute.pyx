@@ -4,7 +4,7 @@ A step is cut into items (`_product.pyx`, `_neighbours.pyx`) that the workers of
 through the host, which in a session is ONNX Runtime's intra-op pool.
 """
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy
 
 from onnxruntime_ep_sparse._job cimport ACTIVATE_CHUNK, Job, items_of_runs
@@ -18,6 +18,7 @@ from onnxruntime_ep_sparse._neighbours cimport (
     resize_item,
 )
 from onnxruntime_ep_sparse._product cimport band_item, depthwise_item, few_pixels_item, gather_item, product_item
+from onnxruntime_ep_sparse._recurrent cimport RecurrentRun, run_recurrent
 from onnxruntime_ep_sparse._structs cimport *
 
 
@@ -87,6 +88,9 @@ cdef int execute(CompiledProgram* program, Plan* plan, const Host* host, const f
     cdef Job job
     cdef Step* step
     cdef Step* last
+    cdef float* values[RECURRENT_VALUES]
+    cdef int numbers[RECURRENT_VALUES]
+    cdef int i
     job.program = program
     job.plan = plan
     job.scratch = arena + plan.scratch_offset
@@ -103,6 +107,11 @@ cdef int execute(CompiledProgram* program, Plan* plan, const Host* host, const f
         job.x = place_of(program, plan, step.x, inputs, outputs, arena)
         job.r = place_of(program, plan, last.r, inputs, outputs, arena) if last.r != NONE else NULL
         job.y = place_of(program, plan, last.y, inputs, outputs, arena)
+        if step.recurrent != NULL:
+            recurrent_values(step.recurrent, numbers)
+            for i in range(RECURRENT_VALUES):
+                values[i] = place_of(program, plan, numbers[i], inputs, outputs, arena) if numbers[i] != NONE else NULL
+            job.values = values
         failed = timed_step(&job, host, &program.totals[s]) if program.totals != NULL else run_step(&job, host)
         if failed:
             return failed
@@ -135,6 +144,25 @@ cdef inline bint in_place(const Job* job) noexcept nogil:
     return (job.step.kind == STEP_CONCAT or job.step.kind == STEP_RESHAPE) and job.y + job.sp.origin == job.x
 
 
+cdef int recurrent_step(Job* job, const Host* host) noexcept nogil:
+    cdef RecurrentRun run
+    run.program = job.program
+    run.step = job.step
+    run.sp = job.sp
+    run.x = job.x
+    run.y = job.y
+    run.last_h = job.values[0]
+    run.last_c = job.values[1]
+    run.initial_h = job.values[2]
+    run.initial_c = job.values[3]
+    run.lengths = <const int32_t*>job.values[4]
+    run.state = job.shared
+    run.scratch = job.scratch
+    run.scratch_floats = job.scratch_floats
+    run.counters = job.counters
+    return run_recurrent(&run, host)
+
+
 cdef int run_step(Job* job, const Host* host) noexcept nogil:
     cdef Step* step = job.step
     cdef Plan* plan = job.plan
@@ -142,6 +170,8 @@ cdef int run_step(Job* job, const Host* host) noexcept nogil:
     if in_place(job):
         return 0
     job.items = job.sp.items
+    if step.kind == STEP_RECURRENT:
+        return recurrent_step(job, host)
     if step.kind == STEP_PRODUCT and job.sp.product.sell:
         job.item = few_pixels_item
     elif step.kind == STEP_PRODUCT:

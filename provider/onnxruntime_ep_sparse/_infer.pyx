@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 
+from onnxruntime_ep_sparse._recurrent cimport infer_recurrent
 from onnxruntime_ep_sparse._structs cimport *
 
 
@@ -40,6 +41,27 @@ cdef int window_output(const Window* w, const Shape* x, bint pooling, int ceil_m
                     out -= 1
         y.dims[2 + axis] = out
     return 0
+
+
+cdef int infer_axes(const Step* step, const Shape* x, Shape* y) noexcept nogil:
+    """The shape without the removed axes, or with the inserted ones; 0 on success."""
+    cdef int i, source = 0, rank = x.rank
+    cdef bint removed, inserted
+    for i in range(MAX_RANK):
+        rank += (step.inserted >> i) & 1
+    y.rank = 0
+    if rank > MAX_RANK:
+        return 1
+    for i in range(rank):
+        inserted = (step.inserted >> i) & 1
+        removed = (step.removed >> i) & 1
+        if removed and x.dims[i] != 1:
+            return 1
+        if not removed:
+            y.dims[y.rank] = 1 if inserted else x.dims[source]
+            y.rank += 1
+        source += not inserted
+    return step.removed >> x.rank if step.removed else source != x.rank
 
 
 cdef int infer(CompiledProgram* program, Plan* plan, int index, char* message, size_t message_size) noexcept nogil:
@@ -164,6 +186,12 @@ cdef int infer(CompiledProgram* program, Plan* plan, int index, char* message, s
             if x.dims[2 + i] == 0 and y.dims[2 + i]:
                 snprintf(message, message_size, "an empty image cannot be resized")
                 return 1
+    elif step.kind == STEP_RECURRENT:
+        return infer_recurrent(plan, step, message, message_size)
+    elif step.removed or step.inserted:
+        if infer_axes(step, x, y):
+            snprintf(message, message_size, "Squeeze takes away a dimension that is not 1, or that is none")
+            return 1
     elif step.flatten_axis >= 0:
         y.rank = 2
         y.dims[0] = element_count(x, 0, step.flatten_axis)

@@ -21,6 +21,7 @@ cdef struct Job:
     float* counters
     int64_t workers
     int64_t items
+    float** values           # those of `recurrent_values`
     void (*item)(Job* job, int64_t index, float* scratch) noexcept nogil
 
 

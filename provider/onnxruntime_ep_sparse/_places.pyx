@@ -25,12 +25,41 @@ cdef int written_over(CompiledProgram* program, Plan* plan, int s) noexcept nogi
     return NONE
 
 
+cdef void place(CompiledProgram* program, Plan* plan, int s, int value, int64_t* top) noexcept nogil:
+    """Give a result of step s the first place in the arena that no value needs any more, unless it has a place."""
+    cdef int v = plan.values[value].root, other = written_over(program, plan, s)
+    cdef int64_t offset = 0, need = room_of(&plan.values[v])
+    cdef bint moved = True
+    if plan.values[v].storage != STORE_ARENA or plan.values[v].offset != NONE:
+        return
+    if other != NONE:
+        plan.values[v].offset = plan.values[other].offset
+        return
+    while moved:
+        moved = False
+        for other in range(program.n_values):
+            if plan.values[other].root != other or plan.values[other].storage != STORE_ARENA or plan.values[other].last < s or (
+                    plan.values[other].offset == NONE):
+                continue
+            if offset < plan.values[other].offset + room_of(&plan.values[other]) and plan.values[other].offset < offset + need:
+                offset = plan.values[other].offset + room_of(&plan.values[other])
+                moved = True
+    plan.values[v].offset = offset
+    if offset + need > top[0]:
+        top[0] = offset + need
+
+
+cdef inline int64_t room_of(const ValuePlan* value) noexcept nogil:
+    """Floats in the arena; kernels may read a vector too much."""
+    return ceil_div(value.size, 16) * 16 + 16
+
+
 cdef void place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
     """Which memory every value has: ONNX Runtime's, a constant's, its source's (Reshape), a part of the value that it is concatenated into,
     or a place in the arena while it is needed."""
-    cdef int i, v, s, root, other
-    cdef int64_t offset, need, top = 0
-    cdef bint moved
+    cdef int i, v, s, root
+    cdef int values[RECURRENT_VALUES]
+    cdef int64_t top = 0
     cdef Step* step
     for v in range(program.n_values):
         plan.values[v].root = v
@@ -84,33 +113,21 @@ cdef void place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
         plan.values[plan.values[program.steps[s].y].root].last = s
         if program.steps[s].r != NONE:
             plan.values[plan.values[program.steps[s].r].root].last = s
+        if program.steps[s].recurrent != NULL:
+            recurrent_values(program.steps[s].recurrent, values)
+            for i in range(RECURRENT_VALUES):
+                if values[i] != NONE:
+                    plan.values[plan.values[values[i]].root].last = s
     for s in range(program.n_steps):
         v = plan.values[program.steps[s].x].root
         if plan.steps[s].bands and plan.values[v].last == s:
             plan.values[v].last = s + 1
     # first fit among the values that are still needed, each from the first step that writes to it
     for s in range(program.n_steps):
-        v = plan.values[program.steps[s].y].root
-        if plan.values[v].storage != STORE_ARENA or plan.values[v].offset != NONE:
-            continue
-        other = written_over(program, plan, s)
-        if other != NONE:
-            plan.values[v].offset = plan.values[other].offset
-            continue
-        need = ceil_div(plan.values[v].size, 16) * 16 + 16
-        offset = 0
-        moved = True
-        while moved:
-            moved = False
-            for i in range(s):
-                other = plan.values[program.steps[i].y].root
-                if plan.values[other].storage != STORE_ARENA or plan.values[other].last < s:
-                    continue
-                if offset < plan.values[other].offset + ceil_div(plan.values[other].size, 16) * 16 + 16 and (
-                        plan.values[other].offset < offset + need):
-                    offset = plan.values[other].offset + ceil_div(plan.values[other].size, 16) * 16 + 16
-                    moved = True
-        plan.values[v].offset = offset
-        if offset + need > top:
-            top = offset + need
+        place(program, plan, s, program.steps[s].y, &top)
+        if program.steps[s].recurrent != NULL:
+            recurrent_values(program.steps[s].recurrent, values)
+            for i in range(RECURRENT_RESULTS):
+                if values[i] != NONE:
+                    place(program, plan, s, values[i], &top)
     plan.arena_floats = top

@@ -12,6 +12,7 @@ from libc.string cimport memcpy
 
 from onnxruntime_ep_sparse._infer cimport infer
 from onnxruntime_ep_sparse._places cimport place_values
+from onnxruntime_ep_sparse._recurrent cimport plan_recurrent, recurrent_floats
 from onnxruntime_ep_sparse._structs cimport *
 from onnxruntime_ep_sparse._tiles cimport PARALLEL_FROM, offsets_release, plan_depthwise, plan_product, shared_floats
 
@@ -310,6 +311,15 @@ cdef Plan* plan_create(CompiledProgram* program, const Shape* inputs, char* mess
             if shared > most:
                 most = shared
             continue
+        if step.kind == STEP_RECURRENT:
+            if plan_recurrent(program, plan, s):
+                snprintf(message, message_size, "out of memory for the tables of a recurrent node")
+                plan_free(program, plan)
+                return NULL
+            shared = recurrent_floats(step, sp)
+            if shared > most:
+                most = shared
+            continue
         sp.parallel = plan.values[step.x].size + plan.values[step.y].size > PARALLEL_FROM and program.workers > 1
         if step.kind == STEP_POOL or step.kind == STEP_GLOBAL_POOL:
             sp.items = x.dims[0] * x.dims[1]
@@ -345,17 +355,22 @@ cdef Plan* plan_create(CompiledProgram* program, const Shape* inputs, char* mess
     plan.value_floats = plan.scratch_offset = plan.arena_floats
     plan.shared_offset = plan.scratch_offset + plan.scratch_floats * program.workers
     plan.counters_offset = ceil_div(plan.shared_offset + most, 16) * 16
-    plan.arena_floats = plan.counters_offset + COUNTER_FLOATS * program.workers
+    # one more than workers: recurrent steps count what is done
+    plan.arena_floats = plan.counters_offset + COUNTER_FLOATS * (program.workers + 1)
     return plan
 
 
 cdef void plan_free(CompiledProgram* program, Plan* plan) noexcept nogil:
-    cdef int s
+    cdef int s, i
     if plan == NULL:
         return
     if plan.steps != NULL:
         for s in range(program.n_steps):
             offsets_release(plan.steps[s].product.offsets)
+            if plan.steps[s].parts != NULL:
+                for i in range(program.steps[s].recurrent.directions * program.steps[s].recurrent.phases):
+                    offsets_release(plan.steps[s].parts[i].offsets)
+                free(plan.steps[s].parts)
             free(plan.steps[s].product.image_x)
             free(plan.steps[s].product.image_group)
             free(plan.steps[s].product.run_table)

@@ -19,6 +19,7 @@ from ._abi cimport (
     CREATE_STATUS,
     DEVICE_CPU,
     ELEMENT_FLOAT,
+    ELEMENT_INT32,
     EP_GRAPH_SUPPORT_INFO_ADD_NODES_TO_FUSE,
     FAIL,
     GET_EP_API,
@@ -469,7 +470,7 @@ cdef Status compute(void* this, void* state, void* context) noexcept nogil:
     cdef Host host
     cdef Status status
     cdef const void* value
-    cdef int type
+    cdef int type, expected
     cdef char[512] reason
     cdef char[768] message
     for i in range(count):
@@ -481,8 +482,10 @@ cdef Status compute(void* this, void* state, void* context) noexcept nogil:
             status = (<get_object_t>api.slots[GET_TENSOR_DATA])(value, <const void**>&data[i])
         if status != NULL:
             return status
-        if type != ELEMENT_FLOAT:
-            snprintf(message, sizeof(message), "SparseExecutionProvider: %s: input %zu is not float32", region.name, i)
+        expected = ELEMENT_INT32 if region.program.is_integer[i] else ELEMENT_FLOAT
+        if type != expected:
+            snprintf(message, sizeof(message), "SparseExecutionProvider: %s: input %zu has element type %d, %d is expected", region.name, i,
+                     type, expected)
             return failed(INVALID_ARGUMENT, message)
     call.context = context
     call.region = region

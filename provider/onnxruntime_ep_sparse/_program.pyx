@@ -207,6 +207,54 @@ cdef void product_free(Product* p) noexcept nogil:
     free(p)
 
 
+cdef int fill_recurrent(Recurrent* rec, spec) except -1:
+    rec.cell = spec.cell
+    rec.hidden = spec.hidden
+    rec.phases = len(spec.gates)
+    for i, gates in enumerate(spec.gates):
+        rec.gates[<int>i] = gates
+    rec.all_gates = sum(spec.gates)
+    rec.reverse = <int*>copy_of(spec.reverse, np.int32)
+    rec.activation = <ActivationOf*>allocate(len(spec.activations) * sizeof(ActivationOf))
+    for i, activation in enumerate(spec.activations):
+        rec.activation[<int>i].act = activation.act
+        rec.activation[<int>i].alpha = activation.alpha
+        rec.activation[<int>i].beta = activation.beta
+    rec.clip = spec.clip
+    rec.couples = spec.couples
+    rec.batch_first = spec.batch_first
+    rec.lengths = spec.lengths
+    rec.initial_h = spec.initial_h
+    rec.initial_c = spec.initial_c
+    rec.last_h = spec.last_h
+    rec.last_c = spec.last_c
+    if spec.peephole__dgh is not None:
+        rec.peephole = <float*>copy_of(spec.peephole__dgh, np.float32)
+    if spec.late__dh is not None:
+        rec.late = <float*>copy_of(spec.late__dh, np.float32)
+    rec.product = <Product**>allocate(len(spec.products) * sizeof(Product*))
+    rec.directions = len(spec.reverse)
+    for i, product in enumerate(spec.products):
+        rec.product[<int>i] = <Product*>allocate(sizeof(Product))
+        fill_product(rec.product[<int>i], product)
+    return 0
+
+
+cdef void recurrent_free(Recurrent* rec) noexcept nogil:
+    cdef int i
+    if rec == NULL:
+        return
+    if rec.product != NULL:
+        for i in range(rec.directions * rec.phases):
+            product_free(rec.product[i])
+    free(rec.product)
+    free(rec.reverse)
+    free(rec.activation)
+    free(rec.peephole)
+    free(rec.late)
+    free(rec)
+
+
 cdef void program_release(CompiledProgram* program) noexcept nogil:
     cdef int i
     cdef Plan* plan
@@ -225,11 +273,13 @@ cdef void program_release(CompiledProgram* program) noexcept nogil:
     for i in range(program.n_steps):
         product_free(program.steps[i].product)
         depthwise_free(program.steps[i].depthwise)
+        recurrent_free(program.steps[i].recurrent)
     if program.constant != NULL:
         for i in range(program.n_values):
             free(program.constant[i])
     free(program.steps)
     free(program.inputs)
+    free(program.is_integer)
     free(program.outputs)
     free(program.constant)
     free(program.constant_shape)
@@ -423,8 +473,10 @@ cdef int program_run(CompiledProgram* program, const Host* host, const float** i
             part_inputs[i] = inputs[i] + begin * (plan.values[program.inputs[i]].size // part)
         for i in range(program.n_outputs):
             part_outputs[i] = outputs[i] + begin * (plan.values[program.outputs[i]].size // part)
-        if execute(program, current, host, part_inputs, part_outputs, arena.data):
-            snprintf(message, message_size, "the parallel section of a step failed")
+        failed = execute(program, current, host, part_inputs, part_outputs, arena.data)
+        if failed:
+            snprintf(message, message_size, "sequence_lens holds a number below 0 or beyond the times of X" if failed == BAD_LENGTHS
+                     else "the parallel section of a step failed")
             failed = 1
         begin += part
     if program.totals != NULL and begin:
@@ -484,6 +536,7 @@ cdef class Program:
             raise MemoryError("a lock for a compiled program")
         program.inputs = <int*>copy_of(list(spec.inputs.values()), np.int32)
         program.n_inputs = len(spec.inputs)
+        program.is_integer = <int*>copy_of([number in spec.integers for number in spec.inputs.values()], np.int32)
         program.outputs = <int*>copy_of(list(spec.outputs.values()), np.int32)
         program.n_outputs = len(spec.outputs)
         program.constant = <float**>allocate(spec.n_values * sizeof(float*))
@@ -522,6 +575,13 @@ cdef class Program:
             fill_resize(&step.resize, source.resize)
             fill_shape(&step.target, source.target)
             fill_window(&step.window, source.window)
+            for axis in source.removed:
+                step.removed |= 1 << <int>axis
+            for axis in source.inserted:
+                step.inserted |= 1 << <int>axis
+            if source.kind == STEP_RECURRENT:
+                step.recurrent = <Recurrent*>allocate(sizeof(Recurrent))
+                fill_recurrent(step.recurrent, source.recurrent)
             if source.kind == STEP_DEPTHWISE:
                 step.depthwise = <Depthwise*>allocate(sizeof(Depthwise))
                 fill_depthwise(step.depthwise, source.product)

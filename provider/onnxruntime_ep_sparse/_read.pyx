@@ -14,6 +14,7 @@ from ._abi cimport (
     ATTRIBUTE_INT,
     ATTRIBUTE_INTS,
     ATTRIBUTE_STRING,
+    ATTRIBUTE_STRINGS,
     CAST_TYPE_INFO_TO_TENSOR_INFO,
     GET_DIMENSIONS,
     GET_DIMENSIONS_COUNT,
@@ -166,13 +167,13 @@ cdef dict session_entries(const Api* api, const void* session_options):
 
 
 cdef object attribute(const Api* api, const void* attribute):
-    """The decoded value: int, float, str or a tuple of numbers; None for the kinds no supported operator needs (tensors, graphs ...)."""
+    """The decoded value: int, float, str or a tuple of one of these; None for the kinds that no operator needs (tensors, graphs ...)."""
     cdef int kind = 0
     cdef size_t size = 0, i
     cdef Status status
     cdef char* data
     raised(api, (<get_number_t>api.slots[OP_ATTR_GET_TYPE])(attribute, &kind))
-    if kind not in (ATTRIBUTE_INT, ATTRIBUTE_INTS, ATTRIBUTE_FLOAT, ATTRIBUTE_FLOATS, ATTRIBUTE_STRING):
+    if kind not in (ATTRIBUTE_INT, ATTRIBUTE_INTS, ATTRIBUTE_FLOAT, ATTRIBUTE_FLOATS, ATTRIBUTE_STRING, ATTRIBUTE_STRINGS):
         return None
     # Reading into nothing fails and tells the size, or succeeds for an empty list.
     status = (<read_attribute_t>api.slots[READ_OP_ATTR])(attribute, kind, NULL, 0, &size)
@@ -192,6 +193,9 @@ cdef object attribute(const Api* api, const void* attribute):
             return tuple([(<int64_t*>data)[i] for i in range(size // sizeof(int64_t))])
         if kind == ATTRIBUTE_FLOATS:
             return tuple([(<float*>data)[i] for i in range(size // sizeof(float))])
+        if kind == ATTRIBUTE_STRINGS:
+            # each ends with a null
+            return tuple([text.decode("utf-8", "replace") for text in data[:size].removesuffix(b"\0").split(b"\0")]) if size else ()
         return data[:size].rstrip(b"\0").decode("utf-8", "replace")
     finally:
         free(data)

@@ -158,6 +158,7 @@ cdef void sell_item(const Step* step, const ProductPlan* q, const t.KernelTable*
     call.k = sell.k
     call.value = sell.value
     call.bias = p.bias + group.panel.row_begin % p.M
+    call.partial = NULL
     call.slice_begin = <int32_t>(row // kernels.lanes)
     call.slice_end = <int32_t>((row + rows + kernels.lanes - 1) // kernels.lanes)
     pixel = tile * kernels.lanes

@@ -32,12 +32,18 @@ cdef enum StepKind:
     STEP_RESIZE
     STEP_SHUFFLE       # DepthToSpace and SpaceToDepth
     STEP_DEPTHWISE     # Conv whose outputs each read one channel
+    STEP_RECURRENT     # LSTM, GRU, RNN after their input projection
 
 cdef enum ShapeRule:
     SHAPE_CONV          # x[N, C, spatial] -> [N, M, spatial']
     SHAPE_MATMUL_RIGHT  # x[..., rows, K] . W[batch, K, M]
     SHAPE_MATMUL_LEFT   # W[batch, M, K] . x[..., K, pixels]
     SHAPE_GEMM          # 2-D, x and y possibly transposed
+
+cdef enum Cell:
+    CELL_LSTM
+    CELL_GRU
+    CELL_RNN
 
 cdef enum AutoPad:
     PAD_EXPLICIT
@@ -168,6 +174,39 @@ cdef struct Depthwise:
     float* value         # taps of each output
     float* bias
 
+cdef enum:
+    RECURRENT_RESULTS = 2    # besides y
+    RECURRENT_VALUES = 5     # besides x and y
+    BAD_LENGTHS = 2          # what `execute` returns then
+
+cdef struct ActivationOf:
+    int act
+    float alpha
+    float beta
+
+# See `steps.Recurrent`.
+cdef struct Recurrent:
+    int cell
+    int64_t hidden
+    int directions
+    int* reverse           # of each direction
+    int phases             # products a time: 1, or 2 where the second needs all results of the first
+    int64_t gates[2]       # of each phase
+    int64_t all_gates
+    Product** product      # [directions][phases]
+    ActivationOf* activation  # [directions][3]
+    float clip             # infinite: none
+    float* peephole        # [directions][i, o, f][hidden], or NULL
+    float* late            # [directions][hidden], or NULL
+    int couples            # f = 1 - i
+    int batch_first
+    # values, or NONE
+    int lengths
+    int initial_h
+    int initial_c
+    int last_h
+    int last_c
+
 cdef struct Step:
     int kind
     int x
@@ -183,9 +222,12 @@ cdef struct Step:
     int count_include_pad
     Product* product
     Depthwise* depthwise
+    Recurrent* recurrent
     Shape target         # Reshape: as in ONNX (0 copies, -1 infers)
     int allow_zero
     int flatten_axis     # Flatten when >= 0
+    int removed          # bits: Squeeze when not 0, Unsqueeze
+    int inserted
     int axis             # Concat
     int begins           # the first operand of a Concat
     Shape before         # Pad
@@ -195,6 +237,14 @@ cdef struct Step:
     int depth_first
     int to_depth
     Resize resize
+
+cdef inline void recurrent_values(const Recurrent* rec, int* values) noexcept nogil:
+    """Values besides x and y: results first, then states and lengths that are read; NONE for those that are missing."""
+    values[0] = rec.last_h
+    values[1] = rec.last_c
+    values[2] = rec.initial_h
+    values[3] = rec.initial_c
+    values[4] = rec.lengths
 
 cdef enum StorageKind:
     STORE_ARENA
@@ -296,6 +346,14 @@ cdef struct StepPlan:
     # resize: output rows, then columns
     Line* lines
     int doubled            # columns are 0 0 1 1 2 2 ...
+    # recurrent
+    ProductPlan* parts     # of every product by R
+    int64_t times
+    int64_t sequences
+    int64_t width          # of a row of the state, in sequences
+    int64_t tiles          # of sequences, each with a state of its own
+    int64_t chunks         # of the hidden units
+    int64_t state_floats   # of a tile
 
 cdef struct ValuePlan:
     Shape shape
@@ -351,6 +409,7 @@ cdef struct CompiledProgram:
     int n_steps
     Step* steps
     int* inputs            # value of each input
+    int* is_integer        # whether an input is int32, in which case nobody computes with it
     int* outputs
     Shape* constant_shape  # of each value; rank -1: not constant
     float** constant

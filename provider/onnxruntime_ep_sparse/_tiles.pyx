@@ -9,8 +9,6 @@ from onnxruntime_ep_sparse._structs cimport *
 from onnxruntime_ep_sparse_kernels cimport table as t
 
 cdef enum:
-    # Share of the workers' time that may be lost when some have one item more than others, in percent.
-    IDLE_PERCENT = 15
     # Multiply-adds a gathered float must serve in an item, for every chunk of rows to gather on its own: copying one takes as long as 8.
     OWN_GATHER_MACS = 20
     # Lists of runs that a product keeps: 56x56 images need 10 to 50 KB, frames of video some MB.
@@ -111,12 +109,12 @@ cdef void offsets_release(Offsets* o) noexcept nogil:
         free(o)
 
 
-cdef Offsets* offsets_find(CompiledProgram* program, int index, int64_t pitch, int64_t width) noexcept nogil:
-    """A table with this geometry from another plan. The caller holds the program's lock."""
+cdef Offsets* offsets_find(CompiledProgram* program, int index, int part, int64_t pitch, int64_t width) noexcept nogil:
+    """A table with this geometry from another plan of the step, or of a part of a recurrent one. The caller holds the program's lock."""
     cdef Plan* other = program.plans
     cdef Offsets* o
     while other != NULL:
-        o = other.steps[index].product.offsets
+        o = other.steps[index].parts[part].offsets if program.steps[index].kind == STEP_RECURRENT else other.steps[index].product.offsets
         if o != NULL and o.pitch == pitch and o.width == width:
             o.references += 1
             return o
@@ -228,12 +226,6 @@ cdef int plan_batches(Step* step, ProductPlan* q, const Shape* x, const Shape* y
         q.image_x[i] = ix * q.x_image
         q.image_group[i] = <int32_t>ig
     return 0
-
-
-cdef inline int64_t idle_percent(int64_t items, int64_t workers) noexcept nogil:
-    """Of the workers' time, when all items take the same."""
-    cdef int64_t rounds = ceil_div(items, workers)
-    return 100 - 100 * items // (rounds * workers)
 
 
 cdef int64_t bands_with(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
@@ -354,7 +346,7 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
     sp.items = parts * q.chunks if q.pixels else 0
 
     i = q.tile_vectors * lanes
-    q.offsets = offsets_find(program, index, q.pitch, i)
+    q.offsets = offsets_find(program, index, 0, q.pitch, i)
     if q.offsets == NULL:
         q.offsets = offsets_create(p, q.pitch, i)
     if q.offsets == NULL or (p.offsets and q.offsets.block_floats > 65535):

@@ -18,6 +18,9 @@ NOMINAL_SPATIAL = 28
 NOMINAL_ROWS = 128
 FEW_ROWS = (1, 2, 8)
 """What an unknown number of rows may be besides."""
+FEW_SEQUENCES = (1, 4, 16)
+"""What an unknown number of sequences may be."""
+NOMINAL_TIMES = 64
 
 ORT_MACS = 36e9
 """Multiply-adds a second of ONNX Runtime's dense Conv and Gemm (MLAS; ResNet-50's layers)."""
@@ -27,10 +30,14 @@ ORT_WEIGHT_BYTES = 24e9
 """Bytes of weights a second that a product with few pixels can read."""
 LANES = 8
 TILE_VECTORS = 8
-NONZERO_SECONDS = {"Conv": 0.5e-9, "Gemm": 1.3e-9, "MatMul": 1.3e-9}
-"""Of our tile kernels for rows apart: fixed time of a nonzero in a tile (rows of pixels-major operands also have to be transposed) ..."""
+NONZERO_SECONDS, ROWS_NONZERO_SECONDS = 0.5e-9, 1.3e-9
+"""Of our tile kernels for rows apart: fixed time of a nonzero in a tile, the latter where rows are transposed (all but Conv) ..."""
 VECTOR_SECONDS = 0.27e-9
 """... and for every vector of pixels."""
+ORT_RECURRENT_BYTES = 48e9
+"""Bytes of R a second where few sequences run (LSTM and GRU of 128 to 512 units, which L3 holds; 1024: 31e9)."""
+CELL_SECONDS = 1e-9
+"""Of a gate of a hidden unit, on both sides."""
 ONE_PIXEL_SECONDS, FEW_PIXELS_SECONDS = 0.4e-9, 0.7e-9
 """Of a nonzero where it meets one pixel, or a vector of them at most (`_sell.pyx`)."""
 DENSE_MACS = 38e9
@@ -99,15 +106,37 @@ def product_seconds(node: Node, work: Work) -> tuple[float, float, float]:
     ort = max(work.macs / ORT_MACS, 4 * work.weights / ORT_WEIGHT_BYTES)
     vectors = work.images * math.ceil(work.pixels / LANES)
     tiles = work.images * math.ceil(work.pixels / LANES / TILE_VECTORS)
+    each = NONZERO_SECONDS if node.op_type == "Conv" else ROWS_NONZERO_SECONDS
     if work.pixels == 1 or (work.pixels <= LANES and node.op_type != "Conv"):
         each = ONE_PIXEL_SECONDS if work.pixels == 1 else FEW_PIXELS_SECONDS
         return NODE_SECONDS + ort, NODE_SECONDS + move, work.images * work.weights * each
-    return NODE_SECONDS + ort, NODE_SECONDS + move, work.weights * (tiles * NONZERO_SECONDS[node.op_type] + vectors * VECTOR_SECONDS)
+    return NODE_SECONDS + ort, NODE_SECONDS + move, work.weights * (tiles * each + vectors * VECTOR_SECONDS)
+
+
+def recurrent_seconds(graph: Graph, node: Node, sequences: int) -> tuple[float, float, float]:
+    """`product_seconds` of an LSTM, GRU or RNN; `sequences` stands in for an unknown number of them."""
+    shape = ops.shape_of(graph, node.inputs[0])
+    times, batch = shape[1::-1] if node.attributes.get("layout") else shape[:2]
+    times = times if isinstance(times, int) else NOMINAL_TIMES
+    batch = batch if isinstance(batch, int) else sequences
+    directions, rows, depth = sizes(graph, node.inputs[1])
+    hidden = directions * rows
+    weights = hidden * sizes(graph, node.inputs[2])[-1]
+    pixels = times * batch
+    projection = Work(pixels * hidden * depth, hidden * depth, 1, pixels, pixels * depth, pixels * hidden, 1)
+    ort, fixed, dense = product_seconds(node, projection)
+    ort += times * max(weights * batch / ORT_MACS, 4 * weights / ORT_RECURRENT_BYTES)
+    each = ONE_PIXEL_SECONDS if batch == 1 else FEW_PIXELS_SECONDS * math.ceil(batch / LANES)
+    cells = times * (hidden * batch * CELL_SECONDS + NODE_SECONDS)
+    return ort + cells, fixed + cells, dense + times * weights * each
 
 
 def node_seconds(graph: Graph, node: Node, density: float) -> tuple[float, float]:
     """Expected seconds of a node (ONNX Runtime, ours)."""
     row = ops.row_for(node)
+    if row is not None and row.role == "recurrent":
+        ort, fixed, dense = recurrent_seconds(graph, node, NOMINAL_BATCH)
+        return ort, fixed + density * dense
     if row is None or row.role != "product":
         if node.op_type in ("Reshape", "Flatten"):
             return 0.0, 0.0
@@ -122,9 +151,13 @@ def node_seconds(graph: Graph, node: Node, density: float) -> tuple[float, float
 
 def break_even(graph: Graph, node: Node) -> float:
     """The sparsity from which a product is expected to win by MARGIN; above 1 when none does. The worst case of an unknown row count."""
+    if node.op_type in ops.recurrent.GATES:
+        cases = [recurrent_seconds(graph, node, sequences) for sequences in FEW_SEQUENCES]
+    else:
+        counts = (*FEW_ROWS, NOMINAL_ROWS) if unknown_rows(graph, node) else (NOMINAL_ROWS,)
+        cases = [product_seconds(node, product_work(graph, node, rows)) for rows in counts]
     worst = 0.0
-    for rows in (*FEW_ROWS, NOMINAL_ROWS) if unknown_rows(graph, node) else (NOMINAL_ROWS,):
-        ort, fixed, dense = product_seconds(node, product_work(graph, node, rows))
+    for ort, fixed, dense in cases:
         density = (ort / MARGIN - fixed) / dense
         worst = max(worst, 1.0 - min(density, 1.0) if density > 0 else 2.0)
     return worst

@@ -14,6 +14,7 @@ import numpy as np
 
 FLOAT = 1
 """`ONNXTensorElementDataType` of float32, the one element type the kernels take (the same number in `onnx.TensorProto`)."""
+INT32 = 6
 INT64 = 7
 
 
@@ -35,7 +36,7 @@ class Node:
     """One operator call.
 
     `inputs` holds "" where an optional input is left out; `implicit_inputs` are the values that the node's subgraphs read from around it.
-    `attributes` are decoded: int, float, str, tuples of numbers; None where the attribute is of another kind (tensor, graph, strings).
+    `attributes` are decoded: int, float, str, tuples of one of these; None where the attribute is of another kind (tensor, graph).
     `ep_name` is the provider that has the node already, or "".
     """
 

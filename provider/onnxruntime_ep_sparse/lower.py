@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from ._program import Program
 from .fold import fold
 from .graph import Graph, Node
 from .options import Options
-from .steps import Act, Activation, Depthwise, Op, Product, ProgramSpec, ShapeRule, Step, StepKind, Window
+from .steps import Act, Activation, Depthwise, Group, Op, Product, ProgramSpec, ShapeRule, Step, StepKind, Window
 
 
 def lower(graph: Graph, options: Options) -> Program:
@@ -49,6 +49,7 @@ class Builder:
         self.constants: dict[int, NDArray[np.float32]] = {}
         self.steps: list[Step] = []
         self.pending: dict[str, Step] = {}
+        self.whole: set[int] = set()
         self.node_name = ""
 
     def build(self) -> ProgramSpec:
@@ -64,7 +65,7 @@ class Builder:
         steps = tuple(replace(step, description=description_of(step)) for step in self.steps)
         ranks = {self.numbers[name]: len(ops.shape_of(self.graph, name)) for name in self.numbers}
         separable = all(separates(step, self.constants, ranks) for step in steps)
-        return ProgramSpec(self.n_values, inputs, outputs, self.constants, steps, separable)
+        return ProgramSpec(self.n_values, inputs, outputs, self.constants, steps, separable, frozenset(self.whole))
 
     # values
 
@@ -95,6 +96,14 @@ class Builder:
         assert array is not None
         return array
 
+    def integers(self, name: str) -> int:
+        """The number of a value of int32, whose bits stand where those of floats would."""
+        array = self.graph.constant(name)
+        if array is None:
+            self.whole.add(self.value(name))
+            return self.value(name)
+        return self.constant(np.ascontiguousarray(array, np.int32).view(np.float32))
+
     # packing for this instruction set
 
     def convolution(
@@ -107,11 +116,19 @@ class Builder:
         """Gemm's constant operand."""
         return packing.matrices(weight__mk[None], bias, ShapeRule.GEMM, x_rows=x_rows, y_rows=y_rows, isa=self.isa)
 
-    def matrices(self, weight__bmk: NDArray[np.float32], *, right: bool, batch: tuple[int, ...], vector_operand: bool) -> Product:
+    def matrices(
+        self,
+        weight__bmk: NDArray[np.float32],
+        *,
+        right: bool,
+        batch: tuple[int, ...],
+        vector_operand: bool,
+        bias__m: NDArray[np.float32] | None = None,
+    ) -> Product:
         """MatMul's constant operand."""
         return packing.matrices(
             weight__bmk,
-            None,
+            bias__m,
             ShapeRule.MATMUL_RIGHT if right else ShapeRule.MATMUL_LEFT,
             x_rows=right,
             y_rows=right,
@@ -223,13 +240,15 @@ def separates(step: Step, constants: dict[int, NDArray[np.float32]], ranks: dict
         array, rank = (r, ranks.get(step.x, 0)) if x is None else (x, ranks.get(step.r, 0))
         assert array is not None
         return array.ndim < rank or (array.ndim == rank and array.shape[0] == 1)
+    if step.kind == StepKind.RESHAPE and (step.removed or step.inserted):
+        return 0 not in step.removed + step.inserted
     if step.kind == StepKind.RESHAPE:
         return step.flatten_axis >= 1 or (bool(step.target) and (step.target[0] == -1 or (step.target[0] == 0 and not step.allow_zero)))
     if step.kind == StepKind.CONCAT:
         return step.axis >= 1 and step.x not in constants
     if step.kind == StepKind.PAD:
         return step.before[0] == step.after[0] == 0
-    return True
+    return step.kind != StepKind.RECURRENT
 
 
 def description_of(step: Step) -> str:
@@ -241,11 +260,12 @@ def description_of(step: Step) -> str:
         window = f"{_sizes(step.window.kernel)}/{_sizes(stride[:1] if len(set(stride)) == 1 else stride)}"
     if isinstance(product, Depthwise):
         return f"{product.channels}->{product.m} {window}"
+    if step.recurrent is not None:
+        cell = f"{step.recurrent.cell.name} {step.recurrent.hidden}" + " both ways" * (len(step.recurrent.reverse) - 1)
+        return f"{cell}, {100 * zeros_in([group for p in step.recurrent.products for group in p.groups]):.0f} % zeros"
     if product is not None:
-        weights = sum(group.weights for group in product.groups)
-        zeros = 1 - sum(group.nonzeros for group in product.groups) / weights
         matrices = f"{_sizes(product.batch)} times " if product.batch and max(product.batch) > 1 else ""
-        return f"{matrices}{product.channels}->{product.m} {window}".rstrip() + f", {100 * zeros:.0f} % zeros"
+        return f"{matrices}{product.channels}->{product.m} {window}".rstrip() + f", {100 * zeros_in(product.groups):.0f} % zeros"
     if step.kind in (StepKind.POOL, StepKind.GLOBAL_POOL):
         return f"{'max' if step.is_max else 'average'} {window}".rstrip()
     if step.kind == StepKind.RESIZE:
@@ -257,6 +277,11 @@ def description_of(step: Step) -> str:
         StepKind.CONCAT: f"axis {step.axis}",
         StepKind.SHUFFLE: f"blocks of {step.block}",
     }.get(step.kind, "")
+
+
+def zeros_in(groups: Sequence[Group]) -> float:
+    """The share of zeros in packed weights."""
+    return 1 - sum(group.nonzeros for group in groups) / sum(group.weights for group in groups)
 
 
 def _sizes(sizes: tuple[int, ...]) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import recurrent
 from .graph import FLOAT, Graph, Node
 from .steps import Act, Activation, AutoPad, Coordinates, Interpolation, Op, Resize, Step, StepKind, Window
 
@@ -27,7 +28,8 @@ MICROSOFT = ("com.microsoft",)
 
 @dataclass(frozen=True, slots=True)
 class OpRow:
-    """One operator. `role`: product (packed weights), activation (fusable unary), or neighbour. `note` says what is declined."""
+    """One operator. `role`: product (packed weights), recurrent (the same, two of them), activation (fusable unary), or neighbour. `note`
+    says what is declined. More than `results` outputs are declined."""
 
     op_type: str
     role: str
@@ -35,6 +37,7 @@ class OpRow:
     lower: Callable[[Builder, Node], None]
     note: str = ""
     domains: tuple[str, ...] = ONNX
+    results: int = 1
 
 
 def row_for(node: Node) -> OpRow | None:
@@ -59,7 +62,7 @@ def can_run(graph: Graph, node: Node) -> str | None:
             return f"rank of {name!r} is unknown"
         if len(value.shape) > MAX_RANK:
             return f"{len(value.shape)} dimensions: at most {MAX_RANK} are supported"
-    if sum(1 for o in node.outputs if o) != 1:
+    if len([o for o in node.outputs if o]) > row.results or not (node.outputs[0] or row.results > 1):
         return "only the first output is supported"
     if node.since_version < FIRST_VERSION.get(node.op_type, 1):
         return f"version {node.since_version} of the operator is not supported, {FIRST_VERSION[node.op_type]} is the first"
@@ -67,8 +70,10 @@ def can_run(graph: Graph, node: Node) -> str | None:
 
 
 def _is_parameter(node: Node, index: int) -> bool:
-    """Inputs that are no float data: the shape of Reshape, the sizes of Pad and Resize."""
-    return node.op_type in ("Reshape", "Pad", "Resize") and index >= 1
+    """Inputs that are no float data: shapes, axes, the sizes of Pad and Resize, lengths of sequences."""
+    if node.op_type in recurrent.GATES:
+        return index == recurrent.LENGTHS
+    return node.op_type in ("Reshape", "Squeeze", "Unsqueeze", "Pad", "Resize") and index >= 1
 
 
 def shape_of(graph: Graph, name: str) -> tuple[int | str | None, ...]:
@@ -339,9 +344,19 @@ def _activation_lower(builder: Builder, node: Node) -> None:
 
 BINARY = {"Add": Op.ADD, "Sub": Op.SUB, "Mul": Op.MUL, "Div": Op.DIV, "Max": Op.MAX, "Min": Op.MIN}
 
-FIRST_VERSION = {"Add": 7, "Sub": 7, "Mul": 7, "Div": 7, "Reshape": 5, "BatchNormalization": 7, "Concat": 4, "Pad": 11}
+FIRST_VERSION = {
+    "Add": 7,
+    "Sub": 7,
+    "Mul": 7,
+    "Div": 7,
+    "Reshape": 5,
+    "BatchNormalization": 7,
+    "Concat": 4,
+    "Pad": 11,
+    **dict.fromkeys(recurrent.GATES, 7),
+}
 """Since when operators mean what they do here: before, broadcasting had an axis, Concat need not have one, shape and pads were attributes,
-training was the default."""
+training was the default, recurrent nodes had output_sequence."""
 
 
 def _binary_can_run(graph: Graph, node: Node) -> str | None:
@@ -417,6 +432,39 @@ def _flatten_lower(builder: Builder, node: Node) -> None:
             flatten_axis=axis + rank if axis < 0 else axis,
         )
     )
+
+
+def axes_of(graph: Graph, node: Node) -> tuple[int, ...] | str:
+    """The axes that a Squeeze takes away or an Unsqueeze brings, ascending; or the reason why it cannot run."""
+    shape = shape_of(graph, node.inputs[0])
+    given = node.attributes.get("axes")
+    if len(node.inputs) > 1 and node.inputs[1]:
+        array = graph.constant(node.inputs[1])
+        if array is None:
+            return "the axes are not constant"
+        given = tuple(int(axis) for axis in array.reshape(-1))
+    if given is None:
+        if not all(isinstance(d, int) for d in shape):
+            return "which dimensions are 1 is not known"
+        given = tuple(axis for axis, d in enumerate(shape) if d == 1)
+    assert isinstance(given, tuple)
+    rank = len(shape) + (len(given) if node.op_type == "Unsqueeze" else 0)
+    axes = tuple(sorted({axis % rank if rank else 0 for axis in given}))
+    if not axes:
+        return "there are no axes"
+    return axes if len(axes) == len(given) and rank <= MAX_RANK else "the axes do not fit the input"
+
+
+def _axes_can_run(graph: Graph, node: Node) -> str | None:
+    axes = axes_of(graph, node)
+    return axes if isinstance(axes, str) else None
+
+
+def _axes_lower(builder: Builder, node: Node) -> None:
+    axes = axes_of(builder.graph, node)
+    assert not isinstance(axes, str)
+    step = Step(StepKind.RESHAPE, builder.value(node.inputs[0]), builder.value(node.outputs[0]))
+    builder.step(replace(step, inserted=axes) if node.op_type == "Unsqueeze" else replace(step, removed=axes))
 
 
 MAX_PARTS = 32
@@ -555,6 +603,17 @@ OPS: dict[str, OpRow] = {
         OpRow("Gemm", "product", _gemm_can_run, _gemm_lower, "one constant operand; a C that is not constant needs beta = 1"),
         OpRow("MatMul", "product", _matmul_can_run, _matmul_lower, "one constant operand of any rank, on either side"),
         *(
+            OpRow(
+                name,
+                "recurrent",
+                recurrent.can_run,
+                recurrent.lower,
+                "constant W, R, B and P; activations Sigmoid, Tanh, Relu, LeakyRelu, HardSigmoid",
+                results=results,
+            )
+            for name, results in (("LSTM", 3), ("GRU", 2), ("RNN", 2))
+        ),
+        *(
             OpRow(name, "activation", _activation_can_run, _activation_lower)
             for name in ("Relu", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Erf", "Abs", "Neg", "Sqrt", "Exp")
         ),
@@ -569,6 +628,7 @@ OPS: dict[str, OpRow] = {
         OpRow("GlobalMaxPool", "neighbour", _global_pool_can_run, _global_pool_lower),
         OpRow("Reshape", "neighbour", _reshape_can_run, _reshape_lower, "constant shape"),
         OpRow("Flatten", "neighbour", _always, _flatten_lower),
+        *(OpRow(name, "neighbour", _axes_can_run, _axes_lower, "constant axes") for name in ("Squeeze", "Unsqueeze")),
         OpRow("Concat", "neighbour", _concat_can_run, _concat_lower, f"any axis, at most {MAX_PARTS} operands"),
         OpRow("Pad", "neighbour", _pad_can_run, _pad_lower, "mode constant with constant pads and value, none negative"),
         OpRow(

@@ -189,10 +189,15 @@ def matrices(
     isa: Isa,
     batch: tuple[int, ...] = (),
     vector_operand: bool = False,
+    usual: int | None = None,
 ) -> Product:
-    """Pack the constant operand of Gemm or MatMul: one (M, K) matrix an entry of `batch`. `x_rows`, `y_rows`: pixels-major operands."""
+    """Pack the constant operand of Gemm or MatMul: one (M, K) matrix an entry of `batch`. `x_rows`, `y_rows`: pixels-major operands.
+
+    K is cut for full tiles, or for `usual` vectors of pixels where there are fewer as a rule.
+    """
     m, k = weight__bmk.shape[1:]
     widest = tile_vectors(weight__bmk[0], isa)
+    floats = isa.lanes * min(widest, usual or widest)
     return Product(
         rule=rule,
         x_rows=x_rows,
@@ -204,7 +209,7 @@ def matrices(
         taps=((0, 0, 0),),
         bias__m=np.zeros(m, np.float32) if bias__m is None else bias__m,
         max_vectors=widest,
-        groups=tuple(_group(matrix, i * m, 0, 1, widest * isa.lanes, 1, matrix.size) for i, matrix in enumerate(weight__bmk)),
+        groups=tuple(_group(matrix, i * m, 0, 1, floats, 1, matrix.size) for i, matrix in enumerate(weight__bmk)),
         batch=batch,
         vector_operand=vector_operand,
     )

@@ -14,9 +14,9 @@ import numpy as np
 
 from . import cost, ops
 from .fold import fold
-from .graph import Graph, Node
+from .graph import FLOAT, Graph, Node
 from .options import Options
-from .weights import LIKELY, Zeros, zeros_of
+from .weights import LIKELY, Zeros, zeros_of_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Selection:
 
 def select(graph: Graph, options: Options) -> Selection:
     """Choose the regions of `graph` under `options` (policy, min_sparsity)."""
-    verdicts = {node.index: verdict(graph, node, options) for node in graph.nodes if weight_of(graph, node) is not None}
+    verdicts = {node.index: verdict(graph, node, options) for node in graph.nodes if weights_of(graph, node)}
     # Most models have nothing to take: their other nodes need not be looked at.
     idle = not any(v.wanted or (v.runnable and v.density <= 1 - LIKELY) for v in verdicts.values())
     for node in graph.nodes:
@@ -116,17 +116,17 @@ def bystander(graph: Graph, node: Node, options: Options) -> Verdict:
     row = ops.row_for(node)
     if row is None:
         return Verdict(False, False, f"operator {node.op_type} is not supported")
-    if row.role == "product":
+    if row.role in ("product", "recurrent"):
         return Verdict(False, False, ops.can_run(graph, node) or "")
     return Verdict(False, False, "")
 
 
 def verdict(graph: Graph, node: Node, options: Options) -> Verdict:
     """Judge one node on its own."""
-    weight = weight_of(graph, node)
+    weights = weights_of(graph, node)
     v = Verdict(False, False, "")
-    if weight is not None and (graph.values[weight].dtype == 1 or graph.values[weight].shape is not None):
-        v.shape = tuple(int(d) for d in (graph.values[weight].shape or ()) if isinstance(d, int))
+    if weights and (graph.values[weights[0]].dtype == FLOAT or graph.values[weights[0]].shape is not None):
+        v.shape = tuple(int(d) for d in (graph.values[weights[0]].shape or ()) if isinstance(d, int))
     if options.policy == "never":
         v.reason, v.option = "policy is never", "policy=auto"
         return v
@@ -144,11 +144,9 @@ def verdict(graph: Graph, node: Node, options: Options) -> Verdict:
         v.reason = reason
         return v
     v.runnable = True
-    if weight is None:
+    if not weights:
         return v
-    array = graph.constant(weight)
-    assert array is not None
-    zeros = zeros_of(array, output_axis(graph, node))
+    zeros = zeros_of_all([(graph.load(name), output_axis(graph, node)) for name in weights])
     v.sparsity, v.pattern, v.density = zeros.sparsity, zeros.pattern, 1.0 - zeros.sparsity
     if options.policy == "always":
         v.wanted, v.reason = True, "policy is always"
@@ -176,9 +174,10 @@ def judge(graph: Graph, node: Node, zeros: Zeros, options: Options, v: Verdict) 
 def judge_folded(graph: Graph, folded: Graph, node: Node, options: Options, v: Verdict) -> None:
     """Under `auto`: does a product gain enough once dead channels are gone, its own and its operand's?"""
     smaller = folded.nodes[node.index]
-    weight = weight_of(graph, node) if smaller is not node and v.runnable else None
-    if weight is None:
+    weights = weights_of(graph, node) if smaller is not node and v.runnable else ()
+    if not weights:
         return
+    weight = weights[0]
     before, after = graph.load(weight), folded.load(smaller.inputs[node.inputs.index(weight)])
     v.density = int(np.count_nonzero(after)) / after.size
     if v.wanted or options.min_sparsity is not None:
@@ -189,19 +188,21 @@ def judge_folded(graph: Graph, folded: Graph, node: Node, options: Options, v: V
         v.reason = f"without dead channels {after.size / before.size:.1%} of its weights are left, {v.density:.1%} of them not zero"
 
 
-def weight_of(graph: Graph, node: Node) -> str | None:
-    """The name of the constant weight of a product, or None."""
+def weights_of(graph: Graph, node: Node) -> tuple[str, ...]:
+    """The constant weight of a product, W and R of a recurrent node, nothing of others."""
     row = ops.row_for(node)
-    if row is None or row.role != "product":
-        return None
+    if row is None or row.role not in ("product", "recurrent"):
+        return ()
+    if row.role == "recurrent":
+        return tuple(name for name in node.inputs[1:3] if graph.is_constant(name))
     candidates = node.inputs[1:2] if node.op_type == "Conv" else node.inputs[:2]
-    return next((name for name in candidates if graph.is_constant(name)), None)
+    return tuple(name for name in candidates if graph.is_constant(name))[:1]
 
 
 def output_axis(graph: Graph, node: Node) -> int:
-    """The axis of a product's constant weight that holds its output features."""
-    if node.op_type == "Conv":
-        return 0
+    """The axis of a constant weight that holds its output features."""
+    if node.op_type not in ("Gemm", "MatMul"):
+        return 0 if node.op_type == "Conv" else 1
     right = graph.is_constant(node.inputs[1])
     if node.op_type == "MatMul":
         return -1 if right else max(-2, -len(ops.shape_of(graph, node.inputs[0])))

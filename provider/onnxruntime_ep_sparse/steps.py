@@ -23,6 +23,7 @@ class StepKind(IntEnum):
     RESIZE = 8
     SHUFFLE = 9
     DEPTHWISE = 10
+    RECURRENT = 11
 
 
 class ShapeRule(IntEnum):
@@ -63,6 +64,14 @@ class Op(IntEnum):
     DIV = 3
     MAX = 4
     MIN = 5
+
+
+class Cell(IntEnum):
+    """Recurrent cells, in the order of `_structs.pxd`."""
+
+    LSTM = 0
+    GRU = 1
+    RNN = 2
 
 
 class AutoPad(IntEnum):
@@ -184,9 +193,38 @@ class Depthwise:
 
 
 @dataclass(frozen=True, slots=True)
+class Recurrent:
+    """What a recurrent node does after its input projection, which is x of the step: all gates of all directions, times by sequences.
+
+    Rows of the projection, and of `products` by R (direction by direction, phase by phase), stand in the order of `recurrent.order_of`:
+    `gates` says how many a phase has. `activations` are f, g and h of each direction. `peephole__dgh` has the gates i, o, f;
+    `late__dh` is the bias of R that a GRU scales by its reset gate. `couples`: f = 1 - i. The last five number values, -1 for none:
+    `lengths` is int32 data, `last_h` and `last_c` are results besides y.
+    """
+
+    cell: Cell
+    hidden: int
+    reverse: tuple[bool, ...]
+    gates: tuple[int, ...]
+    products: tuple[Product, ...]
+    activations: tuple[Activation, ...]
+    clip: float
+    peephole__dgh: NDArray[np.float32] | None
+    late__dh: NDArray[np.float32] | None
+    couples: bool
+    batch_first: bool
+    lengths: int
+    initial_h: int
+    initial_c: int
+    last_h: int
+    last_c: int
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One operation on values, which are numbered; `r` is the residual of a product or the second operand, -1 if there is none.
 
+    RESHAPE makes `target`, two dimensions that meet at `flatten_axis`, or takes away `removed` axes of 1 or brings `inserted` ones.
     A CONCAT step writes one operand behind those of the steps before it; the first of them `begins` y. PAD puts `fill` around x, `before`
     and `after` it in every dimension. SHUFFLE is DepthToSpace, or SpaceToDepth where `to_depth`; `depth_first` is the order CRD.
     `name` says which nodes it computes, `description` what that is, both for people.
@@ -206,6 +244,8 @@ class Step:
     target: tuple[int, ...] = ()
     allow_zero: bool = False
     flatten_axis: int = -1
+    removed: tuple[int, ...] = ()
+    inserted: tuple[int, ...] = ()
     axis: int = 0
     begins: bool = False
     before: tuple[int, ...] = ()
@@ -215,6 +255,7 @@ class Step:
     depth_first: bool = False
     to_depth: bool = False
     resize: Resize | None = None
+    recurrent: Recurrent | None = None
     name: str = ""
     description: str = ""
 
@@ -224,6 +265,7 @@ class ProgramSpec:
     """A whole program: values are numbered 0..n_values-1; `inputs`, `outputs` and `constants` name some of them.
 
     `separable`: cutting all inputs along their first dimension cuts all outputs along theirs, so that a batch may run in parts.
+    `integers` are values of int32, which recurrent steps read as lengths.
     """
 
     n_values: int
@@ -232,3 +274,4 @@ class ProgramSpec:
     constants: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
     separable: bool = False
+    integers: frozenset[int] = frozenset()

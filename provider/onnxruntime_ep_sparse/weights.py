@@ -5,6 +5,7 @@ A large weight is sampled first. Reading every weight of a dense model at sessio
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,14 @@ def zeros_of(weight: NDArray, output_axis: int = 0) -> Zeros:
     if sparsity < LIKELY:
         return Zeros(sparsity, "dense", counted=True)
     return Zeros(sparsity, pattern_of(np.moveaxis(weight, output_axis, 0) if weight.ndim > 1 else weight), counted=True)
+
+
+def zeros_of_all(weights: Iterable[tuple[NDArray, int]]) -> Zeros:
+    """`zeros_of` of several weights, each with its output axis, as if they were one; "mixed" where their patterns differ."""
+    sizes, found = zip(*((weight.size, zeros_of(weight, axis)) for weight, axis in weights), strict=True)
+    sparsity = sum(size * zeros.sparsity for size, zeros in zip(sizes, found, strict=True)) / max(sum(sizes), 1)
+    pattern = found[0].pattern if len({zeros.pattern for zeros in found}) == 1 else "mixed"
+    return Zeros(sparsity, pattern, all(zeros.counted for zeros in found))
 
 
 def pattern_of(weight: NDArray) -> str:

@@ -18,9 +18,11 @@ import onnx
 from onnx import helper, numpy_helper
 
 LIST = Path(__file__).with_name("cases.txt")
-PRODUCTS = {"Conv": (1, 2), "Gemm": (1, 2), "MatMul": (1,)}
+RECURRENT = {"LSTM": (1, 2, 3, 7), "GRU": (1, 2, 3), "RNN": (1, 2, 3)}
+PRODUCTS = {"Conv": (1, 2), "Gemm": (1, 2), "MatMul": (1,), **RECURRENT}
 """Inputs that become initializers, by operator."""
 PARAMETERS = {**PRODUCTS, "BatchNormalization": (1, 2, 3, 4), "Clip": (1, 2), "Reshape": (1,), "Pad": (1, 2, 3), "Resize": (1, 2, 3)}
+PARAMETERS |= {"Squeeze": (1,), "Unsqueeze": (1,)}
 IDENTITY = "identity_"
 
 
@@ -122,11 +124,16 @@ def carry(case: Case) -> Case | None:
     return Case(case.name, model, case.data, case.rtol, case.atol)
 
 
+def weights_of(node: onnx.NodeProto) -> list[str]:
+    """The operands of a product, the two weights of a recurrent node."""
+    return list(node.input[1:3] if node.op_type in RECURRENT else node.input[:2])
+
+
 def masked(case: Case, zeros: float) -> onnx.ModelProto:
     """The model with this share of zeros in every folded weight of a product, always the same ones."""
     model = onnx.ModelProto()
     model.CopyFrom(case.model)
-    weights = {name for node in model.graph.node if node.op_type in PRODUCTS for name in node.input[:2]}
+    weights = {name for node in model.graph.node if node.op_type in PRODUCTS for name in weights_of(node)}
     for tensor in model.graph.initializer:
         if tensor.name in weights:
             array = numpy_helper.to_array(tensor)
