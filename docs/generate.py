@@ -80,8 +80,8 @@ What is declined runs on ONNX Runtime's CPU provider, as without this one.
 | --- | --- | --- |
 | ResNet, VGG, MobileNet, EfficientNet | everything, the first convolution and the classifier included | |
 | U-Net | everything, skips and upsampling by `Resize` included | `ConvTranspose` |
-| BERT, ViT | `MatMul` and `Gemm` with weights, bias, GELU, residual | attention, `LayerNormalization`, `Softmax`, `Transpose` |
-| LSTM, GRU, RNN | everything, `Squeeze` between layers included | `Transpose` |
+| BERT, ViT | `MatMul` and `Gemm` with weights, bias, GELU, residual | attention, `LayerNormalization`, `Softmax` |
+| LSTM, GRU, RNN | everything, what is between layers included | |
 """
 
 

@@ -197,7 +197,7 @@ cdef int run_step(Job* job, const Host* host) noexcept nogil:
     elif step.kind == STEP_BINARY:
         job.items = items_of_runs(job.sp)
         job.item = binary_item
-    elif step.kind == STEP_CONCAT or step.kind == STEP_SHUFFLE:
+    elif step.kind == STEP_CONCAT or step.kind == STEP_SHUFFLE or step.kind == STEP_TRANSPOSE:
         job.items = items_of_runs(job.sp)
         job.item = copy_item
     elif step.kind == STEP_PAD:

@@ -174,6 +174,10 @@ cdef int infer(CompiledProgram* program, Plan* plan, int index, char* message, s
         y.dims[1] = x.dims[1] * u * u if step.to_depth else x.dims[1] // (u * u)
         for i in range(2, 4):
             y.dims[i] = x.dims[i] // u if step.to_depth else x.dims[i] * u
+    elif step.kind == STEP_TRANSPOSE:
+        y.rank = x.rank
+        for i in range(x.rank):
+            y.dims[i] = x.dims[step.order.dims[i]]
     elif step.kind == STEP_RESIZE:
         if x.rank != 4:
             snprintf(message, message_size, "input has %d dimensions, 4 expected", x.rank)

@@ -156,6 +156,19 @@ cdef void plan_shuffle(Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
         set_loops(sp, 6, extent, d, w)
 
 
+cdef void plan_transpose(Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
+    """Loops over the dimensions of the result."""
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef int64_t a[MAX_RANK]
+    cdef int64_t b[MAX_RANK]
+    cdef int i
+    for i in range(y.rank):
+        a[i] = element_count(x, <int>step.order.dims[i] + 1, x.rank)
+        b[i] = element_count(y, i + 1, y.rank)
+    set_loops(sp, y.rank, y.dims, a, b)
+
+
 cdef void plan_pad(Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
     """Loops over the output, outermost first; dimensions without padding join the one before them."""
     cdef Shape* x = &plan.values[step.x].shape
@@ -335,6 +348,8 @@ cdef Plan* plan_create(CompiledProgram* program, const Shape* inputs, char* mess
             sp.items = plan.values[step.y].size // sp.inner if sp.inner else 0
         elif step.kind == STEP_PAD:
             plan_pad(plan, step, sp)
+        elif step.kind == STEP_TRANSPOSE:
+            plan_transpose(plan, step, sp)
         elif step.kind == STEP_SHUFFLE:
             plan_shuffle(plan, step, sp)
         elif step.kind == STEP_RESIZE:

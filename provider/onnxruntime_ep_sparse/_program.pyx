@@ -574,6 +574,7 @@ cdef class Program:
             fill_shape(&step.after, source.after)
             fill_resize(&step.resize, source.resize)
             fill_shape(&step.target, source.target)
+            fill_shape(&step.order, source.order)
             fill_window(&step.window, source.window)
             for axis in source.removed:
                 step.removed |= 1 << <int>axis

@@ -139,7 +139,8 @@ cdef int plan_recurrent(CompiledProgram* program, Plan* plan, int index) noexcep
     for i in range(parts):
         q = &sp.parts[i]
         q.images = q.slices = q.in_depth = q.in_height = q.out_height = 1
-        q.in_width = q.out_width = q.pixels = q.pitch = q.flat = sp.sequences
+        q.in_width = q.out_width = q.pixels = q.flat = sp.sequences
+        q.pitch = sp.width
         q.tiles = sp.tiles
         q.sell = sell_fits(rec.product[i], q, lanes)
         if q.sell:

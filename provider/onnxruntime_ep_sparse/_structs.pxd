@@ -33,6 +33,7 @@ cdef enum StepKind:
     STEP_SHUFFLE       # DepthToSpace and SpaceToDepth
     STEP_DEPTHWISE     # Conv whose outputs each read one channel
     STEP_RECURRENT     # LSTM, GRU, RNN after their input projection
+    STEP_TRANSPOSE
 
 cdef enum ShapeRule:
     SHAPE_CONV          # x[N, C, spatial] -> [N, M, spatial']
@@ -228,6 +229,7 @@ cdef struct Step:
     int flatten_axis     # Flatten when >= 0
     int removed          # bits: Squeeze when not 0, Unsqueeze
     int inserted
+    Shape order          # Transpose: which dimension of x each one is
     int axis             # Concat
     int begins           # the first operand of a Concat
     Shape before         # Pad
@@ -331,7 +333,7 @@ cdef struct StepPlan:
     int64_t bands          # not 0: runs together with the product behind it, in so many bands of an image's rows
     int64_t band_offset    # of the band's pixels in the scratch of a worker
     int64_t lines_offset   # of what the depthwise kernel needs
-    # binary: broadcast loops over the collapsed output, innermost last; CONCAT and SHUFFLE: strides of x and y
+    # binary: broadcast loops over the collapsed output, innermost last; CONCAT, SHUFFLE, TRANSPOSE: strides of x and y
     int loops
     int64_t extent[MAX_RANK]
     int64_t a_stride[MAX_RANK]

@@ -248,6 +248,8 @@ def separates(step: Step, constants: dict[int, NDArray[np.float32]], ranks: dict
         return step.axis >= 1 and step.x not in constants
     if step.kind == StepKind.PAD:
         return step.before[0] == step.after[0] == 0
+    if step.kind == StepKind.TRANSPOSE:
+        return step.order[:1] == (0,)
     return step.kind != StepKind.RECURRENT
 
 
@@ -276,6 +278,7 @@ def description_of(step: Step) -> str:
         StepKind.BINARY: step.op.name.lower(),
         StepKind.CONCAT: f"axis {step.axis}",
         StepKind.SHUFFLE: f"blocks of {step.block}",
+        StepKind.TRANSPOSE: " ".join(map(str, step.order)),
     }.get(step.kind, "")
 
 

@@ -467,6 +467,22 @@ def _axes_lower(builder: Builder, node: Node) -> None:
     builder.step(replace(step, inserted=axes) if node.op_type == "Unsqueeze" else replace(step, removed=axes))
 
 
+def order_of(graph: Graph, node: Node) -> tuple[int, ...]:
+    """Which dimension of the operand each one of a Transpose is: by default the last comes first."""
+    rank = len(shape_of(graph, node.inputs[0]))
+    order = node.attributes.get("perm")
+    return tuple(int(axis) % rank for axis in order) if isinstance(order, tuple) and rank else tuple(range(rank))[::-1]
+
+
+def _transpose_can_run(graph: Graph, node: Node) -> str | None:
+    return None if sorted(order_of(graph, node)) == list(range(len(shape_of(graph, node.inputs[0])))) else "perm does not fit the input"
+
+
+def _transpose_lower(builder: Builder, node: Node) -> None:
+    x, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
+    builder.step(Step(StepKind.TRANSPOSE, x, y, order=order_of(builder.graph, node)))
+
+
 MAX_PARTS = 32
 """Operands of a Concat: each may be an input of the region, of which there can be MAX_OPERANDS (`_structs.pxd`)."""
 
@@ -629,6 +645,7 @@ OPS: dict[str, OpRow] = {
         OpRow("Reshape", "neighbour", _reshape_can_run, _reshape_lower, "constant shape"),
         OpRow("Flatten", "neighbour", _always, _flatten_lower),
         *(OpRow(name, "neighbour", _axes_can_run, _axes_lower, "constant axes") for name in ("Squeeze", "Unsqueeze")),
+        OpRow("Transpose", "neighbour", _transpose_can_run, _transpose_lower),
         OpRow("Concat", "neighbour", _concat_can_run, _concat_lower, f"any axis, at most {MAX_PARTS} operands"),
         OpRow("Pad", "neighbour", _pad_can_run, _pad_lower, "mode constant with constant pads and value, none negative"),
         OpRow(

@@ -367,3 +367,58 @@ def test_unet_is_one_region():
         feeds = {"input": noise(np.random.default_rng(6), *shape)}
         assert_close(session.run(None, feeds)[0], theirs.run(None, feeds)[0])
     assert any(decision.op_type == "Resize" for decision in sparse.explain(session))
+
+
+@st.composite
+def transposes(draw):
+    """(order, shape, whether to name it): some dimensions of 1, one of them large enough for several items."""
+    rank = draw(st.integers(1, 6))
+    shape = tuple(draw(st.lists(st.sampled_from([1, 1, 2, 3, 5]), min_size=rank, max_size=rank)))
+    large = draw(st.integers(0, rank - 1))
+    shape = (*shape[:large], draw(st.sampled_from([64, 301])), *shape[large + 1 :])
+    return draw(st.permutations(range(rank))), shape, draw(st.booleans())
+
+
+@examples(100)
+@given(transposes())
+def test_transpose(case):
+    """Any order of up to six dimensions; a batch in slices where the first stays, on two threads."""
+    order, shape, named = case
+    attributes = {} if order == list(range(len(order)))[::-1] else {"perm": order}
+    node = helper.make_node("Transpose", ["p"], ["y"], **attributes)
+    shapes = [shape, (2 * shape[0], *shape[1:])] if named and len(shape) > 1 else [shape]
+    assert_same(carried([node], shape, declared=dynamic(shape) if len(shapes) > 1 else None), shapes, threads=2)
+
+
+@pytest.mark.parametrize("opset", [11, 20])
+def test_axes_of_one(opset):
+    """Squeeze and Unsqueeze with axes as an attribute and as an input, of either sign, over changing batches."""
+
+    def node(op_type, x, y, axes):
+        given = [f"axes_{y}"] if opset >= 13 else []
+        return helper.make_node(op_type, [x, *given], [y], **({} if given else {"axes": axes})), {f"axes_{y}": np.array(axes, np.int64)}
+
+    nodes, weights = zip(
+        node("Unsqueeze", "p", "a", [0, -2]),
+        (helper.make_node("Relu", ["a"], ["b"]), {}),
+        node("Squeeze", "b", "c", [0]),
+        node("Unsqueeze", "c", "d", [1, 4]),
+        node("Squeeze", "d", "y", [-2, 3] if opset >= 13 else [1]),
+        strict=True,
+    )
+    constants = {name: array for made in weights for name, array in made.items()} if opset >= 13 else {}
+    assert_same(carried(nodes, (3, 4, 6), constants, declared=dynamic((3, 4, 6)), opset=opset), [(3, 4, 6), (1, 4, 6), (5, 2, 6)])
+
+
+def test_squeeze_without_axes():
+    """Every dimension of 1 goes, where the shape is known."""
+    assert_same(carried([helper.make_node("Squeeze", ["p"], ["y"])], (1, 3, 1, 4)), [(1, 3, 1, 4)])
+    unknown = carried([helper.make_node("Squeeze", ["p"], ["y"])], (1, 3, 1, 4), declared=dynamic((1, 3, 1, 4)))
+    assert reasons(unknown) == {"rank of 'y' is unknown"}
+
+
+def test_squeeze_of_more_than_one():
+    """An axis that turns out not to be 1 is an error that says so."""
+    model = carried([helper.make_node("Squeeze", ["p", "axes"], ["y"])], (2, 3, 4), {"axes": np.array([0])}, declared=dynamic((2, 3, 4)))
+    with pytest.raises(Exception, match="Squeeze takes away a dimension that is not 1"):
+        owned_session(model).run(None, {"x": np.zeros((2, 3, 4), np.float32)})
