@@ -26,19 +26,17 @@ ORT_MACS = 36e9
 """Multiply-adds a second of ONNX Runtime's dense Conv and Gemm (MLAS; ResNet-50's layers)."""
 ORT_GROUPED_MACS = 10e9
 """The same for depthwise and other narrow grouped convolutions."""
-ORT_WEIGHT_BYTES = 24e9
-"""Bytes of weights a second that a product with few pixels can read."""
+ORT_NEAR_BYTES, ORT_FAR_BYTES, NEAR_BYTES = 50e9, 20e9, 16e6
+"""Bytes of weights a second that a product with few pixels can read, which may or may not be in a cache still; and what a cache holds."""
 LANES = 8
 TILE_VECTORS = 8
 NONZERO_SECONDS, ROWS_NONZERO_SECONDS = 0.5e-9, 1.3e-9
 """Of our tile kernels for rows apart: fixed time of a nonzero in a tile, the latter where rows are transposed (all but Conv) ..."""
 VECTOR_SECONDS = 0.27e-9
 """... and for every vector of pixels."""
-ORT_RECURRENT_BYTES = 48e9
-"""Bytes of R a second where few sequences run (LSTM and GRU of 128 to 512 units, which L3 holds; 1024: 31e9)."""
 CELL_SECONDS = 1e-9
 """Of a gate of a hidden unit, on both sides."""
-ONE_PIXEL_SECONDS, FEW_PIXELS_SECONDS = 0.4e-9, 0.7e-9
+ONE_PIXEL_SECONDS, FEW_PIXELS_SECONDS = 0.35e-9, 0.5e-9
 """Of a nonzero where it meets one pixel, or a vector of them at most (`_sell.pyx`)."""
 DENSE_MACS = 38e9
 """Of our tile kernels for rows that share columns."""
@@ -98,12 +96,17 @@ def product_work(graph: Graph, node: Node, rows: int = NOMINAL_ROWS) -> Work:
     return Work(stored * depth, math.prod(weight), 1, math.ceil(x / depth), x, stored, 1)
 
 
+def dense_seconds(macs: float, weights: int) -> float:
+    """ONNX Runtime's time of a dense matrix product: its multiply-adds, or reading the weights."""
+    return max(macs / ORT_MACS, 4 * weights / (ORT_NEAR_BYTES if 4 * weights < NEAR_BYTES else ORT_FAR_BYTES))
+
+
 def product_seconds(node: Node, work: Work) -> tuple[float, float, float]:
     """Expected seconds of a product: ONNX Runtime's, ours without any nonzero, ours for all of a dense weight, rows apart."""
     move = (work.gathered + 0.5 * work.stored) / GATHER_FLOATS
     if work.groups > 1:
         return NODE_SECONDS + work.macs / ORT_GROUPED_MACS, NODE_SECONDS, work.macs / GROUPED_MACS
-    ort = max(work.macs / ORT_MACS, 4 * work.weights / ORT_WEIGHT_BYTES)
+    ort = dense_seconds(work.macs, work.weights)
     vectors = work.images * math.ceil(work.pixels / LANES)
     tiles = work.images * math.ceil(work.pixels / LANES / TILE_VECTORS)
     each = NONZERO_SECONDS if node.op_type == "Conv" else ROWS_NONZERO_SECONDS
@@ -125,7 +128,8 @@ def recurrent_seconds(graph: Graph, node: Node, sequences: int) -> tuple[float, 
     pixels = times * batch
     projection = Work(pixels * hidden * depth, hidden * depth, 1, pixels, pixels * depth, pixels * hidden, 1)
     ort, fixed, dense = product_seconds(node, projection)
-    ort += times * max(weights * batch / ORT_MACS, 4 * weights / ORT_RECURRENT_BYTES)
+    # R is read time after time: caches hold what they can
+    ort += times * max(weights * batch / ORT_MACS, 4 * weights / ORT_NEAR_BYTES)
     each = ONE_PIXEL_SECONDS if batch == 1 else FEW_PIXELS_SECONDS * math.ceil(batch / LANES)
     cells = times * (hidden * batch * CELL_SECONDS + NODE_SECONDS)
     return ort + cells, fixed + cells, dense + times * weights * each
