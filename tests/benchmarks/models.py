@@ -20,7 +20,7 @@ CASES = [
     "resnet50:0:1",
     *(f"mobilenet_v1:{sparsity}:{batch}" for batch in (1, 16) for sparsity in (0.8, 0.9, 0.95)),
     *(f"{name}:{sparsity}:1" for name in ("mobilenet_v2", "efficientnet_b0", "unet", "bert_base") for sparsity in (0.8, 0.9, 0.95)),
-    "lstm:0.9:1",
+    *(f"lstm:{sparsity}:{batch}" for batch in (1, 16) for sparsity in (0.8, 0.9, 0.95)),
 ]
 
 
