@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import analyze, bench, check, compare, demo
+from . import analyze, bench, check, compare, demo, pack
 from .common import Group
 
 app = typer.Typer(
@@ -38,5 +38,6 @@ def options(
     """Pruned ONNX models on ONNX Runtime's CPU provider and on the sparse one."""
 
 
-for module in (check, analyze, bench, compare, demo):
+for module in (check, analyze, bench, compare, demo, pack):
     app.command()(getattr(module, module.__name__.rpartition(".")[2]))
+app.command()(pack.unpack)

@@ -1,0 +1,87 @@
+"""`ort-sparse pack` and `ort-sparse unpack`: a pruned model in a smaller file, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .. import compressed_model, model_file
+from ..compressed_model import MIN_SPARSITY, Weight
+from .common import FailedError, JsonOption, Output, UsageError
+
+Source = Annotated[Path, typer.Argument(metavar="IN", help="ONNX file.")]
+Target = Annotated[Path, typer.Argument(metavar="OUT", help="ONNX file to write; with IN's external data there is OUT.data too.")]
+
+
+def pack(
+    source: Source,
+    target: Target,
+    *,
+    min_sparsity: Annotated[
+        float, typer.Option("--min-sparsity", min=0.0, max=1.0, help="Share of zeros below which a weight stays dense.")
+    ] = MIN_SPARSITY,
+    standard: Annotated[
+        bool, typer.Option("--standard", help="Write ONNX's sparse_initializer: larger, but any runtime reads it.")
+    ] = False,
+    json: JsonOption = None,
+) -> None:
+    """Compress the weights of a pruned model.
+
+    Nothing is lost: `unpack` gives the same model. Conv, MatMul and Gemm with a pruned weight become the operators of
+    the same name in the domain ep.sparse. IN stays untouched, OUT appears when it is complete.
+    """
+    out = Output("pack", json)
+    arguments = {"min_sparsity": min_sparsity, "standard": standard}
+    weights = _written("pack", compressed_model.pack, source, target, out, arguments)
+    kept = [weight for weight in weights if weight.reason]
+    _report(out, source, target, weights, f"{len(weights) - len(kept)} of {len(weights)} weights compressed", arguments)
+
+
+def unpack(source: Source, target: Target, *, json: JsonOption = None) -> None:
+    """Restore the model that `pack` was given, with every tensor bit for bit."""
+    out = Output("unpack", json)
+    weights = _written("unpack", compressed_model.unpack, source, target, out, {})
+    _report(out, source, target, weights, f"{len(weights)} weights restored", {})
+
+
+def _written(
+    step: str, work: Callable[..., list[Weight]], source: Path, target: Path, out: Output, arguments: dict[str, Any]
+) -> list[Weight]:
+    """What became of each weight. UsageError for a model that cannot be used, FailedError if OUT cannot be written."""
+    if not source.is_file():
+        raise UsageError(f"{'not a file' if source.exists() else 'no such file'}: {source}")
+    if not target.absolute().parent.is_dir() or target.is_dir():
+        raise UsageError(f"cannot write {target}")
+    out.steps(step, 0)
+    try:
+        weights = work(source, target, **arguments, progress=lambda share: out.steps(step, max(share, 1e-9)))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    except (OSError, MemoryError) as error:
+        raise FailedError(f"cannot write {target}: {error}") from None
+    finally:
+        out.steps.close()
+    out.steps(step, 1)
+    return weights
+
+
+def _report(out: Output, source: Path, target: Path, weights: list[Weight], summary: str, arguments: dict[str, Any]) -> None:
+    table = out.table("weight", "op", "shape", ">sparsity", ">bytes", ">now", "stays because")
+    for w in weights:
+        sparsity = "" if w.sparsity is None else f"{w.sparsity:.1%}"
+        table.add_row(w.name, w.op_type, "x".join(map(str, w.shape)), sparsity, str(w.bytes_before), str(w.bytes_after), w.reason)
+    out.print(table)
+    before, after = (_size(path) for path in (source, target))
+    out.print(f"{summary}; {before / 1e6:.4g} MB became {after / 1e6:.4g} MB ({after / before:.1%})")
+    document = {"source": str(source), "target": str(target), **arguments, "bytes_before": before, "bytes_after": after}
+    out.document({**document, "weights": [asdict(w) for w in weights]})
+
+
+def _size(path: Path) -> int:
+    """Bytes of a model with its external data."""
+    model = model_file.load(path)
+    return sum(file.stat().st_size for file in (path, *model_file.data_files(model, path.parent)))

@@ -1,0 +1,224 @@
+"""The files of a model: its tensors read one at a time, wherever their data are, and a new file written atomically."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+
+ALIGNMENT = 64
+"""Of each tensor in a file of external data, in bytes."""
+FLOAT_DATA_TAG = b"\x22"
+"""Key of TensorProto.float_data in a serialised message: field 4, of bytes with their length before."""
+
+
+def load(path: Path) -> ModelProto:
+    """The model without its external data. ValueError if the file is no model; OSError if it cannot be read."""
+    try:
+        model = onnx.load_model_from_string(path.read_bytes())
+    except OSError:
+        raise
+    except Exception as error:  # protobuf's DecodeError; onnx does not say which protobuf it has
+        raise ValueError(f"{path} is no ONNX model: {error}") from None
+    if not model.HasField("graph"):
+        raise ValueError(f"{path} is no ONNX model: it has no graph")
+    return model
+
+
+def graphs_within(nodes: Iterable[NodeProto]) -> Iterator[GraphProto]:
+    """The graphs in attributes of nodes, at any depth."""
+    for node in nodes:
+        for attribute in node.attribute:
+            for graph in _held(attribute, "g", "graphs"):
+                yield graph
+                yield from graphs_within(graph.node)
+
+
+def nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    """All nodes, those inside other nodes too."""
+    for each in (graph, *graphs_within(graph.node)):
+        yield from each.node
+
+
+def tensors(model: ModelProto) -> Iterator[TensorProto]:
+    """Every tensor that may have external data."""
+    yield from model.graph.initializer
+    yield from tensors_beside_initializers(model)
+
+
+def tensors_beside_initializers(model: ModelProto) -> Iterator[TensorProto]:
+    """Those of `tensors` that are no initializers of the main graph: in sparse initializers, inner graphs, attributes and functions."""
+    outer = (model.graph.node, *(function.node for function in model.functions))
+    inner = [graph for nodes in outer for graph in graphs_within(nodes)]
+    sparse = [sparse for graph in (model.graph, *inner) for sparse in graph.sparse_initializer]
+    for graph in inner:
+        yield from graph.initializer
+    for nodes in (*outer, *(graph.node for graph in inner)):
+        for attribute in (attribute for node in nodes for attribute in node.attribute):
+            yield from _held(attribute, "t", "tensors")
+            sparse += _held(attribute, "sparse_tensor", "sparse_tensors")
+    for each in sparse:
+        yield from (each.values, each.indices)
+
+
+def _held(attribute: AttributeProto, one: str, many: str) -> list[Any]:
+    """What an attribute holds in two of its fields."""
+    return [*([getattr(attribute, one)] if attribute.HasField(one) else []), *getattr(attribute, many)]
+
+
+def is_external(tensor: TensorProto) -> bool:
+    """Whether its data are in another file."""
+    return tensor.data_location == TensorProto.EXTERNAL
+
+
+def data_files(model: ModelProto, folder: Path) -> set[Path]:
+    """The files of a model's external data."""
+    return {_place(tensor, folder)[0] for tensor in tensors(model) if is_external(tensor)}
+
+
+def external_bytes(tensor: TensorProto, folder: Path) -> NDArray[np.uint8]:
+    """External data, mapped. ValueError if they are outside of the model's `folder` or of their file."""
+    path, offset, length = _place(tensor, folder)
+    if not path.is_file():
+        raise ValueError(f"{tensor.name!r}: no such file of external data: {path}")
+    size = path.stat().st_size
+    length = size - offset if length is None else length
+    if offset < 0 or length < 0 or offset + length > size:
+        raise ValueError(f"{tensor.name!r}: its data, {length} bytes from byte {offset}, are outside of {path}, which has {size}")
+    return np.memmap(path, np.uint8, "r", offset, (length,)) if length else np.empty(0, np.uint8)
+
+
+def _place(tensor: TensorProto, folder: Path) -> tuple[Path, int, int | None]:
+    """File, offset and length of external data."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = Path(entries.get("location", ""))
+    if not location.name or location.is_absolute() or ".." in location.parts:
+        raise ValueError(f"{tensor.name!r}: its external data must be in the model's folder, not at {str(location)!r}")
+    try:
+        return folder / location, int(entries.get("offset", 0)), int(entries["length"]) if "length" in entries else None
+    except ValueError:
+        raise ValueError(f"{tensor.name!r}: offset or length of its external data is no number") from None
+
+
+def array_of(tensor: TensorProto, folder: Path) -> NDArray:
+    """The data of a float32, uint8 or int64 tensor, as a view where that is possible. ValueError if they do not fill its shape."""
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).newbyteorder("<")
+    data: NDArray | bytes
+    if is_external(tensor):
+        data = external_bytes(tensor, folder)
+    elif tensor.HasField("raw_data"):
+        data = tensor.raw_data
+    elif tensor.data_type == TensorProto.FLOAT:
+        data = _float_data(tensor)
+    else:
+        data = np.array(tensor.int64_data if tensor.data_type == TensorProto.INT64 else tensor.int32_data, dtype).view(np.uint8)
+    size = int(np.prod(tensor.dims, dtype=object))
+    if min(tensor.dims, default=0) < 0 or len(data) != size * dtype.itemsize:
+        raise ValueError(f"{tensor.name!r} has {len(data)} bytes, its shape {list(tensor.dims)} needs {size * dtype.itemsize}")
+    return np.frombuffer(data, dtype).reshape(tensor.dims)
+
+
+def set_floats(tensor: TensorProto, array: NDArray[np.float32], writer: Writer) -> None:
+    """New float32 data and shape for a tensor; they go where it had its old data."""
+    del tensor.dims[:]
+    tensor.dims.extend(array.shape)
+    flat = np.ascontiguousarray(array).reshape(-1)
+    if is_external(tensor):
+        writer.external(tensor, flat.view(np.uint8))
+    elif tensor.HasField("raw_data"):
+        tensor.raw_data = flat.tobytes()
+    else:
+        tensor.ClearField("float_data")
+        _set_float_data(tensor, flat.tobytes())
+
+
+def _float_data(tensor: TensorProto) -> bytes:
+    """The bits of `float_data`: as Python's numbers, which are doubles, signalling NaNs would become quiet."""
+    alone = TensorProto(float_data=tensor.float_data)
+    return alone.SerializeToString()[-4 * len(tensor.float_data) :] if tensor.float_data else b""
+
+
+def _set_float_data(tensor: TensorProto, data: bytes) -> None:
+    length, size = bytearray(), len(data)
+    while size > 127:
+        length.append(size & 127 | 128)
+        size >>= 7
+    length.append(size)
+    tensor.MergeFromString(FLOAT_DATA_TAG + bytes(length) + data)
+
+
+class Writer:
+    """A model on its way to `target`, with a file `target`.data if some of its tensors are external. Neither is there before `save`.
+
+    ValueError if that would overwrite the model's `source` or any file of external data.
+    """
+
+    def __init__(self, source: Path, target: Path, model: ModelProto) -> None:
+        self.target, self.data_target = target, target.with_name(f"{target.name}.data")
+        for path in (source, *data_files(model, source.parent)):
+            if target.exists() and path.exists() and target.samefile(path):
+                raise ValueError(
+                    f"{target} is {'the model itself' if path == source else 'its external data'}: give the result another name"
+                )
+        if any(is_external(tensor) for tensor in tensors(model)) and self.data_target.exists():
+            raise ValueError(f"{self.data_target} exists: the result needs a file of that name for its external data")
+        self._temporary: dict[Path, Path] = {}
+        self._data: BinaryIO | None = None
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._data is not None:
+            self._data.close()
+        for path in self._temporary.values():
+            path.unlink(missing_ok=True)
+
+    def _open(self, target: Path) -> BinaryIO:
+        """A new file beside `target`."""
+        path = self._temporary[target] = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+        return path.open("xb")
+
+    def external(self, tensor: TensorProto, data: NDArray[np.uint8]) -> None:
+        """Write a tensor's data and let it refer to them."""
+        if self._data is None:
+            self._data = self._open(self.data_target)
+        self._data.write(bytes(-self._data.tell() % ALIGNMENT))
+        place = {"location": self.data_target.name, "offset": str(self._data.tell()), "length": str(data.size)}
+        self._data.write(data.data)
+        for entry in tensor.external_data:
+            entry.value = place.pop(entry.key, entry.value)
+        for key, value in place.items():
+            tensor.external_data.add(key=key, value=value)
+        tensor.data_location = TensorProto.EXTERNAL
+
+    def save(self, model: ModelProto) -> None:
+        """The files under their names, the model last. ValueError if it does not fit into one file."""
+        try:
+            serialised = model.SerializeToString()
+        except Exception:  # protobuf's EncodeError, or ValueError
+            raise ValueError(f"{self.target}: models above 2 GB need external data, and this one has its weights inside") from None
+        with self._open(self.target) as file:
+            file.write(serialised)
+            _synchronise(file)
+        if self._data is not None:
+            _synchronise(self._data)
+            self._data.close()
+            self._rename(self.data_target)
+        self._rename(self.target)
+
+    def _rename(self, target: Path) -> None:
+        self._temporary.pop(target).replace(target)
+
+
+def _synchronise(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
