@@ -199,7 +199,26 @@ static inline vf vf_sqrt(vf x) {
 static inline vf vf_leaky(vf x, vf alpha) { return vf_pick(x < vf_set(0), alpha * x, x); }
 static inline vf vf_unit(vf x) { return vf_min(vf_set(1.0f), vf_max(vf_set(0), x)); }
 static inline vf vf_gelu_erf(vf x) {
-    return vf_set(0.5f) * x * (vf_set(1.0f) + vf_erf(x * vf_set(0.70710678118654752f)));
+    /* x / 2 + x E with E = erf(x / sqrt 2) / 2 = t P(u): t is x up to 5.42, where t P has just passed 1/2, and u = t^2 is brought to
+     * [-1, 1], where P has small coefficients. Of least maximum error up to 5.4, by iterated least squares; off by 1.2 ulp of the larger of
+     * x and y, 1.4 without FMA. */
+    vf t = vf_max(vf_set(-5.42f), vf_min(vf_set(5.42f), x)), u = vf_fma(t * t, vf_set(6.8587106e-2f), vf_set(-1.0f));
+    vf p = vf_set(3.928472579e-04f);
+    p = vf_horner(p, u, -1.028365572e-03f);
+    p = vf_horner(p, u, 8.749716217e-04f);
+    p = vf_horner(p, u, -1.186420093e-03f);
+    p = vf_horner(p, u, 3.658873728e-03f);
+    p = vf_horner(p, u, -6.715327036e-03f);
+    p = vf_horner(p, u, 9.651226923e-03f);
+    p = vf_horner(p, u, -1.396332588e-02f);
+    p = vf_horner(p, u, 1.964513399e-02f);
+    p = vf_horner(p, u, -2.574645542e-02f);
+    p = vf_horner(p, u, 3.211659566e-02f);
+    p = vf_horner(p, u, -3.920681402e-02f);
+    p = vf_horner(p, u, 4.849959165e-02f);
+    p = vf_horner(p, u, -6.532805413e-02f);
+    p = vf_horner(p, u, 1.309281141e-01f);
+    return vf_fma(x, vf_max(vf_set(-0.5f), vf_min(vf_set(0.5f), p * t)), vf_set(0.5f) * x);
 }
 static inline vf vf_gelu_tanh(vf x) {
     return vf_set(0.5f) * x * (vf_set(1.0f) + vf_tanh(vf_set(0.79788456080286536f) * vf_fma(vf_set(0.044715f) * x * x, x, x)));
