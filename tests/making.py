@@ -56,3 +56,15 @@ def model_of(nodes, inputs, outputs, weights, opset=20, domains=()):
     """A model of that graph; `domains` are those of its operators besides ONNX's own."""
     opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in domains)]
     return helper.make_model(graph_of(nodes, inputs, outputs, weights), opset_imports=opsets, ir_version=9)
+
+
+def carried(nodes, shape, weights=None, declared=None, opset=20):
+    """x -> MatMul by the identity -> p, then the nodes, to y."""
+    nodes = [helper.make_node("MatMul", ["x", "identity"], ["p"]), *nodes]
+    weights = {"identity": np.eye(shape[-1], dtype=np.float32), **(weights or {})}
+    return model_of(nodes, {"x": declared or shape}, ["y"], weights, opset=opset)
+
+
+def dynamic(shape):
+    """Names for all dimensions but the last, which the identity fixes."""
+    return [f"d{i}" for i in range(len(shape) - 1)] + [shape[-1]]

@@ -7,6 +7,7 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 import onnxruntime_ep_sparse as sparse
+from making import noise
 
 EPS = float(np.finfo(np.float32).eps)
 ALWAYS = {"policy": "always"}
@@ -96,3 +97,18 @@ def assert_close(ours, theirs):
     assert ours.dtype == theirs.dtype == np.float32
     assert ours.shape == theirs.shape
     assert not ours.size or np.abs(ours - theirs).max() <= 1e-4 * np.abs(theirs).max()
+
+
+def assert_same(model, shapes, exact=True, seed=0, threads=None):
+    """Every node ours and the CPU provider's results for inputs of these shapes; the bits of them if `exact`."""
+    session, theirs = owned_session(model, threads=threads), cpu_session(model)
+    for i, shape in enumerate(shapes):
+        feeds = {"x": noise(np.random.default_rng(seed + i), *shape)}
+        for y, y_ort in zip(session.run(None, feeds), theirs.run(None, feeds), strict=True):
+            assert_close(y, y_ort)
+            assert not exact or np.array_equal(y, y_ort)
+
+
+def reasons(model):
+    """What our provider says of the nodes that it left."""
+    return {decision.reason for decision in sparse.explain(make_session(model)) if not decision.taken}

@@ -13,6 +13,7 @@ from onnxruntime_ep_sparse._neighbours cimport (
     binary_item,
     copy_item,
     global_pool_item,
+    normalize_item,
     pad_item,
     pool_item,
     resize_item,
@@ -197,6 +198,9 @@ cdef int run_step(Job* job, const Host* host) noexcept nogil:
     elif step.kind == STEP_BINARY:
         job.items = items_of_runs(job.sp)
         job.item = binary_item
+    elif step.kind == STEP_NORMALIZE:
+        job.items = items_of_runs(job.sp)
+        job.item = normalize_item
     elif step.kind == STEP_CONCAT or step.kind == STEP_SHUFFLE or step.kind == STEP_TRANSPOSE:
         job.items = items_of_runs(job.sp)
         job.item = copy_item

@@ -165,6 +165,16 @@ cdef int infer(CompiledProgram* program, Plan* plan, int index, char* message, s
         y[0] = x[0]
         for i in range(x.rank):
             y.dims[i] += step.before.dims[i] + step.after.dims[i]
+    elif step.kind == STEP_NORMALIZE:
+        y[0] = x[0]
+        if x.dims[x.rank - 1] != r.dims[1]:
+            snprintf(message, message_size, "rows of %lld, LayerNormalization has %lld weights", <long long>x.dims[x.rank - 1],
+                     <long long>r.dims[1])
+            return 1
+    elif step.kind == STEP_TRANSPOSE:
+        y.rank = x.rank
+        for i in range(x.rank):
+            y.dims[i] = x.dims[step.target.dims[i]]
     elif step.kind == STEP_SHUFFLE:
         y[0] = x[0]
         u = step.block
@@ -174,10 +184,6 @@ cdef int infer(CompiledProgram* program, Plan* plan, int index, char* message, s
         y.dims[1] = x.dims[1] * u * u if step.to_depth else x.dims[1] // (u * u)
         for i in range(2, 4):
             y.dims[i] = x.dims[i] // u if step.to_depth else x.dims[i] * u
-    elif step.kind == STEP_TRANSPOSE:
-        y.rank = x.rank
-        for i in range(x.rank):
-            y.dims[i] = x.dims[step.order.dims[i]]
     elif step.kind == STEP_RESIZE:
         if x.rank != 4:
             snprintf(message, message_size, "input has %d dimensions, 4 expected", x.rank)

@@ -6,6 +6,7 @@ cdef void pool_item(Job* job, int64_t index, float* scratch) noexcept nogil
 cdef void global_pool_item(Job* job, int64_t index, float* scratch) noexcept nogil
 cdef void activate_item(Job* job, int64_t index, float* scratch) noexcept nogil
 cdef void binary_item(Job* job, int64_t index, float* scratch) noexcept nogil
+cdef void normalize_item(Job* job, int64_t index, float* scratch) noexcept nogil
 cdef void copy_item(Job* job, int64_t index, float* scratch) noexcept nogil
 cdef void pad_item(Job* job, int64_t index, float* scratch) noexcept nogil
 cdef void resize_item(Job* job, int64_t index, float* scratch) noexcept nogil

@@ -82,16 +82,32 @@ cdef inline void run_places(const StepPlan* sp, int64_t run, int64_t* a, int64_t
         b[0] += i * sp.b_stride[loop]
 
 
-cdef void copy_item(Job* job, int64_t index, float* scratch) noexcept nogil:
-    """Some runs of a Concat's operand, or of DepthToSpace and its inverse."""
+cdef void normalize_item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    """Some rows."""
     cdef StepPlan* sp = job.sp
-    cdef int64_t runs = sp.items, per = runs_per_item(sp), run, a, b, i, from_step, to_step
+    cdef int64_t per = runs_per_item(sp), begin = index * per, rows = sp.items - begin if sp.items - begin < per else per
+    job.program.kernels.normalize(job.y + begin * sp.inner, job.x + begin * sp.inner, job.r, rows, sp.inner, job.step.epsilon)
+
+
+cdef void copy_item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    """Some runs of a Concat's operand, of DepthToSpace and its inverse, or of a Transpose."""
+    cdef StepPlan* sp = job.sp
+    cdef t.KernelTable* kernels = job.program.kernels
+    cdef int64_t per = runs_per_item(sp), run = index * per, a, b, i
+    cdef int64_t end = run + per if run + per < sp.items else sp.items
+    cdef int64_t from_step = sp.a_stride[sp.loops - 1], to_step = sp.b_stride[sp.loops - 1]
     cdef const float* x
     cdef float* y
-    from_step = sp.a_stride[sp.loops - 1]
-    to_step = sp.b_stride[sp.loops - 1]
-    for run in range(index * per, runs if (index + 1) * per > runs else (index + 1) * per):
+    # Runs that begin at neighbouring elements are the columns of a matrix, of which as many as a vector has lanes are copied together.
+    cdef bint columns = to_step == 1 and sp.loops > 1 and sp.a_stride[sp.loops - 2] == 1 and sp.extent[sp.loops - 2] % kernels.lanes == 0
+    while run < end:
         run_places(sp, run, &a, &b)
+        if columns and run % kernels.lanes == 0 and run + kernels.lanes <= end:
+            kernels.scatter_rows(job.y + sp.origin + b, sp.b_stride[sp.loops - 2], job.x + a, from_step, kernels.lanes, sp.inner, NULL,
+                                 t.ACT_NONE, 0, 0)
+            run += kernels.lanes
+            continue
+        run += 1
         x = job.x + a
         y = job.y + sp.origin + b
         if from_step == 1 and to_step == 1:

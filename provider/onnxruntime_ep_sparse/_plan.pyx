@@ -157,16 +157,17 @@ cdef void plan_shuffle(Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
 
 
 cdef void plan_transpose(Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
-    """Loops over the dimensions of the result."""
+    """Loops over the output, innermost last."""
     cdef Shape* x = &plan.values[step.x].shape
     cdef Shape* y = &plan.values[step.y].shape
-    cdef int64_t a[MAX_RANK]
-    cdef int64_t b[MAX_RANK]
-    cdef int i
+    cdef int64_t from_x[MAX_RANK]
+    cdef int64_t from_y[MAX_RANK]
+    cdef int i, axis
     for i in range(y.rank):
-        a[i] = element_count(x, <int>step.order.dims[i] + 1, x.rank)
-        b[i] = element_count(y, i + 1, y.rank)
-    set_loops(sp, y.rank, y.dims, a, b)
+        axis = <int>step.target.dims[i]
+        from_x[i] = element_count(x, axis + 1, x.rank)
+        from_y[i] = element_count(y, i + 1, y.rank)
+    set_loops(sp, y.rank, y.dims, from_x, from_y)
 
 
 cdef void plan_pad(Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
@@ -352,6 +353,9 @@ cdef Plan* plan_create(CompiledProgram* program, const Shape* inputs, char* mess
             plan_transpose(plan, step, sp)
         elif step.kind == STEP_SHUFFLE:
             plan_shuffle(plan, step, sp)
+        elif step.kind == STEP_NORMALIZE:
+            sp.inner = x.dims[x.rank - 1]
+            sp.items = element_count(x, 0, x.rank - 1)
         elif step.kind == STEP_RESIZE:
             if plan_resize(plan, step, sp):
                 snprintf(message, message_size, "out of memory for the tables of a step")

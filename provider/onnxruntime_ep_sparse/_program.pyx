@@ -567,6 +567,7 @@ cdef class Program:
             step.axis = source.axis
             step.begins = source.begins
             step.fill = source.fill
+            step.epsilon = source.epsilon
             step.block = source.block
             step.depth_first = source.depth_first
             step.to_depth = source.to_depth
@@ -574,7 +575,6 @@ cdef class Program:
             fill_shape(&step.after, source.after)
             fill_resize(&step.resize, source.resize)
             fill_shape(&step.target, source.target)
-            fill_shape(&step.order, source.order)
             fill_window(&step.window, source.window)
             for axis in source.removed:
                 step.removed |= 1 << <int>axis

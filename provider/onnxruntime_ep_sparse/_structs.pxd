@@ -33,7 +33,8 @@ cdef enum StepKind:
     STEP_SHUFFLE       # DepthToSpace and SpaceToDepth
     STEP_DEPTHWISE     # Conv whose outputs each read one channel
     STEP_RECURRENT     # LSTM, GRU, RNN after their input projection
-    STEP_TRANSPOSE
+    STEP_NORMALIZE     # LayerNormalization over the last dimension; r: factors and addends
+    STEP_TRANSPOSE     # target: the dimensions of x in the order of y
 
 cdef enum ShapeRule:
     SHAPE_CONV          # x[N, C, spatial] -> [N, M, spatial']
@@ -229,7 +230,6 @@ cdef struct Step:
     int flatten_axis     # Flatten when >= 0
     int removed          # bits: Squeeze when not 0, Unsqueeze
     int inserted
-    Shape order          # Transpose: which dimension of x each one is
     int axis             # Concat
     int begins           # the first operand of a Concat
     Shape before         # Pad
@@ -239,6 +239,7 @@ cdef struct Step:
     int depth_first
     int to_depth
     Resize resize
+    float epsilon        # LayerNormalization
 
 cdef inline void recurrent_values(const Recurrent* rec, int* values) noexcept nogil:
     """Values besides x and y: results first, then states and lengths that are read; NONE for those that are missing."""

@@ -9,8 +9,8 @@ from onnxruntime_ep_sparse._structs cimport *
 from onnxruntime_ep_sparse_kernels cimport table as t
 
 cdef enum:
-    # Tiles are made narrower, down to so many vectors, where that lets workers end together; else rows are cut, and each cut gathers the
-    # tile for itself (768 -> 768 over 128 rows, two threads: 0.33 ms, 0.26 so).
+    # Tiles are made narrower, down to so many vectors, where that lets the workers end together; else rows are cut, and each cut gathers
+    # the tile for itself (768 -> 768 over 128 rows, two threads: 0.33 ms, 0.26 so).
     LEAST_VECTORS = 4
     # Multiply-adds a gathered float must serve in an item, for every chunk of rows to gather on its own: copying one takes as long as 8.
     OWN_GATHER_MACS = 20

@@ -42,7 +42,7 @@ class Builder:
     """Collects the steps of one region. The `lower` functions of `ops.py` call its methods."""
 
     def __init__(self, graph: Graph, isa: variants.Isa) -> None:
-        self.graph = fold(fold_pads(fuse_gelus(fuse_gates(graph))))
+        self.graph = fold(fold_pads(fuse_norms(fuse_gelus(fuse_gates(graph)))))
         self.isa = isa
         self.numbers: dict[str, int] = {}
         self.n_values = 0
@@ -244,12 +244,14 @@ def separates(step: Step, constants: dict[int, NDArray[np.float32]], ranks: dict
         return 0 not in step.removed + step.inserted
     if step.kind == StepKind.RESHAPE:
         return step.flatten_axis >= 1 or (bool(step.target) and (step.target[0] == -1 or (step.target[0] == 0 and not step.allow_zero)))
+    if step.kind == StepKind.NORMALIZE:
+        return ranks.get(step.x, 0) >= 2
+    if step.kind == StepKind.TRANSPOSE:
+        return step.target[:1] == (0,)
     if step.kind == StepKind.CONCAT:
         return step.axis >= 1 and step.x not in constants
     if step.kind == StepKind.PAD:
         return step.before[0] == step.after[0] == 0
-    if step.kind == StepKind.TRANSPOSE:
-        return step.order[:1] == (0,)
     return step.kind != StepKind.RECURRENT
 
 
@@ -277,8 +279,8 @@ def description_of(step: Step) -> str:
         StepKind.ACTIVATE: step.activation.act.name.lower(),
         StepKind.BINARY: step.op.name.lower(),
         StepKind.CONCAT: f"axis {step.axis}",
+        StepKind.TRANSPOSE: " ".join(map(str, step.target)),
         StepKind.SHUFFLE: f"blocks of {step.block}",
-        StepKind.TRANSPOSE: " ".join(map(str, step.order)),
     }.get(step.kind, "")
 
 
@@ -368,6 +370,60 @@ def half_product(graph: Graph, x: str, y: str) -> tuple[Node, Node] | None:
     halved_last = is_product(first, x, y) and with_number(graph, second, "Mul") == (z, 0.5)
     halved_first = with_number(graph, first, "Mul") == (y, 0.5) and is_product(second, x, z)
     return (first, second) if halved_last or halved_first else None
+
+
+def fuse_norms(graph: Graph) -> Graph:
+    """Replace LayerNormalization's nine nodes, as exporters write it before opset 17, by one.
+
+    d / sqrt(mean(d ** 2) + epsilon) * scale + bias with d = x - mean(x), the means over the last dimension.
+    """
+    dropped: set[int] = set()
+    replaced: dict[int, Node] = {}
+    for shift in graph.nodes:
+        if shift.op_type != "Add" or (parts := norm_parts(graph, shift)) is None:
+            continue
+        nodes, x, scale, bias, epsilon = parts
+        fused = replace(
+            shift, op_type="LayerNormalization", domain="", inputs=(x, scale, bias), attributes={"axis": -1, "epsilon": epsilon}
+        )
+        inside = {node.index for node in nodes}
+        private = all(
+            node.outputs[0] not in graph.outputs and all(r.index in inside for r in graph.consumers[node.outputs[0]])
+            for node in nodes
+            if node is not shift
+        )
+        if private and ops.row_for(fused) is not None and ops.can_run(graph, fused) is None:
+            dropped |= inside - {shift.index}
+            replaced[shift.index] = fused
+    return exchanged(graph, replaced, dropped)
+
+
+def norm_parts(graph: Graph, shift: Node) -> tuple[list[Node], str, str, str, float] | None:
+    """The nodes of a written-out LayerNormalization that ends with the Add `shift`, its input, scale, bias and epsilon."""
+    for scaled, bias in (shift.inputs, shift.inputs[::-1]):
+        scaling = made_by(graph, scaled, "Mul")
+        for quotient, scale in (scaling.inputs, scaling.inputs[::-1]) if scaling is not None else ():
+            chain = [made_by(graph, quotient, "Div")]
+            for op_type, operand in (("Sqrt", 1), ("Add", 0), ("ReduceMean", 0), ("Pow", 0), ("Sub", 0)):
+                chain.append(made_by(graph, chain[-1].inputs[operand], op_type) if chain[-1] is not None else None)
+            division, root, padded_mean, variance, square, centring = chain
+            if centring is None or division is None or padded_mean is None or root is None or variance is None or square is None:
+                continue
+            mean = made_by(graph, centring.inputs[1], "ReduceMean")
+            epsilon = with_number(graph, padded_mean, "Add")
+            if mean is None or mean.inputs[0] != centring.inputs[0] or division.inputs[0] != centring.outputs[0] or not epsilon[0]:
+                continue
+            if not (graph.is_constant(scale) and graph.is_constant(bias)) or len(ops.shape_of(graph, mean.inputs[0])) != 3:
+                continue
+            assert scaling is not None
+            return [shift, scaling, division, root, padded_mean, variance, square, centring, mean], mean.inputs[0], scale, bias, epsilon[1]
+    return None
+
+
+def made_by(graph: Graph, name: str, op_type: str) -> Node | None:
+    """The node of this type that makes a value, or None."""
+    node = graph.producer.get(name)
+    return node if node is not None and node.op_type == op_type else None
 
 
 def is_product(node: Node, a: str, b: str) -> bool:

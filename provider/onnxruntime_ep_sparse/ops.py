@@ -70,10 +70,10 @@ def can_run(graph: Graph, node: Node) -> str | None:
 
 
 def _is_parameter(node: Node, index: int) -> bool:
-    """Inputs that are no float data: shapes, axes, the sizes of Pad and Resize, lengths of sequences."""
+    """Inputs that are no float data: shapes, axes, exponents, the sizes of Pad and Resize, lengths of sequences."""
     if node.op_type in recurrent.GATES:
         return index == recurrent.LENGTHS
-    return node.op_type in ("Reshape", "Squeeze", "Unsqueeze", "Pad", "Resize") and index >= 1
+    return node.op_type in ("Reshape", "Squeeze", "Unsqueeze", "Pad", "Resize", "ReduceMean", "Pow") and index >= 1
 
 
 def shape_of(graph: Graph, name: str) -> tuple[int | str | None, ...]:
@@ -397,6 +397,50 @@ def _batchnorm_lower(builder: Builder, node: Node) -> None:
     builder.step(Step(StepKind.BINARY, scaled, y, builder.constant(offset.reshape(shape)), op=Op.ADD))
 
 
+def _layer_norm_can_run(graph: Graph, node: Node) -> str | None:
+    shape = shape_of(graph, node.inputs[0])
+    if not shape or int(_attribute(node, "axis", -1)) not in (-1, len(shape) - 1):
+        return "only the last dimension is supported"
+    if int(_attribute(node, "stash_type", 1)) != 1:
+        return "stash_type other than float32 is not supported"
+    weights = [name for name in node.inputs[1:] if name]
+    if not all(graph.is_constant(name) for name in weights):
+        return "scale and bias are not constant"
+    if shape[-1] == 0 or any(shape_of(graph, name) != shape[-1:] for name in weights):
+        return "scale and bias are not of the last dimension's size"
+    return None
+
+
+def _layer_norm_lower(builder: Builder, node: Node) -> None:
+    scale = builder.floats(node.inputs[1])
+    bias = builder.floats(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else np.zeros_like(scale)
+    x, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
+    epsilon = _number(node.attributes.get("epsilon"), 1e-5)
+    builder.step(Step(StepKind.NORMALIZE, x, y, builder.constant(np.stack([scale, bias])), epsilon=epsilon))
+
+
+def _mean_can_run(graph: Graph, node: Node) -> str | None:
+    given = graph.constant(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] else _attribute(node, "axes", ())
+    if given is None:
+        return "axes are not constant"
+    rank = len(shape_of(graph, node.inputs[0]))
+    if rank < 3 or {int(axis) % rank for axis in given} != set(range(2, rank)):
+        return "only the mean over all dimensions from the third on is supported"
+    return None if _attribute(node, "keepdims", 1) else "keepdims 0 is not supported"
+
+
+def _square_can_run(graph: Graph, node: Node) -> str | None:
+    exponent = graph.constant(node.inputs[1])
+    if exponent is None or exponent.size != 1 or exponent.item() != 2:
+        return "exponents other than 2 are not supported"
+    return None if exponent.ndim <= len(shape_of(graph, node.inputs[0])) else "the exponent has more dimensions than the base"
+
+
+def _square_lower(builder: Builder, node: Node) -> None:
+    x = builder.value(node.inputs[0])
+    builder.step(Step(StepKind.BINARY, x, builder.value(node.outputs[0]), x, op=Op.MUL))
+
+
 # --- shapes
 
 
@@ -419,6 +463,22 @@ def _reshape_lower(builder: Builder, node: Node) -> None:
             allow_zero=bool(_attribute(node, "allowzero", 0)),
         )
     )
+
+
+def _transpose_can_run(graph: Graph, node: Node) -> str | None:
+    return (
+        None if sorted(permutation_of(graph, node)) == list(range(len(shape_of(graph, node.inputs[0])))) else "perm does not fit the input"
+    )
+
+
+def permutation_of(graph: Graph, node: Node) -> tuple[int, ...]:
+    """The dimensions of a Transpose's input in the order of its output."""
+    return tuple(_attribute(node, "perm", ()) or range(len(shape_of(graph, node.inputs[0])))[::-1])
+
+
+def _transpose_lower(builder: Builder, node: Node) -> None:
+    x, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
+    builder.step(Step(StepKind.TRANSPOSE, x, y, target=permutation_of(builder.graph, node)))
 
 
 def _flatten_lower(builder: Builder, node: Node) -> None:
@@ -465,22 +525,6 @@ def _axes_lower(builder: Builder, node: Node) -> None:
     assert not isinstance(axes, str)
     step = Step(StepKind.RESHAPE, builder.value(node.inputs[0]), builder.value(node.outputs[0]))
     builder.step(replace(step, inserted=axes) if node.op_type == "Unsqueeze" else replace(step, removed=axes))
-
-
-def order_of(graph: Graph, node: Node) -> tuple[int, ...]:
-    """Which dimension of the operand each one of a Transpose is: by default the last comes first."""
-    rank = len(shape_of(graph, node.inputs[0]))
-    order = node.attributes.get("perm")
-    return tuple(int(axis) % rank for axis in order) if isinstance(order, tuple) and rank else tuple(range(rank))[::-1]
-
-
-def _transpose_can_run(graph: Graph, node: Node) -> str | None:
-    return None if sorted(order_of(graph, node)) == list(range(len(shape_of(graph, node.inputs[0])))) else "perm does not fit the input"
-
-
-def _transpose_lower(builder: Builder, node: Node) -> None:
-    x, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
-    builder.step(Step(StepKind.TRANSPOSE, x, y, order=order_of(builder.graph, node)))
 
 
 MAX_PARTS = 32
@@ -642,10 +686,13 @@ OPS: dict[str, OpRow] = {
         OpRow("AveragePool", "neighbour", _pool_can_run, _pool_lower, "1-D, 2-D; without ceil_mode"),
         OpRow("GlobalAveragePool", "neighbour", _global_pool_can_run, _global_pool_lower),
         OpRow("GlobalMaxPool", "neighbour", _global_pool_can_run, _global_pool_lower),
+        OpRow("LayerNormalization", "neighbour", _layer_norm_can_run, _layer_norm_lower, "over the last dimension, constant weights"),
+        OpRow("ReduceMean", "neighbour", _mean_can_run, _global_pool_lower, "over all dimensions from the third on, which stay as 1"),
+        OpRow("Pow", "neighbour", _square_can_run, _square_lower, "squares"),
+        OpRow("Transpose", "neighbour", _transpose_can_run, _transpose_lower),
         OpRow("Reshape", "neighbour", _reshape_can_run, _reshape_lower, "constant shape"),
         OpRow("Flatten", "neighbour", _always, _flatten_lower),
         *(OpRow(name, "neighbour", _axes_can_run, _axes_lower, "constant axes") for name in ("Squeeze", "Unsqueeze")),
-        OpRow("Transpose", "neighbour", _transpose_can_run, _transpose_lower),
         OpRow("Concat", "neighbour", _concat_can_run, _concat_lower, f"any axis, at most {MAX_PARTS} operands"),
         OpRow("Pad", "neighbour", _pad_can_run, _pad_lower, "mode constant with constant pads and value, none negative"),
         OpRow(

@@ -24,7 +24,8 @@ class StepKind(IntEnum):
     SHUFFLE = 9
     DEPTHWISE = 10
     RECURRENT = 11
-    TRANSPOSE = 12
+    NORMALIZE = 12
+    TRANSPOSE = 13
 
 
 class ShapeRule(IntEnum):
@@ -226,9 +227,10 @@ class Step:
     """One operation on values, which are numbered; `r` is the residual of a product or the second operand, -1 if there is none.
 
     RESHAPE makes `target`, two dimensions that meet at `flatten_axis`, or takes away `removed` axes of 1 or brings `inserted` ones.
-    Dimension i of a TRANSPOSE is dimension `order[i]` of x.
     A CONCAT step writes one operand behind those of the steps before it; the first of them `begins` y. PAD puts `fill` around x, `before`
     and `after` it in every dimension. SHUFFLE is DepthToSpace, or SpaceToDepth where `to_depth`; `depth_first` is the order CRD.
+    NORMALIZE is LayerNormalization over the last dimension, `r` its weights as (2, n): factors, then addends. TRANSPOSE orders dimensions
+    as `target` says.
     `name` says which nodes it computes, `description` what that is, both for people.
     """
 
@@ -248,7 +250,6 @@ class Step:
     flatten_axis: int = -1
     removed: tuple[int, ...] = ()
     inserted: tuple[int, ...] = ()
-    order: tuple[int, ...] = ()
     axis: int = 0
     begins: bool = False
     before: tuple[int, ...] = ()
@@ -259,6 +260,7 @@ class Step:
     to_depth: bool = False
     resize: Resize | None = None
     recurrent: Recurrent | None = None
+    epsilon: float = 0.0
     name: str = ""
     description: str = ""
 

@@ -21,8 +21,14 @@ LIST = Path(__file__).with_name("cases.txt")
 RECURRENT = {"LSTM": (1, 2, 3, 7), "GRU": (1, 2, 3), "RNN": (1, 2, 3)}
 PRODUCTS = {"Conv": (1, 2), "Gemm": (1, 2), "MatMul": (1,), **RECURRENT}
 """Inputs that become initializers, by operator."""
-PARAMETERS = {**PRODUCTS, "BatchNormalization": (1, 2, 3, 4), "Clip": (1, 2), "Reshape": (1,), "Pad": (1, 2, 3), "Resize": (1, 2, 3)}
-PARAMETERS |= {"Squeeze": (1,), "Unsqueeze": (1,)}
+PARAMETERS = {
+    **PRODUCTS,
+    "BatchNormalization": (1, 2, 3, 4),
+    "Clip": (1, 2),
+    "LayerNormalization": (1, 2),
+    **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze"), (1,)),
+    **dict.fromkeys(("Pad", "Resize"), (1, 2, 3)),
+}
 IDENTITY = "identity_"
 
 

@@ -7,41 +7,14 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 import onnxruntime_ep_sparse as sparse
-from making import examples, model_of, noise, pruned
+from making import carried, dynamic, examples, model_of, noise, pruned
 from onnxruntime_ep_sparse import models
 from onnxruntime_ep_sparse.graph import FLOAT, Graph, Node, Value
 from onnxruntime_ep_sparse.lower import fold_pads
-from promises import assert_close, cpu_session, make_session, owned_session
+from promises import assert_close, assert_same, cpu_session, owned_session, reasons
 
 COORDINATES = ("asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners", "tf_half_pixel_for_nn", "half_pixel_symmetric")
 NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
-
-
-def carried(nodes, shape, weights=None, declared=None, opset=20):
-    """x -> MatMul by the identity -> p, then the nodes, to y."""
-    nodes = [helper.make_node("MatMul", ["x", "identity"], ["p"]), *nodes]
-    weights = {"identity": np.eye(shape[-1], dtype=np.float32), **(weights or {})}
-    return model_of(nodes, {"x": declared or shape}, ["y"], weights, opset=opset)
-
-
-def dynamic(shape):
-    """Names for all dimensions but the last, which the identity fixes."""
-    return [f"d{i}" for i in range(len(shape) - 1)] + [shape[-1]]
-
-
-def assert_same(model, shapes, exact=True, seed=0, threads=None):
-    """Every node ours and the CPU provider's results for inputs of these shapes; the bits of them if `exact`."""
-    session, theirs = owned_session(model, threads=threads), cpu_session(model)
-    for i, shape in enumerate(shapes):
-        feeds = {"x": noise(np.random.default_rng(seed + i), *shape)}
-        for y, y_ort in zip(session.run(None, feeds), theirs.run(None, feeds), strict=True):
-            assert_close(y, y_ort)
-            assert not exact or np.array_equal(y, y_ort)
-
-
-def reasons(model):
-    """What our provider says of the nodes that it left."""
-    return {decision.reason for decision in sparse.explain(make_session(model)) if not decision.taken}
 
 
 @pytest.mark.parametrize("axis", [-4, -1, 0, 1, 2, 3])
