@@ -34,15 +34,37 @@ cdef enum:
     CREATE_STATUS = 0
     GET_ERROR_CODE = 1
     GET_ERROR_MESSAGE = 2
+    CREATE_CUSTOM_OP_DOMAIN = 26
+    CUSTOM_OP_DOMAIN_ADD = 27
+    ADD_CUSTOM_OP_DOMAIN = 28
     GET_TENSOR_MUTABLE_DATA = 51
     CAST_TYPE_INFO_TO_TENSOR_INFO = 55
+    CREATE_TENSOR_TYPE_AND_SHAPE_INFO = 57
+    SET_TENSOR_ELEMENT_TYPE = 58
+    SET_DIMENSIONS = 59
     GET_TENSOR_ELEMENT_TYPE = 60
     GET_DIMENSIONS_COUNT = 61
     GET_DIMENSIONS = 62
     GET_SYMBOLIC_DIMENSIONS = 63
+    KERNEL_INFO_GET_ATTRIBUTE_FLOAT = 85
+    KERNEL_INFO_GET_ATTRIBUTE_INT64 = 86
+    KERNEL_INFO_GET_ATTRIBUTE_STRING = 87
     KERNEL_CONTEXT_GET_INPUT = 90
     KERNEL_CONTEXT_GET_OUTPUT = 91
     RELEASE_STATUS = 93
+    RELEASE_TYPE_INFO = 98
+    RELEASE_TENSOR_TYPE_AND_SHAPE_INFO = 99
+    KERNEL_INFO_GET_ATTRIBUTE_ARRAY_INT64 = 163
+    KERNEL_INFO_GET_INPUT_COUNT = 230
+    KERNEL_INFO_GET_INPUT_NAME = 232
+    KERNEL_INFO_GET_OUTPUT_NAME = 233
+    KERNEL_INFO_GET_INPUT_TYPE_INFO = 234
+    KERNEL_INFO_GET_NODE_NAME = 244
+    KERNEL_INFO_GET_CONSTANT_INPUT_TENSOR = 249
+    SHAPE_INFER_CONTEXT_GET_INPUT_TYPE_SHAPE = 268
+    SHAPE_INFER_CONTEXT_GET_ATTRIBUTE = 269
+    SHAPE_INFER_CONTEXT_SET_OUTPUT_TYPE_SHAPE = 270
+    SET_SYMBOLIC_DIMENSIONS = 271
     READ_OP_ATTR = 272
     KERNEL_CONTEXT_PARALLEL_FOR = 274
     GET_VALUE_INFO_NAME = 289
@@ -79,6 +101,7 @@ cdef enum:
     GET_TENSOR_DATA = 378
     GET_SESSION_OPTIONS_CONFIG_ENTRIES = 379
     TENSOR_TYPE_AND_SHAPE_HAS_SHAPE = 390
+    KERNEL_INFO_GET_CONFIG_ENTRIES = 391
     GET_TENSOR_ELEMENT_TYPE_AND_SHAPE_DATA_REFERENCE = 414
 
 
@@ -110,7 +133,13 @@ cdef enum:
 # ONNXTensorElementDataType
 cdef enum:
     ELEMENT_FLOAT = 1
+    ELEMENT_UINT8 = 2
     ELEMENT_INT32 = 6
+
+# OrtCustomOpInputOutputCharacteristic
+cdef enum:
+    INPUT_REQUIRED = 0
+    INPUT_OPTIONAL = 1
 
 
 # Functions that differ only in what they ask of which object share a type.
@@ -136,9 +165,30 @@ ctypedef Status (*kernel_input_t)(const void* context, size_t index, const void*
 ctypedef Status (*kernel_output_t)(void* context, size_t index, const int64_t* dims, size_t rank, void** value) noexcept nogil
 ctypedef Status (*parallel_for_t)(const void* context, void (*body)(void*, size_t) noexcept nogil, size_t total, size_t batches,
                                   void* user) noexcept nogil
+ctypedef Status (*create_domain_t)(const char* name, void** out) noexcept nogil
+ctypedef Status (*add_to_t)(void* object, const void* part) noexcept nogil
+ctypedef Status (*create_object_t)(void** out) noexcept nogil
+ctypedef Status (*set_number_t)(void* object, int number) noexcept nogil
+ctypedef Status (*set_dimensions_t)(void* info, const int64_t* dims, size_t rank) noexcept nogil
+ctypedef Status (*set_symbolic_dimensions_t)(void* info, const char** names, size_t rank) noexcept nogil
+ctypedef Status (*get_part_t)(const void* object, size_t index, const void** out) noexcept nogil
+ctypedef Status (*set_part_t)(void* object, size_t index, const void* part) noexcept nogil
+ctypedef Status (*copy_text_t)(const void* object, char* out, size_t* size) noexcept nogil
+ctypedef Status (*copy_indexed_text_t)(const void* object, size_t index, char* out, size_t* size) noexcept nogil
+ctypedef Status (*constant_input_t)(const void* info, size_t index, int* is_constant, const void** value) noexcept nogil
+ctypedef Status (*named_attribute_t)(const void* object, const char* name, const void** attribute) noexcept nogil
+ctypedef Status (*float_attribute_t)(const void* info, const char* name, float* out) noexcept nogil
+ctypedef Status (*int_attribute_t)(const void* info, const char* name, int64_t* out) noexcept nogil
+ctypedef Status (*ints_attribute_t)(const void* info, const char* name, int64_t* out, size_t* count) noexcept nogil
+ctypedef Status (*text_attribute_t)(const void* info, const char* name, char* out, size_t* size) noexcept nogil
 ctypedef Status (*create_ep_device_t)(void* factory, const void* device, const void* metadata, const void* options,
                                       void** ep_device) noexcept nogil
 ctypedef Status (*add_nodes_to_fuse_t)(void* support, const void** nodes, size_t count, const OrtNodeFusionOptions* options) noexcept nogil
+
+
+cdef inline Status failed(const Api* api, int code, const char* message) noexcept nogil:
+    """A status that says what went wrong."""
+    return (<create_status_t>api.slots[CREATE_STATUS])(code, message)
 
 
 cdef struct OrtNodeFusionOptions:
@@ -197,3 +247,33 @@ cdef struct OrtNodeComputeInfo:
     Status (*CreateState)(void* info, void* context, void** state) noexcept nogil
     Status (*Compute)(void* info, void* state, void* context) noexcept nogil
     void (*ReleaseState)(void* info, void* state) noexcept nogil
+
+
+# An operator of a custom domain. `op` is the struct itself, `info` and `context` are ONNX Runtime's OrtKernelInfo and OrtShapeInferContext.
+cdef struct OrtCustomOp:
+    uint32_t version
+    void* CreateKernel
+    const char* (*GetName)(const void* op) noexcept nogil
+    const char* (*GetExecutionProviderType)(const void* op) noexcept nogil
+    int (*GetInputType)(const void* op, size_t index) noexcept nogil
+    size_t (*GetInputTypeCount)(const void* op) noexcept nogil
+    int (*GetOutputType)(const void* op, size_t index) noexcept nogil
+    size_t (*GetOutputTypeCount)(const void* op) noexcept nogil
+    void* KernelCompute
+    void (*KernelDestroy)(void* kernel) noexcept nogil
+    int (*GetInputCharacteristic)(const void* op, size_t index) noexcept nogil
+    int (*GetOutputCharacteristic)(const void* op, size_t index) noexcept nogil
+    int (*GetInputMemoryType)(const void* op, size_t index) noexcept nogil
+    void* GetVariadicInputMinArity
+    void* GetVariadicInputHomogeneity
+    void* GetVariadicOutputMinArity
+    void* GetVariadicOutputHomogeneity
+    Status (*CreateKernelV2)(const void* op, const Api* api, const void* info, void** kernel) noexcept nogil
+    Status (*KernelComputeV2)(void* kernel, void* context) noexcept nogil
+    Status (*InferOutputShapeFn)(const void* op, void* context) noexcept nogil
+    void* GetStartVersion
+    void* GetEndVersion
+    void* GetMayInplace
+    void* ReleaseMayInplace
+    void* GetAliasMap
+    void* ReleaseAliasMap

@@ -7,32 +7,22 @@ calls is: CreateEpFactories, create_ep, get_capability once or more for every gr
 
 from cpython.ref cimport PyObject
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport uint32_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
 
 from ._abi cimport (
     API_VERSION,
     API_VERSION_PLUGIN,
     CREATE_EP_DEVICE,
-    CREATE_STATUS,
     DEVICE_CPU,
-    ELEMENT_FLOAT,
-    ELEMENT_INT32,
     EP_GRAPH_SUPPORT_INFO_ADD_NODES_TO_FUSE,
     FAIL,
     GET_EP_API,
-    GET_TENSOR_DATA,
-    GET_TENSOR_ELEMENT_TYPE_AND_SHAPE_DATA_REFERENCE,
-    GET_TENSOR_MUTABLE_DATA,
+    GET_SESSION_OPTIONS_CONFIG_ENTRIES,
     HARDWARE_DEVICE_TYPE,
     INVALID_ARGUMENT,
-    KERNEL_CONTEXT_GET_INPUT,
-    KERNEL_CONTEXT_GET_OUTPUT,
-    KERNEL_CONTEXT_PARALLEL_FOR,
     NODE_GET_NAME,
-    NOT_IMPLEMENTED,
     Api,
     ApiBase,
     OrtEp,
@@ -42,38 +32,34 @@ from ._abi cimport (
     Status,
     add_nodes_to_fuse_t,
     create_ep_device_t,
-    create_status_t,
     device_type_t,
+    failed,
     get_ep_api_t,
-    get_object_t,
     get_text_t,
-    kernel_input_t,
-    kernel_output_t,
-    parallel_for_t,
-    tensor_t,
 )
-from ._program cimport CompiledProgram, Host, Program, StepTotals, program_release, program_run
+from ._custom_ops cimport add_custom_ops
+from ._kernel cimport Kernel, kernel_fill, kernel_release, kernel_run, kept, reason_of, status_of
+from ._program cimport Program, StepTotals
 from ._read cimport Source, names, raised, read, session_entries
 
 import json
 from dataclasses import asdict
 
 from . import options as option_table
-from ._read import OrtError
 from ._version import __version__
 from .lower import lower
 from .select import NodeDecision, select
 
 cdef extern from *:
     """
-    /* Declared before Cython does, so that -fvisibility=hidden leaves these two to the linker's version script. */
+    /* Declared before Cython does, so that -fvisibility=hidden leaves these to the linker's version script. */
     #if defined(__GNUC__)
     __attribute__((visibility("default"))) void* CreateEpFactories(const char*, const void*, const void*, void**, size_t, size_t*);
     __attribute__((visibility("default"))) void* ReleaseEpFactory(void*);
+    __attribute__((visibility("default"))) void* RegisterCustomOps(void*, const void*);
     #endif
     """
     long count_add "__sync_add_and_fetch"(long* counter, long change) nogil
-    void* alloca "__builtin_alloca"(size_t size) nogil
 
 cdef extern from "Python.h":
     ctypedef int PyGILState_STATE
@@ -90,11 +76,7 @@ cdef extern from "Python.h":
 cdef struct Region:
     OrtNodeComputeInfo base  # first: ONNX Runtime holds a pointer to it
     Region* next
-    CompiledProgram* program
-    size_t input_count
-    size_t* inputs  # input i of the program is input inputs[i] of the fused node
-    size_t* outputs
-    char* name
+    Kernel kernel
     char* labels  # JSON: kind, name and description of each step
 
 
@@ -104,13 +86,6 @@ cdef struct SparseEp:
     char* decisions  # JSON: key of a graph -> what was decided about its nodes
     Region* regions  # every one that is not released
     bint wants_context  # the user asked for a compiled model
-
-
-cdef struct Call:
-    # One compute(): the context of the program's Host.
-    void* context
-    const Region* region
-    Status failure
 
 
 # Without initialisers: those would run at import, which may come after CreateEpFactories has set the tables.
@@ -123,40 +98,6 @@ cdef char[32] version
 
 # What set_dynamic_options() leaves for explain() and step_times(): token -> JSON.
 _answers = {}
-
-
-cdef char* kept(str text) except NULL:
-    """A copy in plain C memory."""
-    data = text.encode("utf-8", "replace")
-    cdef size_t size = len(data) + 1
-    cdef char* copy = <char*>malloc(size)
-    if copy == NULL:
-        raise MemoryError
-    memcpy(copy, <const char*>data, size)
-    return copy
-
-
-cdef Status failed(int code, const char* message) noexcept nogil:
-    return (<create_status_t>api.slots[CREATE_STATUS])(code, message)
-
-
-cdef Status status_of(error, where="") noexcept:
-    """The status that says what a Python exception says, and where it happened."""
-    cdef int code = FAIL
-    if isinstance(error, ValueError):
-        code = INVALID_ARGUMENT
-    elif isinstance(error, NotImplementedError):
-        code = NOT_IMPLEMENTED
-    try:
-        return failed(code, f"{option_table.EP_NAME}: {where}{reason_of(error)}".encode("utf-8", "replace"))
-    except BaseException:
-        return failed(code, "SparseExecutionProvider: an error without a printable message")
-
-
-cdef str reason_of(error):
-    """The message of an exception; one that nobody raised on purpose shows its type too."""
-    expected = isinstance(error, (ValueError, NotImplementedError, OrtError)) and str(error)
-    return str(error) if expected else f"{type(error).__name__}: {error}"
 
 
 # The provider of one session
@@ -172,7 +113,7 @@ cdef Status create_ep(void* this, const void** devices, const void** metadata, s
     out[0] = NULL
     with gil:
         try:
-            entries = session_entries(api, session_options)
+            entries = session_entries(api, session_options, GET_SESSION_OPTIONS_CONFIG_ENTRIES)
             chosen = option_table.from_session(entries)
             ep = <SparseEp*>calloc(1, sizeof(SparseEp))
             if ep == NULL:
@@ -182,7 +123,7 @@ cdef Status create_ep(void* this, const void** devices, const void** metadata, s
             ep.wants_context = entries.get("ep.context_enable") == "1"
         except BaseException as error:
             release(ep)
-            return status_of(error)
+            return status_of(api, error, "")
     ep.base.ort_version_supported = API_VERSION
     ep.base.GetName = get_name
     ep.base.GetCapability = get_capability
@@ -217,7 +158,7 @@ cdef Status get_capability(void* this, const void* graph, void* support) noexcep
             offer(<SparseEp*>this, graph, support)
             return NULL
         except BaseException as error:
-            return status_of(error)
+            return status_of(api, error, "")
 
 
 cdef object offer(SparseEp* ep, const void* ort_graph, void* support):
@@ -292,7 +233,7 @@ cdef Status set_dynamic_options(void* this, const char* const* keys, const char*
                     raise ValueError(f"unknown dynamic option {key!r}; valid: 'explain', 'profile'")
             return NULL
         except BaseException as error:
-            return status_of(error)
+            return status_of(api, error, "")
 
 
 cdef object profile_of(SparseEp* ep):
@@ -304,10 +245,10 @@ cdef object profile_of(SparseEp* ep):
     steps = []
     while region != NULL:
         for i, (kind, name, description) in enumerate(json.loads(region.labels)):
-            totals = &region.program.totals[<int>i]
+            totals = &region.kernel.program.totals[<int>i]
             steps.append({
-                "region": region.name.decode("utf-8"), "index": i, "kind": kind, "name": name, "description": description,
-                "runs": region.program.runs, "within_next": totals.within_next, "ns": totals.ns, "macs": totals.work.macs,
+                "region": region.kernel.name.decode("utf-8"), "index": i, "kind": kind, "name": name, "description": description,
+                "runs": region.kernel.program.runs, "within_next": totals.within_next, "ns": totals.ns, "macs": totals.work.macs,
                 "dense_macs": totals.work.dense_macs, "moved_bytes": totals.work.moved * sizeof(float),
             })
         region = region.next
@@ -339,7 +280,7 @@ cdef Status compile_regions(void* this, const void** graphs, const void** fused_
             return NULL
         except BaseException as error:
             release_regions(this, infos, count)
-            return status_of(error, where)
+            return status_of(api, error, where)
 
 
 cdef str node_name(const void* node):
@@ -357,20 +298,12 @@ cdef Region* compiled(const void* ort_graph, const void* fused_node, name, optio
         program = lower(source.graph, options)
     finally:
         source.close()
-    # By name: ONNX Runtime leaves constants out of the fused node's inputs and orders the rest by first use.
-    inputs = places(program.input_names, names(api, fused_node, False))
-    outputs = places(program.output_names, names(api, fused_node, True))
-    places(names(api, fused_node, True), program.output_names)
     region = <Region*>calloc(1, sizeof(Region))
     if region == NULL:
         raise MemoryError
     try:
-        region.input_count = len(inputs)
-        region.inputs = kept_places(inputs)
-        region.outputs = kept_places(outputs)
-        region.name = kept(name)
         region.labels = kept(json.dumps(program.labels))
-        region.program = program.detach()
+        kernel_fill(&region.kernel, program, names(api, fused_node, False), names(api, fused_node, True), name)
     except BaseException:
         release_region(region)
         raise
@@ -379,23 +312,6 @@ cdef Region* compiled(const void* ort_graph, const void* fused_node, name, optio
     region.base.Compute = compute
     region.base.ReleaseState = release_state
     return region
-
-
-def places(wanted, offered):
-    """Where each of `wanted` stands in `offered`."""
-    lacking = [name for name in wanted if name not in offered]
-    if lacking:
-        raise RuntimeError(f"the fused node and its program differ: no {lacking[0]!r} in {list(offered)}")
-    return [list(offered).index(name) for name in wanted]
-
-
-cdef size_t* kept_places(list found) except NULL:
-    cdef size_t* out = <size_t*>malloc((len(found) + 1) * sizeof(size_t))
-    if out == NULL:
-        raise MemoryError
-    for i, place in enumerate(found):
-        out[i] = place
-    return out
 
 
 cdef void keep(SparseEp* ep, Region* region) noexcept nogil:
@@ -417,11 +333,7 @@ cdef void forget(SparseEp* ep, Region* region) noexcept nogil:
 
 cdef void release_region(Region* region) noexcept nogil:
     if region != NULL:
-        if region.program != NULL:
-            program_release(region.program)
-        free(region.inputs)
-        free(region.outputs)
-        free(region.name)
+        kernel_release(&region.kernel)
         free(region.labels)
         free(region)
 
@@ -443,64 +355,8 @@ cdef void release_state(void* this, void* state) noexcept nogil:
     pass
 
 
-cdef int run_parallel(void* context, void (*body)(void*, size_t) noexcept nogil, size_t total, void* user) noexcept nogil:
-    cdef Call* call = <Call*>context
-    # No batches: every index is claimed by whichever thread is free.
-    call.failure = (<parallel_for_t>api.slots[KERNEL_CONTEXT_PARALLEL_FOR])(call.context, body, total, 0, user)
-    return call.failure != NULL
-
-
-cdef float* run_output(void* context, size_t index, const int64_t* dims, size_t rank) noexcept nogil:
-    cdef Call* call = <Call*>context
-    cdef void* value = NULL
-    cdef void* data = NULL
-    call.failure = (<kernel_output_t>api.slots[KERNEL_CONTEXT_GET_OUTPUT])(call.context, call.region.outputs[index], dims, rank, &value)
-    if call.failure == NULL:
-        call.failure = (<get_object_t>api.slots[GET_TENSOR_MUTABLE_DATA])(value, <const void**>&data)
-    return <float*>data if call.failure == NULL else NULL
-
-
 cdef Status compute(void* this, void* state, void* context) noexcept nogil:
-    cdef const Region* region = <const Region*>this
-    cdef size_t count = region.input_count, i
-    cdef const float** data = <const float**>alloca((count + 1) * sizeof(void*))
-    cdef const int64_t** dims = <const int64_t**>alloca((count + 1) * sizeof(void*))
-    cdef size_t* ranks = <size_t*>alloca((count + 1) * sizeof(size_t))
-    cdef Call call
-    cdef Host host
-    cdef Status status
-    cdef const void* value
-    cdef int type, expected
-    cdef char[512] reason
-    cdef char[768] message
-    for i in range(count):
-        value = NULL
-        status = (<kernel_input_t>api.slots[KERNEL_CONTEXT_GET_INPUT])(context, region.inputs[i], &value)
-        if status == NULL:
-            status = (<tensor_t>api.slots[GET_TENSOR_ELEMENT_TYPE_AND_SHAPE_DATA_REFERENCE])(value, &type, &dims[i], &ranks[i])
-        if status == NULL:
-            status = (<get_object_t>api.slots[GET_TENSOR_DATA])(value, <const void**>&data[i])
-        if status != NULL:
-            return status
-        expected = ELEMENT_INT32 if region.program.is_integer[i] else ELEMENT_FLOAT
-        if type != expected:
-            snprintf(message, sizeof(message), "SparseExecutionProvider: %s: input %zu has element type %d, %d is expected", region.name, i,
-                     type, expected)
-            return failed(INVALID_ARGUMENT, message)
-    call.context = context
-    call.region = region
-    call.failure = NULL
-    host.context = &call
-    host.parallel_for = run_parallel
-    host.output = run_output
-    reason[0] = 0
-    if program_run(region.program, &host, data, dims, ranks, reason, sizeof(reason)) == 0:
-        return NULL
-    if call.failure != NULL:
-        return call.failure
-    # Not EP_FAIL: that code makes onnxruntime's Python class retry on the CPU provider in silence.
-    snprintf(message, sizeof(message), "SparseExecutionProvider: %s: %s", region.name, reason)
-    return failed(FAIL, message)
+    return kernel_run(api, &(<const Region*>this).kernel, context)
 
 
 # The factory: one static object that outlives every registration, because sessions go on calling it after the library is unregistered.
@@ -561,39 +417,43 @@ cdef Status ensure_imported(char* message, size_t size) noexcept nogil:
         if reason == NULL:
             reason = "no reason given"
         snprintf(message, size, "SparseExecutionProvider: onnxruntime_ep_sparse cannot be imported: %s", reason)
-        status = failed(FAIL, message)
+        status = failed(api, FAIL, message)
         Py_XDECREF(text)
         Py_XDECREF(kind)
         Py_XDECREF(error)
         Py_XDECREF(trace)
         PyErr_Clear()
     elif not imported:
-        status = failed(FAIL, "SparseExecutionProvider: this file is not the one that Python imports; register get_library_path()")
+        status = failed(api, FAIL, "SparseExecutionProvider: this file is not the one that Python imports; register get_library_path()")
     Py_XDECREF(module)
     PyGILState_Release(state)
     return status
 
 
-cdef public void* CreateEpFactories(const char* registered_name, const void* api_base, const void* logger, void** factories,
-                                    size_t max_factories, size_t* factory_count) noexcept nogil:
+cdef Status start(const void* api_base) noexcept nogil:
+    """What comes first wherever ONNX Runtime enters: its functions, and this module."""
     global api, ep_api
     cdef const ApiBase* base = <const ApiBase*>api_base
     cdef const Api* table = base.GetApi(API_VERSION)
     cdef char[512] message
-    cdef Status status
-    factory_count[0] = 0
     if table == NULL:
         table = base.GetApi(API_VERSION_PLUGIN)
         snprintf(message, sizeof(message), "onnxruntime-ep-sparse needs onnxruntime >= 1.%d, this is %s", <int>API_VERSION,
                  base.GetVersionString())
-        return (<create_status_t>table.slots[CREATE_STATUS])(FAIL, message)
+        return failed(table, FAIL, message)
     api = table
     ep_api = (<get_ep_api_t>table.slots[GET_EP_API])()
-    status = ensure_imported(message, sizeof(message))
+    return ensure_imported(message, sizeof(message))
+
+
+cdef public void* CreateEpFactories(const char* registered_name, const void* api_base, const void* logger, void** factories,
+                                    size_t max_factories, size_t* factory_count) noexcept nogil:
+    cdef Status status = start(api_base)
+    factory_count[0] = 0
     if status != NULL:
         return status
     if max_factories < 1:
-        return failed(INVALID_ARGUMENT, "SparseExecutionProvider: no room for a factory")
+        return failed(api, INVALID_ARGUMENT, "SparseExecutionProvider: no room for a factory")
     factory.ort_version_supported = API_VERSION
     factory.GetName = get_name
     factory.GetVendor = get_vendor
@@ -610,6 +470,11 @@ cdef public void* CreateEpFactories(const char* registered_name, const void* api
 
 cdef public void* ReleaseEpFactory(void* released) noexcept nogil:
     return NULL
+
+
+cdef public void* RegisterCustomOps(void* session_options, const void* api_base) noexcept nogil:
+    cdef Status status = start(api_base)
+    return add_custom_ops(api, session_options) if status == NULL else status
 
 
 # The Python side

@@ -4,7 +4,12 @@ from ._abi cimport Api, Status
 
 
 cdef object raised(const Api* api, Status status)
-cdef dict session_entries(const Api* api, const void* session_options)
+cdef str decoded(const char* text)
+cdef object attribute(const Api* api, const void* attribute)
+cdef tuple dimensions(const Api* api, const void* tensor)
+cdef object typed_value(const Api* api, const void* info, str name)
+cdef object array_of(const Api* api, const void* tensor, str name)
+cdef dict session_entries(const Api* api, const void* object, int slot)
 cdef list names(const Api* api, const void* node, bint outputs)
 
 

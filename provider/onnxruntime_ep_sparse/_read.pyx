@@ -21,7 +21,6 @@ from ._abi cimport (
     GET_ERROR_CODE,
     GET_ERROR_MESSAGE,
     GET_KEY_VALUE_PAIRS,
-    GET_SESSION_OPTIONS_CONFIG_ENTRIES,
     GET_SYMBOLIC_DIMENSIONS,
     GET_TENSOR_DATA,
     GET_TENSOR_ELEMENT_TYPE,
@@ -81,6 +80,7 @@ from math import prod
 
 import numpy as np
 
+from .compressed_ops import plain
 from .graph import Graph, Node, Value
 
 # ONNXTensorElementDataType -> numpy, for the types that numpy has.
@@ -152,13 +152,13 @@ cdef list names(const Api* api, const void* node, bint outputs):
     return [name_of(api, value) for value in objects_of(api, node, NODE_GET_NUM_INPUTS, NODE_GET_INPUTS)]
 
 
-cdef dict session_entries(const Api* api, const void* session_options):
-    """All configuration entries of a session."""
+cdef dict session_entries(const Api* api, const void* object, int slot):
+    """All configuration entries of a session, by the options that it is made with or by the `OrtKernelInfo` of one of its kernels."""
     cdef const void* pairs = NULL
     cdef const char* const* keys = NULL
     cdef const char* const* values = NULL
     cdef size_t count = 0, i
-    raised(api, (<get_object_t>api.slots[GET_SESSION_OPTIONS_CONFIG_ENTRIES])(session_options, &pairs))
+    raised(api, (<get_object_t>api.slots[slot])(object, &pairs))
     try:
         (<get_pairs_t>api.slots[GET_KEY_VALUE_PAIRS])(pairs, &keys, &values, &count)
         return {decoded(keys[i]): decoded(values[i]) for i in range(count)}
@@ -203,22 +203,31 @@ cdef object attribute(const Api* api, const void* attribute):
 
 cdef object value_of(const Api* api, size_t pointer, str name):
     cdef const void* info = NULL
-    cdef const void* tensor = NULL
-    cdef const char** symbols
-    cdef int64_t* dims
-    cdef size_t rank = 0, i
-    cdef int dtype = 0
     raised(api, (<get_object_t>api.slots[GET_VALUE_INFO_TYPE_INFO])(<const void*>pointer, &info))
+    return typed_value(api, info, name)
+
+
+cdef object typed_value(const Api* api, const void* info, str name):
+    """A `Value` of the type that an `OrtTypeInfo`, or NULL, says."""
+    cdef const void* tensor = NULL
+    cdef int dtype = 0
     if info != NULL:
         raised(api, (<get_object_t>api.slots[CAST_TYPE_INFO_TO_TENSOR_INFO])(info, &tensor))
     if tensor == NULL:
         return Value(name, 0, None)
     raised(api, (<get_number_t>api.slots[GET_TENSOR_ELEMENT_TYPE])(tensor, &dtype))
-    if not (<has_t>api.slots[TENSOR_TYPE_AND_SHAPE_HAS_SHAPE])(tensor):
-        return Value(name, dtype, None)
+    known = (<has_t>api.slots[TENSOR_TYPE_AND_SHAPE_HAS_SHAPE])(tensor)
+    return Value(name, dtype, dimensions(api, tensor) if known else None)
+
+
+cdef tuple dimensions(const Api* api, const void* tensor):
+    """The shape in an `OrtTensorTypeAndShapeInfo`."""
+    cdef const char** symbols
+    cdef int64_t* dims
+    cdef size_t rank = 0, i
     raised(api, (<get_count_t>api.slots[GET_DIMENSIONS_COUNT])(tensor, &rank))
     if rank == 0:
-        return Value(name, dtype, ())
+        return ()
     dims = <int64_t*>malloc(rank * sizeof(int64_t))
     symbols = <const char**>malloc(rank * sizeof(char*))
     try:
@@ -226,7 +235,7 @@ cdef object value_of(const Api* api, size_t pointer, str name):
             raise MemoryError
         raised(api, (<get_dimensions_t>api.slots[GET_DIMENSIONS])(tensor, dims, rank))
         raised(api, (<get_symbolic_dimensions_t>api.slots[GET_SYMBOLIC_DIMENSIONS])(tensor, symbols, rank))
-        return Value(name, dtype, tuple([dims[i] if dims[i] >= 0 else decoded(symbols[i]) or None for i in range(rank)]))
+        return tuple([dims[i] if dims[i] >= 0 else decoded(symbols[i]) or None for i in range(rank)])
     finally:
         free(dims)
         free(symbols)
@@ -241,13 +250,18 @@ cdef bint is_constant(const Api* api, size_t value) except -1:
 cdef object tensor_view(const Api* api, size_t value, str name):
     """A read-only view of an initializer's data."""
     cdef const void* tensor = NULL
+    raised(api, (<get_object_t>api.slots[VALUE_INFO_GET_INITIALIZER_VALUE])(<const void*>value, &tensor))
+    if tensor == NULL:
+        raise KeyError(f"{name!r} is no initializer")
+    return array_of(api, tensor, name)
+
+
+cdef object array_of(const Api* api, const void* tensor, str name):
+    """A read-only view of the data of an `OrtValue`."""
     cdef const void* data = NULL
     cdef const int64_t* dims = NULL
     cdef size_t rank = 0, i
     cdef int dtype = 0
-    raised(api, (<get_object_t>api.slots[VALUE_INFO_GET_INITIALIZER_VALUE])(<const void*>value, &tensor))
-    if tensor == NULL:
-        raise KeyError(f"{name!r} is no initializer")
     raised(api, (<tensor_t>api.slots[GET_TENSOR_ELEMENT_TYPE_AND_SHAPE_DATA_REFERENCE])(tensor, &dtype, &dims, &rank))
     if dtype not in DTYPES:
         raise TypeError(f"initializer {name!r} has ONNX element type {dtype}, which numpy lacks")
@@ -324,7 +338,7 @@ cdef Source read(const Api* api, const void* ort_graph):
         ))
     outputs = names_of(objects_of(api, ort_graph, GRAPH_GET_NUM_OUTPUTS, GRAPH_GET_OUTPUTS))
     raised(api, (<get_object_t>api.slots[GRAPH_GET_PARENT_NODE])(ort_graph, &parent))
-    source.graph = Graph(
+    source.graph = plain(Graph(
         nodes=tuple(nodes),
         values=values,
         constant_names=frozenset(source.constants),
@@ -332,7 +346,7 @@ cdef Source read(const Api* api, const void* ort_graph):
         inputs=tuple([name for name in inputs if name not in source.constants]),
         outputs=outputs,
         is_subgraph=parent != NULL,
-    )
+    ))
     # Bodies of one If share their parent and may share a name; their outputs differ in all models seen.
     inside = text_of(api, parent, NODE_GET_NAME) if parent != NULL else ""
     source.key = "/".join([inside, text_of(api, ort_graph, GRAPH_GET_NAME), *outputs])

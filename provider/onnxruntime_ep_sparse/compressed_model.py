@@ -26,16 +26,12 @@ from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorPro
 
 from . import model_file
 from .compressed import decode, encode, index_of
+from .compressed_ops import DOMAIN, RANKS, VERSION, WEIGHT_SHAPE
 from .model_file import Writer, array_of, is_external, set_floats
 
-DOMAIN = "ep.sparse"
 ONNX = ("", "ai.onnx")
-OPSET = 1
-RANKS = {"Conv": (3, 4, 5), "MatMul": (2,), "Gemm": (2,)}
-"""The operators, and how many dimensions their weights may have."""
 FIRST_OPSET = 7
 """From here on Gemm broadcasts as it does today."""
-SHAPE = "weight_shape"
 NOTE = "ep.sparse.was"
 """Key of the JSON that says where in its list of the graph a tensor stood, and how it was written."""
 DENSE_NOTE = {"at": int, "external": bool, "index": str}
@@ -80,12 +76,25 @@ def unpack(source: Path, target: Path, *, progress: Progress = lambda share: Non
     """Write the model `source` to `target` with the weights it had before `pack`. Result and errors as of `pack`."""
     model = model_file.load(source)
     version = _version_of(model)
-    if version not in (0, OPSET):
-        raise ValueError(f"{source} has version {version} of the operators {DOMAIN}, only {OPSET} is known")
+    if version not in (0, VERSION):
+        raise ValueError(f"{source} has version {version} of the operators {DOMAIN}, only {VERSION} is known")
     with Writer(source, target, model) as writer:
         weights = _Unpacking(model, source.parent, writer).run(progress)
         writer.save(model)
     return weights
+
+
+def outline(model: ModelProto) -> None:
+    """Make a packed model one of ONNX's operators again, its weights without data: for shape inference, not to be run."""
+    shapes = {}
+    for node in model.graph.node:
+        if node.domain == DOMAIN:
+            shapes[node.input[1]] = onnx.helper.get_node_attr_value(node, WEIGHT_SHAPE)
+            del node.input[2]
+            node.domain = ""
+    for tensor in model.graph.initializer:
+        if tensor.name in shapes:
+            tensor.CopyFrom(TensorProto(name=tensor.name, data_type=TensorProto.FLOAT, dims=shapes[tensor.name]))
 
 
 def _version_of(model: ModelProto) -> int:
@@ -115,6 +124,7 @@ class _Packing(_Rewriting):
         for node in self.graph.node:
             if node.op_type in RANKS and node.domain in ONNX and len(node.input) > 1:
                 self.nodes[node.input[1]].append(node)
+        self.initializers = {tensor.name for tensor in self.graph.initializer}
         self.uses = _uses(self.graph)
         self.declared = {value.name for value in (*self.graph.input, *self.graph.value_info)}
         self.names = {*self.uses, *self.declared, *(name for node in model_file.nodes(self.graph) for name in node.output)}
@@ -138,7 +148,7 @@ class _Packing(_Rewriting):
                 graph.sparse_initializer, {at for at, sparse in enumerate(graph.sparse_initializer) if self.compress_sparse(sparse, at)}
             )
         if any(node.domain == DOMAIN for node in graph.node):
-            self.model.opset_import.add(domain=DOMAIN, version=OPSET)
+            self.model.opset_import.add(domain=DOMAIN, version=VERSION)
         return self.weights
 
     def compress(self, tensor: TensorProto, at: int) -> bool:
@@ -206,7 +216,15 @@ class _Packing(_Rewriting):
             return f"{len(shape)} dimensions"
         if self.uses[tensor.name] != len(nodes):
             return "something else reads it too"
+        if not all(self.bias_fits(node) for node in nodes):
+            return "a bias that is not constant"
         return ""
+
+    def bias_fits(self, node: NodeProto) -> bool:
+        """Whether the third input, if there is one, is what the compressed operator can add: constant, or C of a Gemm as it is."""
+        if all(not name or (name in self.initializers and name not in self.declared) for name in node.input[2:]):
+            return True
+        return node.op_type == "Gemm" and all(attribute.f == 1 for attribute in node.attribute if attribute.name == "beta")
 
     def leave(self, tensor: TensorProto, shape: tuple[int, ...], sparsity: float | None, reason: str) -> bool:
         """Note why a weight stays as it is."""
@@ -234,7 +252,7 @@ class _Packing(_Rewriting):
                 _set_note(node, {"domain": node.domain})
             node.domain = DOMAIN
             node.input.insert(2, name)
-            node.attribute.append(onnx.helper.make_attribute(SHAPE, shape))
+            node.attribute.append(onnx.helper.make_attribute(WEIGHT_SHAPE, shape))
 
 
 class _Unpacking(_Rewriting):
@@ -254,8 +272,8 @@ class _Unpacking(_Rewriting):
         for name in node.input[1:3]:
             if name not in self.initializers:
                 raise ValueError(f"{_words(node)}: its weight {name!r} is no initializer of the graph")
-        if [a.name for a in node.attribute].count(SHAPE) != 1:
-            raise ValueError(f"{_words(node)}: it needs one attribute {SHAPE}")
+        if [a.name for a in node.attribute].count(WEIGHT_SHAPE) != 1:
+            raise ValueError(f"{_words(node)}: it needs one attribute {WEIGHT_SHAPE}")
         if any(other.input[2] != node.input[2] for other in self.nodes[node.input[1]]):
             raise ValueError(f"{_words(node)}: its weight {node.input[1]!r} has two indices")
 
@@ -298,9 +316,11 @@ class _Unpacking(_Rewriting):
         except ValueError as error:
             raise ValueError(f"{_words(nodes[0])}: weight {tensor.name!r}: {error}") from None
         for node in nodes:
-            (at,) = (at for at, attribute in enumerate(node.attribute) if attribute.name == SHAPE)
+            (at,) = (at for at, attribute in enumerate(node.attribute) if attribute.name == WEIGHT_SHAPE)
             if tuple(node.attribute[at].ints) != weight.shape:
-                raise ValueError(f"{_words(node)}: {SHAPE} is {list(node.attribute[at].ints)}, its weight has shape {list(weight.shape)}")
+                raise ValueError(
+                    f"{_words(node)}: {WEIGHT_SHAPE} is {list(node.attribute[at].ints)}, its weight has shape {list(weight.shape)}"
+                )
             del node.attribute[at], node.input[2]
             self.restore_domain(node)
         self.done(tensor.name, nodes[0].op_type, weight, values.nbytes + packed.nbytes)

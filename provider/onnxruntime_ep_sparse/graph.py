@@ -7,8 +7,8 @@ One small immutable copy of what `GetCapability` and `Compile` are shown. `_read
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -16,6 +16,8 @@ FLOAT = 1
 """`ONNXTensorElementDataType` of float32, the one element type the kernels take (the same number in `onnx.TensorProto`)."""
 INT32 = 6
 INT64 = 7
+KEPT = 4
+"""Computed constants that are kept for whoever asks next. All of a net would take more memory than the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +92,21 @@ class Graph:
                 if name:
                     readers.setdefault(name, []).append(node)
         return readers
+
+
+def with_constants(
+    graph: Graph, nodes: tuple[Node, ...], computed: Mapping[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]]
+) -> Graph:
+    """The graph with other nodes and more float32 constants: name -> shape, and what computes one whenever it is loaded."""
+
+    @lru_cache(KEPT)
+    def result(name: str) -> np.ndarray:
+        return computed[name][1]()
+
+    return replace(
+        graph,
+        nodes=nodes,
+        values={**graph.values, **{name: Value(name, FLOAT, shape) for name, (shape, _) in computed.items()}},
+        constant_names=graph.constant_names | computed.keys(),
+        load=lambda name: result(name) if name in computed else graph.load(name),
+    )

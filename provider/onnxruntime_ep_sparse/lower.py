@@ -15,6 +15,7 @@ from onnxruntime_ep_sparse_kernels import variants
 
 from . import ops, packing
 from ._program import Program
+from .batchnorm import fold_batchnorms
 from .fold import fold
 from .graph import Graph, Node
 from .options import Options
@@ -42,7 +43,7 @@ class Builder:
     """Collects the steps of one region. The `lower` functions of `ops.py` call its methods."""
 
     def __init__(self, graph: Graph, isa: variants.Isa) -> None:
-        self.graph = fold(fold_pads(fuse_norms(fuse_gelus(fuse_gates(graph)))))
+        self.graph = fold(fold_pads(fuse_norms(fuse_gelus(fuse_gates(fold_batchnorms(graph))))))
         self.isa = isa
         self.numbers: dict[str, int] = {}
         self.n_values = 0

@@ -218,6 +218,7 @@ def make_session(model: Model, provider: str, options: Mapping[str, object] | No
     if provider == EP_NAME:
         chosen = registration.session_options(options, chosen)
     else:
+        chosen.register_custom_ops_library(registration.get_library_path())
         chosen.add_provider(provider, {})
     chosen.add_session_config_entry("session.force_spinning_stop", "1")
     chosen.add_session_config_entry("session.record_ep_graph_assignment_info", "1")

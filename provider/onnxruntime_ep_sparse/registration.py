@@ -90,12 +90,14 @@ def unregister() -> None:
 def session_options(
     options: Mapping[str, object] | None = None, base: onnxruntime.SessionOptions | None = None
 ) -> onnxruntime.SessionOptions:
-    """`SessionOptions` with this provider first and the CPU provider behind it; registers the provider if need be.
+    """`SessionOptions` with this provider first and the CPU provider behind it, and with the compressed operators for packed models.
 
-    `options` are checked here: ValueError for an unknown key or a bad value. From `base`, which is left alone, come all plain attributes
-    (threads, optimisation level, logging, profiling ...), and its `intra_op_num_threads` becomes the hint `threads` unless that is given.
+    Registers the provider if need be. `options` are checked here: ValueError for an unknown key or a bad value. From `base`, which is left
+    alone, come all plain attributes (threads, optimisation level, logging, profiling ...), and its `intra_op_num_threads` becomes the hint
+    `threads` unless that is given.
     What onnxruntime cannot list is not copied: configuration entries, providers, initializers, free dimensions, custom-op libraries. With
-    those in `base`, call `base.add_provider(EP_NAME, options)` instead.
+    those in `base`, call `base.add_provider(EP_NAME, options)` instead, and for packed models
+    `base.register_custom_ops_library(get_library_path())`.
     """
     given = {key: str(value) for key, value in (options or {}).items()}
     if base is not None and base.intra_op_num_threads > 0:
@@ -110,6 +112,7 @@ def session_options(
                 value = getattr(base, name)
                 if value != getattr(result, name):
                     setattr(result, name, value)
+    result.register_custom_ops_library(get_library_path())
     result.add_provider(EP_NAME, given)
     result.add_provider("CPUExecutionProvider", {})
     return result

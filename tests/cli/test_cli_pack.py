@@ -25,6 +25,16 @@ def test_there_and_back(cli, sparse_model, tmp_path):
     assert back.read_bytes() == sparse_model.read_bytes()
 
 
+def test_packed_models_in_other_commands(cli, sparse_model, tmp_path):
+    """They run, are taken, agree with the CPU's kernels of the same operators, and have the multiplications of the dense model."""
+    packed = tmp_path / "packed.onnx"
+    cli("pack", sparse_model, packed)
+    cli("compare", packed, "--require-owned")
+    documents = [cli("analyze", path, "--json", "-").document for path in (sparse_model, packed)]
+    assert documents[0]["nodes"] == documents[1]["nodes"]
+    assert documents[0]["totals"] == documents[1]["totals"]
+
+
 def test_options(cli, sparse_model, dense_model, tmp_path):
     """--standard writes a model that needs nothing of ours; --min-sparsity is the threshold; what stays is said."""
     target = tmp_path / "packed.onnx"

@@ -268,6 +268,19 @@ def test_what_stays(there_and_back, change, reason):
     assert weight.bytes_after == weight.bytes_before
 
 
+@pytest.mark.parametrize(
+    ("op_type", "attributes", "stays"),
+    [("Conv", {}, True), ("Gemm", {"beta": 0.5}, True), ("Gemm", {"beta": 1.0}, False), ("Gemm", {}, False)],
+)
+def test_bias_that_is_not_constant(there_and_back, op_type, attributes, stays):
+    """The compressed operators cannot scale it, and Conv adds none that comes in with a run."""
+    weight = pruned(np.random.default_rng(0), (40, 30, 1, 1) if op_type == "Conv" else (30, 40))
+    nodes = [helper.make_node(op_type, ["x", "m", "b"], ["y"], **attributes)]
+    x = ["n", 30, 5, 5] if op_type == "Conv" else ["n", 30]
+    _, (result,) = there_and_back(model_of(nodes, {"x": x, "b": [40]}, ["y"], {"m": weight}))
+    assert result.reason == ("a bias that is not constant" if stays else "")
+
+
 def test_min_sparsity(tmp_path):
     """The threshold is the caller's."""
     onnx.save(products(zeros=0.4), tmp_path / "model.onnx")

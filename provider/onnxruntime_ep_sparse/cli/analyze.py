@@ -9,6 +9,7 @@ import onnx
 import typer
 from onnx import AttributeProto, shape_inference
 
+from ..compressed_model import outline
 from ..explain import explain
 from ..options import EP_NAME
 from ..select import NodeDecision
@@ -119,6 +120,7 @@ def macs_of(source: str | bytes, batch: int, shapes: dict[str, tuple[int, ...]])
     try:
         model = onnx.load_from_string(source) if isinstance(source, bytes) else onnx.load(source, load_external_data=False)
         _fill_in(model, batch, shapes)
+        outline(model)
         graph = shape_inference.infer_shapes(model, data_prop=True).graph
     except Exception:  # unusual models (above 2 GB, operators of others) have no MACs, that is all
         return {}
