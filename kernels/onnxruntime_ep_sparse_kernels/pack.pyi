@@ -1,6 +1,17 @@
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
+class Compressed(NamedTuple):
+    rows: int
+    depth: int
+    start__m: NDArray[np.int64]
+    k__n: NDArray[np.uint32]
+    value__n: NDArray[np.float32]
+
+def compress(weight__mk: NDArray[np.float32]) -> Compressed: ...
+def common_columns(matrix: Compressed, step: int) -> tuple[int, int]: ...
 def pack(
-    weight__mk: NDArray[np.float32], bounds: NDArray[np.int64], mr: int
+    matrix: Compressed, bounds: NDArray[np.int64], mr: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.uint32], NDArray[np.float32]]: ...

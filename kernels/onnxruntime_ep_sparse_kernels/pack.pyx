@@ -1,5 +1,7 @@
 """Packs a pruned weight matrix into the order in which the tile kernels read it."""
 
+from collections import namedtuple
+
 import numpy as np
 
 from libc.stdint cimport int32_t, int64_t, uint32_t
@@ -7,49 +9,123 @@ from libc.stdint cimport int32_t, int64_t, uint32_t
 from onnxruntime_ep_sparse_kernels.variants import APART, SHARED, STRIP
 
 
-def pack(const float[:, ::1] weight__mk, const int64_t[::1] bounds, int mr):
-    """Compress a dense float32 matrix of M rows and K columns, K cut into blocks at `bounds` (first 0, last K).
+Compressed = namedtuple("Compressed", ("rows", "depth", "start__m", "k__n", "value__n"))
+Compressed.__doc__ = """The nonzeros of a matrix row by row: where each row begins (int64, rows + 1), their columns and their values."""
+
+
+def compress(weight__mk):
+    """The nonzeros of a float32 matrix of M rows and K columns in any order of memory. -0.0 counts as zero, NaN does not."""
+    if weight__mk.flags.f_contiguous and not weight__mk.flags.c_contiguous:
+        return transpose(row_by_row(weight__mk.T))  # in the order of memory, which is far from that of the rows
+    return row_by_row(np.ascontiguousarray(weight__mk))
+
+
+def row_by_row(const float[:, ::1] weight__mk):
+    """`compress` of a matrix that lies row by row."""
+    cdef int64_t rows = weight__mk.shape[0], depth = weight__mk.shape[1], m, k, n = 0
+    start__m = np.empty(rows + 1, np.int64)
+    # Room for a dense matrix, of which the system gives what is written. And for one more: the loop writes first and counts after, which
+    # spares a branch that no predictor gets right.
+    k__n = np.empty(rows * depth + 1, np.uint32)
+    value__n = np.empty(rows * depth + 1, np.float32)
+    cdef int64_t[::1] start = start__m
+    cdef uint32_t[::1] ks = k__n
+    cdef float[::1] values = value__n
+    with nogil:
+        for m in range(rows):
+            start[m] = n
+            for k in range(depth):
+                ks[n] = <uint32_t>k
+                values[n] = weight__mk[m, k]
+                n += weight__mk[m, k] != 0
+        start[rows] = n
+    return Compressed(rows, depth, start__m, k__n[:n], value__n[:n])
+
+
+def transpose(matrix):
+    """The same nonzeros with rows and columns exchanged, in order."""
+    cdef const int64_t[::1] start = matrix.start__m
+    cdef const uint32_t[::1] ks = matrix.k__n
+    cdef const float[::1] values = matrix.value__n
+    cdef int64_t rows = matrix.rows, depth = matrix.depth, m, n, k, begin = 0, length
+    start__k = np.zeros(depth + 1, np.int64)
+    m__n = np.empty(len(ks), np.uint32)
+    value__n = np.empty(len(ks), np.float32)
+    cdef int64_t[::1] place = start__k
+    cdef uint32_t[::1] to_m = m__n
+    cdef float[::1] to_value = value__n
+    with nogil:
+        for n in range(start[rows]):
+            place[ks[n]] += 1
+        for k in range(depth + 1):
+            length = place[k]
+            place[k] = begin
+            begin += length
+        for m in range(rows):
+            for n in range(start[m], start[m + 1]):
+                k = ks[n]
+                to_m[place[k]] = <uint32_t>m
+                to_value[place[k]] = values[n]
+                place[k] += 1
+        # each stands at its end, where the next began
+        for k in range(depth, 0, -1):
+            place[k] = place[k - 1]
+        place[0] = 0
+    return Compressed(depth, rows, start__k, m__n, value__n)
+
+
+def common_columns(matrix, int64_t step):
+    """Of every `step`-th group of SHARED rows: how many columns have a nonzero in any of them, and how many nonzeros that are."""
+    cdef const int64_t[::1] start = matrix.start__m
+    cdef const uint32_t[::1] ks = matrix.k__n
+    cdef int64_t mr = SHARED, groups = matrix.rows // mr, g = 0, n, columns = 0, nonzeros = 0
+    cdef int64_t[::1] last = np.full(matrix.depth, -1, np.int64)
+    with nogil:
+        while g < groups:
+            for n in range(start[g * mr], start[(g + 1) * mr]):
+                columns += last[ks[n]] != g
+                last[ks[n]] = g
+            nonzeros += start[(g + 1) * mr] - start[g * mr]
+            g += step
+    return columns, nonzeros
+
+
+def pack(matrix, const int64_t[::1] bounds, int mr):
+    """Order a compressed matrix of M rows and K columns for the kernels, K cut into blocks at `bounds` (first 0, last K).
 
     Returns `(row_start__bg, row__bgr, k__nc, value__nr)`: int32 (blocks, groups + 1), positions of each group's entries, absolute; int32
     (blocks, groups, mr), the rows of each group; uint32 (n, mr or 1), the columns of each entry; float32 (n, mr), its values. Entries are
-    ordered by block, group, column. -0.0 counts as zero, NaN does not.
+    ordered by block, group, column.
 
     `mr` = SHARED: the rows of a group stand next to each other and keep a column where any of them is nonzero. `mr` = APART: each row has
     columns of its own; rows of similar length are grouped, in every block anew but within a strip, and the shorter ones end with zeros
     at their own last column. Where rows are missing in the last group, it repeats its last row.
     """
-    cdef int64_t rows = weight__mk.shape[0], depth = weight__mk.shape[1], blocks = bounds.shape[0] - 1
-    if bounds[blocks] != depth:
-        raise ValueError(f"blocks that end at {bounds[blocks]} do not fit {rows}x{depth} weights")
+    cdef int64_t rows = matrix.rows, blocks = bounds.shape[0] - 1
+    if bounds[blocks] != matrix.depth:
+        raise ValueError(f"blocks that end at {bounds[blocks]} do not fit {rows}x{matrix.depth} weights")
     if mr not in (APART, SHARED):
         raise ValueError(f"no kernels with MR={mr}")
-    row_start__mb, k__n, value__n = compress(weight__mk, bounds)
-    return (pair if mr == APART else share)(rows, blocks, row_start__mb, k__n, value__n)
+    if len(matrix.k__n) * 2 > 0x7FFFFFFF:
+        raise ValueError(f"{len(matrix.k__n)} nonzeros: more than 2**30 in one matrix are not supported")
+    return (pair if mr == APART else share)(rows, blocks, cut(matrix, bounds), matrix.k__n, matrix.value__n)
 
 
-def compress(const float[:, ::1] weight__mk, const int64_t[::1] bounds):
-    """CSR of the matrix: int64 (M * blocks + 1,), where the nonzeros of each row and block begin; their columns and values."""
-    cdef int64_t rows = weight__mk.shape[0], blocks = bounds.shape[0] - 1, m, b, k, n = 0
-    cdef int64_t nnz = np.count_nonzero(np.asarray(weight__mk) != 0)
-    if nnz * 2 > 0x7FFFFFFF:
-        raise ValueError(f"{nnz} nonzeros: more than 2**30 in one matrix are not supported")
-    row_start = np.empty(rows * blocks + 1, np.int64)
-    # one more than there are: the loop writes first and counts after, which spares a branch that no predictor gets right
-    k__n = np.empty(nnz + 1, np.uint32)
-    value__n = np.empty(nnz + 1, np.float32)
-    cdef int64_t[::1] start = row_start
-    cdef uint32_t[::1] ks = k__n
-    cdef float[::1] values = value__n
+def cut(matrix, const int64_t[::1] bounds):
+    """Where the nonzeros of each row and block begin: int64 (M * blocks + 1,)."""
+    cdef const int64_t[::1] start = matrix.start__m
+    cdef const uint32_t[::1] ks = matrix.k__n
+    cdef int64_t rows = matrix.rows, blocks = bounds.shape[0] - 1, m, b, n = 0
+    start__mb = np.empty(rows * blocks + 1, np.int64)
+    cdef int64_t[::1] begin = start__mb
     with nogil:
         for m in range(rows):
             for b in range(blocks):
-                start[m * blocks + b] = n
-                for k in range(bounds[b], bounds[b + 1]):
-                    ks[n] = <uint32_t>k
-                    values[n] = weight__mk[m, k]
-                    n += weight__mk[m, k] != 0
-        start[rows * blocks] = n
-    return row_start, k__n[:nnz], value__n[:nnz]
+                begin[m * blocks + b] = n
+                while n < start[m + 1] and ks[n] < bounds[b + 1]:
+                    n += 1
+        begin[rows * blocks] = n
+    return start__mb
 
 
 def pair(int64_t rows, int64_t blocks, const int64_t[::1] start, const uint32_t[::1] ks, const float[::1] values):

@@ -69,7 +69,7 @@ class Link:
 class Plan:
     """What becomes of a node when channels go.
 
-    Channels of operands in `links` are channels of the result; those of `x` are read by the outputs of a product as `reads__mc` says.
+    Channels of operands in `links` are channels of the result; those of `x` are read by the outputs of a product with `weight__mct`.
     `sliced` are constant inputs with an entry a channel: (index of the input, its axis, the value whose channels they are); `counted`
     are entries of integer inputs that hold the number of channels of the result: (index of the input, place).
     """
@@ -77,7 +77,7 @@ class Plan:
     node: Node
     links: tuple[Link, ...] = ()
     x: str = ""
-    reads__mc: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), bool))
+    weight__mct: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0, 0), np.float32))
     sliced: tuple[tuple[int, int, str], ...] = ()
     counted: tuple[tuple[int, int], ...] = ()
 
@@ -167,17 +167,13 @@ class Folding:
                 bias = (bias + alpha * addend__m).astype(np.float32)
                 node = self.constant(node, 2, bias)
             node = self.constant(node, 1, np.moveaxis(weight__mct.reshape(weight.shape), 0, rows))
-        nonzero__mct = weight__mct != 0
-        reads__mc = np.logical_or.reduce(
-            [nonzero__mct[:, :, tap] for tap in range(nonzero__mct.shape[2])]
-        )  # axis=2 takes five times as long
-        self.make(y, axis, ~reads__mc.any(axis=1), bias)
+        self.make(y, axis, ~alive(weight__mct.swapaxes(0, 1)), bias)
         sliced = [(1, rows, y)]
         if source is not None:
             sliced.append((1, 1 - rows, x))
         if len(node.inputs) > 2 and node.inputs[2] and self.load(node.inputs[2]).size == len(weight):
             sliced.append((2, self.load(node.inputs[2]).ndim - 1, y))
-        return Plan(node, (), x if source is not None else "", reads__mc, tuple(sliced))
+        return Plan(node, (), x if source is not None else "", weight__mct, tuple(sliced))
 
     # which channels stay
 
@@ -207,14 +203,15 @@ class Folding:
         if y is None:
             return []
         news = []
-        if plan.x and self._need(self.channels[plan.x], np.logical_or.reduce(plan.reads__mc[y.needed__c], axis=0)):
+        read = self.channels.get(plan.x)
+        if read is not None and not read.needed__c.all() and self._need(read, alive(plan.weight__mct, y.needed__c)):
             news.append(plan.x)
         for link in plan.links:
             x = self.channels[link.x]
             part = y.needed__c[link.begin : link.begin + x.size * link.times].reshape(x.size, link.times)
             if self._need(x, np.logical_or.reduce(part, axis=1)):
                 news.append(link.x)
-            if not np.array_equal(part, np.broadcast_to(x.needed__c[:, None], part.shape)):
+            if (part != x.needed__c[:, None]).any():
                 part[:] = x.needed__c[:, None]  # a view into y
                 news.append(plan.y)
         return news
@@ -263,6 +260,19 @@ class Folding:
         if node.op_type == "Conv" and plan.links:
             node = replace(node, attributes={**node.attributes, "group": self.channels[plan.y].left})
         return node
+
+
+def alive(weight__mct: NDArray[np.float32], among__m: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+    """Which channels (C,) some output reads, of all outputs or of those `among`. Few of them show it for most channels."""
+    outputs = np.arange(len(weight__mct)) if among__m is None else np.flatnonzero(among__m)
+    alive__c = np.zeros(weight__mct.shape[1], bool)
+    begin, count = 0, 16
+    while begin < len(outputs) and not alive__c.all():
+        rest = np.flatnonzero(~alive__c)
+        part = weight__mct[outputs[begin : begin + count, None], rest] != 0
+        alive__c[rest] = part.any(axis=0).any(axis=1)
+        begin, count = begin + count, 2 * count
+    return alive__c
 
 
 def split(

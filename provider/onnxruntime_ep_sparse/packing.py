@@ -11,7 +11,7 @@ from itertools import product as cartesian
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxruntime_ep_sparse_kernels.pack import pack
+from onnxruntime_ep_sparse_kernels.pack import Compressed, common_columns, compress, pack
 from onnxruntime_ep_sparse_kernels.variants import APART, SHARED, Isa
 
 from .steps import Depthwise, Group, Panel, Product, ShapeRule, Window
@@ -98,31 +98,24 @@ def _bounds(units: int, unit_floats: float, density: float, taps_per_unit: int) 
     return tuple(units * b // blocks for b in range(blocks + 1))
 
 
-def choose_rows(weight__mk: NDArray[np.float32]) -> int:
+def choose_rows(matrix: Compressed) -> int:
     """MR: SHARED where enough nonzeros stand under each other (dense and block-pruned weights), else APART; from at most 64 groups."""
-    groups = len(weight__mk) // SHARED
-    if groups == 0:
-        return APART
-    nonzero = weight__mk[: groups * SHARED].reshape(groups, SHARED, -1)[:: groups // 64 + 1] != 0
-    shared = SHARED * int(np.count_nonzero(nonzero.any(axis=1)))
-    return SHARED if shared * SHARED_ROW_COST < np.count_nonzero(nonzero) else APART
+    columns, nonzeros = common_columns(matrix, matrix.rows // SHARED // 64 + 1)
+    return SHARED if SHARED * columns * SHARED_ROW_COST < nonzeros else APART
 
 
-def tile_vectors(weight__mk: NDArray[np.float32], isa: Isa) -> int:
+def tile_vectors(matrix: Compressed, isa: Isa) -> int:
     """Vectors of a full tile: what a kernel keeps in registers where rows do not share columns, or some passes of one where they do."""
-    return isa.widest(APART) if choose_rows(weight__mk) == APART else WIDE * isa.widest(SHARED)
+    return isa.widest(APART) if choose_rows(matrix) == APART else WIDE * isa.widest(SHARED)
 
 
 def _group(
-    weight__mk: NDArray[np.float32], row_begin: int, channel_begin: int, taps: int, unit_floats: float, taps_per_unit: int, weights: int
+    matrix: Compressed, row_begin: int, channel_begin: int, taps: int, unit_floats: float, taps_per_unit: int, weights: int
 ) -> Group:
-    weight__mk = np.ascontiguousarray(weight__mk, np.float32)
-    rows, depth = weight__mk.shape
-    mr = choose_rows(weight__mk)
-    nonzeros = int(np.count_nonzero(weight__mk != 0))  # numpy counts booleans six times as fast
-    density = nonzeros / max(weight__mk.size, 1)
-    bounds = _bounds(depth // taps_per_unit, unit_floats, density, taps_per_unit)
-    panel = Panel(mr, row_begin, rows, *pack(weight__mk, np.array(bounds, np.int64) * taps_per_unit, mr))
+    rows, depth, nonzeros = matrix.rows, matrix.depth, len(matrix.k__n)
+    bounds = _bounds(depth // taps_per_unit, unit_floats, nonzeros / max(rows * depth, 1), taps_per_unit)
+    mr = choose_rows(matrix)
+    panel = Panel(mr, row_begin, rows, *pack(matrix, np.array(bounds, np.int64) * taps_per_unit, mr))
     return Group(channel_begin, depth // taps, bounds, panel, nonzeros, weights)
 
 
@@ -140,10 +133,10 @@ def convolution(
     bias__m = np.zeros(m, np.float32) if bias__m is None else bias__m
     if groups > 1 and c == 1:
         return Depthwise(m, groups, matrix, bias__m)
-    width, lanes = image[-1], isa.lanes
-    widest = tile_vectors(matrix, isa)
+    whole, width, lanes = compress(matrix), image[-1], isa.lanes
+    widest = tile_vectors(whole, isa)
     small = m <= FEW_ROWS and width is not None and width <= FEW_COLUMNS
-    tall = small and max(window.kernel[:-1], default=1) > 1 and choose_rows(matrix) == APART
+    tall = small and max(window.kernel[:-1], default=1) > 1 and choose_rows(whole) == APART
     if groups > 1 or tall or matrix.shape[1] * WIDE * widest * lanes <= L1_FLOATS:
         widest *= WIDE
     segments, unit_segment, taps = tap_layout(window, width, widest * lanes)
@@ -163,7 +156,8 @@ def convolution(
                 own = slice(g * len(rows) // count, (g + 1) * len(rows) // count)
                 diagonal[own, g * matrix.shape[1] : (g + 1) * matrix.shape[1]] = rows[own]
             rows = diagonal
-        packed.append(_group(rows, first * m // groups, first * c, len(taps), channel_floats / units, len(taps) // units, weights))
+        part = compress(rows) if groups > 1 else whole
+        packed.append(_group(part, first * m // groups, first * c, len(taps), channel_floats / units, len(taps) // units, weights))
     return Product(
         rule=ShapeRule.CONV,
         x_rows=False,
@@ -196,7 +190,8 @@ def matrices(
     K is cut for full tiles, or for `usual` vectors of pixels where there are fewer as a rule.
     """
     m, k = weight__bmk.shape[1:]
-    widest = tile_vectors(weight__bmk[0], isa)
+    packed = [compress(matrix) for matrix in weight__bmk]
+    widest = tile_vectors(packed[0], isa)
     floats = isa.lanes * min(widest, usual or widest)
     return Product(
         rule=rule,
@@ -209,7 +204,7 @@ def matrices(
         taps=((0, 0, 0),),
         bias__m=np.zeros(m, np.float32) if bias__m is None else bias__m,
         max_vectors=widest,
-        groups=tuple(_group(matrix, i * m, 0, 1, floats, 1, matrix.size) for i, matrix in enumerate(weight__bmk)),
+        groups=tuple(_group(matrix, i * m, 0, 1, floats, 1, m * k) for i, matrix in enumerate(packed)),
         batch=batch,
         vector_operand=vector_operand,
     )

@@ -8,7 +8,7 @@ answer depends on nothing but the graph and the options: `Compile` repeats it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class NodeDecision:
 
     def to_dict(self) -> dict:
         """A JSON-ready dict with the fields as keys."""
-        return asdict(self)
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 SAMPLE = 8192
 """Elements looked at first."""
+PIECE = 1 << 16
+"""Elements compared at once, so that the answers stay in the caches."""
 LIKELY = 0.3
 """A sample with fewer zeros than this (share) is taken at its word: its binomial error at 8192 elements is under 2 %."""
 
@@ -34,7 +36,7 @@ def zeros_of(weight: NDArray, output_axis: int = 0) -> Zeros:
         sampled = 1 - int(np.count_nonzero(flat[:: flat.size // SAMPLE | 1])) / len(flat[:: flat.size // SAMPLE | 1])
         if sampled < LIKELY:
             return Zeros(sampled, "dense", counted=False)
-    sparsity = 1 - int(np.count_nonzero(flat != 0)) / max(flat.size, 1)
+    sparsity = 1 - count_nonzeros(flat) / max(flat.size, 1)
     if sparsity < LIKELY:
         return Zeros(sparsity, "dense", counted=True)
     return Zeros(sparsity, pattern_of(np.moveaxis(weight, output_axis, 0) if weight.ndim > 1 else weight), counted=True)
@@ -48,14 +50,20 @@ def zeros_of_all(weights: Iterable[tuple[NDArray, int]]) -> Zeros:
     return Zeros(sparsity, pattern, all(zeros.counted for zeros in found))
 
 
+def count_nonzeros(array: NDArray) -> int:
+    """How many elements are not zero, in pieces: numpy counts booleans six times as fast as floats, while they stay in the caches."""
+    flat = array.reshape(-1)
+    return sum(int(np.count_nonzero(flat[begin : begin + PIECE] != 0)) for begin in range(0, flat.size, PIECE))
+
+
 def pattern_of(weight: NDArray) -> str:
     """Name of the zeros' pattern in a weight with outputs first, inputs second, from its first 512 outputs.
 
     One of: all zero, channels, 4x1 blocks, N:M (as "2:4"), unstructured.
     """
     # most weights show in their first rows that they have none
-    first = _pattern(weight[:32])
-    return first if first == "unstructured" or len(weight) <= 32 else _pattern(weight[:512])
+    first = _pattern(weight[:8])
+    return first if first == "unstructured" or len(weight) <= 8 else _pattern(weight[:512])
 
 
 def _pattern(weight: NDArray) -> str:

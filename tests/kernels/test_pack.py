@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from onnxruntime_ep_sparse_kernels.pack import pack
+from onnxruntime_ep_sparse_kernels.pack import compress, pack
 from onnxruntime_ep_sparse_kernels.variants import APART, SHARED, STRIP
 
 VALUES = st.sampled_from([0.0, 0.0, 0.0, -0.0, 1.5, -2.0, 1e-45, np.inf, np.nan])
@@ -39,7 +39,7 @@ def test_round_trip(problem):
     """Unpacking gives the matrix back; NaN counts as a value, -0.0 as zero."""
     weight__mk, bounds, mr = problem
     unpacked = np.zeros_like(weight__mk)
-    for _, _, rows, k__nr, value__nr in entries(pack(weight__mk, bounds, mr)):
+    for _, _, rows, k__nr, value__nr in entries(pack(compress(weight__mk), bounds, mr)):
         for r, row in enumerate(rows):
             kept = value__nr[:, r] != 0
             unpacked[row, k__nr[kept, r]] = value__nr[kept, r]
@@ -47,10 +47,24 @@ def test_round_trip(problem):
 
 
 @given(problems())
+def test_orders_of_memory(problem):
+    """A matrix that lies column by column, or with gaps, has the nonzeros of one that lies row by row."""
+    weight__mk = problem[0]
+    gaps = np.full((2 * len(weight__mk), 3 * weight__mk.shape[1]), 7, np.float32)
+    gaps[::2, ::3] = weight__mk
+    expected = compress(weight__mk)
+    for other in (np.asfortranarray(weight__mk), gaps[::2, ::3], gaps.T[::3, ::2].T):
+        found = compress(other)
+        assert (found.rows, found.depth) == (expected.rows, expected.depth) == weight__mk.shape
+        for ours, theirs in zip(found[2:], expected[2:], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+@given(problems())
 def test_order(problem):
     """Blocks have every row once, within its strip; entries stand in their block with columns in order, and none is there for nothing."""
     weight__mk, bounds, mr = problem
-    packed = pack(weight__mk, bounds, mr)
+    packed = pack(compress(weight__mk), bounds, mr)
     groups = -(-len(weight__mk) // mr)
     assert packed[0].shape == (len(bounds) - 1, groups + 1)
     rows__b = packed[1].reshape(len(bounds) - 1, -1)
@@ -77,7 +91,7 @@ def test_groups_of_equal_length():
     """Rows of different length do not wait for each other."""
     weight__mk = np.zeros((STRIP, 8), np.float32)
     weight__mk[::2] = 1
-    _, _, k__nc, _ = pack(weight__mk, np.array([0, 8], np.int64), APART)
+    _, _, k__nc, _ = pack(compress(weight__mk), np.array([0, 8], np.int64), APART)
     assert k__nc.size == np.count_nonzero(weight__mk)
 
 
@@ -85,7 +99,7 @@ def test_groups_of_equal_length():
 def test_misfit(bounds, mr, message):
     """Bounds that do not end with K, groups that no kernel takes."""
     with pytest.raises(ValueError, match=message):
-        pack(np.ones((4, 8), np.float32), np.array(bounds, np.int64), mr)
+        pack(compress(np.ones((4, 8), np.float32)), np.array(bounds, np.int64), mr)
 
 
 def test_numbers_shared_with_the_provider():

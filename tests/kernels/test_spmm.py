@@ -5,7 +5,7 @@ import pytest
 
 from kernel_sets import SETS, TILES, table_of
 from onnxruntime_ep_sparse_kernels import call
-from onnxruntime_ep_sparse_kernels.pack import pack
+from onnxruntime_ep_sparse_kernels.pack import compress, pack
 from onnxruntime_ep_sparse_kernels.variants import APART
 
 EPS = np.finfo(np.float32).eps
@@ -36,7 +36,7 @@ class Case:
 
     def run(self, *, residual=False, low=-np.inf, high=np.inf, finish=True):
         """All K blocks, one call each; the columns beyond the kernel's width must stay as they were."""
-        row_start__bg, row__bgr, k__nc, value__nr = pack(self.weight__mk, self.blocks, self.mr)
+        row_start__bg, row__bgr, k__nc, value__nr = pack(compress(self.weight__mk), self.blocks, self.mr)
         y__mp = np.full((len(self.weight__mk), self.width + 5), 4711, np.float32)
         for b, row_start in enumerate(row_start__bg):
             last = b == len(row_start__bg) - 1
@@ -98,7 +98,7 @@ def test_residual_in_place(isa, mr, nv):
     """The result may be written over the residual, also where the last group of rows is computed twice."""
     for groups in (1, 2, 7):
         case = Case(isa, mr, nv, groups, 0.3)
-        row_start__bg, row__bgr, k__nc, value__nr = pack(case.weight__mk, case.blocks, mr)
+        row_start__bg, row__bgr, k__nc, value__nr = pack(compress(case.weight__mk), case.blocks, mr)
         y__mp = case.residual__mp.copy()
         arguments = row_start__bg[0], row__bgr[0], case.place__k[k__nc], value__nr, case.tile, case.bias__m
         call.spmm(case.table, mr, nv, *arguments, y__mp, y__mp)
