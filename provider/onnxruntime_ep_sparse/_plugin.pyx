@@ -58,7 +58,14 @@ cdef extern from *:
     __attribute__((visibility("default"))) void* ReleaseEpFactory(void*);
     __attribute__((visibility("default"))) void* RegisterCustomOps(void*, const void*);
     #endif
+    #if defined(__GLIBC__)
+    #include <malloc.h>
+    static void sparse_return_free_memory(void) { malloc_trim(0); }
+    #else
+    static void sparse_return_free_memory(void) {}
+    #endif
     """
+    void return_free_memory "sparse_return_free_memory"() nogil
     long count_add "__sync_add_and_fetch"(long* counter, long change) nogil
 
 cdef extern from "Python.h":
@@ -78,6 +85,7 @@ cdef struct Region:
     Region* next
     Kernel kernel
     char* labels  # JSON: kind, name and description of each step
+    bint last  # of those compiled together
 
 
 cdef struct SparseEp:
@@ -277,6 +285,7 @@ cdef Status compile_regions(void* this, const void** graphs, const void** fused_
                 infos[i] = compiled(graphs[i], fused_nodes[i], name, options)
             for i in range(count):
                 keep(<SparseEp*>this, <Region*>infos[i])
+                (<Region*>infos[i]).last = i == count - 1
             return NULL
         except BaseException as error:
             release_regions(this, infos, count)
@@ -347,6 +356,9 @@ cdef void release_regions(void* this, void** infos, size_t count) noexcept nogil
 
 
 cdef Status create_state(void* this, void* context, void** state) noexcept nogil:
+    """ONNX Runtime has dropped the dense weights by now; glibc would keep that memory (BERT-base: 330 MB) for the process."""
+    if (<Region*>this).last:
+        return_free_memory()
     state[0] = this
     return NULL
 

@@ -368,14 +368,14 @@ def _memory_job(job: dict[str, Any]) -> float:
         registration.register()
     with np.load(job["inputs"]) as archive:
         feeds = dict(zip(job["names"], archive.values(), strict=True))
-    before = _resident_mb("VmRSS")
+    before = resident_mb("VmRSS")
     session = make_session(job["model"], job["provider"], job["options"], job["threads"])
     for _ in range(3):
         session.run(None, feeds)
-    return _resident_mb("VmHWM") - before
+    return resident_mb("VmHWM") - before
 
 
-def _resident_mb(field: str) -> float:
+def resident_mb(field: str) -> float:
     # not getrusage: its maximum outlives exec, and then says how large the parent was
     found = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
     return int(found[1]) / 1024 if found else math.nan

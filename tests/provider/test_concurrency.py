@@ -2,6 +2,7 @@
 
 import gc
 import os
+import platform
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -161,6 +162,30 @@ def test_no_growth():
     gc.collect()
     assert resident() - before < 4 << 20
     assert _plugin.live_sessions() == live
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc" or not os.path.exists("/proc/self/statm"), reason="not glibc on Linux")
+def test_dense_weights_go(fresh, tmp_path):
+    """Of 64 MB of dense weights in memory, with few nonzeros, little is left once the session is there."""
+    rng = np.random.default_rng(3)
+    weights = {f"w{i}": pruned(rng, (1024, 1024), 0.98) for i in range(16)}
+    nodes = [helper.make_node("MatMul", [f"x{i}" if i else "x", f"w{i}"], [f"x{i + 1}" if i < 15 else "y"]) for i in range(16)]
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model_of(nodes, {"x": ["n", 1024]}, ["y"], weights).SerializeToString())
+    fresh(
+        """if True:
+        import os, sys, onnxruntime as ort, onnxruntime_ep_sparse as sparse
+        sparse.register()
+        def resident():
+            with open("/proc/self/statm") as file:
+                return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        before = resident()
+        providers = [(sparse.EP_NAME, {"policy": "always"}), "CPUExecutionProvider"]
+        session = ort.InferenceSession(sys.argv[1], providers=providers, enable_fallback=0)
+        assert resident() - before < 24 << 20, resident() - before
+        """,
+        path,
+    )
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
