@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from onnxruntime_ep_sparse import ops, options
+from onnxruntime_ep_sparse import ops, options, steps
 
 HERE = Path(__file__).parent
 
@@ -99,7 +99,7 @@ def documents() -> dict[str, str]:
     variables = ", ".join(f"`{option.variable}`" for option in options.OPTIONS)
     return {
         "options.md": OPTIONS.format(table=options.markdown(), variables=variables),
-        "supported-models.md": MODELS.format(operators=operators(), rank=ops.MAX_RANK),
+        "supported-models.md": MODELS.format(operators=operators(), rank=steps.MAX_RANK),
     }
 
 

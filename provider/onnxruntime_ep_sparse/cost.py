@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from . import ops
-from .graph import Graph, Node
+from .graph import Graph, Node, shape_of
 
 NOMINAL_BATCH = 1
 NOMINAL_SPATIAL = 28
@@ -55,7 +55,7 @@ MARGIN = 1.1
 
 def sizes(graph: Graph, name: str, rows: int = NOMINAL_ROWS) -> tuple[int, ...]:
     """The shape of a value with nominal sizes for what is unknown; `rows` for those of a matrix."""
-    shape = ops.shape_of(graph, name)
+    shape = shape_of(graph, name)
     rank = len(shape)
     nominal = [NOMINAL_BATCH] + [NOMINAL_SPATIAL if rank > 3 else NOMINAL_ROWS] * (rank - 1)
     if rank == 2:
@@ -118,7 +118,7 @@ def product_seconds(node: Node, work: Work) -> tuple[float, float, float]:
 
 def recurrent_seconds(graph: Graph, node: Node, sequences: int) -> tuple[float, float, float]:
     """`product_seconds` of an LSTM, GRU or RNN; `sequences` stands in for an unknown number of them."""
-    shape = ops.shape_of(graph, node.inputs[0])
+    shape = shape_of(graph, node.inputs[0])
     times, batch = shape[1::-1] if node.attributes.get("layout") else shape[:2]
     times = times if isinstance(times, int) else NOMINAL_TIMES
     batch = batch if isinstance(batch, int) else sequences
@@ -171,7 +171,7 @@ def unknown_rows(graph: Graph, node: Node) -> bool:
     """A matrix product whose number of rows is known only at run time and may well be 1. (With batch and sequence that is unlikely.)"""
     if node.op_type == "Conv":
         return False
-    x = ops.shape_of(graph, next(name for name in node.inputs[:2] if not graph.is_constant(name)))
+    x = shape_of(graph, next(name for name in node.inputs[:2] if not graph.is_constant(name)))
     return len(x) == 2 and not all(isinstance(d, int) for d in x)
 
 

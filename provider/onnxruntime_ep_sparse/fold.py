@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse_kernels.call import activate
 
-from . import ops
-from .graph import FLOAT, INT64, Graph, Node, Value
+from . import moves, ops
+from .graph import FLOAT, INT64, Graph, Node, Value, shape_of
 from .steps import Activation, AutoPad, Resize
 
 
@@ -121,7 +121,7 @@ class Folding:
 
     def rank(self, name: str) -> int:
         """Number of dimensions of a value."""
-        return len(ops.shape_of(self.graph, name))
+        return len(shape_of(self.graph, name))
 
     def known_of(self, name: str, axis: int, size: int) -> Channels | None:
         """The channels of an operand, if they are `size` along `axis`; else None, and all that there may be are kept."""
@@ -231,7 +231,7 @@ class Folding:
             return self.graph
         values = dict(self.graph.values)
         for name, channels in self.channels.items():
-            shape = list(ops.shape_of(self.graph, name))
+            shape = list(shape_of(self.graph, name))
             if shape[channels.axis] is not None and not channels.needed__c.all():
                 shape[channels.axis] = channels.left
                 values[name] = replace(values[name], shape=tuple(shape))
@@ -363,7 +363,7 @@ def _binary(folding: Folding, node: Node) -> Plan | None:
     axis, size = first.axis, first.size
     links, sliced, operands = [], [], []
     for i, name in enumerate(node.inputs):
-        shape = (1,) * (rank - folding.rank(name)) + ops.shape_of(graph, name)
+        shape = (1,) * (rank - folding.rank(name)) + shape_of(graph, name)
         known__c, value__c = np.zeros(size, bool), np.zeros(size, np.float32)
         if graph.is_constant(name):
             array = folding.load(name)
@@ -424,7 +424,7 @@ def _pool(folding: Folding, node: Node) -> Plan | None:
 
 def _resize(folding: Folding, node: Node) -> Plan | None:
     x = folding.channels.get(node.inputs[0])
-    if x is None or x.axis != 1 or not isinstance(ops.resize_of(folding.graph, node), Resize):
+    if x is None or x.axis != 1 or not isinstance(moves.resize_of(folding.graph, node), Resize):
         return None
     axes = [int(a) % 4 for a in node.attributes.get("axes") or range(4)]  # type: ignore[attr-defined]  # an INTS attribute
     sizes = len(node.inputs) > 3 and bool(node.inputs[3]) and 1 in axes
@@ -432,7 +432,7 @@ def _resize(folding: Folding, node: Node) -> Plan | None:
 
 
 def _pad(folding: Folding, node: Node) -> Plan | None:
-    x, padding = folding.channels.get(node.inputs[0]), ops.padding_of(folding.graph, node)
+    x, padding = folding.channels.get(node.inputs[0]), moves.padding_of(folding.graph, node)
     if x is None or isinstance(padding, str) or padding[0][x.axis] or padding[1][x.axis]:
         return None
     before, after, fill = padding
@@ -443,7 +443,7 @@ def _pad(folding: Folding, node: Node) -> Plan | None:
 def _concat(folding: Folding, node: Node) -> Plan | None:
     rank = folding.rank(node.inputs[0])
     axis = int(node.attributes.get("axis", 0)) % rank  # type: ignore[call-overload]  # an INT attribute
-    sizes = [ops.shape_of(folding.graph, name)[axis] for name in node.inputs]
+    sizes = [shape_of(folding.graph, name)[axis] for name in node.inputs]
     links: list[Link] = []
     known: list[NDArray[np.bool_]] = []
     value: list[NDArray[np.float32]] = []
@@ -476,9 +476,9 @@ def _reshape(folding: Folding, node: Node) -> Plan | None:
     x, rank = folding.channels.get(name), folding.rank(y)
     if x is None or rank < 2:
         return None
-    within = [d for d in ops.shape_of(folding.graph, name)[x.axis + 1 :] if isinstance(d, int)]
+    within = [d for d in shape_of(folding.graph, name)[x.axis + 1 :] if isinstance(d, int)]
     times = int(np.prod(within, dtype=np.int64))
-    last = ops.shape_of(folding.graph, y)[-1]
+    last = shape_of(folding.graph, y)[-1]
     counted: tuple[tuple[int, int], ...] = ()
     if len(within) < folding.rank(name) - x.axis - 1 or times == 0:
         return None

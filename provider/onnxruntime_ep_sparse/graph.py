@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -92,6 +93,18 @@ class Graph:
                 if name:
                     readers.setdefault(name, []).append(node)
         return readers
+
+
+def shape_of(graph: Graph, name: str) -> tuple[int | str | None, ...]:
+    """Shape of a value whose rank is known."""
+    shape = graph.values[name].shape
+    assert shape is not None
+    return shape
+
+
+def attribute_of(node: Node, name: str, default: Any) -> Any:
+    """An attribute, or what it is where the node does not have it."""
+    return node.attributes.get(name, default)
 
 
 def with_constants(

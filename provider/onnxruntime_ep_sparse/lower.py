@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse_kernels import variants
 
-from . import ops, packing
+from . import moves, ops, packing
 from ._program import Program
 from .batchnorm import fold_batchnorms
 from .fold import fold
-from .graph import Graph, Node
+from .graph import Graph, Node, shape_of
 from .options import Options
 from .steps import Act, Activation, Depthwise, Group, Op, Product, ProgramSpec, ShapeRule, Step, StepKind, Window
 
@@ -64,7 +64,7 @@ class Builder:
         assert not self.pending
         outputs = {name: self.numbers[name] for name in self.graph.outputs}
         steps = tuple(replace(step, description=description_of(step)) for step in self.steps)
-        ranks = {self.numbers[name]: len(ops.shape_of(self.graph, name)) for name in self.numbers}
+        ranks = {self.numbers[name]: len(shape_of(self.graph, name)) for name in self.numbers}
         separable = all(separates(step, self.constants, ranks) for step in steps)
         return ProgramSpec(self.n_values, inputs, outputs, self.constants, steps, separable, frozenset(self.whole))
 
@@ -208,7 +208,7 @@ class Builder:
             return None
         product = step.product
         assert product is not None
-        shape = ops.shape_of(self.graph, mine)
+        shape = shape_of(self.graph, mine)
         axis = 1
         if isinstance(product, Product):
             if (product.batch and max(product.batch) > 1) or product.vector_operand:
@@ -302,7 +302,7 @@ def is_activation(node: Node) -> bool:
 
 def same_shape(graph: Graph, a: str, b: str) -> bool:
     """Whether two values have the same shape whatever the inputs are: unknown dimensions count as different."""
-    shapes = ops.shape_of(graph, a), ops.shape_of(graph, b)
+    shapes = shape_of(graph, a), shape_of(graph, b)
     return shapes[0] == shapes[1] and None not in shapes[0]
 
 
@@ -414,7 +414,7 @@ def norm_parts(graph: Graph, shift: Node) -> tuple[list[Node], str, str, str, fl
             epsilon = with_number(graph, padded_mean, "Add")
             if mean is None or mean.inputs[0] != centring.inputs[0] or division.inputs[0] != centring.outputs[0] or not epsilon[0]:
                 continue
-            if not (graph.is_constant(scale) and graph.is_constant(bias)) or len(ops.shape_of(graph, mean.inputs[0])) != 3:
+            if not (graph.is_constant(scale) and graph.is_constant(bias)) or len(shape_of(graph, mean.inputs[0])) != 3:
                 continue
             assert scaling is not None
             return [shift, scaling, division, root, padded_mean, variance, square, centring, mean], mean.inputs[0], scale, bias, epsilon[1]
@@ -445,7 +445,7 @@ def with_number(graph: Graph, node: Node, op_type: str) -> tuple[str, float]:
         return "", 0.0
     for x, other in (node.inputs, node.inputs[::-1])[: 1 if divides else 2]:
         array = graph.constant(other)
-        if array is not None and array.size == 1 and array.ndim <= len(ops.shape_of(graph, x)) and array.any():
+        if array is not None and array.size == 1 and array.ndim <= len(shape_of(graph, x)) and array.any():
             c = float(array.reshape(()))
             return x, 1 / c if divides else c
     return "", 0.0
@@ -466,7 +466,7 @@ def fold_pads(graph: Graph) -> Graph:
     for node in graph.nodes:
         if node.op_type != "Pad":
             continue
-        padding = ops.padding_of(graph, node)
+        padding = moves.padding_of(graph, node)
         y = node.outputs[0]
         readers = graph.consumers.get(y, [])
         if isinstance(padding, str) or y in graph.outputs or not all(pads_itself(reader, y) for reader in readers):

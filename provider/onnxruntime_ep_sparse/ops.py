@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import recurrent
-from .graph import FLOAT, Graph, Node
-from .steps import Act, Activation, AutoPad, Coordinates, Interpolation, Op, Resize, Step, StepKind, Window
+from . import moves, recurrent
+from .graph import FLOAT, Graph, Node, attribute_of, shape_of
+from .steps import MAX_RANK, Act, Activation, AutoPad, Op, Step, StepKind, Window
 
 if TYPE_CHECKING:
     from .lower import Builder
 
-MAX_RANK = 8
 ONNX = ("", "ai.onnx")
 MICROSOFT = ("com.microsoft",)
 
@@ -76,31 +75,20 @@ def _is_parameter(node: Node, index: int) -> bool:
     return node.op_type in ("Reshape", "Squeeze", "Unsqueeze", "Pad", "Resize", "ReduceMean", "Pow") and index >= 1
 
 
-def shape_of(graph: Graph, name: str) -> tuple[int | str | None, ...]:
-    """Shape of a value whose rank `can_run` has seen."""
-    shape = graph.values[name].shape
-    assert shape is not None
-    return shape
-
-
-def _attribute(node: Node, name: str, default):
-    return node.attributes.get(name, default)
-
-
 # --- windows: Conv and pooling
 
 
 def window_of(node: Node, kernel: tuple[int, ...]) -> Window:
     """Spatial attributes with ONNX's defaults."""
     rank = len(kernel)
-    auto = _attribute(node, "auto_pad", "NOTSET") or "NOTSET"
-    pads = tuple(_attribute(node, "pads", ()) or (0,) * 2 * rank)
+    auto = attribute_of(node, "auto_pad", "NOTSET") or "NOTSET"
+    pads = tuple(attribute_of(node, "pads", ()) or (0,) * 2 * rank)
     if auto != "NOTSET":
         pads = (0,) * 2 * rank
     return Window(
         kernel=kernel,
-        stride=tuple(_attribute(node, "strides", ()) or (1,) * rank),
-        dilation=tuple(_attribute(node, "dilations", ()) or (1,) * rank),
+        stride=tuple(attribute_of(node, "strides", ()) or (1,) * rank),
+        dilation=tuple(attribute_of(node, "dilations", ()) or (1,) * rank),
         pad_begin=pads[:rank],
         pad_end=pads[rank:],
         auto_pad={"SAME_UPPER": AutoPad.SAME_UPPER, "SAME_LOWER": AutoPad.SAME_LOWER}.get(auto, AutoPad.EXPLICIT),
@@ -136,10 +124,10 @@ def _conv_can_run(graph: Graph, node: Node) -> str | None:
     if len(sizes) < len(shape):
         return "the weight is empty"
     m, c = sizes[:2]
-    groups = int(_attribute(node, "group", 1))
+    groups = int(attribute_of(node, "group", 1))
     if m % groups or (isinstance(x[1], int) and x[1] != c * groups):
         return f"{x[1]} input channels and {m} outputs do not fit {groups} groups of {c}"
-    kernel = tuple(_attribute(node, "kernel_shape", ()) or shape[2:])
+    kernel = tuple(attribute_of(node, "kernel_shape", ()) or shape[2:])
     if kernel != tuple(shape[2:]):
         return "kernel_shape differs from the weight's shape"
     return _check_window(window_of(node, kernel))
@@ -150,7 +138,7 @@ def _conv_lower(builder: Builder, node: Node) -> None:
     bias = builder.floats(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
     window = window_of(node, weight.shape[2:])
     image = tuple(d if isinstance(d, int) else None for d in shape_of(builder.graph, node.inputs[0])[2:])
-    product = builder.convolution(weight, bias, window, int(_attribute(node, "group", 1)), image)
+    product = builder.convolution(weight, bias, window, int(attribute_of(node, "group", 1)), image)
     builder.product(node, node.inputs[0], product, window)
 
 
@@ -158,9 +146,9 @@ def _pool_can_run(graph: Graph, node: Node) -> str | None:
     rank = len(shape_of(graph, node.inputs[0])) - 2
     if rank not in (1, 2):
         return f"{rank} spatial dimensions: 1 and 2 are supported"
-    if _attribute(node, "storage_order", 0):
+    if attribute_of(node, "storage_order", 0):
         return "storage_order 1 is not supported"
-    window = window_of(node, tuple(_attribute(node, "kernel_shape", ())))
+    window = window_of(node, tuple(attribute_of(node, "kernel_shape", ())))
     if len(window.kernel) != rank:
         return "kernel_shape does not fit the input"
     reason = _check_window(window)
@@ -172,7 +160,7 @@ def _pool_can_run(graph: Graph, node: Node) -> str | None:
         s > (k - 1) * d + 1 for s, k, d in zip(window.stride, window.kernel, window.dilation, strict=True)
     ):
         return "auto_pad SAME with a stride beyond the window is not supported"
-    if node.op_type == "AveragePool" and _attribute(node, "ceil_mode", 0):
+    if node.op_type == "AveragePool" and attribute_of(node, "ceil_mode", 0):
         return "AveragePool with ceil_mode is not supported"
     return reason
 
@@ -183,10 +171,10 @@ def _pool_lower(builder: Builder, node: Node) -> None:
             StepKind.POOL,
             builder.value(node.inputs[0]),
             builder.value(node.outputs[0]),
-            window=window_of(node, tuple(_attribute(node, "kernel_shape", ()))),
+            window=window_of(node, tuple(attribute_of(node, "kernel_shape", ()))),
             is_max=node.op_type == "MaxPool",
-            ceil_mode=bool(_attribute(node, "ceil_mode", 0)),
-            count_include_pad=bool(_attribute(node, "count_include_pad", 0)),
+            ceil_mode=bool(attribute_of(node, "ceil_mode", 0)),
+            count_include_pad=bool(attribute_of(node, "count_include_pad", 0)),
         )
     )
 
@@ -218,7 +206,7 @@ def _gemm_can_run(graph: Graph, node: Node) -> str | None:
     if 0 in shape_of(graph, node.inputs[constant.index(True)]):
         return "the constant operand is empty"
     c = node.inputs[2] if len(node.inputs) > 2 else ""
-    if c and not graph.is_constant(c) and float(_attribute(node, "beta", 1.0)) != 1.0:
+    if c and not graph.is_constant(c) and float(attribute_of(node, "beta", 1.0)) != 1.0:
         return "a C that is not constant needs beta = 1"
     return None
 
@@ -227,11 +215,11 @@ def _gemm_lower(builder: Builder, node: Node) -> None:
     graph = builder.graph
     right = graph.is_constant(node.inputs[1])
     weight = builder.floats(node.inputs[1 if right else 0])
-    weight__mk = weight if bool(_attribute(node, "transB" if right else "transA", 0)) == right else weight.T
+    weight__mk = weight if bool(attribute_of(node, "transB" if right else "transA", 0)) == right else weight.T
     # right: weights are B, outputs are features of a row of A; left: weights are A, pixels are the columns of B
-    transposed = bool(_attribute(node, "transA" if right else "transB", 0))
+    transposed = bool(attribute_of(node, "transA" if right else "transB", 0))
     x_rows = transposed != right
-    alpha, beta = np.float32(_attribute(node, "alpha", 1.0)), np.float32(_attribute(node, "beta", 1.0))
+    alpha, beta = np.float32(attribute_of(node, "alpha", 1.0)), np.float32(attribute_of(node, "beta", 1.0))
     if alpha != 1:
         weight__mk = weight__mk * alpha
     c = node.inputs[2] if len(node.inputs) > 2 else ""
@@ -372,9 +360,9 @@ def _binary_lower(builder: Builder, node: Node) -> None:
 
 
 def _batchnorm_can_run(graph: Graph, node: Node) -> str | None:
-    if _attribute(node, "training_mode", 0):
+    if attribute_of(node, "training_mode", 0):
         return "training mode is not supported"
-    if not _attribute(node, "spatial", 1):
+    if not attribute_of(node, "spatial", 1):
         return "statistics for every position are not supported"
     if not all(graph.is_constant(name) for name in node.inputs[1:5]):
         return "scale and statistics are not constant"
@@ -399,9 +387,9 @@ def _batchnorm_lower(builder: Builder, node: Node) -> None:
 
 def _layer_norm_can_run(graph: Graph, node: Node) -> str | None:
     shape = shape_of(graph, node.inputs[0])
-    if not shape or int(_attribute(node, "axis", -1)) not in (-1, len(shape) - 1):
+    if not shape or int(attribute_of(node, "axis", -1)) not in (-1, len(shape) - 1):
         return "only the last dimension is supported"
-    if int(_attribute(node, "stash_type", 1)) != 1:
+    if int(attribute_of(node, "stash_type", 1)) != 1:
         return "stash_type other than float32 is not supported"
     weights = [name for name in node.inputs[1:] if name]
     if not all(graph.is_constant(name) for name in weights):
@@ -420,13 +408,13 @@ def _layer_norm_lower(builder: Builder, node: Node) -> None:
 
 
 def _mean_can_run(graph: Graph, node: Node) -> str | None:
-    given = graph.constant(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] else _attribute(node, "axes", ())
+    given = graph.constant(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] else attribute_of(node, "axes", ())
     if given is None:
         return "axes are not constant"
     rank = len(shape_of(graph, node.inputs[0]))
     if rank < 3 or {int(axis) % rank for axis in given} != set(range(2, rank)):
         return "only the mean over all dimensions from the third on is supported"
-    return None if _attribute(node, "keepdims", 1) else "keepdims 0 is not supported"
+    return None if attribute_of(node, "keepdims", 1) else "keepdims 0 is not supported"
 
 
 def _square_can_run(graph: Graph, node: Node) -> str | None:
@@ -439,217 +427,6 @@ def _square_can_run(graph: Graph, node: Node) -> str | None:
 def _square_lower(builder: Builder, node: Node) -> None:
     x = builder.value(node.inputs[0])
     builder.step(Step(StepKind.BINARY, x, builder.value(node.outputs[0]), x, op=Op.MUL))
-
-
-# --- shapes
-
-
-def _reshape_can_run(graph: Graph, node: Node) -> str | None:
-    target = graph.constant(node.inputs[1])
-    if target is None:
-        return "the shape is not constant"
-    return f"{target.size} dimensions: at most {MAX_RANK} are supported" if target.size > MAX_RANK else None
-
-
-def _reshape_lower(builder: Builder, node: Node) -> None:
-    target = builder.graph.constant(node.inputs[1])
-    assert target is not None
-    builder.step(
-        Step(
-            StepKind.RESHAPE,
-            builder.value(node.inputs[0]),
-            builder.value(node.outputs[0]),
-            target=tuple(int(d) for d in target.reshape(-1)),
-            allow_zero=bool(_attribute(node, "allowzero", 0)),
-        )
-    )
-
-
-def _transpose_can_run(graph: Graph, node: Node) -> str | None:
-    return (
-        None if sorted(permutation_of(graph, node)) == list(range(len(shape_of(graph, node.inputs[0])))) else "perm does not fit the input"
-    )
-
-
-def permutation_of(graph: Graph, node: Node) -> tuple[int, ...]:
-    """The dimensions of a Transpose's input in the order of its output."""
-    return tuple(_attribute(node, "perm", ()) or range(len(shape_of(graph, node.inputs[0])))[::-1])
-
-
-def _transpose_lower(builder: Builder, node: Node) -> None:
-    x, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
-    builder.step(Step(StepKind.TRANSPOSE, x, y, target=permutation_of(builder.graph, node)))
-
-
-def _flatten_lower(builder: Builder, node: Node) -> None:
-    rank = len(shape_of(builder.graph, node.inputs[0]))
-    axis = int(_attribute(node, "axis", 1))
-    builder.step(
-        Step(
-            StepKind.RESHAPE,
-            builder.value(node.inputs[0]),
-            builder.value(node.outputs[0]),
-            flatten_axis=axis + rank if axis < 0 else axis,
-        )
-    )
-
-
-def axes_of(graph: Graph, node: Node) -> tuple[int, ...] | str:
-    """The axes that a Squeeze takes away or an Unsqueeze brings, ascending; or the reason why it cannot run."""
-    shape = shape_of(graph, node.inputs[0])
-    given = node.attributes.get("axes")
-    if len(node.inputs) > 1 and node.inputs[1]:
-        array = graph.constant(node.inputs[1])
-        if array is None:
-            return "the axes are not constant"
-        given = tuple(int(axis) for axis in array.reshape(-1))
-    if given is None:
-        if not all(isinstance(d, int) for d in shape):
-            return "which dimensions are 1 is not known"
-        given = tuple(axis for axis, d in enumerate(shape) if d == 1)
-    assert isinstance(given, tuple)
-    rank = len(shape) + (len(given) if node.op_type == "Unsqueeze" else 0)
-    axes = tuple(sorted({axis % rank if rank else 0 for axis in given}))
-    if not axes:
-        return "there are no axes"
-    return axes if len(axes) == len(given) and rank <= MAX_RANK else "the axes do not fit the input"
-
-
-def _axes_can_run(graph: Graph, node: Node) -> str | None:
-    axes = axes_of(graph, node)
-    return axes if isinstance(axes, str) else None
-
-
-def _axes_lower(builder: Builder, node: Node) -> None:
-    axes = axes_of(builder.graph, node)
-    assert not isinstance(axes, str)
-    step = Step(StepKind.RESHAPE, builder.value(node.inputs[0]), builder.value(node.outputs[0]))
-    builder.step(replace(step, inserted=axes) if node.op_type == "Unsqueeze" else replace(step, removed=axes))
-
-
-MAX_PARTS = 32
-"""Operands of a Concat: each may be an input of the region, of which there can be MAX_OPERANDS (`_structs.pxd`)."""
-
-
-def _concat_can_run(graph: Graph, node: Node) -> str | None:
-    if len(node.inputs) > MAX_PARTS:
-        return f"{len(node.inputs)} operands: at most {MAX_PARTS} are supported"
-    rank = len(shape_of(graph, node.inputs[0]))
-    return None if all(len(shape_of(graph, name)) == rank for name in node.inputs) else "operands differ in rank"
-
-
-def _concat_lower(builder: Builder, node: Node) -> None:
-    axis = int(_attribute(node, "axis", 0))
-    axis += len(shape_of(builder.graph, node.inputs[0])) if axis < 0 else 0
-    parts = [builder.value(name) for name in node.inputs]
-    y = builder.value(node.outputs[0])
-    for i, x in enumerate(parts):
-        builder.step(Step(StepKind.CONCAT, x, y, axis=axis, begins=i == 0))
-
-
-def padding_of(graph: Graph, node: Node) -> tuple[tuple[int, ...], tuple[int, ...], float] | str:
-    """Elements before and after in every dimension, and what they are, of a Pad; or the reason why it cannot run."""
-    if _attribute(node, "mode", "constant") != "constant":
-        return f"mode {node.attributes['mode']} is not supported"
-    names = [*node.inputs[1:], "", "", ""]
-    if not all(graph.is_constant(name) for name in names if name):
-        return "pads and value are not constant"
-    rank = len(shape_of(graph, node.inputs[0]))
-    pads, value, axes = (graph.constant(name) if name else None for name in names[:3])
-    chosen = [int(a) % rank for a in axes.reshape(-1)] if axes is not None else list(range(rank))
-    assert pads is not None
-    if rank == 0 or pads.size != 2 * len(chosen):
-        return "pads do not fit the input"
-    if pads.min() < 0:
-        return "negative pads are not supported"
-    before, after = [0] * rank, [0] * rank
-    for axis, begin, end in zip(chosen, pads.reshape(2, -1)[0], pads.reshape(2, -1)[1], strict=True):
-        before[axis], after[axis] = int(begin), int(end)
-    return tuple(before), tuple(after), float(value.reshape(-1)[0]) if value is not None and value.size else 0.0
-
-
-def _pad_can_run(graph: Graph, node: Node) -> str | None:
-    padding = padding_of(graph, node)
-    return padding if isinstance(padding, str) else None
-
-
-def _pad_lower(builder: Builder, node: Node) -> None:
-    padding = padding_of(builder.graph, node)
-    assert not isinstance(padding, str)
-    before, after, value = padding
-    x, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
-    builder.step(Step(StepKind.PAD, x, y, before=before, after=after, fill=value))
-
-
-def resize_of(graph: Graph, node: Node) -> Resize | str:
-    """What a Resize does to height and width, or the reason why it cannot run."""
-    shape = shape_of(graph, node.inputs[0])
-    if len(shape) != 4:
-        return f"{len(shape)} dimensions: 4 are supported"
-    if _attribute(node, "antialias", 0) or _attribute(node, "exclude_outside", 0):
-        return "antialias and exclude_outside are not supported"
-    if _attribute(node, "keep_aspect_ratio_policy", "stretch") != "stretch":
-        return "keep_aspect_ratio_policy is not supported"
-    first = node.since_version < 11
-    mode = _attribute(node, "mode", "nearest")
-    reading = "version_10" if first else _attribute(node, "nearest_mode", "round_prefer_floor")
-    coordinates = "asymmetric" if first else _attribute(node, "coordinate_transformation_mode", "half_pixel")
-    reading = "linear" if mode == "linear" else reading
-    if mode not in ("nearest", "linear") or reading.upper() not in Interpolation.__members__:
-        return f"mode {mode} is not supported"
-    if coordinates.upper() not in Coordinates.__members__:
-        return f"coordinate_transformation_mode {coordinates} is not supported"
-    names = [*node.inputs[1:], "", "", ""][:3]
-    names = ["", names[0], ""] if first else names
-    if not all(graph.is_constant(name) for name in names[1:] if name):
-        return "scales or sizes are not constant"
-    scales, sizes = (graph.constant(name) if name else None for name in names[1:])
-    given = scales if scales is not None and scales.size else sizes
-    axes = [int(a) % 4 for a in _attribute(node, "axes", ()) or range(4)]
-    if given is None or given.size != len(axes):
-        return "scales or sizes do not fit the input"
-    scale, size = [1.0] * 4, [-1] * 4
-    for axis, number in zip(axes, given.reshape(-1), strict=True):
-        if given is scales:
-            scale[axis] = float(number)
-        else:
-            size[axis] = int(number)
-    if any(scale[axis] != 1.0 or size[axis] not in (-1, shape[axis]) for axis in range(2)):
-        return "only height and width can change"
-    if coordinates == "align_corners" and any(number % 1 for number in scale):
-        # ONNX spans scale * size pixels, ONNX Runtime as many as there are
-        return "align_corners with a scale that is not whole is not supported"
-    kinds = Interpolation[reading.upper()], Coordinates[coordinates.upper()]
-    return Resize(*kinds, (scale[2], scale[3]), (size[2], size[3]))
-
-
-def _resize_can_run(graph: Graph, node: Node) -> str | None:
-    resize = resize_of(graph, node)
-    return resize if isinstance(resize, str) else None
-
-
-def _resize_lower(builder: Builder, node: Node) -> None:
-    resize = resize_of(builder.graph, node)
-    assert isinstance(resize, Resize)
-    builder.step(Step(StepKind.RESIZE, builder.value(node.inputs[0]), builder.value(node.outputs[0]), resize=resize))
-
-
-def _shuffle_can_run(graph: Graph, node: Node) -> str | None:
-    rank = len(shape_of(graph, node.inputs[0]))
-    return None if rank == 4 else f"{rank} dimensions: 4 are supported"
-
-
-def _shuffle_lower(builder: Builder, node: Node) -> None:
-    builder.step(
-        Step(
-            StepKind.SHUFFLE,
-            builder.value(node.inputs[0]),
-            builder.value(node.outputs[0]),
-            block=int(_attribute(node, "blocksize", 1)),
-            depth_first=_attribute(node, "mode", "DCR") == "CRD",
-            to_depth=node.op_type == "SpaceToDepth",
-        )
-    )
 
 
 def _always(graph: Graph, node: Node) -> str | None:
@@ -689,21 +466,21 @@ OPS: dict[str, OpRow] = {
         OpRow("LayerNormalization", "neighbour", _layer_norm_can_run, _layer_norm_lower, "over the last dimension, constant weights"),
         OpRow("ReduceMean", "neighbour", _mean_can_run, _global_pool_lower, "over all dimensions from the third on, which stay as 1"),
         OpRow("Pow", "neighbour", _square_can_run, _square_lower, "squares"),
-        OpRow("Transpose", "neighbour", _transpose_can_run, _transpose_lower),
-        OpRow("Reshape", "neighbour", _reshape_can_run, _reshape_lower, "constant shape"),
-        OpRow("Flatten", "neighbour", _always, _flatten_lower),
-        *(OpRow(name, "neighbour", _axes_can_run, _axes_lower, "constant axes") for name in ("Squeeze", "Unsqueeze")),
-        OpRow("Concat", "neighbour", _concat_can_run, _concat_lower, f"any axis, at most {MAX_PARTS} operands"),
-        OpRow("Pad", "neighbour", _pad_can_run, _pad_lower, "mode constant with constant pads and value, none negative"),
+        OpRow("Transpose", "neighbour", moves.transpose_can_run, moves.transpose_lower),
+        OpRow("Reshape", "neighbour", moves.reshape_can_run, moves.reshape_lower, "constant shape"),
+        OpRow("Flatten", "neighbour", _always, moves.flatten_lower),
+        *(OpRow(name, "neighbour", moves.axes_can_run, moves.axes_lower, "constant axes") for name in ("Squeeze", "Unsqueeze")),
+        OpRow("Concat", "neighbour", moves.concat_can_run, moves.concat_lower, f"any axis, at most {moves.MAX_PARTS} operands"),
+        OpRow("Pad", "neighbour", moves.pad_can_run, moves.pad_lower, "mode constant with constant pads and value, none negative"),
         OpRow(
             "Resize",
             "neighbour",
-            _resize_can_run,
-            _resize_lower,
+            moves.resize_can_run,
+            moves.resize_lower,
             "nearest or linear over height and width of NCHW by constant scales or sizes; no antialias, no tf_crop_and_resize",
         ),
-        OpRow("DepthToSpace", "neighbour", _shuffle_can_run, _shuffle_lower),
-        OpRow("SpaceToDepth", "neighbour", _shuffle_can_run, _shuffle_lower),
+        OpRow("DepthToSpace", "neighbour", moves.shuffle_can_run, moves.shuffle_lower),
+        OpRow("SpaceToDepth", "neighbour", moves.shuffle_can_run, moves.shuffle_lower),
     )
 }
 """Every operator a region may hold."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import cost, ops
 from .fold import fold
-from .graph import FLOAT, Graph, Node
+from .graph import FLOAT, Graph, Node, shape_of
 from .options import Options
 from .weights import LIKELY, Zeros, zeros_of_all
 
@@ -205,7 +205,7 @@ def output_axis(graph: Graph, node: Node) -> int:
         return 0 if node.op_type == "Conv" else 1
     right = graph.is_constant(node.inputs[1])
     if node.op_type == "MatMul":
-        return -1 if right else max(-2, -len(ops.shape_of(graph, node.inputs[0])))
+        return -1 if right else max(-2, -len(shape_of(graph, node.inputs[0])))
     return int(right) ^ bool(node.attributes.get("transB" if right else "transA"))
 
 

@@ -8,6 +8,9 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+MAX_RANK = 8
+"""Dimensions of a value, as in `_structs.pxd`."""
+
 
 class StepKind(IntEnum):
     """In the order of `_structs.pxd`."""
