@@ -264,13 +264,17 @@ class Folding:
 
 def alive(weight__mct: NDArray[np.float32], among__m: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
     """Which channels (C,) some output reads, of all outputs or of those `among`. Few of them show it for most channels."""
-    outputs = np.arange(len(weight__mct)) if among__m is None else np.flatnonzero(among__m)
     alive__c = np.zeros(weight__mct.shape[1], bool)
     begin, count = 0, 16
-    while begin < len(outputs) and not alive__c.all():
+    while begin < len(weight__mct) and not alive__c.all():
+        part = weight__mct[begin : begin + count]
+        if among__m is not None and not among__m.all():
+            part = part[among__m[begin : begin + count]]
         rest = np.flatnonzero(~alive__c)
-        part = weight__mct[outputs[begin : begin + count, None], rest] != 0
-        alive__c[rest] = part.any(axis=0).any(axis=1)
+        if len(rest) * 8 < len(alive__c):  # else it is quicker to look at all again than to pick them out
+            alive__c[rest] = (part[:, rest] != 0).any(axis=0).any(axis=1)
+        else:
+            alive__c |= (part != 0).any(axis=0).any(axis=1)
         begin, count = begin + count, 2 * count
     return alive__c
 
