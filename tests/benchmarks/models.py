@@ -2,7 +2,8 @@
 
     python tests/benchmarks/models.py [--threads 2] [--pairs 30] [--json FILE] [CASE ...]
 
-A case is NAME:SPARSITY:BATCH with a name of `onnxruntime_ep_sparse.models.BUILDERS`, or a path to an ONNX file. Cases run one after
+A case is NAME:SPARSITY:BATCH or, of a model of sequences, NAME:SPARSITY:BATCHxLENGTH, with a name of
+`onnxruntime_ep_sparse.models.BUILDERS`; or a path to an ONNX file. Cases run one after
 another, each in a process of its own; a case in which our provider owns nothing says so.
 """
 
@@ -20,6 +21,7 @@ CASES = [
     "resnet50:0:1",
     *(f"mobilenet_v1:{sparsity}:{batch}" for batch in (1, 16) for sparsity in (0.8, 0.9, 0.95)),
     *(f"{name}:{sparsity}:1" for name in ("mobilenet_v2", "efficientnet_b0", "unet", "bert_base") for sparsity in (0.8, 0.9, 0.95)),
+    *(f"bert_base:{sparsity}:{size}" for size in ("1x16", "1x512", "8x128") for sparsity in (0.8, 0.9, 0.95)),
     *(f"lstm:{sparsity}:{batch}" for batch in (1, 16) for sparsity in (0.8, 0.9, 0.95)),
 ]
 
@@ -29,8 +31,11 @@ def run(case: str, threads: int, pairs: int) -> dict:
     if Path(case).exists():
         arguments = [case]
     else:
-        name, sparsity, batch = case.split(":")
+        name, sparsity, size = case.split(":")
+        batch, _, length = size.partition("x")
         arguments = [f"model:{name}:{sparsity}", "--batch", batch]
+        for tokens in ("input_ids", "attention_mask") if length else ():
+            arguments += ["--shape", f"{tokens}={batch}x{length}"]
     command = [sys.executable, "-m", "onnxruntime_ep_sparse", "bench", *arguments]
     command += ["--threads", str(threads), "--pairs", str(pairs), "--json", "-"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
