@@ -1,0 +1,329 @@
+"""Random graphs of the operators that may stand in regions: what single-operator tests do not combine, they do.
+
+Each operator is a function of `RandomGraph` that adds nodes behind a value it likes, or does nothing if there is none.
+"""
+
+import numpy as np
+from onnx import helper
+
+from making import model_of, pruned
+
+OPSET = 17
+OPERATORS = []
+MOST_ELEMENTS = {False: 200_000, True: 3_000_000}
+
+
+def operator(share=1):
+    """Registers a function that adds an operator; `share` says how often it comes."""
+
+    def register(function):
+        OPERATORS.extend([function] * share)
+        return function
+
+    return register
+
+
+class RandomGraph:
+    """A graph that grows from the input `x`, with the shape of every value; `big` ones have many tiles and K blocks."""
+
+    def __init__(self, seed):
+        self.rng = np.random.default_rng(seed)
+        self.big = self.chance(0.2)
+        self.nodes, self.weights = [], {}
+        self.shape = self._input_shape()
+        self.values = {"x": self.shape}
+        for _ in range(self.integer(2, 14)):
+            self.choice(*OPERATORS)(self)
+        if not self.nodes:
+            activation(self)
+
+    def _input_shape(self):
+        n, c, h, w = (self.integer(1, most) for most in ((6, 160, 60, 60) if self.big else (3, 24, 20, 20)))
+        shapes = ([n, c, h, w], [n, c, h, w], [n, c, h, w], [n, c, h * 10], [n, h, 2 * c], [h, c * 4], [n, 8, 5, h // 3 + 1, w // 3 + 1])
+        return list(shapes[self.integer(0, len(shapes) - 1)])
+
+    def chance(self, share):
+        return self.rng.random() < share
+
+    def integer(self, low, high):
+        """Both ends included."""
+        return int(self.rng.integers(low, high + 1))
+
+    def integers(self, count, low, high):
+        return [self.integer(low, high) for _ in range(count)]
+
+    def choice(self, *options):
+        return options[self.integer(0, len(options) - 1)]
+
+    def pick(self, ranks=range(1, 9)):
+        """A value of one of these ranks, mostly the latest, and its shape; None if there is none."""
+        names = [name for name, shape in self.values.items() if len(shape) in ranks]
+        if not names:
+            return None, None
+        name = names[-1] if self.chance(0.7) else self.choice(*names)
+        return name, list(self.values[name])
+
+    def weight(self, array):
+        name = f"w{len(self.weights)}"
+        array = np.asarray(array)
+        self.weights[name] = np.ascontiguousarray(array.astype(np.float32) if array.dtype == np.float64 else array)
+        return name
+
+    def noise(self, *shape):
+        return self.weight(self.rng.standard_normal(shape))
+
+    def pruned(self, *shape):
+        """A weight whose first axis is the output, scaled so that results stay near 1."""
+        pattern = self.choice("unstructured", "unstructured", "unstructured", "blocks", "rows", "columns", "2:4", "dense")
+        weight = pruned(self.rng, shape, self.choice(0.5, 0.8, 0.9, 0.97), pattern if len(shape) > 1 else "unstructured")
+        return weight / np.sqrt(max(1.0, 0.3 * np.prod(shape[1:])))
+
+    def node(self, op, inputs, shape, **attributes):
+        """Adds a node of one output and returns that output's name, or None where it would be too large or empty."""
+        if min(shape, default=1) < 1 or np.prod(shape) > MOST_ELEMENTS[self.big]:
+            return None
+        name = f"t{len(self.values)}"
+        self.nodes.append(helper.make_node(op, inputs, [name], **attributes))
+        self.values[name] = list(shape)
+        return name
+
+    def model(self):
+        """The model, whose outputs are what nothing else reads and sometimes a value within."""
+        read = {name for node in self.nodes for name in node.input}
+        outputs = [name for node in self.nodes for name in node.output if name not in read]
+        if self.nodes and self.chance(0.3):
+            outputs.append(self.choice(*self.nodes).output[0])
+        declared = [f"d{i}" if self.chance(0.3) else size for i, size in enumerate(self.shape)] if self.chance(0.5) else self.shape
+        return model_of(self.nodes, {"x": declared}, list(dict.fromkeys(outputs)), self.weights, opset=OPSET)
+
+
+def window(g, spatial, most, dilated):
+    """Attributes of a random window and the spatial sizes of the result."""
+    rank = len(spatial)
+    kernel = g.integers(rank, 1, most) if g.chance(0.5) else [g.integer(1, most)] * rank
+    strides = [g.choice(1, 1, 1, 2, 3) for _ in spatial]
+    dilations = [g.choice(1, 1, 1, 2) if dilated else 1 for _ in spatial]
+    attributes = {"kernel_shape": kernel, "strides": strides, **({"dilations": dilations} if dilated else {})}
+    if dilated and g.chance(0.15) and max(dilations) == 1:
+        attributes["auto_pad"] = g.choice("SAME_UPPER", "SAME_LOWER")
+        return attributes, [-(-size // stride) for size, stride in zip(spatial, strides, strict=True)]
+    pads = [[g.integer(0, k - 1) for k in kernel] for _ in range(2)]
+    attributes["pads"] = pads[0] + pads[1]
+    parts = zip(spatial, kernel, strides, dilations, *pads, strict=True)
+    return attributes, [
+        (size + before + after - (k - 1) * dilation - 1) // stride + 1 for size, k, stride, dilation, before, after in parts
+    ]
+
+
+@operator(share=4)
+def convolution(g):
+    x, shape = g.pick(range(3, 6))
+    if x is None:
+        return
+    n, c, *spatial = shape
+    groups = g.choice(1, 1, 1, c, *(k for k in range(1, c + 1) if c % k == 0))
+    m = groups * (g.choice(1, 1, 1, 2) if groups == c else g.integer(1, max(1, (300 if g.big else 40) // groups)))
+    attributes, out = window(g, spatial, 5, dilated=True)
+    inputs = [x, g.weight(g.pruned(m, c // groups, *attributes["kernel_shape"])), *([g.noise(m)] if g.chance(0.6) else [])]
+    g.node("Conv", inputs, [n, m, *out], group=groups, **attributes)
+
+
+@operator(share=2)
+def matrix_product(g):
+    x, shape = g.pick(range(2, 6))
+    if x is None:
+        return
+    n = g.integer(1, 700 if g.big else 70)
+    if g.chance(0.25):
+        g.node("MatMul", [g.weight(g.pruned(n, shape[-2])), x], [*shape[:-2], n, shape[-1]])
+    else:
+        batch = shape[-3:-2] if g.chance(0.2) else []
+        weight = np.stack([g.pruned(n, shape[-1]).T for _ in range(batch[0] if batch else 1)])
+        g.node("MatMul", [x, g.weight(weight if batch else weight[0])], [*shape[:-1], n])
+
+
+@operator()
+def gemm(g):
+    x, shape = g.pick(range(2, 9))
+    if x is None or np.prod(shape[1:]) > 10_000:
+        return
+    if len(shape) > 2:
+        shape = [shape[0], int(np.prod(shape[1:]))]
+        x = g.node("Flatten", [x], shape, axis=1)
+    n, transposed = g.integer(1, 900 if g.big else 60), g.integer(0, 1)
+    weight = g.pruned(n, shape[1])
+    inputs = [x, g.weight(weight if transposed else weight.T), *([g.noise(n)] if g.chance(0.7) else [])]
+    g.node("Gemm", inputs, [shape[0], n], transB=transposed, alpha=g.choice(1.0, 0.5), beta=g.choice(1.0, 2.0))
+
+
+@operator()
+def recurrent(g):
+    x, shape = g.pick([3])
+    if x is None or shape[0] > 60:
+        return
+    op, gates = g.choice(("LSTM", 4), ("GRU", 3), ("RNN", 1))
+    hidden, direction = g.integer(1, 130 if g.big else 40), g.choice("forward", "reverse", "bidirectional")
+    directions = 2 if direction == "bidirectional" else 1
+    weights = [np.stack([g.pruned(gates * hidden, k) for _ in range(directions)]) for k in (shape[2], hidden)]
+    inputs = [x, *map(g.weight, weights), *([g.noise(directions, 2 * gates * hidden)] if g.chance(0.6) else [])]
+    attributes = {"linear_before_reset": g.integer(0, 1)} if op == "GRU" else {}
+    out = [shape[0], directions, shape[1], hidden]
+    g.node(op, inputs, out, hidden_size=hidden, direction=direction, **attributes)
+
+
+@operator(share=2)
+def activation(g):
+    x, shape = g.pick()
+    op = g.choice("Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Erf", "Abs", "Neg")
+    bounds = [g.weight(np.float32(-0.5)) if g.chance(0.7) else "", g.weight(np.float32(g.rng.random() * 3))] if op == "Clip" else []
+    g.node(op, [x, *bounds], shape)
+
+
+@operator()
+def silu(g):
+    x, shape = g.pick()
+    gate = g.node("Sigmoid", [x], shape)
+    g.node("Mul", [x, gate] if g.chance(0.5) else [gate, x], shape)
+
+
+@operator()
+def gelu(g):
+    x, shape = g.pick()
+    erf = g.node("Erf", [g.node("Div", [x, g.weight(np.float32(np.sqrt(2)))], shape)], shape)
+    scaled = g.node("Mul", [x, g.node("Add", [erf, g.weight(np.float32(1))], shape)], shape)
+    g.node("Mul", [scaled, g.weight(np.float32(0.5))], shape)
+
+
+@operator(share=2)
+def binary(g):
+    x, shape = g.pick()
+    fitting = [n for n, s in g.values.items() if len(s) == len(shape) and all(a == b or 1 in (a, b) for a, b in zip(s, shape, strict=True))]
+    y = g.choice(*fitting)
+    out = [max(pair) for pair in zip(shape, g.values[y], strict=True)]
+    g.node(g.choice("Add", "Mul", "Sub", "Max", "Min"), [x, y] if g.chance(0.5) else [y, x], out)
+
+
+@operator(share=2)
+def binary_with_constant(g):
+    x, shape = g.pick()
+    sizes = [size if g.chance(0.5) else 1 for size in shape]
+    if len(shape) > 2 and g.chance(0.5):
+        sizes = [1, shape[1], *[1] * (len(shape) - 2)]
+    sizes = sizes[g.choice(0, 0, len(sizes) // 2) :]
+    constant = g.weight(g.rng.random(sizes) + 0.5)
+    op = g.choice("Add", "Mul", "Sub", "Div", "Max", "Min")
+    g.node(op, [x, constant] if op == "Div" or g.chance(0.7) else [constant, x], shape)
+
+
+@operator()
+def normalization(g):
+    """Of eight and more: the fewer, the more it magnifies the errors of what it normalizes."""
+    x, shape = g.pick(range(2, 9))
+    if x is not None and shape[-1] >= 8:
+        g.node("LayerNormalization", [x, g.weight(g.rng.random(shape[-1]) + 0.5), g.noise(shape[-1])], shape, epsilon=1e-3)
+
+
+@operator()
+def batch_normalization(g):
+    x, shape = g.pick(range(3, 9))
+    if x is not None:
+        scale, variance = (g.weight(g.rng.random(shape[1]) + 0.5) for _ in range(2))
+        g.node("BatchNormalization", [x, scale, g.noise(shape[1]), g.noise(shape[1]), variance], shape)
+
+
+@operator()
+def softmax(g):
+    """Not ours: it cuts regions."""
+    x, shape = g.pick()
+    g.node("Softmax", [x], shape, axis=-1)
+
+
+@operator()
+def pooling(g):
+    x, shape = g.pick(range(3, 6))
+    if x is None:
+        return
+    if g.chance(0.3):
+        g.node(g.choice("GlobalAveragePool", "GlobalMaxPool"), [x], shape[:2] + [1] * (len(shape) - 2))
+    elif len(shape) == 4 and g.chance(0.3):
+        keep = g.integer(0, 1)
+        g.node("ReduceMean", [x], shape[:2] + [1, 1] * keep, axes=g.choice([2, 3], [-2, -1]), keepdims=keep)
+    else:
+        attributes, out = window(g, shape[2:], 3, dilated=False)
+        op = g.choice("MaxPool", "AveragePool")
+        g.node(op, [x], [*shape[:2], *out], **attributes, **({"count_include_pad": g.integer(0, 1)} if op == "AveragePool" else {}))
+
+
+@operator()
+def concatenation(g):
+    x, shape = g.pick()
+    axis = g.choice(min(1, len(shape) - 1), g.integer(0, len(shape) - 1))
+    fitting = [n for n, s in g.values.items() if len(s) == len(shape) and s[:axis] + s[axis + 1 :] == shape[:axis] + shape[axis + 1 :]]
+    operands = [x, *(g.choice(*fitting) for _ in range(g.integer(1, 2)))]
+    out = [*shape[:axis], sum(g.values[n][axis] for n in operands), *shape[axis + 1 :]]
+    g.node("Concat", operands, out, axis=g.choice(axis, axis - len(shape)))
+
+
+@operator()
+def resizing(g):
+    x, shape = g.pick([4])
+    if x is None:
+        return
+    factors = np.array([1, 1, *(g.choice(1, 2, 0.5, 1.5, 3) for _ in range(2))], np.float32)
+    out = [int(size) for size in np.floor(np.array(shape, np.float32) * factors)]
+    modes = [{"mode": "nearest", "nearest_mode": m} for m in ("floor", "round_prefer_floor", "ceil", "round_prefer_ceil")]
+    coordinates = g.choice("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel")
+    mode = g.choice({"mode": "linear"}, {"mode": "linear"}, *modes)
+    g.node("Resize", [x, "", g.weight(factors)], out, coordinate_transformation_mode=coordinates, **mode)
+
+
+@operator()
+def padding(g):
+    x, shape = g.pick()
+    pads = np.array([[g.choice(0, 0, 1, 2) for _ in shape] for _ in range(2)], np.int64)
+    out = [int(size) for size in np.array(shape) + pads.sum(axis=0)]
+    g.node("Pad", [x, g.weight(pads.ravel()), g.weight(np.float32(g.rng.standard_normal()))], out)
+
+
+@operator()
+def shuffling(g):
+    x, shape = g.pick([4])
+    if x is None:
+        return
+    n, c, h, w = shape
+    if c % 4 == 0:
+        g.node("DepthToSpace", [x], [n, c // 4, 2 * h, 2 * w], blocksize=2, mode=g.choice("DCR", "CRD"))
+    elif h % 2 == 0 and w % 2 == 0:
+        g.node("SpaceToDepth", [x], [n, 4 * c, h // 2, w // 2], blocksize=2)
+
+
+@operator()
+def transposition(g):
+    x, shape = g.pick()
+    perm = [int(axis) for axis in g.rng.permutation(len(shape))]
+    g.node("Transpose", [x], [shape[axis] for axis in perm], perm=perm)
+
+
+@operator()
+def reshaping(g):
+    x, shape = g.pick(range(2, 9))
+    if x is None:
+        return
+    rest = int(np.prod(shape[1:]))
+    columns = g.choice(*(k for k in range(1, rest + 1) if rest % k == 0))
+    first = g.choice(-1, 0, shape[0])
+    g.node("Reshape", [x, g.weight(np.array([first, columns, rest // columns], np.int64))], [shape[0], columns, rest // columns])
+
+
+@operator()
+def squeezing(g):
+    x, shape = g.pick(range(2, 6))
+    if x is None:
+        return
+    ones = [axis for axis, size in enumerate(shape) if size == 1 and axis > 0]
+    if ones and len(shape) > 2 and g.chance(0.6):
+        axis = g.choice(*ones)
+        g.node("Squeeze", [x, g.weight(np.array([axis], np.int64))], shape[:axis] + shape[axis + 1 :])
+    else:
+        axis = g.integer(0, len(shape))
+        g.node("Unsqueeze", [x, g.weight(np.array([axis], np.int64))], [*shape[:axis], 1, *shape[axis:]])
