@@ -1,4 +1,4 @@
-"""The C structures of a compiled program. Static parts are filled once by `_program.pyx`; a Plan is what depends on the input shapes.
+"""The C structures of a compiled program. Static parts are filled once by `_fill.pyx`; a Plan is what depends on the input shapes.
 
 Every value is a dense float32 tensor in ONNX's own order. Layout changes happen tile by tile inside a step, in cache: see
 docs/architecture.md. Sizes and strides count float32 elements.

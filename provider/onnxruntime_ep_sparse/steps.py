@@ -1,4 +1,4 @@
-"""What `lower.py` says to `_program.pyx`: the steps of a program as plain data. Sizes count elements; the C side is `_structs.pxd`."""
+"""What `lower.py` says to `_fill.pyx`: the steps of a program as plain data. Sizes count elements; the C side is `_structs.pxd`."""
 
 from __future__ import annotations
 
