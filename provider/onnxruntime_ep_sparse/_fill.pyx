@@ -7,6 +7,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from onnxruntime_ep_sparse._sell cimport sell_free
+from onnxruntime_ep_sparse._shared cimport shared_drop, shared_new, shared_settled
 from onnxruntime_ep_sparse._structs cimport *
 
 
@@ -18,11 +19,16 @@ cdef void* allocate(size_t size) except NULL:
 
 
 cdef void* copy_of(array, dtype) except NULL:
-    """The array's data, contiguous, in C memory of its own."""
+    """The array's data, contiguous, in shared memory."""
     contiguous = np.ascontiguousarray(array, dtype)
-    cdef void* memory = allocate(contiguous.nbytes)
     cdef uintptr_t source = contiguous.ctypes.data
-    memcpy(memory, <void*>source, contiguous.nbytes)
+    cdef size_t size = contiguous.nbytes
+    cdef void* memory = shared_new(size)
+    if memory == NULL:
+        raise MemoryError(f"{size} bytes for a compiled program")
+    with nogil:
+        memcpy(memory, <void*>source, size)
+        memory = shared_settled(memory)
     return memory
 
 
@@ -123,8 +129,8 @@ cdef int fill_depthwise(Depthwise* p, spec) except -1:
 
 cdef void depthwise_free(Depthwise* p) noexcept nogil:
     if p != NULL:
-        free(p.value)
-        free(p.bias)
+        shared_drop(p.value)
+        shared_drop(p.bias)
         free(p)
 
 
@@ -133,17 +139,17 @@ cdef void product_free(Product* p) noexcept nogil:
     if p == NULL:
         return
     for g in range(p.n_groups):
-        free(p.groups[g].bounds)
-        free(p.groups[g].panel.row_start)
-        free(p.groups[g].panel.row)
-        free(p.groups[g].panel.k)
-        free(p.groups[g].panel.value)
+        shared_drop(p.groups[g].bounds)
+        shared_drop(p.groups[g].panel.row_start)
+        shared_drop(p.groups[g].panel.row)
+        shared_drop(p.groups[g].panel.k)
+        shared_drop(p.groups[g].panel.value)
         sell_free(p.groups[g].panel.sell)
     free(p.groups)
-    free(p.segments)
-    free(p.unit_segment)
-    free(p.tap)
-    free(p.bias)
+    shared_drop(p.segments)
+    shared_drop(p.unit_segment)
+    shared_drop(p.tap)
+    shared_drop(p.bias)
     free(p)
 
 
@@ -188,10 +194,10 @@ cdef void recurrent_free(Recurrent* rec) noexcept nogil:
         for i in range(rec.directions * rec.phases):
             product_free(rec.product[i])
     free(rec.product)
-    free(rec.reverse)
+    shared_drop(rec.reverse)
     free(rec.activation)
-    free(rec.peephole)
-    free(rec.late)
+    shared_drop(rec.peephole)
+    shared_drop(rec.late)
     free(rec)
 
 
@@ -264,10 +270,10 @@ cdef void program_clear(CompiledProgram* program) noexcept nogil:
         recurrent_free(program.steps[i].recurrent)
     if program.constant != NULL:
         for i in range(program.n_values):
-            free(program.constant[i])
+            shared_drop(program.constant[i])
     free(program.steps)
-    free(program.inputs)
-    free(program.is_integer)
-    free(program.outputs)
+    shared_drop(program.inputs)
+    shared_drop(program.is_integer)
+    shared_drop(program.outputs)
     free(program.constant)
     free(program.constant_shape)

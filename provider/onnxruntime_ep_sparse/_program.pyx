@@ -1,7 +1,7 @@
 """Compiled programs: built once from a `steps.ProgramSpec`, then plain C that runs without Python.
 
 `program_run` finds or makes the plan for the input shapes (at most MAX_PLANS are kept, the least recently used goes), takes an arena and
-executes. Plans and arenas are guarded by one lock that is held for the look-up, not for the run.
+executes. Plans are guarded by one lock that is held for the look-up, not for the run.
 """
 
 import numpy as np
@@ -9,60 +9,20 @@ import numpy as np
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int64_t, uintptr_t
 from libc.stdio cimport snprintf
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 from libc.string cimport memcpy
 
+from onnxruntime_ep_sparse._arenas cimport Arena, arena_return, arena_take, arenas_forget
 from onnxruntime_ep_sparse._execute cimport execute
 from onnxruntime_ep_sparse._fill cimport allocate, fill_program, program_clear
+from onnxruntime_ep_sparse._lock cimport *
 from onnxruntime_ep_sparse._plan cimport plan_create, plan_free
 from onnxruntime_ep_sparse._structs cimport *
 
 from onnxruntime_ep_sparse_kernels cimport table as t
 
-cdef extern from "pythread.h" nogil:
-    # Python's portable mutex; none of these needs the GIL (cpython.pythread declares that PyThread_free_lock does).
-    ctypedef void* PyThread_type_lock
-    PyThread_type_lock PyThread_allocate_lock()
-    void PyThread_free_lock(PyThread_type_lock lock)
-    int PyThread_acquire_lock(PyThread_type_lock lock, int wait)
-    void PyThread_release_lock(PyThread_type_lock lock)
-    int WAIT_LOCK
-
-cdef extern from *:
-    """
-    #if defined(__linux__)
-    #include <sys/mman.h>
-    #endif
-    #include <stdlib.h>
-    #include <stdint.h>
-    /* 64-byte aligned memory for activations. Tiles touch a page a channel: where the system has huge pages they save most TLB misses. */
-    static void *sparse_pages(size_t bytes) {
-        const size_t huge = (size_t)2 << 20, alignment = bytes >= huge ? huge : 64;
-        void *memory;
-    #if defined(_WIN32)
-        memory = _aligned_malloc(bytes, alignment);
-    #else
-        if (posix_memalign(&memory, alignment, bytes)) return NULL;
-    #endif
-    #if defined(__linux__) && defined(MADV_HUGEPAGE)
-        if (bytes >= huge) madvise(memory, bytes, MADV_HUGEPAGE);
-    #endif
-        return memory;
-    }
-    static void sparse_pages_free(void *memory) {
-    #if defined(_WIN32)
-        _aligned_free(memory);
-    #else
-        free(memory);
-    #endif
-    }
-    """
-    void* sparse_pages(size_t bytes) nogil
-    void sparse_pages_free(void* memory) nogil
-
 cdef enum:
     MAX_PLANS = 16
-    MAX_ARENAS = 16
     # Activations of the slices of a batch that run together: 16 MB, which leaves room for weights in a 32 MB last-level cache.
     NEAR_FLOATS = 4 * 1024 * 1024
     # Two steps run in bands only where what is between them is far larger than the caches: MobileNetV1 on 224x224, with 5 MB at most,
@@ -72,18 +32,13 @@ cdef enum:
 
 cdef void program_release(CompiledProgram* program) noexcept nogil:
     cdef Plan* plan
-    cdef Arena* arena
     if program == NULL:
         return
     while program.plans != NULL:
         plan = program.plans
         program.plans = plan.next
         plan_free(program, plan)
-    while program.arenas != NULL:
-        arena = program.arenas
-        program.arenas = arena.next
-        sparse_pages_free(arena.data)
-        free(arena)
+    arenas_forget(program)
     program_clear(program)
     free(program.totals)
     if program.lock != NULL:
@@ -143,49 +98,6 @@ cdef void plan_return(CompiledProgram* program, Plan* plan) noexcept nogil:
     plan.references -= 1
     if plan.references == 0:
         plan_free(program, plan)
-
-
-cdef Arena* arena_take(CompiledProgram* program, int64_t floats) noexcept nogil:
-    """An arena of at least this size out of the pool, or a new one. The caller holds the lock."""
-    cdef Arena* arena
-    cdef Arena** link = &program.arenas
-    while link[0] != NULL:
-        arena = link[0]
-        if arena.floats >= floats:
-            link[0] = arena.next
-            program.n_arenas -= 1
-            return arena
-        link = &arena.next
-    arena = <Arena*>malloc(sizeof(Arena))
-    if arena == NULL:
-        return NULL
-    arena.data = <float*>sparse_pages(floats * sizeof(float))
-    if arena.data == NULL:
-        free(arena)
-        return NULL
-    arena.floats = floats
-    return arena
-
-
-cdef void arena_return(CompiledProgram* program, Arena* arena) noexcept nogil:
-    """Back into the pool; when it is full, the smallest arena goes."""
-    cdef Arena** link
-    cdef Arena** smallest
-    arena.next = program.arenas
-    program.arenas = arena
-    program.n_arenas += 1
-    if program.n_arenas <= MAX_ARENAS:
-        return
-    smallest = link = &program.arenas
-    while link[0] != NULL:
-        if link[0].floats < smallest[0].floats:
-            smallest = link
-        link = &link[0].next
-    arena = smallest[0]
-    smallest[0] = arena.next
-    program.n_arenas -= 1
-    sparse_pages_free(arena.data)
-    free(arena)
 
 
 cdef int64_t slices_of(CompiledProgram* program, const Shape* shapes) noexcept nogil:
@@ -249,6 +161,7 @@ cdef int program_run(CompiledProgram* program, const Host* host, const float** i
         plan = plan_take(program, shapes, message, message_size)
     if plan == NULL:
         failed = 1
+    PyThread_release_lock(<PyThread_type_lock>program.lock)
     if not failed:
         floats = plan.arena_floats
         if rest != NULL and rest.arena_floats > floats:
@@ -257,7 +170,6 @@ cdef int program_run(CompiledProgram* program, const Host* host, const float** i
         if arena == NULL:
             snprintf(message, message_size, "out of memory for %lld floats of activations", <long long>floats)
             failed = 1
-    PyThread_release_lock(<PyThread_type_lock>program.lock)
     if not failed:
         for i in range(program.n_outputs):
             shape = plan.values[program.outputs[i]].shape
@@ -283,9 +195,9 @@ cdef int program_run(CompiledProgram* program, const Host* host, const float** i
         begin += part
     if program.totals != NULL and begin:
         fetch_add(&program.runs, 1, RELAXED)
-    PyThread_acquire_lock(<PyThread_type_lock>program.lock, WAIT_LOCK)
     if arena != NULL:
-        arena_return(program, arena)
+        arena_return(arena)
+    PyThread_acquire_lock(<PyThread_type_lock>program.lock, WAIT_LOCK)
     if plan != NULL:
         plan_return(program, plan)
     if rest != NULL:

@@ -9,6 +9,7 @@ The chain of every output is that of the tile kernels, so results are the same b
 from libc.stdint cimport int32_t, int64_t, uint16_t
 from libc.stdlib cimport calloc, free, malloc
 
+from onnxruntime_ep_sparse._shared cimport shared_drop, shared_new, shared_settled
 from onnxruntime_ep_sparse._structs cimport *
 from onnxruntime_ep_sparse_kernels cimport table as t
 
@@ -41,15 +42,15 @@ cdef int sell_create(Group* group, int64_t lanes) noexcept nogil:
     if panel.sell != NULL:
         return 0
     length_of = <int32_t*>calloc(rows + 1, sizeof(int32_t))
-    order = <int32_t*>malloc((slices * lanes + 1) * sizeof(int32_t))
+    order = <int32_t*>shared_new(slices * lanes * sizeof(int32_t))
     next_ = <int64_t*>malloc((rows + 1) * sizeof(int64_t))
     sell = <Sell*>calloc(1, sizeof(Sell))
     if sell != NULL:
         sell.slices = <int32_t>slices
-        sell.start = <int32_t*>malloc((slices + 1) * sizeof(int32_t))
+        sell.start = <int32_t*>shared_new((slices + 1) * sizeof(int32_t))
     if length_of == NULL or order == NULL or next_ == NULL or sell == NULL or sell.start == NULL:
         free(length_of)
-        free(order)
+        shared_drop(order)
         free(next_)
         sell_free(sell)
         return 1
@@ -78,8 +79,8 @@ cdef int sell_create(Group* group, int64_t lanes) noexcept nogil:
             longest = length_of[m] if length_of[m] > longest else longest
         n += longest
     sell.start[slices] = <int32_t>n
-    sell.k = <uint16_t*>calloc(n * lanes + 1, sizeof(uint16_t))
-    sell.value = <float*>calloc(n * lanes + 1, sizeof(float))
+    sell.k = <uint16_t*>shared_new(n * lanes * sizeof(uint16_t))
+    sell.value = <float*>shared_new(n * lanes * sizeof(float))
     if sell.k == NULL or sell.value == NULL:
         free(length_of)
         free(next_)
@@ -112,6 +113,10 @@ cdef int sell_create(Group* group, int64_t lanes) noexcept nogil:
                     sell.k[j * lanes + i % lanes] = sell.k[(j - 1) * lanes + i % lanes]
     free(length_of)
     free(next_)
+    sell.start = <int32_t*>shared_settled(sell.start)
+    sell.row = <int32_t*>shared_settled(sell.row)
+    sell.k = <uint16_t*>shared_settled(sell.k)
+    sell.value = <float*>shared_settled(sell.value)
     panel.sell = sell
     return 0
 
@@ -123,10 +128,10 @@ cdef inline bint counts(const int32_t* row, int64_t r) noexcept nogil:
 
 cdef void sell_free(Sell* sell) noexcept nogil:
     if sell != NULL:
-        free(sell.start)
-        free(sell.row)
-        free(sell.k)
-        free(sell.value)
+        shared_drop(sell.start)
+        shared_drop(sell.row)
+        shared_drop(sell.k)
+        shared_drop(sell.value)
         free(sell)
 
 

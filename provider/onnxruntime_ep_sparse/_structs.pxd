@@ -388,11 +388,6 @@ cdef struct StepTotals:
     int64_t within_next    # runs in which the step behind computed it, band by band, and has its time and work
     Work work
 
-cdef struct Arena:
-    Arena* next
-    int64_t floats
-    float* data
-
 ctypedef struct Host:
     # How a running program reaches its surroundings: ONNX Runtime's kernel context in a session, numpy in tests.
     void* context
@@ -420,7 +415,5 @@ cdef struct CompiledProgram:
     uint64_t clock
     Plan* plans
     int n_plans
-    Arena* arenas
-    int n_arenas
     StepTotals* totals     # of each step, or NULL where the program is not profiled
     int64_t runs           # those that `totals` are of

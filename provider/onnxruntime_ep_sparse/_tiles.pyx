@@ -5,6 +5,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from onnxruntime_ep_sparse._sell cimport sell_create, sell_fits, sell_floats
+from onnxruntime_ep_sparse._shared cimport shared_drop, shared_new, shared_settled
 from onnxruntime_ep_sparse._structs cimport *
 from onnxruntime_ep_sparse_kernels cimport table as t
 
@@ -66,7 +67,7 @@ cdef Offsets* offsets_create(Product* p, int64_t pitch, int64_t width) noexcept 
     o.references = 1
     o.pitch = pitch
     o.width = width
-    o.offset = <uint16_t*>malloc((p.offsets + 1) * sizeof(uint16_t))
+    o.offset = <uint16_t*>shared_new(p.offsets * sizeof(uint16_t))
     o.base = <int32_t*>malloc((p.taps + p.units + 1 + p.n_segments) * sizeof(int32_t))
     if o.offset == NULL or o.base == NULL:
         offsets_release(o)
@@ -96,6 +97,7 @@ cdef Offsets* offsets_create(Product* p, int64_t pitch, int64_t width) noexcept 
                 k = panel.k[i]
                 channel = k // p.taps
                 o.offset[group.offset_begin + i] = <uint16_t>(channel * floats + o.base[k - channel * p.taps] - block_base)
+    o.offset = <uint16_t*>shared_settled(o.offset)
     return o
 
 
@@ -109,7 +111,7 @@ cdef void offsets_release(Offsets* o) noexcept nogil:
         return
     o.references -= 1
     if o.references <= 0:
-        free(o.offset)
+        shared_drop(o.offset)
         free(o.base)
         free(o)
 
