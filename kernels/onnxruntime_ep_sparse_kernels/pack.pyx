@@ -42,6 +42,30 @@ def row_by_row(const float[:, ::1] weight__mk):
     return Compressed(rows, depth, start__m, k__n[:n], value__n[:n])
 
 
+def at_places(int64_t rows, int64_t depth, const int64_t[::1] places, const float[::1] values):
+    """`compress` of a matrix of zeros but for these values at these ascending places in row-major order, of which some may be zeros."""
+    cdef int64_t i, m = 0, n = 0
+    start__m = np.empty(rows + 1, np.int64)
+    k__n = np.empty(len(values) + 1, np.uint32)
+    value__n = np.empty(len(values) + 1, np.float32)
+    cdef int64_t[::1] start = start__m
+    cdef uint32_t[::1] ks = k__n
+    cdef float[::1] to_value = value__n
+    with nogil:
+        start[0] = 0
+        for i in range(values.shape[0]):
+            while places[i] >= (m + 1) * depth:
+                m += 1
+                start[m] = n
+            ks[n] = <uint32_t>(places[i] - m * depth)
+            to_value[n] = values[i]
+            n += values[i] != 0
+        while m < rows:
+            m += 1
+            start[m] = n
+    return Compressed(rows, depth, start__m, k__n[:n], value__n[:n])
+
+
 def transpose(matrix):
     """The same nonzeros with rows and columns exchanged, in order."""
     cdef const int64_t[::1] start = matrix.start__m

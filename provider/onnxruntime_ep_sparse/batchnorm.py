@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .graph import Graph, Node, with_constants
+from .nonzeros import Nonzeros
 
 Computed = dict[str, tuple[tuple[int, ...], Callable[[], NDArray[np.float32]]]]
 
@@ -23,6 +24,7 @@ def fold_batchnorms(graph: Graph) -> Graph:
     The arithmetic is that of ONNX Runtime's own fusion, so that the weights are the same bits.
     """
     computed: Computed = {}
+    nonzeros: dict[str, Callable[[], Nonzeros | None]] = {}
     replaced: dict[int, Node] = {}
     gone: set[int] = set()
     for norm in graph.nodes:
@@ -31,12 +33,15 @@ def fold_batchnorms(graph: Graph) -> Graph:
             weight, bias = (f"{name} of {norm.outputs[0]}" for name in ("weight", "bias"))
             shape = graph.values[conv.inputs[1]].shape
             computed[weight] = shape, partial(weight_of, graph, conv, norm)  # type: ignore[assignment]  # constants have their sizes
+            nonzeros[weight] = partial(nonzeros_of, graph, conv, norm)
             computed[bias] = shape[:1], partial(bias_of, graph, conv, norm)  # type: ignore[assignment,index]
             replaced[conv.index] = replace(conv, inputs=(conv.inputs[0], weight, bias), outputs=norm.outputs[:1])
             gone.add(norm.index)
     if not computed:
         return graph
-    return with_constants(graph, tuple(replaced.get(node.index, node) for node in graph.nodes if node.index not in gone), computed)
+    return with_constants(
+        graph, tuple(replaced.get(node.index, node) for node in graph.nodes if node.index not in gone), computed, nonzeros
+    )
 
 
 def absorbs(graph: Graph, conv: Node) -> bool:
@@ -57,6 +62,13 @@ def weight_of(graph: Graph, conv: Node, norm: Node) -> NDArray[np.float32]:
     """The weight times the factor of its output."""
     weight = graph.load(conv.inputs[1])
     return weight * factor_of(graph, norm).reshape(-1, *[1] * (weight.ndim - 1))
+
+
+@np.errstate(all="ignore")
+def nonzeros_of(graph: Graph, conv: Node, norm: Node) -> Nonzeros | None:
+    """The same by its nonzeros, where the convolution's weight can be had so."""
+    weight = graph.nonzeros(conv.inputs[1])
+    return None if weight is None else weight.scaled(factor_of(graph, norm))
 
 
 @np.errstate(all="ignore")

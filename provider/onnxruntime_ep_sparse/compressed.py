@@ -31,6 +31,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .nonzeros import Nonzeros
+
 VERSION = 1
 MAX_RANK = 8
 MAGIC = b"ORTS"
@@ -70,6 +72,20 @@ def index_of(
 
 def decode(values: NDArray[np.float32], index: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The weight. ValueError that names the first thing wrong with `values` or `index`."""
+    parts, places, negative_zeros = _decoded(values, index)
+    return _scattered(values, places, parts.shape, negative_zeros)
+
+
+def nonzeros_of(values: NDArray[np.float32], index: NDArray[np.uint8]) -> Nonzeros:
+    """The weight by its nonzeros. ValueError as of `decode`, and for a number instead of a weight."""
+    parts, places, _ = _decoded(values, index)
+    if not parts.shape:
+        raise ValueError("the weight has no dimensions")
+    return Nonzeros.at(places, np.ascontiguousarray(values), parts.shape)
+
+
+def _decoded(values: NDArray[np.float32], index: NDArray[np.uint8]) -> tuple[_Parts, NDArray[np.int64], NDArray[np.int64] | None]:
+    """The parts of an index that fits `values`, the places of these, and those of negative zeros among the zeros."""
     if values.dtype != np.float32 or values.ndim != 1:
         raise ValueError(f"values are {values.dtype} of {values.ndim} dimensions, not float32 of one")
     parts = _Parts.of(index)
@@ -79,8 +95,7 @@ def decode(values: NDArray[np.float32], index: NDArray[np.uint8]) -> NDArray[np.
     if len(places) != len(values):
         raise ValueError(f"the index lists {len(places)} nonzeros, there are {len(values)} values")
     zeros = math.prod(parts.shape) - len(places)
-    negative_zeros = _decode_places(parts.form_zeros, parts.zeros, zeros) if parts.form_zeros != NONE else None
-    return _scattered(values, places, parts.shape, negative_zeros)
+    return parts, places, _decode_places(parts.form_zeros, parts.zeros, zeros) if parts.form_zeros != NONE else None
 
 
 def shape_of(index: NDArray[np.uint8]) -> tuple[int, ...]:

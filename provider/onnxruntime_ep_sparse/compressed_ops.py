@@ -6,15 +6,16 @@ the third on; the attributes are ONNX's and WEIGHT_SHAPE.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .compressed import decode, shape_of
+from .compressed import decode, nonzeros_of, shape_of
 from .graph import Graph, Node, with_constants
+from .nonzeros import Nonzeros
 from .ops import window_of
 from .steps import AutoPad
 
@@ -41,6 +42,7 @@ RANKS = {"Conv": (3, 4, 5), "MatMul": (2,), "Gemm": (2,)}
 """How many dimensions their weights may have."""
 
 Shape = tuple[int | str | None, ...]
+Weight = TypeVar("Weight", np.ndarray, Nonzeros)
 
 
 def is_compressed(node: Node) -> bool:
@@ -57,11 +59,12 @@ def plain(graph: Graph) -> Graph:
     if not weights:
         return graph
     nodes = tuple(_plain_node(node) if is_compressed(node) else node for node in graph.nodes)
-    return with_constants(graph, nodes, {name: (weight_shape(node), partial(_decoded, graph, node)) for name, node in weights.items()})
+    dense = {name: (weight_shape(node), partial(_decoded, graph, node, decode)) for name, node in weights.items()}
+    return with_constants(graph, nodes, dense, {name: partial(_decoded, graph, node, nonzeros_of) for name, node in weights.items()})
 
 
-def _decoded(graph: Graph, node: Node) -> NDArray[np.float32]:
-    """The weight of a compressed node."""
+def _decoded(graph: Graph, node: Node, decode: Callable[[np.ndarray, np.ndarray], Weight]) -> Weight:
+    """The weight of a compressed node, dense or by its nonzeros."""
     try:
         return decode(graph.load(node.inputs[1]), graph.load(node.inputs[2]))
     except ValueError as error:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse_kernels.call import activate
 
 from . import moves, ops
-from .graph import FLOAT, INT64, Graph, Node, Value, shape_of
+from .graph import FLOAT, INT64, Graph, Node, Value, shape_of, sizes_of
 from .steps import Activation, AutoPad, Resize
 
 
@@ -69,7 +70,7 @@ class Link:
 class Plan:
     """What becomes of a node when channels go.
 
-    Channels of operands in `links` are channels of the result; those of `x` are read by the outputs of a product with `weight__mct`.
+    Channels of operands in `links` are channels of the result; of those of `x` the outputs of a product `read` some: outputs to channels.
     `sliced` are constant inputs with an entry a channel: (index of the input, its axis, the value whose channels they are); `counted`
     are entries of integer inputs that hold the number of channels of the result: (index of the input, place).
     """
@@ -77,7 +78,7 @@ class Plan:
     node: Node
     links: tuple[Link, ...] = ()
     x: str = ""
-    weight__mct: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0, 0), np.float32))
+    read: Callable[[NDArray[np.bool_]], NDArray[np.bool_]] | None = None
     sliced: tuple[tuple[int, int, str], ...] = ()
     counted: tuple[tuple[int, int], ...] = ()
 
@@ -152,28 +153,35 @@ class Folding:
         """Conv of one group, Gemm or MatMul on the right. `rows` is the axis of outputs in the weight, which is input 1; the bias is
         input 2. Without one (None: MatMul), or with padding, constants stay in one channel."""
         y, axis = node.outputs[0], self.rank(x) - 1 if node.op_type == "MatMul" else 1
-        weight = np.moveaxis(self.load(node.inputs[1]), rows, 0)
-        weight__mct = weight.reshape(*weight.shape[:2], -1)
-        source = self.known_of(x, axis, weight.shape[1])
-        bias = np.zeros(len(weight), np.float32) if bias__m is None else bias__m
-        if source is not None and source.known__c.any():
-            known__c = source.known__c.copy()
-            known__c[known__c] = np.isfinite(weight__mct[:, known__c]).all(axis=(0, 2))
-            value__c = source.value__c.astype(np.float64)
-            if padded or bias__m is None:
-                weight__mct = merged(weight__mct, known__c, value__c)
-            else:
-                weight__mct, addend__m = split(weight__mct, known__c, value__c)
-                bias = (bias + alpha * addend__m).astype(np.float32)
-                node = self.constant(node, 2, bias)
-            node = self.constant(node, 1, np.moveaxis(weight__mct.reshape(weight.shape), 0, rows))
-        self.make(y, axis, ~alive(weight__mct.swapaxes(0, 1)), bias)
+        shape = sizes_of(self.graph, node.inputs[1])
+        source = self.known_of(x, axis, shape[1 - rows])
+        bias = np.zeros(shape[rows], np.float32) if bias__m is None else bias__m
+        moves_constants = source is not None and source.known__c.any()
+        nonzeros = None if moves_constants else self.graph.nonzeros(node.inputs[1])
+        if nonzeros is not None:
+            alive__m, read = nonzeros.alive(rows), partial(nonzeros.alive, 1 - rows)
+        else:
+            weight = np.moveaxis(self.load(node.inputs[1]), rows, 0)
+            weight__mct = weight.reshape(*weight.shape[:2], -1)
+            if source is not None and source.known__c.any():
+                known__c = source.known__c.copy()
+                known__c[known__c] = np.isfinite(weight__mct[:, known__c]).all(axis=(0, 2))
+                value__c = source.value__c.astype(np.float64)
+                if padded or bias__m is None:
+                    weight__mct = merged(weight__mct, known__c, value__c)
+                else:
+                    weight__mct, addend__m = split(weight__mct, known__c, value__c)
+                    bias = (bias + alpha * addend__m).astype(np.float32)
+                    node = self.constant(node, 2, bias)
+                node = self.constant(node, 1, np.moveaxis(weight__mct.reshape(weight.shape), 0, rows))
+            alive__m, read = alive(weight__mct.swapaxes(0, 1)), partial(alive, weight__mct)
+        self.make(y, axis, ~alive__m, bias)
         sliced = [(1, rows, y)]
         if source is not None:
             sliced.append((1, 1 - rows, x))
-        if len(node.inputs) > 2 and node.inputs[2] and self.load(node.inputs[2]).size == len(weight):
+        if len(node.inputs) > 2 and node.inputs[2] and self.load(node.inputs[2]).size == shape[rows]:
             sliced.append((2, self.load(node.inputs[2]).ndim - 1, y))
-        return Plan(node, (), x if source is not None else "", weight__mct, tuple(sliced))
+        return Plan(node, (), x if source is not None else "", read, tuple(sliced))
 
     # which channels stay
 
@@ -204,7 +212,7 @@ class Folding:
             return []
         news = []
         read = self.channels.get(plan.x)
-        if read is not None and not read.needed__c.all() and self._need(read, alive(plan.weight__mct, y.needed__c)):
+        if read is not None and not read.needed__c.all() and plan.read is not None and self._need(read, plan.read(y.needed__c)):
             news.append(plan.x)
         for link in plan.links:
             x = self.channels[link.x]
@@ -305,13 +313,14 @@ def merged(weight__mct: NDArray[np.float32], known__c: NDArray[np.bool_], value_
 
 def _conv(folding: Folding, node: Node) -> Plan | None:
     x, y = node.inputs[0], node.outputs[0]
-    weight, groups = folding.load(node.inputs[1]), int(node.attributes.get("group", 1))  # type: ignore[call-overload]  # an INT attribute
+    shape, groups = sizes_of(folding.graph, node.inputs[1]), int(node.attributes.get("group", 1))  # type: ignore[call-overload]  # an INT attribute
     has_bias = len(node.inputs) > 2 and bool(node.inputs[2])
-    bias__m = folding.load(node.inputs[2]) if has_bias else np.zeros(len(weight), np.float32)
-    window = ops.window_of(node, weight.shape[2:])
+    bias__m = folding.load(node.inputs[2]) if has_bias else np.zeros(shape[0], np.float32)
+    window = ops.window_of(node, shape[2:])
     padded = window.auto_pad != AutoPad.EXPLICIT or any(window.pad_begin + window.pad_end)
     if groups == 1:
         return folding.product(node, x, 0, bias__m, padded=padded)
+    weight = folding.load(node.inputs[1])
     dead__m = ~(weight != 0).reshape(len(weight), -1).any(axis=1)
     source = folding.known_of(x, 1, groups) if weight.shape[:2] == (groups, 1) else None
     if source is None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 import numpy as np
+
+from .nonzeros import Nonzeros
 
 FLOAT = 1
 """`ONNXTensorElementDataType` of float32, the one element type the kernels take (the same number in `onnx.TensorProto`)."""
@@ -60,7 +62,8 @@ class Graph:
     """Nodes in topological order, the values they name, and the constant ones among these.
 
     `load` returns the data of a constant as a numpy view that is valid only during the ONNX Runtime call that built the graph;
-    `constant_names` are the initializers that no graph input can override.
+    `constant_names` are the initializers that no graph input can override. `nonzeros` has those that are stored without their zeros
+    in a form that spares making them dense, and None for all others.
     """
 
     nodes: tuple[Node, ...]
@@ -70,6 +73,7 @@ class Graph:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     is_subgraph: bool = False
+    nonzeros: Callable[[str], Nonzeros | None] = field(repr=False, default=lambda name: None)
 
     def is_constant(self, name: str) -> bool:
         """Whether `name` is an initializer that cannot change between runs."""
@@ -102,19 +106,38 @@ def shape_of(graph: Graph, name: str) -> tuple[int | str | None, ...]:
     return shape
 
 
+def sizes_of(graph: Graph, name: str) -> tuple[int, ...]:
+    """Shape of a constant."""
+    return tuple(size for size in shape_of(graph, name) if isinstance(size, int))
+
+
+def weight_of(graph: Graph, name: str) -> np.ndarray | Nonzeros:
+    """A constant by its nonzeros where it can be had so, else dense."""
+    nonzeros = graph.nonzeros(name)
+    return graph.load(name) if nonzeros is None else nonzeros
+
+
 def attribute_of(node: Node, name: str, default: Any) -> Any:
     """An attribute, or what it is where the node does not have it."""
     return node.attributes.get(name, default)
 
 
 def with_constants(
-    graph: Graph, nodes: tuple[Node, ...], computed: Mapping[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]]
+    graph: Graph,
+    nodes: tuple[Node, ...],
+    computed: Mapping[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]],
+    nonzeros: Mapping[str, Callable[[], Nonzeros | None]],
 ) -> Graph:
-    """The graph with other nodes and more float32 constants: name -> shape, and what computes one whenever it is loaded."""
+    """The graph with other nodes and more float32 constants: name -> shape, and what computes one whenever it is loaded; `nonzeros` has
+    those that can also be had so."""
 
     @lru_cache(KEPT)
     def result(name: str) -> np.ndarray:
         return computed[name][1]()
+
+    @cache
+    def nonzeros_of(name: str) -> Nonzeros | None:
+        return nonzeros[name]() if name in nonzeros else graph.nonzeros(name)
 
     return replace(
         graph,
@@ -122,4 +145,5 @@ def with_constants(
         values={**graph.values, **{name: Value(name, FLOAT, shape) for name, (shape, _) in computed.items()}},
         constant_names=graph.constant_names | computed.keys(),
         load=lambda name: result(name) if name in computed else graph.load(name),
+        nonzeros=nonzeros_of,
     )

@@ -17,7 +17,8 @@ from . import moves, ops, packing
 from ._program import Program
 from .batchnorm import fold_batchnorms
 from .fold import fold
-from .graph import Graph, Node, shape_of
+from .graph import Graph, Node, shape_of, weight_of
+from .nonzeros import Nonzeros
 from .options import Options
 from .steps import Act, Activation, Depthwise, Group, Op, Product, ProgramSpec, ShapeRule, Step, StepKind, Window
 
@@ -97,6 +98,10 @@ class Builder:
         assert array is not None
         return array
 
+    def weight(self, name: str) -> NDArray[np.float32] | Nonzeros:
+        """The same, by its nonzeros where that is how it is stored."""
+        return weight_of(self.graph, name)
+
     def integers(self, name: str) -> int:
         """The number of a value of int32, whose bits stand where those of floats would."""
         array = self.graph.constant(name)
@@ -108,18 +113,25 @@ class Builder:
     # packing for this instruction set
 
     def convolution(
-        self, weight: NDArray[np.float32], bias: NDArray[np.float32] | None, window: Window, groups: int, image: tuple[int | None, ...]
+        self,
+        weight: NDArray[np.float32] | Nonzeros,
+        bias: NDArray[np.float32] | None,
+        window: Window,
+        groups: int,
+        image: tuple[int | None, ...],
     ) -> Product | Depthwise:
         """`packing.convolution` with this instruction set's vectors."""
         return packing.convolution(weight, bias, window, groups, image, self.isa)
 
-    def matrix(self, weight__mk: NDArray[np.float32], bias: NDArray[np.float32] | None, *, x_rows: bool, y_rows: bool) -> Product:
+    def matrix(
+        self, weight__mk: NDArray[np.float32] | Nonzeros, bias: NDArray[np.float32] | None, *, x_rows: bool, y_rows: bool
+    ) -> Product:
         """Gemm's constant operand."""
-        return packing.matrices(weight__mk[None], bias, ShapeRule.GEMM, x_rows=x_rows, y_rows=y_rows, isa=self.isa)
+        return packing.matrices([weight__mk], bias, ShapeRule.GEMM, x_rows=x_rows, y_rows=y_rows, isa=self.isa)
 
     def matrices(
         self,
-        weight__bmk: NDArray[np.float32],
+        weight__bmk: Sequence[NDArray[np.float32] | Nonzeros],
         *,
         right: bool,
         batch: tuple[int, ...],

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from . import moves, recurrent
 from .graph import FLOAT, Graph, Node, attribute_of, shape_of
+from .nonzeros import Nonzeros
 from .steps import MAX_RANK, Act, Activation, AutoPad, Op, Step, StepKind, Window
 
 if TYPE_CHECKING:
@@ -134,11 +135,12 @@ def _conv_can_run(graph: Graph, node: Node) -> str | None:
 
 
 def _conv_lower(builder: Builder, node: Node) -> None:
-    weight = builder.floats(node.inputs[1])
+    groups = int(attribute_of(node, "group", 1))
+    weight = builder.weight(node.inputs[1]) if groups == 1 else builder.floats(node.inputs[1])
     bias = builder.floats(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
     window = window_of(node, weight.shape[2:])
     image = tuple(d if isinstance(d, int) else None for d in shape_of(builder.graph, node.inputs[0])[2:])
-    product = builder.convolution(weight, bias, window, int(attribute_of(node, "group", 1)), image)
+    product = builder.convolution(weight, bias, window, groups, image)
     builder.product(node, node.inputs[0], product, window)
 
 
@@ -214,14 +216,13 @@ def _gemm_can_run(graph: Graph, node: Node) -> str | None:
 def _gemm_lower(builder: Builder, node: Node) -> None:
     graph = builder.graph
     right = graph.is_constant(node.inputs[1])
-    weight = builder.floats(node.inputs[1 if right else 0])
+    alpha, beta = np.float32(attribute_of(node, "alpha", 1.0)), np.float32(attribute_of(node, "beta", 1.0))
+    name = node.inputs[1 if right else 0]
+    weight = builder.weight(name) if alpha == 1 else builder.floats(name) * alpha
     weight__mk = weight if bool(attribute_of(node, "transB" if right else "transA", 0)) == right else weight.T
     # right: weights are B, outputs are features of a row of A; left: weights are A, pixels are the columns of B
     transposed = bool(attribute_of(node, "transA" if right else "transB", 0))
     x_rows = transposed != right
-    alpha, beta = np.float32(attribute_of(node, "alpha", 1.0)), np.float32(attribute_of(node, "beta", 1.0))
-    if alpha != 1:
-        weight__mk = weight__mk * alpha
     c = node.inputs[2] if len(node.inputs) > 2 else ""
     bias, rest = None, None
     if c and graph.is_constant(c):
@@ -230,7 +231,7 @@ def _gemm_lower(builder: Builder, node: Node) -> None:
         feature_axis = 1 if right else 0
         full = np.reshape(addend, (1,) * (2 - addend.ndim) + addend.shape)
         if full.shape[1 - feature_axis] == 1:
-            bias = np.ascontiguousarray(np.broadcast_to(full.reshape(-1), (len(weight__mk),)))
+            bias = np.ascontiguousarray(np.broadcast_to(full.reshape(-1), weight__mk.shape[:1]))
         else:
             rest = builder.constant(full)
     elif c:
@@ -253,15 +254,17 @@ def _matmul_can_run(graph: Graph, node: Node) -> str | None:
 
 def _matmul_lower(builder: Builder, node: Node) -> None:
     right = builder.graph.is_constant(node.inputs[1])
-    weight = builder.floats(node.inputs[1 if right else 0])
-    vector = weight.ndim == 1
-    if vector:
-        weight = weight.reshape(-1, 1) if right else weight.reshape(1, -1)
-    batch = weight.shape[:-2] if math.prod(weight.shape[:-2]) > 1 else (1,) * (weight.ndim - 2)
-    weight__bmk = weight.reshape(-1, *weight.shape[-2:])
-    if right:
-        weight__bmk = weight__bmk.transpose(0, 2, 1)
-    product = builder.matrices(weight__bmk, right=right, batch=batch, vector_operand=vector)
+    weight = builder.weight(node.inputs[1 if right else 0])
+    vector, batch = len(weight.shape) == 1, weight.shape[:-2]
+    matrices: Iterable[NDArray[np.float32] | Nonzeros] = [weight]
+    if isinstance(weight, np.ndarray):
+        matrices = weight.reshape(-1, *(weight.shape if not vector else (-1, 1) if right else (1, -1))[-2:])
+    product = builder.matrices(
+        [matrix.T if right else matrix for matrix in matrices],
+        right=right,
+        batch=batch if math.prod(batch) > 1 else (1,) * len(batch),
+        vector_operand=vector,
+    )
     builder.product(node, node.inputs[0 if right else 1], product, None)
 
 

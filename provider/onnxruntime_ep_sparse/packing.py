@@ -6,6 +6,7 @@ and a block should give every row several nonzeros, because each block reloads t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product as cartesian
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from onnxruntime_ep_sparse_kernels.pack import Compressed, common_columns, compress, pack
 from onnxruntime_ep_sparse_kernels.variants import APART, SHARED, Isa
 
+from .nonzeros import Nonzeros
 from .steps import Depthwise, Group, Panel, Product, ShapeRule, Window
 
 L1_FLOATS = 6 * 1024
@@ -119,25 +121,42 @@ def _group(
     return Group(channel_begin, depth // taps, bounds, panel, nonzeros, weights)
 
 
+def nonzeros_of(weight: NDArray[np.float32] | Nonzeros) -> Compressed:
+    """The nonzeros of a weight, a row for each entry of its first dimension."""
+    if isinstance(weight, Nonzeros):
+        return weight.rows
+    return compress(weight if weight.ndim == 2 else weight.reshape(len(weight), -1))
+
+
+def diagonal_of(weight: NDArray[np.float32], groups: int, first: int, count: int) -> Compressed:
+    """Groups of a grouped convolution as one block-diagonal matrix."""
+    weight__gmk = weight.reshape(groups, len(weight) // groups, -1)[first : first + count]
+    diagonal = np.zeros((count, *weight__gmk.shape[1:2], count, *weight__gmk.shape[2:]), np.float32)
+    for g, own in enumerate(weight__gmk):
+        diagonal[g, :, g] = own
+    return compress(diagonal.reshape(count * weight__gmk.shape[1], -1))
+
+
 def convolution(
-    weight: NDArray[np.float32],
+    weight: NDArray[np.float32] | Nonzeros,
     bias__m: NDArray[np.float32] | None,
     window: Window,
     groups: int,
     image: tuple[int | None, ...],
     isa: Isa,
 ) -> Product | Depthwise:
-    """Pack a Conv weight of shape (M, C / groups, *kernel). `image` holds the spatial sizes of the input, None where they vary."""
+    """Pack a Conv weight of shape (M, C / groups, *kernel), which is dense if there are groups. `image` holds the spatial sizes of the
+    input, None where they vary."""
     m, c = weight.shape[:2]
-    matrix = weight.reshape(m, -1)
     bias__m = np.zeros(m, np.float32) if bias__m is None else bias__m
     if groups > 1 and c == 1:
-        return Depthwise(m, groups, matrix, bias__m)
-    whole, width, lanes = compress(matrix), image[-1], isa.lanes
+        assert isinstance(weight, np.ndarray)
+        return Depthwise(m, groups, weight.reshape(m, -1), bias__m)
+    whole, width, lanes = nonzeros_of(weight), image[-1], isa.lanes
     widest = tile_vectors(whole, isa)
     small = m <= FEW_ROWS and width is not None and width <= FEW_COLUMNS
     tall = small and max(window.kernel[:-1], default=1) > 1 and choose_rows(whole) == APART
-    if groups > 1 or tall or matrix.shape[1] * WIDE * widest * lanes <= L1_FLOATS:
+    if groups > 1 or tall or whole.depth * WIDE * widest * lanes <= L1_FLOATS:
         widest *= WIDE
     segments, unit_segment, taps = tap_layout(window, width, widest * lanes)
     units = len(unit_segment) - 1
@@ -148,15 +167,8 @@ def convolution(
     packed = []
     for first in range(0, groups, together):
         count = min(together, groups - first)
-        rows = matrix[first * m // groups : (first + count) * m // groups]
-        weights = rows.size
-        if count > 1:
-            diagonal = np.zeros((len(rows), count * matrix.shape[1]), np.float32)
-            for g in range(count):
-                own = slice(g * len(rows) // count, (g + 1) * len(rows) // count)
-                diagonal[own, g * matrix.shape[1] : (g + 1) * matrix.shape[1]] = rows[own]
-            rows = diagonal
-        part = compress(rows) if groups > 1 else whole
+        part = diagonal_of(weight, groups, first, count) if isinstance(weight, np.ndarray) and groups > 1 else whole
+        weights = count * m // groups * whole.depth
         packed.append(_group(part, first * m // groups, first * c, len(taps), channel_floats / units, len(taps) // units, weights))
     return Product(
         rule=ShapeRule.CONV,
@@ -174,7 +186,7 @@ def convolution(
 
 
 def matrices(
-    weight__bmk: NDArray[np.float32],
+    weight__bmk: Sequence[NDArray[np.float32] | Nonzeros],
     bias__m: NDArray[np.float32] | None,
     rule: ShapeRule,
     *,
@@ -189,8 +201,8 @@ def matrices(
 
     K is cut for full tiles, or for `usual` vectors of pixels where there are fewer as a rule.
     """
-    m, k = weight__bmk.shape[1:]
-    packed = [compress(matrix) for matrix in weight__bmk]
+    m, k = weight__bmk[0].shape
+    packed = [nonzeros_of(matrix) for matrix in weight__bmk]
     widest = tile_vectors(packed[0], isa)
     floats = isa.lanes * min(widest, usual or widest)
     return Product(

@@ -152,7 +152,7 @@ def lower(builder: Builder, node: Node) -> None:
         bias__dg[:, 2 * hidden :] = bias__dbg[:, 0, 2 * hidden :]
         late__dh = bias__dbg[:, 1, 2 * hidden :]
     projection = builder.matrices(
-        weight__dgk[:, order].reshape(1, -1, depth), right=True, batch=(), vector_operand=False, bias__m=bias__dg[:, order].reshape(-1)
+        [weight__dgk[:, order].reshape(-1, depth)], right=True, batch=(), vector_operand=False, bias__m=bias__dg[:, order].reshape(-1)
     )
     projected = builder.new_value()
     builder.step(Step(StepKind.PRODUCT, builder.value(x), projected, product=projection))
@@ -167,7 +167,7 @@ def lower(builder: Builder, node: Node) -> None:
         reverse=REVERSE[str(node.attributes.get("direction", "forward"))],
         gates=tuple(map(len, phases)),
         products=tuple(
-            packing.matrices(matrix__gh[own][None], None, ShapeRule.MATMUL_RIGHT, x_rows=True, y_rows=True, isa=builder.isa, usual=VECTORS)
+            packing.matrices([matrix__gh[own]], None, ShapeRule.MATMUL_RIGHT, x_rows=True, y_rows=True, isa=builder.isa, usual=VECTORS)
             for matrix__gh in recurrent__dgh
             for own in orders
         ),

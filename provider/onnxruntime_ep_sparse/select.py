@@ -14,7 +14,7 @@ import numpy as np
 
 from . import cost, ops
 from .fold import fold
-from .graph import FLOAT, Graph, Node, shape_of
+from .graph import FLOAT, Graph, Node, shape_of, weight_of
 from .options import Options
 from .weights import LIKELY, Zeros, zeros_of_all
 
@@ -146,7 +146,7 @@ def verdict(graph: Graph, node: Node, options: Options) -> Verdict:
     v.runnable = True
     if not weights:
         return v
-    zeros = zeros_of_all([(graph.load(name), output_axis(graph, node)) for name in weights])
+    zeros = zeros_of_all([(weight_of(graph, name), output_axis(graph, node)) for name in weights])
     v.sparsity, v.pattern, v.density = zeros.sparsity, zeros.pattern, 1.0 - zeros.sparsity
     if options.policy == "always":
         v.wanted, v.reason = True, "policy is always"

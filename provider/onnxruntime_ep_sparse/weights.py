@@ -5,11 +5,13 @@ A large weight is sampled first. Reading every weight of a dense model at sessio
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .nonzeros import Nonzeros
 
 SAMPLE = 8192
 """Elements looked at first."""
@@ -28,8 +30,11 @@ class Zeros:
     counted: bool
 
 
-def zeros_of(weight: NDArray, output_axis: int = 0) -> Zeros:
+def zeros_of(weight: NDArray | Nonzeros, output_axis: int = 0) -> Zeros:
     """Sparsity and pattern of a constant weight; `output_axis` is the axis of its output features."""
+    if isinstance(weight, Nonzeros):
+        pattern = pattern_of(lambda count: weight.first(count, output_axis)) if weight.sparsity >= LIKELY else "dense"
+        return Zeros(weight.sparsity, pattern, counted=True)
     flat = weight.reshape(-1)
     if flat.size > 4 * SAMPLE:
         # an odd stride near size/SAMPLE visits every column of the usual power-of-two widths
@@ -39,10 +44,11 @@ def zeros_of(weight: NDArray, output_axis: int = 0) -> Zeros:
     sparsity = 1 - count_nonzeros(flat) / max(flat.size, 1)
     if sparsity < LIKELY:
         return Zeros(sparsity, "dense", counted=True)
-    return Zeros(sparsity, pattern_of(np.moveaxis(weight, output_axis, 0) if weight.ndim > 1 else weight), counted=True)
+    outputs_first = np.moveaxis(weight, output_axis, 0) if weight.ndim > 1 else weight
+    return Zeros(sparsity, pattern_of(lambda count: outputs_first[:count]), counted=True)
 
 
-def zeros_of_all(weights: Iterable[tuple[NDArray, int]]) -> Zeros:
+def zeros_of_all(weights: Iterable[tuple[NDArray | Nonzeros, int]]) -> Zeros:
     """`zeros_of` of several weights, each with its output axis, as if they were one; "mixed" where their patterns differ."""
     sizes, found = zip(*((weight.size, zeros_of(weight, axis)) for weight, axis in weights), strict=True)
     sparsity = sum(size * zeros.sparsity for size, zeros in zip(sizes, found, strict=True)) / max(sum(sizes), 1)
@@ -56,14 +62,14 @@ def count_nonzeros(array: NDArray) -> int:
     return sum(int(np.count_nonzero(flat[begin : begin + PIECE] != 0)) for begin in range(0, flat.size, PIECE))
 
 
-def pattern_of(weight: NDArray) -> str:
-    """Name of the zeros' pattern in a weight with outputs first, inputs second, from its first 512 outputs.
+def pattern_of(first: Callable[[int], NDArray]) -> str:
+    """Name of the zeros' pattern in a weight from its first 512 outputs; `first(n)` has the first n, outputs first, inputs second.
 
     One of: all zero, channels, 4x1 blocks, N:M (as "2:4"), unstructured.
     """
     # most weights show in their first rows that they have none
-    first = _pattern(weight[:8])
-    return first if first == "unstructured" or len(weight) <= 8 else _pattern(weight[:512])
+    pattern = _pattern(first(8))
+    return pattern if pattern == "unstructured" else _pattern(first(512))
 
 
 def _pattern(weight: NDArray) -> str:

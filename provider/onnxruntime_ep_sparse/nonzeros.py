@@ -1,0 +1,93 @@
+"""A weight by its nonzeros: what a compressed constant is made of. Whoever can do with them spares making the dense one.
+
+`Graph.nonzeros` has it for such constants; all it says is what it would be of the dense weight.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxruntime_ep_sparse_kernels.pack import Compressed, at_places, transpose
+
+FEW = 4096
+"""Nonzeros looked at first for channels that are read: they show most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nonzeros:
+    """A float32 weight of this shape; `rows` has a row for each entry of its first dimension, the others are columns."""
+
+    shape: tuple[int, ...]
+    rows: Compressed
+
+    @classmethod
+    def at(cls, places: NDArray[np.int64], values: NDArray[np.float32], shape: tuple[int, ...]) -> Nonzeros:
+        """Of a weight with `values` at these ascending places in row-major order. Zeros among the values are no nonzeros."""
+        return cls(shape, at_places(shape[0], int(np.prod(shape[1:], dtype=np.int64)), places, values))
+
+    @property
+    def size(self) -> int:
+        """Elements, zeros too."""
+        return self.rows.rows * self.rows.depth
+
+    @property
+    def sparsity(self) -> float:
+        """Share of zeros."""
+        return 1 - len(self.rows.k__n) / max(self.size, 1)
+
+    @property
+    def row__n(self) -> NDArray[np.int64]:
+        """The row of each."""
+        return np.repeat(np.arange(self.rows.rows), np.diff(self.rows.start__m))
+
+    @property
+    def T(self) -> Nonzeros:
+        """A matrix with its dimensions exchanged."""
+        assert len(self.shape) == 2
+        return replace(self, shape=self.shape[::-1], rows=transpose(self.rows))
+
+    def scaled(self, factor: NDArray[np.float32]) -> Nonzeros | None:
+        """Times one factor, or one for each row. None where zeros do not stay zeros because a factor is not finite."""
+        if not np.isfinite(factor).all():
+            return None
+        value__n = self.rows.value__n * (factor[self.row__n] if factor.ndim else factor)
+        place__n = self.row__n * self.rows.depth + self.rows.k__n
+        return Nonzeros.at(place__n, value__n, self.shape)
+
+    def first(self, count: int, axis: int) -> NDArray[np.float32]:
+        """The first `count` entries along an axis, which comes first in the result. Axis 1 is for matrices."""
+        rows = self.rows
+        if axis % len(self.shape) == 0:
+            end = int(rows.start__m[: count + 1][-1])
+            dense = np.zeros((min(count, rows.rows), rows.depth), np.float32)
+            dense[self.row__n[:end], rows.k__n[:end]] = rows.value__n[:end]
+            return dense.reshape(-1, *self.shape[1:])
+        own__n = np.flatnonzero(rows.k__n < count)
+        dense = np.zeros((min(count, rows.depth), rows.rows), np.float32)
+        dense[rows.k__n[own__n], self.row__n[own__n]] = rows.value__n[own__n]
+        return dense
+
+    def alive(self, axis: int, among: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+        """Which entries along axis 0 or 1 hold a nonzero, of all along the other, or of those `among`."""
+        rows, channels = self.rows, self.shape[1]
+        taps = rows.depth // max(channels, 1)
+        some = among is not None and not among.all()
+        if axis == 0 and not some:
+            return np.diff(rows.start__m) > 0
+        alive__i = np.zeros(self.shape[axis], bool)
+        begin, count = 0, FEW
+        row__n = self.row__n if some else None
+        while begin < len(rows.k__n) and not alive__i.all():
+            column = rows.k__n[begin : begin + count] // np.uint32(taps)
+            if row__n is None:
+                alive__i[column] = True
+            else:
+                assert among is not None
+                row = row__n[begin : begin + count]
+                mine, other = (row, column) if axis == 0 else (column, row)
+                alive__i[mine[among[other]]] = True
+            begin, count = begin + count, 2 * count
+        return alive__i
