@@ -24,7 +24,7 @@ cdef struct ApiBase:
     const char* (*GetVersionString)() noexcept nogil
 
 
-# OrtApi or OrtEpApi.
+# OrtApi, OrtEpApi or OrtModelEditorApi.
 cdef struct Api:
     void* slots[1]
 
@@ -55,6 +55,8 @@ cdef enum:
     RELEASE_TYPE_INFO = 98
     RELEASE_TENSOR_TYPE_AND_SHAPE_INFO = 99
     KERNEL_INFO_GET_ATTRIBUTE_ARRAY_INT64 = 163
+    CREATE_OP_ATTR = 211
+    RELEASE_OP_ATTR = 212
     KERNEL_INFO_GET_INPUT_COUNT = 230
     KERNEL_INFO_GET_INPUT_NAME = 232
     KERNEL_INFO_GET_OUTPUT_NAME = 233
@@ -67,8 +69,10 @@ cdef enum:
     SET_SYMBOLIC_DIMENSIONS = 271
     READ_OP_ATTR = 272
     KERNEL_CONTEXT_PARALLEL_FOR = 274
+    RELEASE_NODE = 286
     GET_VALUE_INFO_NAME = 289
     GET_VALUE_INFO_TYPE_INFO = 290
+    GET_MODEL_EDITOR_API = 291
     GET_KEY_VALUE_PAIRS = 298
     RELEASE_KEY_VALUE_PAIRS = 300
     HARDWARE_DEVICE_TYPE = 307
@@ -76,6 +80,7 @@ cdef enum:
     VALUE_INFO_GET_INITIALIZER_VALUE = 326
     VALUE_INFO_IS_CONSTANT_INITIALIZER = 331
     GRAPH_GET_NAME = 333
+    GRAPH_GET_MODEL_PATH = 334
     GRAPH_GET_NUM_INPUTS = 338
     GRAPH_GET_INPUTS = 339
     GRAPH_GET_NUM_OUTPUTS = 340
@@ -109,6 +114,11 @@ cdef enum:
 cdef enum:
     CREATE_EP_DEVICE = 0
     EP_GRAPH_SUPPORT_INFO_ADD_NODES_TO_FUSE = 2
+
+
+# Slots of OrtModelEditorApi.
+cdef enum:
+    CREATE_NODE = 6
 
 
 # OrtErrorCode
@@ -155,7 +165,11 @@ ctypedef Status (*get_object_t)(const void* object, const void** out) noexcept n
 ctypedef Status (*get_objects_t)(const void* object, const void** out, size_t count) noexcept nogil
 ctypedef flag (*has_t)(const void* object) noexcept nogil
 ctypedef int (*device_type_t)(const void* device) noexcept nogil
-ctypedef const Api* (*get_ep_api_t)() noexcept nogil
+ctypedef const Api* (*get_table_t)() noexcept nogil
+ctypedef Status (*create_op_attr_t)(const char* name, const void* data, int size, int type, void** out) noexcept nogil
+ctypedef Status (*create_node_t)(const char* op_type, const char* domain, const char* name, const char* const* inputs, size_t input_count,
+                                 const char* const* outputs, size_t output_count, void** attributes, size_t attribute_count,
+                                 void** out) noexcept nogil
 ctypedef Status (*get_dimensions_t)(const void* info, int64_t* out, size_t rank) noexcept nogil
 ctypedef Status (*get_symbolic_dimensions_t)(const void* info, const char** out, size_t rank) noexcept nogil
 ctypedef Status (*read_attribute_t)(const void* attribute, int type, void* data, size_t size, size_t* out) noexcept nogil
@@ -208,7 +222,8 @@ cdef struct OrtEpFactory:
     void (*ReleaseEp)(void* factory, void* ep) noexcept nogil
     uint32_t (*GetVendorId)(const void* factory) noexcept nogil
     const char* (*GetVersion)(const void* factory) noexcept nogil
-    void* ValidateCompiledModelCompatibilityInfo
+    Status (*ValidateCompiledModelCompatibilityInfo)(void* factory, const void** devices, size_t device_count, const char* info,
+                                                     int* compatibility) noexcept nogil
     void* CreateAllocator
     void* ReleaseAllocator
     Status (*CreateDataTransfer)(void* factory, void** transfer) noexcept nogil
@@ -235,7 +250,7 @@ cdef struct OrtEp:
     void* OnRunEnd
     void* CreateAllocator
     void* CreateSyncStreamForDevice
-    void* GetCompiledModelCompatibilityInfo
+    const char* (*GetCompiledModelCompatibilityInfo)(void* ep, const void* graph) noexcept nogil
     void* GetKernelRegistry
     void* IsConcurrentRunSupported
     void* Sync

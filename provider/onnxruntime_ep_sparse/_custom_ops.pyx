@@ -64,13 +64,14 @@ from ._kernel cimport Kernel, kernel_fill, kernel_release, kernel_run, status_of
 from ._read cimport array_of, attribute, decoded, dimensions, raised, session_entries, typed_value
 
 import threading
+from dataclasses import replace
 from itertools import count as numbers
 
 from . import ops
 from . import options as option_table
 from .compressed_ops import ATTRIBUTES, DOMAIN, VERSION, output_shape, plain, weight_shape
 from .graph import Graph, Node, Value
-from .lower import lower
+from .lower import pack, program_of
 
 
 cdef enum:
@@ -226,7 +227,9 @@ cdef CustomKernel* created(str op_type, str name, const void* info) except NULL:
     reason = ops.can_run(graph, graph.nodes[0])
     if reason is not None:
         raise ValueError(reason)
-    program = lower(graph, option_table.from_session(session_entries(api, info, KERNEL_INFO_GET_CONFIG_ENTRIES)))
+    options = option_table.from_session(session_entries(api, info, KERNEL_INFO_GET_CONFIG_ENTRIES))
+    # for any rank: the node's may not be known
+    program = program_of(replace(pack(graph, options), ranks=()), options)
     kernel = <CustomKernel*>calloc(1, sizeof(CustomKernel))
     if kernel == NULL:
         raise MemoryError

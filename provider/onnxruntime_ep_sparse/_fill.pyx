@@ -247,6 +247,8 @@ cdef int fill_program(CompiledProgram* program, spec) except -1:
     program.inputs = <int*>copy_of(list(spec.inputs.values()), np.int32)
     program.n_inputs = len(spec.inputs)
     program.is_integer = <int*>copy_of([number in spec.integers for number in spec.inputs.values()], np.int32)
+    if spec.ranks:
+        program.ranks = <int*>copy_of(spec.ranks, np.int32)
     program.outputs = <int*>copy_of(list(spec.outputs.values()), np.int32)
     program.n_outputs = len(spec.outputs)
     program.constant = <float**>allocate(spec.n_values * sizeof(float*))
@@ -274,6 +276,7 @@ cdef void program_clear(CompiledProgram* program) noexcept nogil:
     free(program.steps)
     shared_drop(program.inputs)
     shared_drop(program.is_integer)
+    shared_drop(program.ranks)
     shared_drop(program.outputs)
     free(program.constant)
     free(program.constant_shape)

@@ -64,6 +64,17 @@ cdef int infer_axes(const Step* step, const Shape* x, Shape* y) noexcept nogil:
     return step.removed >> x.rank if step.removed else source != x.rank
 
 
+cdef bint fits(const Shape* shape) noexcept nogil:
+    """Whether a value may be so large, 2**40 elements: what is reckoned with its sizes then stays within 64 bits."""
+    cdef int64_t size = 1, most = <int64_t>1 << 40
+    cdef int i
+    for i in range(shape.rank):
+        if shape.dims[i] < 0 or (shape.dims[i] > 1 and shape.dims[i] > most // size):
+            return False
+        size *= shape.dims[i] if shape.dims[i] > 1 else 1
+    return True
+
+
 cdef int infer(CompiledProgram* program, Plan* plan, int index, char* message, size_t message_size) noexcept nogil:
     """Shape of a step's output from those of its inputs, and the padding; 0 on success."""
     cdef Step* step = &program.steps[index]
@@ -227,6 +238,9 @@ cdef int infer(CompiledProgram* program, Plan* plan, int index, char* message, s
         if known != total:
             snprintf(message, message_size, "Reshape of %lld elements into %lld", <long long>total, <long long>known)
             return 1
+    if not fits(y):
+        snprintf(message, message_size, "a result would have more than 2**40 elements")
+        return 1
     plan.values[step.y].size = element_count(y, 0, y.rank)
     if (step.kind == STEP_PRODUCT or step.kind == STEP_DEPTHWISE) and step.r != NONE and (
             r.rank != y.rank or element_count(r, 0, r.rank) != plan.values[step.y].size):

@@ -10,7 +10,7 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
-from onnxruntime_ep_sparse._infer cimport infer
+from onnxruntime_ep_sparse._infer cimport fits, infer
 from onnxruntime_ep_sparse._places cimport place_values
 from onnxruntime_ep_sparse._recurrent cimport plan_recurrent, recurrent_floats
 from onnxruntime_ep_sparse._structs cimport *
@@ -307,6 +307,14 @@ cdef Plan* plan_create(CompiledProgram* program, const Shape* inputs, char* mess
             plan.values[i].shape = program.constant_shape[i]
             plan.values[i].size = element_count(&program.constant_shape[i], 0, program.constant_shape[i].rank)
     for i in range(program.n_inputs):
+        if program.ranks != NULL and inputs[i].rank != program.ranks[i]:
+            snprintf(message, message_size, "input %d has %d dimensions, %d expected", i, inputs[i].rank, program.ranks[i])
+            plan_free(program, plan)
+            return NULL
+        if not fits(&inputs[i]):
+            snprintf(message, message_size, "input %d has more than 2**40 elements", i)
+            plan_free(program, plan)
+            return NULL
         plan.values[program.inputs[i]].shape = inputs[i]
         plan.values[program.inputs[i]].size = element_count(&inputs[i], 0, inputs[i].rank)
     for s in range(program.n_steps):

@@ -7,22 +7,29 @@ calls is: CreateEpFactories, create_ep, get_capability once or more for every gr
 
 from cpython.ref cimport PyObject
 from libc.stddef cimport size_t
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc
 
 from ._abi cimport (
     API_VERSION,
     API_VERSION_PLUGIN,
+    ATTRIBUTE_INT,
+    ATTRIBUTE_STRING,
     CREATE_EP_DEVICE,
+    CREATE_NODE,
+    CREATE_OP_ATTR,
     DEVICE_CPU,
     EP_GRAPH_SUPPORT_INFO_ADD_NODES_TO_FUSE,
     FAIL,
     GET_EP_API,
+    GET_MODEL_EDITOR_API,
     GET_SESSION_OPTIONS_CONFIG_ENTRIES,
     HARDWARE_DEVICE_TYPE,
     INVALID_ARGUMENT,
     NODE_GET_NAME,
+    RELEASE_NODE,
+    RELEASE_OP_ATTR,
     Api,
     ApiBase,
     OrtEp,
@@ -32,10 +39,13 @@ from ._abi cimport (
     Status,
     add_nodes_to_fuse_t,
     create_ep_device_t,
+    create_node_t,
+    create_op_attr_t,
     device_type_t,
     failed,
-    get_ep_api_t,
+    get_table_t,
     get_text_t,
+    release_t,
 )
 from ._custom_ops cimport add_custom_ops
 from ._kernel cimport Kernel, kernel_fill, kernel_release, kernel_run, kept, reason_of, status_of
@@ -45,10 +55,12 @@ from ._read cimport Source, names, raised, read, session_entries
 import json
 from dataclasses import asdict
 
+from . import compiled, context
 from . import options as option_table
 from ._version import __version__
-from .lower import lower
-from .select import NodeDecision, select
+from .graph import CONTEXT_DATA, EP_CONTEXT
+from .lower import isa_of, pack, program_of
+from .select import NodeDecision, is_compiled, select
 
 cdef extern from *:
     """
@@ -93,7 +105,8 @@ cdef struct SparseEp:
     char* options  # JSON of the session's Options
     char* decisions  # JSON: key of a graph -> what was decided about its nodes
     Region* regions  # every one that is not released
-    bint wants_context  # the user asked for a compiled model
+    char* request  # JSON of the session's context.Request
+    char* compatibility  # what a compiled model is to say of itself
 
 
 # Without initialisers: those would run at import, which may come after CreateEpFactories has set the tables.
@@ -128,7 +141,8 @@ cdef Status create_ep(void* this, const void** devices, const void** metadata, s
                 raise MemoryError
             ep.options = kept(json.dumps(asdict(chosen)))
             ep.decisions = kept("{}")
-            ep.wants_context = entries.get("ep.context_enable") == "1"
+            ep.request = kept(json.dumps(asdict(context.Request.of(entries))))
+            ep.compatibility = kept(context.compatibility(isa_of(chosen).name))
         except BaseException as error:
             release(ep)
             return status_of(api, error, "")
@@ -138,6 +152,7 @@ cdef Status create_ep(void* this, const void** devices, const void** metadata, s
     ep.base.Compile = compile_regions
     ep.base.ReleaseNodeComputeInfos = release_regions
     ep.base.SetDynamicOptions = set_dynamic_options
+    ep.base.GetCompiledModelCompatibilityInfo = compatibility_of
     count_add(&live, 1)
     out[0] = ep
     return NULL
@@ -147,6 +162,8 @@ cdef void release(SparseEp* ep) noexcept nogil:
     if ep != NULL:
         free(ep.options)
         free(ep.decisions)
+        free(ep.request)
+        free(ep.compatibility)
         free(ep)
 
 
@@ -271,24 +288,26 @@ cdef Status compile_regions(void* this, const void** graphs, const void** fused_
     cdef size_t i
     for i in range(count):
         infos[i] = NULL
+        if contexts != NULL:
+            contexts[i] = NULL
     with gil:
         where = ""
         try:
-            if (<SparseEp*>this).wants_context and count:
-                raise NotImplementedError(
-                    "compiled models (ep.context_enable, ModelCompiler) are not supported yet; the option policy=never allows them"
-                )
             options = options_of(<SparseEp*>this)
+            request = context.Request(**json.loads((<SparseEp*>this).request))
             for i in range(count):
                 name = node_name(fused_nodes[i])
                 where = f"{name}: "
-                infos[i] = compiled(graphs[i], fused_nodes[i], name, options)
+                infos[i] = region_of(graphs[i], fused_nodes[i], name, options, request, &contexts[i])
             for i in range(count):
                 keep(<SparseEp*>this, <Region*>infos[i])
                 (<Region*>infos[i]).last = i == count - 1
             return NULL
         except BaseException as error:
             release_regions(this, infos, count)
+            for i in range(count if contexts != NULL else 0):
+                (<release_t>api.slots[RELEASE_NODE])(contexts[i])
+                contexts[i] = NULL
             return status_of(api, error, where)
 
 
@@ -298,21 +317,27 @@ cdef str node_name(const void* node):
     return name.decode("utf-8", "replace")
 
 
-cdef Region* compiled(const void* ort_graph, const void* fused_node, name, options) except NULL:
-    """One region: the program of its graph, and where the fused node has the program's inputs and outputs."""
+cdef Region* region_of(const void* ort_graph, const void* fused_node, str name, options, request, void** ep_context) except NULL:
+    """One region: the program of its graph, and where the fused node has the program's inputs and outputs. If the session wants a compiled
+    model, `ep_context` becomes the node for that."""
     cdef Source source = read(api, ort_graph)
-    cdef Program program
     cdef Region* region
+    inputs, outputs = names(api, fused_node, False), names(api, fused_node, True)
     try:
-        program = lower(source.graph, options)
+        path = source.model_path(ort_graph)
+        packed = packed_region(source, inputs, outputs, options, request, path)
     finally:
         source.close()
+    if request.wanted:
+        attributes = context.attributes_of(name, packed.isa, compiled.encode(packed), request, path)
+        ep_context[0] = context_node(name, inputs, outputs, attributes)
+    program = program_of(compiled.for_isa(packed, isa_of(options)), options)
     region = <Region*>calloc(1, sizeof(Region))
     if region == NULL:
         raise MemoryError
     try:
         region.labels = kept(json.dumps(program.labels))
-        kernel_fill(&region.kernel, program, names(api, fused_node, False), names(api, fused_node, True), name)
+        kernel_fill(&region.kernel, program, inputs, outputs, name)
     except BaseException:
         release_region(region)
         raise
@@ -321,6 +346,52 @@ cdef Region* compiled(const void* ort_graph, const void* fused_node, name, optio
     region.base.Compute = compute
     region.base.ReleaseState = release_state
     return region
+
+
+cdef object packed_region(Source source, list inputs, list outputs, options, request, str path):
+    """A region packed now, or one out of a compiled model."""
+    if is_compiled(source.graph.nodes[0]):
+        return context.read(source.graph, lambda: source.bytes_attribute(0, CONTEXT_DATA), request, path)
+    return compiled.Compiled(isa_of(options).name, tuple(inputs), tuple(outputs), pack(source.graph, options))
+
+
+cdef void* context_node(str name, list inputs, list outputs, dict attributes) except NULL:
+    """An EPContext node, of numbers and bytes; ONNX Runtime takes it."""
+    cdef const Api* editor = (<get_table_t>api.slots[GET_MODEL_EDITOR_API])()
+    cdef void* attribute[16]
+    cdef const char** texts = <const char**>calloc(len(inputs) + len(outputs) + 1, sizeof(char*))
+    cdef void* node = NULL
+    cdef size_t i, count = 0
+    cdef int64_t number
+    if texts == NULL:
+        raise MemoryError
+    domain, op_type = (text.encode() for text in EP_CONTEXT)
+    encoded = [text.encode() for text in (*inputs, *outputs)]
+    try:
+        for i in range(len(encoded)):
+            texts[i] = encoded[i]
+        for key, value in attributes.items():
+            if isinstance(value, int):
+                number = value
+                create_attribute(key.encode(), <const char*>&number, 1, ATTRIBUTE_INT, &attribute[count])
+            else:
+                create_attribute(key.encode(), value, len(value), ATTRIBUTE_STRING, &attribute[count])
+            count += 1
+        raised(api, (<create_node_t>editor.slots[CREATE_NODE])(op_type, domain, name.encode(), texts, len(inputs), texts + len(inputs),
+                                                              len(outputs), attribute, count, &node))
+    finally:
+        for i in range(count):
+            (<release_t>api.slots[RELEASE_OP_ATTR])(attribute[i])
+        free(texts)
+    return node
+
+
+cdef object create_attribute(bytes name, const char* data, int size, int type, void** out):
+    raised(api, (<create_op_attr_t>api.slots[CREATE_OP_ATTR])(name, data, size, type, out))
+
+
+cdef const char* compatibility_of(void* this, const void* graph) noexcept nogil:
+    return (<SparseEp*>this).compatibility
 
 
 cdef void keep(SparseEp* ep, Region* region) noexcept nogil:
@@ -400,6 +471,15 @@ cdef Status get_supported_devices(void* this, const void** devices, size_t devic
     return NULL
 
 
+cdef Status validate_compatibility(void* this, const void** devices, size_t device_count, const char* info, int* out) noexcept nogil:
+    with gil:
+        try:
+            out[0] = context.verdict(info.decode("utf-8", "replace"))
+            return NULL
+        except BaseException as error:
+            return status_of(api, error, "")
+
+
 cdef Status create_data_transfer(void* this, void** transfer) noexcept nogil:
     # ONNX Runtime calls this member without looking whether it is there. NULL: our memory is the CPU's.
     transfer[0] = NULL
@@ -454,7 +534,7 @@ cdef Status start(const void* api_base) noexcept nogil:
                  base.GetVersionString())
         return failed(table, FAIL, message)
     api = table
-    ep_api = (<get_ep_api_t>table.slots[GET_EP_API])()
+    ep_api = (<get_table_t>table.slots[GET_EP_API])()
     return ensure_imported(message, sizeof(message))
 
 
@@ -474,6 +554,7 @@ cdef public void* CreateEpFactories(const char* registered_name, const void* api
     factory.ReleaseEp = release_ep
     factory.GetVendorId = get_vendor_id
     factory.GetVersion = get_version
+    factory.ValidateCompiledModelCompatibilityInfo = validate_compatibility
     factory.CreateDataTransfer = create_data_transfer
     factories[0] = &factory
     factory_count[0] = 1

@@ -22,6 +22,8 @@ cdef class Source:
     cdef readonly str key
     cdef void close(self)
     cdef const void* node(self, size_t index)
+    cdef str model_path(self, const void* ort_graph)
+    cdef object bytes_attribute(self, size_t index, str name)
 
 
 cdef Source read(const Api* api, const void* ort_graph)

@@ -28,6 +28,7 @@ from ._abi cimport (
     GET_VALUE_INFO_NAME,
     GET_VALUE_INFO_TYPE_INFO,
     GRAPH_GET_INPUTS,
+    GRAPH_GET_MODEL_PATH,
     GRAPH_GET_NAME,
     GRAPH_GET_NODES,
     GRAPH_GET_NUM_INPUTS,
@@ -81,7 +82,7 @@ from math import prod
 import numpy as np
 
 from .compressed_ops import plain
-from .graph import Graph, Node, Value
+from .graph import CONTEXT_DATA, Graph, Node, Value
 
 # ONNXTensorElementDataType -> numpy, for the types that numpy has.
 DTYPES = {
@@ -201,6 +202,16 @@ cdef object attribute(const Api* api, const void* attribute):
         free(data)
 
 
+cdef dict attributes_of(const Api* api, const void* node):
+    """All of a node's but the one that holds a compiled region, which may be large: see Source.bytes_attribute."""
+    found = {}
+    for pointer in objects_of(api, node, NODE_GET_NUM_ATTRIBUTES, NODE_GET_ATTRIBUTES):
+        name = text_of(api, <const void*><size_t>pointer, OP_ATTR_GET_NAME)
+        if name != CONTEXT_DATA:
+            found[name] = attribute(api, <const void*><size_t>pointer)
+    return found
+
+
 cdef object value_of(const Api* api, size_t pointer, str name):
     cdef const void* info = NULL
     raised(api, (<get_object_t>api.slots[GET_VALUE_INFO_TYPE_INFO])(<const void*>pointer, &info))
@@ -290,6 +301,32 @@ cdef class Source:
         """The `OrtNode` behind `graph.nodes[index]`."""
         return <const void*><size_t>self.node_pointers[index]
 
+    cdef str model_path(self, const void* ort_graph):
+        """Of the model that the graph belongs to; "" if it has none."""
+        return text_of(self.api, ort_graph, GRAPH_GET_MODEL_PATH)
+
+    cdef object bytes_attribute(self, size_t index, str name):
+        """The bytes of a string attribute of `graph.nodes[index]`, which may be large; none if there is no such attribute."""
+        cdef const void* node = self.node(index)
+        cdef const void* attribute
+        cdef size_t size = 0
+        cdef Status status
+        cdef unsigned char[::1] room
+        for pointer in objects_of(self.api, node, NODE_GET_NUM_ATTRIBUTES, NODE_GET_ATTRIBUTES):
+            attribute = <const void*><size_t>pointer
+            if text_of(self.api, attribute, OP_ATTR_GET_NAME) != name:
+                continue
+            size = 0
+            status = (<read_attribute_t>self.api.slots[READ_OP_ATTR])(attribute, ATTRIBUTE_STRING, NULL, 0, &size)
+            if status != NULL:  # reading into nothing, as above
+                (<release_t>self.api.slots[RELEASE_STATUS])(status)
+            data = np.empty(size, np.uint8)
+            if size:
+                room = data
+                raised(self.api, (<read_attribute_t>self.api.slots[READ_OP_ATTR])(attribute, ATTRIBUTE_STRING, &room[0], size, &size))
+            return data
+        return np.empty(0, np.uint8)
+
     def load(self, name):
         """The data of constant `name`. OrtError where ONNX Runtime cannot load it."""
         if self.constants is None:
@@ -321,7 +358,6 @@ cdef Source read(const Api* api, const void* ort_graph):
     for index, pointer in enumerate(objects_of(api, ort_graph, GRAPH_GET_NUM_NODES, GRAPH_GET_NODES)):
         node = <const void*><size_t>pointer
         source.node_pointers.append(pointer)
-        attributes = objects_of(api, node, NODE_GET_NUM_ATTRIBUTES, NODE_GET_ATTRIBUTES)
         nodes.append(Node(
             index=index,
             name=text_of(api, node, NODE_GET_NAME),
@@ -330,9 +366,7 @@ cdef Source read(const Api* api, const void* ort_graph):
             since_version=number_of(api, node, NODE_GET_SINCE_VERSION),
             inputs=names_of(objects_of(api, node, NODE_GET_NUM_INPUTS, NODE_GET_INPUTS)),
             outputs=names_of(objects_of(api, node, NODE_GET_NUM_OUTPUTS, NODE_GET_OUTPUTS)),
-            attributes={
-                text_of(api, <const void*><size_t>item, OP_ATTR_GET_NAME): attribute(api, <const void*><size_t>item) for item in attributes
-            },
+            attributes=attributes_of(api, node),
             ep_name=text_of(api, node, NODE_GET_EP_NAME),
             implicit_inputs=names_of(objects_of(api, node, NODE_GET_NUM_IMPLICIT_INPUTS, NODE_GET_IMPLICIT_INPUTS)),
         ))

@@ -408,6 +408,7 @@ cdef struct CompiledProgram:
     Step* steps
     int* inputs            # value of each input
     int* is_integer        # whether an input is int32, in which case nobody computes with it
+    int* ranks             # of the inputs, or NULL: any
     int* outputs
     Shape* constant_shape  # of each value; rank -1: not constant
     float** constant

@@ -76,6 +76,9 @@ cdef Offsets* offsets_create(Product* p, int64_t pitch, int64_t width) noexcept 
     for s in range(p.n_segments):
         o.base[p.taps + p.units + 1 + s] = <int32_t>floats
         floats += width + p.segments[s].reach_y * pitch + p.segments[s].reach_x
+    if floats > 0x7FFFFFFF:
+        offsets_release(o)
+        return NULL
     o.channel_floats = floats
     for u in range(p.units):
         o.base[p.taps + u] = o.base[p.taps + p.units + 1 + p.unit_segment[u]]

@@ -19,6 +19,10 @@ FLOAT = 1
 """`ONNXTensorElementDataType` of float32, the one element type the kernels take (the same number in `onnx.TensorProto`)."""
 INT32 = 6
 INT64 = 7
+EP_CONTEXT = ("com.microsoft", "EPContext")
+"""Domain and operator of the nodes in which compiled models keep what a provider has made of a region."""
+CONTEXT_DATA = "ep_cache_context"
+"""Their attribute that holds the bytes, or the name of the file that does."""
 KEPT = 4
 """Computed constants that are kept for whoever asks next. All of a net would take more memory than the model."""
 

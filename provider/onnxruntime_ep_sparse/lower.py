@@ -25,8 +25,17 @@ from .steps import Act, Activation, Depthwise, Group, Op, Product, ProgramSpec, 
 
 def lower(graph: Graph, options: Options) -> Program:
     """Compile a region. `graph.inputs` are its inputs that are not constant, `graph.outputs` what others need; `select` chose the nodes."""
-    isa = isa_of(options)
-    return Program(Builder(graph, isa).build(), kernels.table(isa.name), workers_of(options), options.profile)
+    return program_of(pack(graph, options), options)
+
+
+def pack(graph: Graph, options: Options) -> ProgramSpec:
+    """The program of a region, as plain data: what a compiled model keeps."""
+    return Builder(graph, isa_of(options)).build()
+
+
+def program_of(spec: ProgramSpec, options: Options) -> Program:
+    """The program that runs."""
+    return Program(spec, kernels.table(isa_of(options).name), workers_of(options), options.profile)
 
 
 def isa_of(options: Options) -> variants.Isa:
@@ -67,7 +76,8 @@ class Builder:
         steps = tuple(replace(step, description=description_of(step)) for step in self.steps)
         ranks = {self.numbers[name]: len(shape_of(self.graph, name)) for name in self.numbers}
         separable = all(separates(step, self.constants, ranks) for step in steps)
-        return ProgramSpec(self.n_values, inputs, outputs, self.constants, steps, separable, frozenset(self.whole))
+        input_ranks = tuple(ranks[value] for value in inputs.values())
+        return ProgramSpec(self.n_values, inputs, outputs, self.constants, steps, separable, frozenset(self.whole), input_ranks)
 
     # values
 
@@ -244,8 +254,8 @@ def separates(step: Step, constants: dict[int, NDArray[np.float32]], ranks: dict
             return True
         if product.rule == ShapeRule.GEMM:
             return product.x_rows and product.y_rows
-        least = 2 if product.rule == ShapeRule.MATMUL_RIGHT else 3
-        return ranks.get(step.x, 0) >= least and len(product.batch) < least - 1
+        rank, least = ranks.get(step.x, 0), 2 if product.rule == ShapeRule.MATMUL_RIGHT else 3
+        return rank >= least and (not product.batch or len(product.batch) < rank - 2)
     if step.kind == StepKind.BINARY:
         x, r = constants.get(step.x), constants.get(step.r)
         if x is None and r is None:

@@ -96,7 +96,8 @@ def window_of(node: Node, kernel: tuple[int, ...]) -> Window:
     )
 
 
-def _check_window(window: Window) -> str | None:
+def check_window(window: Window) -> str | None:
+    """None if a Conv or a pool can have this window, else the reason in words."""
     rank = len(window.kernel)
     if any(len(v) != rank for v in (window.stride, window.dilation, window.pad_begin, window.pad_end)):
         return "kernel, strides, dilations and pads differ in length"
@@ -131,7 +132,7 @@ def _conv_can_run(graph: Graph, node: Node) -> str | None:
     kernel = tuple(attribute_of(node, "kernel_shape", ()) or shape[2:])
     if kernel != tuple(shape[2:]):
         return "kernel_shape differs from the weight's shape"
-    return _check_window(window_of(node, kernel))
+    return check_window(window_of(node, kernel))
 
 
 def _conv_lower(builder: Builder, node: Node) -> None:
@@ -153,18 +154,23 @@ def _pool_can_run(graph: Graph, node: Node) -> str | None:
     window = window_of(node, tuple(attribute_of(node, "kernel_shape", ())))
     if len(window.kernel) != rank:
         return "kernel_shape does not fit the input"
-    reason = _check_window(window)
-    if reason is None and any(
-        p > (k - 1) * d for k, d, p in zip(window.kernel * 2, window.dilation * 2, window.pad_begin + window.pad_end, strict=True)
-    ):
+    if node.op_type == "AveragePool" and attribute_of(node, "ceil_mode", 0):
+        return "AveragePool with ceil_mode is not supported"
+    return check_pool(window)
+
+
+def check_pool(window: Window) -> str | None:
+    """None if a pool can have this window, else the reason in words."""
+    reason = check_window(window)
+    if reason is not None:
+        return reason
+    if any(p > (k - 1) * d for k, d, p in zip(window.kernel * 2, window.dilation * 2, window.pad_begin + window.pad_end, strict=True)):
         return "pads as wide as the window are not supported"
     if window.auto_pad != AutoPad.EXPLICIT and any(
         s > (k - 1) * d + 1 for s, k, d in zip(window.stride, window.kernel, window.dilation, strict=True)
     ):
         return "auto_pad SAME with a stride beyond the window is not supported"
-    if node.op_type == "AveragePool" and attribute_of(node, "ceil_mode", 0):
-        return "AveragePool with ceil_mode is not supported"
-    return reason
+    return None
 
 
 def _pool_lower(builder: Builder, node: Node) -> None:

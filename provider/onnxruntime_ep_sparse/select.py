@@ -14,8 +14,8 @@ import numpy as np
 
 from . import cost, ops
 from .fold import fold
-from .graph import FLOAT, Graph, Node, shape_of, weight_of
-from .options import Options
+from .graph import EP_CONTEXT, FLOAT, Graph, Node, shape_of, weight_of
+from .options import EP_NAME, Options
 from .weights import LIKELY, Zeros, zeros_of_all
 
 
@@ -53,6 +53,8 @@ def select(graph: Graph, options: Options) -> Selection:
     verdicts = {node.index: verdict(graph, node, options) for node in graph.nodes if weights_of(graph, node)}
     # Most models have nothing to take: their other nodes need not be looked at.
     idle = not any(v.wanted or (v.runnable and v.density <= 1 - LIKELY) for v in verdicts.values())
+    compiled = {node.index: compiled_verdict(node) for node in graph.nodes if is_compiled(node) and not node.ep_name}
+    verdicts |= compiled
     for node in graph.nodes:
         if node.index not in verdicts:
             verdicts[node.index] = bystander(graph, node, options) if idle else verdict(graph, node, options)
@@ -62,8 +64,8 @@ def select(graph: Graph, options: Options) -> Selection:
         folded = fold(graph, runnable)
         for node in graph.nodes:
             judge_folded(graph, folded, node, options, verdicts[node.index])
-    wanted = {index for index, v in verdicts.items() if v.wanted}
-    regions = []
+    wanted = {index for index, v in verdicts.items() if v.wanted} - compiled.keys()
+    regions = [[index] for index in compiled]
     for region in grow(graph, runnable, wanted):
         if options.policy == "always":
             regions.append(region)
@@ -119,6 +121,16 @@ def bystander(graph: Graph, node: Node, options: Options) -> Verdict:
     if row.role in ("product", "recurrent"):
         return Verdict(False, False, ops.can_run(graph, node) or "")
     return Verdict(False, False, "")
+
+
+def is_compiled(node: Node) -> bool:
+    """Whether a node is a region that this provider has compiled."""
+    return (node.domain, node.op_type) == EP_CONTEXT and node.attributes.get("source") == EP_NAME
+
+
+def compiled_verdict(node: Node) -> Verdict:
+    """A region of a compiled model: nobody else can run it, so that no option keeps it away."""
+    return Verdict(False, True, f"compiled: by version {node.attributes.get('ep_sdk_version')}")
 
 
 def verdict(graph: Graph, node: Node, options: Options) -> Verdict:

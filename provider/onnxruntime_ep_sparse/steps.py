@@ -273,7 +273,7 @@ class ProgramSpec:
     """A whole program: values are numbered 0..n_values-1; `inputs`, `outputs` and `constants` name some of them.
 
     `separable`: cutting all inputs along their first dimension cuts all outputs along theirs, so that a batch may run in parts.
-    `integers` are values of int32, which recurrent steps read as lengths.
+    `integers` are values of int32, which recurrent steps read as lengths. `ranks` are those of the inputs, in their order; without, any.
     """
 
     n_values: int
@@ -283,3 +283,4 @@ class ProgramSpec:
     steps: tuple[Step, ...] = ()
     separable: bool = False
     integers: frozenset[int] = frozenset()
+    ranks: tuple[int, ...] = ()

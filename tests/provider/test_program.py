@@ -416,8 +416,8 @@ def test_one_pixel(isa):
     ("shape", "message"),
     [
         ((1, 7, 5, 5), "input has 7 channels, the weights expect 8"),
-        ((8, 5, 5), "input has 3 dimensions, 4 expected"),
-        ((1, 8, 5, 5, 5), "input has 5 dimensions, 4 expected"),
+        ((8, 5, 5), "input 0 has 3 dimensions, 4 expected"),
+        ((1, 8, 5, 5, 5), "input 0 has 5 dimensions, 4 expected"),
         ((1, 8, 2, 5), "the window is larger than the padded input"),
         ((1,) * 9, "input 0 has 9 dimensions, at most 8 are supported"),
     ],
