@@ -328,7 +328,7 @@ def _check_panel(panel: Panel, bounds: list[int]) -> None:
     """Rows and columns of packed weights: entries block by block within `bounds`, all rows in every block, each in its strip."""
     rows, mr, blocks = panel.rows, panel.mr, len(bounds) - 1
     require(mr in (APART, SHARED) and 0 < rows < MOST, f"{rows} rows by {mr}")
-    groups, entries = -(-rows // mr), len(panel.value__nr)
+    groups, entries = -(-rows // mr), panel.value__nr.size // mr
     _shape(panel.value__nr, (entries, mr), "the values")
     _shape(panel.k__nc, (entries, mr if mr == APART else 1), "the columns")
     _shape(panel.row_start__bg, (blocks, groups + 1), "the beginnings of rows")

@@ -80,7 +80,8 @@ def _written(name: str, blob: bytearray, request: Request, model_path: str) -> s
         )
     # without a path ONNX Runtime writes beside the model, with _ctx behind its name
     target = Path(request.path) if request.path else Path(model_path).with_name(Path(model_path).stem + "_ctx")
-    path = target.with_name(f"{target.stem}_{re.sub('[^A-Za-z0-9_.-]', '_', name)}.bin")
+    region = re.sub("[^A-Za-z0-9_.-]", "_", name.replace(f"{EP_NAME}_", ""))
+    path = target.with_name(f"{target.stem}_{region}.bin")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         temporary.write_bytes(blob)

@@ -71,6 +71,13 @@ def test_provider_slot_is_filled(api, name, slot):
     assert ctypes.cast(get(), ctypes.POINTER(ctypes.c_void_p))[slot]
 
 
+@pytest.mark.parametrize(("name", "slot"), slots("OrtModelEditorApi").items())
+def test_editor_slot_is_filled(api, name, slot):
+    """The same of the table that makes nodes."""
+    get = ctypes.CFUNCTYPE(ctypes.c_void_p)(api[slots("OrtApi")["GET_MODEL_EDITOR_API"]])
+    assert ctypes.cast(get(), ctypes.POINTER(ctypes.c_void_p))[slot]
+
+
 def test_status_round_trip(api):
     """A status comes back with the code and the message it was made of."""
     number = slots("OrtApi")

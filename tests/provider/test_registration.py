@@ -269,23 +269,11 @@ def test_a_failing_lowering_fails_the_session(session, model_bytes, monkeypatch)
 
     gc.collect()
     before = _plugin.live_sessions()
-    monkeypatch.setattr(_plugin, "lower", fail)
+    monkeypatch.setattr(_plugin, "pack", fail)
     with pytest.raises(Exception, match=r"SparseExecutionProvider: SparseExecutionProvider\w+: no lowering today"):
         session(model_bytes, ALWAYS)
     gc.collect()
     assert _plugin.live_sessions() == before
-
-
-def test_compiled_models_are_refused(session, model_bytes, tmp_path):
-    """A request for an EPContext model is answered, not ignored."""
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("ep.context_enable", "1")
-    options.add_session_config_entry("ep.context_file_path", str(tmp_path / "context.onnx"))
-    with pytest.raises(Exception, match=r"compiled models .* are not supported yet"):
-        session(model_bytes, ALWAYS, sess_options=options)
-    chosen = sparse.session_options(ALWAYS)
-    with pytest.raises(Exception, match=r"compiled models .* are not supported yet"):
-        onnxruntime.ModelCompiler(chosen, model_bytes).compile_to_bytes()
 
 
 def test_dynamic_options(session, model_bytes):

@@ -1,0 +1,324 @@
+"""Damaged and hostile compiled programs for their reader, by the million.
+
+    python tests/fuzz/compiled_programs.py [--count 1000000] [--seed 0] [--run 0.1]
+
+Bytes of valid programs are cut off, flipped, grown and spliced; numbers, names, lists and arrays of their header and data are replaced, with
+a checksum that fits, so that everything behind it is reached. The reader may accept a program or raise ValueError, nothing else. Of those
+that it accepts a share is run, which must not do worse than raise RuntimeError.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import random
+import struct
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+import onnxruntime_ep_sparse as sparse
+import onnxruntime_ep_sparse_kernels as kernels
+from onnxruntime_ep_sparse import compiled
+from onnxruntime_ep_sparse._program import Program
+from onnxruntime_ep_sparse_kernels.variants import ISAS
+
+NUMBERS = (-1, 0, 1, 2, 3, 7, 8, 9, 31, 32, 33, 255, 256, 65535, 65536, 1 << 20, 1 << 31, (1 << 31) - 1, 1 << 40, 1 << 62, 1 << 63, 10**30)
+ODD = (None, True, False, "", "x", "CONV", "ADD", 1.5, -0.5, float("inf"), float("nan"), [], [0], [[]], {}, {"x": 1}, [-1, -1], [0, 0, 0])
+LARGEST_RUN = 4096
+"""Programs with larger numbers, or more elements, are accepted but not run: they would take their time."""
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A valid program with inputs for it, by name."""
+
+    name: str
+    blob: bytes
+    inputs: dict[str, np.ndarray]
+
+
+def weights(rng, *shape):
+    """Half of them zero."""
+    return np.where(rng.random(shape) < 0.5, np.float32(0), rng.standard_normal(shape).astype(np.float32))
+
+
+@cache
+def seeds() -> tuple[Seed, ...]:
+    """Small programs with every kind of step."""
+    sparse.register()
+    rng = np.random.default_rng(0)
+
+    def net(name, nodes, inputs, arrays, outputs=("y",), opset=18):
+        made = [helper.make_node(op, x, y, **attributes) for op, x, y, attributes in nodes]
+        types = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.int32): TensorProto.INT32}
+        infos = [helper.make_tensor_value_info(n, types[a.dtype], ["n", *a.shape[1:]] if a.ndim > 1 else a.shape) for n, a in inputs.items()]
+        results = [helper.make_tensor_value_info(output, TensorProto.FLOAT, None) for output in outputs]
+        graph = helper.make_graph(made, name, infos, results, [numpy_helper.from_array(a, n) for n, a in arrays.items()])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+        return [Seed(f"{name} {i}", blob, inputs) for i, blob in enumerate(blobs_of(model))]
+
+    x = rng.standard_normal((2, 8, 9, 9)).astype(np.float32)
+    images = net(
+        "images",
+        [
+            ("Conv", ["x", "w3"], ["a"], {"pads": [1, 1, 1, 1], "strides": [2, 2]}),
+            ("Relu", ["a"], ["b"], {}),
+            ("Conv", ["b", "wd"], ["c"], {"group": 12, "pads": [1] * 4}),
+            ("Conv", ["c", "w1"], ["d"], {}),
+            ("Add", ["d", "b"], ["e"], {}),
+            ("MaxPool", ["e"], ["f"], {"kernel_shape": [3, 3], "pads": [1] * 4}),
+            ("Conv", ["f", "wg"], ["g"], {"group": 2, "dilations": [2, 2], "pads": [2] * 4}),
+            ("Concat", ["g", "e"], ["h"], {"axis": 1}),
+            ("Pad", ["h", "pads"], ["i"], {}),
+            ("Resize", ["i", "", "scales"], ["j"], {"mode": "nearest"}),
+            ("DepthToSpace", ["j"], ["k"], {"blocksize": 2}),
+            ("AveragePool", ["k"], ["l"], {"kernel_shape": [2, 2], "strides": [2, 2]}),
+            ("GlobalAveragePool", ["l"], ["m"], {}),
+            ("Flatten", ["m"], ["o"], {}),
+            ("Gemm", ["o", "wf", "bf"], ["y"], {"transB": 1}),
+        ],
+        {"x": x},
+        {
+            "w3": weights(rng, 12, 8, 3, 3),
+            "wd": weights(rng, 12, 1, 3, 3),
+            "w1": weights(rng, 12, 12, 1, 1),
+            "wg": weights(rng, 8, 6, 3, 3),
+            "pads": np.array([0, 0, 1, 0, 0, 0, 0, 2], np.int64),
+            "scales": np.array([1, 1, 2, 2], np.float32),
+            "wf": weights(rng, 70, 5),
+            "bf": weights(rng, 70),
+        },
+    )
+    rows = rng.standard_normal((2, 5, 16)).astype(np.float32)
+    matrices = net(
+        "matrices",
+        [
+            ("MatMul", ["x", "w"], ["a"], {}),
+            ("LayerNormalization", ["a", "scale", "bias"], ["b"], {}),
+            ("Transpose", ["b"], ["c"], {"perm": [0, 2, 1]}),
+            ("MatMul", ["left", "c"], ["d"], {}),
+            ("Unsqueeze", ["d", "axes"], ["e"], {}),
+            ("Squeeze", ["e", "axes"], ["f"], {}),
+            ("Reshape", ["f", "shape"], ["g"], {}),
+            ("Mul", ["g", "half"], ["h"], {}),
+            ("Sigmoid", ["h"], ["i"], {}),
+            ("MatMul", ["i", "vector"], ["y"], {}),
+        ],
+        {"x": rows},
+        {
+            "w": weights(rng, 16, 40),
+            "scale": weights(rng, 40),
+            "bias": weights(rng, 40),
+            "left": weights(rng, 2, 6, 40),
+            "axes": np.array([1], np.int64),
+            "shape": np.array([-1, 2, 15], np.int64),
+            "half": np.array(0.5, np.float32),
+            "vector": weights(rng, 15),
+        },
+    )
+    times = rng.standard_normal((4, 3, 10)).astype(np.float32)
+    cells = net(
+        "cells",
+        [
+            ("LSTM", ["x", "w", "r", "", "lengths", "h"], ["a", "b"], {"hidden_size": 9, "direction": "bidirectional"}),
+            ("Transpose", ["a"], ["c"], {"perm": [0, 2, 1, 3]}),
+            ("Reshape", ["c", "shape"], ["d"], {}),
+            ("GRU", ["d", "gw", "gr"], ["e", "f"], {"hidden_size": 7}),
+            ("GRU", ["x", "lw", "lr"], ["g", "i"], {"hidden_size": 7, "linear_before_reset": 1}),
+            ("Add", ["f", "i"], ["y"], {}),
+        ],
+        {"x": times, "lengths": np.array([4, 1, 3], np.int32), "h": rng.standard_normal((2, 3, 9)).astype(np.float32)},
+        {
+            "w": weights(rng, 2, 36, 10),
+            "r": weights(rng, 2, 36, 9),
+            "shape": np.array([0, 0, 18], np.int64),
+            "gw": weights(rng, 1, 21, 18),
+            "gr": weights(rng, 1, 21, 7),
+            "lw": weights(rng, 1, 21, 10),
+            "lr": weights(rng, 1, 21, 7),
+        },
+        outputs=("y", "b"),
+    )
+    line = net(
+        "line",
+        [("Conv", ["x", "w"], ["a"], {"pads": [3, 3]}), ("Clip", ["a", "low", "high"], ["y"], {})],
+        {"x": rng.standard_normal((1, 6, 30)).astype(np.float32)},
+        {"w": weights(rng, 40, 6, 7), "low": np.array(-1, np.float32), "high": np.array(1, np.float32)},
+    )
+    volume = net(
+        "volume",
+        [("Conv", ["x", "w"], ["y"], {"auto_pad": "SAME_UPPER"})],
+        {"x": rng.standard_normal((1, 3, 4, 5, 6)).astype(np.float32)},
+        {"w": weights(rng, 5, 3, 3, 2, 3)},
+    )
+    return tuple(images + matrices + cells + line + volume)
+
+
+def blobs_of(model: onnx.ModelProto) -> list[bytes]:
+    """The programs in a model, compiled."""
+    options = sparse.session_options({"policy": "always"})
+    whole = onnxruntime.ModelCompiler(options, model.SerializeToString(), embed_compiled_data_into_model=True).compile_to_bytes()
+    nodes = [node for node in onnx.load_from_string(whole).graph.node if node.op_type == "EPContext"]
+    return [attribute.s for node in nodes for attribute in node.attribute if attribute.name == "ep_cache_context"]
+
+
+# mutations
+
+
+def taken_apart(blob: bytes) -> tuple[dict, bytes]:
+    """The header and what follows it."""
+    size = compiled.HEAD.unpack(blob[: compiled.HEAD.size])[2]
+    end = compiled.HEAD.size + size
+    return json.loads(blob[compiled.HEAD.size : end]), blob[end + -end % compiled.ALIGNMENT :]
+
+
+def put_together(header: dict, data: bytes) -> bytes:
+    """A blob with a checksum that fits."""
+    text = json.dumps(header).encode()
+    blob = bytearray(compiled.HEAD.pack(compiled.MAGIC, compiled.VERSION, len(text), 0) + text)
+    if data:
+        blob += bytes(-len(blob) % compiled.ALIGNMENT) + data
+    return signed(blob)
+
+
+def signed(blob: bytes | bytearray) -> bytes:
+    """With a checksum that fits."""
+    blob = bytearray(blob)
+    if len(blob) >= compiled.HEAD.size:
+        blob[compiled.CRC] = struct.pack("<I", compiled._checksum(blob))
+    return bytes(blob)
+
+
+def places(tree: object) -> list[tuple[object, object]]:
+    """Every (container, key) in a tree of JSON."""
+    found: list[tuple[object, object]] = []
+    stack = [tree]
+    while stack:
+        top = stack.pop()
+        members = top.items() if isinstance(top, dict) else enumerate(top) if isinstance(top, list) else ()
+        for key, member in members:
+            found.append((top, key))
+            stack.append(member)
+    return found
+
+
+def mutations(seed: int, programs: tuple[Seed, ...]) -> Iterator[tuple[Seed, bytes]]:
+    """Endlessly, the same ones for the same `seed`."""
+    chance = random.Random(seed)
+    parts = [taken_apart(program.blob) for program in programs]
+    while True:
+        i = chance.randrange(len(programs))
+        header, data = parts[i]
+        if chance.random() < 0.1:
+            yield programs[i], _bytes(chance, programs[i].blob)
+            continue
+        header = copy.deepcopy(header)
+        for _ in range(chance.choice((1, 1, 1, 2, 3))):
+            if chance.random() < 0.2:
+                data = _flipped(chance, data)
+            else:
+                _tree(chance, header)
+        yield programs[i], put_together(header, data)
+
+
+def _bytes(chance: random.Random, blob: bytes) -> bytes:
+    kind, place = chance.randrange(5), chance.randrange(len(blob))
+    if kind == 0:
+        return blob[:place]
+    if kind == 1:
+        return blob[:place] + chance.randbytes(chance.randrange(1, 100)) + blob[place:]
+    if kind == 2:
+        return signed(blob[:place])
+    flipped = bytearray(blob)
+    for _ in range(chance.randrange(1, 4)):
+        flipped[chance.randrange(min(len(blob), 4096) if kind == 3 else len(blob))] ^= 1 << chance.randrange(8)
+    return signed(flipped) if kind == 3 else bytes(flipped)
+
+
+def _flipped(chance: random.Random, data: bytes) -> bytes:
+    changed = bytearray(data)
+    for _ in range(chance.randrange(1, 4)):
+        changed[chance.randrange(len(changed))] = chance.choice((0, 1, 2, 31, 127, 128, 255, chance.randrange(256)))
+    return bytes(changed)
+
+
+def _tree(chance: random.Random, header: dict) -> None:
+    """Change one member of the header."""
+    container, key = chance.choice(places(header))
+    kind = chance.randrange(8)
+    if kind == 0:
+        del container[key]
+    elif kind == 1:
+        container[key] = chance.choice(ODD)
+    elif kind == 2 and isinstance(container, list):
+        container.insert(key, copy.deepcopy(container[key]))
+    elif kind == 3:
+        other, other_key = chance.choice(places(header))
+        if not places([container[key]])[1:]:  # no cycles: only leaves go elsewhere
+            other[other_key] = container[key]
+    elif isinstance(container[key], int) and kind < 6:
+        container[key] += chance.choice((-2, -1, 1, 2, 8, 32))
+    else:
+        container[key] = chance.choice(NUMBERS)
+
+
+# what may happen
+
+
+def outcome(seed: Seed, blob: bytes, run: bool) -> str:
+    """`refused`, `accepted`, `failed` or `ran`. Any other exception than those that are meant leaves this function."""
+    try:
+        found = compiled.decode(blob)
+    except ValueError:
+        return "refused"
+    if not run or not small(taken_apart(blob)[0]):
+        return "accepted"
+    isa = next(isa for isa in ISAS if isa.name == kernels.available_isas()[0])
+    try:
+        program = Program(compiled.for_isa(found, isa), kernels.table(isa.name))
+        names = list(found.program.inputs)
+        program.run(*[floats(seed.inputs.get(name, np.zeros(1, np.float32))) for name in names])
+    except (ValueError, RuntimeError):
+        return "failed"
+    return "ran"
+
+
+def floats(array: np.ndarray) -> np.ndarray:
+    """Whole numbers as the bits of floats, as a program takes them."""
+    return array.view(np.float32)
+
+
+def small(header: dict) -> bool:
+    """Whether running a program takes no time worth mentioning."""
+    return all(abs(c[k]) <= LARGEST_RUN for c, k in places(header["compiled"]) if type(c[k]) in (int, float) and np.isfinite(c[k]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=1_000_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--run", type=float, default=0.1, help="the share of accepted programs that is run")
+    arguments = parser.parse_args()
+    chance, counts, start = random.Random(arguments.seed), Counter(), time.perf_counter()
+    for i, (seed, blob) in enumerate(mutations(arguments.seed, seeds())):
+        if i == arguments.count:
+            break
+        try:
+            counts[outcome(seed, blob, chance.random() < arguments.run)] += 1
+        except BaseException:
+            print(f"mutation {i} of seed {arguments.seed}, {seed.name}", flush=True)
+            raise
+    print(f"{arguments.count} programs in {time.perf_counter() - start:.0f} s: {dict(counts)}")
+
+
+if __name__ == "__main__":
+    main()
