@@ -49,13 +49,13 @@ from ._abi cimport (
 )
 from ._custom_ops cimport add_custom_ops
 from ._kernel cimport Kernel, kernel_fill, kernel_release, kernel_run, kept, reason_of, status_of
-from ._program cimport Program, StepTotals
+from ._program cimport StepTotals
 from ._read cimport Source, names, raised, read, session_entries
 
 import json
 from dataclasses import asdict
 
-from . import compiled, context
+from . import compiled, ep_context
 from . import options as option_table
 from ._version import __version__
 from .graph import CONTEXT_DATA, EP_CONTEXT
@@ -105,7 +105,7 @@ cdef struct SparseEp:
     char* options  # JSON of the session's Options
     char* decisions  # JSON: key of a graph -> what was decided about its nodes
     Region* regions  # every one that is not released
-    char* request  # JSON of the session's context.Request
+    char* request  # JSON of the session's ep_context.Request
     char* compatibility  # what a compiled model is to say of itself
 
 
@@ -141,8 +141,8 @@ cdef Status create_ep(void* this, const void** devices, const void** metadata, s
                 raise MemoryError
             ep.options = kept(json.dumps(asdict(chosen)))
             ep.decisions = kept("{}")
-            ep.request = kept(json.dumps(asdict(context.Request.of(entries))))
-            ep.compatibility = kept(context.compatibility(isa_of(chosen).name))
+            ep.request = kept(json.dumps(asdict(ep_context.Request.of(entries))))
+            ep.compatibility = kept(ep_context.compatibility(isa_of(chosen).name))
         except BaseException as error:
             release(ep)
             return status_of(api, error, "")
@@ -294,7 +294,7 @@ cdef Status compile_regions(void* this, const void** graphs, const void** fused_
         where = ""
         try:
             options = options_of(<SparseEp*>this)
-            request = context.Request(**json.loads((<SparseEp*>this).request))
+            request = ep_context.Request(**json.loads((<SparseEp*>this).request))
             for i in range(count):
                 name = node_name(fused_nodes[i])
                 where = f"{name}: "
@@ -317,9 +317,9 @@ cdef str node_name(const void* node):
     return name.decode("utf-8", "replace")
 
 
-cdef Region* region_of(const void* ort_graph, const void* fused_node, str name, options, request, void** ep_context) except NULL:
+cdef Region* region_of(const void* ort_graph, const void* fused_node, str name, options, request, void** made) except NULL:
     """One region: the program of its graph, and where the fused node has the program's inputs and outputs. If the session wants a compiled
-    model, `ep_context` becomes the node for that."""
+    model, `made` becomes the node for that."""
     cdef Source source = read(api, ort_graph)
     cdef Region* region
     inputs, outputs = names(api, fused_node, False), names(api, fused_node, True)
@@ -329,8 +329,8 @@ cdef Region* region_of(const void* ort_graph, const void* fused_node, str name, 
     finally:
         source.close()
     if request.wanted:
-        attributes = context.attributes_of(name, packed.isa, compiled.encode(packed), request, path)
-        ep_context[0] = context_node(name, inputs, outputs, attributes)
+        attributes = ep_context.attributes_of(name, packed.isa, compiled.encode(packed), request, path)
+        made[0] = context_node(name, inputs, outputs, attributes)
     program = program_of(compiled.for_isa(packed, isa_of(options)), options)
     region = <Region*>calloc(1, sizeof(Region))
     if region == NULL:
@@ -351,7 +351,7 @@ cdef Region* region_of(const void* ort_graph, const void* fused_node, str name, 
 cdef object packed_region(Source source, list inputs, list outputs, options, request, str path):
     """A region packed now, or one out of a compiled model."""
     if is_compiled(source.graph.nodes[0]):
-        return context.read(source.graph, lambda: source.bytes_attribute(0, CONTEXT_DATA), request, path)
+        return ep_context.read(source.graph, lambda: source.bytes_attribute(0, CONTEXT_DATA), request, path)
     return compiled.Compiled(isa_of(options).name, tuple(inputs), tuple(outputs), pack(source.graph, options))
 
 
@@ -377,8 +377,8 @@ cdef void* context_node(str name, list inputs, list outputs, dict attributes) ex
             else:
                 create_attribute(key.encode(), value, len(value), ATTRIBUTE_STRING, &attribute[count])
             count += 1
-        raised(api, (<create_node_t>editor.slots[CREATE_NODE])(op_type, domain, name.encode(), texts, len(inputs), texts + len(inputs),
-                                                              len(outputs), attribute, count, &node))
+        raised(api, (<create_node_t>editor.slots[CREATE_NODE])(
+            op_type, domain, name.encode(), texts, len(inputs), texts + len(inputs), len(outputs), attribute, count, &node))
     finally:
         for i in range(count):
             (<release_t>api.slots[RELEASE_OP_ATTR])(attribute[i])
@@ -474,7 +474,7 @@ cdef Status get_supported_devices(void* this, const void** devices, size_t devic
 cdef Status validate_compatibility(void* this, const void** devices, size_t device_count, const char* info, int* out) noexcept nogil:
     with gil:
         try:
-            out[0] = context.verdict(info.decode("utf-8", "replace"))
+            out[0] = ep_context.verdict(info.decode("utf-8", "replace"))
             return NULL
         except BaseException as error:
             return status_of(api, error, "")

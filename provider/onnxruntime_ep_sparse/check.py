@@ -23,6 +23,8 @@ MOST = 1 << 31
 """Beyond sizes of weights and shapes."""
 MOST_OF_WINDOW = 1 << 20
 MOST_SCALE, MOST_BLOCK = 1 << 14, 1 << 10
+GATES: dict[Cell, tuple[tuple[int, ...], ...]] = {Cell.LSTM: ((4,),), Cell.GRU: ((3,), (2, 1)), Cell.RNN: ((1,),)}
+"""Gates of each phase, in every way that a cell can have."""
 VALUES_PER_PART = 16
 """Numbers of values that a step, input or constant may stand for: fused nodes leave some unused."""
 
@@ -54,7 +56,7 @@ class _Values:
         inputs, constants = list(program.inputs.values()), program.constants
         parts = len(inputs) + len(constants) + len(program.steps)
         require(0 < program.n_values <= VALUES_PER_PART * parts, f"{program.n_values} values in {parts} inputs, constants and steps")
-        require(0 < len(program.outputs), "a program without outputs")
+        require(len(program.outputs) > 0, "a program without outputs")
         self.n_values = program.n_values
         self.constants = constants
         self.ranks: dict[int, int] = {}
@@ -74,7 +76,8 @@ class _Values:
 
     def define(self, value: int, rank: int) -> None:
         """A value that was not there before."""
-        require(0 <= value < self.n_values and value not in self.ranks and value not in self.joined, f"value {value} is made twice or is none")
+        fresh = value not in self.ranks and value not in self.joined
+        require(fresh and 0 <= value < self.n_values, f"value {value} is made twice or is none")
         require(0 <= rank <= MAX_RANK, f"value {value} has {rank} dimensions, at most {MAX_RANK} are supported")
         self.ranks[value] = rank
         self.made.add(value)
@@ -351,7 +354,7 @@ def _check_panel(panel: Panel, bounds: list[int]) -> None:
 
 def _check_cell(cell: Recurrent) -> None:
     directions, phases, hidden = len(cell.reverse), len(cell.gates), cell.hidden
-    gates = {Cell.LSTM: [(4,)], Cell.GRU: [(3,), (2, 1)], Cell.RNN: [(1,)]}[cell.cell]
+    gates = GATES[cell.cell]
     require(directions in (1, 2) and cell.gates in gates, f"{cell.cell.name} with gates {cell.gates[:9]} in {directions} directions")
     require(0 < hidden <= MOST_HIDDEN, f"{hidden} hidden units")
     require(len(cell.activations) == 3 * directions, f"{len(cell.activations)} activations")

@@ -11,8 +11,8 @@ Little-endian:
     then         the arrays in the order of the header's list, each from the next multiple of 64 bytes on
 
 The header is the tree of `Compiled`, as the types in `steps.py` say it: a dataclass is an object of those fields that do not have their
-default, a member of an enum its name, a dict a list of pairs, an array its number in `arrays`, where element type and shape stand. Arrays of
-whole numbers have the narrowest type that holds them, so that a nonzero takes 4 bytes for its value and mostly 2 for its column.
+default, a member of an enum its name, a dict a list of pairs, an array its number in `arrays`, where element type and shape stand. Arrays
+of whole numbers have the narrowest type that holds them, so that a nonzero takes 4 bytes for its value and mostly 2 for its column.
 
 `decode` takes nothing on trust that it reads, and no more memory than a few times the bytes it is given; what a program means is checked by
 `check.py`.
@@ -76,7 +76,7 @@ def encode(compiled: Compiled) -> bytearray:
     return blob
 
 
-def decode(blob: bytes | bytearray | NDArray[np.uint8]) -> Compiled:
+def decode(blob: bytes | bytearray | memoryview) -> Compiled:
     """What `encode` was given; arrays are views of `blob` where they can be. ValueError that names the first thing wrong."""
     data = memoryview(blob)
     if len(data) < HEAD.size:

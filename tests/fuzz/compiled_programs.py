@@ -2,8 +2,8 @@
 
     python tests/fuzz/compiled_programs.py [--count 1000000] [--seed 0] [--run 0.1]
 
-Bytes of valid programs are cut off, flipped, grown and spliced; numbers, names, lists and arrays of their header and data are replaced, with
-a checksum that fits, so that everything behind it is reached. The reader may accept a program or raise ValueError, nothing else. Of those
+Bytes of valid programs are cut off, flipped and grown; numbers, names, lists and arrays of their header and data are replaced, with a
+checksum that fits, so that everything behind it is reached. The reader may accept a program or raise ValueError, nothing else. Of those
 that it accepts a share is run, which must not do worse than raise RuntimeError.
 """
 
@@ -60,7 +60,9 @@ def seeds() -> tuple[Seed, ...]:
     def net(name, nodes, inputs, arrays, outputs=("y",), opset=18):
         made = [helper.make_node(op, x, y, **attributes) for op, x, y, attributes in nodes]
         types = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.int32): TensorProto.INT32}
-        infos = [helper.make_tensor_value_info(n, types[a.dtype], ["n", *a.shape[1:]] if a.ndim > 1 else a.shape) for n, a in inputs.items()]
+        infos = [
+            helper.make_tensor_value_info(n, types[a.dtype], ["n", *a.shape[1:]] if a.ndim > 1 else a.shape) for n, a in inputs.items()
+        ]
         results = [helper.make_tensor_value_info(output, TensorProto.FLOAT, None) for output in outputs]
         graph = helper.make_graph(made, name, infos, results, [numpy_helper.from_array(a, n) for n, a in arrays.items()])
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)

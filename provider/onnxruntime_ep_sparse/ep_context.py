@@ -1,6 +1,6 @@
-"""EPContext nodes, by which ONNX Runtime's compiled models keep what providers have made of regions: what ours say, and where their bytes are.
+"""EPContext nodes, in which ONNX Runtime's compiled models keep what providers have made of regions: what ours say, where their bytes are.
 
-ONNX Runtime defines node and session entries (EP Context Design): the bytes stand in the node (`embed_mode` 1) or in a file beside the model.
+ONNX Runtime defines node and session entries (EP Context Design): the bytes are in the node (`embed_mode` 1) or in a file beside the model.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def read(graph: Graph, embedded: Callable[[], NDArray[np.uint8]], request: Reque
         blob = embedded()
         if node.attributes.get("embed_mode", 1) != 1:
             blob = _beside(blob.tobytes().decode("utf-8", "replace"), request, model_path)
-        return _renamed(compiled.decode(blob), node, graph)
+        return _renamed(compiled.decode(blob.data), node, graph)
     except (ValueError, OSError) as error:
         raise ValueError(f"{EP_CONTEXT[1]} node {node.name!r}: {error}") from None
 
