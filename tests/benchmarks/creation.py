@@ -1,9 +1,9 @@
 """How long creating a session takes and what it costs in memory, ONNX Runtime's CPU provider and ours, each in fresh processes.
 
-    python tests/benchmarks/creation.py [--threads 2] [--repeats 5] [MODEL ...]
+    python tests/benchmarks/creation.py [--threads 2] [--repeats 5] [--files] [MODEL ...]
 
 Models at 90 % zeros, read from a file. Time is the best of the processes; memory is the least, in MB more than before: the peak, and what
-is resident after three runs.
+is resident after three runs. `--files`: our provider on the packed and the compiled model as well, and the sizes of all these files.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 import onnxruntime_ep_sparse as sparse
-from onnxruntime_ep_sparse import measure
+from onnxruntime_ep_sparse import compressed_model, measure, registration
 from onnxruntime_ep_sparse.models import BUILDERS, inputs_for
 
 MODELS = ("resnet50", "mobilenet_v1", "mobilenet_v2", "efficientnet_b0", "unet", "bert_base", "lstm")
@@ -46,28 +47,83 @@ def best(model: str, provider: str, threads: int, repeats: int) -> tuple[float, 
     return tuple(np.min(runs, axis=0))
 
 
+def table(models: Sequence[str], threads: int, repeats: int) -> None:
+    """Both providers on dense files."""
+    columns = ("model", "CPU ms", "ours ms", "ratio", "CPU peak MB", "ours", "CPU MB after 3 runs", "ours")
+    print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
+    for name, path in written(models):
+        cpu, ours = (best(str(path), provider, threads, repeats) for provider in (measure.CPU, sparse.EP_NAME))
+        print(
+            f"| {name} | {cpu[0]:.0f} | {ours[0]:.0f} | **{ours[0] / cpu[0]:.2f}** "
+            f"| {cpu[1]:.0f} | {ours[1]:.0f} | {cpu[2]:.0f} | {ours[2]:.0f} |",
+            flush=True,
+        )
+
+
+def table_of_files(models: Sequence[str], threads: int, repeats: int) -> None:
+    """Our provider on the dense, the packed and the compiled model in two files and one, against the CPU provider on the dense one."""
+    columns = (
+        "model",
+        "dense MB",
+        "packed",
+        "compiled",
+        "CPU ms",
+        "ours ms",
+        "packed",
+        "compiled",
+        "in one file",
+        "compiled / CPU",
+        "one / CPU",
+    )
+    print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
+    for name, path in written(models):
+        packed, two, one = (path.parent / form / "model.onnx" for form in ("packed", "two", "one"))
+        for target in (packed, two, one):
+            target.parent.mkdir(exist_ok=True)
+        compressed_model.pack(path, packed)
+        for target in (two, one):
+            compile_model(path, target, embed=target == one)
+        dense_mb, packed_mb, compiled_mb = (sum(file.stat().st_size for file in p.parent.glob("*.*")) / 1e6 for p in (path, packed, two))
+        cpu = best(str(path), measure.CPU, threads, repeats)[0]
+        ours = [best(str(p), sparse.EP_NAME, threads, repeats)[0] for p in (path, packed, two, one)]
+        print(
+            f"| {name} | {dense_mb:.1f} | {packed_mb:.1f} ({packed_mb / dense_mb:.1%}) | {compiled_mb:.1f} ({compiled_mb / dense_mb:.1%}) "
+            f"| {cpu:.0f} | {' | '.join(f'{ms:.0f}' for ms in ours)} | **{ours[2] / cpu:.2f}** | **{ours[3] / cpu:.2f}** |",
+            flush=True,
+        )
+
+
+def compile_model(source: Path, target: Path, *, embed: bool) -> None:
+    """With ONNX Runtime's usual optimisations."""
+    ort = registration.runtime()
+    every = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options = registration.session_options()
+    ort.ModelCompiler(options, str(source), embed_compiled_data_into_model=embed, graph_optimization_level=every).compile_to_file(
+        str(target)
+    )
+
+
+def written(models: Sequence[str]) -> Iterator[tuple[str, Path]]:
+    """Name and file of each model, in a folder of its own."""
+    for name in models:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "model.onnx")
+            path.write_bytes(BUILDERS[name](sparsity=0.9).SerializeToString())
+            yield name, path
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=MODELS, metavar="MODEL")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--files", action="store_true")
     parser.add_argument("--in-this-process", metavar="PROVIDER", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.in_this_process:
         print(json.dumps(created(arguments.models[0], arguments.in_this_process, arguments.threads)))
         return
-    columns = ("model", "CPU ms", "ours ms", "ratio", "CPU peak MB", "ours", "CPU MB after 3 runs", "ours")
-    print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
-    with tempfile.TemporaryDirectory() as folder:
-        for name in arguments.models:
-            path = Path(folder, "model.onnx")
-            path.write_bytes(BUILDERS[name](sparsity=0.9).SerializeToString())
-            cpu, ours = (best(str(path), provider, arguments.threads, arguments.repeats) for provider in (measure.CPU, sparse.EP_NAME))
-            print(
-                f"| {name} | {cpu[0]:.0f} | {ours[0]:.0f} | **{ours[0] / cpu[0]:.2f}** "
-                f"| {cpu[1]:.0f} | {ours[1]:.0f} | {cpu[2]:.0f} | {ours[2]:.0f} |",
-                flush=True,
-            )
+    (table_of_files if arguments.files else table)(arguments.models, arguments.threads, arguments.repeats)
 
 
 if __name__ == "__main__":

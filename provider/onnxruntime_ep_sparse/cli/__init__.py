@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import analyze, bench, check, compare, demo, pack
+from . import analyze, bench, check, compare, compile, demo, pack
 from .common import Group
 
 app = typer.Typer(
@@ -38,6 +38,6 @@ def options(
     """Pruned ONNX models on ONNX Runtime's CPU provider and on the sparse one."""
 
 
-for module in (check, analyze, bench, compare, demo, pack):
+for module in (check, analyze, bench, compare, demo, pack, compile):
     app.command()(getattr(module, module.__name__.rpartition(".")[2]))
 app.command()(pack.unpack)

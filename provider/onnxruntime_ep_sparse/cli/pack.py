@@ -75,13 +75,13 @@ def _report(out: Output, source: Path, target: Path, weights: list[Weight], summ
         sparsity = "" if w.sparsity is None else f"{w.sparsity:.1%}"
         table.add_row(w.name, w.op_type, "x".join(map(str, w.shape)), sparsity, str(w.bytes_before), str(w.bytes_after), w.reason)
     out.print(table)
-    before, after = (_size(path) for path in (source, target))
+    before, after = (size_of(path) for path in (source, target))
     out.print(f"{summary}; {before / 1e6:.4g} MB became {after / 1e6:.4g} MB ({after / before:.1%})")
     document = {"source": str(source), "target": str(target), **arguments, "bytes_before": before, "bytes_after": after}
     out.document({**document, "weights": [asdict(w) for w in weights]})
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
     """Bytes of a model with its external data."""
     model = model_file.load(path)
     return sum(file.stat().st_size for file in (path, *model_file.data_files(model, path.parent)))

@@ -1,0 +1,76 @@
+"""`ort-sparse compile`: a model with its regions packed for the kernels, as ONNX Runtime's `ModelCompiler` makes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from onnx import NodeProto
+
+from .. import model_file, registration
+from ..graph import CONTEXT_DATA, EP_CONTEXT
+from .common import FailedError, JsonOption, Output, ProviderOptions, UsageError, provider_options
+from .pack import size_of
+
+Source = Annotated[Path, typer.Argument(metavar="IN", help="ONNX file, packed or not.")]
+Target = Annotated[Path, typer.Argument(metavar="OUT.onnx", help="ONNX file to write.")]
+
+
+def compile(
+    source: Source,
+    target: Target,
+    *,
+    beside: Annotated[
+        bool, typer.Option("--beside", help="Write the packed weights to files beside OUT: quicker to load, and without a limit of 2 GB.")
+    ] = False,
+    option: ProviderOptions = None,
+    json: JsonOption = None,
+) -> None:
+    """Compile the regions that the provider takes: sessions begin quicker and need no dense weights.
+
+    OUT needs this provider and runs on any instruction set, best on the one it is compiled for. Results are those of IN,
+    bit for bit.
+    """
+    out = Output("compile", json)
+    given = provider_options(option)
+    if not source.is_file():
+        raise UsageError(f"{'not a file' if source.exists() else 'no such file'}: {source}")
+    if not target.absolute().parent.is_dir() or target.is_dir() or not target.suffix:
+        raise UsageError(f"cannot write {target}: a file in a folder that exists is wanted, with a name that ends in .onnx")
+    if target.exists() and target.samefile(source):
+        raise UsageError(f"{target} is the model itself: give the result another name")
+    out.steps("compile", 0)
+    try:
+        ort = registration.runtime()
+        compiler = ort.ModelCompiler(
+            registration.session_options(given),
+            str(source),
+            embed_compiled_data_into_model=not beside,
+            flags=ort.OrtCompileApiFlags.ERROR_IF_NO_NODES_COMPILED,
+            graph_optimization_level=ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+        )
+        compiler.compile_to_file(str(target))
+    except ImportError:
+        raise
+    except Exception as error:
+        raise FailedError(f"cannot compile {source}: {error}") from None
+    finally:
+        out.steps.close()
+    out.steps("compile", 1)
+    nodes = model_file.load(target).graph.node
+    regions = [node for node in nodes if (node.domain, node.op_type) == EP_CONTEXT]
+    files = [target.parent / data_of(node) for node in regions if beside]
+    before, after = size_of(source), target.stat().st_size + sum(file.stat().st_size for file in files)
+    left = len(nodes) - len(regions)
+    out.print(
+        f"{len(regions)} regions compiled, {left} nodes left; {before / 1e6:.4g} MB became {after / 1e6:.4g} MB ({after / before:.1%})"
+    )
+    document: dict[str, Any] = {"source": str(source), "target": str(target), "beside": beside, "options": given}
+    sizes = {"bytes_before": before, "bytes_after": after, "files": [str(file) for file in files]}
+    out.document({**document, **sizes, "regions": len(regions), "nodes_left": left})
+
+
+def data_of(node: NodeProto) -> str:
+    """The name of the file with a region's weights."""
+    return next(attribute.s.decode() for attribute in node.attribute if attribute.name == CONTEXT_DATA)
