@@ -45,6 +45,7 @@ VERSION = 1
 HEAD = struct.Struct("<4sIII")
 CRC = slice(12, 16)
 ALIGNMENT = 64
+LANES = {isa.name: isa.lanes for isa in ISAS}
 WHOLE = (np.dtype(np.uint8), np.dtype("<u2"), np.dtype("<u4"))
 """Element types of arrays of whole numbers, none of which are negative."""
 STORED = {dtype.name: dtype for dtype in (*WHOLE, np.dtype("<f4"))}
@@ -98,6 +99,7 @@ def decode(blob: bytes | bytearray | memoryview) -> Compiled:
         raise ValueError("the header does not consist of arrays and a compiled program")
     arrays = _arrays(header["arrays"], data, HEAD.size + size)
     compiled = _reader(Compiled)(header["compiled"], arrays, "")
+    require(compiled.isa in LANES, f"the instruction set {_shown(compiled.isa)} is not known")
     require(len(set(compiled.inputs)) == len(compiled.inputs) and set(compiled.program.inputs) <= set(compiled.inputs), "inputs do not fit")
     require(sorted(compiled.outputs) == sorted(compiled.program.outputs), "outputs do not fit")
     check(compiled.program)
@@ -114,9 +116,7 @@ def renamed(compiled: Compiled, inputs: tuple[str, ...], outputs: tuple[str, ...
 
 def for_isa(compiled: Compiled, isa: Isa) -> ProgramSpec:
     """The program for vectors of `isa`: tiles of at most as many pixels as those that it was packed for, on which the cuts of K depend."""
-    lanes = {known.name: known.lanes for known in ISAS}
-    require(compiled.isa in lanes, f"the instruction set {compiled.isa!r} is not known")
-    program, before = compiled.program, lanes[compiled.isa]
+    program, before = compiled.program, LANES[compiled.isa]
     if before == isa.lanes:
         return program
 

@@ -127,7 +127,7 @@ def _renamed(region: compiled.Compiled, node: Node, graph: Graph) -> compiled.Co
         if len(names) != len(known) or len(set(names)) != len(names):
             raise ValueError(f"the node has {len(names)} {kind}, the compiled region {len(known)} different ones")
     for name in node.outputs:
-        if graph.values[name].dtype != FLOAT:
+        if name not in graph.values or graph.values[name].dtype != FLOAT:
             raise ValueError(f"output {name!r} is not float32")
     return compiled.renamed(region, node.inputs, node.outputs)
 

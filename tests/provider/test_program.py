@@ -477,3 +477,19 @@ def test_numbers_of_the_c_side():
     ):
         assert re.findall(rf"^    {prefix}_(\w+)", source, re.M) == [member.name for member in enum]
         assert list(enum) == list(range(len(enum)))
+
+
+@pytest.mark.parametrize(
+    ("weight", "x", "separable"),
+    [
+        ((4, 8, 16), ("n", 16, "p"), False),
+        ((4, 8, 16), ("n", 4, 16, "p"), True),
+        ((8, 16), ("n", 16, "p"), True),
+        ((3, 4, 8, 16), ("n", 4, 16, "p"), False),
+    ],
+)
+def test_batches_of_weights_are_not_cut(weight, x, separable):
+    """Where a weight has the first dimension too, a part of the batch needs a part of the weights."""
+    rank = max(len(weight), len(x))
+    graph = graph_of([("MatMul", ("w", "x"), "y", (None,) * rank, {})], {"x": x}, {"w": pruned(np.random.default_rng(0), weight)})
+    assert lower.pack(graph, options.parse({})).separable == separable
