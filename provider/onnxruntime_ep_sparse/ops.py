@@ -264,7 +264,8 @@ def _matmul_lower(builder: Builder, node: Node) -> None:
     vector, batch = len(weight.shape) == 1, weight.shape[:-2]
     matrices: Iterable[NDArray[np.float32] | Nonzeros] = [weight]
     if isinstance(weight, np.ndarray):
-        matrices = weight.reshape(-1, *(weight.shape if not vector else (-1, 1) if right else (1, -1))[-2:])
+        rows_and_columns = weight.shape[-2:] if not vector else (weight.size, 1) if right else (1, weight.size)
+        matrices = weight.reshape(-1, *rows_and_columns)
     product = builder.matrices(
         [matrix.T if right else matrix for matrix in matrices],
         right=right,
