@@ -14,8 +14,8 @@ The header is the tree of `Compiled`, as the types in `steps.py` say it: a datac
 default, a member of an enum its name, a dict a list of pairs, an array its number in `arrays`, where element type and shape stand. Arrays
 of whole numbers have the narrowest type that holds them, so that a nonzero takes 4 bytes for its value and mostly 2 for its column.
 
-`decode` takes nothing on trust that it reads, and no more memory than a few times the bytes it is given; what a program means is checked by
-`check.py`.
+`decode` takes nothing on trust that it reads, and no more memory than some thirty times the bytes it is given (lists of empty lists);
+what a program means is checked by `check.py`.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def encode(compiled: Compiled) -> bytearray:
     for array in arrays:
         parts += [bytes(-size % ALIGNMENT), array.tobytes()]
         size += -size % ALIGNMENT + array.nbytes
-    blob = bytearray(b"".join(parts))
+    blob = bytearray().join(parts)
     blob[CRC] = struct.pack("<I", _checksum(blob))
     return blob
 
