@@ -213,9 +213,14 @@ def _reader(kind: Any) -> Reader:
         return _dict_reader(*map(_reader, arguments))
     if is_dataclass(kind):
         return _dataclass_reader(kind)
-    if issubclass(kind, IntEnum):
+    if isinstance(kind, type) and issubclass(kind, IntEnum):
         return _enum_reader(kind)
-    return _scalar_reader(kind)
+    return _scalar_reader(kind) if kind in (int, float, bool, str) else _no_reader
+
+
+def _no_reader(value: Any, arrays: list[NDArray], place: str) -> Any:
+    """Of types that no file can hold."""
+    raise ValueError(f"{place} cannot come from a file")
 
 
 def _scalar_reader(kind: Any) -> Reader:

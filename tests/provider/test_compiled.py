@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
@@ -333,6 +334,12 @@ def test_hostile_header(header, message):
     """What cannot be read is named."""
     with pytest.raises(ValueError, match=message):
         compiled.decode(fuzz.put_together(header, b""))
+
+
+def test_types_that_no_file_can_hold():
+    """Fields that stand in no compiled program are refused like any other mistake."""
+    with pytest.raises(ValueError, match="x cannot come from a file"):
+        compiled._reader(Callable[[int], int])(1, [], "x")
 
 
 def test_deep_header():
