@@ -31,6 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ._gaps import after_gaps
 from .nonzeros import Nonzeros
 
 VERSION = 1
@@ -187,12 +188,10 @@ def _gaps_of(places: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
 
 
 def _after_gaps(gaps: NDArray[np.uint8], size: int) -> NDArray[np.int64]:
-    is_listed = gaps != SKIP
-    ends = np.cumsum(gaps + is_listed.astype(np.int64), dtype=np.int64)
-    end = int(ends[-1]) if ends.size else 0
+    places, end = after_gaps(np.ascontiguousarray(gaps))
     if not 0 <= size - end < SKIP:
         raise ValueError(f"the gaps describe {end} elements, there are {size}")
-    return ends[is_listed] - 1
+    return places
 
 
 def _mask_bytes(size: int) -> int:

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,8 @@ from .fold import fold
 from .graph import Graph, Node, shape_of, weight_of
 from .nonzeros import Nonzeros
 from .options import Options
-from .steps import Act, Activation, Depthwise, Group, Op, Product, ProgramSpec, ShapeRule, Step, StepKind, Window
+from .steps import Act, Activation, Depthwise, Group, Op, Product, ProgramSpec, ShapeRule, Step, StepKind, Unpacked, Window
+from .together import together
 
 
 def lower(graph: Graph, options: Options) -> Program:
@@ -30,7 +32,7 @@ def lower(graph: Graph, options: Options) -> Program:
 
 def pack(graph: Graph, options: Options) -> ProgramSpec:
     """The program of a region, as plain data: what a compiled model keeps."""
-    return Builder(graph, isa_of(options)).build()
+    return Builder(graph, isa_of(options), workers_of(options)).build()
 
 
 def program_of(spec: ProgramSpec, options: Options) -> Program:
@@ -50,9 +52,10 @@ def workers_of(options: Options) -> int:
 
 
 class Builder:
-    """Collects the steps of one region. The `lower` functions of `ops.py` call its methods."""
+    """Collects the steps of one region and packs their weights on `workers` threads. The `lower` functions of `ops.py` call its methods."""
 
-    def __init__(self, graph: Graph, isa: variants.Isa) -> None:
+    def __init__(self, graph: Graph, isa: variants.Isa, workers: int = 1) -> None:
+        self.workers = workers
         self.graph = fold(fold_pads(fuse_norms(fuse_gelus(fuse_gates(fold_batchnorms(graph))))))
         self.isa = isa
         self.numbers: dict[str, int] = {}
@@ -73,7 +76,7 @@ class Builder:
             row.lower(self, node)
         assert not self.pending
         outputs = {name: self.numbers[name] for name in self.graph.outputs}
-        steps = tuple(replace(step, description=description_of(step)) for step in self.steps)
+        steps = tuple(replace(step, description=description_of(step)) for step in self.packed())
         ranks = {self.numbers[name]: len(shape_of(self.graph, name)) for name in self.numbers}
         separable = all(separates(step, self.constants, ranks) for step in steps)
         input_ranks = tuple(ranks[value] for value in inputs.values())
@@ -122,6 +125,12 @@ class Builder:
 
     # packing for this instruction set
 
+    def packed(self) -> list[Step]:
+        """The steps with their products packed."""
+        unpacked = [step.product for step in self.steps if isinstance(step.product, Unpacked)]
+        products = iter(together(self.workers, [(p.size, partial(p.pack, p.bias__m)) for p in unpacked]))
+        return [replace(step, product=next(products)) if isinstance(step.product, Unpacked) else step for step in self.steps]
+
     def convolution(
         self,
         weight: NDArray[np.float32] | Nonzeros,
@@ -129,15 +138,21 @@ class Builder:
         window: Window,
         groups: int,
         image: tuple[int | None, ...],
-    ) -> Product | Depthwise:
+    ) -> Unpacked | Depthwise:
         """`packing.convolution` with this instruction set's vectors."""
-        return packing.convolution(weight, bias, window, groups, image, self.isa)
+        if groups > 1 and weight.shape[1] == 1:
+            assert isinstance(weight, np.ndarray)
+            return packing.depthwise(weight, bias, groups)
+        m = weight.shape[0]
+        bias__m = np.zeros(m, np.float32) if bias is None else bias
+        pack = partial(packing.convolution, weight, window=window, groups=groups, image=image, isa=self.isa)
+        return Unpacked(ShapeRule.CONV, False, m, bias__m, math.prod(weight.shape), pack)
 
     def matrix(
         self, weight__mk: NDArray[np.float32] | Nonzeros, bias: NDArray[np.float32] | None, *, x_rows: bool, y_rows: bool
-    ) -> Product:
+    ) -> Unpacked:
         """Gemm's constant operand."""
-        return packing.matrices([weight__mk], bias, ShapeRule.GEMM, x_rows=x_rows, y_rows=y_rows, isa=self.isa)
+        return self.unpacked([weight__mk], ShapeRule.GEMM, bias, x_rows=x_rows, y_rows=y_rows)
 
     def matrices(
         self,
@@ -147,18 +162,36 @@ class Builder:
         batch: tuple[int, ...],
         vector_operand: bool,
         bias__m: NDArray[np.float32] | None = None,
-    ) -> Product:
+    ) -> Unpacked:
         """MatMul's constant operand."""
-        return packing.matrices(
+        rule = ShapeRule.MATMUL_RIGHT if right else ShapeRule.MATMUL_LEFT
+        return self.unpacked(weight__bmk, rule, bias__m, x_rows=right, y_rows=right, batch=batch, vector_operand=vector_operand)
+
+    def unpacked(
+        self,
+        weight__bmk: Sequence[NDArray[np.float32] | Nonzeros],
+        rule: ShapeRule,
+        bias: NDArray[np.float32] | None,
+        *,
+        x_rows: bool,
+        y_rows: bool,
+        batch: tuple[int, ...] = (),
+        vector_operand: bool = False,
+    ) -> Unpacked:
+        """`packing.matrices` with this instruction set's vectors."""
+        m, k = weight__bmk[0].shape
+        bias__m = np.zeros(m, np.float32) if bias is None else bias
+        pack = partial(
+            packing.matrices,
             weight__bmk,
-            bias__m,
-            ShapeRule.MATMUL_RIGHT if right else ShapeRule.MATMUL_LEFT,
-            x_rows=right,
-            y_rows=right,
+            rule=rule,
+            x_rows=x_rows,
+            y_rows=y_rows,
             isa=self.isa,
             batch=batch,
             vector_operand=vector_operand,
         )
+        return Unpacked(rule, y_rows, m, bias__m, len(weight__bmk) * m * k, pack, batch, vector_operand)
 
     # steps and fusion
 
@@ -172,8 +205,8 @@ class Builder:
         if step is not None:
             self.steps.append(step)
 
-    def product(self, node: Node, x: str, product: Product | Depthwise, window: Window | None, addend: int | None = None) -> None:
-        """A packed product; activation and residual of what follows are fused into it."""
+    def product(self, node: Node, x: str, product: Unpacked | Depthwise, window: Window | None, addend: int | None = None) -> None:
+        """A product; activation and residual of what follows are fused into it."""
         y = node.outputs[0]
         kind = StepKind.DEPTHWISE if isinstance(product, Depthwise) else StepKind.PRODUCT
         step = Step(kind, self.value(x), self.value(y), product=product, window=window, name=self.node_name)
@@ -229,10 +262,10 @@ class Builder:
         if not self.graph.is_constant(other) or step.r >= 0:
             return None
         product = step.product
-        assert product is not None
+        assert isinstance(product, Unpacked | Depthwise)
         shape = shape_of(self.graph, mine)
         axis = 1
-        if isinstance(product, Product):
+        if isinstance(product, Unpacked):
             if (product.batch and max(product.batch) > 1) or product.vector_operand:
                 return None
             axis = {ShapeRule.CONV: 1, ShapeRule.MATMUL_LEFT: len(shape) - 2}.get(product.rule, len(shape) - 1 if product.y_rows else 0)
@@ -290,7 +323,7 @@ def description_of(step: Step) -> str:
     if step.recurrent is not None:
         cell = f"{step.recurrent.cell.name} {step.recurrent.hidden}" + " both ways" * (len(step.recurrent.reverse) - 1)
         return f"{cell}, {100 * zeros_in([group for p in step.recurrent.products for group in p.groups]):.0f} % zeros"
-    if product is not None:
+    if isinstance(product, Product):
         matrices = f"{_sizes(product.batch)} times " if product.batch and max(product.batch) > 1 else ""
         return f"{matrices}{product.channels}->{product.m} {window}".rstrip() + f", {100 * zeros_in(product.groups):.0f} % zeros"
     if step.kind in (StepKind.POOL, StepKind.GLOBAL_POOL):

@@ -18,15 +18,24 @@ FEW = 4096
 
 @dataclass(frozen=True, slots=True)
 class Nonzeros:
-    """A float32 weight of this shape; `rows` has a row for each entry of its first dimension, the others are columns."""
+    """A float32 weight of this shape; `rows` has a row for each entry of its first dimension, the others are columns.
+
+    A matrix that was `turned` is exchanged when somebody asks for its rows.
+    """
 
     shape: tuple[int, ...]
-    rows: Compressed
+    kept: Compressed
+    turned: bool = False
 
     @classmethod
     def at(cls, places: NDArray[np.int64], values: NDArray[np.float32], shape: tuple[int, ...]) -> Nonzeros:
         """Of a weight with `values` at these ascending places in row-major order. Zeros among the values are no nonzeros."""
         return cls(shape, at_places(shape[0], int(np.prod(shape[1:], dtype=np.int64)), places, values))
+
+    @property
+    def rows(self) -> Compressed:
+        """The nonzeros in order."""
+        return transpose(self.kept) if self.turned else self.kept
 
     @property
     def size(self) -> int:
@@ -47,7 +56,7 @@ class Nonzeros:
     def T(self) -> Nonzeros:
         """A matrix with its dimensions exchanged."""
         assert len(self.shape) == 2
-        return replace(self, shape=self.shape[::-1], rows=transpose(self.rows))
+        return replace(self, shape=self.shape[::-1], turned=not self.turned)
 
     def scaled(self, factor: NDArray[np.float32]) -> Nonzeros | None:
         """Times one factor, or one for each row. None where zeros do not stay zeros because a factor is not finite."""

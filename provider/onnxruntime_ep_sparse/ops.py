@@ -264,8 +264,9 @@ def _matmul_lower(builder: Builder, node: Node) -> None:
     vector, batch = len(weight.shape) == 1, weight.shape[:-2]
     matrices: Iterable[NDArray[np.float32] | Nonzeros] = [weight]
     if isinstance(weight, np.ndarray):
-        rows_and_columns = weight.shape[-2:] if not vector else (weight.size, 1) if right else (1, weight.size)
-        matrices = weight.reshape(-1, *rows_and_columns)
+        if vector:
+            weight = weight.reshape(-1, 1) if right else weight.reshape(1, -1)
+        matrices = weight.reshape(-1, *weight.shape[-2:])
     product = builder.matrices(
         [matrix.T if right else matrix for matrix in matrices],
         right=right,

@@ -128,6 +128,12 @@ def nonzeros_of(weight: NDArray[np.float32] | Nonzeros) -> Compressed:
     return compress(weight if weight.ndim == 2 else weight.reshape(len(weight), -1))
 
 
+def depthwise(weight: NDArray[np.float32], bias__m: NDArray[np.float32] | None, channels: int) -> Depthwise:
+    """A Conv weight of shape (M, 1, *kernel), each of whose outputs reads one of so many channels."""
+    m = len(weight)
+    return Depthwise(m, channels, weight.reshape(m, -1), np.zeros(m, np.float32) if bias__m is None else bias__m)
+
+
 def diagonal_of(weight: NDArray[np.float32], groups: int, first: int, count: int) -> Compressed:
     """Groups of a grouped convolution as one block-diagonal matrix."""
     weight__gmk = weight.reshape(groups, len(weight) // groups, -1)[first : first + count]
@@ -144,14 +150,11 @@ def convolution(
     groups: int,
     image: tuple[int | None, ...],
     isa: Isa,
-) -> Product | Depthwise:
+) -> Product:
     """Pack a Conv weight of shape (M, C / groups, *kernel), which is dense if there are groups. `image` holds the spatial sizes of the
     input, None where they vary."""
     m, c = weight.shape[:2]
     bias__m = np.zeros(m, np.float32) if bias__m is None else bias__m
-    if groups > 1 and c == 1:
-        assert isinstance(weight, np.ndarray)
-        return Depthwise(m, groups, weight.reshape(m, -1), bias__m)
     whole, width, lanes = nonzeros_of(weight), image[-1], isa.lanes
     widest = tile_vectors(whole, isa)
     small = m <= FEW_ROWS and width is not None and width <= FEW_COLUMNS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -188,6 +189,23 @@ class Product:
 
 
 @dataclass(frozen=True, slots=True)
+class Unpacked:
+    """A product while steps are still fused: what that asks of it, and `pack`, which makes it of the bias that it has in the end.
+
+    `size` counts the elements of the weight.
+    """
+
+    rule: ShapeRule
+    y_rows: bool
+    m: int
+    bias__m: NDArray[np.float32]
+    size: int
+    pack: Callable[[NDArray[np.float32]], Product]
+    batch: tuple[int, ...] = ()
+    vector_operand: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Depthwise:
     """Weights of a Conv whose outputs each read one channel, output m channel m * channels // M: every tap, zeros too."""
 
@@ -247,7 +265,7 @@ class Step:
     is_max: bool = False
     ceil_mode: bool = False
     count_include_pad: bool = False
-    product: Product | Depthwise | None = None
+    product: Product | Depthwise | Unpacked | None = None
     target: tuple[int, ...] = ()
     allow_zero: bool = False
     flatten_axis: int = -1

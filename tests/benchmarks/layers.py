@@ -124,8 +124,9 @@ def layer_seconds(
         weight = mask(weight, sparsity, pattern, rng).astype(np.float32)
     pad = kernel // 2
     window = Window((kernel,) * 2, (stride,) * 2, (1, 1), (pad,) * 2, (pad,) * 2)
-    packed = packing.convolution(weight, None, window, 1 if channels else outputs, (size, size), isa)
-    kind = StepKind.PRODUCT if channels else StepKind.DEPTHWISE
+    kind, packed = StepKind.DEPTHWISE, packing.depthwise(weight, None, outputs)
+    if channels:
+        kind, packed = StepKind.PRODUCT, packing.convolution(weight, None, window, 1, (size, size), isa)
     steps = (Step(kind, 0, 1, product=packed, window=window), Step(StepKind.GLOBAL_POOL, 1, 2))
     program = Program(ProgramSpec(3, {"x": 0}, {"y": 2}, {}, steps), kernels.table(isa.name), 1)
     alone = Program(ProgramSpec(2, {"x": 0}, {"y": 1}, {}, (Step(StepKind.GLOBAL_POOL, 0, 1),)), kernels.table(isa.name), 1)
