@@ -260,13 +260,12 @@ def _tree(chance: random.Random, header: dict) -> None:
     if kind == 0:
         del container[key]
     elif kind == 1:
-        container[key] = chance.choice(ODD)
+        container[key] = copy.deepcopy(chance.choice(ODD))
     elif kind == 2 and isinstance(container, list):
         container.insert(key, copy.deepcopy(container[key]))
     elif kind == 3:
         other, other_key = chance.choice(places(header))
-        if not places([container[key]])[1:]:  # no cycles: only leaves go elsewhere
-            other[other_key] = container[key]
+        other[other_key] = copy.deepcopy(container[key])
     elif isinstance(container[key], int) and kind < 6:
         container[key] += chance.choice((-2, -1, 1, 2, 8, 32))
     else:
