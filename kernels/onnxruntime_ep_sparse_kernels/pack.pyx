@@ -1,6 +1,8 @@
 """Packs a pruned weight matrix into the order in which the tile kernels read it."""
 
 from collections import namedtuple
+from mmap import mmap
+from threading import local
 
 import numpy as np
 
@@ -8,9 +10,29 @@ from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from onnxruntime_ep_sparse_kernels.variants import APART, SHARED, STRIP
 
+cdef enum:
+    PAGES = 1 << 15
+
 
 Compressed = namedtuple("Compressed", ("rows", "depth", "start__m", "k__n", "value__n"))
 Compressed.__doc__ = """The nonzeros of a matrix row by row: where each row begins (int64, rows + 1), their columns and their values."""
+
+
+_thread = local()
+
+
+def ends_soon():
+    """Says that this thread is to leave nothing behind: its large arrays will be pages of their own, which go back to the system at once.
+    glibc would keep 6 MB for each session that ResNet-50 gets; other threads do better with memory that they have used before."""
+    _thread.ends_soon = True
+
+
+def room(shape, dtype):
+    """An array of anything."""
+    cdef int64_t size = np.prod(shape, dtype=np.int64) * np.dtype(dtype).itemsize
+    if size < PAGES or not getattr(_thread, "ends_soon", False):
+        return np.empty(shape, dtype)
+    return np.frombuffer(mmap(-1, size), dtype).reshape(shape)
 
 
 def compress(weight__mk):
@@ -26,8 +48,8 @@ def row_by_row(const float[:, ::1] weight__mk):
     start__m = np.empty(rows + 1, np.int64)
     # Room for a dense matrix, of which the system gives what is written. And for one more: the loop writes first and counts after, which
     # spares a branch that no predictor gets right.
-    k__n = np.empty(rows * depth + 1, np.uint32)
-    value__n = np.empty(rows * depth + 1, np.float32)
+    k__n = room(rows * depth + 1, np.uint32)
+    value__n = room(rows * depth + 1, np.float32)
     cdef int64_t[::1] start = start__m
     cdef uint32_t[::1] ks = k__n
     cdef float[::1] values = value__n
@@ -46,8 +68,8 @@ def at_places(int64_t rows, int64_t depth, const int64_t[::1] places, const floa
     """`compress` of a matrix of zeros but for these values at these ascending places in row-major order, of which some may be zeros."""
     cdef int64_t i, m = 0, n = 0
     start__m = np.empty(rows + 1, np.int64)
-    k__n = np.empty(len(values) + 1, np.uint32)
-    value__n = np.empty(len(values) + 1, np.float32)
+    k__n = room(len(values) + 1, np.uint32)
+    value__n = room(len(values) + 1, np.float32)
     cdef int64_t[::1] start = start__m
     cdef uint32_t[::1] ks = k__n
     cdef float[::1] to_value = value__n
@@ -73,8 +95,8 @@ def transpose(matrix):
     cdef const float[::1] values = matrix.value__n
     cdef int64_t rows = matrix.rows, depth = matrix.depth, m, n, k, begin = 0, length
     start__k = np.zeros(depth + 1, np.int64)
-    m__n = np.empty(len(ks), np.uint32)
-    value__n = np.empty(len(ks), np.float32)
+    m__n = room(len(ks), np.uint32)
+    value__n = room(len(ks), np.float32)
     cdef int64_t[::1] place = start__k
     cdef uint32_t[::1] to_m = m__n
     cdef float[::1] to_value = value__n
@@ -140,7 +162,7 @@ def cut(matrix, const int64_t[::1] bounds):
     cdef const int64_t[::1] start = matrix.start__m
     cdef const uint32_t[::1] ks = matrix.k__n
     cdef int64_t rows = matrix.rows, blocks = bounds.shape[0] - 1, m, b, n = 0
-    start__mb = np.empty(rows * blocks + 1, np.int64)
+    start__mb = room(rows * blocks + 1, np.int64)
     cdef int64_t[::1] begin = start__mb
     with nogil:
         for m in range(rows):
@@ -155,7 +177,7 @@ def cut(matrix, const int64_t[::1] bounds):
 def pair(int64_t rows, int64_t blocks, const int64_t[::1] start, const uint32_t[::1] ks, const float[::1] values):
     """Groups of two rows of similar length."""
     cdef int64_t groups = (rows + 1) // 2, b, g, r, m, i, j, n = 0, longest, length, first, strip = STRIP
-    row__bgr = np.empty((blocks, groups, 2), np.int32)
+    row__bgr = room((blocks, groups, 2), np.int32)
     row_start__bg = np.zeros((blocks, groups + 1), np.int32)
     cdef int32_t[:, :, ::1] row = row__bgr
     cdef int32_t[:, ::1] row_start = row_start__bg
@@ -181,8 +203,8 @@ def pair(int64_t rows, int64_t blocks, const int64_t[::1] start, const uint32_t[
                     longest = length if length > longest else longest
                 n += longest
             row_start[b, groups] = <int32_t>n
-    k__nc = np.empty((n, 2), np.uint32)
-    value__nr = np.empty((n, 2), np.float32)
+    k__nc = room((n, 2), np.uint32)
+    value__nr = room((n, 2), np.float32)
     cdef uint32_t[:, ::1] to_k = k__nc
     cdef float[:, ::1] to_value = value__nr
     with nogil:
@@ -215,8 +237,8 @@ def share(int64_t rows, int64_t blocks, const int64_t[::1] start, const uint32_t
     cdef int32_t[:, :, ::1] rs = row__bgr
     cdef int32_t[:, ::1] row_start = row_start__bg
     # columns of single rows are at least as many as merged ones
-    k__nc = np.empty((len(ks), 1), np.uint32)
-    value__nr = np.empty((len(ks), mr), np.float32)
+    k__nc = room((len(ks), 1), np.uint32)
+    value__nr = room((len(ks), mr), np.float32)
     cdef uint32_t[:, ::1] to_k = k__nc
     cdef float[:, ::1] to_value = value__nr
     with nogil:
@@ -241,4 +263,4 @@ def share(int64_t rows, int64_t blocks, const int64_t[::1] start, const uint32_t
                             at[r] += 1
                     n += 1
             row_start[b, groups] = <int32_t>n
-    return row_start__bg, row__bgr, k__nc[:n].copy(), value__nr[:n].copy()
+    return row_start__bg, row__bgr, k__nc[:n], value__nr[:n]

@@ -216,6 +216,8 @@ class Folding:
             news.append(plan.x)
         for link in plan.links:
             x = self.channels[link.x]
+            if y.needed__c.all() and x.needed__c.all():
+                continue
             part = y.needed__c[link.begin : link.begin + x.size * link.times].reshape(x.size, link.times)
             if self._need(x, np.logical_or.reduce(part, axis=1)):
                 news.append(link.x)
