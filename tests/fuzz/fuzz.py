@@ -1,0 +1,241 @@
+"""Damaged compressed weights and packed models: an error or a result, and nothing else.
+
+`python tests/fuzz/fuzz.py reader|sessions --runs N --seed S`. Run number i is a function of the seed and i alone, so that
+`--first I --runs 1` repeats it. docs/architecture.md says how to run it under the address sanitizer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import math
+import struct
+import sys
+import warnings
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from mutations import HOSTILE, mutated
+from onnx import helper, numpy_helper
+
+import onnxruntime_ep_sparse as sparse
+from onnxruntime_ep_sparse.compressed import CRC, HEAD, decode, encode, shape_of
+from onnxruntime_ep_sparse.compressed_ops import DOMAIN
+
+SHAPES = ((), (0,), (1,), (7,), (9, 40), (600, 2), (8, 4, 3, 3), (4, 2, 1, 3, 3))
+ZEROS = (0.0, 0.5, 0.9, 0.99, 1.0)
+EVERY = 10_000
+"""Runs between lines of progress."""
+MOST_ELEMENTS = 2**24
+"""Of a result: the address sanitizer ends a process that asks for too much memory, and hostile pads do."""
+REFUSED, MADE, RAN = "refused", "made but not run", "ran"
+
+
+class BrokenPromiseError(AssertionError):
+    """What a reader of damaged data must not do."""
+
+
+def corrected(values: bytes, index: bytes) -> bytes:
+    """The index with the checksum that fits, if it is long enough to have one."""
+    if len(index) < HEAD.size:
+        return index
+    crc = zlib.crc32(values, zlib.crc32(index[CRC.stop :], zlib.crc32(index[: CRC.start])))
+    return index[: CRC.start] + struct.pack("<I", crc) + index[CRC.stop :]
+
+
+def damaged(rng: np.random.Generator, values: bytes, index: bytes) -> tuple[bytes, bytes]:
+    """Values (whole float32) and index of a compressed weight, of which at least one is damaged; mostly the checksum fits again."""
+    which = rng.integers(1, 4)
+    values = mutated(rng, values) if which & 1 else values
+    index = mutated(rng, index) if which & 2 else index
+    values = values[: len(values) // 4 * 4]
+    return values, corrected(values, index) if rng.random() < 0.9 else index
+
+
+# The reader alone
+
+
+@cache
+def weights() -> list[tuple[bytes, bytes]]:
+    """Compressed weights of some shapes, densities and signs of zeros."""
+    rng = np.random.default_rng(0)
+    found = []
+    for shape in SHAPES:
+        for zeros in ZEROS:
+            weight = np.asarray(rng.standard_normal(shape), np.float32) * (rng.random(shape) >= zeros)
+            for signs in (weight, np.abs(weight)):
+                found.append(tuple(part.tobytes() for part in encode(np.asarray(signs, np.float32))))
+    return found
+
+
+def reader(rng: np.random.Generator) -> str:
+    """One damaged weight through `decode`."""
+    pairs = weights()
+    values, index = damaged(rng, *pairs[rng.integers(len(pairs))])
+    arrays = np.frombuffer(values, np.float32), np.frombuffer(index, np.uint8)
+    try:
+        weight = decode(*arrays)
+    except ValueError as error:
+        if not str(error):
+            raise BrokenPromiseError("an error without words") from error
+        return REFUSED
+    if weight.shape != shape_of(arrays[1]) or weight.dtype != np.float32:
+        raise BrokenPromiseError(f"a weight of shape {weight.shape} and {weight.dtype}")
+    if weight.size > 255 * (len(index) + 1):
+        raise BrokenPromiseError(f"{len(index)} bytes made {weight.size} elements")
+    again = decode(*encode(weight))
+    if again.tobytes() != weight.tobytes():
+        raise BrokenPromiseError("another weight when compressed again")
+    return RAN
+
+
+# Whole models
+
+
+@cache
+def packed_models() -> list[tuple[onnx.ModelProto, dict[str, np.ndarray]]]:
+    """Small models of compressed operators, with what to feed them."""
+    rng = np.random.default_rng(0)
+    cases = [
+        ("Conv", (8, 4, 3, 3), (2, 4, 9, 11), {"pads": [1, 1, 1, 1], "strides": [2, 1], "kernel_shape": [3, 3]}),
+        ("Conv", (8, 1, 3), (1, 8, 40), {"group": 8, "dilations": [2]}),
+        ("Conv", (6, 3, 1, 1), (1, 3, 5, 5), {"auto_pad": "SAME_UPPER"}),
+        ("Gemm", (12, 40), (5, 40), {"transB": 1, "alpha": 0.5}),
+        ("MatMul", (40, 12), (2, 5, 40), {}),
+        ("MatMul", (600, 16), (1, 600), {}),
+    ]
+    return [(packed_model(rng, *case), {"x": rng.standard_normal(case[2]).astype(np.float32)}) for case in cases]
+
+
+def packed_model(
+    rng: np.random.Generator, op_type: str, weight_shape: tuple[int, ...], shape: tuple[int, ...], attributes: dict
+) -> onnx.ModelProto:
+    """x -> a compressed product -> Relu -> y."""
+    weight = (rng.standard_normal(weight_shape) * (rng.random(weight_shape) >= 0.8)).astype(np.float32)
+    values, index = encode(weight)
+    tensors = [numpy_helper.from_array(values, "values"), numpy_helper.from_array(index, "index")]
+    product = helper.make_node(op_type, ["x", "values", "index"], ["p"], "product", domain=DOMAIN, weight_shape=weight_shape, **attributes)
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)
+    y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
+    graph = helper.make_graph([product, helper.make_node("Relu", ["p"], ["y"])], "fuzz", [x], [y], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)], ir_version=8)
+
+
+def with_damaged_weight(rng: np.random.Generator, model: onnx.ModelProto) -> bytes:
+    """Values and index damaged, mostly with a fitting checksum."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    parts = damaged(rng, *(tensor.raw_data for tensor in changed.graph.initializer))
+    for tensor, data, size in zip(changed.graph.initializer, parts, (4, 1), strict=True):
+        tensor.raw_data = data
+        tensor.dims[:] = [len(data) // size]
+    return changed.SerializeToString()
+
+
+def with_damaged_attribute(rng: np.random.Generator, model: onnx.ModelProto) -> bytes:
+    """A hostile number in a list of numbers, or the list longer or shorter; or a hostile number."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    attributes = changed.graph.node[0].attribute
+    attribute = attributes[rng.integers(len(attributes))]
+    number = (HOSTILE[rng.integers(len(HOSTILE))] + 2**63) % 2**64 - 2**63
+    if attribute.type == onnx.AttributeProto.INTS:
+        at = rng.integers(len(attribute.ints))
+        attribute.ints[at : at + rng.integers(3)] = [number, -number % 2**31][: rng.integers(3)]
+    elif attribute.type == onnx.AttributeProto.INT:
+        attribute.i = number
+    elif attribute.type == onnx.AttributeProto.STRING:
+        attribute.s = mutated(rng, attribute.s)
+    else:
+        attribute.f = float(rng.choice([np.nan, np.inf, -np.inf, 0.0, 3e38]))
+    return changed.SerializeToString()
+
+
+def with_damaged_file(rng: np.random.Generator, model: onnx.ModelProto) -> bytes:
+    """Any byte of the model."""
+    return mutated(rng, model.SerializeToString())
+
+
+DAMAGES: tuple[Callable[[np.random.Generator, onnx.ModelProto], bytes], ...] = (
+    with_damaged_weight,
+    with_damaged_weight,
+    with_damaged_attribute,
+    with_damaged_file,
+)
+
+
+def outcome(model: bytes, feeds: dict[str, np.ndarray], providers: list) -> tuple[str, bytes]:
+    """What became of a model in a session, and the bytes of its result if it ran. Every error must have words."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    # every tensor an allocation of its own, which the address sanitizer knows
+    options.enable_cpu_mem_arena = False
+    options.register_custom_ops_library(sparse.get_library_path())
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=[*providers, "CPUExecutionProvider"], enable_fallback=0)
+        shape = session.get_outputs()[0].shape
+        if not all(isinstance(size, int) for size in shape) or math.prod(shape) > MOST_ELEMENTS:
+            return MADE, b""
+        return RAN, session.run(None, feeds)[0].tobytes()
+    except Exception as error:
+        if not str(error):
+            raise BrokenPromiseError("an error without words") from error
+        return REFUSED, b""
+
+
+def sessions(rng: np.random.Generator) -> str:
+    """One damaged model in a session without the provider, and in one with it: both refuse it, or both have the same bits."""
+    models = packed_models()
+    model, feeds = models[rng.integers(len(models))]
+    source = DAMAGES[rng.integers(len(DAMAGES))](rng, model)
+    alone, taken = (outcome(source, feeds, providers) for providers in ([], [(sparse.EP_NAME, {"policy": "always"})]))
+    if alone != taken:
+        raise BrokenPromiseError(f"{alone[0]} without the provider, {taken[0]} with it, or another result")
+    return alone[0]
+
+
+TARGETS: dict[str, Callable[[np.random.Generator], str]] = {"reader": reader, "sessions": sessions}
+
+
+def run(target: str, runs: int, seed: int, first: int = 0, progress: Callable[[int], None] = lambda i: None) -> Counter[str]:
+    """How often the data were refused, and how often there was a result. BrokenPromiseError, with the number of the run, for all else."""
+    counts: Counter[str] = Counter()
+    for i in range(first, first + runs):
+        progress(i)
+        try:
+            counts[TARGETS[target](np.random.default_rng([seed, i]))] += 1
+        except Exception as error:
+            raise BrokenPromiseError(f"{target} --seed {seed} --first {i} --runs 1: {error!r}") from error
+    return counts
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="number of the first run")
+    arguments = parser.parse_args()
+    faulthandler.enable()
+    warnings.simplefilter("ignore")  # of numbers that overflow
+    sparse.register()
+    last = arguments.first + arguments.runs
+
+    def progress(i: int) -> None:
+        if i % EVERY == 0 or arguments.runs < EVERY:
+            print(f"run {i} of {last}", file=sys.stderr, flush=True)
+
+    counts = run(arguments.target, arguments.runs, arguments.seed, arguments.first, progress)
+    print(f"{Path(__file__).name} {arguments.target}: {arguments.runs} runs, {', '.join(f'{n} {what}' for what, n in counts.items())}")
+
+
+if __name__ == "__main__":
+    main()
