@@ -35,6 +35,13 @@ def room(shape, dtype):
     return np.frombuffer(mmap(-1, size), dtype).reshape(shape)
 
 
+def fitted(array):
+    """The same without what was room around it."""
+    result = room(array.shape, array.dtype)
+    result[:] = array
+    return result
+
+
 def compress(weight__mk):
     """The nonzeros of a float32 matrix of M rows and K columns in any order of memory. -0.0 counts as zero, NaN does not."""
     if weight__mk.flags.f_contiguous and not weight__mk.flags.c_contiguous:
@@ -263,4 +270,4 @@ def share(int64_t rows, int64_t blocks, const int64_t[::1] start, const uint32_t
                             at[r] += 1
                     n += 1
             row_start[b, groups] = <int32_t>n
-    return row_start__bg, row__bgr, k__nc[:n], value__nr[:n]
+    return row_start__bg, row__bgr, fitted(k__nc[:n]), fitted(value__nr[:n])

@@ -126,8 +126,7 @@ static inline void vf_store_part(float *p, vf a, int64_t n) { memcpy(p, &a, n * 
 /* a polynomial in x by Horner's rule, one FMA a coefficient */
 static inline vf vf_horner(vf p, vf x, float c) { return vf_fma(p, x, vf_set(c)); }
 
-/* e^x in two factors for x in [-87, 88.9]: Cody-Waite reduction and a degree-6 polynomial (Cephes expf), about 1 ulp. The second is a
- * power of two, given by the bits of its exponent. NaN stays. */
+/* e^x = (1 + p) 2^n for x in [-87, 88.9]: Cody-Waite reduction and a degree-6 polynomial (Cephes expf), about 1 ulp. Gives p. NaN stays. */
 static inline vf vf_exp_parts(vf c, vi *exponent) {
     vf shifted = vf_fma(c, vf_set(1.44269504088896341f), vf_set(12582912.0f)); /* 1.5 * 2^23 rounds to an integer in the low bits */
     vf n = shifted - vf_set(12582912.0f);
@@ -140,12 +139,12 @@ static inline vf vf_exp_parts(vf c, vi *exponent) {
     p = vf_horner(p, r, 1.6666665459e-1f);
     p = vf_horner(p, r, 5.0000001201e-1f);
     *exponent = (vi)shifted - 0x4b400000;
-    return vf_fma(p * r, r, r) + vf_set(1.0f);
+    return vf_fma(p * r, r, r);
 }
 /* 0 below -86.6, where results near the denormals begin, Inf above 88.7; NaN stays. */
 static inline vf vf_exp(vf x) {
     vi exponent;
-    vf p = vf_exp_parts(vf_max(vf_set(-86.64f), vf_min(vf_set(88.72283f), x)), &exponent);
+    vf p = vf_exp_parts(vf_max(vf_set(-86.64f), vf_min(vf_set(88.72283f), x)), &exponent) + vf_set(1.0f);
     /* 2^(n - 1) * 2, so that n = 128 does not overflow the exponent on the way */
     vf y = p * (vf)((exponent + 126) << 23) * vf_set(2.0f);
     y = vf_pick(x < vf_set(-86.64f), vf_set(0), y);
@@ -155,8 +154,28 @@ static inline vf vf_exp(vf x) {
 /* e^x that stops at e^-87 and becomes Inf from 88.4 on, where the exponent ends: for what adds 1 to it or takes it from 1. */
 static inline vf vf_exp_bounded(vf x) {
     vi exponent;
-    vf p = vf_exp_parts(vf_max(vf_set(-87.0f), vf_min(vf_set(88.9f), x)), &exponent);
+    vf p = vf_exp_parts(vf_max(vf_set(-87.0f), vf_min(vf_set(88.9f), x)), &exponent) + vf_set(1.0f);
     return p * (vf)((exponent + 127) << 23);
+}
+/* e^x - 1 for x up to 0, where p does not lose what 1 + p would; NaN stays. */
+static inline vf vf_expm1_below(vf x) {
+    vi exponent;
+    vf p = vf_exp_parts(vf_max(vf_set(-87.0f), vf_min(vf_set(0), x)), &exponent);
+    vf power = (vf)((exponent + 127) << 23);
+    return vf_fma(p, power, power - vf_set(1.0f));
+}
+/* log(1 + x) for x in [0, 1]: 2 atanh(s) with s = x / (2 + x), at most 1/3, whose ninth power of s^2 is below float32. */
+static inline vf vf_log1p(vf x) {
+    vf s = x / (x + vf_set(2.0f)), z = s * s;
+    vf p = vf_set(1.0f / 15.0f);
+    p = vf_horner(p, z, 1.0f / 13.0f);
+    p = vf_horner(p, z, 1.0f / 11.0f);
+    p = vf_horner(p, z, 1.0f / 9.0f);
+    p = vf_horner(p, z, 1.0f / 7.0f);
+    p = vf_horner(p, z, 1.0f / 5.0f);
+    p = vf_horner(p, z, 1.0f / 3.0f);
+    s = s + s;
+    return vf_fma(p * z, s, s);
 }
 static inline vf vf_sigmoid(vf x) { return vf_set(1.0f) / (vf_set(1.0f) + vf_exp_bounded(vf_neg(x))); }
 static inline vf vf_tanh(vf x) {
@@ -196,6 +215,11 @@ static inline vf vf_sqrt(vf x) {
     for (int i = 0; i < SPARSE_LANES; i++) x[i] = __builtin_sqrtf(x[i]);
     return x;
 }
+static inline vf vf_elu(vf x, vf alpha, vf beta) { return vf_pick(x < vf_set(0), alpha * vf_expm1_below(x), beta * x); }
+static inline vf vf_softplus(vf x) { return vf_max(vf_set(0), x) + vf_log1p(vf_exp(vf_neg(vf_abs(x)))); }
+static inline vf vf_softsign(vf x) { return x / (vf_set(1.0f) + vf_abs(x)); }
+/* NaN is not above. */
+static inline vf vf_above(vf x, vf threshold) { return vf_pick(x > threshold, x, vf_set(0)); }
 static inline vf vf_leaky(vf x, vf alpha) { return vf_pick(x < vf_set(0), alpha * x, x); }
 static inline vf vf_unit(vf x) { return vf_min(vf_set(1.0f), vf_max(vf_set(0), x)); }
 static inline vf vf_gelu_erf(vf x) {

@@ -22,6 +22,12 @@ cdef enum Activation:
     ACT_NEG = 12
     ACT_SQRT = 13
     ACT_EXP = 14
+    ACT_ELU = 15         # beta * x, below 0 alpha * (e^x - 1): Elu, Selu
+    ACT_SOFTPLUS = 16    # log(1 + e^x)
+    ACT_SOFTSIGN = 17    # x / (1 + |x|)
+    ACT_THRESHOLDED_RELU = 18  # x above alpha, else 0
+    ACT_SCALED_TANH = 19  # alpha * tanh(beta * x)
+    ACT_AFFINE = 20      # alpha * x + beta
 
 cdef enum Binary:
     BINARY_ADD = 0

@@ -291,6 +291,13 @@ def activation_of(graph: Graph, node: Node) -> Activation | str:
             return Activation(Act.LEAKY_RELU, _number(alpha, 0.01))
         case "HardSigmoid":
             return Activation(Act.HARD_SIGMOID, _number(alpha, 0.2), _number(beta, 0.5))
+        case "Elu":
+            return Activation(Act.ELU, _number(alpha, 1.0), 1.0)
+        case "Selu":
+            gamma = _number(node.attributes.get("gamma"), 1.0507010221481323)
+            return Activation(Act.ELU, gamma * _number(alpha, 1.6732631921768188), gamma)
+        case "ThresholdedRelu":
+            return Activation(Act.THRESHOLDED_RELU, _number(alpha, 1.0))
         case "Gelu":
             return Activation(Act.GELU_TANH if node.attributes.get("approximate") == "tanh" else Act.GELU_ERF)
         case "QuickGelu":
@@ -309,6 +316,8 @@ _SIMPLE = {
     "Neg": Act.NEG,
     "Sqrt": Act.SQRT,
     "Exp": Act.EXP,
+    "Softplus": Act.SOFTPLUS,
+    "Softsign": Act.SOFTSIGN,
 }
 
 
@@ -456,14 +465,17 @@ OPS: dict[str, OpRow] = {
                 "recurrent",
                 recurrent.can_run,
                 recurrent.lower,
-                "constant W, R, B and P; activations Sigmoid, Tanh, Relu, LeakyRelu, HardSigmoid",
+                "constant W, R, B and P; activations Affine, ScaledTanh and ThresholdedRelu only with their numbers given",
                 results=results,
             )
             for name, results in (("LSTM", 3), ("GRU", 2), ("RNN", 2))
         ),
         *(
             OpRow(name, "activation", _activation_can_run, _activation_lower)
-            for name in ("Relu", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Erf", "Abs", "Neg", "Sqrt", "Exp")
+            for name in (
+                *("Relu", "LeakyRelu", "ThresholdedRelu", "Elu", "Selu", "Softplus", "Softsign"),
+                *("Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Erf", "Abs", "Neg", "Sqrt", "Exp"),
+            )
         ),
         OpRow("Clip", "activation", _activation_can_run, _activation_lower, "constant min and max"),
         OpRow("Gelu", "activation", _activation_can_run, _activation_lower, "erf and tanh forms", (*ONNX, *MICROSOFT)),

@@ -42,9 +42,16 @@ ACTIVATIONS = {
     "tanh": Activation(Act.TANH),
     "sigmoid": Activation(Act.SIGMOID),
     "hardsigmoid": Activation(Act.HARD_SIGMOID, 0.2, 0.5),
+    "elu": Activation(Act.ELU, 1.0, 1.0),
+    "softsign": Activation(Act.SOFTSIGN),
+    "softplus": Activation(Act.SOFTPLUS),
+    "thresholdedrelu": Activation(Act.THRESHOLDED_RELU, math.nan),
+    "scaledtanh": Activation(Act.SCALED_TANH, math.nan, math.nan),
+    "affine": Activation(Act.AFFINE, math.nan, math.nan),
 }
-"""By ONNX's names in lower case (ONNX Runtime ignores case), with ONNX Runtime's defaults."""
-TAKES_ALPHA, TAKES_BETA = ("leakyrelu", "hardsigmoid"), ("hardsigmoid",)
+"""By ONNX's names in lower case (ONNX Runtime ignores case), with their defaults; NaN where ONNX Runtime's differ from ONNX's."""
+TAKES_BETA = ("hardsigmoid", "scaledtanh", "affine")
+TAKES_ALPHA = ("leakyrelu", "elu", "thresholdedrelu", *TAKES_BETA)
 
 
 def can_run(graph: Graph, node: Node) -> str | None:
@@ -112,6 +119,8 @@ def activations_of(node: Node) -> tuple[Activation, ...] | str:
         act = ACTIVATIONS[name]
         alpha = next(alphas, act.alpha) if name in TAKES_ALPHA else act.alpha
         beta = next(betas, act.beta) if name in TAKES_BETA else act.beta
+        if math.isnan(alpha) or math.isnan(beta):
+            return f"activation {name} without its numbers is not supported"
         found.append(Activation(act.act, alpha, beta))
     rows = [(*found[i : i + each], *[ACTIVATIONS["tanh"]] * 3)[:3] for i in range(0, len(found), each)]
     return tuple(function for row in rows for function in row)

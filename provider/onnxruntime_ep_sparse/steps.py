@@ -59,6 +59,12 @@ class Act(IntEnum):
     NEG = 12
     SQRT = 13
     EXP = 14
+    ELU = 15
+    SOFTPLUS = 16
+    SOFTSIGN = 17
+    THRESHOLDED_RELU = 18
+    SCALED_TANH = 19
+    AFFINE = 20
 
 
 class Op(IntEnum):

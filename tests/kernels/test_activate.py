@@ -55,6 +55,12 @@ FORMULAS = {
     Act.NEG: Formula(np.negative),
     Act.SQRT: Formula(np.sqrt, 0.5),
     Act.EXP: Formula(np.exp, 1.5),
+    Act.ELU: Formula(lambda x: np.where(x < 0, f32(1.7) * np.expm1(x), f32(1.1) * x), 2, alpha=1.7, beta=1.1),
+    Act.SOFTPLUS: Formula(lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))), 2),
+    Act.SOFTSIGN: Formula(lambda x: x / (1 + np.abs(x)), 1.5),
+    Act.THRESHOLDED_RELU: Formula(lambda x: np.where(x > 0.25, x, 0), alpha=0.25),
+    Act.SCALED_TANH: Formula(lambda x: f32(1.7159) * np.tanh(f32(2 / 3) * x), 4, alpha=1.7159, beta=2 / 3),
+    Act.AFFINE: Formula(lambda x: f32(1.1) * x + 0.5, 1.5, lambda x: np.abs(x) + 0.5, alpha=1.1, beta=0.5),
 }
 
 

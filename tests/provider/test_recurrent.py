@@ -24,7 +24,18 @@ FUNCTIONS = {
     "Relu": lambda x, alpha, beta: np.maximum(x, 0),
     "LeakyRelu": lambda x, alpha, beta: np.where(x < 0, alpha * x, x),
     "HardSigmoid": lambda x, alpha, beta: np.clip(alpha * x + beta, 0, 1),
+    "Elu": lambda x, alpha, beta: np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x),
+    "Softsign": lambda x, alpha, beta: x / (1 + np.abs(x)),
+    "Softplus": lambda x, alpha, beta: np.logaddexp(0, x),
+    "ThresholdedRelu": lambda x, alpha, beta: np.where(x > alpha, x, 0),
+    "ScaledTanh": lambda x, alpha, beta: alpha * np.tanh(beta * x),
+    "Affine": lambda x, alpha, beta: alpha * x + beta,
 }
+ALPHA, BETA = {"LeakyRelu": 0.01, "HardSigmoid": 0.2, "Elu": 1.0}, {"HardSigmoid": 0.5}
+"""Defaults."""
+TAKES_BETA = ("HardSigmoid", "ScaledTanh", "Affine")
+TAKES_ALPHA = ("LeakyRelu", "Elu", "ThresholdedRelu", *TAKES_BETA)
+BOUNDED = ["Sigmoid", "HardSigmoid", "Tanh", "Softsign"]
 DEFAULTS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
 
 
@@ -84,8 +95,8 @@ class Recurrent:
         alphas, betas = iter(self.attributes.get("activation_alpha", ())), iter(self.attributes.get("activation_beta", ()))
         made = []
         for name in names:
-            alpha = next(alphas, 0.01 if name == "LeakyRelu" else 0.2) if name in ("LeakyRelu", "HardSigmoid") else 0
-            beta = next(betas, 0.5) if name == "HardSigmoid" else 0
+            alpha = next(alphas, ALPHA.get(name)) if name in TAKES_ALPHA else 0
+            beta = next(betas, BETA.get(name)) if name in TAKES_BETA else 0
             made.append(lambda x, name=name, alpha=alpha, beta=beta: FUNCTIONS[name](x, alpha, beta))
         each = len(names) // self.directions
         return [made[i : i + each] for i in range(0, len(made), each)]
@@ -148,8 +159,9 @@ def recurrent(draw):
     optional = [name for name in ("b", "lengths", "h", *(("c", "p") if op_type == "LSTM" else ())) if draw(st.booleans())]
     attributes = {}
     if draw(st.booleans()):
-        count = len(DEFAULTS[op_type]) * (2 if direction == "bidirectional" else 1)
-        attributes["activations"] = [draw(st.sampled_from(["Sigmoid", "Tanh", "Relu", "HardSigmoid"])) for _ in range(count)]
+        # gates without a bound would make numbers that float32 ends before
+        names = [BOUNDED, *[[*BOUNDED, "Relu", "Elu", "Softplus"]] * (len(DEFAULTS[op_type]) - 1)]
+        attributes["activations"] = [draw(st.sampled_from(each)) for each in names * (2 if direction == "bidirectional" else 1)]
     if draw(st.integers(0, 3)) == 0:
         attributes["clip"] = 0.75
     if op_type == "GRU":
@@ -295,10 +307,29 @@ def test_layers_of_a_net(op_type):
         assert_close(a, b)
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("op_type", GATES)
+def test_activations(op_type, name):
+    """Each, with numbers of its own, for one time: some grow without bound, one jumps."""
+    functions = {"LSTM": ["Sigmoid", name, name], "GRU": ["Sigmoid", name], "RNN": [name]}[op_type]
+    count = functions.count(name)
+    numbers = {"activation_alpha": [0.7, 0.4][:count], "activation_beta": [0.6, 0.3][:count]}
+    case = Recurrent(op_type, 12, 40, optional=("b", "h"), activations=functions, **numbers)
+    feeds = case.feeds(1, 3)
+    ours, theirs = (make(case.model()).run(None, feeds) for make in (owned_session, cpu_session))
+    assert_promise(case, feeds, ours, theirs)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"activations": ["Softsign", "Tanh", "Tanh"]}, "activation softsign is not supported"),
+        ({"activations": ["Swish", "Tanh", "Tanh"]}, "activation swish is not supported"),
+        ({"activations": ["Affine", "Tanh", "Tanh"]}, "activation affine without its numbers is not supported"),
+        (
+            {"activations": ["ScaledTanh"] * 2 + ["Tanh"], "activation_alpha": [1.0, 1.0], "activation_beta": [1.0]},
+            "activation scaledtanh without its numbers is not supported",
+        ),
+        ({"activations": ["Tanh", "ThresholdedRelu", "Tanh"]}, "activation thresholdedrelu without its numbers is not supported"),
         ({"activations": ["Tanh", "Tanh"]}, "2 activations: 3 are expected"),
         ({"direction": "sideways"}, "direction sideways is not supported"),
         ({"layout": 2}, "layout 2 is not supported"),

@@ -26,6 +26,11 @@ ACTIVATIONS = {
     "Neg": {},
     "Sqrt": {},
     "Exp": {},
+    "Elu": {"alpha": 1.3},
+    "Selu": {},
+    "Softplus": {},
+    "Softsign": {},
+    "ThresholdedRelu": {"alpha": 0.4},
     "Gelu": {},
     "Gelu tanh": {"approximate": "tanh"},
     "QuickGelu": {"alpha": 1.5},
@@ -528,7 +533,11 @@ def model_shape(kind):
 
 
 @pytest.mark.parametrize(
-    "name", ["Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSwish", "Tanh", "Erf", "Abs", "Neg", "Exp", "Gelu", "Silu", "erf Gelu"]
+    "name",
+    [
+        *("Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSwish", "Tanh", "Erf", "Abs", "Neg", "Exp", "Gelu", "Silu", "erf Gelu"),
+        *("Elu", "Selu", "Softplus", "Softsign", "ThresholdedRelu"),
+    ],
 )
 def test_special_numbers_in_activations(name):
     """NaN, infinities, zeros, denormals and huge numbers behind a product by the identity, like the CPU provider's."""

@@ -1,12 +1,12 @@
-"""A short series of the fuzzing that fuzz.py does at length."""
+"""A short series of the fuzzing that compressed_weights.py does at length."""
 
 import numpy as np
 import pytest
+from compressed_weights import RAN, REFUSED, corrected, run, weights
 from mutations import MUTATIONS, mutated
 
-from fuzz import RAN, REFUSED, corrected, run, weights
 
-
+@pytest.mark.filterwarnings("ignore:.* encountered in:RuntimeWarning")
 @pytest.mark.parametrize(("target", "runs"), [("reader", 20_000), ("sessions", 300)])
 def test_series(target, runs):
     """No promise broken; and the damage is neither so little nor so much that only one side is tried."""
