@@ -62,9 +62,11 @@ class Nonzeros:
         """Times one factor, or one for each row. None where zeros do not stay zeros because a factor is not finite."""
         if not np.isfinite(factor).all():
             return None
-        value__n = self.rows.value__n * (factor[self.row__n] if factor.ndim else factor)
-        place__n = self.row__n * self.rows.depth + self.rows.k__n
-        return Nonzeros.at(place__n, value__n, self.shape)
+        rows = self.rows
+        value__n = rows.value__n * (np.repeat(factor, np.diff(rows.start__m)) if factor.ndim else factor)
+        if value__n.all():
+            return Nonzeros(self.shape, rows._replace(value__n=value__n))
+        return Nonzeros.at(self.row__n * rows.depth + rows.k__n, value__n, self.shape)
 
     def first(self, count: int, axis: int) -> NDArray[np.float32]:
         """The first `count` entries along an axis, which comes first in the result. Axis 1 is for matrices."""
