@@ -126,43 +126,51 @@ static inline void vf_store_part(float *p, vf a, int64_t n) { memcpy(p, &a, n * 
 /* a polynomial in x by Horner's rule, one FMA a coefficient */
 static inline vf vf_horner(vf p, vf x, float c) { return vf_fma(p, x, vf_set(c)); }
 
-/* e^x = (1 + p) 2^n for x in [-87, 88.9]: Cody-Waite reduction and a degree-6 polynomial (Cephes expf), about 1 ulp. Gives p. NaN stays. */
-static inline vf vf_exp_parts(vf c, vi *exponent) {
-    vf shifted = vf_fma(c, vf_set(1.44269504088896341f), vf_set(12582912.0f)); /* 1.5 * 2^23 rounds to an integer in the low bits */
-    vf n = shifted - vf_set(12582912.0f);
-    vf r = vf_fma(n, vf_set(-0.693359375f), c);
-    r = vf_fma(n, vf_set(2.12194440e-4f), r);
-    vf p = vf_set(1.9875691500e-4f);
-    p = vf_horner(p, r, 1.3981999507e-3f);
-    p = vf_horner(p, r, 8.3334519073e-3f);
-    p = vf_horner(p, r, 4.1665795894e-2f);
-    p = vf_horner(p, r, 1.6666665459e-1f);
-    p = vf_horner(p, r, 5.0000001201e-1f);
-    *exponent = (vi)shifted - 0x4b400000;
-    return vf_fma(p * r, r, r);
+/* x = n log 2 + r with |r| <= log(2) / 2, for x in [-87.3, 88.9] (Cody and Waite), returns r: e^x = e^r 2^n. The low bits of `shifted`,
+ * moved into the place of an exponent, are 2^n. NaN stays in r. */
+static inline vf vf_reduced(vf x, vi *shifted) {
+    const float magic = 12582912.0f + 127; /* 1.5 * 2^23 rounds to an integer in the low bits, 127 is the bias of exponents */
+    vf s = vf_fma(x, vf_set(1.44269504088896341f), vf_set(magic)), minus_n = vf_set(magic) - s;
+    *shifted = (vi)s;
+    return vf_fma(minus_n, vf_set(-2.12194440e-4f), vf_fma(minus_n, vf_set(0.693359375f), x));
+}
+/* (e^r - 1) / r, off by less than 0.1 ulp of e^r (of least maximum error, by iterated least squares, as those that follow) */
+static inline vf vf_expm1_over(vf r) {
+    vf q = vf_set(1.381453942e-3f);
+    q = vf_horner(q, r, 8.368745446e-3f);
+    q = vf_horner(q, r, 4.166838899e-2f);
+    q = vf_horner(q, r, 1.666652113e-1f);
+    q = vf_horner(q, r, 4.999999404e-1f);
+    return vf_horner(q, r, 1.0f);
 }
 /* 0 below -86.6, where results near the denormals begin, Inf above 88.7; NaN stays. */
 static inline vf vf_exp(vf x) {
-    vi exponent;
-    vf p = vf_exp_parts(vf_max(vf_set(-86.64f), vf_min(vf_set(88.72283f), x)), &exponent) + vf_set(1.0f);
+    vi shifted;
+    vf r = vf_reduced(vf_max(vf_set(-86.64f), vf_min(vf_set(88.72283f), x)), &shifted);
     /* 2^(n - 1) * 2, so that n = 128 does not overflow the exponent on the way */
-    vf y = p * (vf)((exponent + 126) << 23) * vf_set(2.0f);
+    vf y = vf_horner(vf_expm1_over(r), r, 1.0f) * (vf)((shifted - 1) << 23) * vf_set(2.0f);
     y = vf_pick(x < vf_set(-86.64f), vf_set(0), y);
     y = vf_pick(x > vf_set(88.72283f), vf_set(__builtin_inff()), y);
     return vf_pick(x != x, x, y);
 }
-/* e^x that stops at e^-87 and becomes Inf from 88.4 on, where the exponent ends: for what adds 1 to it or takes it from 1. */
-static inline vf vf_exp_bounded(vf x) {
-    vi exponent;
-    vf p = vf_exp_parts(vf_max(vf_set(-87.0f), vf_min(vf_set(88.9f), x)), &exponent) + vf_set(1.0f);
-    return p * (vf)((exponent + 127) << 23);
-}
-/* e^x - 1 for x up to 0, where p does not lose what 1 + p would; NaN stays. */
+/* e^x - 1 for x up to 0, exact near 0 too; NaN stays. */
 static inline vf vf_expm1_below(vf x) {
-    vi exponent;
-    vf p = vf_exp_parts(vf_max(vf_set(-87.0f), vf_min(vf_set(0), x)), &exponent);
-    vf power = (vf)((exponent + 127) << 23);
-    return vf_fma(p, power, power - vf_set(1.0f));
+    vi shifted;
+    vf r = vf_reduced(vf_max(vf_set(-87.0f), vf_min(vf_set(0), x)), &shifted), power = (vf)(shifted << 23);
+    return vf_fma(r * vf_expm1_over(r), power, power - vf_set(1.0f));
+}
+/* 1 + e^x, in which e^x stops at e^-87, becomes Inf from 88.4 on, where the exponent ends, and is off by up to 0.9 ulp: one term less
+ * than above, which is a tenth of SiLU's time. */
+static inline vf vf_one_plus_exp(vf x) {
+    vi shifted;
+    vf r = vf_reduced(vf_max(vf_set(-87.0f), vf_min(vf_set(88.9f), x)), &shifted);
+    vf p = vf_set(8.312501013e-3f);
+    p = vf_horner(p, r, 4.189033061e-2f);
+    p = vf_horner(p, r, 1.666711569e-1f);
+    p = vf_horner(p, r, 4.999923110e-1f);
+    p = vf_horner(p, r, 1.0f);
+    p = vf_horner(p, r, 1.0f);
+    return vf_fma(p, (vf)(shifted << 23), vf_set(1.0f));
 }
 /* log(1 + x) for x in [0, 1]: 2 atanh(s) with s = x / (2 + x), at most 1/3, whose ninth power of s^2 is below float32. */
 static inline vf vf_log1p(vf x) {
@@ -177,7 +185,8 @@ static inline vf vf_log1p(vf x) {
     s = s + s;
     return vf_fma(p * z, s, s);
 }
-static inline vf vf_sigmoid(vf x) { return vf_set(1.0f) / (vf_set(1.0f) + vf_exp_bounded(vf_neg(x))); }
+static inline vf vf_sigmoid(vf x) { return vf_set(1.0f) / vf_one_plus_exp(vf_neg(x)); }
+static inline vf vf_silu(vf x, vf alpha) { return x / vf_one_plus_exp(vf_neg(alpha) * x); }
 static inline vf vf_tanh(vf x) {
     /* odd polynomial below 0.625 (Cephes tanhf), where 1 - 2/(e^2x + 1) would cancel */
     vf s = x * x, p = vf_set(-5.70498872745e-3f);
@@ -186,7 +195,7 @@ static inline vf vf_tanh(vf x) {
     p = vf_horner(p, s, 1.33314422036e-1f);
     p = vf_horner(p, s, -3.33332819422e-1f);
     p = vf_fma(p * s, x, x);
-    vf q = vf_set(1.0f) - vf_set(2.0f) / (vf_exp_bounded(x + x) + vf_set(1.0f));
+    vf q = vf_set(1.0f) - vf_set(2.0f) / vf_one_plus_exp(x + x);
     return vf_pick(s < vf_set(0.390625f), p, q);
 }
 static inline vf vf_erf(vf x) {
@@ -207,7 +216,7 @@ static inline vf vf_erf(vf x) {
     q = vf_horner(q, t, -1.062560901e-1f);
     q = vf_horner(q, t, -6.351397038e-1f);
     q = vf_horner(q, t, -1.128651381e+00f);
-    q = vf_set(1.0f) - vf_exp_bounded(q * t);
+    q = vf_neg(vf_expm1_below(q * t));
     q = vf_pick(x < vf_set(0), vf_neg(q), q);
     return vf_pick(t < vf_set(0.93f), p, q);
 }
