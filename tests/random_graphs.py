@@ -174,7 +174,8 @@ def recurrent(g):
 @operator(share=2)
 def activation(g):
     x, shape = g.pick()
-    op = g.choice("Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Erf", "Abs", "Neg")
+    smooth = ("Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Erf", "Elu", "Selu", "Softplus", "Softsign")
+    op = g.choice("Relu", "Clip", "LeakyRelu", "Abs", "Neg", *smooth)
     bounds = [g.weight(np.float32(-0.5)) if g.chance(0.7) else "", g.weight(np.float32(g.rng.random() * 3))] if op == "Clip" else []
     g.node(op, [x, *bounds], shape)
 

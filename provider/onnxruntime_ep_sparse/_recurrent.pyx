@@ -6,7 +6,7 @@ units. All items of a time need all results of the time before.
 
 So all times are one parallel section. Workers claim items, those of a range of their own first, so that each keeps its part of R in its
 cache, and wait for each other between times without leaving the section. Nobody waits for a worker that never came: what is not claimed
-yet, others claim.
+yet, others claim. Where directions and tiles suffice for all workers, each goes through all times on its own.
 """
 
 from libc.math cimport INFINITY
@@ -152,10 +152,11 @@ cdef int plan_recurrent(CompiledProgram* program, Plan* plan, int index) noexcep
                 q.offsets = offsets_create(rec.product[i], q.pitch, sp.width)
             if q.offsets == NULL or q.offsets.block_floats > 65535:
                 return 1
-    sp.parallel = macs > PARALLEL_MACS and program.workers > 1
     sp.chunks = 1
     i = <int>(rec.directions * sp.tiles)
-    while sp.parallel and sp.chunks < blocks and (i * sp.chunks < ITEMS * program.workers or (
+    sp.rounds = 1 if idle_percent(i, program.workers) <= IDLE_PERCENT else sp.times * rec.phases
+    sp.parallel = program.workers > 1 and (macs * sp.times if sp.rounds == 1 else macs) > PARALLEL_MACS
+    while sp.parallel and sp.rounds > 1 and sp.chunks < blocks and (i * sp.chunks < ITEMS * program.workers or (
             idle_percent(i * sp.chunks, program.workers) > IDLE_PERCENT)):
         sp.chunks += 1
     sp.items = i * sp.chunks
@@ -213,21 +214,24 @@ cdef int run_recurrent(RecurrentRun* run, const Host* host) noexcept nogil:
 cdef void work(void* user, size_t worker) noexcept nogil:
     """One worker's way through all times."""
     cdef RecurrentRun* run = <RecurrentRun*>user
-    cdef int64_t items = run.sp.items, stage, v, victim, begin, own, claimed
+    cdef int64_t items = run.sp.items, rounds = run.sp.rounds, turn, stage, v, victim, begin, own, claimed
+    cdef int64_t stages = run.sp.times * run.step.recurrent.phases // rounds if rounds else 0
     cdef float* scratch = run.scratch + <int64_t>worker * run.scratch_floats
     cdef int64_t* done = counter(run, run.workers)
-    for stage in range(run.sp.times * run.step.recurrent.phases):
+    for turn in range(rounds):
         for v in range(run.workers):
             victim = (<int64_t>worker + v) % run.workers
             begin = victim * items // run.workers
             own = (victim + 1) * items // run.workers - begin
             while True:
-                claimed = sparse_claim(counter(run, victim), (stage + 1) * own)
+                claimed = sparse_claim(counter(run, victim), (turn + 1) * own)
                 if claimed < 0:
                     break
-                recurrent_item(run, stage, begin + claimed - stage * own, scratch)
+                for stage in range(turn * stages, (turn + 1) * stages):
+                    recurrent_item(run, stage, begin + claimed - turn * own, scratch)
                 sparse_finish(done)
-        sparse_wait(done, (stage + 1) * items)
+        if turn + 1 < rounds:
+            sparse_wait(done, (turn + 1) * items)
 
 
 # --- states
@@ -546,19 +550,21 @@ cdef void lstm(const RecurrentRun* run, const Tile* tile, int64_t time, int64_t 
     cdef float* f = sums + 2 * n
     cdef float* g = sums + 3 * n
     cdef float* c = state_of(run, tile, STATE_C, unit)
+    cdef bint at_once = run.step.recurrent.peephole == NULL and not run.step.recurrent.couples
     peep(run, tile, 0, unit, units, i, c)
-    apply_clipped(run, tile, 0, i, n)
+    apply_clipped(run, tile, 0, i, 3 * n if at_once else n)
     if run.step.recurrent.couples:
         run.program.kernels.binary(f, &one, 0, i, 1, n, t.BINARY_SUB)
-    else:
+    elif not at_once:
         peep(run, tile, 2, unit, units, f, c)
         apply_clipped(run, tile, 0, f, n)
     apply_clipped(run, tile, 1, g, n)
     combine(run, f, f, c, n, t.BINARY_MUL)
     combine(run, i, i, g, n, t.BINARY_MUL)
     combine(run, f, f, i, n, t.BINARY_ADD)
-    peep(run, tile, 1, unit, units, o, f)
-    apply_clipped(run, tile, 0, o, n)
+    if not at_once:
+        peep(run, tile, 1, unit, units, o, f)
+        apply_clipped(run, tile, 0, o, n)
     apply(run, tile, 2, g, f, n)
     combine(run, o, o, g, n, t.BINARY_MUL)
     settle(run, tile, time, units, f, c, c)
@@ -574,8 +580,7 @@ cdef void gru(const RecurrentRun* run, const Tile* tile, int64_t phase, int64_t 
     cdef const float* h = state_of(run, tile, time % 2, unit)
     cdef float* later = state_of(run, tile, (time + 1) % 2, unit)
     if phase == 0:
-        apply_clipped(run, tile, 0, sums, n)
-        apply_clipped(run, tile, 0, reset, n)
+        apply_clipped(run, tile, 0, sums, 2 * n)
         memcpy(z, sums, n * sizeof(float))
         if run.step.recurrent.phases == 2:
             combine(run, state_of(run, tile, STATE_RESET, unit), reset, h, n, t.BINARY_MUL)

@@ -22,7 +22,7 @@ CASES = [
     *(f"mobilenet_v1:{sparsity}:{batch}" for batch in (1, 16) for sparsity in (0.8, 0.9, 0.95)),
     *(f"{name}:{sparsity}:1" for name in ("mobilenet_v2", "efficientnet_b0", "unet", "bert_base") for sparsity in (0.8, 0.9, 0.95)),
     *(f"bert_base:{sparsity}:{size}" for size in ("1x16", "1x512", "8x128") for sparsity in (0.8, 0.9, 0.95)),
-    *(f"lstm:{sparsity}:{batch}" for batch in (1, 16) for sparsity in (0.8, 0.9, 0.95)),
+    *(f"{name}:{sparsity}:{batch}" for name in ("lstm", "deep_speech") for batch in (1, 16) for sparsity in (0.8, 0.9, 0.95)),
 ]
 
 

@@ -22,6 +22,7 @@ SMALL = {
     "bert_base": {"layers": 3, "hidden": 128, "heads": 4},
     "unet": {"channels": 8},
     "lstm": {"hidden": 64, "steps": 12},
+    "deep_speech": {"hidden": 64, "frames": 24, "vocabulary": 200},
 }
 SHAPES = {"unet": {"input": (3, 1, 48, 64)}, "bert_base": {"input_ids": (3, 10), "attention_mask": (3, 10)}}
 IMAGES = ("resnet50", "mobilenet_v1", "mobilenet_v2", "efficientnet_b0")
@@ -57,6 +58,7 @@ def products(model):
     values = constants(model)
     for node in model.graph.node:
         weights = {"Conv": node.input[1:2], "Gemm": node.input[1:2], "MatMul": node.input[:2], "LSTM": node.input[1:3]}
+        weights["GRU"] = weights["LSTM"]
         for weight in weights.get(node.op_type, ()):
             if weight in values:
                 yield node, values[weight]

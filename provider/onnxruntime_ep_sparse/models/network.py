@@ -190,25 +190,26 @@ class Network:
         kernel: int,
         name: str,
         *,
+        rank: int = 2,
         stride: int = 1,
         groups: int = 1,
         prune: bool = True,
         batchnorm: bool = True,
         gain: float = 1.0,
     ) -> str:
-        """A square convolution, padded by kernel // 2, and BatchNormalization to standard deviation `gain`; without it a bias, and `gain`
-        is that of `unit_weight`. Grouped ones are not pruned."""
-        shape = (outputs, self.channels[x] // groups, kernel, kernel)
+        """A convolution of the same size along all `rank` axes, padded by kernel // 2, and BatchNormalization to standard deviation `gain`;
+        without it a bias, and `gain` is that of `unit_weight`. Grouped ones are not pruned."""
+        shape = (outputs, self.channels[x] // groups, *[kernel] * rank)
         weight = self.weight(shape, prune=prune and groups == 1) if batchnorm else self.unit_weight(shape, prune=prune, gain=gain)
         operands = [x, self.constant(f"{name}.weight", weight)]
         if not batchnorm:
             operands.append(self.constant(f"{name}.bias", self.bias(outputs)))
         attributes = {
-            "dilations": [1, 1],
+            "dilations": [1] * rank,
             "group": groups,
-            "kernel_shape": [kernel] * 2,
-            "pads": [kernel // 2] * 4,
-            "strides": [stride] * 2,
+            "kernel_shape": [kernel] * rank,
+            "pads": [kernel // 2] * 2 * rank,
+            "strides": [stride] * rank,
         }
         y = self.node("Conv", operands, name, channels=outputs, **attributes)
         return self._normalise(y, name, gain) if batchnorm else y

@@ -1,4 +1,4 @@
-"""A transformer encoder and an LSTM, pruned: with random weights, the encoder also with given ones."""
+"""A transformer encoder, an LSTM and a recogniser of speech, pruned: with random weights, the encoder also with given ones."""
 
 from __future__ import annotations
 
@@ -96,6 +96,47 @@ def lstm(
         y = net.node("LSTM", [x, *weights], f"lstm.{layer}", hidden_size=hidden)
         x = net.node("Squeeze", [y, net.constant("one_axis", [1], np.int64)], f"lstm.{layer}.squeeze")
     net.output(net.node("Transpose", [x], "output", perm=[1, 0, 2]), ["batch", sequence, hidden])
+    return net.model()
+
+
+def deep_speech(
+    sparsity: float = 0.9,
+    *,
+    pattern: str = "unstructured",
+    seed: int = 0,
+    convolutions: int = 3,
+    layers: int = 3,
+    hidden: int = 512,
+    vocabulary: int = 4096,
+    frames: int | None = 512,
+) -> onnx.ModelProto:
+    """Convolutions along time, bidirectional GRUs and a classifier of every step, as Deep Speech 2 (Amodei et al. 2015) in one dimension.
+
+    float32 (batch, 80, frames), a spectrogram's 80 bands, to log-probabilities (batch, half as many, vocabulary); `frames=None`
+    leaves them open. Convolutions have 11 taps, the first of them steps by two and is not pruned.
+    """
+    bands, net = 80, Network("deep_speech", sparsity, pattern, seed)
+    x = net.input("spectrogram", ["batch", bands, "frames" if frames is None else frames])
+    net.channels[x] = bands
+    for layer in range(convolutions):
+        first = not layer
+        y = net.conv(x, hidden, 11, f"conv{layer}", rank=1, stride=1 + first, prune=not first, batchnorm=False, gain=1.0 if first else 1.4)
+        x = net.node("Relu", [y], f"conv{layer}", channels=hidden)
+    x = net.node("Transpose", [x], "time_first", perm=[2, 0, 1])
+    both = net.constant("both_directions", [0, 0, 2 * hidden], np.int64)
+    for layer in range(layers):
+        size, gain = (2 * hidden, 2.5) if layer else (hidden, 1.4)  # of a state, and of what Relu leaves
+        weights = [
+            net.constant(f"gru.{layer}.W", net.unit_weight((6 * hidden, size), gain=gain).reshape(2, 3 * hidden, size)),
+            net.constant(f"gru.{layer}.R", net.unit_weight((6 * hidden, hidden)).reshape(2, 3 * hidden, hidden)),
+            net.constant(f"gru.{layer}.B", net.bias(12 * hidden).reshape(2, 6 * hidden)),
+        ]
+        y = net.node("GRU", [x, *weights], f"gru.{layer}", hidden_size=hidden, direction="bidirectional", linear_before_reset=1)
+        y = net.node("Transpose", [y], f"gru.{layer}.together", perm=[0, 2, 1, 3])
+        x = net.node("Reshape", [y, both], f"gru.{layer}.together")
+    y = net.node("LogSoftmax", [_linear(net, x, 2 * hidden, vocabulary, "classifier", gain=2.5)], "classifier", axis=-1)
+    steps = "steps" if frames is None else -(-frames // 2)
+    net.output(net.node("Transpose", [y], "batch_first", perm=[1, 0, 2]), ["batch", steps, vocabulary])
     return net.model()
 
 
