@@ -45,20 +45,22 @@ static inline vf vf_min(vf high, vf a) { return vf_select(high < a, high, a); }
 #else
 #define vf_shuffle(a, b, ...) __builtin_shuffle(a, b, (vi){__VA_ARGS__})
 #endif
-/* Every other element of two vectors, from the first or the second on. */
+/* Every other element of two vectors, from the first or the second on, in the order in which they come out of the 128 bits of each:
+ * where a sum is made of such vectors, only the sum needs to be brought in order. */
 #if SPARSE_LANES == 4
-static inline vf vf_evens(vf a, vf b) { return vf_shuffle(a, b, 0, 2, 4, 6); }
-static inline vf vf_odds(vf a, vf b) { return vf_shuffle(a, b, 1, 3, 5, 7); }
+static inline vf vf_evens_apart(vf a, vf b) { return vf_shuffle(a, b, 0, 2, 4, 6); }
+static inline vf vf_odds_apart(vf a, vf b) { return vf_shuffle(a, b, 1, 3, 5, 7); }
+static inline vf vf_in_order(vf a) { return a; }
 #elif SPARSE_LANES == 8
-/* In two steps, of which evens and odds share the one that crosses the halves. */
-static inline vf vf_low_halves(vf a, vf b) { return vf_shuffle(a, b, 0, 1, 2, 3, 8, 9, 10, 11); }
-static inline vf vf_high_halves(vf a, vf b) { return vf_shuffle(a, b, 4, 5, 6, 7, 12, 13, 14, 15); }
-static inline vf vf_evens(vf a, vf b) { return vf_shuffle(vf_low_halves(a, b), vf_high_halves(a, b), 0, 2, 8, 10, 4, 6, 12, 14); }
-static inline vf vf_odds(vf a, vf b) { return vf_shuffle(vf_low_halves(a, b), vf_high_halves(a, b), 1, 3, 9, 11, 5, 7, 13, 15); }
+static inline vf vf_evens_apart(vf a, vf b) { return vf_shuffle(a, b, 0, 2, 8, 10, 4, 6, 12, 14); }
+static inline vf vf_odds_apart(vf a, vf b) { return vf_shuffle(a, b, 1, 3, 9, 11, 5, 7, 13, 15); }
+static inline vf vf_in_order(vf a) { return vf_shuffle(a, a, 0, 1, 4, 5, 2, 3, 6, 7); }
 #else
-static inline vf vf_evens(vf a, vf b) { return vf_shuffle(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30); }
-static inline vf vf_odds(vf a, vf b) { return vf_shuffle(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31); }
+static inline vf vf_evens_apart(vf a, vf b) { return vf_shuffle(a, b, 0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30); }
+static inline vf vf_odds_apart(vf a, vf b) { return vf_shuffle(a, b, 1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31); }
+static inline vf vf_in_order(vf a) { return vf_shuffle(a, a, 0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15); }
 #endif
+static inline vf vf_evens(vf a, vf b) { return vf_in_order(vf_evens_apart(a, b)); }
 
 /* All bits set in the lanes first..end-1. */
 static inline vf vf_lanes(int64_t first, int64_t end) {
