@@ -1,168 +1,17 @@
-"""Regions of several nodes: fused epilogues, chains, shapes that change, several inputs and outputs, special numbers, other scopes."""
+"""Regions of several nodes: fused epilogues, chains, shapes that change, several inputs and outputs, special numbers."""
 
 import numpy as np
 import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented
+from onnx import helper
 
 import onnxruntime_ep_sparse as sparse
 import onnxruntime_ep_sparse_kernels as kernels
-from making import examples, graph_of, model_of, noise, pruned
-from promises import EPS, assert_close, assignment, cpu_session, exact, make_session, owned_session
-
-ACTIVATIONS = {
-    "Relu": {},
-    "Clip": {},
-    "LeakyRelu": {"alpha": 0.2},
-    "Sigmoid": {},
-    "HardSigmoid": {"alpha": 0.3, "beta": 0.4},
-    "HardSwish": {},
-    "Tanh": {},
-    "Erf": {},
-    "Abs": {},
-    "Neg": {},
-    "Sqrt": {},
-    "Exp": {},
-    "Elu": {"alpha": 1.3},
-    "Selu": {},
-    "Softplus": {},
-    "Softsign": {},
-    "ThresholdedRelu": {"alpha": 0.4},
-    "Gelu": {},
-    "Gelu tanh": {"approximate": "tanh"},
-    "QuickGelu": {"alpha": 1.5},
-    "Silu": {},
-    "Hard": {"alpha": 1 / 6, "beta": 0.5},
-    "erf Gelu": {},
-}
-"""Names that are no operators stand for several nodes: x * Sigmoid(x), x * HardSigmoid(x), and the first of `ERF_GELUS`."""
-
-ERF_GELUS = {
-    "half last": "s = Div x root2; e = Erf s; a = Add e one; m = Mul x a; y = Mul m half",
-    "half before": "s = Mul x root_half; e = Erf s; a = Add one e; m = Mul half a; y = Mul m x",
-    "half of x": "h = Mul x half; s = Div x root2; e = Erf s; a = Add e one; y = Mul a h",
-    "by two": "s = Div x root2; e = Erf s; a = Add e one; h = Div x two; y = Mul h a",
-}
-"""Gelu as exporters write it. The nodes in between have names that end in `_gelu`."""
-
-NUMBERS = {"root2": 2**0.5, "root_half": 0.5**0.5, "one": 1, "half": 0.5, "two": 2}
-
-
-def nodes_of(text, x, y):
-    """Nodes of a chain from the values x to y, written like `ERF_GELUS`, and the constants it reads."""
-    nodes, named = [], {"x": x, "y": y}
-    for line in text.split("; "):
-        output, _, op, *operands = line.split()
-        inputs = [named.get(name, name if name in NUMBERS else f"{name}_gelu") for name in operands]
-        nodes.append(helper.make_node(op, inputs, [named.get(output, f"{output}_gelu")]))
-    return nodes, {name: np.float32(NUMBERS[name]) for node in nodes for name in node.input if name in NUMBERS}
-
-
-def activation(name, x, y):
-    """Nodes of an activation, and its further constants."""
-    attributes = ACTIVATIONS[name]
-    if name == "Clip":
-        return [helper.make_node("Clip", [x, "low", "high"], [y])], {"low": np.float32(-0.4), "high": np.float32(0.7)}
-    if name in ("Silu", "Hard"):
-        gate = "Sigmoid" if name == "Silu" else "HardSigmoid"
-        return [helper.make_node(gate, [x], ["gate"], **attributes), helper.make_node("Mul", [x, "gate"], [y])], {}
-    if name == "erf Gelu":
-        return nodes_of(ERF_GELUS["half last"], x, y)
-    domain = "com.microsoft" if name == "QuickGelu" else ""
-    return [helper.make_node(name.split()[0], [x], [y], domain=domain, **attributes)], {}
-
-
-def product(kind, x, y, rng, zeros=0.8):
-    """A node, its weights and the shape of its input. Sqrt behind it wants a positive sum: see `bias`."""
-    if kind == "Conv":
-        node = helper.make_node("Conv", [x, f"w_{y}", f"b_{y}"], [y], pads=[1] * 4)
-        return node, {f"w_{y}": pruned(rng, (12, 12, 3, 3), zeros), f"b_{y}": noise(rng, 12)}
-    node = helper.make_node("Gemm", [x, f"w_{y}", f"b_{y}"], [y], transB=1)
-    return node, {f"w_{y}": pruned(rng, (24, 24), zeros), f"b_{y}": noise(rng, 24)}
-
-
-SHAPES = {"Conv": ["n", 12, 9, 7], "Gemm": ["n", 24]}
-FEEDS = {"Conv": (2, 12, 9, 7), "Gemm": (5, 24)}
-
-
-def assert_like_cpu(model, feeds, options=None, regions=1):
-    """One region, as close to the CPU provider as whole nets promise."""
-    session = owned_session(model, options, regions=regions)
-    theirs = cpu_session(model).run(None, feeds)
-    for got, wanted in zip(session.run(None, feeds), theirs, strict=True):
-        assert_close(got, wanted)
-    return session
-
-
-@pytest.mark.parametrize("name", ACTIVATIONS)
-@pytest.mark.parametrize("kind", ["Conv", "Gemm"])
-def test_activation(kind, name):
-    """Every activation behind a product, to the accuracy of float32's own evaluation of it."""
-    rng = np.random.default_rng(3)
-    node, weights = product(kind, "x", "p", rng)
-    nodes, constants = activation(name, "p", "y")
-    domains = ["com.microsoft"] if name == "QuickGelu" else []
-    model = model_of([node, *nodes], {"x": SHAPES[kind]}, ["y"], {**weights, **constants}, domains=domains)
-    feeds = {"x": noise(rng, *FEEDS[kind])}
-    session = owned_session(model, regions=1)
-    (y,), (y_ort,) = session.run(None, feeds), cpu_session(model).run(None, feeds)
-    nan = np.isnan(y_ort)
-    assert name == "Sqrt" or not nan.any()
-    assert np.array_equal(np.isnan(y), nan)
-    y, y_ort = y[~nan], y_ort[~nan]
-    if name == "QuickGelu":
-        return assert_close(y, y_ort)
-    y64 = exact(model, feeds)[0][~nan]
-    # the product's error grows with the activation's slope, at most |y| for Exp and 1/(2y) for Sqrt
-    slope = {"Exp": np.abs(y64), "Sqrt": 0.5 / np.maximum(np.abs(y64), 1e-3)}.get(name, 1.2)
-    allowed = np.maximum(2 * np.abs(y_ort - y64).max(), 4 * EPS * (np.abs(y64) + slope * 50))
-    assert (np.abs(y - y64) <= allowed).all()
-    return None
-
-
-def steps_of_gelu(text, change=None, outputs=("y",)):
-    """Kinds and names of the steps that a Gemm and a chain like `ERF_GELUS` become; the results are the CPU provider's."""
-    rng = np.random.default_rng(31)
-    node, weights = product("Gemm", "x", "p", rng)
-    nodes, constants = nodes_of(text, "p", "y")
-    model = model_of([node, *nodes], {"x": SHAPES["Gemm"]}, outputs, {**weights, **constants, **(change or {})})
-    session = assert_like_cpu(model, {"x": noise(rng, *FEEDS["Gemm"])}, {"profile": "1"})
-    return [(step.kind, step.name) for step in sparse.step_times(session)]
-
-
-@pytest.mark.parametrize("text", ERF_GELUS.values(), ids=ERF_GELUS)
-def test_gelu_of_five_nodes_ends_the_product(text):
-    """However the factors are multiplied, one step is left."""
-    assert steps_of_gelu(text) == [("product", "p + Gelu")]
-
-
-@pytest.mark.parametrize(
-    ("text", "change", "outputs"),
-    [
-        (ERF_GELUS["half last"], {"root2": np.float32(1.4)}, ["y"]),
-        (ERF_GELUS["half last"], {"one": np.float32(1.25)}, ["y"]),
-        (ERF_GELUS["half last"], {"half": np.float32(0.75)}, ["y"]),
-        (ERF_GELUS["half last"], {"half": np.linspace(0.5, 1, 24, dtype=np.float32)}, ["y"]),
-        (ERF_GELUS["half last"], {"half": np.full((1, 1, 1), 0.5, np.float32)}, ["y"]),
-        (ERF_GELUS["half last"], {}, ["y", "e_gelu"]),
-        (ERF_GELUS["half of x"], {}, ["y", "h_gelu"]),
-        (ERF_GELUS["half before"], {}, ["y", "m_gelu"]),
-        ("s = Div root2 x; e = Erf s; a = Add e one; m = Mul x a; y = Mul m half", {}, ["y"]),
-        ("s = Div x root2; e = Erf s; a = Add e one; m = Mul s a; y = Mul m half", {}, ["y"]),
-        ("s = Div x root2; e = Erf s; a = Add e one; m = Mul a a; y = Mul m half", {}, ["y"]),
-        ("s = Div x root2; e = Erf s; a = Add e one; h = Mul s half; y = Mul a h", {}, ["y"]),
-        ("s = Div x root2; e = Erf s; a = Add e one; h = Mul x half; y = Add a h", {}, ["y"]),
-        ("s = Div x root2; e = Erf s; a = Add e one; h = Mul x half; q = Mul a h; y = Add q h", {}, ["y"]),
-    ],
-)
-def test_almost_a_gelu(text, change, outputs):
-    """Other numbers, shapes, operands or readers: node by node."""
-    steps = steps_of_gelu(text, change, outputs)
-    assert len(steps) == 1 + len(text.split("; "))
-    assert not any("Gelu" in name for _, name in steps)
+from making import examples, model_of, noise, pruned
+from promises import assert_close, assignment, cpu_session, make_session, owned_session
+from regions import FEEDS, SHAPES, activation, assert_like_cpu, product
 
 
 @pytest.mark.parametrize("name", [None, "Relu", "Silu", "Gelu"])
@@ -532,133 +381,12 @@ def model_shape(kind):
     return [6, "h", "w"] if kind == "Conv" else [40]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSwish", "Tanh", "Erf", "Abs", "Neg", "Exp", "Gelu", "Silu", "erf Gelu"),
-        *("Elu", "Selu", "Softplus", "Softsign", "ThresholdedRelu"),
-    ],
-)
-def test_special_numbers_in_activations(name):
-    """NaN, infinities, zeros, denormals and huge numbers behind a product by the identity, like the CPU provider's."""
-    nodes, constants = activation(name, "p", "y")
-    special = [np.nan, np.inf, -np.inf, 0.0, 1e-40, -1e-40, 3e38, -3e38, 88.0, -88.0, 104.0, -104.0, 1e-3, -20.0, 20.0, 9.0]
-    # one number a row: a product by the identity must not mix them
-    model = model_of(
-        [helper.make_node("MatMul", ["x", "w"], ["p"]), *nodes], {"x": ["n", 1]}, ["y"], {"w": np.ones((1, 1), np.float32), **constants}
-    )
-    feeds = {"x": np.array(special, np.float32)[:, None]}
-    (y,), (y_ort,) = owned_session(model).run(None, feeds), cpu_session(model).run(None, feeds)
-    np.testing.assert_allclose(y, y_ort, rtol=1e-5, atol=1e-6)
-
-
 def test_denormal_weights_and_activations():
     """Denormals are numbers like others."""
     weight = np.array([[1e-40, 0, 2], [0, 1e-20, 0]], np.float32)
     model = model_of([helper.make_node("Gemm", ["x", "w"], ["y"], transB=1)], {"x": ["n", 3]}, ["y"], {"w": weight})
     feeds = {"x": np.array([[1, 1e-20, 1e-40], [1e3, 5, 0]], np.float32)}
     np.testing.assert_allclose(owned_session(model).run(None, feeds)[0], feeds["x"].astype(np.float64) @ weight.T, rtol=1e-6, atol=1e-45)
-
-
-def test_retired_operators_are_declined():
-    """Operators whose old versions mean something else: Add with an axis, Reshape with its shape as attribute."""
-    rng = np.random.default_rng(23)
-    make = helper.make_node
-    nodes = [make("MatMul", ["x", "w"], ["p"]), make("Reshape", ["p"], ["r"], shape=[4, 3])]
-    model = model_of(nodes, {"x": [3, 4]}, {"r": [4, 3]}, {"w": pruned(rng, (4, 4), 0.5)}, opset=4)
-    session = make_session(model)
-    assert set(assignment(session)) == {(sparse.EP_NAME, "MatMul"), ("CPUExecutionProvider", "Reshape")}
-    assert "version 1 of the operator is not supported, 5 is the first" in {decision.reason for decision in sparse.explain(session)}
-    # ONNX Runtime has no kernel either, and says so instead of adding along the wrong axis
-    add = [nodes[0], make("Add", ["p", "b"], ["y"], broadcast=1, axis=0)]
-    weights = {"w": pruned(rng, (4, 3), 0.5), "b": noise(rng, 3)}
-    with pytest.raises(NotImplemented, match=r"Add\(6\)"):
-        make_session(model_of(add, {"x": [3, 4]}, ["y"], weights, opset=6))
-
-
-@pytest.mark.parametrize("dtype", [TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.INT32])
-def test_other_types_are_declined(dtype):
-    """MatMul of another type stays where it was, with the reason."""
-    kind = helper.tensor_dtype_to_np_dtype(dtype)
-    info = [helper.make_tensor_value_info(name, dtype, ["n", 4]) for name in "xy"]
-    weight = numpy_helper.from_array(np.eye(4, dtype=kind), "w")
-    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"], name="m")], "g", info[:1], info[1:], [weight])
-    session = make_session(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9))
-    assert {provider for provider, _ in assignment(session)} == {"CPUExecutionProvider"}
-    assert "only float32 is supported" in {decision.reason for decision in sparse.explain(session)}
-    x = np.arange(8).reshape(2, 4).astype(kind)
-    assert np.array_equal(session.run(None, {"x": x})[0], x)
-
-
-def test_int8_is_declined():
-    """Quantised products stay where they were, with a reason."""
-    rng = np.random.default_rng(18)
-    nodes = [
-        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "scale", "zero"]),
-        helper.make_node("MatMulInteger", ["q", "w", "zero"], ["i"]),
-        helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT),
-    ]
-    model = model_of(nodes, {"x": ["n", 8]}, ["y"], {"w": rng.integers(-9, 9, (8, 4)).astype(np.int8)})
-    session = make_session(model)
-    assert sparse.EP_NAME not in {provider for provider, _ in assignment(session)}
-    assert all(decision.reason for decision in sparse.explain(session))
-
-
-def branches(rng):
-    """Two graphs with a Conv each, for If: of an outer weight, and of one of their own."""
-    conv = helper.make_node
-    own = {"w_own": pruned(rng, (4, 4, 1, 1), 0.5)}
-    return (
-        graph_of([conv("Conv", ["x", "w"], ["then_y"])], {}, {"then_y": None}, {}),
-        graph_of([conv("Conv", ["x", "w_own"], ["t"]), conv("Relu", ["t"], ["else_y"])], {}, {"else_y": None}, own),
-    )
-
-
-def test_inside_if():
-    """A Conv in a branch is left to the CPU provider, with the reason; the one outside is ours."""
-    rng = np.random.default_rng(19)
-    then, other = branches(rng)
-    nodes = [
-        helper.make_node("If", ["c"], ["t"], then_branch=then, else_branch=other),
-        helper.make_node("Conv", ["t", "w"], ["y"], name="outside"),
-    ]
-    model = model_of(nodes, {"x": ["n", 4, 5, 5]}, ["y"], {"w": pruned(rng, (4, 4, 1, 1), 0.5)})
-    model.graph.input.append(helper.make_tensor_value_info("c", TensorProto.BOOL, []))
-    session = make_session(model)
-    reasons = {decision.name: (decision.taken, decision.reason) for decision in sparse.explain(session) if decision.op_type == "Conv"}
-    assert reasons["outside"][0]
-    assert {taken for name, (taken, _) in reasons.items() if name != "outside"} == {False}
-    assert any("control-flow" in reason for _, reason in reasons.values())
-    assert (sparse.EP_NAME, "Conv") in assignment(session)
-    theirs = cpu_session(model)
-    for condition in (True, False):
-        feeds = {"x": noise(rng, 2, 4, 5, 5), "c": np.array(condition)}
-        assert_close(session.run(None, feeds)[0], theirs.run(None, feeds)[0])
-
-
-def test_inside_loop():
-    """The same in the body of a Loop."""
-    rng = np.random.default_rng(20)
-    body = graph_of([helper.make_node("Conv", ["v", "w"], ["v_next"])], {}, {"v_next": ["n", 4, 5, 5]}, {})
-    scalars = [
-        helper.make_tensor_value_info(name, kind, [])
-        for name, kind in (("i", TensorProto.INT64), ("go", TensorProto.BOOL), ("go_on", TensorProto.BOOL))
-    ]
-    body.input.extend([*scalars[:2], helper.make_tensor_value_info("v", TensorProto.FLOAT, ["n", 4, 5, 5])])
-    body.node.append(helper.make_node("Identity", ["go"], ["go_on"]))
-    carried = body.output[0]
-    again = onnx.ValueInfoProto()
-    again.CopyFrom(carried)
-    del body.output[:]
-    body.output.extend([scalars[2], again])
-    nodes = [helper.make_node("Conv", ["x", "w"], ["a"], name="outside"), helper.make_node("Loop", ["trips", "", "a"], ["y"], body=body)]
-    weights = {"w": pruned(rng, (4, 4, 1, 1), 0.5), "trips": np.array(3)}
-    model = model_of(nodes, {"x": ["n", 4, 5, 5]}, ["y"], weights)
-    session = make_session(model)
-    convs = {decision.name == "outside": decision.taken for decision in sparse.explain(session) if decision.op_type == "Conv"}
-    assert convs == {True: True, False: False}
-    feeds = {"x": noise(rng, 2, 4, 5, 5)}
-    assert_close(session.run(None, feeds)[0], cpu_session(model).run(None, feeds)[0])
 
 
 def test_external_data(tmp_path):

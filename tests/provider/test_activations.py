@@ -1,0 +1,98 @@
+"""Activations behind products: alone, made of several nodes, and of special numbers."""
+
+import numpy as np
+import pytest
+from onnx import helper
+
+import onnxruntime_ep_sparse as sparse
+from making import model_of, noise
+from promises import EPS, assert_close, cpu_session, exact, owned_session
+from regions import ACTIVATIONS, ERF_GELUS, FEEDS, SHAPES, activation, assert_like_cpu, nodes_of, product
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("kind", ["Conv", "Gemm"])
+def test_activation(kind, name):
+    """Every activation behind a product, to the accuracy of float32's own evaluation of it."""
+    rng = np.random.default_rng(3)
+    node, weights = product(kind, "x", "p", rng)
+    nodes, constants = activation(name, "p", "y")
+    domains = ["com.microsoft"] if name == "QuickGelu" else []
+    model = model_of([node, *nodes], {"x": SHAPES[kind]}, ["y"], {**weights, **constants}, domains=domains)
+    feeds = {"x": noise(rng, *FEEDS[kind])}
+    session = owned_session(model, regions=1)
+    (y,), (y_ort,) = session.run(None, feeds), cpu_session(model).run(None, feeds)
+    nan = np.isnan(y_ort)
+    assert name == "Sqrt" or not nan.any()
+    assert np.array_equal(np.isnan(y), nan)
+    y, y_ort = y[~nan], y_ort[~nan]
+    if name == "QuickGelu":
+        return assert_close(y, y_ort)
+    y64 = exact(model, feeds)[0][~nan]
+    # the product's error grows with the activation's slope, at most |y| for Exp and 1/(2y) for Sqrt
+    slope = {"Exp": np.abs(y64), "Sqrt": 0.5 / np.maximum(np.abs(y64), 1e-3)}.get(name, 1.2)
+    allowed = np.maximum(2 * np.abs(y_ort - y64).max(), 4 * EPS * (np.abs(y64) + slope * 50))
+    assert (np.abs(y - y64) <= allowed).all()
+    return None
+
+
+def steps_of_gelu(text, change=None, outputs=("y",)):
+    """Kinds and names of the steps that a Gemm and a chain like `ERF_GELUS` become; the results are the CPU provider's."""
+    rng = np.random.default_rng(31)
+    node, weights = product("Gemm", "x", "p", rng)
+    nodes, constants = nodes_of(text, "p", "y")
+    model = model_of([node, *nodes], {"x": SHAPES["Gemm"]}, outputs, {**weights, **constants, **(change or {})})
+    session = assert_like_cpu(model, {"x": noise(rng, *FEEDS["Gemm"])}, {"profile": "1"})
+    return [(step.kind, step.name) for step in sparse.step_times(session)]
+
+
+@pytest.mark.parametrize("text", ERF_GELUS.values(), ids=ERF_GELUS)
+def test_gelu_of_five_nodes_ends_the_product(text):
+    """However the factors are multiplied, one step is left."""
+    assert steps_of_gelu(text) == [("product", "p + Gelu")]
+
+
+@pytest.mark.parametrize(
+    ("text", "change", "outputs"),
+    [
+        (ERF_GELUS["half last"], {"root2": np.float32(1.4)}, ["y"]),
+        (ERF_GELUS["half last"], {"one": np.float32(1.25)}, ["y"]),
+        (ERF_GELUS["half last"], {"half": np.float32(0.75)}, ["y"]),
+        (ERF_GELUS["half last"], {"half": np.linspace(0.5, 1, 24, dtype=np.float32)}, ["y"]),
+        (ERF_GELUS["half last"], {"half": np.full((1, 1, 1), 0.5, np.float32)}, ["y"]),
+        (ERF_GELUS["half last"], {}, ["y", "e_gelu"]),
+        (ERF_GELUS["half of x"], {}, ["y", "h_gelu"]),
+        (ERF_GELUS["half before"], {}, ["y", "m_gelu"]),
+        ("s = Div root2 x; e = Erf s; a = Add e one; m = Mul x a; y = Mul m half", {}, ["y"]),
+        ("s = Div x root2; e = Erf s; a = Add e one; m = Mul s a; y = Mul m half", {}, ["y"]),
+        ("s = Div x root2; e = Erf s; a = Add e one; m = Mul a a; y = Mul m half", {}, ["y"]),
+        ("s = Div x root2; e = Erf s; a = Add e one; h = Mul s half; y = Mul a h", {}, ["y"]),
+        ("s = Div x root2; e = Erf s; a = Add e one; h = Mul x half; y = Add a h", {}, ["y"]),
+        ("s = Div x root2; e = Erf s; a = Add e one; h = Mul x half; q = Mul a h; y = Add q h", {}, ["y"]),
+    ],
+)
+def test_almost_a_gelu(text, change, outputs):
+    """Other numbers, shapes, operands or readers: node by node."""
+    steps = steps_of_gelu(text, change, outputs)
+    assert len(steps) == 1 + len(text.split("; "))
+    assert not any("Gelu" in name for _, name in steps)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSwish", "Tanh", "Erf", "Abs", "Neg", "Exp", "Gelu", "Silu", "erf Gelu"),
+        *("Elu", "Selu", "Softplus", "Softsign", "ThresholdedRelu"),
+    ],
+)
+def test_special_numbers_in_activations(name):
+    """NaN, infinities, zeros, denormals and huge numbers behind a product by the identity, like the CPU provider's."""
+    nodes, constants = activation(name, "p", "y")
+    special = [np.nan, np.inf, -np.inf, 0.0, 1e-40, -1e-40, 3e38, -3e38, 88.0, -88.0, 104.0, -104.0, 1e-3, -20.0, 20.0, 9.0]
+    # one number a row: a product by the identity must not mix them
+    model = model_of(
+        [helper.make_node("MatMul", ["x", "w"], ["p"]), *nodes], {"x": ["n", 1]}, ["y"], {"w": np.ones((1, 1), np.float32), **constants}
+    )
+    feeds = {"x": np.array(special, np.float32)[:, None]}
+    (y,), (y_ort,) = owned_session(model).run(None, feeds), cpu_session(model).run(None, feeds)
+    np.testing.assert_allclose(y, y_ort, rtol=1e-5, atol=1e-6)
