@@ -189,8 +189,8 @@ cdef int program_run(CompiledProgram* program, const Host* host, const float** i
             part_outputs[i] = outputs[i] + begin * (plan.values[program.outputs[i]].size // part)
         failed = execute(program, current, host, part_inputs, part_outputs, arena.data)
         if failed:
-            snprintf(message, message_size, "sequence_lens holds a number below 0 or beyond the times of X" if failed == BAD_LENGTHS
-                     else "the parallel section of a step failed")
+            snprintf(message, message_size, "%s", b"sequence_lens holds a number below 0 or beyond the times of X" if failed == BAD_LENGTHS
+                     else b"the parallel section of a step failed")
             failed = 1
         begin += part
     if program.totals != NULL and begin:
