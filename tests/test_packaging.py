@@ -50,7 +50,8 @@ def sdist(source, checked_out, tmp_path_factory):
     run([sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", folder, "."], source)
     (archive,) = folder.iterdir()
     with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
+        # Python 3.11.3 and older have no filters
+        tar.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     return folder / archive.name.removesuffix(".tar.gz")
 
 
