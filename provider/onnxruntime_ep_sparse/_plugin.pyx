@@ -53,6 +53,7 @@ from ._program cimport StepTotals
 from ._read cimport Source, names, raised, read, session_entries
 
 import json
+import threading
 from dataclasses import asdict
 
 from . import compiled, ep_context
@@ -119,6 +120,9 @@ cdef char[32] version
 
 # What set_dynamic_options() leaves for explain() and step_times(): token -> JSON.
 _answers = {}
+
+# The compressed weights that get_capability has decoded, for compile_regions, which follows in the same thread.
+_decoded = threading.local()
 
 
 # The provider of one session
@@ -199,7 +203,8 @@ cdef object offer(SparseEp* ep, const void* ort_graph, void* support):
     fusion.ort_version_supported = API_VERSION
     fusion.drop_constant_initializers = 1
     try:
-        source = read(api, ort_graph)
+        _decoded.weights = {}
+        source = read(api, ort_graph, _decoded.weights)
     except Exception as error:
         remember(ep, "", [undecided("", "", "", error)])
         raise
@@ -210,6 +215,8 @@ cdef object offer(SparseEp* ep, const void* ort_graph, void* support):
             remember(ep, source.key, [undecided(node.name, node.op_type, node.domain, error) for node in source.graph.nodes])
             raise
         remember(ep, source.key, selection.decisions)
+        if not selection.regions:
+            _decoded.weights = {}
         for region in selection.regions:
             count = len(region)
             nodes = <const void**>malloc(count * sizeof(void*))
@@ -309,6 +316,8 @@ cdef Status compile_regions(void* this, const void** graphs, const void** fused_
                 (<release_t>api.slots[RELEASE_NODE])(contexts[i])
                 contexts[i] = NULL
             return status_of(api, error, where)
+        finally:
+            _decoded.weights = {}
 
 
 cdef str node_name(const void* node):
@@ -320,7 +329,7 @@ cdef str node_name(const void* node):
 cdef Region* region_of(const void* ort_graph, const void* fused_node, str name, options, request, void** made) except NULL:
     """One region: the program of its graph, and where the fused node has the program's inputs and outputs. If the session wants a compiled
     model, `made` becomes the node for that."""
-    cdef Source source = read(api, ort_graph)
+    cdef Source source = read(api, ort_graph, getattr(_decoded, "weights", {}))
     cdef Region* region
     inputs, outputs = names(api, fused_node, False), names(api, fused_node, True)
     try:

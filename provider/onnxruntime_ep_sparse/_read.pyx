@@ -334,8 +334,8 @@ cdef class Source:
         return tensor_view(self.api, self.constants[name], name)
 
 
-cdef Source read(const Api* api, const void* ort_graph):
-    """Copies one graph, nested or not."""
+cdef Source read(const Api* api, const void* ort_graph, dict known):
+    """Copies one graph, nested or not. `known` is what `compressed_ops.plain` takes."""
     cdef Source source = Source()
     cdef const void* parent = NULL
     cdef const void* node
@@ -380,7 +380,7 @@ cdef Source read(const Api* api, const void* ort_graph):
         inputs=tuple([name for name in inputs if name not in source.constants]),
         outputs=outputs,
         is_subgraph=parent != NULL,
-    ))
+    ), known)
     # Bodies of one If share their parent and may share a name; their outputs differ in all models seen.
     inside = text_of(api, parent, NODE_GET_NAME) if parent != NULL else ""
     source.key = "/".join([inside, text_of(api, ort_graph, GRAPH_GET_NAME), *outputs])

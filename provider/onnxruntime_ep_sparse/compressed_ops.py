@@ -43,6 +43,8 @@ RANKS = {"Conv": (3, 4, 5), "MatMul": (2,), "Gemm": (2,)}
 
 Shape = tuple[int | str | None, ...]
 Weight = TypeVar("Weight", np.ndarray, Nonzeros)
+Known = dict[tuple, Nonzeros]
+"""Weights that have been decoded."""
 
 
 def is_compressed(node: Node) -> bool:
@@ -50,9 +52,10 @@ def is_compressed(node: Node) -> bool:
     return node.domain == DOMAIN and node.op_type in ATTRIBUTES
 
 
-def plain(graph: Graph) -> Graph:
+def plain(graph: Graph, known: Known | None = None) -> Graph:
     """The graph with ONNX's operators and constant weights in place of compressed ones, which are decoded when they are loaded.
 
+    What is decoded goes into `known` and is not decoded again by whoever brings the same while the constants stay where they are.
     ValueError that names the node if its weight is not constant or its shape is wrong; loading raises it for other damage.
     """
     weights = {_weight_name(node): _checked(graph, node) for node in graph.nodes if is_compressed(node)}
@@ -60,7 +63,17 @@ def plain(graph: Graph) -> Graph:
         return graph
     nodes = tuple(_plain_node(node) if is_compressed(node) else node for node in graph.nodes)
     dense = {name: (weight_shape(node), partial(_decoded, graph, node, decode)) for name, node in weights.items()}
-    return with_constants(graph, nodes, dense, {name: partial(_decoded, graph, node, nonzeros_of) for name, node in weights.items()})
+    known = {} if known is None else known
+    return with_constants(graph, nodes, dense, {name: partial(_nonzeros, graph, node, known) for name, node in weights.items()})
+
+
+def _nonzeros(graph: Graph, node: Node, known: Known) -> Nonzeros:
+    """The weight of a compressed node by its nonzeros, found by where the two tensors that it is made of lie."""
+    lie = tuple(graph.load(name).__array_interface__["data"][0] for name in node.inputs[1:3])
+    key = (_weight_name(node), weight_shape(node), lie)
+    if key not in known:
+        known[key] = _decoded(graph, node, nonzeros_of)
+    return known[key]
 
 
 def _decoded(graph: Graph, node: Node, decode: Callable[[np.ndarray, np.ndarray], Weight]) -> Weight:

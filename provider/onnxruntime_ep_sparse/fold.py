@@ -339,7 +339,7 @@ def _gemm(folding: Folding, node: Node) -> Plan | None:
     if not folding.graph.is_constant(node.inputs[1]) or node.attributes.get("transA"):
         return None
     rows = 0 if node.attributes.get("transB") else 1
-    outputs = folding.load(node.inputs[1]).shape[rows]
+    outputs = sizes_of(folding.graph, node.inputs[1])[rows]
     alpha, beta = (float(node.attributes.get(name, 1.0)) for name in ("alpha", "beta"))  # type: ignore[arg-type]  # FLOAT attributes
     c = node.inputs[2] if len(node.inputs) > 2 else ""
     addend = folding.graph.constant(c) if c else np.zeros(1, np.float32)

@@ -72,9 +72,10 @@ class Nonzeros:
         """The first `count` entries along an axis, which comes first in the result. Axis 1 is for matrices."""
         rows = self.rows
         if axis % len(self.shape) == 0:
-            end = int(rows.start__m[: count + 1][-1])
-            dense = np.zeros((min(count, rows.rows), rows.depth), np.float32)
-            dense[self.row__n[:end], rows.k__n[:end]] = rows.value__n[:end]
+            start__m = rows.start__m[: count + 1]
+            end = int(start__m[-1])
+            dense = np.zeros((len(start__m) - 1, rows.depth), np.float32)
+            dense[np.repeat(np.arange(len(dense)), np.diff(start__m)), rows.k__n[:end]] = rows.value__n[:end]
             return dense.reshape(-1, *self.shape[1:])
         own__n = np.flatnonzero(rows.k__n < count)
         dense = np.zeros((min(count, rows.depth), rows.rows), np.float32)

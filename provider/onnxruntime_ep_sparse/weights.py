@@ -67,8 +67,9 @@ def pattern_of(first: Callable[[int], NDArray]) -> str:
 
     One of: all zero, channels, 4x1 blocks, N:M (as "2:4"), unstructured.
     """
-    # most weights show in their first rows that they have none
-    pattern = _pattern(first(8))
+    # most weights show in a few rows and inputs that they have none
+    few = first(8)
+    pattern = _pattern(few[:, :64] if few.ndim > 1 else few)
     return pattern if pattern == "unstructured" else _pattern(first(512))
 
 

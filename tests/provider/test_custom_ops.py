@@ -11,8 +11,8 @@ from test_numeric import convolutions, gemms, matmuls
 
 import onnxruntime_ep_sparse as sparse
 from making import examples, model_of, noise, pruned
-from onnxruntime_ep_sparse import models
-from onnxruntime_ep_sparse.compressed import encode
+from onnxruntime_ep_sparse import compressed_ops, models
+from onnxruntime_ep_sparse.compressed import encode, nonzeros_of
 from onnxruntime_ep_sparse.compressed_model import pack
 from onnxruntime_ep_sparse.compressed_ops import DOMAIN
 from promises import ALWAYS, assert_close, assignment, cpu_session, owned_session, session_options
@@ -107,6 +107,23 @@ def test_shape_inference(model, shape):
     """What follows from the input's shape; ONNX Runtime's own inference says the same."""
     assert cpu_session(model).get_outputs()[0].shape == shape
     assert custom_session(compressed(model)).get_outputs()[0].shape == shape
+
+
+def test_weights_are_decoded_once(monkeypatch):
+    """Compiling takes the nonzeros that choosing has decoded; the next session decodes for itself."""
+    rng = np.random.default_rng(0)
+    weights = {name: pruned(rng, (64, 64), 0.95) for name in ("a", "b")}
+    nodes = [helper.make_node("MatMul", ["x", "a"], ["p"]), helper.make_node("MatMul", ["p", "b"], ["y"])]
+    plain = model_of(nodes, {"x": (1, 64)}, ["y"], weights)
+    packed = compressed(plain)
+    decoded = []
+    monkeypatch.setattr(compressed_ops, "nonzeros_of", lambda values, index: decoded.append(len(values)) or nonzeros_of(values, index))
+    for times in (1, 2):
+        session = custom_session(packed, ALWAYS)
+        assert {provider for provider, _ in assignment(session)} == {sparse.EP_NAME}
+        assert sorted(decoded) == sorted(times * [np.count_nonzero(weight) for weight in weights.values()])
+    feeds = {"x": noise(rng, 1, 64)}
+    np.testing.assert_array_equal(session.run(None, feeds)[0], owned_session(plain).run(None, feeds)[0])
 
 
 def test_sizes_that_are_not_known_have_different_names():
