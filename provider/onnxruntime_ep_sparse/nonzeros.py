@@ -79,7 +79,7 @@ class Nonzeros:
             return dense.reshape(-1, *self.shape[1:])
         own__n = np.flatnonzero(rows.k__n < count)
         dense = np.zeros((min(count, rows.depth), rows.rows), np.float32)
-        dense[rows.k__n[own__n], self.row__n[own__n]] = rows.value__n[own__n]
+        dense[rows.k__n[own__n], np.searchsorted(rows.start__m, own__n, "right") - 1] = rows.value__n[own__n]
         return dense
 
     def alive(self, axis: int, among: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
