@@ -224,8 +224,8 @@ def output_axis(graph: Graph, node: Node) -> int:
 def grow(graph: Graph, runnable: set[int], wanted: set[int]) -> Iterable[list[int]]:
     """Maximal regions of runnable nodes around the wanted ones.
 
-    An edge between two regions is contracted unless another path leads from the one to the other: then the contracted graph would have a
-    cycle, which ONNX Runtime refuses.
+    An edge between a region and another or a node beside it is contracted unless another path leads from the one to the other: then the
+    contracted graph would have a cycle, which ONNX Runtime refuses.
     """
     if not wanted:
         return []
@@ -244,17 +244,27 @@ def grow(graph: Graph, runnable: set[int], wanted: set[int]) -> Iterable[list[in
     for a, b in edges:
         successors[a].add(b)
         predecessors[b].add(a)
-    for a, b in edges:
-        if a in runnable and b in runnable:
+    regions, last = set(wanted), 0
+    candidates = [(a, b) for a, b in edges if a in runnable and b in runnable]
+    left = 2  # until neither direction finds anything: forwards regions take what follows, backwards what leads to them
+    while left:
+        left -= 1
+        for a, b in candidates:
             first, second = group[a], group[b]
-            if first != second and not other_path(first, second, successors):
-                contract(first, second, group, members, successors, predecessors)
-    return [sorted(nodes) for nodes in members.values() if wanted.intersection(nodes)]
+            if first == second or regions.isdisjoint((first, second)) or other_path(first, second, successors, max(last, b)):
+                continue
+            contract(first, second, group, members, successors, predecessors)
+            regions.discard(second)
+            regions.add(first)
+            last, left = max(last, b), 2
+        candidates.reverse()
+    return [sorted(members[region]) for region in regions]
 
 
-def other_path(first: int, second: int, successors: dict[int, set[int]]) -> bool:
-    """Whether a path other than the direct edge leads from the one contracted node to the other."""
-    stack = [n for n in successors[first] if n != second]
+def other_path(first: int, second: int, successors: dict[int, set[int]], last: int) -> bool:
+    """Whether a path other than the direct edge leads from the one contracted node to the other. Nodes behind `last` lead to neither: all
+    are uncontracted, and so are those that they lead to."""
+    stack = [n for n in successors[first] if n != second and n <= last]
     seen = set(stack)
     while stack:
         n = stack.pop()
@@ -262,7 +272,7 @@ def other_path(first: int, second: int, successors: dict[int, set[int]]) -> bool
             return True
         fresh = successors[n] - seen
         seen |= fresh
-        stack.extend(fresh)
+        stack.extend(m for m in fresh if m <= last)
     return False
 
 
