@@ -69,8 +69,7 @@ def plain(graph: Graph, known: Known | None = None) -> Graph:
 
 def _nonzeros(graph: Graph, node: Node, known: Known) -> Nonzeros:
     """The weight of a compressed node by its nonzeros, found by where the two tensors that it is made of lie."""
-    lie = tuple(graph.load(name).__array_interface__["data"][0] for name in node.inputs[1:3])
-    key = (_weight_name(node), weight_shape(node), lie)
+    key = (weight_shape(node), *(graph.load(name).__array_interface__["data"][0] for name in node.inputs[1:3]))
     if key not in known:
         known[key] = _decoded(graph, node, nonzeros_of)
     return known[key]
@@ -112,8 +111,8 @@ def _checked(graph: Graph, node: Node) -> Node:
 
 
 def _weight_name(node: Node) -> str:
-    """No tensor of the model: two nodes may share one of the two that it is made of."""
-    return "/".join(node.inputs[1:3])
+    """By what the node makes, as no other does."""
+    return f"compressed weight of {node.outputs[0]}"
 
 
 def _words(node: Node) -> str:

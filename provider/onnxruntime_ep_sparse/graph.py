@@ -133,7 +133,9 @@ def with_constants(
     nonzeros: Mapping[str, Callable[[], Nonzeros | None]],
 ) -> Graph:
     """The graph with other nodes and more float32 constants: name -> shape, and what computes one whenever it is loaded; `nonzeros` has
-    those that can also be had so."""
+    those that can also be had so. ValueError where the graph has a value of such a name."""
+    if taken := computed.keys() & graph.values.keys():
+        raise ValueError(f"a tensor is named {min(taken)!r}, as one that is made of others: give it another name")
 
     @lru_cache(KEPT)
     def result(name: str) -> np.ndarray:
