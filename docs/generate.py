@@ -31,7 +31,8 @@ An unknown option, or a value that is not valid, is an error that lists what is.
 and goes on with the CPU provider alone, unless the session is created with `enable_fallback=0`.
 
 `threads` is filled in by `session_options()` from `intra_op_num_threads`. Elsewhere the entry `session.intra_op_num_threads` and the
-variable `ORT_INTRA_OP_NUM_THREADS` serve, and without them the number of CPUs that the process may use. A wrong number costs speed only.
+variable `ORT_INTRA_OP_NUM_THREADS` serve, and without them the number of CPUs that the process may use. A wrong number
+costs speed only; above 1024 it counts as that.
 """
 
 MODELS = """\

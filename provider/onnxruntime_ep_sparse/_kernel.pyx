@@ -38,6 +38,10 @@ from .options import EP_NAME
 cdef extern from *:
     void* alloca "__builtin_alloca"(size_t size) nogil
 
+cdef extern from "Python.h":
+    int PyThreadState_SetAsyncExc(unsigned long thread, object exception) except -1
+    unsigned long PyThread_get_thread_ident() nogil
+
 
 cdef struct Call:
     # One compute(): the context of the program's Host.
@@ -150,16 +154,27 @@ cdef Status kernel_run(const Api* api, const Kernel* kernel, void* context) noex
 
 
 cdef Status status_of(const Api* api, error, str where) noexcept:
-    """The status that says what a Python exception says, and where it happened."""
+    """The status that says what a Python exception says, and where it happened.
+
+    ONNX Runtime may go on without the provider. Ctrl-C and the like are not for it: they come again when it has returned to Python.
+    """
     cdef int code = FAIL
     if isinstance(error, ValueError):
         code = INVALID_ARGUMENT
     elif isinstance(error, NotImplementedError):
         code = NOT_IMPLEMENTED
     try:
+        if not isinstance(error, Exception):
+            PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), again(error))
         return failed(api, code, f"{EP_NAME}: {where}{reason_of(error)}".encode("utf-8", "replace"))
     except BaseException:
         return failed(api, code, "SparseExecutionProvider: an error without a printable message")
+
+
+cdef object again(error):
+    """A class, for Python wants one, whose exceptions are like this one."""
+    kind = type(error)
+    return type(kind.__name__, (kind,), {"__init__": lambda self: kind.__init__(self, *error.args)})
 
 
 cdef str reason_of(error):

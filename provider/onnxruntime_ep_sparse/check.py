@@ -17,12 +17,25 @@ from onnxruntime_ep_sparse_kernels.variants import APART, SHARED, STRIP
 from . import ops
 from .lower import separates
 from .recurrent import MOST_HIDDEN
-from .steps import MAX_RANK, Cell, Depthwise, Group, Panel, Product, ProgramSpec, Recurrent, ShapeRule, Step, StepKind, Window
+from .steps import (
+    MAX_RANK,
+    MOST,
+    MOST_BLOCK,
+    MOST_OF_WINDOW,
+    MOST_SCALE,
+    Cell,
+    Depthwise,
+    Group,
+    Panel,
+    Product,
+    ProgramSpec,
+    Recurrent,
+    ShapeRule,
+    Step,
+    StepKind,
+    Window,
+)
 
-MOST = 1 << 31
-"""Beyond sizes of weights and shapes."""
-MOST_OF_WINDOW = 1 << 20
-MOST_SCALE, MOST_BLOCK = 1 << 14, 1 << 10
 GATES: dict[Cell, tuple[tuple[int, ...], ...]] = {Cell.LSTM: ((4,),), Cell.GRU: ((3,), (2, 1)), Cell.RNN: ((1,),)}
 """Gates of each phase, in every way that a cell can have."""
 VALUES_PER_PART = 16
@@ -139,9 +152,7 @@ def _product(step: Step, x: int, r: int | None, values: _Values) -> int:
 def _depthwise(step: Step, x: int, r: int | None, values: _Values) -> int:
     weights, window = step.product, step.window
     assert isinstance(weights, Depthwise)
-    require(window is not None and ops.check_window(window) is None, "a depthwise convolution without a proper window")
-    assert window is not None
-    _check_sizes(window)
+    window = _proper(window)
     require(0 < weights.channels < MOST and 0 < weights.m < MOST, f"{weights.channels} channels, {weights.m} outputs")
     _shape(weights.value__mt, (weights.m, math.prod(window.kernel)), "the weights")
     _shape(weights.bias__m, (weights.m,), "the bias")
@@ -153,7 +164,6 @@ def _pool(step: Step, x: int, r: int | None, values: _Values) -> int:
     assert step.window is not None
     reason = ops.check_pool(step.window)
     require(reason is None, str(reason))
-    _check_sizes(step.window)
     require(len(step.window.kernel) <= 2 and (step.is_max or not step.ceil_mode), "a pool of a form that is not supported")
     return _expect(x, len(step.window.kernel) + 2)
 
@@ -288,16 +298,16 @@ def _check_product(product: Product, window: Window | None) -> None:
         _check_group(group, product)
 
 
-def _check_sizes(window: Window) -> None:
-    sizes = window.kernel + window.stride + window.dilation + window.pad_begin + window.pad_end
-    require(len(window.kernel) in (1, 2, 3) and max(sizes) < MOST_OF_WINDOW, "a window that is too large")
+def _proper(window: Window | None) -> Window:
+    reason = "none" if window is None else ops.check_window(window)
+    require(reason is None, f"a convolution without a proper window: {reason}")
+    assert window is not None
+    return window
 
 
 def _check_taps(product: Product, window: Window | None) -> None:
     """Segments, units and taps are those of the window, in one of the forms that `packing.tap_layout` makes."""
-    require(window is not None and ops.check_window(window) is None, "a convolution without a proper window")
-    assert window is not None
-    _check_sizes(window)
+    window = _proper(window)
     kernel, stride, dilation = ((1,) * (3 - len(window.kernel)) + v for v in (window.kernel, window.stride, window.dilation))
     count, units, segments = math.prod(kernel), len(product.unit_segment) - 1, product.segments
     require(len(product.taps) == count, f"{len(product.taps)} taps of a window of {count}")

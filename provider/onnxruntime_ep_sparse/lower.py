@@ -48,7 +48,12 @@ def isa_of(options: Options) -> variants.Isa:
 
 def workers_of(options: Options) -> int:
     """Threads to cut work for: the hint, or every CPU this process may use (ONNX Runtime's pool cannot be asked for its size)."""
-    return options.threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else options.threads or os.cpu_count() or 1
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(options.threads or cpus, MOST_WORKERS)
+
+
+MOST_WORKERS = 1024
+"""Each gets memory of its own."""
 
 
 class Builder:
@@ -527,8 +532,9 @@ def fold_pads(graph: Graph) -> Graph:
         if isinstance(padding, str) or y in graph.outputs or not all(pads_itself(reader, y) for reader in readers):
             continue
         before, after, value = padding
-        if value == 0 and not any(before[:2] + after[:2]):
-            moved[y] = node.inputs[0], before[2:] + after[2:]
+        pads = before[2:] + after[2:]
+        if value == 0 and not any(before[:2] + after[:2]) and all(may_pad(reader, pads) for reader in readers):
+            moved[y] = node.inputs[0], pads
             dropped.add(node.index)
     if not moved:
         return graph
@@ -539,6 +545,11 @@ def fold_pads(graph: Graph) -> Graph:
 def pads_itself(node: Node, x: str) -> bool:
     """Whether `node` is a Conv of the images `x` whose padding does not depend on their size."""
     return node.op_type == "Conv" and node.inputs[0] == x and (node.attributes.get("auto_pad") or "NOTSET") in ("NOTSET", "VALID")
+
+
+def may_pad(node: Node, pads: tuple[int, ...]) -> bool:
+    """Whether that much more padding makes no window that is too large."""
+    return ops.check_window(ops.window_of(padded(node, node.inputs[0], pads), (1,) * (len(pads) // 2))) is None
 
 
 def padded(node: Node, x: str, pads: tuple[int, ...]) -> Node:

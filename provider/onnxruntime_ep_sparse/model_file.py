@@ -163,6 +163,8 @@ class Writer:
 
     def __init__(self, source: Path, target: Path, model: ModelProto) -> None:
         self.target, self.data_target = target, target.with_name(f"{target.name}.data")
+        if target.exists() and not target.is_file():
+            raise ValueError(f"{target} is no ordinary file: give the result another name")
         for path in (source, *data_files(model, source.parent)):
             if target.exists() and path.exists() and target.samefile(path):
                 raise ValueError(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .graph import Graph, Node, attribute_of, shape_of
-from .steps import MAX_RANK, Coordinates, Interpolation, Resize, Step, StepKind
+from .steps import MAX_RANK, MOST, MOST_BLOCK, MOST_SCALE, Coordinates, Interpolation, Resize, Step, StepKind
 
 if TYPE_CHECKING:
     from .lower import Builder
@@ -17,6 +17,8 @@ def reshape_can_run(graph: Graph, node: Node) -> str | None:
     target = graph.constant(node.inputs[1])
     if target is None:
         return "the shape is not constant"
+    if not all(-1 <= d < MOST for d in target.reshape(-1)):
+        return f"dimensions below -1 or of {MOST} and more are not supported"
     return f"{target.size} dimensions: at most {MAX_RANK} are supported" if target.size > MAX_RANK else None
 
 
@@ -137,8 +139,8 @@ def padding_of(graph: Graph, node: Node) -> tuple[tuple[int, ...], tuple[int, ..
     assert pads is not None
     if rank == 0 or pads.size != 2 * len(chosen):
         return "pads do not fit the input"
-    if pads.min() < 0:
-        return "negative pads are not supported"
+    if not all(0 <= n < MOST for n in pads.reshape(-1)):
+        return f"negative pads, and pads of {MOST} and more, are not supported"
     before, after = [0] * rank, [0] * rank
     for axis, begin, end in zip(chosen, pads.reshape(2, -1)[0], pads.reshape(2, -1)[1], strict=True):
         before[axis], after[axis] = int(begin), int(end)
@@ -193,6 +195,8 @@ def resize_of(graph: Graph, node: Node) -> Resize | str:
             scale[axis] = float(number)
         else:
             size[axis] = int(number)
+        if not (1 / MOST_SCALE <= scale[axis] <= MOST_SCALE and (given is scales or (axis > 1) <= size[axis] < MOST)):
+            return f"a scale or size of {number} is not supported"
     if any(scale[axis] != 1.0 or size[axis] not in (-1, shape[axis]) for axis in range(2)):
         return "only height and width can change"
     if coordinates == "align_corners" and any(number % 1 for number in scale):
@@ -217,7 +221,9 @@ def resize_lower(builder: Builder, node: Node) -> None:
 
 def shuffle_can_run(graph: Graph, node: Node) -> str | None:
     """None if the node can be run, else the reason in words."""
-    rank = len(shape_of(graph, node.inputs[0]))
+    rank, block = len(shape_of(graph, node.inputs[0])), int(attribute_of(node, "blocksize", 1))
+    if not 0 < block < MOST_BLOCK:
+        return f"blocks of {block} are not supported"
     return None if rank == 4 else f"{rank} dimensions: 4 are supported"
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from . import moves, recurrent
 from .graph import FLOAT, Graph, Node, attribute_of, shape_of
 from .nonzeros import Nonzeros
-from .steps import MAX_RANK, Act, Activation, AutoPad, Op, Step, StepKind, Window
+from .steps import MAX_RANK, MOST_OF_WINDOW, MOST_REACH, Act, Activation, AutoPad, Op, Step, StepKind, Window
 
 if TYPE_CHECKING:
     from .lower import Builder
@@ -99,12 +99,18 @@ def window_of(node: Node, kernel: tuple[int, ...]) -> Window:
 def check_window(window: Window) -> str | None:
     """None if a Conv or a pool can have this window, else the reason in words."""
     rank = len(window.kernel)
+    if rank not in (1, 2, 3):
+        return f"{rank} spatial dimensions: 1, 2 and 3 are supported"
     if any(len(v) != rank for v in (window.stride, window.dilation, window.pad_begin, window.pad_end)):
         return "kernel, strides, dilations and pads differ in length"
     if any(v < 0 for v in window.pad_begin + window.pad_end):
         return "negative pads are not supported"
     if any(v < 1 for v in window.kernel + window.stride + window.dilation):
         return "kernel, strides and dilations must be positive"
+    if any(v >= MOST_OF_WINDOW for v in window.kernel + window.stride + window.dilation + window.pad_begin + window.pad_end):
+        return f"kernel, strides, dilations and pads of {MOST_OF_WINDOW} and more are not supported"
+    if any((k - 1) * d >= MOST_REACH for k, d in zip(window.kernel, window.dilation, strict=True)):
+        return f"a window of more than {MOST_REACH} pixels is not supported"
     return None
 
 

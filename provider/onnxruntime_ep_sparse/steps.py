@@ -11,6 +11,12 @@ from numpy.typing import NDArray
 
 MAX_RANK = 8
 """Dimensions of a value, as in `_structs.pxd`."""
+MOST = 1 << 31
+"""Beyond sizes of weights and shapes."""
+MOST_OF_WINDOW, MOST_REACH = 1 << 16, 1 << 20
+"""Beyond the numbers of a window, and beyond the pixels that it spans: a worker's memory follows from them."""
+MOST_SCALE, MOST_BLOCK = 1 << 14, 1 << 10
+"""Of a Resize, and beyond that of DepthToSpace."""
 
 
 class StepKind(IntEnum):

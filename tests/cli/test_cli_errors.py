@@ -109,6 +109,19 @@ def test_documents_that_cannot_be_written(refused, sparse_model, tmp_path):
         assert "cannot write" in refused("analyze", sparse_model, "--json", path)
 
 
+@pytest.mark.parametrize("command", [*COMMANDS, "pack", "compile"])
+def test_documents_that_would_replace_a_model(refused, command, sparse_model, tmp_path):
+    """Neither what is read nor what is written, by whatever path."""
+    before = sparse_model.read_bytes()
+    target = tmp_path / "target.onnx"
+    files = [sparse_model, target] if command in ("pack", "compile") else [sparse_model]
+    for file in files:
+        path = file.parent / ".." / file.parent.name / file.name
+        assert "is a file of the command" in refused(command, *files, "--json", path)
+    assert sparse_model.read_bytes() == before
+    assert not target.exists()
+
+
 @pytest.mark.parametrize("arguments", [("analyze",), ("bench", "m.onnx", "--pairs", "0"), ("compare", "m.onnx", "--fast"), ("prune",)])
 def test_arguments(cli, arguments):
     """What the parser itself refuses."""

@@ -1,6 +1,8 @@
 """`pack` and `unpack`: what they print, write and refuse."""
 
+import itertools
 import json
+import os
 
 import onnx
 import pytest
@@ -66,6 +68,11 @@ def test_wrong_use(cli, sparse_model, tmp_path):
         result = cli(*arguments, expect=2)
         assert result.out == ""
         assert words in result.err.splitlines()[-1]
+    os.mkfifo(tmp_path / "pipe.onnx")
+    (tmp_path / "link.onnx").symlink_to(tmp_path / "pipe.onnx")
+    for command, name in itertools.product(("pack", "compile"), ("pipe.onnx", "link.onnx")):
+        assert str(tmp_path / name) in cli(command, sparse_model, tmp_path / name, expect=2).err
+        assert (tmp_path / name).is_fifo()
     damaged = tmp_path / "damaged.onnx"
     content = bytearray(packed.read_bytes())
     content[len(content) // 2] ^= 1

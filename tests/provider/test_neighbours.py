@@ -8,7 +8,7 @@ from onnx import helper
 
 import onnxruntime_ep_sparse as sparse
 from making import examples, model_of, noise
-from promises import assert_close, cpu_session, make_session, owned_session
+from promises import LARGE_WINDOW, assert_close, cpu_session, make_session, owned_session
 
 BINARY = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide, "Max": np.maximum, "Min": np.minimum}
 """numpy's are the reference: ONNX Runtime multiplies by the reciprocal of a constant divisor."""
@@ -172,6 +172,10 @@ def test_reshape(target, shape, zero):
     [
         ("AveragePool", {"kernel_shape": [2, 2], "ceil_mode": 1}, "AveragePool with ceil_mode is not supported"),
         ("MaxPool", {"kernel_shape": [2, 2], "storage_order": 1}, "storage_order 1 is not supported"),
+        ("MaxPool", {"kernel_shape": [2, 2], "strides": [1, 2**61]}, LARGE_WINDOW),
+        ("MaxPool", {"kernel_shape": [2**62, 2]}, LARGE_WINDOW),
+        ("AveragePool", {"kernel_shape": [2000, 1], "dilations": [2000, 1]}, "a window of more than 1048576 pixels is not supported"),
+        ("DepthToSpace", {"blocksize": 2**31}, "blocks of 2147483648 are not supported"),
         ("Clip", {}, "min and max are not constant"),
     ],
 )

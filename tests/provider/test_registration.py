@@ -200,6 +200,27 @@ def test_threads_create_sessions(session, model_bytes, x):
     assert _plugin.live_sessions() == before
 
 
+@pytest.mark.parametrize("during", ["select", "pack"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
+def test_interrupted(session, model_bytes, monkeypatch, during, error):
+    """Ctrl-C, or the end of the process that a handler of signals wants, comes to whoever makes a session."""
+
+    def interrupted(*arguments):
+        raise error
+
+    def make():
+        try:
+            session(model_bytes, ALWAYS)
+        finally:
+            for _ in range(2):  # Python looks for what is pending when it jumps back
+                pass
+
+    monkeypatch.setattr(_plugin, during, interrupted)
+    with pytest.raises(type(error)) as caught:
+        make()
+    assert caught.value.args == error.args
+
+
 def test_result_and_assignment(session, model_bytes, x):
     """With policy=always every node is ours, in ONNX Runtime's account as well, and the result is right."""
     options = onnxruntime.SessionOptions()

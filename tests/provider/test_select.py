@@ -16,7 +16,7 @@ from onnxruntime_ep_sparse.graph import FLOAT, Graph, Node, Value
 from onnxruntime_ep_sparse.options import parse
 from onnxruntime_ep_sparse.select import grow, select
 from onnxruntime_ep_sparse.weights import SAMPLE, zeros_of
-from promises import assert_close, assignment, cpu_session, make_session, owned_session
+from promises import LARGE_WINDOW, assert_close, assignment, cpu_session, make_session, owned_session
 
 # --- regions
 
@@ -257,6 +257,10 @@ def test_no_product():
         (helper.make_node("Gemm", ["x", "x"], ["y"]), [4, 4], "neither operand is constant"),
         (helper.make_node("Conv", ["x", "x"], ["y"]), [1, 1, 2, 2], "the weight is not constant"),
         (helper.make_node("Conv", ["x", "w4", "s"], ["y"]), [4, 4, 2, 2], "the bias is not constant"),
+        *(
+            (helper.make_node("Conv", ["x", "w4"], ["y"], **{name: value}), [4, 4, 2, 2], LARGE_WINDOW)
+            for name, value in {"strides": [2**63 - 1, 1], "dilations": [1, 2**61], "pads": [0, 0, 2**16, 0]}.items()
+        ),
         (helper.make_node("Gemm", ["x", "w", "x"], ["y"], beta=0.5), [4, 4], "a C that is not constant needs beta = 1"),
         (helper.make_node("Cos", ["x"], ["y"]), [4], "operator Cos is not supported"),
         (helper.make_node("MatMul", ["x", "w"], ["y"]), [1] * 7 + [4, 4], "9 dimensions: at most 8 are supported"),

@@ -152,7 +152,8 @@ def test_pad(case):
 @pytest.mark.parametrize(
     ("amounts", "mode", "reason"),
     [
-        ([0, 1, 0, -1], "constant", "negative pads are not supported"),
+        ([0, 1, 0, -1], "constant", "negative pads, and pads of 2147483648 and more, are not supported"),
+        ([0, 1, 0, 2**62], "constant", "negative pads, and pads of 2147483648 and more, are not supported"),
         ([0, 1, 0, 1], "reflect", "mode reflect is not supported"),
         ([0, 1, 0, 1], "edge", "mode edge is not supported"),
     ],
@@ -289,6 +290,7 @@ def test_resize_of_larger_images(mode):
     [
         ({"mode": "cubic"}, [1, 1, 2, 2], "mode cubic is not supported"),
         ({"mode": "nearest"}, [1, 2, 2, 2], "only height and width can change"),
+        ({"mode": "nearest"}, [1, 1, 1, 32768], "a scale or size of 32768.0 is not supported"),
         ({"mode": "linear", "antialias": 1}, [1, 1, 0.5, 0.5], "antialias and exclude_outside are not supported"),
         (
             {"mode": "linear", "coordinate_transformation_mode": "align_corners"},

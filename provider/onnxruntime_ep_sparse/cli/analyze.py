@@ -35,7 +35,7 @@ def analyze(
     For every node: sparsity, pattern, and its region or the reason why it has none. The multiplications (MACs) are
     those of the model's own shapes; --batch and --shape fill in open dimensions.
     """
-    out = Output("analyze", json)
+    out = Output("analyze", json, model)
     options = provider_options(option)
     given = GivenModel.of(model, out.steps)
     session = given.session(EP_NAME, options)

@@ -56,7 +56,7 @@ def bench(
     valid if the CPU provider against itself stays within 3 %. Exit code 1 if no node is taken or the results differ.
     --per-step adds where the time goes inside the regions, from more runs that the speed-up does not count.
     """
-    out = Output("bench", json)
+    out = Output("bench", json, model)
     options = provider_options(option)
     given = GivenModel.of(model, out.steps)
     session = given.session(CPU, threads=threads)

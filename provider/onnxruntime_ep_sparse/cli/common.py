@@ -58,14 +58,16 @@ class Group(TyperGroup):
 
 
 class Output:
-    """Where a command writes: tables to stdout, steps to stderr, the document to `json_file`."""
+    """Where a command writes: tables to stdout, steps to stderr, the document to `json_file`, which is none of the other `files`."""
 
-    def __init__(self, command: str, json_file: str | None) -> None:
+    def __init__(self, command: str, json_file: str | None, *files: str | Path) -> None:
         self.command, self.json_file = command, json_file
         if json_file not in (None, "-"):
             folder = Path(str(json_file)).absolute().parent  # found out now, not after minutes of measuring
             if not folder.is_dir() or Path(str(json_file)).is_dir():
                 raise UsageError(f"--json: cannot write {json_file}")
+            if Path(str(json_file)).resolve() in [Path(file).resolve() for file in files]:
+                raise UsageError(f"--json: {json_file} is a file of the command: give the document another name")
         self._console = Console(markup=False, highlight=False, quiet=json_file == "-")
         if not self._console.is_terminal:
             self._console.width = 200

@@ -43,7 +43,7 @@ def compare(
 
     Exit code 1 if one differs by more than --rtol-scale, or if nothing could be compared.
     """
-    out = Output("compare", json)
+    out = Output("compare", json, model)
     options = provider_options(option)
     given = GivenModel.of(model, out.steps)
     reference = given.session(CPU, threads=threads)

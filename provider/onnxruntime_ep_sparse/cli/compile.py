@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import onnx
 import typer
 from onnx import NodeProto
 
-from .. import model_file, registration
+from .. import registration
 from ..graph import CONTEXT_DATA, EP_CONTEXT
 from .common import FailedError, JsonOption, Output, ProviderOptions, UsageError, provider_options
 from .pack import size_of
@@ -32,11 +33,11 @@ def compile(
     OUT needs this provider and runs on any instruction set, best on the one it is compiled for. Results are those of IN,
     bit for bit.
     """
-    out = Output("compile", json)
+    out = Output("compile", json, source, target)
     given = provider_options(option)
     if not source.is_file():
         raise UsageError(f"{'not a file' if source.exists() else 'no such file'}: {source}")
-    if not target.absolute().parent.is_dir() or target.is_dir() or not target.suffix:
+    if not target.absolute().parent.is_dir() or (target.exists() and not target.is_file()) or not target.suffix:
         raise UsageError(f"cannot write {target}: a file in a folder that exists is wanted, with a name that ends in .onnx")
     if target.exists() and target.samefile(source):
         raise UsageError(f"{target} is the model itself: give the result another name")
@@ -58,7 +59,7 @@ def compile(
     finally:
         out.steps.close()
     out.steps("compile", 1)
-    nodes = model_file.load(target).graph.node
+    nodes = onnx.load(target, load_external_data=False).graph.node
     regions = [node for node in nodes if (node.domain, node.op_type) == EP_CONTEXT]
     files = [target.parent / data_of(node) for node in regions if beside]
     before, after = size_of(source), target.stat().st_size + sum(file.stat().st_size for file in files)

@@ -34,7 +34,7 @@ def pack(
     Nothing is lost: `unpack` gives the same model. Conv, MatMul and Gemm with a pruned weight become the operators of
     the same name in the domain ep.sparse. IN stays untouched, OUT appears when it is complete.
     """
-    out = Output("pack", json)
+    out = Output("pack", json, source, target)
     arguments = {"min_sparsity": min_sparsity, "standard": standard}
     weights = _written("pack", compressed_model.pack, source, target, out, arguments)
     kept = [weight for weight in weights if weight.reason]
@@ -43,7 +43,7 @@ def pack(
 
 def unpack(source: Source, target: Target, *, json: JsonOption = None) -> None:
     """Restore the model that `pack` was given, with every tensor bit for bit."""
-    out = Output("unpack", json)
+    out = Output("unpack", json, source, target)
     weights = _written("unpack", compressed_model.unpack, source, target, out, {})
     _report(out, source, target, weights, f"{len(weights)} weights restored", {})
 
