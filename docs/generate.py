@@ -64,6 +64,7 @@ The unit is a region: a connected piece of the graph around products with pruned
 {operators}
 
 All take float32 tensors of known rank, at most {rank} dimensions; any dimension may vary from run to run.
+The numbers of a window (kernel, strides, dilations, pads) are below 65,536, and it spans at most a million pixels.
 
 ## What is declined
 

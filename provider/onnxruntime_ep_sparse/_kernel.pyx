@@ -174,7 +174,7 @@ cdef Status status_of(const Api* api, error, str where) noexcept:
 cdef object again(error):
     """A class, for Python wants one, whose exceptions are like this one."""
     kind = type(error)
-    return type(kind.__name__, (kind,), {"__init__": lambda self: kind.__init__(self, *error.args)})
+    return type(kind.__name__, (kind,), {"__init__": lambda self: kind.__init__(self, *error.args), "__module__": kind.__module__})
 
 
 cdef str reason_of(error):
