@@ -35,15 +35,19 @@ if os.environ.get("ORT_SPARSE_CFLAGS"):
     common += os.environ["ORT_SPARSE_CFLAGS"].split()
 
 
-def extension(package: Path, module: str, source: Path, flags: list[str] = (), link: list[str] = ()) -> Extension:
-    """One extension module; no module but the kernels of an instruction set gets `-m` flags."""
+def extension(source: Path, flags: list[str] = (), depends: list[Path] = ()) -> Extension:
+    """The extension module of one source; no module but the kernels of an instruction set gets `-m` flags.
+
+    cythonize finds the .pxd files that a source cimports; `depends` lists what it cannot see.
+    """
+    script = source.with_suffix(".map")
     return Extension(
-        f"{package.name}.{module}",
+        ".".join(source.with_suffix("").parts[1:]),
         [str(source)],
         include_dirs=[str(KERNELS)],
-        depends=[str(p) for folder in (KERNELS, PROVIDER) for p in folder.glob("*.pxd")] + [str(KERNELS / "simd.h")],
+        depends=[*map(str, depends)],
         extra_compile_args=[*common, *flags],
-        extra_link_args=list(link),
+        extra_link_args=[f"-Wl,--version-script={script}"] if script.exists() and sys.platform == "linux" else [],
     )
 
 
@@ -51,23 +55,20 @@ extensions = []
 for isa in variants.isas_for(platform.machine()):
     source = KERNELS / f"_isa_{isa.name}.pyx"
     generate.write(isa, KERNELS / "_isa.pyx.in", source)
-    extensions.append(extension(KERNELS, source.stem, source, [*isa.flags]))
+    extensions.append(extension(source, [*isa.flags], [KERNELS / "simd.h"]))
 for package in (KERNELS, PROVIDER):
-    for source in sorted(package.glob("*.pyx")):
-        if source.stem.startswith("_isa_"):
-            continue
-        script = PROVIDER / f"{source.stem}.map"
-        link = [f"-Wl,--version-script={script}"] if script.exists() and sys.platform == "linux" else []
-        extensions.append(extension(package, source.stem, source, link=link))
+    extensions += [extension(source) for source in sorted(package.rglob("*.pyx")) if not source.stem.startswith("_isa_")]
 
+workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 setup(
     packages=find_packages("provider") + find_packages("kernels"),
     include_package_data=False,
-    package_data={"onnxruntime_ep_sparse": ["py.typed", "*.pyi"], "onnxruntime_ep_sparse_kernels": ["py.typed", "*.pyi"]},
+    package_data={"": ["py.typed", "*.pyi"]},
+    options={"build_ext": {"parallel": workers}},
     ext_modules=cythonize(
         extensions,
         include_path=["provider", "kernels"],
-        nthreads=0,
+        nthreads=workers,
         compiler_directives={
             "language_level": 3,
             "boundscheck": False,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from onnxruntime_ep_sparse import ops, options, steps
+from onnxruntime_ep_sparse import options
+from onnxruntime_ep_sparse.ops import table as ops
+from onnxruntime_ep_sparse.program import steps
 
 HERE = Path(__file__).parent
 
@@ -38,7 +40,7 @@ costs speed only; above 1024 it counts as that.
 MODELS = """\
 # Supported models
 
-<!-- Written by generate.py from ops.py. -->
+<!-- Written by generate.py from ops/table.py. -->
 
 An ordinary ONNX file with float32 weights that hold zeros: no conversion, no annotation. `ort-sparse analyze MODEL`, or `explain(session)`
 in Python, tells for every node whether it is taken, why, and which option would change that.

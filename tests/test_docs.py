@@ -22,9 +22,9 @@ def test_architecture_names_every_file():
     """The map has a line for each source file, and none for a file that is gone."""
     names = {"cli/", "models/"}
     for package in (ROOT / "provider" / "onnxruntime_ep_sparse", ROOT / "kernels" / "onnxruntime_ep_sparse_kernels"):
-        names |= {path.name for pattern in ("*.py", "*.pyx", "*.in", "*.h") for path in package.glob(pattern)}
-    generated = ("_isa_avx", "_isa_baseline", "_plugin.h")
-    names -= {name for name in names if name.startswith((*generated, "__"))}
+        found = {path.relative_to(package) for pattern in ("*.py", "*.pyx", "*.in", "*.h") for path in package.rglob(pattern)}
+        generated = ("_isa_avx", "_isa_baseline", "_plugin.h", "__")
+        names |= {p.as_posix() for p in found if p.parts[0] not in ("cli", "models") and not p.name.startswith(generated)}
     listed = set(re.findall(r"^\| `([\w./]+)`", (DOCS / "architecture.md").read_text(), re.M))
     assert listed == names
 

@@ -5,7 +5,7 @@ import numpy as np
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int32_t, int64_t, uint16_t
 
-from onnxruntime_ep_sparse_kernels cimport table as t
+cimport onnxruntime_ep_sparse_kernels.table as t
 
 from onnxruntime_ep_sparse_kernels.variants import APART
 

@@ -62,7 +62,7 @@ ctypedef struct SpmmCall:
 
 ctypedef void (*spmm_t)(const SpmmCall* call) noexcept nogil
 
-# Slices [slice_begin, slice_end) of a matrix in the layout SELL (see _sell.pyx), times one pixel, or as many as a vector has lanes.
+# Slices [slice_begin, slice_end) of a matrix in the layout SELL (see runtime/_sell.pyx), times one pixel, or as many as a vector has lanes.
 ctypedef struct SellCall:
     const int32_t* start         # entries of slice s: start[s] .. start[s + 1], each with a value of every row
     const int32_t* row           # `lanes` rows of every slice; rows may be there twice

@@ -10,11 +10,11 @@ Importing this package registers nothing and does not import onnxruntime.
 """
 
 from ._version import __version__
-from .explain import explain
+from .diagnostics.explain import explain
+from .diagnostics.step_times import StepTime, step_times
 from .options import EP_NAME
-from .profiling import StepTime, step_times
-from .registration import get_ep_name, get_ep_names, get_library_path, register, session_options, unregister
-from .select import NodeDecision
+from .ort.registration import get_ep_name, get_ep_names, get_library_path, register, session_options, unregister
+from .partition.select import NodeDecision
 
 __all__ = [
     "EP_NAME",

@@ -15,11 +15,11 @@ from itertools import product
 import numpy as np
 
 import onnxruntime_ep_sparse_kernels as kernels
-from onnxruntime_ep_sparse import packing
-from onnxruntime_ep_sparse._program import Program
-from onnxruntime_ep_sparse.measure import best_seconds, peak_gflops
+from onnxruntime_ep_sparse.measure.protocol import best_seconds, peak_gflops
 from onnxruntime_ep_sparse.models.masks import mask
-from onnxruntime_ep_sparse.steps import ProgramSpec, Step, StepKind, Window
+from onnxruntime_ep_sparse.program import packing
+from onnxruntime_ep_sparse.program.steps import ProgramSpec, Step, StepKind, Window
+from onnxruntime_ep_sparse.runtime._program import Program
 from onnxruntime_ep_sparse_kernels import variants
 
 Layer = tuple[int, int, int, int, int, int]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import onnxruntime_ep_sparse as sparse
-from onnxruntime_ep_sparse import measure
+from onnxruntime_ep_sparse.measure import protocol as measure
 
 
 @pytest.mark.parametrize(("n", "rank"), [(6, 1), (9, 2), (30, 10), (100, 40)])

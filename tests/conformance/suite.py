@@ -62,7 +62,7 @@ def cases() -> dict[str, Case]:
 
 def supported() -> set[str]:
     """The operators of our table."""
-    from onnxruntime_ep_sparse.ops import OPS
+    from onnxruntime_ep_sparse.ops.table import OPS
 
     return set(OPS)
 

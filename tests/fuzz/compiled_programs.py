@@ -27,8 +27,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnxruntime_ep_sparse as sparse
 import onnxruntime_ep_sparse_kernels as kernels
-from onnxruntime_ep_sparse import compiled
-from onnxruntime_ep_sparse._program import Program
+from onnxruntime_ep_sparse.program import serialize as compiled
+from onnxruntime_ep_sparse.runtime._program import Program
 from onnxruntime_ep_sparse_kernels.variants import ISAS
 
 NUMBERS = (-1, 0, 1, 2, 3, 7, 8, 9, 31, 32, 33, 255, 256, 65535, 65536, 1 << 20, 1 << 31, (1 << 31) - 1, 1 << 40, 1 << 62, 1 << 63, 10**30)

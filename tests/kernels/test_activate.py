@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kernel_sets import SETS, table_of
-from onnxruntime_ep_sparse.steps import Act
+from onnxruntime_ep_sparse.program.steps import Act
 from onnxruntime_ep_sparse_kernels import call
 
 EPS = float(np.finfo(np.float32).eps)

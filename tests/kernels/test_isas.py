@@ -15,7 +15,7 @@ from kernel_sets import SOURCES, WIDE
 from onnxruntime_ep_sparse_kernels import generate, variants
 
 PACKAGES = [Path(package.__file__).parent for package in (kernels, onnxruntime_ep_sparse)]
-MODULES = sorted(path for package in PACKAGES for path in package.glob("*.so"))
+MODULES = sorted(path for package in PACKAGES for path in package.rglob("*.so"))
 X86 = variants.isas_for(platform.machine()) == variants.ISAS
 
 
@@ -75,7 +75,8 @@ import onnxruntime_ep_sparse_kernels as kernels
 known = dict.fromkeys(kernels.cpu_features(), False)
 kernels.cpu_features = lambda: known
 import onnxruntime_ep_sparse
-from onnxruntime_ep_sparse import lower, options
+from onnxruntime_ep_sparse import options
+from onnxruntime_ep_sparse import pipeline as lower
 assert kernels.available_isas() == ("baseline",)
 assert lower.isa_of(options.parse({})).name == "baseline"
 for isa in kernels.compiled_isas():

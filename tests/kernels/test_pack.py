@@ -104,5 +104,5 @@ def test_misfit(bounds, mr, message):
 
 def test_numbers_shared_with_the_provider():
     """The C side repeats a number of the table."""
-    structs = (Path(__file__).parents[2] / "provider" / "onnxruntime_ep_sparse" / "_structs.pxd").read_text()
+    structs = (Path(__file__).parents[2] / "provider" / "onnxruntime_ep_sparse" / "runtime" / "_structs.pxd").read_text()
     assert re.search(r"^    STRIP = (\d+)", structs, re.M)[1] == str(STRIP)

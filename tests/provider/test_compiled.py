@@ -19,11 +19,14 @@ import onnxruntime_ep_sparse_kernels as kernels
 from fuzz import compiled_programs as fuzz
 from kernel_sets import EMULATED, table_of
 from making import model_of, pruned
-from onnxruntime_ep_sparse import compiled, compressed_model, ep_context, measure
-from onnxruntime_ep_sparse._program import Program
-from onnxruntime_ep_sparse.check import check
+from onnxruntime_ep_sparse.formats import compressed_model
+from onnxruntime_ep_sparse.measure import protocol as measure
 from onnxruntime_ep_sparse.models import BUILDERS, inputs_for
-from onnxruntime_ep_sparse.steps import Depthwise, Product, StepKind
+from onnxruntime_ep_sparse.ort import ep_context
+from onnxruntime_ep_sparse.program import serialize as compiled
+from onnxruntime_ep_sparse.program.steps import Depthwise, Product, StepKind
+from onnxruntime_ep_sparse.program.verify import check
+from onnxruntime_ep_sparse.runtime._program import Program
 
 ALWAYS = {"policy": "always"}
 ALL = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL

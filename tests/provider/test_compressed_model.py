@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from making import graph_of, model_of, noise, pruned
 from onnxruntime_ep_sparse import models
-from onnxruntime_ep_sparse.compressed import decode
-from onnxruntime_ep_sparse.compressed_model import DOMAIN, NOTE, pack, unpack
+from onnxruntime_ep_sparse.formats.compressed_model import DOMAIN, NOTE, pack, unpack
+from onnxruntime_ep_sparse.formats.weight_codec import decode
 
 NAN = np.array([0x7F800001, 0x80000000, 0xFFC12345], np.uint32).view(np.float32)
 """A signalling NaN, -0.0, a NaN with a payload."""
@@ -404,7 +404,7 @@ def test_above_2_gb(tmp_path):
         file.write(NAN.tobytes())
     code = """
 import sys, pathlib
-from onnxruntime_ep_sparse.compressed_model import pack
+from onnxruntime_ep_sparse.formats.compressed_model import pack
 pack(*map(pathlib.Path, sys.argv[1:]))
 print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 """

@@ -11,10 +11,11 @@ from test_numeric import convolutions, gemms, matmuls
 
 import onnxruntime_ep_sparse as sparse
 from making import examples, model_of, noise, pruned
-from onnxruntime_ep_sparse import compressed_ops, models
-from onnxruntime_ep_sparse.compressed import encode, nonzeros_of
-from onnxruntime_ep_sparse.compressed_model import pack
-from onnxruntime_ep_sparse.compressed_ops import DOMAIN
+from onnxruntime_ep_sparse import models
+from onnxruntime_ep_sparse.formats.compressed_model import pack
+from onnxruntime_ep_sparse.formats.weight_codec import encode, nonzeros_of
+from onnxruntime_ep_sparse.passes import decompress as compressed_ops
+from onnxruntime_ep_sparse.passes.decompress import DOMAIN
 from promises import ALWAYS, assert_close, assignment, cpu_session, owned_session, session_options
 
 

@@ -8,9 +8,11 @@ import pytest
 
 from kernel_sets import SETS, table_of
 from making import noise, pruned
-from onnxruntime_ep_sparse import lower, options, steps
-from onnxruntime_ep_sparse._program import Program
-from onnxruntime_ep_sparse.graph import FLOAT, INT64, Graph, Node, Value
+from onnxruntime_ep_sparse import options
+from onnxruntime_ep_sparse import pipeline as lower
+from onnxruntime_ep_sparse.graph.ir import FLOAT, INT64, Graph, Node, Value
+from onnxruntime_ep_sparse.program import steps
+from onnxruntime_ep_sparse.runtime._program import Program
 from onnxruntime_ep_sparse_kernels.variants import APART
 from promises import EPS
 
@@ -467,7 +469,7 @@ def test_many_shapes():
 def test_numbers_of_the_c_side():
     """Enumerations in Python say what the C structures say."""
     table = (SOURCES / "kernels/onnxruntime_ep_sparse_kernels/table.pxd").read_text()
-    structs = (SOURCES / "provider/onnxruntime_ep_sparse/_structs.pxd").read_text()
+    structs = (SOURCES / "provider/onnxruntime_ep_sparse/runtime/_structs.pxd").read_text()
     for enum, prefix, source in (
         (steps.Act, "ACT", table),
         (steps.Op, "BINARY", table),

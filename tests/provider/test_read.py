@@ -6,8 +6,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import onnxruntime_ep_sparse as sparse
-from onnxruntime_ep_sparse import _plugin
-from onnxruntime_ep_sparse.graph import FLOAT, INT64, Value
+from onnxruntime_ep_sparse.graph.ir import FLOAT, INT64, Value
+from onnxruntime_ep_sparse.ort import _plugin
 
 
 @pytest.fixture

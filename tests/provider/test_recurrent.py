@@ -10,9 +10,9 @@ import onnxruntime_ep_sparse as sparse
 import onnxruntime_ep_sparse_kernels as kernels
 from kernel_sets import SETS, table_of
 from making import examples, noise, pruned
-from onnxruntime_ep_sparse import lower
-from onnxruntime_ep_sparse._program import Program
-from onnxruntime_ep_sparse.graph import FLOAT, INT32, Graph, Node, Value
+from onnxruntime_ep_sparse import pipeline as lower
+from onnxruntime_ep_sparse.graph.ir import FLOAT, INT32, Graph, Node, Value
+from onnxruntime_ep_sparse.runtime._program import Program
 from promises import EPS, assert_close, cpu_session, make_session, owned_session
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -344,7 +344,7 @@ def test_declined(changes, reason):
         0, "", "LSTM", "", 14, ("x", "w", "r", "b"), ("y",), {name: tuple(v) if isinstance(v, list) else v for name, v in changes.items()}
     )
     graph = Graph((node,), values, frozenset(case.weights), case.weights.__getitem__, ("x",), ("y",))
-    from onnxruntime_ep_sparse import ops
+    from onnxruntime_ep_sparse.ops import table as ops
 
     assert ops.can_run(graph, node) == reason
 

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import onnxruntime_ep_sparse as sparse
-from onnxruntime_ep_sparse import _plugin, registration
+from onnxruntime_ep_sparse.ort import _plugin, registration
 
 ALWAYS = {"policy": "always"}
 

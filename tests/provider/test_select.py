@@ -11,11 +11,11 @@ from onnx import TensorProto, helper
 
 import onnxruntime_ep_sparse as sparse
 from making import examples, graph_of, model_of, noise, pruned
-from onnxruntime_ep_sparse import _plugin
-from onnxruntime_ep_sparse.graph import FLOAT, Graph, Node, Value
+from onnxruntime_ep_sparse.graph.ir import FLOAT, Graph, Node, Value
 from onnxruntime_ep_sparse.options import parse
-from onnxruntime_ep_sparse.select import grow, select
-from onnxruntime_ep_sparse.weights import SAMPLE, zeros_of
+from onnxruntime_ep_sparse.ort import _plugin, registration
+from onnxruntime_ep_sparse.partition.select import grow, select
+from onnxruntime_ep_sparse.partition.sparsity import SAMPLE, zeros_of
 from promises import LARGE_WINDOW, assert_close, assignment, cpu_session, make_session, owned_session
 
 # --- regions
@@ -230,7 +230,7 @@ def test_policies(zeros):
 def test_policy_from_the_environment(monkeypatch):
     """ORT_SPARSE_POLICY holds where the option is not given."""
     monkeypatch.setenv("ORT_SPARSE_POLICY", "never")
-    session = sparse.registration.runtime().InferenceSession(net(0.95).SerializeToString(), sparse.session_options(), enable_fallback=0)
+    session = registration.runtime().InferenceSession(net(0.95).SerializeToString(), sparse.session_options(), enable_fallback=0)
     assert not any(decision.taken for decision in sparse.explain(session))
     assert taken(decisions(net(0.95), policy="always"))
 

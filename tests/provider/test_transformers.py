@@ -6,7 +6,7 @@ from onnx import helper
 
 import onnxruntime_ep_sparse as sparse
 from making import carried, dynamic, model_of, noise, pruned
-from onnxruntime_ep_sparse.profiling import step_times
+from onnxruntime_ep_sparse.diagnostics.step_times import step_times
 from promises import assert_close, assert_same, cpu_session, exact, make_session, owned_session, reasons
 
 HIDDEN, HEADS, FFN = 128, 4, 256

@@ -9,10 +9,10 @@ import onnx
 import typer
 from onnx import AttributeProto, shape_inference
 
-from ..compressed_model import outline
-from ..explain import explain
+from ..diagnostics.explain import explain
+from ..formats.compressed_model import outline
 from ..options import EP_NAME
-from ..select import NodeDecision
+from ..partition.select import NodeDecision
 from .common import Batch, GivenModel, JsonOption, ModelArgument, Output, ProviderOptions, Shapes, provider_options
 from .inputs import shapes_for
 

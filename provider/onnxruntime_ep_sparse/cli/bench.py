@@ -7,10 +7,10 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from .. import measure
-from ..measure import CONTROL_TOLERANCE, CPU, Measurement, Profile, Ratio, Side
+from ..diagnostics.step_times import Cost
+from ..measure import protocol as measure
+from ..measure.protocol import CONTROL_TOLERANCE, CPU, Measurement, Profile, Ratio, Side
 from ..options import EP_NAME
-from ..profiling import Cost
 from .common import (
     Batch,
     FailedError,

@@ -15,8 +15,10 @@ from rich.table import Table
 
 import onnxruntime_ep_sparse_kernels as kernels
 
-from .. import __version__, measure, options, registration
+from .. import __version__, options
+from ..measure import protocol as measure
 from ..options import EP_NAME
+from ..ort import registration
 from .common import JsonOption, Output
 
 TOLERANCE = 1e-4

@@ -17,8 +17,10 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 from typer.core import TyperGroup
 
-from .. import measure, options, registration
+from .. import options
+from ..measure import protocol as measure
 from ..options import EP_NAME
+from ..ort import registration
 
 SCHEMA = 1
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from .. import measure
-from ..measure import CPU
+from ..measure import protocol as measure
+from ..measure.protocol import CPU
 from ..options import EP_NAME
 from .common import (
     Batch,

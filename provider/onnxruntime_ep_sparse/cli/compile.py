@@ -9,8 +9,8 @@ import onnx
 import typer
 from onnx import NodeProto
 
-from .. import registration
-from ..graph import CONTEXT_DATA, EP_CONTEXT
+from ..graph.ir import CONTEXT_DATA, EP_CONTEXT
+from ..ort import registration
 from .common import FailedError, JsonOption, Output, ProviderOptions, UsageError, provider_options
 from .pack import size_of
 

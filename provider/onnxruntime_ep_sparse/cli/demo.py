@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from .. import measure
-from ..measure import CPU
+from ..measure import protocol as measure
+from ..measure.protocol import CPU
 from ..options import EP_NAME
 from .bench import agrees, measured, show
 from .common import GivenModel, JsonOption, Output, Threads, UsageError, environment

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from .. import compressed_model, model_file
-from ..compressed_model import MIN_SPARSITY, Weight
+from ..formats import compressed_model
+from ..formats import onnx_file as model_file
+from ..formats.compressed_model import MIN_SPARSITY, Weight
 from .common import FailedError, JsonOption, Output, UsageError
 
 Source = Annotated[Path, typer.Argument(metavar="IN", help="ONNX file.")]

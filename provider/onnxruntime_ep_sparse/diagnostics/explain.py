@@ -1,0 +1,49 @@
+"""Why the provider took each node of a model, or did not."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from typing import Any
+
+from ..options import EP_NAME
+from ..ort import registration
+from ..partition.select import NodeDecision
+
+
+def explain(session_or_model: Any) -> list[NodeDecision]:
+    """The decision about every node that the provider was shown, in topological order; bodies of If, Loop and Scan come first.
+
+    Takes an `InferenceSession` that has the provider, or a model (path, bytes or `onnx.ModelProto`), of which it then makes a session
+    with the default options. The nodes are those after ONNX Runtime's basic optimisations, so names may be new and BatchNorm gone.
+    """
+    session = session_or_model
+    if not hasattr(session, "set_ep_dynamic_options"):
+        session = _session(session_or_model)
+    graphs = ask(session, "explain")
+    return [_decision(entry) for decisions in graphs.values() for entry in decisions]
+
+
+def ask(session: Any, key: str) -> Any:
+    """What the provider of a session answers to one of its dynamic options. ValueError if the session does not have it."""
+    if EP_NAME not in session.get_providers():
+        raise ValueError(f"this session has no {EP_NAME}, only {', '.join(session.get_providers())}")
+    from ..ort import _plugin
+
+    token = uuid.uuid4().hex
+    session.set_ep_dynamic_options({key: token})
+    return json.loads(_plugin.take_answer(token))
+
+
+def _session(model: Any) -> Any:
+    """A session of `model` that has the provider and fails rather than doing without it."""
+    if hasattr(model, "SerializeToString"):
+        model = model.SerializeToString()
+    source = model if isinstance(model, bytes) else os.fspath(model)
+    return registration.runtime().InferenceSession(source, registration.session_options(), enable_fallback=0)
+
+
+def _decision(entry: dict[str, Any]) -> NodeDecision:
+    shape = entry["shape"]
+    return NodeDecision(**{**entry, "shape": None if shape is None else tuple(shape)})

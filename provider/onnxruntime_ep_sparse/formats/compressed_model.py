@@ -1,0 +1,462 @@
+"""Models whose pruned weights are compressed, and the way back.
+
+A node Conv, MatMul or Gemm with a pruned constant weight becomes the operator of the same name in the domain `ep.sparse`: input 1, under
+the weight's own name, now holds its nonzeros, a new input 2 says where they stand (`formats/weight_codec.py`), the other inputs follow; a
+new attribute `weight_shape` tells shape inference what the weight is. Everything else stays as it is, order and names included, so that
+`unpack` gives the model that `pack` was given. What does not follow from that is noted in the metadata of the tensor itself (NOTE).
+
+The standard form keeps the nodes and makes the weights ONNX's own `sparse_initializer`, which ONNX Runtime makes dense when it loads them.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
+
+from ..passes.decompress import DOMAIN, RANKS, VERSION, WEIGHT_SHAPE
+from . import onnx_file as model_file
+from .onnx_file import Writer, array_of, is_external, set_floats
+from .weight_codec import decode, encode, index_of
+
+ONNX = ("", "ai.onnx")
+FIRST_OPSET = 7
+"""From here on Gemm broadcasts as it does today."""
+NOTE = "ep.sparse.was"
+"""Key of the JSON that says where in its list of the graph a tensor stood, and how it was written."""
+DENSE_NOTE = {"at": int, "external": bool, "index": str}
+NODE_NOTE = {"domain": str}
+SPARSE_NOTE = {"at": int, "linear": bool, "raw": bool, "name": str}
+MIN_SPARSITY = 0.5
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """What became of one weight: bytes of its data before and after; if it stays as it is (they are equal) the reason."""
+
+    name: str
+    op_type: str
+    shape: tuple[int, ...]
+    sparsity: float | None
+    bytes_before: int
+    bytes_after: int
+    reason: str = ""
+
+
+def pack(
+    source: Path, target: Path, *, min_sparsity: float = MIN_SPARSITY, standard: bool = False, progress: Progress = lambda share: None
+) -> list[Weight]:
+    """Write the model `source` to `target` with compressed weights, tensor by tensor; `standard` keeps to ONNX's own form.
+
+    Weights with a smaller share of zeros than `min_sparsity` stay as they are. Returns what became of each weight. ValueError if
+    the model is damaged, packed already, or would be overwritten; OSError if a file cannot be read or written.
+    """
+    model = model_file.load(source)
+    if _version_of(model) or any(_note_of(s.values, DENSE_NOTE) for s in model.graph.sparse_initializer):
+        raise ValueError(f"{source} is packed already")
+    with Writer(source, target, model) as writer:
+        weights = _Packing(model, source.parent, writer, min_sparsity, standard).run(progress)
+        writer.save(model)
+    return weights
+
+
+def unpack(source: Path, target: Path, *, progress: Progress = lambda share: None) -> list[Weight]:
+    """Write the model `source` to `target` with the weights it had before `pack`. Result and errors as of `pack`."""
+    model = model_file.load(source)
+    version = _version_of(model)
+    if version not in (0, VERSION):
+        raise ValueError(f"{source} has version {version} of the operators {DOMAIN}, only {VERSION} is known")
+    with Writer(source, target, model) as writer:
+        weights = _Unpacking(model, source.parent, writer).run(progress)
+        writer.save(model)
+    return weights
+
+
+def outline(model: ModelProto) -> None:
+    """Make a packed model one of ONNX's operators again, its weights without data: for shape inference, not to be run."""
+    shapes = {}
+    for node in model.graph.node:
+        if node.domain == DOMAIN:
+            shapes[node.input[1]] = onnx.helper.get_node_attr_value(node, WEIGHT_SHAPE)
+            del node.input[2]
+            node.domain = ""
+    for tensor in model.graph.initializer:
+        if tensor.name in shapes:
+            tensor.CopyFrom(TensorProto(name=tensor.name, data_type=TensorProto.FLOAT, dims=shapes[tensor.name]))
+
+
+def _version_of(model: ModelProto) -> int:
+    """Of the compressed operators; 0 without."""
+    return next((imported.version for imported in model.opset_import if imported.domain == DOMAIN), 0)
+
+
+class _Rewriting:
+    """A model while its tensors change, and where their data come from and go to."""
+
+    def __init__(self, model: ModelProto, folder: Path, writer: Writer) -> None:
+        self.model, self.graph, self.folder, self.writer = model, model.graph, folder, writer
+        self.weights: list[Weight] = []
+
+    def carry_over(self, tensor: TensorProto) -> None:
+        """Copy the data if they are in another file; else they are in the model."""
+        if is_external(tensor):
+            self.writer.external(tensor, model_file.external_bytes(tensor, self.folder))
+
+
+class _Packing(_Rewriting):
+    def __init__(self, model: ModelProto, folder: Path, writer: Writer, min_sparsity: float, standard: bool) -> None:
+        super().__init__(model, folder, writer)
+        self.min_sparsity, self.standard = min_sparsity, standard
+        self.opset = next((imported.version for imported in model.opset_import if imported.domain in ONNX), 0)
+        self.nodes: dict[str, list[NodeProto]] = defaultdict(list)
+        for node in self.graph.node:
+            if node.op_type in RANKS and node.domain in ONNX and len(node.input) > 1:
+                self.nodes[node.input[1]].append(node)
+        self.initializers = {tensor.name for tensor in self.graph.initializer}
+        self.uses = _uses(self.graph)
+        self.declared = {value.name for value in (*self.graph.input, *self.graph.value_info)}
+        self.names = {*self.uses, *self.declared, *(name for node in model_file.nodes(self.graph) for name in node.output)}
+
+    def run(self, progress: Progress) -> list[Weight]:
+        """Compress what can be, and carry the rest over."""
+        graph = self.graph
+        for tensor in model_file.tensors_beside_initializers(self.model):
+            self.carry_over(tensor)
+        gone = set()
+        initializers = list(graph.initializer)
+        for at, tensor in enumerate(initializers):
+            progress(at / len(initializers))
+            if tensor.name not in self.nodes or not self.compress(tensor, at):
+                self.carry_over(tensor)
+            elif self.standard:
+                gone.add(at)
+        _remove(graph.initializer, gone)
+        if not self.standard:
+            _remove(
+                graph.sparse_initializer, {at for at, sparse in enumerate(graph.sparse_initializer) if self.compress_sparse(sparse, at)}
+            )
+        if any(node.domain == DOMAIN for node in graph.node):
+            self.model.opset_import.add(domain=DOMAIN, version=VERSION)
+        return self.weights
+
+    def compress(self, tensor: TensorProto, at: int) -> bool:
+        """Compress a weight from `graph.initializer`, if that is possible and worth it."""
+        name, shape = tensor.name, tuple(tensor.dims)
+        reason = self.why_not(tensor, shape)
+        if reason:
+            return self.leave(tensor, shape, None, reason)
+        weight: NDArray[np.float32] = array_of(tensor, self.folder)
+        sparsity = _sparsity(weight)
+        if sparsity < self.min_sparsity:
+            return self.leave(tensor, shape, sparsity, f"fewer zeros than {self.min_sparsity:.4g}")
+        values, index = encode(weight)
+        # the standard form has 8 bytes an index and cannot tell -0.0 from +0.0: for that, our index goes into the note
+        text = base64.b64encode(index.tobytes()).decode() if self.standard else ""
+        after = values.nbytes + (2 * values.nbytes + len(text) if self.standard else index.nbytes)
+        if after >= weight.nbytes:
+            return self.leave(tensor, shape, sparsity, "it would not become smaller")
+        self.done(name, shape, sparsity, weight.nbytes, after)
+        if self.standard:
+            note = {"at": at, "external": is_external(tensor), "index": text}
+            self.graph.sparse_initializer.append(_sparse(tensor, values, np.flatnonzero(weight), shape, self.writer))
+            _set_note(self.graph.sparse_initializer[-1].values, note)
+        else:
+            set_floats(tensor, values, self.writer)
+            self.rewrite(tensor, index, shape)
+        return True
+
+    def compress_sparse(self, sparse: SparseTensorProto, at: int) -> bool:
+        """Compress a weight from `graph.sparse_initializer`, if it can be restored to the bit."""
+        if sparse.values.name not in self.nodes:
+            return False
+        shape = tuple(sparse.dims)
+        reason = self.why_not(sparse.values, shape)
+        if not reason and (is_external(sparse.values) or is_external(sparse.indices)):
+            reason = "a sparse_initializer with external data"
+        if reason:
+            return self.leave(sparse.values, shape, None, reason)
+        values: NDArray[np.float32] = array_of(sparse.values, self.folder)
+        places = _places_of(sparse, self.folder)
+        sparsity = 1 - len(values) / max(math.prod(shape), 1)
+        how = {"linear": len(sparse.indices.dims) == 1, "raw": sparse.indices.HasField("raw_data"), "name": sparse.indices.name}
+        if _indices(places, shape, **how) != sparse.indices or not values.view(np.uint32).all():
+            return self.leave(sparse.values, shape, sparsity, "a sparse_initializer of unusual form")
+        index = index_of(values, places, shape)
+        self.done(sparse.values.name, shape, sparsity, values.nbytes + places.nbytes, values.nbytes + index.nbytes)
+        tensor = self.graph.initializer.add()
+        tensor.CopyFrom(sparse.values)
+        _set_note(tensor, {"at": at, **how})
+        self.rewrite(tensor, index, shape)
+        return True
+
+    def why_not(self, tensor: TensorProto, shape: tuple[int, ...]) -> str:
+        """What stands against compressing a weight, whatever its data, or ""."""
+        nodes = self.nodes[tensor.name]
+        if tensor.data_type != TensorProto.FLOAT:
+            return "not float32"
+        if tensor.name in self.declared:
+            return "an input or value_info of the graph has its name"
+        if self.standard:
+            return ""
+        if self.opset < FIRST_OPSET:
+            return f"operators before version {FIRST_OPSET}"
+        if any(len(shape) not in RANKS[node.op_type] for node in nodes):
+            return f"{len(shape)} dimensions"
+        if self.uses[tensor.name] != len(nodes):
+            return "something else reads it too"
+        if not all(self.bias_fits(node) for node in nodes):
+            return "a bias that is not constant"
+        return ""
+
+    def bias_fits(self, node: NodeProto) -> bool:
+        """Whether the third input, if there is one, is what the compressed operator can add: constant, or C of a Gemm as it is."""
+        if all(not name or (name in self.initializers and name not in self.declared) for name in node.input[2:]):
+            return True
+        return node.op_type == "Gemm" and all(attribute.f == 1 for attribute in node.attribute if attribute.name == "beta")
+
+    def leave(self, tensor: TensorProto, shape: tuple[int, ...], sparsity: float | None, reason: str) -> bool:
+        """Note why a weight stays as it is."""
+        size = math.prod(shape) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        self.done(tensor.name, shape, sparsity, size, size, reason)
+        return False
+
+    def done(self, name: str, shape: tuple[int, ...], sparsity: float | None, before: int, after: int, reason: str = "") -> None:
+        """Note what became of a weight."""
+        self.weights.append(Weight(name, self.nodes[name][0].op_type, shape, sparsity, before, after, reason))
+
+    def rewrite(self, tensor: TensorProto, index: NDArray[np.uint8], shape: tuple[int, ...]) -> None:
+        """Give a weight whose `tensor` holds the nonzeros its index, and its nodes the compressed operator."""
+        name = f"{tensor.name}.index"
+        while name in self.names:
+            name += "_"
+        self.names.add(name)
+        holder = self.graph.initializer.add(name=name, data_type=TensorProto.UINT8, dims=index.shape)
+        if is_external(tensor):
+            self.writer.external(holder, index)
+        else:
+            holder.raw_data = index.tobytes()
+        for node in self.nodes[tensor.name]:
+            if node.HasField("domain"):
+                _set_note(node, {"domain": node.domain})
+            node.domain = DOMAIN
+            node.input.insert(2, name)
+            node.attribute.append(onnx.helper.make_attribute(WEIGHT_SHAPE, shape))
+
+
+class _Unpacking(_Rewriting):
+    def __init__(self, model: ModelProto, folder: Path, writer: Writer) -> None:
+        super().__init__(model, folder, writer)
+        self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
+        self.nodes: dict[str, list[NodeProto]] = defaultdict(list)
+        for node in model_file.nodes(self.graph):
+            if node.domain == DOMAIN:
+                self.check(node)
+                self.nodes[node.input[1]].append(node)
+
+    def check(self, node: NodeProto) -> None:
+        """ValueError if a compressed node is not one that `pack` makes."""
+        if node.op_type not in RANKS or len(node.input) < 3:
+            raise ValueError(f"{_words(node)}: {DOMAIN} has no operator {node.op_type} of {len(node.input)} inputs")
+        for name in node.input[1:3]:
+            if name not in self.initializers:
+                raise ValueError(f"{_words(node)}: its weight {name!r} is no initializer of the graph")
+        if [a.name for a in node.attribute].count(WEIGHT_SHAPE) != 1:
+            raise ValueError(f"{_words(node)}: it needs one attribute {WEIGHT_SHAPE}")
+        if any(other.input[2] != node.input[2] for other in self.nodes[node.input[1]]):
+            raise ValueError(f"{_words(node)}: its weight {node.input[1]!r} has two indices")
+
+    def run(self, progress: Progress) -> list[Weight]:
+        """Restore every weight, and carry the rest over."""
+        graph = self.graph
+        for tensor in model_file.tensors_beside_initializers(self.model):
+            self.carry_over(tensor)
+        dense = [self.dense_again(s, note) for s in graph.sparse_initializer if (note := _note_of(s.values, DENSE_NOTE))]
+        sparse = []
+        gone = {nodes[0].input[2] for nodes in self.nodes.values()}
+        for done, tensor in enumerate(graph.initializer):
+            progress(done / len(graph.initializer))
+            if tensor.name in gone:
+                continue
+            if tensor.name not in self.nodes:
+                self.carry_over(tensor)
+                continue
+            weight, note = self.decoded(tensor), _note_of(tensor, SPARSE_NOTE)
+            if note:
+                sparse.append(self.sparse_again(tensor, weight, note))
+                gone.add(tensor.name)
+            else:
+                set_floats(tensor, weight, self.writer)
+        _remove(graph.initializer, {at for at, tensor in enumerate(graph.initializer) if tensor.name in gone})
+        _remove(graph.sparse_initializer, {at for at, s in enumerate(graph.sparse_initializer) if _note_of(s.values, DENSE_NOTE)})
+        _insert(graph.initializer, dense)
+        _insert(graph.sparse_initializer, sparse)
+        _remove(self.model.opset_import, {at for at, imported in enumerate(self.model.opset_import) if imported.domain == DOMAIN})
+        return self.weights
+
+    def decoded(self, tensor: TensorProto) -> NDArray[np.float32]:
+        """A weight; its nodes become ONNX's again."""
+        nodes = self.nodes[tensor.name]
+        index = self.initializers[nodes[0].input[2]]
+        try:
+            if tensor.data_type != TensorProto.FLOAT or index.data_type != TensorProto.UINT8:
+                raise ValueError("its values must be float32, its index uint8")
+            weight = decode(values := array_of(tensor, self.folder), packed := array_of(index, self.folder))
+        except ValueError as error:
+            raise ValueError(f"{_words(nodes[0])}: weight {tensor.name!r}: {error}") from None
+        for node in nodes:
+            (at,) = (at for at, attribute in enumerate(node.attribute) if attribute.name == WEIGHT_SHAPE)
+            if tuple(node.attribute[at].ints) != weight.shape:
+                raise ValueError(
+                    f"{_words(node)}: {WEIGHT_SHAPE} is {list(node.attribute[at].ints)}, its weight has shape {list(weight.shape)}"
+                )
+            del node.attribute[at], node.input[2]
+            self.restore_domain(node)
+        self.done(tensor.name, nodes[0].op_type, weight, values.nbytes + packed.nbytes)
+        return weight
+
+    def restore_domain(self, node: NodeProto) -> None:
+        """Left out, or whichever of ONNX's names for its own domain stood there."""
+        note = _note_of(node, NODE_NOTE)
+        node.ClearField("domain")
+        if note:
+            node.domain = note["domain"]
+            _set_note(node, None)
+
+    def sparse_again(self, tensor: TensorProto, weight: NDArray[np.float32], note: dict[str, Any]) -> tuple[int, SparseTensorProto]:
+        """A weight as it stood in `graph.sparse_initializer`, and where."""
+        at = note.pop("at")
+        sparse = SparseTensorProto(values=tensor, dims=weight.shape)
+        _set_note(sparse.values, None)
+        sparse.indices.CopyFrom(_indices(np.flatnonzero(weight.view(np.uint32)), weight.shape, **note))
+        return at, sparse
+
+    def dense_again(self, sparse: SparseTensorProto, note: dict[str, Any]) -> tuple[int, TensorProto]:
+        """A weight as it stood in `graph.initializer`, and where."""
+        values: NDArray[np.float32] = array_of(sparse.values, self.folder)
+        index = np.frombuffer(base64.b64decode(note["index"]), np.uint8)
+        try:
+            weight = decode(values, index)
+        except ValueError as error:
+            raise ValueError(f"sparse_initializer {sparse.values.name!r}: {error}") from None
+        tensor = TensorProto()
+        tensor.CopyFrom(sparse.values)
+        _set_note(tensor, None)
+        if note["external"]:
+            tensor.ClearField("raw_data")
+            tensor.data_location = TensorProto.EXTERNAL
+        set_floats(tensor, weight, self.writer)
+        self.done(tensor.name, "", weight, values.nbytes + len(values) * 8 + len(note["index"]))
+        return note["at"], tensor
+
+    def done(self, name: str, op_type: str, weight: NDArray[np.float32], before: int) -> None:
+        """Note that a weight is dense again."""
+        sparsity = _sparsity(weight)
+        self.weights.append(Weight(name, op_type, weight.shape, sparsity, before, weight.nbytes))
+
+
+def _sparsity(weight: NDArray[np.float32]) -> float:
+    """Share of zeros."""
+    return 1 - int(np.count_nonzero(weight)) / max(weight.size, 1)
+
+
+def _words(node: NodeProto) -> str:
+    return f"node {node.name or (node.output[0] if node.output else '')!r}"
+
+
+def _uses(graph: GraphProto) -> Counter[str]:
+    """How often each value is read, by nodes within nodes too, or is an output."""
+    uses = Counter(name for node in model_file.nodes(graph) for name in node.input)
+    uses.update(output.name for each in (graph, *model_file.graphs_within(graph.node)) for output in each.output)
+    return uses
+
+
+# sparse_initializer
+
+
+def _sparse(
+    tensor: TensorProto, values: NDArray[np.float32], places: NDArray[np.int64], shape: tuple[int, ...], writer: Writer
+) -> SparseTensorProto:
+    """ONNX's own sparse form of a dense `tensor`. Never with external data: onnx does not look for it there."""
+    sparse = SparseTensorProto(dims=shape, indices=_indices(places, shape, linear=True, raw=True, name=""))
+    for field in ("name", "data_type", "doc_string"):
+        if tensor.HasField(field):
+            setattr(sparse.values, field, getattr(tensor, field))
+    sparse.values.metadata_props.extend(tensor.metadata_props)
+    if tensor.HasField("raw_data") or is_external(tensor):
+        sparse.values.raw_data = b""
+    set_floats(sparse.values, values, writer)
+    return sparse
+
+
+def _indices(places: NDArray[np.int64], shape: tuple[int, ...], *, linear: bool, raw: bool, name: str) -> TensorProto:
+    """The indices of a sparse tensor: places in row-major order, or coordinates."""
+    array = places if linear else np.stack(np.unravel_index(places, shape), axis=1)
+    tensor = TensorProto(data_type=TensorProto.INT64, dims=array.shape, name=name or None)
+    if raw:
+        tensor.raw_data = np.ascontiguousarray(array, "<i8").tobytes()
+    else:
+        tensor.int64_data.extend(array.reshape(-1).tolist())
+    return tensor
+
+
+def _places_of(sparse: SparseTensorProto, folder: Path) -> NDArray[np.int64]:
+    """Ascending places in row-major order. ValueError if they are none of the values' or of the shape's."""
+    where, shape, count = f"sparse_initializer {sparse.values.name!r}", tuple(sparse.dims), math.prod(sparse.values.dims)
+    if sparse.indices.data_type != TensorProto.INT64 or tuple(sparse.indices.dims) not in ((count,), (count, len(shape))):
+        raise ValueError(f"{where}: indices of shape {list(sparse.indices.dims)} do not fit {count} values")
+    places: NDArray[np.int64] = array_of(sparse.indices, folder)
+    if places.ndim == 2:
+        try:
+            places = np.asarray(np.ravel_multi_index(tuple(places.T), shape), np.int64)
+        except ValueError:
+            raise ValueError(f"{where}: an index is outside of the shape {list(shape)}") from None
+    if count and (places[0] < 0 or places[-1] >= math.prod(shape) or (np.diff(places) <= 0).any()):
+        raise ValueError(f"{where}: its indices do not ascend within the shape {list(shape)}")
+    return places
+
+
+# lists and notes
+
+
+def _remove(items: Any, places: set[int]) -> None:
+    for at in sorted(places, reverse=True):
+        del items[at]
+
+
+def _insert(items: Any, placed: list[tuple[int, Any]]) -> None:
+    """Put each item where it was; in this order, because all that stood before it stands there again."""
+    for at, item in sorted(placed, key=lambda pair: pair[0]):
+        items.insert(at, item)
+
+
+def _set_note(holder: TensorProto | NodeProto, note: dict[str, Any] | None) -> None:
+    _remove(holder.metadata_props, {at for at, entry in enumerate(holder.metadata_props) if entry.key == NOTE})
+    if note is not None:
+        holder.metadata_props.add(key=NOTE, value=json.dumps(note))
+
+
+def _note_of(holder: TensorProto | NodeProto, kinds: Mapping[str, type]) -> dict[str, Any] | None:
+    """The note that `pack` left, or None. ValueError if it does not have entries of these `kinds`."""
+    texts = [entry.value for entry in holder.metadata_props if entry.key == NOTE]
+    if not texts:
+        return None
+    try:
+        note = json.loads(texts[0])
+        damaged = {key: type(value) for key, value in note.items()} != kinds or note.get("at", 0) < 0
+    except (ValueError, AttributeError):
+        damaged = True
+    if damaged:
+        raise ValueError(f"{holder.name!r}: the note {NOTE} in its metadata is damaged")
+    return note

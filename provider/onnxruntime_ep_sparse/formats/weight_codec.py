@@ -1,0 +1,206 @@
+"""The compressed form of one float32 weight: its nonzeros, and a row of bytes that says where they are.
+
+`values` holds the elements that are not zero, in row-major order, bit for bit. `index` is, in little-endian order:
+
+    bytes        content
+    0 to 3       "ORTS"
+    4            version of this layout, 1
+    5            form of the list of nonzeros: 1 bitmask, 2 gaps
+    6            form of the list of negative zeros: 0 there are none, 1 bitmask, 2 gaps
+    7            rank, at most 8
+    8 to 11      CRC-32 of all other bytes of `index` followed by those of `values`
+    12 to 19     bytes of the list of nonzeros
+    20 to ...    the shape, 8 bytes a dimension
+    then         the list of nonzeros: their places among all elements
+    rest         the list of negative zeros: their places among all zeros. A mask multiplied with weights makes many.
+
+bitmask: one bit an element, the first element in the lowest bit of the first byte, spare bits 0: 1/8 byte an element.
+gaps: for each listed element the number of others before it, since the last listed one, as one byte; 255 stands for 255 others and no
+listed element, so that longer gaps take several bytes. What is behind the last one is written the same way as far as it fills whole 255s.
+The smaller form is taken: gaps where less than 1/8 is listed. Either bounds the size of the weight by the number of bytes, so that no few
+bytes can ask for much memory: 255 elements a byte at most.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..graph.nonzeros import Nonzeros
+from ._gaps import after_gaps
+
+VERSION = 1
+MAX_RANK = 8
+MAGIC = b"ORTS"
+NONE, MASK, GAPS = 0, 1, 2
+SKIP = 255
+HEAD = struct.Struct("<4sBBBBIQ")
+CRC = slice(8, 12)
+NEGATIVE_ZERO = np.uint32(0x80000000)
+
+
+def encode(weight: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """`values` (float32) and `index` (uint8) of a weight, both of one dimension. ValueError for other types, and above 8 dimensions."""
+    if weight.dtype != np.float32:
+        raise ValueError(f"the weight is {weight.dtype}, only float32 can be compressed")
+    flat = np.ascontiguousarray(weight).reshape(-1)
+    places = np.flatnonzero(flat)
+    values = flat[places]
+    return values, index_of(values, places, weight.shape, np.flatnonzero(flat.view(np.uint32)[flat == 0]))
+
+
+def index_of(
+    values: NDArray[np.float32], places: NDArray[np.int64], shape: tuple[int, ...], negative_zeros: NDArray[np.int64] | None = None
+) -> NDArray[np.uint8]:
+    """The index of `values` at these ascending `places` in row-major order. The rest are zeros; `negative_zeros` are places among them."""
+    if len(shape) > MAX_RANK:
+        raise ValueError(f"the weight has {len(shape)} dimensions, at most {MAX_RANK} can be compressed")
+    size = math.prod(shape)
+    form, listed = _encode_places(places, size)
+    form_zeros, zeros = NONE, np.empty(0, np.uint8)
+    if negative_zeros is not None and negative_zeros.size:
+        form_zeros, zeros = _encode_places(negative_zeros, size - len(places))
+    head = HEAD.pack(MAGIC, VERSION, form, form_zeros, len(shape), 0, listed.size) + struct.pack(f"<{len(shape)}Q", *shape)
+    index = np.concatenate([np.frombuffer(head, np.uint8), listed, zeros])
+    index[CRC] = np.frombuffer(struct.pack("<I", _checksum(values, index)), np.uint8)
+    return index
+
+
+def decode(values: NDArray[np.float32], index: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The weight. ValueError that names the first thing wrong with `values` or `index`."""
+    parts, places, negative_zeros = _decoded(values, index)
+    return _scattered(values, places, parts.shape, negative_zeros)
+
+
+def nonzeros_of(values: NDArray[np.float32], index: NDArray[np.uint8]) -> Nonzeros:
+    """The weight by its nonzeros. ValueError as of `decode`, and for a number instead of a weight."""
+    parts, places, _ = _decoded(values, index)
+    if not parts.shape:
+        raise ValueError("the weight has no dimensions")
+    return Nonzeros.at(places, np.ascontiguousarray(values), parts.shape)
+
+
+def _decoded(values: NDArray[np.float32], index: NDArray[np.uint8]) -> tuple[_Parts, NDArray[np.int64], NDArray[np.int64] | None]:
+    """The parts of an index that fits `values`, the places of these, and those of negative zeros among the zeros."""
+    if values.dtype != np.float32 or values.ndim != 1:
+        raise ValueError(f"values are {values.dtype} of {values.ndim} dimensions, not float32 of one")
+    parts = _Parts.of(index)
+    if _checksum(np.ascontiguousarray(values), np.ascontiguousarray(index)) != parts.crc:
+        raise ValueError("the checksum does not fit: the data are damaged")
+    places = _decode_places(parts.form, parts.listed, math.prod(parts.shape))
+    if len(places) != len(values):
+        raise ValueError(f"the index lists {len(places)} nonzeros, there are {len(values)} values")
+    zeros = math.prod(parts.shape) - len(places)
+    return parts, places, _decode_places(parts.form_zeros, parts.zeros, zeros) if parts.form_zeros != NONE else None
+
+
+def shape_of(index: NDArray[np.uint8]) -> tuple[int, ...]:
+    """The shape that `index` is of, without a look at what follows it. ValueError as of `decode`."""
+    return _Parts.of(index).shape
+
+
+def _scattered(
+    values: NDArray[np.float32], places: NDArray[np.int64], shape: tuple[int, ...], negative_zeros: NDArray[np.int64] | None = None
+) -> NDArray[np.float32]:
+    """The weight of this shape with `values` at `places`, and zeros of which some are negative."""
+    bits = np.zeros(math.prod(shape), np.uint32)
+    if negative_zeros is not None and negative_zeros.size:
+        is_zero = np.ones(bits.size, bool)
+        is_zero[places] = False
+        signs = np.zeros(bits.size - len(places), np.uint32)
+        signs[negative_zeros] = NEGATIVE_ZERO
+        bits[is_zero] = signs
+    bits[places] = values.view(np.uint32)
+    return bits.view(np.float32).reshape(shape)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What an index is made of."""
+
+    form: int
+    form_zeros: int
+    crc: int
+    shape: tuple[int, ...]
+    listed: NDArray[np.uint8]
+    zeros: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, index: NDArray[np.uint8]) -> _Parts:
+        """ValueError for an index whose head is wrong or whose parts do not fit into it."""
+        if index.dtype != np.uint8 or index.ndim != 1:
+            raise ValueError(f"the index is {index.dtype} of {index.ndim} dimensions, not uint8 of one")
+        if index.size < HEAD.size:
+            raise ValueError(f"the index ends in its head, after {index.size} of {HEAD.size} bytes")
+        magic, version, form, form_zeros, rank, crc, size = HEAD.unpack(index[: HEAD.size].tobytes())
+        if magic != MAGIC:
+            raise ValueError("the index is none of a compressed weight: it does not begin with ORTS")
+        if version != VERSION:
+            raise ValueError(f"version {version} of the compressed form is not known, only {VERSION} is")
+        if form not in (MASK, GAPS) or form_zeros not in (NONE, MASK, GAPS):
+            raise ValueError(f"the index has lists of the forms {form} and {form_zeros}, which are not known")
+        if rank > MAX_RANK:
+            raise ValueError(f"the weight has {rank} dimensions, at most {MAX_RANK} are supported")
+        begin = HEAD.size + 8 * rank
+        if begin + size > index.size or (form_zeros == NONE and begin + size < index.size):
+            raise ValueError(f"the index has {index.size} bytes, its head says {begin + size}")
+        shape = struct.unpack(f"<{rank}Q", index[HEAD.size : begin].tobytes())
+        return cls(form, form_zeros, crc, shape, index[begin : begin + size], index[begin + size :])
+
+
+def _checksum(values: NDArray[np.float32], index: NDArray[np.uint8]) -> int:
+    """CRC-32 of contiguous arrays, the place of the checksum itself left out."""
+    return zlib.crc32(values.data, zlib.crc32(index[CRC.stop :].data, zlib.crc32(index[: CRC.start].data)))
+
+
+# lists of places
+
+
+def _encode_places(places: NDArray[np.int64], size: int) -> tuple[int, NDArray[np.uint8]]:
+    """Ascending places in `size` elements in the smaller form."""
+    if len(places) < _mask_bytes(size):
+        gaps = _gaps_of(places, size)
+        if gaps.size < _mask_bytes(size):
+            return GAPS, gaps
+    bits = np.zeros(size, np.uint8)
+    bits[places] = 1
+    return MASK, np.packbits(bits, bitorder="little")
+
+
+def _decode_places(form: int, listed: NDArray[np.uint8], size: int) -> NDArray[np.int64]:
+    """The ascending places. ValueError if they are not in `size` elements."""
+    return (_masked if form == MASK else _after_gaps)(listed, size)
+
+
+def _gaps_of(places: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
+    """The gaps before `places`, and whole SKIPs behind the last."""
+    gap__listed = np.diff(np.append(places, size), prepend=-1) - 1
+    # each gap ends in one byte below SKIP, but not what is behind the last listed element
+    end__listed = np.cumsum(gap__listed // SKIP + 1) - 1
+    gaps = np.full(end__listed[-1], SKIP, np.uint8)
+    gaps[end__listed[:-1]] = gap__listed[:-1] % SKIP
+    return gaps
+
+
+def _after_gaps(gaps: NDArray[np.uint8], size: int) -> NDArray[np.int64]:
+    places, end = after_gaps(np.ascontiguousarray(gaps))
+    if not 0 <= size - end < SKIP:
+        raise ValueError(f"the gaps describe {end} elements, there are {size}")
+    return places
+
+
+def _mask_bytes(size: int) -> int:
+    return -(-size // 8)
+
+
+def _masked(mask: NDArray[np.uint8], size: int) -> NDArray[np.int64]:
+    if mask.size != _mask_bytes(size):
+        raise ValueError(f"the bitmask has {mask.size} bytes, {size} elements need {_mask_bytes(size)}")
+    if size % 8 and mask[-1] >> size % 8:
+        raise ValueError("the bitmask has bits behind its last element")
+    return np.flatnonzero(np.unpackbits(mask, count=size, bitorder="little"))

@@ -1,0 +1,155 @@
+"""The graph representation between ONNX Runtime's C objects and everything that decides or lowers.
+
+One small immutable copy of what `GetCapability` and `Compile` are shown. `ort/_graph_reader.pyx` builds it from an `OrtGraph`;
+`partition/select.py` and `pipeline.py` know nothing else of ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from .nonzeros import Nonzeros
+
+FLOAT = 1
+"""`ONNXTensorElementDataType` of float32, the one element type the kernels take (the same number in `onnx.TensorProto`)."""
+INT32 = 6
+INT64 = 7
+EP_CONTEXT = ("com.microsoft", "EPContext")
+"""Domain and operator of the nodes in which compiled models keep what a provider has made of a region."""
+CONTEXT_DATA = "ep_cache_context"
+"""Their attribute that holds the bytes, or the name of the file that does."""
+KEPT = 4
+"""Computed constants that are kept for whoever asks next. All of a net would take more memory than the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A tensor in the graph.
+
+    `dtype` is the ONNX element type number (0 if it is unknown or no tensor); `shape` has one entry a dimension: an int, a symbolic
+    name, or None where nothing is known; it is None as a whole when the rank is unknown.
+    """
+
+    name: str
+    dtype: int
+    shape: tuple[int | str | None, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operator call.
+
+    `inputs` holds "" where an optional input is left out; `implicit_inputs` are the values that the node's subgraphs read from around it.
+    `attributes` are decoded: int, float, str, tuples of one of these; None where the attribute is of another kind (tensor, graph).
+    `ep_name` is the provider that has the node already, or "".
+    """
+
+    index: int
+    name: str
+    op_type: str
+    domain: str
+    since_version: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, object]
+    ep_name: str = ""
+    implicit_inputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes in topological order, the values they name, and the constant ones among these.
+
+    `load` returns the data of a constant as a numpy view that is valid only during the ONNX Runtime call that built the graph;
+    `constant_names` are the initializers that no graph input can override. `nonzeros` has those that are stored without their zeros
+    in a form that spares making them dense, and None for all others.
+    """
+
+    nodes: tuple[Node, ...]
+    values: Mapping[str, Value]
+    constant_names: frozenset[str]
+    load: Callable[[str], np.ndarray] = field(repr=False)
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    is_subgraph: bool = False
+    nonzeros: Callable[[str], Nonzeros | None] = field(repr=False, default=lambda name: None)
+
+    def is_constant(self, name: str) -> bool:
+        """Whether `name` is an initializer that cannot change between runs."""
+        return name in self.constant_names
+
+    def constant(self, name: str) -> np.ndarray | None:
+        """The array behind `name`, or None if it is no constant initializer."""
+        return self.load(name) if name in self.constant_names else None
+
+    @cached_property
+    def producer(self) -> dict[str, Node]:
+        """The node that makes each value."""
+        return {output: node for node in self.nodes for output in node.outputs if output}
+
+    @cached_property
+    def consumers(self) -> dict[str, list[Node]]:
+        """The nodes that read each value, in order; a node that reads it twice stands there once."""
+        readers: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs + node.implicit_inputs):
+                if name:
+                    readers.setdefault(name, []).append(node)
+        return readers
+
+
+def shape_of(graph: Graph, name: str) -> tuple[int | str | None, ...]:
+    """Shape of a value whose rank is known."""
+    shape = graph.values[name].shape
+    assert shape is not None
+    return shape
+
+
+def sizes_of(graph: Graph, name: str) -> tuple[int, ...]:
+    """Shape of a constant."""
+    return tuple(size for size in shape_of(graph, name) if isinstance(size, int))
+
+
+def weight_of(graph: Graph, name: str) -> np.ndarray | Nonzeros:
+    """A constant by its nonzeros where it can be had so, else dense."""
+    nonzeros = graph.nonzeros(name)
+    return graph.load(name) if nonzeros is None else nonzeros
+
+
+def attribute_of(node: Node, name: str, default: Any) -> Any:
+    """An attribute, or what it is where the node does not have it."""
+    return node.attributes.get(name, default)
+
+
+def with_constants(
+    graph: Graph,
+    nodes: tuple[Node, ...],
+    computed: Mapping[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]],
+    nonzeros: Mapping[str, Callable[[], Nonzeros | None]],
+) -> Graph:
+    """The graph with other nodes and more float32 constants: name -> shape, and what computes one whenever it is loaded; `nonzeros` has
+    those that can also be had so. ValueError where the graph has a value of such a name."""
+    if taken := computed.keys() & graph.values.keys():
+        raise ValueError(f"a tensor is named {min(taken)!r}, as one that is made of others: give it another name")
+
+    @lru_cache(KEPT)
+    def result(name: str) -> np.ndarray:
+        return computed[name][1]()
+
+    @cache
+    def nonzeros_of(name: str) -> Nonzeros | None:
+        return nonzeros[name]() if name in nonzeros else graph.nonzeros(name)
+
+    return replace(
+        graph,
+        nodes=nodes,
+        values={**graph.values, **{name: Value(name, FLOAT, shape) for name, (shape, _) in computed.items()}},
+        constant_names=graph.constant_names | computed.keys(),
+        load=lambda name: result(name) if name in computed else graph.load(name),
+        nonzeros=nonzeros_of,
+    )

@@ -1,0 +1,22 @@
+"""What a region of the provider and a custom operator share. See ort/_binding.pyx."""
+
+from ._abi cimport Api, Status
+from ..runtime._program cimport CompiledProgram, Program
+
+
+cdef struct Kernel:
+    CompiledProgram* program
+    size_t input_count
+    size_t* inputs  # input i of the program is input inputs[i] of the node
+    size_t* outputs
+    char* name
+
+
+# Takes the program over; `inputs` and `outputs` are the node's, by name.
+cdef int kernel_fill(Kernel* kernel, Program program, list inputs, list outputs, str name) except -1
+cdef Status kernel_run(const Api* api, const Kernel* kernel, void* context) noexcept nogil
+cdef void kernel_release(Kernel* kernel) noexcept nogil
+
+cdef Status status_of(const Api* api, error, str where) noexcept
+cdef str reason_of(error)
+cdef char* kept(str text) except NULL

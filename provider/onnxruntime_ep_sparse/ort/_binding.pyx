@@ -1,0 +1,194 @@
+"""A compiled program with ONNX Runtime's arguments around it: what a region of the provider and a custom operator share.
+
+`kernel_run` touches plain C memory only; the rest runs once, at session creation.
+"""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+
+from ._abi cimport (
+    ELEMENT_FLOAT,
+    ELEMENT_INT32,
+    FAIL,
+    GET_TENSOR_DATA,
+    GET_TENSOR_ELEMENT_TYPE_AND_SHAPE_DATA_REFERENCE,
+    GET_TENSOR_MUTABLE_DATA,
+    INVALID_ARGUMENT,
+    KERNEL_CONTEXT_GET_INPUT,
+    KERNEL_CONTEXT_GET_OUTPUT,
+    KERNEL_CONTEXT_PARALLEL_FOR,
+    NOT_IMPLEMENTED,
+    Api,
+    Status,
+    failed,
+    get_object_t,
+    kernel_input_t,
+    kernel_output_t,
+    parallel_for_t,
+    tensor_t,
+)
+from ..runtime._program cimport Host, Program, program_release, program_run
+
+from ._graph_reader import OrtError
+from ..options import EP_NAME
+
+cdef extern from *:
+    void* alloca "__builtin_alloca"(size_t size) nogil
+
+cdef extern from "Python.h":
+    int PyThreadState_SetAsyncExc(unsigned long thread, object exception) except -1
+    unsigned long PyThread_get_thread_ident() nogil
+
+
+cdef struct Call:
+    # One compute(): the context of the program's Host.
+    void* context
+    const Api* api
+    const Kernel* kernel
+    Status failure
+
+
+cdef int kernel_fill(Kernel* kernel, Program program, list inputs, list outputs, str name) except -1:
+    # By name: ONNX Runtime leaves constants out of a fused node's inputs and orders the rest by first use.
+    read = places(program.input_names, inputs)
+    written = places(program.output_names, outputs)
+    places(outputs, program.output_names)
+    kernel.input_count = len(read)
+    kernel.inputs = kept_places(read)
+    kernel.outputs = kept_places(written)
+    kernel.name = kept(name)
+    kernel.program = program.detach()
+    return 0
+
+
+cdef void kernel_release(Kernel* kernel) noexcept nogil:
+    if kernel.program != NULL:
+        program_release(kernel.program)
+    free(kernel.inputs)
+    free(kernel.outputs)
+    free(kernel.name)
+
+
+def places(wanted, offered):
+    """Where each of `wanted` stands in `offered`."""
+    lacking = [name for name in wanted if name not in offered]
+    if lacking:
+        raise RuntimeError(f"the node and its program differ: no {lacking[0]!r} in {list(offered)}")
+    return [list(offered).index(name) for name in wanted]
+
+
+cdef size_t* kept_places(list found) except NULL:
+    cdef size_t* out = <size_t*>malloc((len(found) + 1) * sizeof(size_t))
+    if out == NULL:
+        raise MemoryError
+    for i, place in enumerate(found):
+        out[i] = place
+    return out
+
+
+cdef int run_parallel(void* context, void (*body)(void*, size_t) noexcept nogil, size_t total, void* user) noexcept nogil:
+    cdef Call* call = <Call*>context
+    # No batches: every index is claimed by whichever thread is free.
+    call.failure = (<parallel_for_t>call.api.slots[KERNEL_CONTEXT_PARALLEL_FOR])(call.context, body, total, 0, user)
+    return call.failure != NULL
+
+
+cdef float* run_output(void* context, size_t index, const int64_t* dims, size_t rank) noexcept nogil:
+    cdef Call* call = <Call*>context
+    cdef void* value = NULL
+    cdef void* data = NULL
+    cdef const Api* api = call.api
+    call.failure = (<kernel_output_t>api.slots[KERNEL_CONTEXT_GET_OUTPUT])(call.context, call.kernel.outputs[index], dims, rank, &value)
+    if call.failure == NULL:
+        call.failure = (<get_object_t>api.slots[GET_TENSOR_MUTABLE_DATA])(value, <const void**>&data)
+    return <float*>data if call.failure == NULL else NULL
+
+
+cdef Status kernel_run(const Api* api, const Kernel* kernel, void* context) noexcept nogil:
+    cdef size_t count = kernel.input_count, i
+    cdef const float** data = <const float**>alloca((count + 1) * sizeof(void*))
+    cdef const int64_t** dims = <const int64_t**>alloca((count + 1) * sizeof(void*))
+    cdef size_t* ranks = <size_t*>alloca((count + 1) * sizeof(size_t))
+    cdef Call call
+    cdef Host host
+    cdef Status status
+    cdef const void* value
+    cdef int type, expected
+    cdef char[512] reason
+    cdef char[768] message
+    for i in range(count):
+        value = NULL
+        status = (<kernel_input_t>api.slots[KERNEL_CONTEXT_GET_INPUT])(context, kernel.inputs[i], &value)
+        if status == NULL:
+            status = (<tensor_t>api.slots[GET_TENSOR_ELEMENT_TYPE_AND_SHAPE_DATA_REFERENCE])(value, &type, &dims[i], &ranks[i])
+        if status == NULL:
+            status = (<get_object_t>api.slots[GET_TENSOR_DATA])(value, <const void**>&data[i])
+        if status != NULL:
+            return status
+        expected = ELEMENT_INT32 if kernel.program.is_integer[i] else ELEMENT_FLOAT
+        if type != expected:
+            snprintf(message, sizeof(message), "SparseExecutionProvider: %s: input %zu has element type %d, %d is expected", kernel.name, i,
+                     type, expected)
+            return failed(api, INVALID_ARGUMENT, message)
+    call.context = context
+    call.api = api
+    call.kernel = kernel
+    call.failure = NULL
+    host.context = &call
+    host.parallel_for = run_parallel
+    host.output = run_output
+    reason[0] = 0
+    if program_run(kernel.program, &host, data, dims, ranks, reason, sizeof(reason)) == 0:
+        return NULL
+    if call.failure != NULL:
+        return call.failure
+    # Not EP_FAIL: that code makes onnxruntime's Python class retry on the CPU provider in silence.
+    snprintf(message, sizeof(message), "SparseExecutionProvider: %s: %s", kernel.name, reason)
+    return failed(api, FAIL, message)
+
+
+# What goes wrong
+
+
+cdef Status status_of(const Api* api, error, str where) noexcept:
+    """The status that says what a Python exception says, and where it happened.
+
+    ONNX Runtime may go on without the provider. Ctrl-C and the like are not for it: they come again when it has returned to Python.
+    """
+    cdef int code = FAIL
+    if isinstance(error, ValueError):
+        code = INVALID_ARGUMENT
+    elif isinstance(error, NotImplementedError):
+        code = NOT_IMPLEMENTED
+    try:
+        if not isinstance(error, Exception):
+            PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), again(error))
+        return failed(api, code, f"{EP_NAME}: {where}{reason_of(error)}".encode("utf-8", "replace"))
+    except BaseException:
+        return failed(api, code, "SparseExecutionProvider: an error without a printable message")
+
+
+cdef object again(error):
+    """A class, for Python wants one, whose exceptions are like this one."""
+    kind = type(error)
+    return type(kind.__name__, (kind,), {"__init__": lambda self: kind.__init__(self, *error.args), "__module__": kind.__module__})
+
+
+cdef str reason_of(error):
+    """The message of an exception; one that nobody raised on purpose shows its type too."""
+    expected = isinstance(error, (ValueError, NotImplementedError, OrtError)) and str(error)
+    return str(error) if expected else f"{type(error).__name__}: {error}"
+
+
+cdef char* kept(str text) except NULL:
+    """A copy in plain C memory."""
+    data = text.encode("utf-8", "replace")
+    cdef size_t size = len(data) + 1
+    cdef char* copy = <char*>malloc(size)
+    if copy == NULL:
+        raise MemoryError
+    memcpy(copy, <const char*>data, size)
+    return copy

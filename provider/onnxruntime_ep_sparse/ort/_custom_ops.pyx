@@ -1,0 +1,397 @@
+"""The compressed operators as custom operators on the CPU: what runs a packed model where the provider does not take its nodes.
+
+A node is lowered and packed when its kernel is made, by the code that makes a region of the provider. Domain and operators are static
+objects, because sessions go on calling them for as long as they live.
+"""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t
+from libc.stdlib cimport calloc, free
+
+from ._abi cimport (
+    ADD_CUSTOM_OP_DOMAIN,
+    API_VERSION,
+    CREATE_CUSTOM_OP_DOMAIN,
+    CREATE_TENSOR_TYPE_AND_SHAPE_INFO,
+    CUSTOM_OP_DOMAIN_ADD,
+    ELEMENT_FLOAT,
+    ELEMENT_UINT8,
+    INPUT_OPTIONAL,
+    INPUT_REQUIRED,
+    KERNEL_INFO_GET_ATTRIBUTE_ARRAY_INT64,
+    KERNEL_INFO_GET_ATTRIBUTE_FLOAT,
+    KERNEL_INFO_GET_ATTRIBUTE_INT64,
+    KERNEL_INFO_GET_ATTRIBUTE_STRING,
+    KERNEL_INFO_GET_CONFIG_ENTRIES,
+    KERNEL_INFO_GET_CONSTANT_INPUT_TENSOR,
+    KERNEL_INFO_GET_INPUT_COUNT,
+    KERNEL_INFO_GET_INPUT_NAME,
+    KERNEL_INFO_GET_INPUT_TYPE_INFO,
+    KERNEL_INFO_GET_NODE_NAME,
+    KERNEL_INFO_GET_OUTPUT_NAME,
+    RELEASE_STATUS,
+    RELEASE_TENSOR_TYPE_AND_SHAPE_INFO,
+    RELEASE_TYPE_INFO,
+    SET_DIMENSIONS,
+    SET_SYMBOLIC_DIMENSIONS,
+    SET_TENSOR_ELEMENT_TYPE,
+    SHAPE_INFER_CONTEXT_GET_ATTRIBUTE,
+    SHAPE_INFER_CONTEXT_GET_INPUT_TYPE_SHAPE,
+    SHAPE_INFER_CONTEXT_SET_OUTPUT_TYPE_SHAPE,
+    Api,
+    OrtCustomOp,
+    Status,
+    add_to_t,
+    constant_input_t,
+    copy_indexed_text_t,
+    copy_text_t,
+    create_domain_t,
+    create_object_t,
+    float_attribute_t,
+    get_count_t,
+    get_part_t,
+    int_attribute_t,
+    ints_attribute_t,
+    named_attribute_t,
+    release_t,
+    set_dimensions_t,
+    set_number_t,
+    set_part_t,
+    set_symbolic_dimensions_t,
+    text_attribute_t,
+)
+from ._binding cimport Kernel, kernel_fill, kernel_release, kernel_run, status_of
+from ._graph_reader cimport array_of, attribute, decoded, dimensions, raised, session_entries, typed_value
+
+import threading
+from dataclasses import replace
+from itertools import count as numbers
+
+from ..ops import table as ops
+from .. import options as option_table
+from ..passes.decompress import ATTRIBUTES, DOMAIN, VERSION, output_shape, plain, weight_shape
+from ..graph.ir import Graph, Node, Value
+from ..pipeline import pack, program_of
+
+
+cdef enum:
+    # Shapes of more dimensions are left to run time, which refuses them.
+    MAX_RANK = 8
+
+
+cdef struct CustomOp:
+    OrtCustomOp base  # first: ONNX Runtime holds a pointer to it
+    const char* name
+    size_t inputs
+
+
+cdef struct CustomKernel:
+    Kernel kernel
+    const Api* api
+
+
+cdef CustomOp[3] operators
+cdef const Api* api
+cdef void* domain
+
+# Dimensions that are not known each get a name of their own: ONNX Runtime takes equal names for equal sizes.
+_unknown = numbers()
+_lock = threading.Lock()
+
+
+# What ONNX Runtime asks about an operator
+
+
+cdef const char* get_name(const void* op) noexcept nogil:
+    return (<const CustomOp*>op).name
+
+
+cdef const char* get_provider(const void* op) noexcept nogil:
+    # NULL: the CPU's.
+    return NULL
+
+
+cdef int get_input_type(const void* op, size_t index) noexcept nogil:
+    return ELEMENT_UINT8 if index == 2 else ELEMENT_FLOAT
+
+
+cdef size_t get_input_count(const void* op) noexcept nogil:
+    return (<const CustomOp*>op).inputs
+
+
+cdef int get_output_type(const void* op, size_t index) noexcept nogil:
+    return ELEMENT_FLOAT
+
+
+cdef size_t get_output_count(const void* op) noexcept nogil:
+    return 1
+
+
+cdef int get_input_characteristic(const void* op, size_t index) noexcept nogil:
+    return INPUT_OPTIONAL if index == 3 else INPUT_REQUIRED
+
+
+cdef int get_output_characteristic(const void* op, size_t index) noexcept nogil:
+    return INPUT_REQUIRED
+
+
+cdef int get_memory_type(const void* op, size_t index) noexcept nogil:
+    # OrtMemTypeDefault
+    return 0
+
+
+# Shape inference
+
+
+cdef Status infer_shape(const void* op, void* context) noexcept nogil:
+    with gil:
+        try:
+            infer((<const CustomOp*>op).name.decode(), context)
+            return NULL
+        except BaseException as error:
+            return status_of(api, error, f"{DOMAIN} ")
+
+
+cdef object infer(str op_type, void* context):
+    """Tells the output's shape as far as it follows from that of the input."""
+    cdef const void* info = NULL
+    attributes = {key: inferred_attribute(context, key.encode()) for key in ATTRIBUTES[op_type]}
+    node = bare_node(op_type, attributes, "", ("X",), "Y")
+    raised(api, (<get_part_t>api.slots[SHAPE_INFER_CONTEXT_GET_INPUT_TYPE_SHAPE])(context, 0, &info))
+    x = dimensions(api, info)
+    if not x:
+        # A shape that is not known looks like that of a scalar. The output's rank follows from the weight's, but not MatMul's.
+        if op_type == "MatMul":
+            return
+        x = (None,) * len(weight_shape(node))
+    set_shape(context, output_shape(node, x))
+
+
+cdef object inferred_attribute(void* context, bytes name):
+    """An attribute, or None if the node does not have it."""
+    cdef const void* found = NULL
+    if absent((<named_attribute_t>api.slots[SHAPE_INFER_CONTEXT_GET_ATTRIBUTE])(context, name, &found)) or found == NULL:
+        return None
+    return attribute(api, found)
+
+
+cdef bint absent(Status status) noexcept nogil:
+    """Whether a question about an attribute failed, as it does where there is none."""
+    if status == NULL:
+        return False
+    (<release_t>api.slots[RELEASE_STATUS])(status)
+    return True
+
+
+cdef object set_shape(void* context, tuple shape):
+    cdef void* info = NULL
+    cdef int64_t dims[MAX_RANK]
+    cdef const char* names[MAX_RANK]
+    if len(shape) > MAX_RANK:
+        return
+    texts = [b"" if isinstance(size, int) else (size or f"{DOMAIN}.{next(_unknown)}").encode() for size in shape]
+    for i, size in enumerate(shape):
+        dims[<int>i] = size if isinstance(size, int) else -1
+        names[<int>i] = <const char*><bytes>texts[i]
+    raised(api, (<create_object_t>api.slots[CREATE_TENSOR_TYPE_AND_SHAPE_INFO])(&info))
+    try:
+        raised(api, (<set_number_t>api.slots[SET_TENSOR_ELEMENT_TYPE])(info, ELEMENT_FLOAT))
+        raised(api, (<set_dimensions_t>api.slots[SET_DIMENSIONS])(info, dims, len(shape)))
+        raised(api, (<set_symbolic_dimensions_t>api.slots[SET_SYMBOLIC_DIMENSIONS])(info, names, len(shape)))
+        raised(api, (<set_part_t>api.slots[SHAPE_INFER_CONTEXT_SET_OUTPUT_TYPE_SHAPE])(context, 0, info))
+    finally:
+        (<release_t>api.slots[RELEASE_TENSOR_TYPE_AND_SHAPE_INFO])(info)
+
+
+# Kernels
+
+
+cdef Status create_kernel(const void* op, const Api* table, const void* info, void** out) noexcept nogil:
+    out[0] = NULL
+    with gil:
+        where = ""
+        try:
+            op_type = (<const CustomOp*>op).name.decode()
+            name = text_of(info, KERNEL_INFO_GET_NODE_NAME) or indexed_text_of(info, KERNEL_INFO_GET_OUTPUT_NAME, 0)
+            where = f"{name}: "
+            out[0] = created(op_type, name, info)
+            return NULL
+        except BaseException as error:
+            return status_of(api, error, where)
+
+
+cdef CustomKernel* created(str op_type, str name, const void* info) except NULL:
+    """The program of one node. ValueError says why the node cannot be run."""
+    cdef CustomKernel* kernel
+    graph, inputs = graph_of(op_type, name, info)
+    reason = ops.can_run(graph, graph.nodes[0])
+    if reason is not None:
+        raise ValueError(reason)
+    options = option_table.from_session(session_entries(api, info, KERNEL_INFO_GET_CONFIG_ENTRIES))
+    # for any rank: the node's may not be known
+    program = program_of(replace(pack(graph, options), ranks=()), options)
+    kernel = <CustomKernel*>calloc(1, sizeof(CustomKernel))
+    if kernel == NULL:
+        raise MemoryError
+    try:
+        kernel.api = api
+        kernel_fill(&kernel.kernel, program, inputs, list(graph.outputs), name)
+    except BaseException:
+        destroy_kernel(kernel)
+        raise
+    return kernel
+
+
+cdef Status compute(void* kernel, void* context) noexcept nogil:
+    return kernel_run((<CustomKernel*>kernel).api, &(<CustomKernel*>kernel).kernel, context)
+
+
+cdef void destroy_kernel(void* kernel) noexcept nogil:
+    if kernel != NULL:
+        kernel_release(&(<CustomKernel*>kernel).kernel)
+        free(kernel)
+
+
+cdef tuple graph_of(str op_type, str name, const void* info):
+    """The graph of one node, and the names of its inputs in order."""
+    cdef size_t count = 0, i
+    cdef const void* value
+    cdef int is_constant
+    raised(api, (<get_count_t>api.slots[KERNEL_INFO_GET_INPUT_COUNT])(info, &count))
+    inputs = [indexed_text_of(info, KERNEL_INFO_GET_INPUT_NAME, i) for i in range(count)]
+    values, constants = {}, {}
+    for i in range(count):
+        input_name = inputs[i]
+        if not input_name:
+            continue
+        values[input_name] = input_value(info, i, input_name)
+        value = NULL
+        raised(api, (<constant_input_t>api.slots[KERNEL_INFO_GET_CONSTANT_INPUT_TENSOR])(info, i, &is_constant, &value))
+        if is_constant:
+            constants[input_name] = array_of(api, value, input_name)
+    attributes = {key: kernel_attribute(info, key.encode(), kind) for key, kind in ATTRIBUTES[op_type].items()}
+    output = indexed_text_of(info, KERNEL_INFO_GET_OUTPUT_NAME, 0)
+    node = bare_node(op_type, attributes, name, tuple(inputs), output)
+    x = values[inputs[0]]
+    if x.shape is None:
+        # The program runs for every rank, and treats batches as one where it is told of no more dimensions.
+        x = values[inputs[0]] = Value(x.name, x.dtype, (None,) if op_type == "MatMul" else (None,) * len(weight_shape(node)))
+    values[output] = Value(output, ELEMENT_FLOAT, output_shape(node, x.shape))
+    return plain(Graph(
+        nodes=(node,),
+        values=values,
+        constant_names=frozenset(constants),
+        load=constants.__getitem__,
+        inputs=tuple([input_name for input_name in dict.fromkeys(inputs) if input_name and input_name not in constants]),
+        outputs=(output,),
+    )), inputs
+
+
+cdef object bare_node(str op_type, dict attributes, str name, tuple inputs, str output):
+    present = {key: value for key, value in attributes.items() if value is not None}
+    return Node(0, name, op_type, DOMAIN, VERSION, inputs, (output,), present)
+
+
+cdef object input_value(const void* info, size_t index, str name):
+    cdef const void* kind = NULL
+    raised(api, (<get_part_t>api.slots[KERNEL_INFO_GET_INPUT_TYPE_INFO])(info, index, &kind))
+    try:
+        return typed_value(api, kind, name)
+    finally:
+        (<release_t>api.slots[RELEASE_TYPE_INFO])(<void*>kind)
+
+
+cdef object kernel_attribute(const void* info, bytes name, kind):
+    """An attribute of this type, or None if the node does not have it."""
+    cdef float number = 0
+    cdef int64_t integer = 0
+    cdef int64_t* integers
+    cdef size_t count = 0, i
+    cdef const char* key = name
+    if kind is float:
+        missing = absent((<float_attribute_t>api.slots[KERNEL_INFO_GET_ATTRIBUTE_FLOAT])(info, key, &number))
+        return None if missing else number
+    if kind is int:
+        missing = absent((<int_attribute_t>api.slots[KERNEL_INFO_GET_ATTRIBUTE_INT64])(info, key, &integer))
+        return None if missing else integer
+    # asked with no room, strings and lists tell their size
+    if kind is str:
+        absent((<text_attribute_t>api.slots[KERNEL_INFO_GET_ATTRIBUTE_STRING])(info, key, NULL, &count))
+        if not count:
+            return None
+        room = bytearray(count)
+        raised(api, (<text_attribute_t>api.slots[KERNEL_INFO_GET_ATTRIBUTE_STRING])(info, key, <char*>room, &count))
+        return decoded(<char*>room)
+    absent((<ints_attribute_t>api.slots[KERNEL_INFO_GET_ATTRIBUTE_ARRAY_INT64])(info, key, NULL, &count))
+    room = bytearray(count * sizeof(int64_t))
+    integers = <int64_t*><char*>room
+    if not count:
+        return None
+    raised(api, (<ints_attribute_t>api.slots[KERNEL_INFO_GET_ATTRIBUTE_ARRAY_INT64])(info, key, integers, &count))
+    return tuple([integers[i] for i in range(count)])
+
+
+cdef str text_of(const void* info, int slot):
+    cdef size_t size = 0
+    absent((<copy_text_t>api.slots[slot])(info, NULL, &size))
+    room = bytearray(size + 1)
+    raised(api, (<copy_text_t>api.slots[slot])(info, <char*>room, &size))
+    return decoded(<char*>room)
+
+
+cdef str indexed_text_of(const void* info, int slot, size_t index):
+    cdef size_t size = 0
+    absent((<copy_indexed_text_t>api.slots[slot])(info, index, NULL, &size))
+    room = bytearray(size + 1)
+    raised(api, (<copy_indexed_text_t>api.slots[slot])(info, index, <char*>room, &size))
+    return decoded(<char*>room)
+
+
+# Registration
+
+
+cdef Status add_custom_ops(const Api* table, void* session_options) noexcept nogil:
+    with gil:
+        try:
+            with _lock:
+                make_domain(table)
+            raised(api, (<add_to_t>api.slots[ADD_CUSTOM_OP_DOMAIN])(session_options, domain))
+            return NULL
+        except BaseException as error:
+            return status_of(table, error, "")
+
+
+cdef object make_domain(const Api* table):
+    """The domain and its operators, once."""
+    global api, domain
+    cdef void* made = NULL
+    cdef int i
+    if domain != NULL:
+        return
+    api = table
+    raised(api, (<create_domain_t>api.slots[CREATE_CUSTOM_OP_DOMAIN])("ep.sparse", &made))
+    fill(&operators[0], "Conv", 4)
+    fill(&operators[1], "MatMul", 3)
+    fill(&operators[2], "Gemm", 4)
+    for i in range(3):
+        raised(api, (<add_to_t>api.slots[CUSTOM_OP_DOMAIN_ADD])(made, &operators[i]))
+    domain = made
+
+
+cdef void fill(CustomOp* op, const char* name, size_t inputs) noexcept:
+    op.name = name
+    op.inputs = inputs
+    op.base.version = API_VERSION
+    op.base.GetName = get_name
+    op.base.GetExecutionProviderType = get_provider
+    op.base.GetInputType = get_input_type
+    op.base.GetInputTypeCount = get_input_count
+    op.base.GetOutputType = get_output_type
+    op.base.GetOutputTypeCount = get_output_count
+    op.base.GetInputCharacteristic = get_input_characteristic
+    op.base.GetOutputCharacteristic = get_output_characteristic
+    op.base.GetInputMemoryType = get_memory_type
+    op.base.CreateKernelV2 = create_kernel
+    op.base.KernelComputeV2 = compute
+    op.base.KernelDestroy = destroy_kernel
+    op.base.InferOutputShapeFn = infer_shape

@@ -1,0 +1,598 @@
+"""The plugin library: this extension module is what ONNX Runtime loads as `SparseExecutionProvider`.
+
+ONNX Runtime calls everything here from plain C, with or without the GIL. What runs Python takes the GIL and turns every exception into a
+status; `compute` and the Release functions touch plain C memory only, because they also run while the interpreter shuts down. The order of
+calls is: CreateEpFactories, create_ep, get_capability once or more for every graph, compile_regions, compute ..., release.
+"""
+
+from cpython.ref cimport PyObject
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint32_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport calloc, free, malloc
+
+from ._abi cimport (
+    API_VERSION,
+    API_VERSION_PLUGIN,
+    ATTRIBUTE_INT,
+    ATTRIBUTE_STRING,
+    CREATE_EP_DEVICE,
+    CREATE_NODE,
+    CREATE_OP_ATTR,
+    DEVICE_CPU,
+    EP_GRAPH_SUPPORT_INFO_ADD_NODES_TO_FUSE,
+    FAIL,
+    GET_EP_API,
+    GET_MODEL_EDITOR_API,
+    GET_SESSION_OPTIONS_CONFIG_ENTRIES,
+    HARDWARE_DEVICE_TYPE,
+    INVALID_ARGUMENT,
+    NODE_GET_NAME,
+    RELEASE_NODE,
+    RELEASE_OP_ATTR,
+    Api,
+    ApiBase,
+    OrtEp,
+    OrtEpFactory,
+    OrtNodeComputeInfo,
+    OrtNodeFusionOptions,
+    Status,
+    add_nodes_to_fuse_t,
+    create_ep_device_t,
+    create_node_t,
+    create_op_attr_t,
+    device_type_t,
+    failed,
+    get_table_t,
+    get_text_t,
+    release_t,
+)
+from ._custom_ops cimport add_custom_ops
+from ._binding cimport Kernel, kernel_fill, kernel_release, kernel_run, kept, reason_of, status_of
+from ..runtime._program cimport StepTotals
+from ._graph_reader cimport Source, names, raised, read, session_entries
+
+import json
+import threading
+from dataclasses import asdict
+
+from . import ep_context
+from ..program import serialize as compiled
+from .. import options as option_table
+from .._version import __version__
+from ..graph.ir import CONTEXT_DATA, EP_CONTEXT
+from ..pipeline import isa_of, pack, program_of
+from ..partition.select import NodeDecision, is_compiled, select
+
+cdef extern from *:
+    """
+    /* Declared before Cython does, so that -fvisibility=hidden leaves these to the linker's version script. */
+    #if defined(__GNUC__)
+    __attribute__((visibility("default"))) void* CreateEpFactories(const char*, const void*, const void*, void**, size_t, size_t*);
+    __attribute__((visibility("default"))) void* ReleaseEpFactory(void*);
+    __attribute__((visibility("default"))) void* RegisterCustomOps(void*, const void*);
+    #endif
+    #if defined(__GLIBC__)
+    #include <malloc.h>
+    static void sparse_return_free_memory(void) { malloc_trim(0); }
+    #else
+    static void sparse_return_free_memory(void) {}
+    #endif
+    """
+    void return_free_memory "sparse_return_free_memory"() nogil
+    long count_add "__sync_add_and_fetch"(long* counter, long change) nogil
+
+cdef extern from "Python.h":
+    ctypedef int PyGILState_STATE
+    PyGILState_STATE PyGILState_Ensure() nogil
+    void PyGILState_Release(PyGILState_STATE) nogil
+    PyObject* PyImport_ImportModule(const char*) nogil
+    void PyErr_Fetch(PyObject**, PyObject**, PyObject**) nogil
+    PyObject* PyObject_Str(PyObject*) nogil
+    const char* PyUnicode_AsUTF8(PyObject*) nogil
+    void PyErr_Clear() nogil
+    void Py_XDECREF(PyObject*) nogil
+
+
+cdef struct Region:
+    OrtNodeComputeInfo base  # first: ONNX Runtime holds a pointer to it
+    Region* next
+    Kernel kernel
+    char* labels  # JSON: kind, name and description of each step
+    bint last  # of those compiled together
+
+
+cdef struct SparseEp:
+    OrtEp base  # first, as above
+    char* options  # JSON of the session's Options
+    char* decisions  # JSON: key of a graph -> what was decided about its nodes
+    Region* regions  # every one that is not released
+    char* request  # JSON of the session's ep_context.Request
+    char* compatibility  # what a compiled model is to say of itself
+
+
+# Without initialisers: those would run at import, which may come after CreateEpFactories has set the tables.
+cdef const Api* api
+cdef const Api* ep_api
+cdef OrtEpFactory factory
+cdef long live
+cdef long imported
+cdef char[32] version
+
+# What set_dynamic_options() leaves for explain() and step_times(): token -> JSON.
+_answers = {}
+
+# The compressed weights that get_capability has decoded, for compile_regions, which follows in the same thread.
+_decoded = threading.local()
+
+
+# The provider of one session
+
+
+cdef const char* get_name(const void* this) noexcept nogil:
+    return "SparseExecutionProvider"
+
+
+cdef Status create_ep(void* this, const void** devices, const void** metadata, size_t device_count, const void* session_options,
+                      const void* logger, void** out) noexcept nogil:
+    cdef SparseEp* ep = NULL
+    out[0] = NULL
+    with gil:
+        try:
+            entries = session_entries(api, session_options, GET_SESSION_OPTIONS_CONFIG_ENTRIES)
+            chosen = option_table.from_session(entries)
+            ep = <SparseEp*>calloc(1, sizeof(SparseEp))
+            if ep == NULL:
+                raise MemoryError
+            ep.options = kept(json.dumps(asdict(chosen)))
+            ep.decisions = kept("{}")
+            ep.request = kept(json.dumps(asdict(ep_context.Request.of(entries))))
+            ep.compatibility = kept(ep_context.compatibility(isa_of(chosen).name))
+        except BaseException as error:
+            release(ep)
+            return status_of(api, error, "")
+    ep.base.ort_version_supported = API_VERSION
+    ep.base.GetName = get_name
+    ep.base.GetCapability = get_capability
+    ep.base.Compile = compile_regions
+    ep.base.ReleaseNodeComputeInfos = release_regions
+    ep.base.SetDynamicOptions = set_dynamic_options
+    ep.base.GetCompiledModelCompatibilityInfo = compatibility_of
+    count_add(&live, 1)
+    out[0] = ep
+    return NULL
+
+
+cdef void release(SparseEp* ep) noexcept nogil:
+    if ep != NULL:
+        free(ep.options)
+        free(ep.decisions)
+        free(ep.request)
+        free(ep.compatibility)
+        free(ep)
+
+
+cdef void release_ep(void* this, void* ep) noexcept nogil:
+    if ep != NULL:
+        release(<SparseEp*>ep)
+        count_add(&live, -1)
+
+
+cdef object options_of(SparseEp* ep):
+    return option_table.Options(**json.loads(ep.options))
+
+
+cdef Status get_capability(void* this, const void* graph, void* support) noexcept nogil:
+    with gil:
+        try:
+            offer(<SparseEp*>this, graph, support)
+            return NULL
+        except BaseException as error:
+            return status_of(api, error, "")
+
+
+cdef object offer(SparseEp* ep, const void* ort_graph, void* support):
+    """Offers ONNX Runtime the regions worth taking and remembers what was decided about each node.
+
+    ONNX Runtime only logs a failure here and goes on without the provider, so the reason is remembered as well.
+    """
+    cdef Source source
+    cdef OrtNodeFusionOptions fusion
+    cdef const void** nodes
+    cdef size_t i, count
+    # The dense weights are packed in compile_regions; ONNX Runtime may free its own.
+    fusion.ort_version_supported = API_VERSION
+    fusion.drop_constant_initializers = 1
+    try:
+        _decoded.weights = {}
+        source = read(api, ort_graph, _decoded.weights)
+    except Exception as error:
+        remember(ep, "", [undecided("", "", "", error)])
+        raise
+    try:
+        try:
+            selection = select(source.graph, options_of(ep))
+        except Exception as error:
+            remember(ep, source.key, [undecided(node.name, node.op_type, node.domain, error) for node in source.graph.nodes])
+            raise
+        remember(ep, source.key, selection.decisions)
+        if not selection.regions:
+            _decoded.weights = {}
+        for region in selection.regions:
+            count = len(region)
+            nodes = <const void**>malloc(count * sizeof(void*))
+            if nodes == NULL:
+                raise MemoryError
+            try:
+                for i in range(count):
+                    nodes[i] = source.node(region[i])
+                raised(api, (<add_nodes_to_fuse_t>ep_api.slots[EP_GRAPH_SUPPORT_INFO_ADD_NODES_TO_FUSE])(support, nodes, count, &fusion))
+            finally:
+                free(nodes)
+    finally:
+        source.close()
+
+
+def undecided(name, op_type, domain, error):
+    """The decision about a node that a failure has taken away."""
+    return NodeDecision(
+        name=name, op_type=op_type, domain=domain, shape=None, sparsity=None, pattern="", region=None, taken=False,
+        reason=f"not examined, {reason_of(error)}", option="",
+    )
+
+
+cdef object remember(SparseEp* ep, str key, decisions):
+    """Keeps the decisions about a graph; ONNX Runtime shows the same graph more than once, and the last time counts."""
+    cdef char* text
+    known = json.loads(ep.decisions)
+    known[key] = [decision.to_dict() for decision in decisions]
+    text = kept(json.dumps(known))
+    free(ep.decisions)
+    ep.decisions = text
+
+
+cdef Status set_dynamic_options(void* this, const char* const* keys, const char* const* values, size_t count) noexcept nogil:
+    cdef size_t i
+    with gil:
+        try:
+            for i in range(count):
+                key = keys[i].decode("utf-8", "replace")
+                token = values[i].decode("utf-8", "replace")
+                if key == "explain":
+                    _answers[token] = (<SparseEp*>this).decisions.decode("utf-8")
+                elif key == "profile":
+                    _answers[token] = json.dumps(profile_of(<SparseEp*>this))
+                elif not key.startswith("ep.dynamic."):  # ONNX Runtime's own, hints to every provider of the session
+                    raise ValueError(f"unknown dynamic option {key!r}; valid: 'explain', 'profile'")
+            return NULL
+        except BaseException as error:
+            return status_of(api, error, "")
+
+
+cdef object profile_of(SparseEp* ep):
+    """What every step has cost so far, region by region; None if the session is not profiled."""
+    cdef Region* region = ep.regions
+    cdef StepTotals* totals
+    if not options_of(ep).profile:
+        return None
+    steps = []
+    while region != NULL:
+        for i, (kind, name, description) in enumerate(json.loads(region.labels)):
+            totals = &region.kernel.program.totals[<int>i]
+            steps.append({
+                "region": region.kernel.name.decode("utf-8"), "index": i, "kind": kind, "name": name, "description": description,
+                "runs": region.kernel.program.runs, "within_next": totals.within_next, "ns": totals.ns, "macs": totals.work.macs,
+                "dense_macs": totals.work.dense_macs, "moved_bytes": totals.work.moved * sizeof(float),
+            })
+        region = region.next
+    return steps
+
+
+# Compiled regions
+
+
+cdef Status compile_regions(void* this, const void** graphs, const void** fused_nodes, size_t count, void** infos,
+                            void** contexts) noexcept nogil:
+    cdef size_t i
+    for i in range(count):
+        infos[i] = NULL
+        if contexts != NULL:
+            contexts[i] = NULL
+    with gil:
+        where = ""
+        try:
+            options = options_of(<SparseEp*>this)
+            request = ep_context.Request(**json.loads((<SparseEp*>this).request))
+            for i in range(count):
+                name = node_name(fused_nodes[i])
+                where = f"{name}: "
+                infos[i] = region_of(graphs[i], fused_nodes[i], name, options, request, &contexts[i])
+            for i in range(count):
+                keep(<SparseEp*>this, <Region*>infos[i])
+                (<Region*>infos[i]).last = i == count - 1
+            return NULL
+        except BaseException as error:
+            release_regions(this, infos, count)
+            for i in range(count if contexts != NULL else 0):
+                (<release_t>api.slots[RELEASE_NODE])(contexts[i])
+                contexts[i] = NULL
+            return status_of(api, error, where)
+        finally:
+            _decoded.weights = {}
+
+
+cdef str node_name(const void* node):
+    cdef const char* name = NULL
+    raised(api, (<get_text_t>api.slots[NODE_GET_NAME])(node, &name))
+    return name.decode("utf-8", "replace")
+
+
+cdef Region* region_of(const void* ort_graph, const void* fused_node, str name, options, request, void** made) except NULL:
+    """One region: the program of its graph, and where the fused node has the program's inputs and outputs. If the session wants a compiled
+    model, `made` becomes the node for that."""
+    cdef Source source = read(api, ort_graph, getattr(_decoded, "weights", {}))
+    cdef Region* region
+    inputs, outputs = names(api, fused_node, False), names(api, fused_node, True)
+    try:
+        path = source.model_path(ort_graph)
+        packed = packed_region(source, inputs, outputs, options, request, path)
+    finally:
+        source.close()
+    if request.wanted:
+        attributes = ep_context.attributes_of(name, packed.isa, compiled.encode(packed), request, path)
+        made[0] = context_node(name, inputs, outputs, attributes)
+    program = program_of(compiled.for_isa(packed, isa_of(options)), options)
+    region = <Region*>calloc(1, sizeof(Region))
+    if region == NULL:
+        raise MemoryError
+    try:
+        region.labels = kept(json.dumps(program.labels))
+        kernel_fill(&region.kernel, program, inputs, outputs, name)
+    except BaseException:
+        release_region(region)
+        raise
+    region.base.ort_version_supported = API_VERSION
+    region.base.CreateState = create_state
+    region.base.Compute = compute
+    region.base.ReleaseState = release_state
+    return region
+
+
+cdef object packed_region(Source source, list inputs, list outputs, options, request, str path):
+    """A region packed now, or one out of a compiled model."""
+    if is_compiled(source.graph.nodes[0]):
+        return ep_context.read(source.graph, lambda: source.bytes_attribute(0, CONTEXT_DATA), request, path)
+    return compiled.Compiled(isa_of(options).name, tuple(inputs), tuple(outputs), pack(source.graph, options))
+
+
+cdef void* context_node(str name, list inputs, list outputs, dict attributes) except NULL:
+    """An EPContext node, of numbers and bytes; ONNX Runtime takes it."""
+    cdef const Api* editor = (<get_table_t>api.slots[GET_MODEL_EDITOR_API])()
+    cdef void* attribute[16]
+    cdef const char** texts = <const char**>calloc(len(inputs) + len(outputs) + 1, sizeof(char*))
+    cdef void* node = NULL
+    cdef size_t i, count = 0
+    cdef int64_t number
+    if texts == NULL:
+        raise MemoryError
+    domain, op_type = (text.encode() for text in EP_CONTEXT)
+    encoded = [text.encode() for text in (*inputs, *outputs)]
+    try:
+        for i in range(len(encoded)):
+            texts[i] = encoded[i]
+        for key, value in attributes.items():
+            if isinstance(value, int):
+                number = value
+                create_attribute(key.encode(), <const char*>&number, 1, ATTRIBUTE_INT, &attribute[count])
+            else:
+                create_attribute(key.encode(), value, len(value), ATTRIBUTE_STRING, &attribute[count])
+            count += 1
+        raised(api, (<create_node_t>editor.slots[CREATE_NODE])(
+            op_type, domain, name.encode(), texts, len(inputs), texts + len(inputs), len(outputs), attribute, count, &node))
+    finally:
+        for i in range(count):
+            (<release_t>api.slots[RELEASE_OP_ATTR])(attribute[i])
+        free(texts)
+    return node
+
+
+cdef object create_attribute(bytes name, const char* data, int size, int type, void** out):
+    raised(api, (<create_op_attr_t>api.slots[CREATE_OP_ATTR])(name, data, size, type, out))
+
+
+cdef const char* compatibility_of(void* this, const void* graph) noexcept nogil:
+    return (<SparseEp*>this).compatibility
+
+
+cdef void keep(SparseEp* ep, Region* region) noexcept nogil:
+    """Behind the regions compiled before."""
+    cdef Region** link = &ep.regions
+    while link[0] != NULL:
+        link = &link[0].next
+    link[0] = region
+
+
+cdef void forget(SparseEp* ep, Region* region) noexcept nogil:
+    cdef Region** link = &ep.regions
+    while link[0] != NULL:
+        if link[0] == region:
+            link[0] = region.next
+            return
+        link = &link[0].next
+
+
+cdef void release_region(Region* region) noexcept nogil:
+    if region != NULL:
+        kernel_release(&region.kernel)
+        free(region.labels)
+        free(region)
+
+
+cdef void release_regions(void* this, void** infos, size_t count) noexcept nogil:
+    cdef size_t i
+    for i in range(count):
+        forget(<SparseEp*>this, <Region*>infos[i])
+        release_region(<Region*>infos[i])
+        infos[i] = NULL
+
+
+cdef Status create_state(void* this, void* context, void** state) noexcept nogil:
+    """ONNX Runtime has dropped the dense weights by now; glibc would keep that memory (BERT-base: 330 MB) for the process."""
+    if (<Region*>this).last:
+        return_free_memory()
+    state[0] = this
+    return NULL
+
+
+cdef void release_state(void* this, void* state) noexcept nogil:
+    pass
+
+
+cdef Status compute(void* this, void* state, void* context) noexcept nogil:
+    return kernel_run(api, &(<const Region*>this).kernel, context)
+
+
+# The factory: one static object that outlives every registration, because sessions go on calling it after the library is unregistered.
+
+
+cdef const char* get_vendor(const void* this) noexcept nogil:
+    return "onnxruntime-ep-sparse"
+
+
+cdef uint32_t get_vendor_id(const void* this) noexcept nogil:
+    return 0
+
+
+cdef const char* get_version(const void* this) noexcept nogil:
+    return version
+
+
+cdef Status get_supported_devices(void* this, const void** devices, size_t device_count, void** ep_devices, size_t max_ep_devices,
+                                  size_t* ep_device_count) noexcept nogil:
+    cdef size_t i
+    cdef Status status
+    ep_device_count[0] = 0
+    for i in range(device_count):
+        if ep_device_count[0] < max_ep_devices and (<device_type_t>api.slots[HARDWARE_DEVICE_TYPE])(devices[i]) == DEVICE_CPU:
+            status = (<create_ep_device_t>ep_api.slots[CREATE_EP_DEVICE])(this, devices[i], NULL, NULL, &ep_devices[ep_device_count[0]])
+            if status != NULL:
+                return status
+            ep_device_count[0] += 1
+    return NULL
+
+
+cdef Status validate_compatibility(void* this, const void** devices, size_t device_count, const char* info, int* out) noexcept nogil:
+    with gil:
+        try:
+            out[0] = ep_context.verdict(info.decode("utf-8", "replace"))
+            return NULL
+        except BaseException as error:
+            return status_of(api, error, "")
+
+
+cdef Status create_data_transfer(void* this, void** transfer) noexcept nogil:
+    # ONNX Runtime calls this member without looking whether it is there. NULL: our memory is the CPU's.
+    transfer[0] = NULL
+    return NULL
+
+
+cdef Status ensure_imported(char* message, size_t size) noexcept nogil:
+    """Imports this module if ONNX Runtime has loaded the library by its path alone; then nothing below the C API works yet."""
+    cdef PyGILState_STATE state
+    cdef PyObject* module
+    cdef PyObject* kind = NULL
+    cdef PyObject* error = NULL
+    cdef PyObject* trace = NULL
+    cdef PyObject* text = NULL
+    cdef const char* reason = NULL
+    cdef Status status = NULL
+    if imported:
+        return NULL
+    state = PyGILState_Ensure()
+    module = PyImport_ImportModule("onnxruntime_ep_sparse.ort._plugin")
+    if module == NULL:
+        PyErr_Fetch(&kind, &error, &trace)
+        if error != NULL:
+            text = PyObject_Str(error)
+        if text != NULL:
+            reason = PyUnicode_AsUTF8(text)
+        if reason == NULL:
+            reason = "no reason given"
+        snprintf(message, size, "SparseExecutionProvider: onnxruntime_ep_sparse cannot be imported: %s", reason)
+        status = failed(api, FAIL, message)
+        Py_XDECREF(text)
+        Py_XDECREF(kind)
+        Py_XDECREF(error)
+        Py_XDECREF(trace)
+        PyErr_Clear()
+    elif not imported:
+        status = failed(api, FAIL, "SparseExecutionProvider: this file is not the one that Python imports; register get_library_path()")
+    Py_XDECREF(module)
+    PyGILState_Release(state)
+    return status
+
+
+cdef Status start(const void* api_base) noexcept nogil:
+    """What comes first wherever ONNX Runtime enters: its functions, and this module."""
+    global api, ep_api
+    cdef const ApiBase* base = <const ApiBase*>api_base
+    cdef const Api* table = base.GetApi(API_VERSION)
+    cdef char[512] message
+    if table == NULL:
+        table = base.GetApi(API_VERSION_PLUGIN)
+        snprintf(message, sizeof(message), "onnxruntime-ep-sparse needs onnxruntime >= 1.%d, this is %s", <int>API_VERSION,
+                 base.GetVersionString())
+        return failed(table, FAIL, message)
+    api = table
+    ep_api = (<get_table_t>table.slots[GET_EP_API])()
+    return ensure_imported(message, sizeof(message))
+
+
+cdef public void* CreateEpFactories(const char* registered_name, const void* api_base, const void* logger, void** factories,
+                                    size_t max_factories, size_t* factory_count) noexcept nogil:
+    cdef Status status = start(api_base)
+    factory_count[0] = 0
+    if status != NULL:
+        return status
+    if max_factories < 1:
+        return failed(api, INVALID_ARGUMENT, "SparseExecutionProvider: no room for a factory")
+    factory.ort_version_supported = API_VERSION
+    factory.GetName = get_name
+    factory.GetVendor = get_vendor
+    factory.GetSupportedDevices = get_supported_devices
+    factory.CreateEp = create_ep
+    factory.ReleaseEp = release_ep
+    factory.GetVendorId = get_vendor_id
+    factory.GetVersion = get_version
+    factory.ValidateCompiledModelCompatibilityInfo = validate_compatibility
+    factory.CreateDataTransfer = create_data_transfer
+    factories[0] = &factory
+    factory_count[0] = 1
+    return NULL
+
+
+cdef public void* ReleaseEpFactory(void* released) noexcept nogil:
+    return NULL
+
+
+cdef public void* RegisterCustomOps(void* session_options, const void* api_base) noexcept nogil:
+    cdef Status status = start(api_base)
+    return add_custom_ops(api, session_options) if status == NULL else status
+
+
+# The Python side
+
+
+def live_sessions() -> int:
+    """How many sessions have this provider."""
+    return live
+
+
+def take_answer(token: str) -> str:
+    """The JSON that a session has left under this token: decisions (dynamic option `explain`) or the totals of its steps (`profile`)."""
+    return _answers.pop(token)
+
+
+cdef bytes version_text = __version__.encode()
+snprintf(version, sizeof(version), "%s", <const char*>version_text)
+imported = 1

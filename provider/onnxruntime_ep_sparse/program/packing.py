@@ -1,0 +1,225 @@
+"""From a dense constant weight to a `steps.Product`: which pixels a tile holds, where K is cut, which rows share a column.
+
+The numbers are measurements on AVX2 (docs/benchmarks.md, "Kernels"): a tile kernel runs fastest while its block of the tile stays in L1,
+and a block should give every row several nonzeros, because each block reloads the row's partial sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product as cartesian
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxruntime_ep_sparse_kernels.pack import Compressed, common_columns, compress, pack
+from onnxruntime_ep_sparse_kernels.variants import APART, SHARED, Isa
+
+from ..graph.nonzeros import Nonzeros
+from .steps import Depthwise, Group, Panel, Product, ShapeRule, Window
+
+L1_FLOATS = 6 * 1024
+"""A whole tile that leaves room in a 32 KB L1 for weights and results."""
+BLOCK_FLOATS = 8 * 1024
+"""A block of a deep tile: all of L1, because every block reloads all partial sums (ResNet-50's layers 19.4 ms; 12 K 20.1, 16 K 22.2)."""
+MOST_BLOCK_FLOATS = 40 * 1024
+"""A block may grow for the sake of longer rows, but stays in L2 and below the 65,535 floats that an entry's offset can reach."""
+ENTRIES_PER_ROW = 16
+"""Nonzeros that a row should have in a block."""
+WIDE = 4
+"""Where few outputs share a pixel (grouped or narrow convolutions) tiles are this much wider: fewer pixels are gathered twice."""
+FEW_ROWS, FEW_COLUMNS = 64, 64
+"""Outputs and width of images up to which that pays for windows of several rows, of which a tile then is some high (64 -> 64 3x3 @56:
+0.62 ms, 0.57 so)."""
+SHARED_ROW_COST = 0.6
+"""Time per multiply-add of the kernels whose rows share columns, relative to those whose rows do not: 84 against 50 GFLOP/s on AVX2."""
+
+
+def tap_layout(
+    window: Window, width: int | None, floats: int
+) -> tuple[tuple[tuple[int, int, int, int, int], ...], tuple[int, ...], tuple[tuple[int, int, int], ...]]:
+    """Segments, units and taps of a convolution window (see `runtime/_structs.pxd`), for tiles of `floats` pixels a tap.
+
+    Three forms, by what a tile holds per input channel, and the smaller of the first two wins: whole rows as they follow each other in the
+    image (small images of known `width`), the row under each row of taps (large or unknown ones), or one copy a tap (far dilation).
+    """
+    rank = len(window.kernel)
+    kernel, stride, dilation = ((1,) * (3 - rank) + v for v in (window.kernel, window.stride, window.dilation))
+    taps = [(kd, ky * dilation[1], kx * dilation[2]) for kd, ky, kx in cartesian(*map(range, kernel))]
+    forms = []
+    if width is not None:
+        forms.append(_segments(taps, stride, lambda kd, y, x: (kd, y % stride[1], x % stride[2]), lambda kd, y, x: 0))
+    forms.append(_segments(taps, stride, lambda kd, y, x: (kd, y, x % stride[2]), lambda kd, y, x: (kd, y)))
+    pitch = pitch_bound(window, width)
+
+    def size(form) -> int:
+        return sum(floats + reach_y * pitch + reach_x for _, _, _, reach_y, reach_x in form[0])
+
+    best = min(forms, key=size)
+    if size(best) > MOST_BLOCK_FLOATS // 2:
+        best = _segments(taps, stride, lambda *tap: tap, lambda *tap: tap)
+    return best
+
+
+def pitch_bound(window: Window, width: int | None) -> int:
+    """At least as many positions as a row of output pixels and its neighbours take in a tile; 0 where no form depends on it."""
+    if width is None:
+        return 0
+    padded = width + window.pad_begin[-1] + window.pad_end[-1] + (window.kernel[-1] - 1) * window.dilation[-1]
+    return padded // window.stride[-1] + 2
+
+
+def _segments(taps, stride, segment_of, unit_of):
+    """Taps that share `segment_of` read one segment; segments of equal `unit_of` cannot be separated by a block."""
+    members: dict = {}
+    for index, tap in enumerate(taps):
+        members.setdefault((unit_of(*tap), segment_of(*tap)), []).append(index)
+    segments, unit_segment, units = [], [], []
+    tap_at: dict[int, tuple[int, int, int]] = {}
+    for (unit, _), indices in members.items():
+        if not units or units[-1] != unit:
+            units.append(unit)
+            unit_segment.append(len(segments))
+        kd = taps[indices[0]][0]
+        first_y = min(taps[i][1] for i in indices)
+        first_x = min(taps[i][2] for i in indices)
+        dy = [(taps[i][1] - first_y) // stride[1] for i in indices]
+        dx = [(taps[i][2] - first_x) // stride[2] for i in indices]
+        for i, y, x in zip(indices, dy, dx, strict=True):
+            tap_at[i] = (len(segments), y, x)
+        segments.append((kd, first_y, first_x, max(dy), max(dx)))
+    unit_segment.append(len(segments))
+    return tuple(segments), tuple(unit_segment), tuple(tap_at[i] for i in range(len(taps)))
+
+
+def _bounds(units: int, unit_floats: float, density: float, taps_per_unit: int) -> tuple[int, ...]:
+    """Cut `units` into equal blocks: as many as keep one near L1 while rows keep ENTRIES_PER_ROW nonzeros."""
+    wanted = max(BLOCK_FLOATS, ENTRIES_PER_ROW / max(density * taps_per_unit, 1e-9) * unit_floats)
+    per_block = max(1, int(min(wanted, MOST_BLOCK_FLOATS) / unit_floats))
+    blocks = -(-units // per_block)
+    return tuple(units * b // blocks for b in range(blocks + 1))
+
+
+def choose_rows(matrix: Compressed) -> int:
+    """MR: SHARED where enough nonzeros stand under each other (dense and block-pruned weights), else APART; from at most 64 groups."""
+    columns, nonzeros = common_columns(matrix, matrix.rows // SHARED // 64 + 1)
+    return SHARED if SHARED * columns * SHARED_ROW_COST < nonzeros else APART
+
+
+def tile_vectors(matrix: Compressed, isa: Isa) -> int:
+    """Vectors of a full tile: what a kernel keeps in registers where rows do not share columns, or some passes of one where they do."""
+    return isa.widest(APART) if choose_rows(matrix) == APART else WIDE * isa.widest(SHARED)
+
+
+def _group(
+    matrix: Compressed, row_begin: int, channel_begin: int, taps: int, unit_floats: float, taps_per_unit: int, weights: int
+) -> Group:
+    rows, depth, nonzeros = matrix.rows, matrix.depth, len(matrix.k__n)
+    bounds = _bounds(depth // taps_per_unit, unit_floats, nonzeros / max(rows * depth, 1), taps_per_unit)
+    mr = choose_rows(matrix)
+    panel = Panel(mr, row_begin, rows, *pack(matrix, np.array(bounds, np.int64) * taps_per_unit, mr))
+    return Group(channel_begin, depth // taps, bounds, panel, nonzeros, weights)
+
+
+def nonzeros_of(weight: NDArray[np.float32] | Nonzeros) -> Compressed:
+    """The nonzeros of a weight, a row for each entry of its first dimension."""
+    if isinstance(weight, Nonzeros):
+        return weight.rows
+    return compress(weight if weight.ndim == 2 else weight.reshape(len(weight), -1))
+
+
+def depthwise(weight: NDArray[np.float32], bias__m: NDArray[np.float32] | None, channels: int) -> Depthwise:
+    """A Conv weight of shape (M, 1, *kernel), each of whose outputs reads one of so many channels."""
+    m = len(weight)
+    return Depthwise(m, channels, weight.reshape(m, -1), np.zeros(m, np.float32) if bias__m is None else bias__m)
+
+
+def diagonal_of(weight: NDArray[np.float32], groups: int, first: int, count: int) -> Compressed:
+    """Groups of a grouped convolution as one block-diagonal matrix."""
+    weight__gmk = weight.reshape(groups, len(weight) // groups, -1)[first : first + count]
+    diagonal = np.zeros((count, *weight__gmk.shape[1:2], count, *weight__gmk.shape[2:]), np.float32)
+    for g, own in enumerate(weight__gmk):
+        diagonal[g, :, g] = own
+    return compress(diagonal.reshape(count * weight__gmk.shape[1], -1))
+
+
+def convolution(
+    weight: NDArray[np.float32] | Nonzeros,
+    bias__m: NDArray[np.float32] | None,
+    window: Window,
+    groups: int,
+    image: tuple[int | None, ...],
+    isa: Isa,
+) -> Product:
+    """Pack a Conv weight of shape (M, C / groups, *kernel), which is dense if there are groups. `image` holds the spatial sizes of the
+    input, None where they vary."""
+    m, c = weight.shape[:2]
+    bias__m = np.zeros(m, np.float32) if bias__m is None else bias__m
+    whole, width, lanes = nonzeros_of(weight), image[-1], isa.lanes
+    widest = tile_vectors(whole, isa)
+    small = m <= FEW_ROWS and width is not None and width <= FEW_COLUMNS
+    tall = small and max(window.kernel[:-1], default=1) > 1 and choose_rows(whole) == APART
+    if groups > 1 or tall or whole.depth * WIDE * widest * lanes <= L1_FLOATS:
+        widest *= WIDE
+    segments, unit_segment, taps = tap_layout(window, width, widest * lanes)
+    units = len(unit_segment) - 1
+    pitch = pitch_bound(window, width)
+    channel_floats = sum(widest * lanes + reach_y * pitch + reach_x for _, _, _, reach_y, reach_x in segments)
+    # Small ONNX groups are packed together, up to one tile, as a block-diagonal matrix.
+    together = max(1, min(groups, L1_FLOATS // max(1, c * channel_floats)))
+    packed = []
+    for first in range(0, groups, together):
+        count = min(together, groups - first)
+        part = diagonal_of(weight, groups, first, count) if isinstance(weight, np.ndarray) and groups > 1 else whole
+        weights = count * m // groups * whole.depth
+        packed.append(_group(part, first * m // groups, first * c, len(taps), channel_floats / units, len(taps) // units, weights))
+    return Product(
+        rule=ShapeRule.CONV,
+        x_rows=False,
+        y_rows=False,
+        m=m,
+        channels=c * groups,
+        segments=segments,
+        unit_segment=unit_segment,
+        taps=taps,
+        bias__m=bias__m,
+        max_vectors=widest,
+        groups=tuple(packed),
+    )
+
+
+def matrices(
+    weight__bmk: Sequence[NDArray[np.float32] | Nonzeros],
+    bias__m: NDArray[np.float32] | None,
+    rule: ShapeRule,
+    *,
+    x_rows: bool,
+    y_rows: bool,
+    isa: Isa,
+    batch: tuple[int, ...] = (),
+    vector_operand: bool = False,
+    usual: int | None = None,
+) -> Product:
+    """Pack the constant operand of Gemm or MatMul: one (M, K) matrix an entry of `batch`. `x_rows`, `y_rows`: pixels-major operands.
+
+    K is cut for full tiles, or for `usual` vectors of pixels where there are fewer as a rule.
+    """
+    m, k = weight__bmk[0].shape
+    packed = [nonzeros_of(matrix) for matrix in weight__bmk]
+    widest = tile_vectors(packed[0], isa)
+    floats = isa.lanes * min(widest, usual or widest)
+    return Product(
+        rule=rule,
+        x_rows=x_rows,
+        y_rows=y_rows,
+        m=m,
+        channels=k,
+        segments=((0, 0, 0, 0, 0),),
+        unit_segment=(0, 1),
+        taps=((0, 0, 0),),
+        bias__m=np.zeros(m, np.float32) if bias__m is None else bias__m,
+        max_vectors=widest,
+        groups=tuple(_group(matrix, i * m, 0, 1, floats, 1, m * k) for i, matrix in enumerate(packed)),
+        batch=batch,
+        vector_operand=vector_operand,
+    )

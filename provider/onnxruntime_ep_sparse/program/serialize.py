@@ -1,0 +1,325 @@
+"""A region's packed program as bytes, which the EPContext node of a compiled model holds, and back.
+
+Little-endian:
+
+    bytes        content
+    0 to 3       "ORTC"
+    4 to 7       version of this layout, 1
+    8 to 11      bytes of the header
+    12 to 15     CRC-32 of all other bytes
+    16 to ...    the header: JSON, UTF-8
+    then         the arrays in the order of the header's list, each from the next multiple of 64 bytes on
+
+The header is the tree of `Compiled`, as the types in `program/steps.py` say it: a dataclass is an object of those fields that do not have
+their default, a member of an enum its name, a dict a list of pairs, an array its number in `arrays`, where element type and shape stand.
+Arrays of whole numbers have the narrowest type that holds them, so that a nonzero takes 4 bytes for its value and mostly 2 for its column.
+
+`decode` takes nothing on trust that it reads, and no more memory than some thirty times the bytes it is given (lists of empty lists);
+what a program means is checked by `program/verify.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import types
+import typing
+import zlib
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from enum import IntEnum
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxruntime_ep_sparse_kernels.variants import ISAS, Isa
+
+from .steps import Product, ProgramSpec, Step
+from .verify import check, require
+
+MAGIC = b"ORTC"
+VERSION = 1
+HEAD = struct.Struct("<4sIII")
+CRC = slice(12, 16)
+ALIGNMENT = 64
+LANES = {isa.name: isa.lanes for isa in ISAS}
+WHOLE = (np.dtype(np.uint8), np.dtype("<u2"), np.dtype("<u4"))
+"""Element types of arrays of whole numbers, none of which are negative."""
+STORED = {dtype.name: dtype for dtype in (*WHOLE, np.dtype("<f4"))}
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A program and where it belongs: the instruction set it was packed for, the inputs and outputs of its node in order, by name."""
+
+    isa: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    program: ProgramSpec
+
+
+def encode(compiled: Compiled) -> bytearray:
+    """The bytes of a compiled region."""
+    arrays: list[NDArray] = []
+    tree = _plain(compiled, arrays)
+    listed = [[array.dtype.name, array.shape] for array in arrays]
+    header = json.dumps({"arrays": listed, "compiled": tree}, separators=(",", ":")).encode()
+    parts = [HEAD.pack(MAGIC, VERSION, len(header), 0), header]
+    size = HEAD.size + len(header)
+    for array in arrays:
+        parts += [bytes(-size % ALIGNMENT), array.tobytes()]
+        size += -size % ALIGNMENT + array.nbytes
+    blob = bytearray().join(parts)
+    blob[CRC] = struct.pack("<I", _checksum(blob))
+    return blob
+
+
+def decode(blob: bytes | bytearray | memoryview) -> Compiled:
+    """What `encode` was given; arrays are views of `blob` where they can be. ValueError that names the first thing wrong."""
+    data = memoryview(blob)
+    if len(data) < HEAD.size:
+        raise ValueError(f"the compiled program ends in its head, after {len(data)} of {HEAD.size} bytes")
+    magic, version, size, crc = HEAD.unpack(data[: HEAD.size])
+    if magic != MAGIC:
+        raise ValueError("this is no compiled program: it does not begin with ORTC")
+    if version != VERSION:
+        raise ValueError(f"version {version} of the compiled form is not known, only {VERSION} is: compile the model again")
+    if HEAD.size + size > len(data):
+        raise ValueError(f"the compiled program is cut off: {len(data)} bytes, its header alone needs {HEAD.size + size}")
+    if _checksum(data) != crc:
+        raise ValueError("the checksum does not fit: the compiled program is damaged")
+    try:
+        header = json.loads(bytes(data[HEAD.size : HEAD.size + size]))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the header is not JSON: {error}") from None
+    if not isinstance(header, dict) or sorted(header) != ["arrays", "compiled"]:
+        raise ValueError("the header does not consist of arrays and a compiled program")
+    arrays = _arrays(header["arrays"], data, HEAD.size + size)
+    compiled = _reader(Compiled)(header["compiled"], arrays, "")
+    require(compiled.isa in LANES, f"the instruction set {_shown(compiled.isa)} is not known")
+    require(len(set(compiled.inputs)) == len(compiled.inputs) and set(compiled.program.inputs) <= set(compiled.inputs), "inputs do not fit")
+    require(sorted(compiled.outputs) == sorted(compiled.program.outputs), "outputs do not fit")
+    check(compiled.program)
+    return compiled
+
+
+def renamed(compiled: Compiled, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Compiled:
+    """The region with other names for its inputs and outputs, in their order."""
+    program = compiled.program
+    new = dict(zip(compiled.inputs, inputs, strict=True)), dict(zip(compiled.outputs, outputs, strict=True))
+    named = [{names[name]: value for name, value in old.items()} for names, old in zip(new, (program.inputs, program.outputs), strict=True)]
+    return replace(compiled, inputs=inputs, outputs=outputs, program=replace(program, inputs=named[0], outputs=named[1]))
+
+
+def for_isa(compiled: Compiled, isa: Isa) -> ProgramSpec:
+    """The program for vectors of `isa`: tiles of at most as many pixels as those that it was packed for, on which the cuts of K depend."""
+    program, before = compiled.program, LANES[compiled.isa]
+    if before == isa.lanes:
+        return program
+
+    def fitted(product: Any) -> Any:
+        return replace(product, max_vectors=max(1, product.max_vectors * before // isa.lanes)) if isinstance(product, Product) else product
+
+    def step_for(step: Step) -> Step:
+        cell = step.recurrent
+        cell = cell and replace(cell, products=tuple(map(fitted, cell.products)))
+        return replace(step, product=fitted(step.product), recurrent=cell)
+
+    return replace(program, steps=tuple(map(step_for, program.steps)))
+
+
+def _checksum(data: bytearray | memoryview) -> int:
+    """CRC-32, the place of the checksum itself left out."""
+    view = memoryview(data)
+    return zlib.crc32(view[CRC.stop :], zlib.crc32(view[: CRC.start]))
+
+
+def _arrays(listed: Any, data: memoryview, begin: int) -> list[NDArray]:
+    """Views of the arrays behind the header."""
+    require(isinstance(listed, list), "the list of arrays is none")
+    found = []
+    for i, entry in enumerate(listed):
+        require(isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], list), f"array {i} is not described by type and shape")
+        dtype = STORED.get(entry[0]) if isinstance(entry[0], str) else None
+        require(dtype is not None, f"array {i} is of the type {entry[0]!r}, which is not known")
+        assert dtype is not None
+        require(all(type(d) is int and 0 <= d < 1 << 40 for d in entry[1]) and len(entry[1]) <= 8, f"array {i} has no shape: {entry[1]}")
+        begin += -begin % ALIGNMENT
+        end = begin + math.prod(entry[1]) * dtype.itemsize
+        require(end <= len(data), f"array {i} ends at byte {end} of {len(data)}")
+        found.append(np.frombuffer(data[begin:end], dtype).reshape(entry[1]))
+        begin = end
+    require(begin == len(data), f"the compiled program has {len(data)} bytes, {begin} are described")
+    return found
+
+
+# from dataclasses to JSON
+
+
+def _plain(value: Any, arrays: list[NDArray]) -> Any:
+    """What JSON can say of `value`; its arrays are appended to `arrays`."""
+    if isinstance(value, np.ndarray):
+        arrays.append(_narrow(value))
+        return len(arrays) - 1
+    if is_dataclass(value):
+        members = ((field, getattr(value, field.name)) for field in fields(value))
+        return {field.name: _plain(member, arrays) for field, member in members if not _is_default(field, member)}
+    if isinstance(value, IntEnum):
+        return value.name
+    if isinstance(value, dict):
+        return [[_plain(key, arrays), _plain(member, arrays)] for key, member in value.items()]
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if isinstance(value, tuple):
+        return [_plain(member, arrays) for member in value]
+    return value
+
+
+def _is_default(field: Any, member: Any) -> bool:
+    return field.default is not MISSING and type(member) is type(field.default) and member == field.default
+
+
+def _narrow(array: NDArray) -> NDArray:
+    """A float32 array as it is, one of whole numbers in the narrowest type."""
+    if array.dtype == np.float32:
+        return np.asarray(array, "<f4", order="C")
+    low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
+    require(low >= 0, "negative numbers in an array")
+    return np.asarray(array, next(dtype for dtype in WHOLE if high <= np.iinfo(dtype).max), order="C")
+
+
+# and back
+
+Reader = Callable[[Any, list[NDArray], str], Any]
+"""Makes a value of one type out of JSON and the arrays, or raises ValueError with the place (third argument) and what is wrong there."""
+
+
+@cache
+def _reader(kind: Any) -> Reader:
+    """The reader of values of type `kind`, one that a field in `program/steps.py` has."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        return _union_reader([_reader(each) for each in arguments if each is not type(None)], type(None) in arguments, arguments)
+    if origin is np.ndarray:
+        return _array_reader(np.dtype(typing.get_args(arguments[1])[0]))
+    if origin is tuple and arguments[1:] != (Ellipsis,):
+        return _fixed_reader([_reader(each) for each in arguments])
+    if origin in (tuple, frozenset):
+        return _many_reader(origin, arguments[0], _reader(arguments[0]))
+    if origin is dict:
+        return _dict_reader(*map(_reader, arguments))
+    if is_dataclass(kind):
+        return _dataclass_reader(kind)
+    if isinstance(kind, type) and issubclass(kind, IntEnum):
+        return _enum_reader(kind)
+    return _scalar_reader(kind) if kind in (int, float, bool, str) else _no_reader
+
+
+def _no_reader(value: Any, arrays: list[NDArray], place: str) -> Any:
+    """Of types that no file can hold."""
+    raise ValueError(f"{place} cannot come from a file")
+
+
+def _scalar_reader(kind: Any) -> Reader:
+    allowed = (int, float) if kind is float else (kind,)
+
+    def read(value: Any, arrays: list[NDArray], place: str) -> Any:
+        if type(value) not in allowed or (type(value) is int and abs(value) >= 1 << 62):
+            raise ValueError(f"{place} is no {kind.__name__}: {_shown(value)}")
+        return kind(value)
+
+    return read
+
+
+def _enum_reader(kind: Any) -> Reader:
+    def read(value: Any, arrays: list[NDArray], place: str) -> Any:
+        if not isinstance(value, str) or value not in kind.__members__:
+            raise ValueError(f"{place} is no {kind.__name__}: {_shown(value)}")
+        return kind[value]
+
+    return read
+
+
+def _array_reader(dtype: np.dtype) -> Reader:
+    def read(value: Any, arrays: list[NDArray], place: str) -> NDArray:
+        if type(value) is not int or not 0 <= value < len(arrays):
+            raise ValueError(f"{place} is no number of an array: {_shown(value)}")
+        array = arrays[value]
+        if (array.dtype.kind == "f") != (dtype.kind == "f"):
+            raise ValueError(f"{place} is {array.dtype}, not {dtype}")
+        if dtype == np.int32 and array.dtype.itemsize == 4 and array.size and int(array.max()) >= 1 << 31:
+            raise ValueError(f"{place} holds {int(array.max())}, beyond {dtype}")
+        return array.astype(dtype, copy=False)
+
+    return read
+
+
+def _fixed_reader(readers: list[Reader]) -> Reader:
+    def read(value: Any, arrays: list[NDArray], place: str) -> tuple:
+        if type(value) is not list or len(value) != len(readers):
+            raise ValueError(f"{place} has not {len(readers)} members: {_shown(value)}")
+        return tuple([each(member, arrays, place) for each, member in zip(readers, value, strict=True)])
+
+    return read
+
+
+def _many_reader(make: Any, kind: Any, reader: Reader) -> Reader:
+    numbered = is_dataclass(kind)
+
+    def read(value: Any, arrays: list[NDArray], place: str) -> Any:
+        if type(value) is not list:
+            raise ValueError(f"{place} is no list: {_shown(value)}")
+        return make([reader(member, arrays, f"{place}[{i}]" if numbered else place) for i, member in enumerate(value)])
+
+    return read
+
+
+def _dict_reader(read_key: Reader, read_member: Reader) -> Reader:
+    def read(value: Any, arrays: list[NDArray], place: str) -> dict:
+        if type(value) is not list or any(type(pair) is not list or len(pair) != 2 for pair in value):
+            raise ValueError(f"{place} is no list of pairs: {_shown(value)}")
+        found = {read_key(key, arrays, place): read_member(member, arrays, place) for key, member in value}
+        if len(found) < len(value):
+            raise ValueError(f"{place} names something twice")
+        return found
+
+    return read
+
+
+def _union_reader(readers: list[Reader], optional: bool, kinds: tuple) -> Reader:
+    """None, or what the first of several readers takes; of several dataclasses the one whose fields are named."""
+    classes = [kind for kind in kinds if is_dataclass(kind)]
+
+    def read(value: Any, arrays: list[NDArray], place: str) -> Any:
+        if value is None and optional:
+            return None
+        if len(readers) > 1 and isinstance(value, dict):
+            fitting = [i for i, kind in enumerate(classes) if value.keys() <= {field.name for field in fields(kind)}]
+            return readers[fitting[-1] if fitting else 0](value, arrays, place)
+        return readers[0](value, arrays, place)
+
+    return read
+
+
+def _dataclass_reader(kind: Any) -> Reader:
+    hints = typing.get_type_hints(kind)
+    readers = {field.name: _reader(hints[field.name]) for field in fields(kind)}
+    needed = {field.name for field in fields(kind) if field.default is MISSING and field.default_factory is MISSING}
+
+    def read(value: Any, arrays: list[NDArray], place: str) -> Any:
+        if type(value) is not dict:
+            raise ValueError(f"{place or 'the program'} is no {kind.__name__}: {_shown(value)}")
+        if not needed <= value.keys() <= readers.keys():
+            odd = sorted((needed - value.keys()) | (value.keys() - readers.keys()))
+            raise ValueError(f"{place or 'the program'} lacks or should not have {', '.join(odd)[:200]}")
+        return kind(**{name: readers[name](member, arrays, f"{place}.{name}" if place else name) for name, member in value.items()})
+
+    return read
+
+
+def _shown(value: Any) -> str:
+    text = f"{len(value)} members" if isinstance(value, list | dict) else repr(value)
+    return text if len(text) < 60 else f"{text[:60]}..."

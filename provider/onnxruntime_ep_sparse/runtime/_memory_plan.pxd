@@ -1,0 +1,4 @@
+from ._structs cimport CompiledProgram, Plan
+
+# Shapes, and what runs together in bands, are known by now. Sets plan.arena_floats to what the values need.
+cdef void place_values(CompiledProgram* program, Plan* plan) noexcept nogil

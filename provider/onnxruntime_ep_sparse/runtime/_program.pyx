@@ -1,0 +1,290 @@
+"""Compiled programs: built once from a `steps.ProgramSpec`, then plain C that runs without Python.
+
+`program_run` finds or makes the plan for the input shapes (at most MAX_PLANS are kept, the least recently used goes), takes an arena and
+executes. Plans are guarded by one lock that is held for the look-up, not for the run.
+"""
+
+import numpy as np
+
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.stdint cimport int64_t, uintptr_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport free
+from libc.string cimport memcpy
+
+from ._arenas cimport Arena, arena_return, arena_take, arenas_forget
+from ._execute cimport execute
+from ._build cimport allocate, fill_program, program_clear
+from ._lock cimport *
+from ._plan cimport plan_create, plan_free
+from ._structs cimport *
+
+cimport onnxruntime_ep_sparse_kernels.table as t
+
+cdef enum:
+    MAX_PLANS = 16
+    # Activations of the slices of a batch that run together: 16 MB, which leaves room for weights in a 32 MB last-level cache.
+    NEAR_FLOATS = 4 * 1024 * 1024
+    # Two steps run in bands only where what is between them is far larger than the caches: MobileNetV1 on 224x224, with 5 MB at most,
+    # takes 5 to 10 % longer so, on 3840x2160 30 % less.
+    FAR_FLOATS = 2 * 1024 * 1024
+
+
+cdef void program_release(CompiledProgram* program) noexcept nogil:
+    cdef Plan* plan
+    if program == NULL:
+        return
+    while program.plans != NULL:
+        plan = program.plans
+        program.plans = plan.next
+        plan_free(program, plan)
+    arenas_forget(program)
+    program_clear(program)
+    free(program.totals)
+    if program.lock != NULL:
+        PyThread_free_lock(<PyThread_type_lock>program.lock)
+    free(program)
+
+
+cdef inline bint same_shapes(const Shape* a, const Shape* b, int n) noexcept nogil:
+    cdef int i, k
+    for i in range(n):
+        if a[i].rank != b[i].rank:
+            return False
+        for k in range(a[i].rank):
+            if a[i].dims[k] != b[i].dims[k]:
+                return False
+    return True
+
+
+cdef Plan* plan_take(CompiledProgram* program, const Shape* inputs, char* message, size_t message_size) noexcept nogil:
+    """The plan for these shapes, kept alive until plan_return; NULL with a reason. The caller holds the lock."""
+    cdef Plan* plan = program.plans
+    cdef Plan** link
+    cdef Plan** oldest = NULL
+    program.clock += 1
+    while plan != NULL:
+        if same_shapes(plan.key, inputs, program.n_inputs):
+            plan.references += 1
+            plan.used = program.clock
+            return plan
+        plan = plan.next
+    plan = plan_create(program, inputs, message, message_size)
+    if plan == NULL:
+        return NULL
+    plan.references = 2
+    plan.used = program.clock
+    if program.n_plans >= MAX_PLANS:
+        link = &program.plans
+        while link[0] != NULL:
+            if oldest == NULL or link[0].used < oldest[0].used:
+                oldest = link
+            link = &link[0].next
+        plan_drop(program, oldest)
+    plan.next = program.plans
+    program.plans = plan
+    program.n_plans += 1
+    return plan
+
+
+cdef void plan_drop(CompiledProgram* program, Plan** link) noexcept nogil:
+    cdef Plan* plan = link[0]
+    link[0] = plan.next
+    program.n_plans -= 1
+    plan_return(program, plan)
+
+
+cdef void plan_return(CompiledProgram* program, Plan* plan) noexcept nogil:
+    plan.references -= 1
+    if plan.references == 0:
+        plan_free(program, plan)
+
+
+cdef int64_t slices_of(CompiledProgram* program, const Shape* shapes) noexcept nogil:
+    """How many independent slices the inputs hold along their first dimension; 1 if the program or these shapes cannot be cut."""
+    cdef int i
+    if not program.separable or program.n_inputs == 0:
+        return 1
+    for i in range(program.n_inputs):
+        if shapes[i].rank == 0 or shapes[i].dims[0] != shapes[0].dims[0]:
+            return 1
+    return shapes[0].dims[0] if shapes[0].dims[0] > 0 else 1
+
+
+cdef Plan* plan_of_slices(CompiledProgram* program, Shape* shapes, int64_t whole, int64_t slices, char* message,
+                          size_t message_size) noexcept nogil:
+    """plan_take for inputs cut from `whole` to so many slices; `shapes` are left as they were."""
+    cdef Plan* plan
+    cdef int i
+    for i in range(program.n_inputs):
+        shapes[i].dims[0] = slices
+    plan = plan_take(program, shapes, message, message_size)
+    for i in range(program.n_inputs):
+        shapes[i].dims[0] = whole
+    return plan
+
+
+cdef int program_run(CompiledProgram* program, const Host* host, const float** inputs, const int64_t** dims, const size_t* ranks,
+                     char* message, size_t message_size) noexcept nogil:
+    """A large batch runs slice by slice, as many at once as keep the activations near the caches."""
+    cdef Shape shapes[MAX_OPERANDS]
+    cdef float* outputs[MAX_OPERANDS]
+    cdef const float* part_inputs[MAX_OPERANDS]
+    cdef float* part_outputs[MAX_OPERANDS]
+    cdef Plan* plan
+    cdef Plan* rest = NULL
+    cdef Plan* current
+    cdef Arena* arena = NULL
+    cdef Shape shape
+    cdef int64_t n, part, begin, floats
+    cdef int i, failed = 0
+    for i in range(program.n_inputs):
+        if ranks[i] > MAX_RANK:
+            snprintf(message, message_size, "input %d has %d dimensions, at most %d are supported", i, <int>ranks[i], <int>MAX_RANK)
+            return 1
+        shapes[i].rank = <int>ranks[i]
+        memcpy(shapes[i].dims, dims[i], ranks[i] * sizeof(int64_t))
+    n = slices_of(program, shapes)
+    part = n
+    PyThread_acquire_lock(<PyThread_type_lock>program.lock, WAIT_LOCK)
+    if n > 1:
+        plan = plan_of_slices(program, shapes, n, 1, message, message_size)
+        if plan != NULL:
+            part = NEAR_FLOATS // plan.value_floats if plan.value_floats else n
+            part = 1 if part < 1 else (n if part > n else part)
+            plan_return(program, plan)
+        plan = plan_of_slices(program, shapes, n, part, message, message_size)
+        if plan != NULL and n % part:
+            rest = plan_of_slices(program, shapes, n, n % part, message, message_size)
+            failed = rest == NULL
+    else:
+        plan = plan_take(program, shapes, message, message_size)
+    if plan == NULL:
+        failed = 1
+    PyThread_release_lock(<PyThread_type_lock>program.lock)
+    if not failed:
+        floats = plan.arena_floats
+        if rest != NULL and rest.arena_floats > floats:
+            floats = rest.arena_floats
+        arena = arena_take(program, floats)
+        if arena == NULL:
+            snprintf(message, message_size, "out of memory for %lld floats of activations", <long long>floats)
+            failed = 1
+    if not failed:
+        for i in range(program.n_outputs):
+            shape = plan.values[program.outputs[i]].shape
+            if n > part:
+                shape.dims[0] = shape.dims[0] // part * n
+            outputs[i] = host.output(host.context, i, shape.dims, shape.rank)
+            if outputs[i] == NULL and plan.values[program.outputs[i]].size:
+                snprintf(message, message_size, "output %d could not be allocated", i)
+                failed = 1
+                break
+    begin = 0
+    while not failed and begin < n:
+        current = plan if n - begin >= part else rest
+        for i in range(program.n_inputs):
+            part_inputs[i] = inputs[i] + begin * (plan.values[program.inputs[i]].size // part)
+        for i in range(program.n_outputs):
+            part_outputs[i] = outputs[i] + begin * (plan.values[program.outputs[i]].size // part)
+        failed = execute(program, current, host, part_inputs, part_outputs, arena.data)
+        if failed:
+            snprintf(message, message_size, "%s", b"sequence_lens holds a number below 0 or beyond the times of X" if failed == BAD_LENGTHS
+                     else b"the parallel section of a step failed")
+            failed = 1
+        begin += part
+    if program.totals != NULL and begin:
+        fetch_add(&program.runs, 1, RELAXED)
+    if arena != NULL:
+        arena_return(arena)
+    PyThread_acquire_lock(<PyThread_type_lock>program.lock, WAIT_LOCK)
+    if plan != NULL:
+        plan_return(program, plan)
+    if rest != NULL:
+        plan_return(program, rest)
+    PyThread_release_lock(<PyThread_type_lock>program.lock)
+    return failed
+
+
+cdef int serial_for(void* context, void (*body)(void*, size_t) noexcept nogil, size_t total, void* user) noexcept nogil:
+    cdef size_t i
+    for i in range(total):
+        body(user, i)
+    return 0
+
+
+cdef float* keep_output(void* context, size_t index, const int64_t* dims, size_t rank) noexcept nogil:
+    """The array for an output, made under the GIL: only Program.run() uses this host."""
+    with gil:
+        try:
+            array = np.empty([dims[i] for i in range(rank)], np.float32)
+            (<list>context)[index] = array
+            return <float*><uintptr_t>array.ctypes.data
+        except Exception:
+            return NULL
+
+
+cdef class Program:
+    """A region compiled for one instruction set: `Program(spec, table, workers, profile, far_floats)`.
+
+    `spec` is a `steps.ProgramSpec`, `table` a capsule from `onnxruntime_ep_sparse_kernels.table`, `workers` the number of threads that the
+    work is cut for. With `profile` runs are counted, and the time of every step is added up. Two steps run together in bands where an image
+    has at least `far_floats` between them. `run` computes on the calling thread, for tests; a session detaches the C object instead.
+    """
+
+    def __cinit__(self, spec, table, int workers=1, bint profile=False, int64_t far_floats=FAR_FLOATS):
+        cdef CompiledProgram* program = <CompiledProgram*>allocate(sizeof(CompiledProgram))
+        self.compiled = program
+        if max(len(spec.inputs), len(spec.outputs)) > MAX_OPERANDS:
+            raise ValueError(f"a region with more than {MAX_OPERANDS} inputs or outputs is not supported")
+        self.input_names = tuple(spec.inputs)
+        self.output_names = tuple(spec.outputs)
+        self.labels = tuple((source.kind.name.lower(), source.name, source.description) for source in spec.steps)
+        program.kernels = <t.KernelTable*>PyCapsule_GetPointer(table, "onnxruntime_ep_sparse_kernels.table")
+        program.workers = workers
+        program.far_floats = far_floats
+        program.separable = spec.separable
+        program.lock = <void*>PyThread_allocate_lock()
+        if program.lock == NULL:
+            raise MemoryError("a lock for a compiled program")
+        fill_program(program, spec)
+        if profile:
+            program.totals = <StepTotals*>allocate(len(spec.steps) * sizeof(StepTotals))
+
+    def __dealloc__(self):
+        program_release(self.compiled)
+
+    cdef CompiledProgram* detach(self) except NULL:
+        if self.compiled == NULL:
+            raise ValueError("this program was handed to a session already")
+        cdef CompiledProgram* program = self.compiled
+        self.compiled = NULL
+        return program
+
+    def run(self, *inputs):
+        """Compute the outputs (list of float32 arrays) for inputs in the order of `input_names`; RuntimeError says why shapes are bad."""
+        if self.compiled == NULL:
+            raise ValueError("this program was handed to a session already")
+        if len(inputs) != len(self.input_names):
+            raise ValueError(f"{len(self.input_names)} inputs expected: {', '.join(self.input_names)}")
+        arrays = [np.ascontiguousarray(array, np.float32) for array in inputs]
+        shapes = [np.array(array.shape, np.int64) for array in arrays]
+        outputs = [None] * len(self.output_names)
+        cdef const float* data[MAX_OPERANDS]
+        cdef const int64_t* dims[MAX_OPERANDS]
+        cdef size_t ranks[MAX_OPERANDS]
+        cdef char message[256]
+        cdef Host host
+        cdef int failed
+        for i in range(len(arrays)):
+            data[<int>i] = <const float*><uintptr_t>arrays[i].ctypes.data
+            dims[<int>i] = <const int64_t*><uintptr_t>shapes[i].ctypes.data
+            ranks[<int>i] = arrays[i].ndim
+        host.context = <void*>outputs
+        host.parallel_for = serial_for
+        host.output = keep_output
+        with nogil:
+            failed = program_run(self.compiled, &host, data, dims, ranks, message, sizeof(message))
+        if failed:
+            raise RuntimeError(message.decode())
+        return outputs

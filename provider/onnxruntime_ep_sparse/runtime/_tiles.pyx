@@ -1,0 +1,454 @@
+"""Geometry of products and of the depthwise convolutions that run with them: tiles, offset tables, runs of pixels, items."""
+
+from libc.stdint cimport int32_t, int64_t, uint16_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy
+
+from ._sell cimport sell_create, sell_fits, sell_floats
+from ._weight_store cimport shared_drop, shared_new, shared_settled
+from ._structs cimport *
+cimport onnxruntime_ep_sparse_kernels.table as t
+
+cdef enum:
+    # Tiles are made narrower, down to so many vectors, where that lets the workers end together; else rows are cut, and each cut gathers
+    # the tile for itself (768 -> 768 over 128 rows, two threads: 0.33 ms, 0.26 so).
+    LEAST_VECTORS = 4
+    # Multiply-adds a gathered float must serve in an item, for every chunk of rows to gather on its own: copying one takes as long as 8.
+    OWN_GATHER_MACS = 20
+    # Lists of runs that a product keeps: 56x56 images need 10 to 50 KB, frames of video some MB.
+    RUN_BYTES = 1024 * 1024
+    # Partial sums of an item: half of a 512 KB L2. Of matrices a quarter: each cut gathers the tile for itself, which costs images more
+    # than it gains (768 -> 3072 -> 768 over 128 rows, one thread: 3.17 ms with half, 3.01 so; ResNet-50's layers 19.3 ms, 21.6 so).
+    PARTIAL_FLOATS = 64 * 1024
+    MATRIX_PARTIAL_FLOATS = 32 * 1024
+    # A depthwise convolution runs down the columns of so many pixels, an eighth of L1 with what they read.
+    BAND_FLOATS = 4096
+    # of a pointer
+    LINE_FLOATS = 2
+    # What a depthwise convolution makes for the product behind it: half of a 512 KB L2, but rather four rows, which share what they
+    # read; beyond a few MB each step runs on its own.
+    TOGETHER_FLOATS = 64 * 1024
+    MOST_TOGETHER_FLOATS = 1024 * 1024
+    TOGETHER_ROWS = 4
+
+
+cdef void row_pitch(const Product* p, const Window* w, ProductPlan* q) noexcept nogil:
+    """Positions from one output row to the next in a tile.
+
+    Rows of the padded image may share columns: what is padding on the right of one is padding on the left of the next.
+    """
+    cdef int64_t pitch = q.out_width, zeros, data, origin
+    cdef int s
+    cdef SegmentShape* segment
+    for s in range(p.n_segments):
+        segment = &p.segments[s]
+        if segment.reach_y == 0 and segment.reach_x == 0:
+            continue
+        origin = segment.phase_x - q.pad[2]
+        zeros = ceil_div(-origin, w.stride[2]) if origin < 0 else 0
+        data = ceil_div(q.in_width - origin, w.stride[2]) if q.in_width > origin else 0
+        if data > q.out_width + segment.reach_x:
+            data = q.out_width + segment.reach_x
+        if data > pitch:
+            pitch = data
+        if q.out_width + segment.reach_x - zeros > pitch:
+            pitch = q.out_width + segment.reach_x - zeros
+    q.pitch = pitch if pitch > 0 else 1
+
+
+cdef Offsets* offsets_create(Product* p, int64_t pitch, int64_t width) noexcept nogil:
+    cdef Offsets* o = <Offsets*>calloc(1, sizeof(Offsets))
+    cdef int64_t i, g, b, j, end, k, tap, channel, block_base, floats = 0
+    cdef int s, u
+    cdef Group* group
+    cdef Panel* panel
+    if o == NULL:
+        return NULL
+    o.references = 1
+    o.pitch = pitch
+    o.width = width
+    o.offset = <uint16_t*>shared_new(p.offsets * sizeof(uint16_t))
+    o.base = <int32_t*>malloc((p.taps + p.units + 1 + p.n_segments) * sizeof(int32_t))
+    if o.offset == NULL or o.base == NULL:
+        offsets_release(o)
+        return NULL
+    # base: taps, then units, then (not kept) segments
+    for s in range(p.n_segments):
+        o.base[p.taps + p.units + 1 + s] = <int32_t>floats
+        floats += width + p.segments[s].reach_y * pitch + p.segments[s].reach_x
+    if floats > 0x7FFFFFFF:
+        offsets_release(o)
+        return NULL
+    o.channel_floats = floats
+    for u in range(p.units):
+        o.base[p.taps + u] = o.base[p.taps + p.units + 1 + p.unit_segment[u]]
+    o.base[p.taps + p.units] = <int32_t>floats
+    for tap in range(p.taps):
+        o.base[tap] = <int32_t>(o.base[p.taps + p.units + 1 + p.tap[tap].segment] + p.tap[tap].dy * pitch + p.tap[tap].dx)
+    for g in range(p.n_groups):
+        group = &p.groups[g]
+        for b in range(group.blocks):
+            i = tile_position(p, o, group.bounds[b + 1]) - tile_position(p, o, group.bounds[b])
+            if i > o.block_floats:
+                o.block_floats = i
+        panel = &group.panel
+        for b in range(group.blocks):
+            block_base = tile_position(p, o, group.bounds[b])
+            j = panel.row_start[b * (panel.groups + 1)] * panel.columns
+            end = panel.row_start[b * (panel.groups + 1) + panel.groups] * panel.columns
+            for i in range(j, end):
+                k = panel.k[i]
+                channel = k // p.taps
+                o.offset[group.offset_begin + i] = <uint16_t>(channel * floats + o.base[k - channel * p.taps] - block_base)
+    o.offset = <uint16_t*>shared_settled(o.offset)
+    return o
+
+
+cdef inline int64_t tile_floats(const Offsets* o) noexcept nogil:
+    """Room for the largest block of a tile; kernels may read a vector too much."""
+    return ceil_div(o.block_floats, 16) * 16 + 16
+
+
+cdef void offsets_release(Offsets* o) noexcept nogil:
+    if o == NULL:
+        return
+    o.references -= 1
+    if o.references <= 0:
+        shared_drop(o.offset)
+        free(o.base)
+        free(o)
+
+
+cdef Offsets* offsets_find(CompiledProgram* program, int index, int part, int64_t pitch, int64_t width) noexcept nogil:
+    """A table with this geometry from another plan of the step, or of a part of a recurrent one. The caller holds the program's lock."""
+    cdef Plan* other = program.plans
+    cdef Offsets* o
+    while other != NULL:
+        o = other.steps[index].parts[part].offsets if program.steps[index].kind == STEP_RECURRENT else other.steps[index].product.offsets
+        if o != NULL and o.pitch == pitch and o.width == width:
+            o.references += 1
+            return o
+        other = other.next
+    return NULL
+
+
+cdef void list_runs(const Product* p, const Window* w, const ProductPlan* q, int64_t slice_, int64_t flat, t.Run* run,
+                    int32_t* unit_run) noexcept nogil:
+    """Where the pixels of one tile stand in a channel's planes: runs of every unit, relative to the unit's place in the tile.
+
+    Where a channel is one unit, its zeros are the same in every channel and every block: gather_block clears the block beforehand.
+
+    Flat position f stands for row f / pitch and column f % pitch of the padded image.
+    """
+    cdef const SegmentShape* shape
+    cdef int64_t depth, left, column, stop, iy, origin_x, lead, data, lead_all, data_all, pitch = q.pitch, sx = w.stride[2], plane
+    cdef int32_t target = 0
+    cdef int64_t first_row = flat // pitch
+    cdef int u, s, n = 0
+    for u in range(p.units):
+        unit_run[u] = n
+        target = 0
+        for s in range(p.unit_segment[u], p.unit_segment[u + 1]):
+            shape = &p.segments[s]
+            depth = slice_ * w.stride[0] + shape.kd * w.dilation[0] - q.pad[0]
+            plane = depth * q.in_height * q.in_width if 0 <= depth < q.in_depth else NONE
+            origin_x = shape.phase_x - q.pad[2]
+            left = q.offsets.width + shape.reach_y * pitch + shape.reach_x
+            # columns before `lead` are left of the image, those from `data` on right of it
+            lead_all = (sx - 1 - origin_x) // sx if origin_x < 0 else 0
+            data_all = (q.in_width - origin_x + sx - 1) // sx if q.in_width > origin_x else 0
+            column = flat - first_row * pitch
+            iy = first_row * w.stride[1] + shape.phase_y - q.pad[1]
+            while left > 0:
+                stop = pitch if left > pitch - column else column + left
+                lead = data = column
+                if plane != NONE and 0 <= iy < q.in_height:
+                    lead = column if lead_all < column else (stop if lead_all > stop else lead_all)
+                    data = lead if data_all < lead else (stop if data_all > stop else data_all)
+                n = add_run(run, n, unit_run[u], NONE, &target, lead - column, p.units > 1)
+                n = add_run(run, n, unit_run[u], plane + iy * q.in_width + lead * sx + origin_x, &target, data - lead, p.units > 1)
+                n = add_run(run, n, unit_run[u], NONE, &target, stop - data, p.units > 1)
+                left -= stop - column
+                column = 0
+                iy += w.stride[1]
+    unit_run[p.units] = n
+
+
+cdef inline int add_run(t.Run* run, int n, int first, int64_t source, int32_t* target, int64_t length, bint zeros) noexcept nogil:
+    """Append a run, or lengthen the zeros before it; the new number of runs. Zeros are left out unless asked for."""
+    if length <= 0:
+        return n
+    if source < 0 and not zeros:
+        pass
+    elif source < 0 and n > first and run[n - 1].source < 0:
+        run[n - 1].length += <int32_t>length
+    else:
+        run[n].source = source
+        run[n].target = target[0]
+        run[n].length = <int32_t>length
+        n += 1
+    target[0] += <int32_t>length
+    return n
+
+
+cdef void keep_runs(const Product* p, const Window* w, ProductPlan* q, int64_t lanes) noexcept nogil:
+    """The runs of all tiles, made once a plan; without memory for them every item makes its own."""
+    cdef int64_t slice_, tile, count, bytes = run_bytes(p, q)
+    cdef char* place
+    if p.x_rows or bytes * q.slices * q.tiles > RUN_BYTES or not q.pixels:
+        return
+    place = q.run_table = <char*>malloc(bytes * q.slices * q.tiles)
+    if place == NULL:
+        return
+    for slice_ in range(q.slices):
+        for tile in range(q.tiles):
+            list_runs(p, w, q, slice_, slice_tile(q, lanes, tile, &count) * lanes, <t.Run*>place, <int32_t*>(<t.Run*>place + q.runs))
+            place += bytes
+
+
+cdef int plan_batches(Step* step, ProductPlan* q, const Shape* x, const Shape* y, int rank) noexcept nogil:
+    """MatMul with several weight matrices: which matrix and which part of x every output batch uses; 0 on success."""
+    cdef Product* p = step.product
+    cdef int64_t i, rest, index, n = element_count(y, 0, rank), ix, ig, sx, sg
+    cdef int axis, a, b, xr = x.rank - 2 if x.rank > 1 else 0
+    q.images = n
+    q.image_x = <int64_t*>malloc((n + 1) * sizeof(int64_t))
+    q.image_group = <int32_t*>malloc((n + 1) * sizeof(int32_t))
+    if q.image_x == NULL or q.image_group == NULL:
+        return 1
+    for i in range(n):
+        rest = i
+        ix = ig = 0
+        sx = sg = 1
+        for axis in range(rank - 1, -1, -1):
+            index = rest % y.dims[axis]
+            rest //= y.dims[axis]
+            a = xr - rank + axis
+            b = p.batch.rank - rank + axis
+            if a >= 0:
+                if x.dims[a] != 1:
+                    ix += index * sx
+                sx *= x.dims[a]
+            if b >= 0:
+                if p.batch.dims[b] != 1:
+                    ig += index * sg
+                sg *= p.batch.dims[b]
+        q.image_x[i] = ix * q.x_image
+        q.image_group[i] = <int32_t>ig
+    return 0
+
+
+cdef int64_t tiles_for(int64_t least, int64_t most, int64_t parts, int64_t workers) noexcept nogil:
+    """The smallest number of tiles from `least` to `most` with which all workers end together; `least` if there is none."""
+    cdef int64_t tiles
+    for tiles in range(least, most + 1):
+        if idle_percent(parts * tiles, workers) <= IDLE_PERCENT:
+            return tiles
+    return least
+
+
+cdef int64_t bands_with(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
+    """In how many bands of rows a pointwise product runs together with the depthwise step before it, of which nobody else reads the
+    result; 0: each runs on its own."""
+    cdef Step* step = &program.steps[index]
+    cdef Step* before = &program.steps[index - 1]
+    cdef StepPlan* sp = &plan.steps[index]
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef int64_t height, rows, bands, most
+    cdef int i, readers = 0
+    if index == 0 or before.kind != STEP_DEPTHWISE or before.y != step.x or before.r != NONE or not plan.values[step.x].size:
+        return 0
+    if step.product.shape_rule != SHAPE_CONV or step.product.taps != 1 or step.product.n_groups != 1 or step.window.rank != 2:
+        return 0
+    for i in range(1, 3):
+        if step.window.stride[i] != 1 or sp.pad[i] or sp.pad_end[i]:
+            return 0
+    for i in range(program.n_steps):
+        readers += (program.steps[i].x == step.x) + (program.steps[i].r == step.x)
+    for i in range(program.n_outputs):
+        readers += program.outputs[i] == step.x
+    height = x.dims[2]
+    most = height // TOGETHER_ROWS
+    if readers != 1 or most == 0 or TOGETHER_ROWS * x.dims[1] * x.dims[3] > MOST_TOGETHER_FLOATS:
+        return 0
+    if plan.values[step.x].size // x.dims[0] < program.far_floats:
+        return 0
+    rows = TOGETHER_FLOATS // (x.dims[1] * x.dims[3])
+    bands = ceil_div(height, rows) if rows >= TOGETHER_ROWS else most
+    bands = bands if bands < most else most
+    while bands < most and idle_percent(x.dims[0] * bands, program.workers) > IDLE_PERCENT:
+        bands += 1
+    return bands if idle_percent(x.dims[0] * bands, program.workers) <= IDLE_PERCENT else 0
+
+
+cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
+    """Tiles, items and offsets of a product, or of a band of its pixels; 0 on success."""
+    cdef Step* step = &program.steps[index]
+    cdef StepPlan* sp = &plan.steps[index]
+    cdef ProductPlan* q = &sp.product
+    cdef Product* p = step.product
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef int64_t lanes = program.kernels.lanes, vectors, rows, floats, work, parts, most, i, bands = bands_with(program, plan, index)
+    cdef StepPlan* before
+    cdef int axis, g, n
+    memcpy(q.pad, sp.pad, sizeof(q.pad))
+    q.images = q.slices = q.in_depth = q.in_height = q.in_width = q.out_height = q.out_width = 1
+    if p.shape_rule == SHAPE_CONV:
+        q.images = x.dims[0]
+        axis = step.window.rank
+        q.in_width = x.dims[axis + 1]
+        q.out_width = y.dims[axis + 1]
+        if axis > 1:
+            q.in_height = x.dims[axis]
+            q.out_height = y.dims[axis]
+        if axis > 2:
+            q.in_depth = x.dims[2]
+            q.slices = y.dims[2]
+        q.x_image = element_count(x, 1, x.rank)
+        q.y_image = element_count(y, 1, y.rank)
+        if p.taps == 1 and step.window.stride[2] == 1 and step.window.stride[1] == 1 and not (
+                q.pad[1] or q.pad[2] or sp.pad_end[1] or sp.pad_end[2]):
+            # A pointwise convolution: the image is one long row.
+            q.in_width *= q.in_height
+            q.in_height = 1
+            q.out_width = q.in_width
+            q.out_height = 1
+    elif p.shape_rule == SHAPE_GEMM:
+        q.in_width = q.out_width = x.dims[0 if p.x_rows else 1]
+    else:
+        rows = 1
+        if x.rank > 1:
+            rows = x.dims[x.rank - 2] if p.shape_rule == SHAPE_MATMUL_RIGHT else x.dims[x.rank - 1]
+        q.x_image = rows * p.channels
+        q.y_image = rows * p.M
+        axis = x.rank - 2 if x.rank > 2 else 0
+        if p.batch.rank > axis:
+            axis = p.batch.rank
+        if element_count(&p.batch, 0, p.batch.rank) != 1:
+            if plan_batches(step, q, x, y, axis):
+                return 1
+        elif p.shape_rule == SHAPE_MATMUL_RIGHT:
+            rows *= element_count(y, 0, axis)
+        else:
+            q.images = element_count(y, 0, axis)
+        q.in_width = q.out_width = rows
+    q.pixels = q.out_height * q.out_width
+    q.y_plane = q.slices * q.pixels
+    if sell_fits(p, q, lanes):
+        return plan_sell(program, plan, step, sp)
+    if bands:
+        q.images = 1
+        q.in_width = q.out_width = q.pixels = ceil_div(x.dims[2], bands) * x.dims[3]
+    row_pitch(p, &step.window, q)
+    q.flat = (q.out_height - 1) * q.pitch + q.out_width if q.pixels else 0
+    vectors = ceil_div(q.flat, lanes)
+    q.tiles = ceil_div(vectors, p.max_vectors)
+    work = p.macs * vectors * lanes * q.images * q.slices
+    sp.parallel = work > PARALLEL_FROM and program.workers > 1
+    parts = q.images * q.slices * (1 if q.image_group != NULL else p.n_groups)
+    if sp.parallel and not bands:
+        q.tiles = tiles_for(q.tiles, vectors // LEAST_VECTORS, parts, program.workers)
+    q.tile_vectors = ceil_div(vectors, q.tiles) if q.tiles else 1
+
+    # Items: images x slices x tiles x groups. The rows of a group are cut where these are too few for the workers, or where the partial
+    # sums that wait between K blocks would not stay in L2.
+    parts *= q.tiles
+    q.chunks = 1
+    if p.groups[0].blocks > 1:
+        most = PARTIAL_FLOATS if p.shape_rule == SHAPE_CONV else MATRIX_PARTIAL_FLOATS
+        q.chunks = p.groups[0].panel.rows * q.tile_vectors * lanes // most
+    if q.chunks < 1:
+        q.chunks = 1
+    if q.chunks > p.groups[0].panel.strips:
+        q.chunks = p.groups[0].panel.strips
+    if sp.parallel and not bands:
+        while parts and q.chunks < p.groups[0].panel.strips and idle_percent(parts * q.chunks, program.workers) > IDLE_PERCENT:
+            q.chunks += 1
+    q.shared_gather = not bands and q.chunks > 1 and p.macs < OWN_GATHER_MACS * q.chunks * p.channels * p.units
+    sp.items = parts * q.chunks if q.pixels else 0
+
+    i = q.tile_vectors * lanes
+    q.offsets = offsets_find(program, index, 0, q.pitch, i)
+    if q.offsets == NULL:
+        q.offsets = offsets_create(p, q.pitch, i)
+    if q.offsets == NULL or (p.offsets and q.offsets.block_floats > 65535):
+        return 1
+    rows = 0
+    for g in range(p.n_groups):
+        if p.groups[g].panel.rows > rows:
+            rows = p.groups[g].panel.rows
+        if p.groups[g].blocks > q.most_blocks:
+            q.most_blocks = p.groups[g].blocks
+    q.x_floats = element_count(x, 0, x.rank)
+    # a run of pixels and one of zeros for every row that a segment, or the output, meets
+    q.runs = p.n_segments * 2
+    for n in range(p.n_segments):
+        q.runs += 2 * (ceil_div(i + p.segments[n].reach_x, q.pitch) + p.segments[n].reach_y + 2)
+    # the tile with slack, the output rows of a group, the runs
+    floats = tile_floats(q.offsets) + rows * i + run_bytes(p, q) // sizeof(float) + 16
+    if bands:
+        before = &plan.steps[index - 1]
+        before.bands = bands
+        before.parallel = program.workers > 1 and (before.parallel or sp.parallel)
+        before.band_offset = ceil_div(floats, 16) * 16
+        before.lines_offset = before.band_offset + ceil_div(p.channels * q.pixels, 16) * 16
+        floats = before.lines_offset + depthwise_floats(plan, &program.steps[index - 1], ceil_div(x.dims[2], bands)) + run_bytes(p, q)
+    if floats > plan.scratch_floats:
+        plan.scratch_floats = floats
+    if not bands:
+        keep_runs(p, &step.window, q, lanes)
+    return 0
+
+
+cdef int plan_sell(CompiledProgram* program, Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
+    """Items of a product with few pixels: images x tiles of a vector of pixels x rows; 0 on success."""
+    cdef ProductPlan* q = &sp.product
+    cdef Product* p = step.product
+    cdef int64_t lanes = program.kernels.lanes, parts, floats = sell_floats(p, q, lanes)
+    cdef int g
+    for g in range(p.n_groups):
+        if sell_create(&p.groups[g], lanes):
+            return 1
+    q.sell = True
+    q.tiles = ceil_div(q.pixels, lanes)
+    parts = q.images * q.tiles
+    sp.parallel = program.workers > 1 and p.macs * q.pixels * q.images > PARALLEL_FROM
+    q.chunks = 1
+    while sp.parallel and q.chunks < p.groups[0].panel.strips and idle_percent(parts * q.chunks, program.workers) > IDLE_PERCENT:
+        q.chunks += 1
+    sp.items = parts * q.chunks
+    if floats > plan.scratch_floats:
+        plan.scratch_floats = floats
+    return 0
+
+
+cdef inline int64_t depthwise_floats(const Plan* plan, const Step* step, int64_t rows) noexcept nogil:
+    """Room for a row of zeros and for pointers to the rows that so many rows of the output read."""
+    cdef const Shape* x = &plan.values[step.x].shape
+    return ceil_div(x.dims[x.rank - 1], 16) * 16 + (rows * step.window.stride[1] + step.window.kernel[1]) * LINE_FLOATS
+
+
+cdef int64_t shared_floats(const Product* p, const ProductPlan* q) noexcept nogil:
+    """Size of the tiles gathered ahead for all chunks."""
+    cdef int64_t total = 0
+    cdef int g
+    if not q.shared_gather:
+        return 0
+    for g in range(p.n_groups):
+        if p.groups[g].channels > total:
+            total = p.groups[g].channels
+    return (total * q.offsets.channel_floats + 16) * q.images * q.slices * q.tiles * p.n_groups
+
+
+cdef void plan_depthwise(Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
+    """Runs of the output, for items of some: planes, or bands of rows of large ones."""
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef int64_t rows = y.dims[y.rank - 2] if y.rank > 3 else 1, width = y.dims[y.rank - 1]
+    cdef int64_t bands = ceil_div(rows * width, BAND_FLOATS), floats
+    sp.band = ceil_div(ceil_div(rows, bands), 2) * 2 if bands else 1
+    sp.inner = sp.band * width if sp.band < rows else rows * width
+    sp.items = y.dims[0] * y.dims[1] * (y.dims[2] if y.rank == 5 else 1) * ceil_div(rows, sp.band)
+    floats = depthwise_floats(plan, step, sp.band)
+    if floats > plan.scratch_floats:
+        plan.scratch_floats = floats
