@@ -155,7 +155,7 @@ def outcome(case: Case) -> str:
     from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented
 
     from onnxruntime_ep_sparse import EP_NAME, explain
-    from promises import assignment, make_session
+    from support.promises import assignment, make_session
 
     has_product = any(node.op_type in PRODUCTS for node in case.model.graph.node)
     carried = None if has_product else carry(case)

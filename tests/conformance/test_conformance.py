@@ -6,7 +6,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, NotImplemented
 from suite import PRODUCTS, cases, listed, masked, outcome
 
 import onnxruntime_ep_sparse as sparse
-from promises import assert_close, assignment, cpu_session, exact, make_session
+from support.promises import assert_close, assignment, cpu_session, exact, make_session
 
 OURS = [name for name, what in listed().items() if what == "owned" or what.startswith("shared")]
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from kernel_sets import SETS, table_of
 from onnxruntime_ep_sparse.program.steps import Act
 from onnxruntime_ep_sparse_kernels import call
+from support.kernel_sets import SETS, table_of
 
 EPS = float(np.finfo(np.float32).eps)
 SMALL = 2.0**-124

@@ -11,8 +11,8 @@ import pytest
 
 import onnxruntime_ep_sparse
 import onnxruntime_ep_sparse_kernels as kernels
-from kernel_sets import SOURCES, WIDE
 from onnxruntime_ep_sparse_kernels import generate, variants
+from support.kernel_sets import SOURCES, WIDE
 
 PACKAGES = [Path(package.__file__).parent for package in (kernels, onnxruntime_ep_sparse)]
 MODULES = sorted(path for package in PACKAGES for path in package.rglob("*.so"))

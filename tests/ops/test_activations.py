@@ -5,9 +5,9 @@ import pytest
 from onnx import helper
 
 import onnxruntime_ep_sparse as sparse
-from making import model_of, noise
-from promises import EPS, assert_close, cpu_session, exact, owned_session
-from regions import ACTIVATIONS, ERF_GELUS, FEEDS, SHAPES, activation, assert_like_cpu, nodes_of, product
+from support.making import model_of, noise
+from support.promises import EPS, assert_close, cpu_session, exact, owned_session
+from support.regions import ACTIVATIONS, ERF_GELUS, FEEDS, SHAPES, activation, assert_like_cpu, nodes_of, product
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

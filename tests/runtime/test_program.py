@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernel_sets import SETS, table_of
-from making import noise, pruned
 from onnxruntime_ep_sparse import options
 from onnxruntime_ep_sparse import pipeline as lower
 from onnxruntime_ep_sparse.graph.ir import FLOAT, INT64, Graph, Node, Value
 from onnxruntime_ep_sparse.program import steps
 from onnxruntime_ep_sparse.runtime._program import Program
 from onnxruntime_ep_sparse_kernels.variants import APART
-from promises import EPS
+from support.kernel_sets import SETS, table_of
+from support.making import noise, pruned
+from support.promises import EPS
 
 SOURCES = Path(__file__).parents[2]
 EVERY_SET = pytest.mark.parametrize("isa", SETS, ids=lambda isa: isa.name)

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 import onnxruntime_ep_sparse as sparse
-from making import carried, dynamic, examples, model_of, noise, pruned
 from onnxruntime_ep_sparse import models
 from onnxruntime_ep_sparse.graph.ir import FLOAT, Graph, Node, Value
 from onnxruntime_ep_sparse.pipeline import fold_pads
-from promises import assert_close, assert_same, cpu_session, owned_session, reasons
+from support.making import carried, dynamic, examples, model_of, noise, pruned
+from support.promises import assert_close, assert_same, cpu_session, owned_session, reasons
 
 COORDINATES = ("asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners", "tf_half_pixel_for_nn", "half_pixel_symmetric")
 NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")

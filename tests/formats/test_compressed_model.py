@@ -8,10 +8,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from making import graph_of, model_of, noise, pruned
 from onnxruntime_ep_sparse import models
 from onnxruntime_ep_sparse.formats.compressed_model import DOMAIN, NOTE, pack, unpack
 from onnxruntime_ep_sparse.formats.weight_codec import decode
+from support.making import graph_of, model_of, noise, pruned
 
 NAN = np.array([0x7F800001, 0x80000000, 0xFFC12345], np.uint32).view(np.float32)
 """A signalling NaN, -0.0, a NaN with a payload."""

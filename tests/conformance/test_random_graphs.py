@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 
 import onnxruntime_ep_sparse as sparse
-from making import examples, noise
-from promises import assert_close, assignment, cpu_session, make_session
-from random_graphs import RandomGraph
+from support.making import examples, noise
+from support.promises import assert_close, assignment, cpu_session, make_session
+from support.random_graphs import RandomGraph
 
 QUIET = {"session.intra_op.allow_spinning": "0"}
 REFUSALS = (Fail, InvalidArgument, RuntimeException)

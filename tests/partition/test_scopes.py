@@ -7,8 +7,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented
 
 import onnxruntime_ep_sparse as sparse
-from making import graph_of, model_of, noise, pruned
-from promises import assert_close, assignment, cpu_session, make_session
+from support.making import graph_of, model_of, noise, pruned
+from support.promises import assert_close, assignment, cpu_session, make_session
 
 
 def test_retired_operators_are_declined():

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from onnx import helper
 
 import onnxruntime_ep_sparse as sparse
-from making import examples, model_of, noise
 from onnxruntime_ep_sparse import models
 from onnxruntime_ep_sparse import pipeline as lower
 from onnxruntime_ep_sparse.graph.ir import FLOAT, Graph, Node, Value
 from onnxruntime_ep_sparse.passes.dead_channels import fold
-from promises import assert_close, assignment, cpu_session, make_session, owned_session
+from support.making import examples, model_of, noise
+from support.promises import assert_close, assignment, cpu_session, make_session, owned_session
 
 make = helper.make_node
 PRODUCTS = ("Conv", "Gemm", "MatMul")

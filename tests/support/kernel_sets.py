@@ -10,7 +10,7 @@ import pytest
 import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse_kernels import generate, variants
 
-SOURCES = Path(__file__).parents[1] / "kernels"
+SOURCES = Path(__file__).parents[2] / "kernels"
 WIDE = variants.ISAS[0]
 EMULATED = replace(WIDE, name=f"{WIDE.name}_emulated", flags=(f"-DSPARSE_LANES={WIDE.lanes}", "-mavx2", "-mfma"), features=("avx2", "fma"))
 """The source and the tile table of the widest vectors, for CPUs without them: the compiler makes two AVX2 vectors of one."""

@@ -3,8 +3,8 @@
 import numpy as np
 from onnx import helper
 
-from making import noise, pruned
-from promises import assert_close, cpu_session, owned_session
+from support.making import noise, pruned
+from support.promises import assert_close, cpu_session, owned_session
 
 ACTIVATIONS = {
     "Relu": {},

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from onnx import helper
 
 import onnxruntime_ep_sparse as sparse
-from making import examples, model_of, noise
-from promises import LARGE_WINDOW, assert_close, cpu_session, make_session, owned_session
+from support.making import examples, model_of, noise
+from support.promises import LARGE_WINDOW, assert_close, cpu_session, make_session, owned_session
 
 BINARY = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide, "Max": np.maximum, "Min": np.minimum}
 """numpy's are the reference: ONNX Runtime multiplies by the reciprocal of a constant divisor."""

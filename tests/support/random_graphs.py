@@ -6,7 +6,7 @@ Each operator is a function of `RandomGraph` that adds nodes behind a value it l
 import numpy as np
 from onnx import helper
 
-from making import model_of, pruned
+from support.making import model_of, pruned
 
 OPSET = 17
 OPERATORS = []

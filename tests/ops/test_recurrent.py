@@ -8,12 +8,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnxruntime_ep_sparse as sparse
 import onnxruntime_ep_sparse_kernels as kernels
-from kernel_sets import SETS, table_of
-from making import examples, noise, pruned
 from onnxruntime_ep_sparse import pipeline as lower
 from onnxruntime_ep_sparse.graph.ir import FLOAT, INT32, Graph, Node, Value
 from onnxruntime_ep_sparse.runtime._program import Program
-from promises import EPS, assert_close, cpu_session, make_session, owned_session
+from support.kernel_sets import SETS, table_of
+from support.making import examples, noise, pruned
+from support.promises import EPS, assert_close, cpu_session, make_session, owned_session
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 INPUTS = ("x", "w", "r", "b", "lengths", "h", "c", "p")

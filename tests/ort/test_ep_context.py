@@ -17,8 +17,6 @@ from onnxruntime.capi import _pybind_state
 import onnxruntime_ep_sparse as sparse
 import onnxruntime_ep_sparse_kernels as kernels
 from fuzz import compiled_programs as fuzz
-from kernel_sets import EMULATED, table_of
-from making import model_of, pruned
 from onnxruntime_ep_sparse.formats import compressed_model
 from onnxruntime_ep_sparse.measure import protocol as measure
 from onnxruntime_ep_sparse.models import BUILDERS, inputs_for
@@ -27,6 +25,8 @@ from onnxruntime_ep_sparse.program import serialize as compiled
 from onnxruntime_ep_sparse.program.steps import Depthwise, Product, StepKind
 from onnxruntime_ep_sparse.program.verify import check
 from onnxruntime_ep_sparse.runtime._program import Program
+from support.kernel_sets import EMULATED, table_of
+from support.making import model_of, pruned
 
 ALWAYS = {"policy": "always"}
 ALL = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL

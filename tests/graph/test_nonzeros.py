@@ -5,12 +5,12 @@ import threading
 import numpy as np
 import pytest
 
-from making import PATTERNS, pruned
 from onnxruntime_ep_sparse.formats.weight_codec import encode, nonzeros_of
 from onnxruntime_ep_sparse.partition.sparsity import zeros_of
 from onnxruntime_ep_sparse.passes.dead_channels import alive
 from onnxruntime_ep_sparse.program.parallel import LARGE, together
 from onnxruntime_ep_sparse_kernels.pack import compress
+from support.making import PATTERNS, pruned
 
 SHAPES = ((40, 24), (24, 16, 3, 3), (12, 30, 5), (1, 7), (9, 1))
 

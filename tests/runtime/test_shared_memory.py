@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from making import model_of, noise, pruned
 from onnxruntime_ep_sparse.runtime import _arenas
 from onnxruntime_ep_sparse.runtime import _weight_store as _shared
-from promises import cpu_session, owned_session
+from support.making import model_of, noise, pruned
+from support.promises import cpu_session, owned_session
 
 SHAPES = {"w1": (64, 16, 3, 3), "w2": (48, 64, 1, 1), "w3": (96, 48)}
 CALLERS = 8

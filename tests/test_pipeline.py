@@ -9,9 +9,9 @@ from onnx import helper
 
 import onnxruntime_ep_sparse as sparse
 import onnxruntime_ep_sparse_kernels as kernels
-from making import examples, model_of, noise, pruned
-from promises import assert_close, assignment, cpu_session, make_session, owned_session
-from regions import FEEDS, SHAPES, activation, assert_like_cpu, product
+from support.making import examples, model_of, noise, pruned
+from support.promises import assert_close, assignment, cpu_session, make_session, owned_session
+from support.regions import FEEDS, SHAPES, activation, assert_like_cpu, product
 
 
 @pytest.mark.parametrize("name", [None, "Relu", "Silu", "Gelu"])

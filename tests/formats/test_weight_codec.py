@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from making import examples, noise, pruned
 from onnxruntime_ep_sparse.formats.weight_codec import CRC, GAPS, HEAD, MASK, NONE, SKIP, decode, encode
+from support.making import examples, noise, pruned
 
 ODD = np.array([0x80000000, 0x7F800001, 0xFFC12345, 0x7FC00000, 0x00000001, 0xFF800000], np.uint32).view(np.float32)
 """-0.0, a signalling NaN, quiet ones with payloads, the smallest denormal, -Inf. Of these only -0.0 is a zero."""

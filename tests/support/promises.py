@@ -9,7 +9,7 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 import onnxruntime_ep_sparse as sparse
-from making import noise
+from support.making import noise
 
 EPS = float(np.finfo(np.float32).eps)
 LARGE_WINDOW = "kernel, strides, dilations and pads of 65536 and more are not supported"

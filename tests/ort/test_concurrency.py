@@ -10,9 +10,9 @@ import pytest
 from onnx import helper
 
 import onnxruntime_ep_sparse_kernels as kernels
-from making import PATTERNS, model_of, noise, pruned
 from onnxruntime_ep_sparse.ort import _plugin
-from promises import owned_session
+from support.making import PATTERNS, model_of, noise, pruned
+from support.promises import owned_session
 
 CALLERS = 8
 

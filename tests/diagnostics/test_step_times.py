@@ -9,8 +9,8 @@ import pytest
 from onnx import helper
 
 import onnxruntime_ep_sparse as sparse
-from making import model_of, noise, pruned
-from promises import make_session, owned_session
+from support.making import model_of, noise, pruned
+from support.promises import make_session, owned_session
 
 PROFILED = {"profile": "1"}
 

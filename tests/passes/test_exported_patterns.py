@@ -5,9 +5,9 @@ import pytest
 from onnx import helper
 
 import onnxruntime_ep_sparse as sparse
-from making import carried, dynamic, model_of, noise, pruned
 from onnxruntime_ep_sparse.diagnostics.step_times import step_times
-from promises import assert_close, assert_same, cpu_session, exact, make_session, owned_session, reasons
+from support.making import carried, dynamic, model_of, noise, pruned
+from support.promises import assert_close, assert_same, cpu_session, exact, make_session, owned_session, reasons
 
 HIDDEN, HEADS, FFN = 128, 4, 256
 

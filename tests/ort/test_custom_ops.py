@@ -7,16 +7,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from test_numeric import convolutions, gemms, matmuls
 
 import onnxruntime_ep_sparse as sparse
-from making import examples, model_of, noise, pruned
 from onnxruntime_ep_sparse import models
 from onnxruntime_ep_sparse.formats.compressed_model import pack
 from onnxruntime_ep_sparse.formats.weight_codec import encode, nonzeros_of
 from onnxruntime_ep_sparse.passes import decompress as compressed_ops
 from onnxruntime_ep_sparse.passes.decompress import DOMAIN
-from promises import ALWAYS, assert_close, assignment, cpu_session, owned_session, session_options
+from support.making import examples, model_of, noise, pruned
+from support.products import convolutions, gemms, matmuls
+from support.promises import ALWAYS, assert_close, assignment, cpu_session, owned_session, session_options
 
 
 def compressed(model):
