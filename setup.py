@@ -28,7 +28,14 @@ def load_source(name: str, path: Path):
 
 
 variants = load_source("variants", KERNELS / "variants.py")
+elementwise = load_source("elementwise", KERNELS / "elementwise.py")
 generate = load_source("generate", KERNELS / "generate.py")
+enums = load_source("enums", PROVIDER / "program" / "enums.py")
+limits = load_source("limits", PROVIDER / "program" / "limits.py")
+
+KERNEL_CONSTANTS = {name: getattr(variants, name) for name in ("APART", "SHARED", "STRIP")}
+generate.write_enums(elementwise.C_PREFIXES, KERNEL_CONSTANTS, KERNELS / "_enums.pxd")
+generate.write_enums(enums.C_PREFIXES, {name: getattr(limits, name) for name in limits.C_LIMITS}, PROVIDER / "runtime" / "_enums.pxd")
 
 common = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-unused-function"]
 if os.environ.get("ORT_SPARSE_CFLAGS"):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from onnxruntime_ep_sparse import options
 from onnxruntime_ep_sparse.ops import table as ops
-from onnxruntime_ep_sparse.program import steps
+from onnxruntime_ep_sparse.ops.row import FUSED
+from onnxruntime_ep_sparse.program import limits
 
 HERE = Path(__file__).parent
 
@@ -93,6 +94,8 @@ def operators() -> str:
     """The table of operators; those of equal role and limits share a row."""
     rows: dict[tuple[str, str], list[str]] = {}
     for row in ops.OPS.values():
+        if row.domains == (FUSED,):
+            continue
         names = [f"`{domain + '.' if domain else ''}{row.op_type}`" for domain in row.domains if domain != "ai.onnx"]
         rows.setdefault((row.role, row.note), []).extend(names)
     return "\n".join(f"| {', '.join(names)} | {role} | {note} |" for (role, note), names in rows.items())
@@ -103,7 +106,7 @@ def documents() -> dict[str, str]:
     variables = ", ".join(f"`{option.variable}`" for option in options.OPTIONS)
     return {
         "options.md": OPTIONS.format(table=options.markdown(), variables=variables),
-        "supported-models.md": MODELS.format(operators=operators(), rank=steps.MAX_RANK),
+        "supported-models.md": MODELS.format(operators=operators(), rank=limits.MAX_RANK),
     }
 
 

@@ -15,7 +15,7 @@ import pytest
 import onnxruntime_ep_sparse as sparse
 
 ROOT = Path(__file__).parents[1]
-GENERATED = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "*.so", "*.c", "_isa_*.pyx")
+GENERATED = shutil.ignore_patterns("_enums.pxd", ".*", "build", "dist", "*.egg-info", "__pycache__", "*.so", "*.c", "_isa_*.pyx")
 
 
 def run(command, cwd, **environment):
@@ -71,7 +71,7 @@ def test_sdist(sdist, checked_out):
     packed = files_in(sdist)
     assert {name for name in checked_out if name.startswith(("provider/", "kernels/", "tests/", "docs/"))} <= packed
     assert {"README.md", "LICENSE", "setup.py", "pyproject.toml"} <= packed
-    assert not [name for name in packed if name.endswith((".c", ".so")) or "/_isa_" in name]
+    assert not [name for name in packed if name.endswith((".c", ".so", "/_enums.pxd")) or "/_isa_" in name]
 
 
 def test_wheel(wheel, checked_out):

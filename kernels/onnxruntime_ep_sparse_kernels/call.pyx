@@ -67,5 +67,5 @@ def activate(capsule, const float[::1] x, int act, float alpha=0, float beta=0, 
     result = np.empty(x.shape[0], np.float32)
     cdef float[::1] y = result
     if x.shape[0]:
-        table.activate(&y[0], &x[0], &residual[0] if residual is not None else NULL, x.shape[0], <t.Activation>act, alpha, beta)
+        table.activate(&y[0], &x[0], &residual[0] if residual is not None else NULL, x.shape[0], <t.Act>act, alpha, beta)
     return result

@@ -2,40 +2,11 @@
 
 from libc.stdint cimport int32_t, int64_t, uint16_t
 
+from onnxruntime_ep_sparse_kernels._enums cimport Act, Op
+
 cdef enum:
     MAX_MR = 4
     MAX_NV = 14
-
-cdef enum Activation:
-    ACT_NONE = 0
-    ACT_CLAMP = 1        # min(high, max(low, x)): Relu, Clip; alpha = low, beta = high
-    ACT_LEAKY_RELU = 2   # alpha * x below 0
-    ACT_SIGMOID = 3
-    ACT_SILU = 4         # x * sigmoid(alpha * x)
-    ACT_HARD_SIGMOID = 5  # max(0, min(1, alpha * x + beta))
-    ACT_HARD_SWISH = 6   # x * max(0, min(1, x / 6 + 1 / 2))
-    ACT_TANH = 7
-    ACT_GELU_ERF = 8     # x / 2 * (1 + erf(x / sqrt 2))
-    ACT_GELU_TANH = 9    # x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))
-    ACT_ERF = 10
-    ACT_ABS = 11
-    ACT_NEG = 12
-    ACT_SQRT = 13
-    ACT_EXP = 14
-    ACT_ELU = 15         # beta * x, below 0 alpha * (e^x - 1): Elu, Selu
-    ACT_SOFTPLUS = 16    # log(1 + e^x)
-    ACT_SOFTSIGN = 17    # x / (1 + |x|)
-    ACT_THRESHOLDED_RELU = 18  # x above alpha, else 0
-    ACT_SCALED_TANH = 19  # alpha * tanh(beta * x)
-    ACT_AFFINE = 20      # alpha * x + beta
-
-cdef enum Binary:
-    BINARY_ADD = 0
-    BINARY_SUB = 1
-    BINARY_MUL = 2
-    BINARY_DIV = 3
-    BINARY_MAX = 4
-    BINARY_MIN = 5
 
 # One call of a tile kernel: row groups [row_begin, row_end), of MR rows each, of one K block, times NV vectors of pixels.
 # y[m, :] = chain of partial[m, :] or bias[m], plus value[m, j] * tile[offset[m, j], :] over ascending j; residual and clamp at the end if
@@ -137,16 +108,16 @@ ctypedef struct KernelTable:
                    int64_t runs, int64_t stride, const float* end) noexcept nogil
     # y[target + i] = act(x[source + i] + residual[target + i]) for every run, row after row of both; overwrites x
     void (*scatter)(float* y, int64_t y_stride, float* x, int64_t x_stride, int64_t rows, const Run* run, int64_t runs,
-                    const float* residual, Activation act, float alpha, float beta) noexcept nogil
+                    const float* residual, Act act, float alpha, float beta) noexcept nogil
     # tile[k, r] = x[r, k] for k < depth, r < rows; r in [rows, pitch) becomes the last row; pitch is a multiple of `lanes`
     void (*gather_rows)(float* tile, int64_t pitch, const float* x, int64_t x_stride, int64_t rows, int64_t depth) noexcept nogil
     # y[r, m] = act(tile[m, r] + residual[r, m])
     void (*scatter_rows)(float* y, int64_t y_stride, const float* tile, int64_t pitch, int64_t rows, int64_t count,
-                         const float* residual, Activation act, float alpha, float beta) noexcept nogil
+                         const float* residual, Act act, float alpha, float beta) noexcept nogil
     # y = act(x + residual), residual may be NULL, y may be x
-    void (*activate)(float* y, const float* x, const float* residual, int64_t n, Activation act, float alpha, float beta) noexcept nogil
+    void (*activate)(float* y, const float* x, const float* residual, int64_t n, Act act, float alpha, float beta) noexcept nogil
     # y[i] = a[i * a_step] op b[i * b_step], steps 0 or 1
-    void (*binary)(float* y, const float* a, int64_t a_step, const float* b, int64_t b_step, int64_t n, Binary op) noexcept nogil
+    void (*binary)(float* y, const float* a, int64_t a_step, const float* b, int64_t b_step, int64_t n, Op op) noexcept nogil
     void (*max_pool)(const Pool* pool) noexcept nogil
     void (*average_pool)(const Pool* pool) noexcept nogil
     # y[r] = (x[r] - mean of x[r]) / sqrt(variance of x[r] + epsilon) * weight[0] + weight[1], for rows of n

@@ -14,7 +14,7 @@ from .diagnostics.explain import explain
 from .diagnostics.step_times import StepTime, step_times
 from .options import EP_NAME
 from .ort.registration import get_ep_name, get_ep_names, get_library_path, register, session_options, unregister
-from .partition.select import NodeDecision
+from .partition.decision import NodeDecision
 
 __all__ = [
     "EP_NAME",

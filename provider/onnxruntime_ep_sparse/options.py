@@ -183,3 +183,19 @@ def markdown() -> str:
     """The table of the documentation."""
     rows = [f"| `{o.name}` | {o.type} | {f'`{o.default}`' if o.default else 'none'} | {o.valid} | {o.meaning} |" for o in OPTIONS]
     return "\n".join(["| option | type | default | valid | meaning |", "| --- | --- | --- | --- | --- |", *rows, ""])
+
+
+def isa_of(options: Options) -> variants.Isa:
+    """The instruction set that `options.isa` stands for on this CPU."""
+    name = kernels.available_isas()[0] if options.isa == "auto" else options.isa
+    return next(isa for isa in variants.ISAS if isa.name == name)
+
+
+def workers_of(options: Options) -> int:
+    """Threads to cut work for: the hint, or every CPU this process may use (ONNX Runtime's pool cannot be asked for its size)."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(options.threads or cpus, MAX_WORKERS)
+
+
+MAX_WORKERS = 1024
+"""Each gets memory of its own."""

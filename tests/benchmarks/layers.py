@@ -18,7 +18,8 @@ import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse.measure.protocol import best_seconds, peak_gflops
 from onnxruntime_ep_sparse.models.masks import mask
 from onnxruntime_ep_sparse.program import packing
-from onnxruntime_ep_sparse.program.steps import ProgramSpec, Step, StepKind, Window
+from onnxruntime_ep_sparse.program.enums import StepKind
+from onnxruntime_ep_sparse.program.steps import ProgramSpec, Step, Window
 from onnxruntime_ep_sparse.runtime._program import Program
 from onnxruntime_ep_sparse_kernels import variants
 

@@ -32,7 +32,7 @@ SHAPES = ((), (0,), (1,), (7,), (9, 40), (600, 2), (8, 4, 3, 3), (4, 2, 1, 3, 3)
 ZEROS = (0.0, 0.5, 0.9, 0.99, 1.0)
 EVERY = 10_000
 """Runs between lines of progress."""
-MOST_ELEMENTS = 2**24
+MAX_ELEMENTS = 2**24
 """Of a result: the address sanitizer ends a process that asks for too much memory, and hostile pads do."""
 REFUSED, MADE, RAN = "refused", "made but not run", "ran"
 
@@ -181,7 +181,7 @@ def outcome(model: bytes, feeds: dict[str, np.ndarray], providers: list) -> tupl
     try:
         session = onnxruntime.InferenceSession(model, options, providers=[*providers, "CPUExecutionProvider"], enable_fallback=0)
         shape = session.get_outputs()[0].shape
-        if not all(isinstance(size, int) for size in shape) or math.prod(shape) > MOST_ELEMENTS:
+        if not all(isinstance(size, int) for size in shape) or math.prod(shape) > MAX_ELEMENTS:
             return MADE, b""
         return RAN, session.run(None, feeds)[0].tobytes()
     except Exception as error:

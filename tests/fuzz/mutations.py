@@ -7,7 +7,7 @@ import numpy as np
 WIDTHS = (1, 2, 4, 8)
 HOSTILE = (0, 1, 2, 7, 8, 127, 128, 254, 255, 256, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
 """Numbers around which lengths, counts and offsets go wrong."""
-MOST_DAMAGES = 4
+MAX_DAMAGES = 4
 
 
 def truncated(rng: np.random.Generator, data: bytes) -> bytes:
@@ -60,7 +60,7 @@ MUTATIONS: tuple[Callable[[np.random.Generator, bytes], bytes], ...] = (truncate
 
 
 def mutated(rng: np.random.Generator, data: bytes) -> bytes:
-    """The data with 1 to MOST_DAMAGES damages."""
-    for _ in range(rng.integers(1, MOST_DAMAGES + 1)):
+    """The data with 1 to MAX_DAMAGES damages."""
+    for _ in range(rng.integers(1, MAX_DAMAGES + 1)):
         data = MUTATIONS[rng.integers(len(MUTATIONS))](rng, data)
     return data

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from onnxruntime_ep_sparse.program.steps import Act
 from onnxruntime_ep_sparse_kernels import call
+from onnxruntime_ep_sparse_kernels.elementwise import Act
 from support.kernel_sets import SETS, table_of
 
 EPS = float(np.finfo(np.float32).eps)

@@ -1,8 +1,5 @@
 """Packing of pruned matrices."""
 
-import re
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -100,9 +97,3 @@ def test_misfit(bounds, mr, message):
     """Bounds that do not end with K, groups that no kernel takes."""
     with pytest.raises(ValueError, match=message):
         pack(compress(np.ones((4, 8), np.float32)), np.array(bounds, np.int64), mr)
-
-
-def test_numbers_shared_with_the_provider():
-    """The C side repeats a number of the table."""
-    structs = (Path(__file__).parents[2] / "provider" / "onnxruntime_ep_sparse" / "runtime" / "_structs.pxd").read_text()
-    assert re.search(r"^    STRIP = (\d+)", structs, re.M)[1] == str(STRIP)

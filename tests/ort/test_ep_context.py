@@ -22,7 +22,8 @@ from onnxruntime_ep_sparse.measure import protocol as measure
 from onnxruntime_ep_sparse.models import BUILDERS, inputs_for
 from onnxruntime_ep_sparse.ort import ep_context
 from onnxruntime_ep_sparse.program import serialize as compiled
-from onnxruntime_ep_sparse.program.steps import Depthwise, Product, StepKind
+from onnxruntime_ep_sparse.program.enums import StepKind
+from onnxruntime_ep_sparse.program.steps import Depthwise, Product
 from onnxruntime_ep_sparse.program.verify import check
 from onnxruntime_ep_sparse.runtime._program import Program
 from support.kernel_sets import EMULATED, table_of
@@ -193,7 +194,7 @@ HOSTILE = [
     (CONV, ("window",), None, "without a proper window"),
     (CONV, ("window", "kernel"), (3, 3, 3, 3), "window"),
     (CONV, ("window", "stride"), (0, 2), "proper window"),
-    (CONV, ("window", "dilation"), (1 << 31, 1), "65536 and more"),
+    (CONV, ("window", "dilation"), (1 << 31, 1), "above 65535"),
     (CONV, ("window", "pad_begin"), (-1, 1), "proper window"),
     (CONV, ("product", "m"), 13, "the bias have the shape"),
     (CONV, ("product", "m"), 0, "outputs"),

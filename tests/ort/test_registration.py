@@ -200,7 +200,7 @@ def test_threads_create_sessions(session, model_bytes, x):
     assert _plugin.live_sessions() == before
 
 
-@pytest.mark.parametrize("during", ["select", "pack"])
+@pytest.mark.parametrize("during", ["select", "lower_to_spec"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
 def test_interrupted(session, model_bytes, monkeypatch, during, error):
     """Ctrl-C, or the end of the process that a handler of signals wants, comes to whoever makes a session."""
@@ -285,12 +285,12 @@ def test_a_failing_selection_leaves_the_cpu_provider(session, model_bytes, x, mo
 def test_a_failing_lowering_fails_the_session(session, model_bytes, monkeypatch):
     """The message arrives with the fused node's name, and no session is left over."""
 
-    def fail(graph, options):
+    def fail(*arguments):
         raise ValueError("no lowering today")
 
     gc.collect()
     before = _plugin.live_sessions()
-    monkeypatch.setattr(_plugin, "pack", fail)
+    monkeypatch.setattr(_plugin, "lower_to_spec", fail)
     with pytest.raises(Exception, match=r"SparseExecutionProvider: SparseExecutionProvider\w+: no lowering today"):
         session(model_bytes, ALWAYS)
     gc.collect()

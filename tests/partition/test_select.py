@@ -13,7 +13,8 @@ import onnxruntime_ep_sparse as sparse
 from onnxruntime_ep_sparse.graph.ir import FLOAT, Graph, Node, Value
 from onnxruntime_ep_sparse.options import parse
 from onnxruntime_ep_sparse.ort import _plugin, registration
-from onnxruntime_ep_sparse.partition.select import grow, select
+from onnxruntime_ep_sparse.partition.regions import grow
+from onnxruntime_ep_sparse.partition.select import select
 from onnxruntime_ep_sparse.partition.sparsity import SAMPLE, zeros_of
 from support.making import examples, graph_of, model_of, noise, pruned
 from support.promises import LARGE_WINDOW, assert_close, assignment, cpu_session, make_session, owned_session

@@ -10,9 +10,9 @@ from onnx import helper
 
 import onnxruntime_ep_sparse as sparse
 from onnxruntime_ep_sparse import models
-from onnxruntime_ep_sparse import pipeline as lower
 from onnxruntime_ep_sparse.graph.ir import FLOAT, Graph, Node, Value
-from onnxruntime_ep_sparse.passes.dead_channels import fold
+from onnxruntime_ep_sparse.passes import run
+from onnxruntime_ep_sparse.passes.dead_channels import remove_dead_channels
 from support.making import examples, model_of, noise
 from support.promises import assert_close, assignment, cpu_session, make_session, owned_session
 
@@ -30,13 +30,13 @@ def session_of(model, create=owned_session, **arguments):
     seen = {}, {}
 
     def spy(graph):
-        result = fold(graph)
+        result = remove_dead_channels(graph)
         for weights, either in zip(seen, (graph, result), strict=True):
             weights.update(weights_of(either))
         return result
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lower, "fold", spy)
+        patch.setattr(run, "PASSES", tuple(spy if rewrite is remove_dead_channels else rewrite for rewrite in run.PASSES))
         session = create(model, **arguments)
     return session, *seen
 
@@ -371,7 +371,7 @@ def test_nothing_to_fold():
     rng = np.random.default_rng(8)
     constants = {"a": noise(rng, 4, 4, 1, 1), "b": noise(rng, 4, 4, 1, 1)}
     graph = plain([("Conv", ("x", "a"), "p", {}), ("Relu", ("p",), "r", {}), ("Conv", ("r", "b"), "y", {})], constants)
-    assert fold(graph) is graph
+    assert remove_dead_channels(graph) is graph
 
 
 @pytest.mark.parametrize(
@@ -382,10 +382,10 @@ def test_numbers_that_are_not_finite(bias, op, left):
     rng = np.random.default_rng(9)
     constants = {"a": weight(rng, 4, 4, 1, 1, rows=(1,)), "ab": np.array([0, bias, 0, 0], np.float32), "b": noise(rng, 4, 4, 1, 1)}
     graph = plain([("Conv", ("x", "a", "ab"), "p", {}), (op, ("p",), "r", {}), ("Conv", ("r", "b"), "y", {})], constants)
-    assert weights_of(fold(graph))["y"].shape[1] == left
+    assert weights_of(remove_dead_channels(graph))["y"].shape[1] == left
     constants["ab"][1] = 0.5
     constants["b"][0, 1] = np.inf
-    assert weights_of(fold(graph))["y"].shape[1] == 4
+    assert weights_of(remove_dead_channels(graph))["y"].shape[1] == 4
 
 
 def test_only_among():
@@ -395,13 +395,13 @@ def test_only_among():
     nodes = [("Conv", ("x", "a"), "p", {}), ("Relu", ("p",), "r", {}), ("Conv", ("r", "b"), "y", {})]
     graph = plain(nodes, constants)
     for among, left in (({0, 1, 2}, (3, 3)), ({0, 1}, (4, 4)), ({0, 2}, (4, 4)), ({1, 2}, (4, 4))):
-        after = weights_of(fold(graph, among))
+        after = weights_of(remove_dead_channels(graph, among))
         assert (after["p"].shape[0], after["y"].shape[1]) == left, among
     graph = plain(nodes, constants, outputs=("y", "p"))
-    assert weights_of(fold(graph))["p"].shape[0] == 4
+    assert weights_of(remove_dead_channels(graph))["p"].shape[0] == 4
     around = Node(3, "", "If", "", 13, ("x",), ("z",), {}, implicit_inputs=("r",))
     graph = plain(nodes, constants)
-    assert weights_of(fold(replace(graph, nodes=(*graph.nodes, around))))["p"].shape[0] == 4
+    assert weights_of(remove_dead_channels(replace(graph, nodes=(*graph.nodes, around))))["p"].shape[0] == 4
 
 
 @examples(120)

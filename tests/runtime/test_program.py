@@ -9,7 +9,7 @@ import pytest
 from onnxruntime_ep_sparse import options
 from onnxruntime_ep_sparse import pipeline as lower
 from onnxruntime_ep_sparse.graph.ir import FLOAT, INT64, Graph, Node, Value
-from onnxruntime_ep_sparse.program import steps
+from onnxruntime_ep_sparse.program.enums import StepKind
 from onnxruntime_ep_sparse.runtime._program import Program
 from onnxruntime_ep_sparse_kernels.variants import APART
 from support.kernel_sets import SETS, table_of
@@ -32,7 +32,7 @@ def graph_of(nodes, inputs, constants=None, outputs=("y",)):
 
 def program_of(graph, isa, workers=1):
     """Lower for any set of kernels, those outside the package too; steps run in bands where they can."""
-    return Program(lower.Builder(graph, isa).build(), table_of(isa), workers, far_floats=0)
+    return Program(lower.lower_to_spec(graph, isa), table_of(isa), workers, far_floats=0)
 
 
 class Conv:
@@ -134,8 +134,8 @@ DEPTHWISE = {
 def test_depthwise(isa, name):
     """One channel an output: the promised error, the same bits for any number of workers, nothing seen of the channels beside."""
     conv, shape = DEPTHWISE[name]
-    spec = lower.Builder(conv.graph, isa).build()
-    assert spec.steps[0].kind == steps.StepKind.DEPTHWISE
+    spec = lower.lower_to_spec(conv.graph, isa)
+    assert spec.steps[0].kind == StepKind.DEPTHWISE
     x = noise(np.random.default_rng(1), *shape)
     y = conv.check(Program(spec, table_of(isa), 1), x)
     for workers in range(2, 6):
@@ -227,7 +227,7 @@ def test_results_over_their_residual(isa):
 def test_convolution(isa, name):
     """Each case takes the form it is there for, keeps the promised error, and gives the same bits for any number of workers."""
     form, conv, shape = FORMS[name]
-    spec = lower.Builder(conv.graph, isa).build()
+    spec = lower.lower_to_spec(conv.graph, isa)
     assert form in (None, form_of(spec.steps[0].product))
     x = noise(np.random.default_rng(1), *shape)
     y = conv.check(Program(spec, table_of(isa), 1), x)
@@ -259,7 +259,7 @@ def test_batch(isa, zeros):
         ("Conv", ("a", "v"), "y", (None, 2, None, None), {"pads": (1, 1, 1, 1)}),
     ]
     graph = graph_of(nodes, {"x": ("n", 3, "h", "w")}, constants)
-    assert lower.Builder(graph, isa).build().separable
+    assert lower.lower_to_spec(graph, isa).separable
     program = program_of(graph, isa, workers=3)
     x = noise(rng, 11, 3, 120, 150)
     (whole,) = program.run(x)
@@ -466,21 +466,6 @@ def test_many_shapes():
         assert program.run(first[size])[0].tobytes() == results[size].tobytes()
 
 
-def test_numbers_of_the_c_side():
-    """Enumerations in Python say what the C structures say."""
-    table = (SOURCES / "kernels/onnxruntime_ep_sparse_kernels/table.pxd").read_text()
-    structs = (SOURCES / "provider/onnxruntime_ep_sparse/runtime/_structs.pxd").read_text()
-    for enum, prefix, source in (
-        (steps.Act, "ACT", table),
-        (steps.Op, "BINARY", table),
-        (steps.StepKind, "STEP", structs),
-        (steps.ShapeRule, "SHAPE", structs),
-        (steps.AutoPad, "PAD", structs),
-    ):
-        assert re.findall(rf"^    {prefix}_(\w+)", source, re.M) == [member.name for member in enum]
-        assert list(enum) == list(range(len(enum)))
-
-
 @pytest.mark.parametrize(
     ("weight", "x", "separable"),
     [
@@ -494,4 +479,4 @@ def test_batches_of_weights_are_not_cut(weight, x, separable):
     """Where a weight has the first dimension too, a part of the batch needs a part of the weights."""
     rank = max(len(weight), len(x))
     graph = graph_of([("MatMul", ("w", "x"), "y", (None,) * rank, {})], {"x": x}, {"w": pruned(np.random.default_rng(0), weight)})
-    assert lower.pack(graph, options.parse({})).separable == separable
+    assert lower.lower_to_spec(graph, options.isa_of(options.parse({}))).separable == separable

@@ -12,7 +12,7 @@ import onnxruntime_ep_sparse as sparse
 from support.making import noise
 
 EPS = float(np.finfo(np.float32).eps)
-LARGE_WINDOW = "kernel, strides, dilations and pads of 65536 and more are not supported"
+LARGE_WINDOW = "kernel, strides, dilations and pads above 65535 are not supported"
 ALWAYS = {"policy": "always"}
 
 

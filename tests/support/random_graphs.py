@@ -10,7 +10,7 @@ from support.making import model_of, pruned
 
 OPSET = 17
 OPERATORS = []
-MOST_ELEMENTS = {False: 200_000, True: 3_000_000}
+MAX_ELEMENTS = {False: 200_000, True: 3_000_000}
 
 
 def operator(share=1):
@@ -80,7 +80,7 @@ class RandomGraph:
 
     def node(self, op, inputs, shape, **attributes):
         """Adds a node of one output and returns that output's name, or None where it would be too large or empty."""
-        if min(shape, default=1) < 1 or np.prod(shape) > MOST_ELEMENTS[self.big]:
+        if min(shape, default=1) < 1 or np.prod(shape) > MAX_ELEMENTS[self.big]:
             return None
         name = f"t{len(self.values)}"
         self.nodes.append(helper.make_node(op, inputs, [name], **attributes))

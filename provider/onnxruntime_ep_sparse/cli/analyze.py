@@ -12,7 +12,7 @@ from onnx import AttributeProto, shape_inference
 from ..diagnostics.explain import explain
 from ..formats.compressed_model import outline
 from ..options import EP_NAME
-from ..partition.select import NodeDecision
+from ..partition.decision import NodeDecision
 from .common import Batch, GivenModel, JsonOption, ModelArgument, Output, ProviderOptions, Shapes, provider_options
 from .inputs import shapes_for
 

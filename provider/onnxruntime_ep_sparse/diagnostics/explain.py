@@ -9,7 +9,7 @@ from typing import Any
 
 from ..options import EP_NAME
 from ..ort import registration
-from ..partition.select import NodeDecision
+from ..partition.decision import NodeDecision
 
 
 def explain(session_or_model: Any) -> list[NodeDecision]:

@@ -27,7 +27,6 @@ from onnxruntime_ep_sparse_kernels import call
 from onnxruntime_ep_sparse_kernels.variants import SHARED, Isa
 
 from .. import options
-from .. import pipeline as lower
 from ..diagnostics.step_times import Cost, StepTime, step_times
 from ..options import EP_NAME
 from ..ort import registration
@@ -468,9 +467,9 @@ def profile(
     del session
     progress("time every step", 1)
     progress("FMA peak of one core", 0)
-    peak = peak_gflops(lower.isa_of(chosen))
+    peak = peak_gflops(options.isa_of(chosen))
     progress("FMA peak of one core", 1)
-    return Profile(lower.workers_of(chosen), len(seconds), float(np.mean(seconds)) * 1e3, peak, steps)
+    return Profile(options.workers_of(chosen), len(seconds), float(np.mean(seconds)) * 1e3, peak, steps)
 
 
 def best_seconds(run: Callable[[], object], budget_s: float = 0.1) -> float:

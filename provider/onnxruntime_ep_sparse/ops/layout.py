@@ -6,10 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..graph.ir import Graph, Node, attribute_of, shape_of
-from ..program.steps import MAX_RANK, MOST, MOST_BLOCK, MOST_SCALE, Coordinates, Interpolation, Resize, Step, StepKind
+from ..program.enums import Coordinates, Interpolation, StepKind
+from ..program.limits import MAX_BLOCK, MAX_PARTS, MAX_RANK, MAX_SCALE, MAX_SIZE
+from ..program.steps import Resize, Step
 
 if TYPE_CHECKING:
-    from ..pipeline import Builder
+    from ..program.builder import Builder
 
 
 def reshape_can_run(graph: Graph, node: Node) -> str | None:
@@ -17,8 +19,8 @@ def reshape_can_run(graph: Graph, node: Node) -> str | None:
     target = graph.constant(node.inputs[1])
     if target is None:
         return "the shape is not constant"
-    if not all(-1 <= d < MOST for d in target.reshape(-1)):
-        return f"dimensions below -1 or of {MOST} and more are not supported"
+    if not all(-1 <= d <= MAX_SIZE for d in target.reshape(-1)):
+        return f"dimensions below -1 or above {MAX_SIZE} are not supported"
     return f"{target.size} dimensions: at most {MAX_RANK} are supported" if target.size > MAX_RANK else None
 
 
@@ -104,10 +106,6 @@ def axes_lower(builder: Builder, node: Node) -> None:
     builder.step(replace(step, inserted=axes) if node.op_type == "Unsqueeze" else replace(step, removed=axes))
 
 
-MAX_PARTS = 32
-"""Operands of a Concat: each may be an input of the region, of which there can be MAX_OPERANDS (`runtime/_structs.pxd`)."""
-
-
 def concat_can_run(graph: Graph, node: Node) -> str | None:
     """None if the node can be run, else the reason in words."""
     if len(node.inputs) > MAX_PARTS:
@@ -139,8 +137,8 @@ def padding_of(graph: Graph, node: Node) -> tuple[tuple[int, ...], tuple[int, ..
     assert pads is not None
     if rank == 0 or pads.size != 2 * len(chosen):
         return "pads do not fit the input"
-    if not all(0 <= n < MOST for n in pads.reshape(-1)):
-        return f"negative pads, and pads of {MOST} and more, are not supported"
+    if not all(0 <= n <= MAX_SIZE for n in pads.reshape(-1)):
+        return f"negative pads, and pads above {MAX_SIZE}, are not supported"
     before, after = [0] * rank, [0] * rank
     for axis, begin, end in zip(chosen, pads.reshape(2, -1)[0], pads.reshape(2, -1)[1], strict=True):
         before[axis], after[axis] = int(begin), int(end)
@@ -195,7 +193,7 @@ def resize_of(graph: Graph, node: Node) -> Resize | str:
             scale[axis] = float(number)
         else:
             size[axis] = int(number)
-        if not (1 / MOST_SCALE <= scale[axis] <= MOST_SCALE and (given is scales or (axis > 1) <= size[axis] < MOST)):
+        if not (1 / MAX_SCALE <= scale[axis] <= MAX_SCALE and (given is scales or (axis > 1) <= size[axis] <= MAX_SIZE)):
             return f"a scale or size of {number} is not supported"
     if any(scale[axis] != 1.0 or size[axis] not in (-1, shape[axis]) for axis in range(2)):
         return "only height and width can change"
@@ -222,7 +220,7 @@ def resize_lower(builder: Builder, node: Node) -> None:
 def shuffle_can_run(graph: Graph, node: Node) -> str | None:
     """None if the node can be run, else the reason in words."""
     rank, block = len(shape_of(graph, node.inputs[0])), int(attribute_of(node, "blocksize", 1))
-    if not 0 < block < MOST_BLOCK:
+    if not 0 < block <= MAX_BLOCK:
         return f"blocks of {block} are not supported"
     return None if rank == 4 else f"{rank} dimensions: 4 are supported"
 

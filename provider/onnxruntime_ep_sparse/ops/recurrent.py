@@ -13,21 +13,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxruntime_ep_sparse_kernels.elementwise import Act
 from onnxruntime_ep_sparse_kernels.variants import STRIP
 
 from ..graph.ir import INT32, Graph, Node
 from ..program import packing
-from ..program.steps import Act, Activation, Cell, Recurrent, ShapeRule, Step, StepKind
+from ..program.enums import Cell, ShapeRule, StepKind
+from ..program.limits import MAX_HIDDEN
+from ..program.steps import Activation, Recurrent, Step
 
 if TYPE_CHECKING:
-    from ..pipeline import Builder
+    from ..program.builder import Builder
 
 UNITS = STRIP
 """Hidden units that are finished together: each gate of theirs is a strip of rows."""
 VECTORS = 3
 """Of sequences, for which K is cut."""
-MOST_HIDDEN = 65536
-"""As far as 16 bits reach."""
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 FUNCTIONS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
 """Default activations of a direction."""
@@ -74,8 +75,8 @@ def can_run(graph: Graph, node: Node) -> str | None:
         return f"W {shape} and R {_shape(graph, r)} do not fit {directions} directions"
     if (b and _shape(graph, b) != (directions, 2 * rows)) or (p and _shape(graph, p) != (directions, 3 * rows // 4)):
         return "B or P does not fit W"
-    if hidden_of(graph, node) > MOST_HIDDEN:
-        return f"hidden_size beyond {MOST_HIDDEN} is not supported"
+    if hidden_of(graph, node) > MAX_HIDDEN:
+        return f"hidden_size beyond {MAX_HIDDEN} is not supported"
     ranks = [len(_shape(graph, name)) for name in (x, h, c) if name]
     if any(rank != 3 for rank in ranks) or (lengths and len(_shape(graph, lengths)) != 1):
         return "X or an initial state does not have 3 dimensions"

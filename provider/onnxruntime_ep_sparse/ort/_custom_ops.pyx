@@ -60,6 +60,7 @@ from ._abi cimport (
     set_symbolic_dimensions_t,
     text_attribute_t,
 )
+from ..runtime._enums cimport MAX_RANK
 from ._binding cimport Kernel, kernel_fill, kernel_release, kernel_run, status_of
 from ._graph_reader cimport array_of, attribute, decoded, dimensions, raised, session_entries, typed_value
 
@@ -71,12 +72,8 @@ from ..ops import table as ops
 from .. import options as option_table
 from ..passes.decompress import ATTRIBUTES, DOMAIN, VERSION, output_shape, plain, weight_shape
 from ..graph.ir import Graph, Node, Value
-from ..pipeline import pack, program_of
-
-
-cdef enum:
-    # Shapes of more dimensions are left to run time, which refuses them.
-    MAX_RANK = 8
+from ..pipeline import lower_to_spec, program_of
+from ..options import isa_of, workers_of
 
 
 cdef struct CustomOp:
@@ -188,7 +185,7 @@ cdef object set_shape(void* context, tuple shape):
     cdef int64_t dims[MAX_RANK]
     cdef const char* names[MAX_RANK]
     if len(shape) > MAX_RANK:
-        return
+        return  # left to run time, which refuses it
     texts = [b"" if isinstance(size, int) else (size or f"{DOMAIN}.{next(_unknown)}").encode() for size in shape]
     for i, size in enumerate(shape):
         dims[<int>i] = size if isinstance(size, int) else -1
@@ -229,7 +226,7 @@ cdef CustomKernel* created(str op_type, str name, const void* info) except NULL:
         raise ValueError(reason)
     options = option_table.from_session(session_entries(api, info, KERNEL_INFO_GET_CONFIG_ENTRIES))
     # for any rank: the node's may not be known
-    program = program_of(replace(pack(graph, options), ranks=()), options)
+    program = program_of(replace(lower_to_spec(graph, isa_of(options), workers_of(options)), ranks=()), options)
     kernel = <CustomKernel*>calloc(1, sizeof(CustomKernel))
     if kernel == NULL:
         raise MemoryError

@@ -61,8 +61,10 @@ from ..program import serialize as compiled
 from .. import options as option_table
 from .._version import __version__
 from ..graph.ir import CONTEXT_DATA, EP_CONTEXT
-from ..pipeline import isa_of, pack, program_of
-from ..partition.select import NodeDecision, is_compiled, select
+from ..options import isa_of, workers_of
+from ..pipeline import lower_to_spec, program_of
+from ..partition.decision import NodeDecision
+from ..partition.select import is_compiled, select
 
 cdef extern from *:
     """
@@ -362,7 +364,8 @@ cdef object packed_region(Source source, list inputs, list outputs, options, req
     """A region packed now, or one out of a compiled model."""
     if is_compiled(source.graph.nodes[0]):
         return ep_context.read(source.graph, lambda: source.bytes_attribute(0, CONTEXT_DATA), request, path)
-    return compiled.Compiled(isa_of(options).name, tuple(inputs), tuple(outputs), pack(source.graph, options))
+    isa = isa_of(options)
+    return compiled.Compiled(isa.name, tuple(inputs), tuple(outputs), lower_to_spec(source.graph, isa, workers_of(options)))
 
 
 cdef void* context_node(str name, list inputs, list outputs, dict attributes) except NULL:

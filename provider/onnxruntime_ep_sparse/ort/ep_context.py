@@ -23,7 +23,7 @@ from ..graph.ir import CONTEXT_DATA, EP_CONTEXT, FLOAT, Graph, Node
 from ..options import EP_NAME
 from ..program import serialize as compiled
 
-MOST_EMBEDDED = 2**31 - 1
+MAX_EMBEDDED = 2**31 - 1
 """Bytes of an attribute: ONNX Runtime counts them with an int, and protobuf's files end there."""
 OPTIMAL, PREFER_RECOMPILATION, UNSUPPORTED = 1, 2, 3
 """`OrtCompiledModelCompatibility`."""
@@ -55,7 +55,7 @@ class Request:
 
 def attributes_of(name: str, isa: str, blob: bytearray, request: Request, model_path: str) -> dict[str, int | bytes | bytearray]:
     """The attributes of the node for region `name`; without `embed` its bytes are written to a file. ValueError where neither can be."""
-    if request.embed and len(blob) > MOST_EMBEDDED:
+    if request.embed and len(blob) > MAX_EMBEDDED:
         raise ValueError(
             f"{len(blob)} bytes of packed weights do not fit into a model, which can have 2 GB: "
             "compile with ep.context_embed_mode=0 (ModelCompiler: embed_compiled_data_into_model=False), for a file beside it"

@@ -7,46 +7,19 @@ answer depends on nothing but the graph and the options: `Compile` repeats it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
-from ..graph.ir import EP_CONTEXT, FLOAT, Graph, Node, shape_of, weight_of
+from ..graph.ir import EP_CONTEXT, FLOAT, Graph, Node, weight_of
 from ..ops import table as ops
+from ..ops.table import output_axis, weights_of
 from ..options import EP_NAME, Options
-from ..passes.dead_channels import fold
+from ..passes.dead_channels import remove_dead_channels
 from . import cost
+from .decision import NodeDecision, Selection
+from .regions import grow
 from .sparsity import LIKELY, Zeros, zeros_of_all
-
-
-@dataclass(frozen=True, slots=True)
-class NodeDecision:
-    """What became of a node. `shape` and `sparsity` are those of its constant weight, None without one; `region` numbers the region that
-    took it; `reason` says why it was or was not taken, `option` which provider option overrides that ("" if none does)."""
-
-    name: str
-    op_type: str
-    domain: str
-    shape: tuple[int, ...] | None
-    sparsity: float | None
-    pattern: str
-    region: int | None
-    taken: bool
-    reason: str
-    option: str
-
-    def to_dict(self) -> dict:
-        """A JSON-ready dict with the fields as keys."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """`regions` hold indices into `graph.nodes`, ascending; `decisions` stand in the order of the nodes."""
-
-    regions: tuple[tuple[int, ...], ...]
-    decisions: tuple[NodeDecision, ...]
 
 
 def select(graph: Graph, options: Options) -> Selection:
@@ -62,7 +35,7 @@ def select(graph: Graph, options: Options) -> Selection:
     runnable = {index for index, v in verdicts.items() if v.runnable}
     folded = graph
     if options.policy == "auto" and not idle:
-        folded = fold(graph, runnable)
+        folded = remove_dead_channels(graph, runnable)
         for node in graph.nodes:
             judge_folded(graph, folded, node, options, verdicts[node.index])
     wanted = {index for index, v in verdicts.items() if v.wanted} - compiled.keys()
@@ -199,108 +172,6 @@ def judge_folded(graph: Graph, folded: Graph, node: Node, options: Options, v: V
     if theirs > cost.MARGIN * ours:
         v.wanted, v.option = True, ""
         v.reason = f"without dead channels {after.size / before.size:.1%} of its weights are left, {v.density:.1%} of them not zero"
-
-
-def weights_of(graph: Graph, node: Node) -> tuple[str, ...]:
-    """The constant weight of a product, W and R of a recurrent node, nothing of others."""
-    row = ops.row_for(node)
-    if row is None or row.role not in ("product", "recurrent"):
-        return ()
-    if row.role == "recurrent":
-        return tuple(name for name in node.inputs[1:3] if graph.is_constant(name))
-    candidates = node.inputs[1:2] if node.op_type == "Conv" else node.inputs[:2]
-    return tuple(name for name in candidates if graph.is_constant(name))[:1]
-
-
-def output_axis(graph: Graph, node: Node) -> int:
-    """The axis of a constant weight that holds its output features."""
-    if node.op_type not in ("Gemm", "MatMul"):
-        return 0 if node.op_type == "Conv" else 1
-    right = graph.is_constant(node.inputs[1])
-    if node.op_type == "MatMul":
-        return -1 if right else max(-2, -len(shape_of(graph, node.inputs[0])))
-    return int(right) ^ bool(node.attributes.get("transB" if right else "transA"))
-
-
-def grow(graph: Graph, runnable: set[int], wanted: set[int]) -> Iterable[list[int]]:
-    """Maximal regions of runnable nodes around the wanted ones.
-
-    An edge between a region and another or a node beside it is contracted unless another path leads from the one to the other: then the
-    contracted graph would have a cycle, which ONNX Runtime refuses.
-    """
-    if not wanted:
-        return []
-    group = {node.index: node.index for node in graph.nodes}
-    members = {index: [index] for index in group}
-    edges = list(
-        dict.fromkeys(
-            (graph.producer[name].index, node.index)
-            for node in graph.nodes
-            for name in node.inputs + node.implicit_inputs
-            if name in graph.producer
-        )
-    )
-    successors: dict[int, set[int]] = {index: set() for index in group}
-    predecessors: dict[int, set[int]] = {index: set() for index in group}
-    for a, b in edges:
-        successors[a].add(b)
-        predecessors[b].add(a)
-    regions, last = set(wanted), 0
-    candidates = [(a, b) for a, b in edges if a in runnable and b in runnable]
-    left = 2  # until neither direction finds anything: forwards regions take what follows, backwards what leads to them
-    while left:
-        left -= 1
-        for a, b in candidates:
-            first, second = group[a], group[b]
-            if first == second or regions.isdisjoint((first, second)) or other_path(first, second, successors, max(last, b)):
-                continue
-            contract(first, second, group, members, successors, predecessors)
-            regions.discard(second)
-            regions.add(first)
-            last, left = max(last, b), 2
-        candidates.reverse()
-    return [sorted(members[region]) for region in regions]
-
-
-def other_path(first: int, second: int, successors: dict[int, set[int]], last: int) -> bool:
-    """Whether a path other than the direct edge leads from the one contracted node to the other. Nodes behind `last` lead to neither: all
-    are uncontracted, and so are those that they lead to."""
-    stack = [n for n in successors[first] if n != second and n <= last]
-    seen = set(stack)
-    while stack:
-        n = stack.pop()
-        if n == second:
-            return True
-        fresh = successors[n] - seen
-        seen |= fresh
-        stack.extend(m for m in fresh if m <= last)
-    return False
-
-
-def contract(
-    kept: int,
-    gone: int,
-    group: dict[int, int],
-    members: dict[int, list[int]],
-    successors: dict[int, set[int]],
-    predecessors: dict[int, set[int]],
-) -> None:
-    """Make one node of two."""
-    for index in members[gone]:
-        group[index] = kept
-    members[kept] += members.pop(gone)
-    for n in successors.pop(gone):
-        predecessors[n].discard(gone)
-        if n != kept:
-            predecessors[n].add(kept)
-            successors[kept].add(n)
-    for n in predecessors.pop(gone):
-        successors[n].discard(gone)
-        if n != kept:
-            successors[n].add(kept)
-            predecessors[kept].add(n)
-    successors[kept].discard(kept)
-    predecessors[kept].discard(kept)
 
 
 def trim(graph: Graph, folded: Graph, region: list[int], wanted: set[int], verdicts: dict[int, Verdict]) -> cost.RegionGain:

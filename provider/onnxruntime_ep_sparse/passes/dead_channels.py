@@ -22,11 +22,16 @@ from onnxruntime_ep_sparse_kernels.call import activate
 
 from ..graph.ir import FLOAT, INT64, Graph, Node, Value, shape_of, sizes_of
 from ..ops import layout as moves
-from ..ops import table as ops
-from ..program.steps import Activation, AutoPad, Resize
+from ..ops.elementwise import BINARY, activation_of
+from ..ops.normalization import batchnorm_of
+from ..ops.table import OPS
+from ..ops.windows import window_of
+from ..program.enums import AutoPad
+from ..program.steps import Activation, Resize
+from .channels import Channels, Link, Plan, alive, merged, split
 
 
-def fold(graph: Graph, among: Collection[int] | None = None) -> Graph:
+def remove_dead_channels(graph: Graph, among: Collection[int] | None = None) -> Graph:
     """The same nodes with fewer channels between them; inputs and outputs of the graph stay as they are, and `graph` if nothing can go.
 
     `among` holds the indices of the nodes that may change, by default all: `ops.can_run` must be None for them. Results are those of
@@ -36,57 +41,6 @@ def fold(graph: Graph, among: Collection[int] | None = None) -> Graph:
         folding = Folding(graph, among)
     folding.spread()
     return folding.result()
-
-
-@dataclass(slots=True)
-class Channels:
-    """The channels of a value, along `axis`: the `known` ones are the finite number `value` at every position, the `needed` ones stay."""
-
-    axis: int
-    known__c: NDArray[np.bool_]
-    value__c: NDArray[np.float32]
-    needed__c: NDArray[np.bool_]
-
-    @property
-    def size(self) -> int:
-        """How many there are before any goes."""
-        return len(self.needed__c)
-
-    @property
-    def left(self) -> int:
-        """How many stay."""
-        return int(np.count_nonzero(self.needed__c))
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """The channels of the operand `x`, each `times` times, are those of the node's result from `begin` on."""
-
-    x: str
-    begin: int = 0
-    times: int = 1
-
-
-@dataclass(slots=True)
-class Plan:
-    """What becomes of a node when channels go.
-
-    Channels of operands in `links` are channels of the result; of those of `x` the outputs of a product `read` some: outputs to channels.
-    `sliced` are constant inputs with an entry a channel: (index of the input, its axis, the value whose channels they are); `counted`
-    are entries of integer inputs that hold the number of channels of the result: (index of the input, place).
-    """
-
-    node: Node
-    links: tuple[Link, ...] = ()
-    x: str = ""
-    read: Callable[[NDArray[np.bool_]], NDArray[np.bool_]] | None = None
-    sliced: tuple[tuple[int, int, str], ...] = ()
-    counted: tuple[tuple[int, int], ...] = ()
-
-    @property
-    def y(self) -> str:
-        """The result."""
-        return self.node.outputs[0]
 
 
 @dataclass
@@ -273,44 +227,6 @@ class Folding:
         return node
 
 
-def alive(weight__mct: NDArray[np.float32], among__m: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
-    """Which channels (C,) some output reads, of all outputs or of those `among`. Few of them show it for most channels."""
-    alive__c = np.zeros(weight__mct.shape[1], bool)
-    begin, count = 0, 16
-    while begin < len(weight__mct) and not alive__c.all():
-        part = weight__mct[begin : begin + count]
-        if among__m is not None and not among__m.all():
-            part = part[among__m[begin : begin + count]]
-        rest = np.flatnonzero(~alive__c)
-        if len(rest) * 8 < len(alive__c):  # else it is quicker to look at all again than to pick them out
-            alive__c[rest] = (part[:, rest] != 0).any(axis=0).any(axis=1)
-        else:
-            alive__c |= (part != 0).any(axis=0).any(axis=1)
-        begin, count = begin + count, 2 * count
-    return alive__c
-
-
-def split(
-    weight__mct: NDArray[np.float32], known__c: NDArray[np.bool_], value__c: NDArray[np.float64]
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """The weights without those of known channels, and what these add to every output (M,)."""
-    result__mct = weight__mct.copy()
-    result__mct[:, known__c] = 0
-    return result__mct, weight__mct[:, known__c].sum(axis=2, dtype=np.float64) @ value__c[known__c]
-
-
-def merged(weight__mct: NDArray[np.float32], known__c: NDArray[np.bool_], value__c: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The weights with those of all known channels moved to the one of largest value: channels of zeros lose theirs."""
-    result__mct = weight__mct.copy()
-    result__mct[:, known__c] = 0
-    known__c = known__c & (value__c != 0)
-    if known__c.any():
-        place = int(np.argmax(np.where(known__c, np.abs(value__c), 0)))
-        shares__c = value__c[known__c] / value__c[place]
-        result__mct[:, place] = np.einsum("mct,c->mt", weight__mct[:, known__c].astype(np.float64), shares__c)
-    return result__mct
-
-
 # --- rules: the plan of a node, or None where nothing is known of its result and all channels of its operands must stay
 
 
@@ -319,7 +235,7 @@ def _conv(folding: Folding, node: Node) -> Plan | None:
     shape, groups = sizes_of(folding.graph, node.inputs[1]), int(node.attributes.get("group", 1))  # type: ignore[call-overload]  # an INT attribute
     has_bias = len(node.inputs) > 2 and bool(node.inputs[2])
     bias__m = folding.load(node.inputs[2]) if has_bias else np.zeros(shape[0], np.float32)
-    window = ops.window_of(node, shape[2:])
+    window = window_of(node, shape[2:])
     padded = window.auto_pad != AutoPad.EXPLICIT or any(window.pad_begin + window.pad_end)
     if groups == 1:
         return folding.product(node, x, 0, bias__m, padded=padded)
@@ -360,7 +276,7 @@ def _matmul(folding: Folding, node: Node) -> Plan | None:
 
 def _activation(folding: Folding, node: Node) -> Plan | None:
     x = folding.channels.get(node.inputs[0])
-    activation = ops.activation_of(folding.graph, node)
+    activation = activation_of(folding.graph, node)
     if x is None or not isinstance(activation, Activation):
         return None
     isa = kernels.available_isas()[0]
@@ -418,7 +334,7 @@ def _batchnorm(folding: Folding, node: Node) -> Plan | None:
     x = folding.channels.get(node.inputs[0])
     if x is None or x.axis != 1:
         return None
-    factor__c, offset__c = ops.batchnorm_of(folding.graph, node)
+    factor__c, offset__c = batchnorm_of(folding.graph, node)
     sliced = tuple((i, 0, node.outputs[0]) for i in range(1, 5))
     return folding.same(node, node.inputs[0], x.known__c, x.value__c * factor__c + offset__c, sliced=sliced)
 
@@ -432,7 +348,7 @@ def _pool(folding: Folding, node: Node) -> Plan | None:
     if node.op_type == "MaxPool" and node.attributes.get("ceil_mode"):
         known__c = np.zeros_like(known__c)  # a window may lie beyond the image
     if node.op_type == "AveragePool" and node.attributes.get("count_include_pad"):
-        window = ops.window_of(node, tuple(node.attributes["kernel_shape"]))  # type: ignore[arg-type]  # an INTS attribute
+        window = window_of(node, tuple(node.attributes["kernel_shape"]))  # type: ignore[arg-type]  # an INTS attribute
         if window.auto_pad != AutoPad.EXPLICIT or any(window.pad_begin + window.pad_end):
             known__c = known__c & (x.value__c == 0)
     return folding.same(node, node.inputs[0], known__c, x.value__c)
@@ -517,9 +433,8 @@ RULES: dict[str, Callable[[Folding, Node], Plan | None]] = {
     "Conv": _conv,
     "Gemm": _gemm,
     "MatMul": _matmul,
-    "Silu": _activation,
-    **{name: _activation for name, row in ops.OPS.items() if row.role == "activation"},
-    **dict.fromkeys(ops.BINARY, _binary),
+    **{name: _activation for name, row in OPS.items() if row.role == "activation"},
+    **dict.fromkeys(BINARY, _binary),
     "BatchNormalization": _batchnorm,
     **dict.fromkeys(("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"), _pool),
     "Resize": _resize,

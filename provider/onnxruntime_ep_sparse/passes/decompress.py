@@ -16,8 +16,8 @@ import numpy as np
 from ..formats.weight_codec import decode, nonzeros_of, shape_of
 from ..graph.ir import Graph, Node, with_constants
 from ..graph.nonzeros import Nonzeros
-from ..ops.table import window_of
-from ..program.steps import AutoPad
+from ..ops.windows import window_of
+from ..program.enums import AutoPad
 
 DOMAIN = "ep.sparse"
 VERSION = 1

@@ -16,13 +16,14 @@ from onnxruntime_ep_sparse_kernels.pack import Compressed, common_columns, compr
 from onnxruntime_ep_sparse_kernels.variants import APART, SHARED, Isa
 
 from ..graph.nonzeros import Nonzeros
-from .steps import Depthwise, Group, Panel, Product, ShapeRule, Window
+from .enums import ShapeRule
+from .steps import Depthwise, Group, Panel, Product, Window
 
 L1_FLOATS = 6 * 1024
 """A whole tile that leaves room in a 32 KB L1 for weights and results."""
 BLOCK_FLOATS = 8 * 1024
 """A block of a deep tile: all of L1, because every block reloads all partial sums (ResNet-50's layers 19.4 ms; 12 K 20.1, 16 K 22.2)."""
-MOST_BLOCK_FLOATS = 40 * 1024
+MAX_BLOCK_FLOATS = 40 * 1024
 """A block may grow for the sake of longer rows, but stays in L2 and below the 65,535 floats that an entry's offset can reach."""
 ENTRIES_PER_ROW = 16
 """Nonzeros that a row should have in a block."""
@@ -56,7 +57,7 @@ def tap_layout(
         return sum(floats + reach_y * pitch + reach_x for _, _, _, reach_y, reach_x in form[0])
 
     best = min(forms, key=size)
-    if size(best) > MOST_BLOCK_FLOATS // 2:
+    if size(best) > MAX_BLOCK_FLOATS // 2:
         best = _segments(taps, stride, lambda *tap: tap, lambda *tap: tap)
     return best
 
@@ -95,7 +96,7 @@ def _segments(taps, stride, segment_of, unit_of):
 def _bounds(units: int, unit_floats: float, density: float, taps_per_unit: int) -> tuple[int, ...]:
     """Cut `units` into equal blocks: as many as keep one near L1 while rows keep ENTRIES_PER_ROW nonzeros."""
     wanted = max(BLOCK_FLOATS, ENTRIES_PER_ROW / max(density * taps_per_unit, 1e-9) * unit_floats)
-    per_block = max(1, int(min(wanted, MOST_BLOCK_FLOATS) / unit_floats))
+    per_block = max(1, int(min(wanted, MAX_BLOCK_FLOATS) / unit_floats))
     blocks = -(-units // per_block)
     return tuple(units * b // blocks for b in range(blocks + 1))
 

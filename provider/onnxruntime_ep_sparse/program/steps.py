@@ -7,122 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_RANK = 8
-"""Dimensions of a value, as in `runtime/_structs.pxd`."""
-MOST = 1 << 31
-"""Beyond sizes of weights and shapes."""
-MOST_OF_WINDOW, MOST_REACH = 1 << 16, 1 << 20
-"""Beyond the numbers of a window, and beyond the pixels that it spans: a worker's memory follows from them."""
-MOST_SCALE, MOST_BLOCK = 1 << 14, 1 << 10
-"""Of a Resize, and beyond that of DepthToSpace."""
+from onnxruntime_ep_sparse_kernels.elementwise import Act, Op
 
-
-class StepKind(IntEnum):
-    """In the order of `runtime/_structs.pxd`."""
-
-    PRODUCT = 0
-    POOL = 1
-    GLOBAL_POOL = 2
-    ACTIVATE = 3
-    BINARY = 4
-    RESHAPE = 5
-    CONCAT = 6
-    PAD = 7
-    RESIZE = 8
-    SHUFFLE = 9
-    DEPTHWISE = 10
-    RECURRENT = 11
-    NORMALIZE = 12
-    TRANSPOSE = 13
-
-
-class ShapeRule(IntEnum):
-    """How the output's shape of a product follows from its input's, in the order of `runtime/_structs.pxd`."""
-
-    CONV = 0
-    MATMUL_RIGHT = 1
-    MATMUL_LEFT = 2
-    GEMM = 3
-
-
-class Act(IntEnum):
-    """Activations, in the order of the kernels' `table.pxd`."""
-
-    NONE = 0
-    CLAMP = 1
-    LEAKY_RELU = 2
-    SIGMOID = 3
-    SILU = 4
-    HARD_SIGMOID = 5
-    HARD_SWISH = 6
-    TANH = 7
-    GELU_ERF = 8
-    GELU_TANH = 9
-    ERF = 10
-    ABS = 11
-    NEG = 12
-    SQRT = 13
-    EXP = 14
-    ELU = 15
-    SOFTPLUS = 16
-    SOFTSIGN = 17
-    THRESHOLDED_RELU = 18
-    SCALED_TANH = 19
-    AFFINE = 20
-
-
-class Op(IntEnum):
-    """Binary operators, in the order of the kernels' `table.pxd`."""
-
-    ADD = 0
-    SUB = 1
-    MUL = 2
-    DIV = 3
-    MAX = 4
-    MIN = 5
-
-
-class Cell(IntEnum):
-    """Recurrent cells, in the order of `runtime/_structs.pxd`."""
-
-    LSTM = 0
-    GRU = 1
-    RNN = 2
-
-
-class AutoPad(IntEnum):
-    """In the order of `runtime/_structs.pxd`."""
-
-    EXPLICIT = 0
-    SAME_UPPER = 1
-    SAME_LOWER = 2
-
-
-class Coordinates(IntEnum):
-    """Where a pixel of a resized image stands in the original, named as in ONNX; in the order of `runtime/_structs.pxd`."""
-
-    ASYMMETRIC = 0
-    HALF_PIXEL = 1
-    PYTORCH_HALF_PIXEL = 2
-    ALIGN_CORNERS = 3
-    TF_HALF_PIXEL_FOR_NN = 4
-    HALF_PIXEL_SYMMETRIC = 5
-
-
-class Interpolation(IntEnum):
-    """How a resized image reads the original: linearly, or one pixel chosen by rounding; in the order of `runtime/_structs.pxd`."""
-
-    LINEAR = 0
-    ROUND_PREFER_FLOOR = 1
-    ROUND_PREFER_CEIL = 2
-    FLOOR = 3
-    CEIL = 4
-    VERSION_10 = 5
+from .enums import AutoPad, Cell, Coordinates, Interpolation, ShapeRule, StepKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,27 +14,11 @@ import numpy as np
 
 from onnxruntime_ep_sparse_kernels.variants import APART, SHARED, STRIP
 
-from ..ops import table as ops
-from ..ops.recurrent import MOST_HIDDEN
-from ..pipeline import separates
-from .steps import (
-    MAX_RANK,
-    MOST,
-    MOST_BLOCK,
-    MOST_OF_WINDOW,
-    MOST_SCALE,
-    Cell,
-    Depthwise,
-    Group,
-    Panel,
-    Product,
-    ProgramSpec,
-    Recurrent,
-    ShapeRule,
-    Step,
-    StepKind,
-    Window,
-)
+from .enums import Cell, ShapeRule, StepKind
+from .limits import MAX_BLOCK, MAX_HIDDEN, MAX_RANK, MAX_SCALE, MAX_SIZE, MAX_WINDOW
+from .separable import separates
+from .steps import Depthwise, Group, Panel, Product, ProgramSpec, Recurrent, Step, Window
+from .windows import check_pool, check_window
 
 GATES: dict[Cell, tuple[tuple[int, ...], ...]] = {Cell.LSTM: ((4,),), Cell.GRU: ((3,), (2, 1)), Cell.RNN: ((1,),)}
 """Gates of each phase, in every way that a cell can have."""
@@ -83,7 +67,7 @@ class _Values:
         for value, rank in zip(inputs, program.ranks, strict=True):
             self.define(value, rank)
         for value, array in constants.items():
-            require(math.prod(max(d, 1) for d in array.shape) < MOST, f"a constant has the shape {array.shape}")
+            require(math.prod(max(d, 1) for d in array.shape) <= MAX_SIZE, f"a constant has the shape {array.shape}")
             self.define(value, array.ndim)
         self.made.clear()
 
@@ -153,7 +137,7 @@ def _depthwise(step: Step, x: int, r: int | None, values: _Values) -> int:
     weights, window = step.product, step.window
     assert isinstance(weights, Depthwise)
     window = _proper(window)
-    require(0 < weights.channels < MOST and 0 < weights.m < MOST, f"{weights.channels} channels, {weights.m} outputs")
+    require(0 < weights.channels <= MAX_SIZE and 0 < weights.m <= MAX_SIZE, f"{weights.channels} channels, {weights.m} outputs")
     _shape(weights.value__mt, (weights.m, math.prod(window.kernel)), "the weights")
     _shape(weights.bias__m, (weights.m,), "the bias")
     return _expect(x, len(window.kernel) + 2)
@@ -162,7 +146,7 @@ def _depthwise(step: Step, x: int, r: int | None, values: _Values) -> int:
 def _pool(step: Step, x: int, r: int | None, values: _Values) -> int:
     require(step.window is not None, "a pool without a window")
     assert step.window is not None
-    reason = ops.check_pool(step.window)
+    reason = check_pool(step.window)
     require(reason is None, str(reason))
     require(len(step.window.kernel) <= 2 and (step.is_max or not step.ceil_mode), "a pool of a form that is not supported")
     return _expect(x, len(step.window.kernel) + 2)
@@ -191,26 +175,26 @@ def _reshape(step: Step, x: int, r: int | None, values: _Values) -> int:
     if step.flatten_axis != -1:
         require(0 <= step.flatten_axis <= x, f"axis {step.flatten_axis} of {x} dimensions")
         return 2
-    require(all(-1 <= d < MOST for d in step.target) and step.target.count(-1) <= 1, f"the shape {step.target[:9]}")
+    require(all(-1 <= d <= MAX_SIZE for d in step.target) and step.target.count(-1) <= 1, f"the shape {step.target[:9]}")
     return len(step.target)
 
 
 def _pad(step: Step, x: int, r: int | None, values: _Values) -> int:
     require(len(step.before) == len(step.after) == x > 0, f"pads of {x} dimensions")
-    require(all(0 <= n < MOST for n in step.before + step.after), "pads that are negative or too large")
+    require(all(0 <= n <= MAX_SIZE for n in step.before + step.after), "pads that are negative or too large")
     return x
 
 
 def _resize(step: Step, x: int, r: int | None, values: _Values) -> int:
     require(step.resize is not None, "a Resize without sizes")
     assert step.resize is not None
-    require(all(1 / MOST_SCALE <= scale <= MOST_SCALE for scale in step.resize.scale), f"scales {step.resize.scale}")
-    require(all(-1 <= size < MOST for size in step.resize.size), f"sizes {step.resize.size}")
+    require(all(1 / MAX_SCALE <= scale <= MAX_SCALE for scale in step.resize.scale), f"scales {step.resize.scale}")
+    require(all(-1 <= size <= MAX_SIZE for size in step.resize.size), f"sizes {step.resize.size}")
     return _expect(x, 4)
 
 
 def _shuffle(step: Step, x: int, r: int | None, values: _Values) -> int:
-    require(0 < step.block < MOST_BLOCK, f"blocks of {step.block}")
+    require(0 < step.block <= MAX_BLOCK, f"blocks of {step.block}")
     return _expect(x, 4)
 
 
@@ -269,8 +253,8 @@ def _shape(array: np.ndarray, expected: tuple[int, ...], what: str) -> None:
 
 
 def _check_product(product: Product, window: Window | None) -> None:
-    require(0 < product.m < MOST and 0 < product.channels < MOST, f"{product.m} outputs of {product.channels} channels")
-    require(0 < product.max_vectors < MOST_OF_WINDOW, f"tiles of {product.max_vectors} vectors")
+    require(0 < product.m <= MAX_SIZE and 0 < product.channels <= MAX_SIZE, f"{product.m} outputs of {product.channels} channels")
+    require(0 < product.max_vectors <= MAX_WINDOW, f"tiles of {product.max_vectors} vectors")
     _shape(product.bias__m, (product.m,), "the bias")
     rows = {ShapeRule.MATMUL_RIGHT: (True, True), ShapeRule.GEMM: (product.x_rows, product.y_rows)}.get(product.rule, (False, False))
     require((product.x_rows, product.y_rows) == rows, "operands in another order than their shapes say")
@@ -287,7 +271,7 @@ def _check_product(product: Product, window: Window | None) -> None:
         require(window is None, "a matrix with a window")
         pointwise = (product.segments, product.unit_segment, product.taps) == (((0, 0, 0, 0, 0),), (0, 1), ((0, 0, 0),))
         require(pointwise, "a matrix with taps")
-        require(all(0 < d < MOST for d in product.batch) and len(product.batch) <= MAX_RANK - 2, f"matrices by {product.batch[:9]}")
+        require(all(0 < d <= MAX_SIZE for d in product.batch) and len(product.batch) <= MAX_RANK - 2, f"matrices by {product.batch[:9]}")
         require(product.rule != ShapeRule.GEMM or not (product.batch or product.vector_operand), "Gemm with operands of MatMul")
         require(not product.vector_operand or (product.m == 1 and not product.batch), "a vector of several rows")
         require(len(product.groups) == math.prod(product.batch), f"{len(product.groups)} matrices, {product.batch} are expected")
@@ -299,7 +283,7 @@ def _check_product(product: Product, window: Window | None) -> None:
 
 
 def _proper(window: Window | None) -> Window:
-    reason = "none" if window is None else ops.check_window(window)
+    reason = "none" if window is None else check_window(window)
     require(reason is None, f"a convolution without a proper window: {reason}")
     assert window is not None
     return window
@@ -340,7 +324,7 @@ def _check_group(group: Group, product: Product) -> None:
 def _check_panel(panel: Panel, bounds: list[int]) -> None:
     """Rows and columns of packed weights: entries block by block within `bounds`, all rows in every block, each in its strip."""
     rows, mr, blocks = panel.rows, panel.mr, len(bounds) - 1
-    require(mr in (APART, SHARED) and 0 < rows < MOST, f"{rows} rows by {mr}")
+    require(mr in (APART, SHARED) and 0 < rows <= MAX_SIZE, f"{rows} rows by {mr}")
     groups, entries = -(-rows // mr), panel.value__nr.size // mr
     _shape(panel.value__nr, (entries, mr), "the values")
     _shape(panel.k__nc, (entries, mr if mr == APART else 1), "the columns")
@@ -349,7 +333,7 @@ def _check_panel(panel: Panel, bounds: list[int]) -> None:
     start = panel.row_start__bg
     require(start[0, 0] == 0 and start[-1, -1] == entries and bool((start[1:, 0] == start[:-1, -1]).all()), "entries that are no row's")
     require(bool((start[:, 1:] >= start[:, :-1]).all()), "rows that do not follow each other")
-    require(entries * mr < MOST, f"{entries} entries")
+    require(entries * mr <= MAX_SIZE, f"{entries} entries")
     order = panel.row__bgr.reshape(blocks, -1)
     own, place = order[:, :rows], np.arange(rows)
     in_strip = bool((own // STRIP == place // STRIP).all()) and bool((np.sort(own, axis=1) == place).all())
@@ -366,7 +350,7 @@ def _check_cell(cell: Recurrent) -> None:
     directions, phases, hidden = len(cell.reverse), len(cell.gates), cell.hidden
     gates = GATES[cell.cell]
     require(directions in (1, 2) and cell.gates in gates, f"{cell.cell.name} with gates {cell.gates[:9]} in {directions} directions")
-    require(0 < hidden <= MOST_HIDDEN, f"{hidden} hidden units")
+    require(0 < hidden <= MAX_HIDDEN, f"{hidden} hidden units")
     require(len(cell.activations) == 3 * directions, f"{len(cell.activations)} activations")
     require(len(cell.products) == directions * phases, f"{len(cell.products)} weights")
     require(cell.clip > 0, f"clipped to {cell.clip}")

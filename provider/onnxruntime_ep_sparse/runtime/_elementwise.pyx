@@ -54,7 +54,7 @@ cdef void activate_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef int64_t begin = index * ACTIVATE_CHUNK, n = job.plan.values[job.step.y].size - begin
     if n > ACTIVATE_CHUNK:
         n = ACTIVATE_CHUNK
-    job.program.kernels.activate(job.y + begin, job.x + begin, NULL, n, <t.Activation>job.step.act, job.step.alpha, job.step.beta)
+    job.program.kernels.activate(job.y + begin, job.x + begin, NULL, n, <t.Act>job.step.act, job.step.alpha, job.step.beta)
 
 
 cdef void binary_item(Job* job, int64_t index, float* scratch) noexcept nogil:
@@ -64,9 +64,9 @@ cdef void binary_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     for run in range(index * per, runs if (index + 1) * per > runs else (index + 1) * per):
         run_places(sp, run, &a, &b)
         job.program.kernels.binary(job.y + run * sp.inner, job.x + a, sp.a_stride[sp.loops - 1], job.r + b, sp.b_stride[sp.loops - 1],
-                                   sp.inner, <t.Binary>job.step.op)
-        if job.step.act != t.ACT_NONE:
-            job.program.kernels.activate(job.y + run * sp.inner, job.y + run * sp.inner, NULL, sp.inner, <t.Activation>job.step.act,
+                                   sp.inner, <t.Op>job.step.op)
+        if job.step.act != ACT_NONE:
+            job.program.kernels.activate(job.y + run * sp.inner, job.y + run * sp.inner, NULL, sp.inner, <t.Act>job.step.act,
                                          job.step.alpha, job.step.beta)
 
 
@@ -104,7 +104,7 @@ cdef void copy_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         run_places(sp, run, &a, &b)
         if columns and run % kernels.lanes == 0 and run + kernels.lanes <= end:
             kernels.scatter_rows(job.y + sp.origin + b, sp.b_stride[sp.loops - 2], job.x + a, from_step, kernels.lanes, sp.inner, NULL,
-                                 t.ACT_NONE, 0, 0)
+                                 ACT_NONE, 0, 0)
             run += kernels.lanes
             continue
         run += 1

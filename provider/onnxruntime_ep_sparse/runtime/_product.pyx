@@ -138,14 +138,14 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     y_image = image * q.y_image
     # The last block is stored into y where a row of the tile is a run of the output; else into `partial`, as the sums of the blocks
     # before, and finish_rows copies what is valid.
-    clamps = job.step.act == t.ACT_NONE or job.step.act == t.ACT_CLAMP
+    clamps = job.step.act == ACT_NONE or job.step.act == ACT_CLAMP
     direct = clamps and not p.y_rows and (q.pitch == q.out_width or q.out_height == 1) and (position + count) * kernels.lanes <= q.flat
-    act = t.ACT_NONE if clamps and job.r == NULL else job.step.act
+    act = ACT_NONE if clamps and job.r == NULL else job.step.act
     partial = scratch + (o.block_floats + 15) // 16 * 16 + 16
     run = NULL if q.shared_gather else tile_runs(job, scratch, slice_, tile, position * kernels.lanes)
     shared = job.shared + part * group_floats(p, q) if q.shared_gather else NULL
-    call.low = job.step.alpha if job.step.act == t.ACT_CLAMP else <float>(-1.0 / 0.0)
-    call.high = job.step.beta if job.step.act == t.ACT_CLAMP else <float>(1.0 / 0.0)
+    call.low = job.step.alpha if job.step.act == ACT_CLAMP else <float>(-1.0 / 0.0)
+    call.high = job.step.beta if job.step.act == ACT_CLAMP else <float>(1.0 / 0.0)
     call.partial_stride = o.width
     call.ahead = NULL
     fetches = panel.entries < FETCH_ENTRIES * panel.groups
@@ -162,7 +162,7 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         call.offset = o.offset + group.offset_begin
         call.value = panel.value
         call.bias = p.bias + panel.row_begin % p.M if b == 0 else NULL
-        call.finish = last and (direct or act == t.ACT_NONE)
+        call.finish = last and (direct or act == ACT_NONE)
         v = 0
         while v < count:
             step = count - v if count - v < widest else widest
@@ -209,7 +209,7 @@ cdef void finish_rows(Job* job, int64_t row, int64_t rows, float* partial, int64
     if p.y_rows:
         place = image * q.y_image + flat * p.M + row
         kernels.scatter_rows(job.y + place, p.M, partial, width, end - flat, rows, job.r + place if job.r != NULL else NULL,
-                             <t.Activation>act, job.step.alpha, job.step.beta)
+                             <t.Act>act, job.step.alpha, job.step.beta)
         return
     place = image * q.y_image + row * plane + slice_ * q.pixels
     line = flat // q.pitch
@@ -231,7 +231,7 @@ cdef void finish_rows(Job* job, int64_t row, int64_t rows, float* partial, int64
         column = 0
         line += 1
     kernels.scatter(job.y + place, plane, partial, width, rows, run, n, job.r + place if job.r != NULL else NULL,
-                    <t.Activation>act, job.step.alpha, job.step.beta)
+                    <t.Act>act, job.step.alpha, job.step.beta)
 
 
 cdef void depthwise_begin(Job* job, float* scratch, t.Depthwise* d) noexcept nogil:
@@ -239,7 +239,7 @@ cdef void depthwise_begin(Job* job, float* scratch, t.Depthwise* d) noexcept nog
     cdef Window* w = &job.step.window
     cdef Shape* x = &job.plan.values[job.step.x].shape
     cdef Shape* y = &job.plan.values[job.step.y].shape
-    cdef bint clamps = job.step.act == t.ACT_CLAMP and job.step.r == NONE
+    cdef bint clamps = job.step.act == ACT_CLAMP and job.step.r == NONE
     cdef int i
     for i in range(3):
         d.size[i] = x.dims[x.rank - 3 + i] if 3 - i <= w.rank else 1
@@ -265,9 +265,9 @@ cdef void depthwise_rows(Job* job, t.Depthwise* d, int64_t image, int64_t m, flo
     d.value = p.value + m * d.kernel[0] * d.kernel[1] * d.kernel[2]
     d.bias = p.bias[m]
     job.program.kernels.depthwise(d)
-    if residual != NULL or not (job.step.act == t.ACT_NONE or job.step.act == t.ACT_CLAMP):
+    if residual != NULL or not (job.step.act == ACT_NONE or job.step.act == ACT_CLAMP):
         job.program.kernels.activate(y + place, y + place, residual + place if residual != NULL else NULL,
-                                     (d.row_end - d.row_begin) * d.out_width, <t.Activation>job.step.act, job.step.alpha, job.step.beta)
+                                     (d.row_end - d.row_begin) * d.out_width, <t.Act>job.step.act, job.step.alpha, job.step.beta)
 
 
 cdef void depthwise_item(Job* job, int64_t index, float* scratch) noexcept nogil:

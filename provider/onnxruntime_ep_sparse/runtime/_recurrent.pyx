@@ -290,7 +290,7 @@ cdef void store_rows(const RecurrentRun* run, float* y, int64_t stride, const fl
     if run.sp.width == 1:
         memcpy(y, tile, depth * sizeof(float))
     else:
-        run.program.kernels.scatter_rows(y, stride, tile, run.sp.width, count, depth, NULL, t.ACT_NONE, 0, 0)
+        run.program.kernels.scatter_rows(y, stride, tile, run.sp.width, count, depth, NULL, ACT_NONE, 0, 0)
 
 
 cdef void begin_states(const RecurrentRun* run) noexcept nogil:
@@ -501,18 +501,18 @@ cdef void store_output(const RecurrentRun* run, const Tile* tile, int64_t time, 
 
 cdef inline void apply(const RecurrentRun* run, const Tile* tile, int function, float* y, const float* x, int64_t n) noexcept nogil:
     cdef ActivationOf* f = &run.step.recurrent.activation[tile.direction * FUNCTIONS + function]
-    run.program.kernels.activate(y, x, NULL, n, <t.Activation>f.act, f.alpha, f.beta)
+    run.program.kernels.activate(y, x, NULL, n, <t.Act>f.act, f.alpha, f.beta)
 
 
 cdef inline void apply_clipped(const RecurrentRun* run, const Tile* tile, int function, float* x, int64_t n) noexcept nogil:
     """A gate: its sums clipped, then through f or g."""
     cdef float clip = run.step.recurrent.clip
     if clip != INFINITY:
-        run.program.kernels.activate(x, x, NULL, n, t.ACT_CLAMP, -clip, clip)
+        run.program.kernels.activate(x, x, NULL, n, ACT_CLAMP, -clip, clip)
     apply(run, tile, function, x, x, n)
 
 
-cdef inline void combine(const RecurrentRun* run, float* y, const float* a, const float* b, int64_t n, t.Binary op) noexcept nogil:
+cdef inline void combine(const RecurrentRun* run, float* y, const float* a, const float* b, int64_t n, t.Op op) noexcept nogil:
     run.program.kernels.binary(y, a, 1, b, 1, n, op)
 
 
@@ -554,19 +554,19 @@ cdef void lstm(const RecurrentRun* run, const Tile* tile, int64_t time, int64_t 
     peep(run, tile, 0, unit, units, i, c)
     apply_clipped(run, tile, 0, i, 3 * n if at_once else n)
     if run.step.recurrent.couples:
-        run.program.kernels.binary(f, &one, 0, i, 1, n, t.BINARY_SUB)
+        run.program.kernels.binary(f, &one, 0, i, 1, n, BINARY_SUB)
     elif not at_once:
         peep(run, tile, 2, unit, units, f, c)
         apply_clipped(run, tile, 0, f, n)
     apply_clipped(run, tile, 1, g, n)
-    combine(run, f, f, c, n, t.BINARY_MUL)
-    combine(run, i, i, g, n, t.BINARY_MUL)
-    combine(run, f, f, i, n, t.BINARY_ADD)
+    combine(run, f, f, c, n, BINARY_MUL)
+    combine(run, i, i, g, n, BINARY_MUL)
+    combine(run, f, f, i, n, BINARY_ADD)
     if not at_once:
         peep(run, tile, 1, unit, units, o, f)
         apply_clipped(run, tile, 0, o, n)
     apply(run, tile, 2, g, f, n)
-    combine(run, o, o, g, n, t.BINARY_MUL)
+    combine(run, o, o, g, n, BINARY_MUL)
     settle(run, tile, time, units, f, c, c)
     settle(run, tile, time, units, o, state_of(run, tile, time % 2, unit), state_of(run, tile, (time + 1) % 2, unit))
 
@@ -583,17 +583,17 @@ cdef void gru(const RecurrentRun* run, const Tile* tile, int64_t phase, int64_t 
         apply_clipped(run, tile, 0, sums, 2 * n)
         memcpy(z, sums, n * sizeof(float))
         if run.step.recurrent.phases == 2:
-            combine(run, state_of(run, tile, STATE_RESET, unit), reset, h, n, t.BINARY_MUL)
+            combine(run, state_of(run, tile, STATE_RESET, unit), reset, h, n, BINARY_MUL)
             return
         hidden = sums + 2 * n
         if late != NULL:
-            combine(run, hidden, hidden, reset, n, t.BINARY_MUL)
-            combine(run, hidden, hidden, late, n, t.BINARY_ADD)
+            combine(run, hidden, hidden, reset, n, BINARY_MUL)
+            combine(run, hidden, hidden, late, n, BINARY_ADD)
     apply_clipped(run, tile, 1, hidden, n)
     # (1 - z) hidden + z h
-    combine(run, later, h, hidden, n, t.BINARY_SUB)
-    combine(run, later, later, z, n, t.BINARY_MUL)
-    combine(run, hidden, hidden, later, n, t.BINARY_ADD)
+    combine(run, later, h, hidden, n, BINARY_SUB)
+    combine(run, later, later, z, n, BINARY_MUL)
+    combine(run, hidden, hidden, later, n, BINARY_ADD)
     settle(run, tile, time, units, hidden, h, later)
 
 

@@ -176,12 +176,12 @@ cdef void sell_item(const Step* step, const ProductPlan* q, const t.KernelTable*
         call.x = x
         call.y = y
         kernels.sell_one(&call)
-        if r != NULL or step.act != t.ACT_NONE:
-            kernels.activate(y + row, y + row, r + row if r != NULL else NULL, rows, <t.Activation>step.act, step.alpha, step.beta)
+        if r != NULL or step.act != ACT_NONE:
+            kernels.activate(y + row, y + row, r + row if r != NULL else NULL, rows, <t.Act>step.act, step.alpha, step.beta)
         return
     kernels.gather_rows(scratch, kernels.lanes, x, p.channels, pixels, p.channels)
     call.x = scratch
     call.y = scratch + p.channels * kernels.lanes
     kernels.sell_lanes(&call)
     kernels.scatter_rows(y + row, p.M, call.y + row * kernels.lanes, kernels.lanes, pixels, rows, r + row if r != NULL else NULL,
-                         <t.Activation>step.act, step.alpha, step.beta)
+                         <t.Act>step.act, step.alpha, step.beta)

@@ -7,66 +7,17 @@ docs/architecture.md. Sizes and strides count float32 elements.
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 
 cimport onnxruntime_ep_sparse_kernels.table as t
+from onnxruntime_ep_sparse_kernels._enums cimport *
+
+from ._enums cimport *
 
 cdef extern from *:
     int64_t fetch_add "__atomic_fetch_add" (int64_t* p, int64_t n, int order) nogil
     int RELAXED "__ATOMIC_RELAXED"
 
 cdef enum:
-    MAX_RANK = 8
-    MAX_OPERANDS = 64    # inputs, or outputs, of a region
     NONE = -1
     COUNTER_FLOATS = 16  # a cache line
-    STRIP = 32           # as in variants.py
-    APART = 2
-
-cdef enum StepKind:
-    STEP_PRODUCT       # Conv, Gemm, MatMul by packed weights
-    STEP_POOL          # MaxPool, AveragePool
-    STEP_GLOBAL_POOL
-    STEP_ACTIVATE
-    STEP_BINARY
-    STEP_RESHAPE       # no data moves unless the result must be in a buffer of its own
-    STEP_CONCAT        # one operand of a Concat; no data moves where its maker can write it into the result
-    STEP_PAD
-    STEP_RESIZE
-    STEP_SHUFFLE       # DepthToSpace and SpaceToDepth
-    STEP_DEPTHWISE     # Conv whose outputs each read one channel
-    STEP_RECURRENT     # LSTM, GRU, RNN after their input projection
-    STEP_NORMALIZE     # LayerNormalization over the last dimension; r: factors and addends
-    STEP_TRANSPOSE     # target: the dimensions of x in the order of y
-
-cdef enum ShapeRule:
-    SHAPE_CONV          # x[N, C, spatial] -> [N, M, spatial']
-    SHAPE_MATMUL_RIGHT  # x[..., rows, K] . W[batch, K, M]
-    SHAPE_MATMUL_LEFT   # W[batch, M, K] . x[..., K, pixels]
-    SHAPE_GEMM          # 2-D, x and y possibly transposed
-
-cdef enum Cell:
-    CELL_LSTM
-    CELL_GRU
-    CELL_RNN
-
-cdef enum AutoPad:
-    PAD_EXPLICIT
-    PAD_SAME_UPPER
-    PAD_SAME_LOWER
-
-cdef enum Coordinates:
-    AT_ASYMMETRIC
-    AT_HALF_PIXEL
-    AT_PYTORCH_HALF_PIXEL
-    AT_ALIGN_CORNERS
-    AT_TF_HALF_PIXEL_FOR_NN
-    AT_HALF_PIXEL_SYMMETRIC
-
-cdef enum Interpolation:
-    READ_LINEAR
-    READ_ROUND_PREFER_FLOOR
-    READ_ROUND_PREFER_CEIL
-    READ_FLOOR
-    READ_CEIL
-    READ_VERSION_10    # nearest before modes had names: up when shrinking, else down
 
 cdef struct Shape:
     int rank

@@ -28,7 +28,7 @@ cdef enum:
     # What a depthwise convolution makes for the product behind it: half of a 512 KB L2, but rather four rows, which share what they
     # read; beyond a few MB each step runs on its own.
     TOGETHER_FLOATS = 64 * 1024
-    MOST_TOGETHER_FLOATS = 1024 * 1024
+    MAX_TOGETHER_FLOATS = 1024 * 1024
     TOGETHER_ROWS = 4
 
 
@@ -269,7 +269,7 @@ cdef int64_t bands_with(CompiledProgram* program, Plan* plan, int index) noexcep
         readers += program.outputs[i] == step.x
     height = x.dims[2]
     most = height // TOGETHER_ROWS
-    if readers != 1 or most == 0 or TOGETHER_ROWS * x.dims[1] * x.dims[3] > MOST_TOGETHER_FLOATS:
+    if readers != 1 or most == 0 or TOGETHER_ROWS * x.dims[1] * x.dims[3] > MAX_TOGETHER_FLOATS:
         return 0
     if plan.values[step.x].size // x.dims[0] < program.far_floats:
         return 0

@@ -1,0 +1,79 @@
+"""Fuses activations that exporters write as several nodes: SiLU, HardSwish, Gelu."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from ..graph.ir import Graph, Node
+from ..ops.row import FUSED
+from .patterns import exchanged, is_product, only_reader, with_number
+
+
+def fuse_gates(graph: Graph) -> Graph:
+    """Replace Mul(x, Sigmoid(x)) by one node `Silu`, and Mul(x, HardSigmoid(x)) of slope 1/6 by HardSwish."""
+    dropped: set[int] = set()
+    replaced: dict[int, Node] = {}
+    for node in graph.nodes:
+        if node.op_type != "Mul" or len(set(node.inputs)) != 2:
+            continue
+        for x, gate in (node.inputs, node.inputs[::-1]):
+            maker = graph.producer.get(gate)
+            if maker is None or maker.inputs[0] != x or gate in graph.outputs or len(graph.consumers[gate]) != 1:
+                continue
+            if maker.op_type == "Sigmoid":
+                fused = FUSED, "Silu"
+            elif maker.op_type == "HardSigmoid" and is_hard_swish(maker):
+                fused = "", "HardSwish"
+            else:
+                continue
+            dropped.add(maker.index)
+            replaced[node.index] = replace(node, domain=fused[0], op_type=fused[1], inputs=(x,), attributes={})
+            break
+    return exchanged(graph, replaced, dropped)
+
+
+def fuse_gelus(graph: Graph) -> Graph:
+    """Replace x * (erf(x / sqrt 2) + 1) / 2, five nodes as exporters write it before opset 20, by one Gelu.
+
+    The three factors may be multiplied in any order. Other numbers than these, up to float32's rounding, are no Gelu.
+    """
+    dropped: set[int] = set()
+    replaced: dict[int, Node] = {}
+    for erf in graph.nodes:
+        scaled = graph.producer.get(erf.inputs[0])
+        plus = only_reader(graph, erf.outputs[0])
+        if erf.op_type != "Erf" or scaled is None or plus is None or only_reader(graph, scaled.outputs[0]) is not erf:
+            continue
+        x, root = with_number(graph, scaled, "Mul")
+        if abs(root - math.sqrt(0.5)) > 1e-7 or with_number(graph, plus, "Add") != (erf.outputs[0], 1):
+            continue
+        chain = half_product(graph, x, plus.outputs[0])
+        if chain is not None:
+            dropped |= {node.index for node in (scaled, erf, plus, chain[0])}
+            replaced[chain[1].index] = replace(chain[1], op_type="Gelu", domain="", inputs=(x,), attributes={})
+    return exchanged(graph, replaced, dropped)
+
+
+def half_product(graph: Graph, x: str, y: str) -> tuple[Node, Node] | None:
+    """The two nodes that make x * y / 2 in any order, the last one second, if nobody else reads y and what is between."""
+    first = only_reader(graph, y)
+    if first is None:
+        return None
+    other = next((name for name in first.inputs if name != y), "")
+    half = graph.producer.get(other)
+    if half is not None and with_number(graph, half, "Mul") == (x, 0.5) and only_reader(graph, other) is first and first.op_type == "Mul":
+        return half, first
+    z = first.outputs[0]
+    second = only_reader(graph, z)
+    if second is None:
+        return None
+    halved_last = is_product(first, x, y) and with_number(graph, second, "Mul") == (z, 0.5)
+    halved_first = with_number(graph, first, "Mul") == (y, 0.5) and is_product(second, x, z)
+    return (first, second) if halved_last or halved_first else None
+
+
+def is_hard_swish(node: Node) -> bool:
+    """HardSigmoid with alpha 1/6 and beta 1/2, in float32."""
+    alpha, beta = node.attributes.get("alpha", 0.2), node.attributes.get("beta", 0.5)
+    return abs(float(alpha) - 1 / 6) < 1e-7 and float(beta) == 0.5  # type: ignore[arg-type]  # ONNX: both are floats

@@ -1,0 +1,57 @@
+"""Fuses LayerNormalization, which exporters write as nine nodes before opset 17."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..graph.ir import Graph, Node, shape_of
+from ..ops import table as ops
+from .patterns import exchanged, made_by, with_number
+
+
+def fuse_layer_norms(graph: Graph) -> Graph:
+    """Replace LayerNormalization's nine nodes, as exporters write it before opset 17, by one.
+
+    d / sqrt(mean(d ** 2) + epsilon) * scale + bias with d = x - mean(x), the means over the last dimension.
+    """
+    dropped: set[int] = set()
+    replaced: dict[int, Node] = {}
+    for shift in graph.nodes:
+        if shift.op_type != "Add" or (parts := norm_parts(graph, shift)) is None:
+            continue
+        nodes, x, scale, bias, epsilon = parts
+        fused = replace(
+            shift, op_type="LayerNormalization", domain="", inputs=(x, scale, bias), attributes={"axis": -1, "epsilon": epsilon}
+        )
+        inside = {node.index for node in nodes}
+        private = all(
+            node.outputs[0] not in graph.outputs and all(r.index in inside for r in graph.consumers[node.outputs[0]])
+            for node in nodes
+            if node is not shift
+        )
+        if private and ops.row_for(fused) is not None and ops.can_run(graph, fused) is None:
+            dropped |= inside - {shift.index}
+            replaced[shift.index] = fused
+    return exchanged(graph, replaced, dropped)
+
+
+def norm_parts(graph: Graph, shift: Node) -> tuple[list[Node], str, str, str, float] | None:
+    """The nodes of a written-out LayerNormalization that ends with the Add `shift`, its input, scale, bias and epsilon."""
+    for scaled, bias in (shift.inputs, shift.inputs[::-1]):
+        scaling = made_by(graph, scaled, "Mul")
+        for quotient, scale in (scaling.inputs, scaling.inputs[::-1]) if scaling is not None else ():
+            chain = [made_by(graph, quotient, "Div")]
+            for op_type, operand in (("Sqrt", 1), ("Add", 0), ("ReduceMean", 0), ("Pow", 0), ("Sub", 0)):
+                chain.append(made_by(graph, chain[-1].inputs[operand], op_type) if chain[-1] is not None else None)
+            division, root, padded_mean, variance, square, centring = chain
+            if centring is None or division is None or padded_mean is None or root is None or variance is None or square is None:
+                continue
+            mean = made_by(graph, centring.inputs[1], "ReduceMean")
+            epsilon = with_number(graph, padded_mean, "Add")
+            if mean is None or mean.inputs[0] != centring.inputs[0] or division.inputs[0] != centring.outputs[0] or not epsilon[0]:
+                continue
+            if not (graph.is_constant(scale) and graph.is_constant(bias)) or len(shape_of(graph, mean.inputs[0])) != 3:
+                continue
+            assert scaling is not None
+            return [shift, scaling, division, root, padded_mean, variance, square, centring, mean], mean.inputs[0], scale, bias, epsilon[1]
+    return None

@@ -1,0 +1,20 @@
+"""The list of passes: what is judged is what is lowered, because `partition` and `pipeline.py` both run this list."""
+
+from __future__ import annotations
+
+from ..graph.ir import Graph
+from .activations import fuse_gates, fuse_gelus
+from .batchnorm import fold_batchnorms
+from .dead_channels import remove_dead_channels
+from .layer_norm import fuse_layer_norms
+from .pads import fold_pads
+
+PASSES = (fold_batchnorms, fuse_gates, fuse_gelus, fuse_layer_norms, fold_pads, remove_dead_channels)
+"""In this order: fusions first, because dead channels are followed through the fused operators."""
+
+
+def run_passes(graph: Graph) -> Graph:
+    """Return the graph after all passes. Its inputs and outputs stay as they are; nodes keep their index."""
+    for rewrite in PASSES:
+        graph = rewrite(graph)
+    return graph

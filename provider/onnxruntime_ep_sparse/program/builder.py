@@ -1,0 +1,260 @@
+"""Collects the steps of a region: numbers values, fuses bias, residual and activation into products."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxruntime_ep_sparse_kernels import variants
+from onnxruntime_ep_sparse_kernels.elementwise import Act, Op
+
+from ..graph.ir import Graph, Node, shape_of, weight_of
+from ..graph.nonzeros import Nonzeros
+from . import packing
+from .describe import description_of
+from .enums import ShapeRule, StepKind
+from .parallel import together
+from .separable import separates
+from .steps import Activation, Depthwise, ProgramSpec, Step, Unpacked, Window
+
+
+class Builder:
+    """Collects the steps of one region and packs their weights on `workers` threads. The rows of `ops/table.py` call its methods.
+
+    `graph` has been through `passes`; `is_activation` tells which nodes a product can end with.
+    """
+
+    def __init__(self, graph: Graph, isa: variants.Isa, workers: int, is_activation: Callable[[Node], bool]) -> None:
+        self.workers = workers
+        self.graph = graph
+        self.isa = isa
+        self.is_activation = is_activation
+        self.numbers: dict[str, int] = {}
+        self.n_values = 0
+        self.constants: dict[int, NDArray[np.float32]] = {}
+        self.steps: list[Step] = []
+        self.pending: dict[str, Step] = {}
+        self.whole: set[int] = set()
+        self.node_name = ""
+
+        self.inputs = {name: self.value(name) for name in graph.inputs}
+
+    def begin(self, node: Node) -> None:
+        """Name the steps that follow after `node`."""
+        self.node_name = node.name or node.outputs[0]
+
+    def finish(self) -> ProgramSpec:
+        """Pack all weights and return the program."""
+        assert not self.pending
+        outputs = {name: self.numbers[name] for name in self.graph.outputs}
+        steps = tuple(replace(step, description=description_of(step)) for step in self.packed())
+        ranks = {self.numbers[name]: len(shape_of(self.graph, name)) for name in self.numbers}
+        separable = all(separates(step, self.constants, ranks) for step in steps)
+        input_ranks = tuple(ranks[value] for value in self.inputs.values())
+        return ProgramSpec(self.n_values, self.inputs, outputs, self.constants, steps, separable, frozenset(self.whole), input_ranks)
+
+    # values
+
+    def new_value(self) -> int:
+        """A number for a value without a name."""
+        self.n_values += 1
+        return self.n_values - 1
+
+    def value(self, name: str) -> int:
+        """The number of a named value; a constant becomes part of the program."""
+        if name not in self.numbers:
+            if self.graph.is_constant(name):
+                self.numbers[name] = self.constant(self.floats(name))
+            else:
+                self.numbers[name] = self.new_value()
+        self.emit(name)
+        return self.numbers[name]
+
+    def constant(self, array: NDArray) -> int:
+        """The number of a constant of the program."""
+        number = self.new_value()
+        self.constants[number] = np.array(array, np.float32)
+        return number
+
+    def floats(self, name: str) -> NDArray[np.float32]:
+        """The data of a constant input."""
+        array = self.graph.constant(name)
+        assert array is not None
+        return array
+
+    def weight(self, name: str) -> NDArray[np.float32] | Nonzeros:
+        """The same, by its nonzeros where that is how it is stored."""
+        return weight_of(self.graph, name)
+
+    def integers(self, name: str) -> int:
+        """The number of a value of int32, whose bits stand where those of floats would."""
+        array = self.graph.constant(name)
+        if array is None:
+            self.whole.add(self.value(name))
+            return self.value(name)
+        return self.constant(np.ascontiguousarray(array, np.int32).view(np.float32))
+
+    # packing for this instruction set
+
+    def packed(self) -> list[Step]:
+        """The steps with their products packed."""
+        unpacked = [step.product for step in self.steps if isinstance(step.product, Unpacked)]
+        products = iter(together(self.workers, [(p.size, partial(p.pack, p.bias__m)) for p in unpacked]))
+        return [replace(step, product=next(products)) if isinstance(step.product, Unpacked) else step for step in self.steps]
+
+    def convolution(
+        self,
+        weight: NDArray[np.float32] | Nonzeros,
+        bias: NDArray[np.float32] | None,
+        window: Window,
+        groups: int,
+        image: tuple[int | None, ...],
+    ) -> Unpacked | Depthwise:
+        """`packing.convolution` with this instruction set's vectors."""
+        if groups > 1 and weight.shape[1] == 1:
+            assert isinstance(weight, np.ndarray)
+            return packing.depthwise(weight, bias, groups)
+        m = weight.shape[0]
+        bias__m = np.zeros(m, np.float32) if bias is None else bias
+        pack = partial(packing.convolution, weight, window=window, groups=groups, image=image, isa=self.isa)
+        return Unpacked(ShapeRule.CONV, False, m, bias__m, math.prod(weight.shape), pack)
+
+    def matrix(
+        self, weight__mk: NDArray[np.float32] | Nonzeros, bias: NDArray[np.float32] | None, *, x_rows: bool, y_rows: bool
+    ) -> Unpacked:
+        """Gemm's constant operand."""
+        return self.unpacked([weight__mk], ShapeRule.GEMM, bias, x_rows=x_rows, y_rows=y_rows)
+
+    def matrices(
+        self,
+        weight__bmk: Sequence[NDArray[np.float32] | Nonzeros],
+        *,
+        right: bool,
+        batch: tuple[int, ...],
+        vector_operand: bool,
+        bias__m: NDArray[np.float32] | None = None,
+    ) -> Unpacked:
+        """MatMul's constant operand."""
+        rule = ShapeRule.MATMUL_RIGHT if right else ShapeRule.MATMUL_LEFT
+        return self.unpacked(weight__bmk, rule, bias__m, x_rows=right, y_rows=right, batch=batch, vector_operand=vector_operand)
+
+    def unpacked(
+        self,
+        weight__bmk: Sequence[NDArray[np.float32] | Nonzeros],
+        rule: ShapeRule,
+        bias: NDArray[np.float32] | None,
+        *,
+        x_rows: bool,
+        y_rows: bool,
+        batch: tuple[int, ...] = (),
+        vector_operand: bool = False,
+    ) -> Unpacked:
+        """`packing.matrices` with this instruction set's vectors."""
+        m, k = weight__bmk[0].shape
+        bias__m = np.zeros(m, np.float32) if bias is None else bias
+        pack = partial(
+            packing.matrices,
+            weight__bmk,
+            rule=rule,
+            x_rows=x_rows,
+            y_rows=y_rows,
+            isa=self.isa,
+            batch=batch,
+            vector_operand=vector_operand,
+        )
+        return Unpacked(rule, y_rows, m, bias__m, len(weight__bmk) * m * k, pack, batch, vector_operand)
+
+    # steps and fusion
+
+    def step(self, step: Step) -> None:
+        """Append a step of the current node as it is."""
+        self.steps.append(replace(step, name=self.node_name))
+
+    def emit(self, name: str) -> None:
+        """Close the epilogue of the product that makes `name`, if it is open."""
+        step = self.pending.pop(name, None)
+        if step is not None:
+            self.steps.append(step)
+
+    def product(self, node: Node, x: str, product: Unpacked | Depthwise, window: Window | None, addend: int | None = None) -> None:
+        """A product; activation and residual of what follows are fused into it."""
+        y = node.outputs[0]
+        kind = StepKind.DEPTHWISE if isinstance(product, Depthwise) else StepKind.PRODUCT
+        step = Step(kind, self.value(x), self.value(y), product=product, window=window, name=self.node_name)
+        if addend is None:
+            self.keep_open(y, step)
+            return
+        between = self.new_value()
+        self.steps.append(replace(step, y=between))
+        self.step(Step(StepKind.BINARY, between, step.y, addend, op=Op.ADD))
+
+    def keep_open(self, name: str, step: Step) -> None:
+        """Wait with a product whose only reader may be fused; else append it now."""
+        readers = self.graph.consumers.get(name, [])
+        fusable = (
+            len(readers) == 1
+            and name not in self.graph.outputs
+            and (self.is_activation(readers[0]) or (step.r < 0 and readers[0].op_type == "Add"))
+        )
+        if fusable:
+            self.pending[name] = step
+        else:
+            self.steps.append(step)
+
+    def activate(self, node: Node, activation: Activation) -> None:
+        """An activation: the end of an open product, or a step of its own."""
+        x, y = node.inputs[0], node.outputs[0]
+        step = self.pending.pop(x, None)
+        if step is not None:
+            self.steps.append(replace(step, y=self.value(y), activation=activation, name=f"{step.name} + {node.op_type}"))
+        else:
+            self.step(Step(StepKind.ACTIVATE, self.value(x), self.value(y), activation=activation))
+
+    def binary(self, node: Node, op: Op) -> None:
+        """Two operands; an Add of equal shapes becomes the residual of an open product, a bias-shaped constant its bias."""
+        left, right = node.inputs
+        y = node.outputs[0]
+        if op == Op.ADD and left != right:
+            for mine, other in ((right, left), (left, right)):
+                step = self.pending.get(mine)
+                if step is None or step.activation.act != Act.NONE:
+                    continue
+                merged = self.with_bias(step, mine, other)
+                if merged is None and same_shape(self.graph, mine, other) and not self.graph.is_constant(other):
+                    merged = replace(step, r=self.value(other))
+                if merged is not None:
+                    del self.pending[mine]
+                    self.keep_open(y, replace(merged, y=self.value(y), name=f"{step.name} + {node.op_type}"))
+                    return
+        self.step(Step(StepKind.BINARY, self.value(left), self.value(y), self.value(right), op=op))
+
+    def with_bias(self, step: Step, mine: str, other: str) -> Step | None:
+        """The product with the constant `other` added to its bias, where that holds one number an output feature."""
+        if not self.graph.is_constant(other) or step.r >= 0:
+            return None
+        product = step.product
+        assert isinstance(product, Unpacked | Depthwise)
+        shape = shape_of(self.graph, mine)
+        axis = 1
+        if isinstance(product, Unpacked):
+            if (product.batch and max(product.batch) > 1) or product.vector_operand:
+                return None
+            axis = {ShapeRule.CONV: 1, ShapeRule.MATMUL_LEFT: len(shape) - 2}.get(product.rule, len(shape) - 1 if product.y_rows else 0)
+        addend = self.floats(other)
+        if addend.ndim > len(shape):
+            return None
+        full = addend.reshape((1,) * (len(shape) - addend.ndim) + addend.shape)
+        if any(size != 1 for i, size in enumerate(full.shape) if i != axis) or full.shape[axis] not in (1, product.m):
+            return None
+        return replace(step, product=replace(product, bias__m=product.bias__m + full.reshape(-1)))
+
+
+def same_shape(graph: Graph, a: str, b: str) -> bool:
+    """Whether two values have the same shape whatever the inputs are: unknown dimensions count as different."""
+    shapes = shape_of(graph, a), shape_of(graph, b)
+    return shapes[0] == shapes[1] and None not in shapes[0]

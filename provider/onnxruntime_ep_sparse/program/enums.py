@@ -1,0 +1,98 @@
+"""The numbers that Python and C share; `setup.py` writes `runtime/_enums.pxd` from this file and `limits.py`.
+
+Imports nothing, because the build loads it before the package exists. A member's number stands in no file: compiled models hold names.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class StepKind(IntEnum):
+    """Kinds of steps."""
+
+    PRODUCT = 0
+    """Conv, Gemm, MatMul by packed weights."""
+    POOL = 1
+    """MaxPool, AveragePool."""
+    GLOBAL_POOL = 2
+    ACTIVATE = 3
+    BINARY = 4
+    RESHAPE = 5
+    """No data moves unless the result must be in a buffer of its own."""
+    CONCAT = 6
+    """One operand of a Concat; no data moves where its maker can write into the result."""
+    PAD = 7
+    RESIZE = 8
+    SHUFFLE = 9
+    """DepthToSpace and SpaceToDepth."""
+    DEPTHWISE = 10
+    """Conv whose outputs each read one channel."""
+    RECURRENT = 11
+    """LSTM, GRU, RNN after their input projection."""
+    NORMALIZE = 12
+    """LayerNormalization over the last dimension."""
+    TRANSPOSE = 13
+
+
+class ShapeRule(IntEnum):
+    """How the output's shape of a product follows from its input's."""
+
+    CONV = 0
+    """x[N, C, spatial] -> [N, M, spatial']"""
+    MATMUL_RIGHT = 1
+    """x[..., rows, K] . W[batch, K, M]"""
+    MATMUL_LEFT = 2
+    """W[batch, M, K] . x[..., K, pixels]"""
+    GEMM = 3
+    """2-D, x and y possibly transposed."""
+
+
+class Cell(IntEnum):
+    """Recurrent cells."""
+
+    LSTM = 0
+    GRU = 1
+    RNN = 2
+
+
+class AutoPad(IntEnum):
+    """How a window gets its padding: given, or from ONNX's auto_pad."""
+
+    EXPLICIT = 0
+    SAME_UPPER = 1
+    SAME_LOWER = 2
+
+
+class Coordinates(IntEnum):
+    """ONNX's coordinate_transformation_mode: where a pixel of a resized image stands in the original."""
+
+    ASYMMETRIC = 0
+    HALF_PIXEL = 1
+    PYTORCH_HALF_PIXEL = 2
+    ALIGN_CORNERS = 3
+    TF_HALF_PIXEL_FOR_NN = 4
+    HALF_PIXEL_SYMMETRIC = 5
+
+
+class Interpolation(IntEnum):
+    """How a resized image reads the original: linearly, or the one pixel that ONNX's nearest_mode chooses."""
+
+    LINEAR = 0
+    ROUND_PREFER_FLOOR = 1
+    ROUND_PREFER_CEIL = 2
+    FLOOR = 3
+    CEIL = 4
+    VERSION_10 = 5
+    """Nearest before modes had names (Resize 10): up when shrinking, else down."""
+
+
+C_PREFIXES = {
+    StepKind: "STEP",
+    ShapeRule: "SHAPE",
+    Cell: "CELL",
+    AutoPad: "PAD",
+    Coordinates: "AT",
+    Interpolation: "READ",
+}
+"""Each enum with the prefix of its members in C: `StepKind.POOL` is STEP_POOL."""

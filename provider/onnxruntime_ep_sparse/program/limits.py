@@ -1,0 +1,26 @@
+"""Limits of programs; the C side gets those in C_LIMITS from `runtime/_enums.pxd`, which `setup.py` writes.
+
+Imports nothing, because the build loads it before the package exists.
+"""
+
+MAX_RANK = 8
+"""At most so many dimensions of a value."""
+MAX_OPERANDS = 64
+"""At most so many inputs, and so many outputs, of a region."""
+MAX_PARTS = 32
+"""At most so many operands of a Concat: each may be an input of the region."""
+MAX_SIZE = (1 << 31) - 1
+"""At most so many elements of a weight, and so many along a dimension that a node fixes."""
+MAX_WINDOW = (1 << 16) - 1
+"""At most this for each number of a window (kernel, strides, dilations, pads): a worker's memory follows from them."""
+MAX_REACH = (1 << 20) - 1
+"""At most so many pixels between the first and the last tap of a window."""
+MAX_SCALE = 1 << 14
+"""At most this scale of a Resize, either way."""
+MAX_BLOCK = (1 << 10) - 1
+"""At most this blocksize of DepthToSpace and SpaceToDepth."""
+MAX_HIDDEN = 1 << 16
+"""At most so many hidden units of a recurrent node: 16 bits number them."""
+
+C_LIMITS = ("MAX_RANK", "MAX_OPERANDS")
+"""Limits that size arrays in C."""
