@@ -27,13 +27,13 @@ def load_source(name: str, path: Path):
     return module
 
 
-variants = load_source("variants", KERNELS / "variants.py")
+instruction_sets = load_source("isa", KERNELS / "isa.py")
 elementwise = load_source("elementwise", KERNELS / "elementwise.py")
 generate = load_source("generate", KERNELS / "generate.py")
 enums = load_source("enums", PROVIDER / "program" / "enums.py")
 limits = load_source("limits", PROVIDER / "program" / "limits.py")
 
-KERNEL_CONSTANTS = {name: getattr(variants, name) for name in ("APART", "SHARED", "STRIP")}
+KERNEL_CONSTANTS = {name: getattr(instruction_sets, name) for name in ("APART", "SHARED", "STRIP")}
 generate.write_enums(elementwise.C_PREFIXES, KERNEL_CONSTANTS, KERNELS / "_enums.pxd")
 generate.write_enums(enums.C_PREFIXES, {name: getattr(limits, name) for name in limits.C_LIMITS}, PROVIDER / "runtime" / "_enums.pxd")
 
@@ -59,7 +59,7 @@ def extension(source: Path, flags: list[str] = (), depends: list[Path] = ()) -> 
 
 
 extensions = []
-for isa in variants.isas_for(platform.machine()):
+for isa in instruction_sets.isas_for(platform.machine()):
     source = KERNELS / f"_isa_{isa.name}.pyx"
     generate.write(isa, KERNELS / "_isa.pyx.in", source)
     extensions.append(extension(source, [*isa.flags], [KERNELS / "simd.h"]))

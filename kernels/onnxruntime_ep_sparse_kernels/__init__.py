@@ -1,6 +1,6 @@
 """Sparse tile kernels, one module an instruction set, imported only where the CPU and the system allow it.
 
-Private to `onnxruntime_ep_sparse`: the map is `docs/architecture.md`, the list of variants `variants.py`.
+Private to `onnxruntime_ep_sparse`: the map is `docs/architecture.md`, the list of variants `isa.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import importlib.util
 import platform
 from functools import cache
 
-from . import _cpu, variants
+from . import _cpu
+from .isa import ISAS, isas_for
 
 
 def cpu_features() -> dict[str, bool]:
@@ -21,16 +22,14 @@ def cpu_features() -> dict[str, bool]:
 @cache
 def compiled_isas() -> tuple[str, ...]:
     """Names of the instruction sets this build has kernels for, best first."""
-    return tuple(
-        isa.name for isa in variants.isas_for(platform.machine()) if importlib.util.find_spec(f"{__name__}._isa_{isa.name}") is not None
-    )
+    return tuple(isa.name for isa in isas_for(platform.machine()) if importlib.util.find_spec(f"{__name__}._isa_{isa.name}") is not None)
 
 
 @cache
 def available_isas() -> tuple[str, ...]:
     """Names of the compiled instruction sets that this CPU can run, best first; `baseline` is always among them."""
     features = cpu_features()
-    return tuple(isa.name for isa in variants.ISAS if isa.name in compiled_isas() and all(features[f] for f in isa.features))
+    return tuple(isa.name for isa in ISAS if isa.name in compiled_isas() and all(features[f] for f in isa.features))
 
 
 def table(isa: str) -> object:

@@ -7,7 +7,7 @@ from libc.stdint cimport int32_t, int64_t, uint16_t
 
 cimport onnxruntime_ep_sparse_kernels.table as t
 
-from onnxruntime_ep_sparse_kernels.variants import APART
+from onnxruntime_ep_sparse_kernels.isa import APART
 
 
 def spmm(capsule, int mr, int nv, const int32_t[::1] row_start, const int32_t[:, ::1] row__gr, const uint16_t[:, ::1] offset__nc,

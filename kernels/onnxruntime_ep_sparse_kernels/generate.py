@@ -14,7 +14,7 @@ from Cython import Tempita
 
 
 def write(isa, template: Path, target: Path) -> None:
-    """Instantiate `template` for `isa` (a `variants.Isa`) into `target`."""
+    """Instantiate `template` for `isa` (an `isa.Isa`) into `target`."""
     text = f"# Generated from {template.name} by generate.py. Do not edit.\n"
     text += Tempita.Template(template.read_text(), name=template.name).substitute(isa=isa, product=product)
     _write_changed(target, text)

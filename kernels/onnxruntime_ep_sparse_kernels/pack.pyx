@@ -8,7 +8,7 @@ import numpy as np
 
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
-from onnxruntime_ep_sparse_kernels.variants import APART, SHARED, STRIP
+from onnxruntime_ep_sparse_kernels.isa import APART, SHARED, STRIP
 
 cdef enum:
     PAGES = 1 << 15

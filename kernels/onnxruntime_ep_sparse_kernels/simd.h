@@ -9,7 +9,7 @@
 #include <string.h>
 
 #ifndef SPARSE_LANES
-#error "SPARSE_LANES comes from variants.py through the compiler flags"
+#error "SPARSE_LANES comes from isa.py through the compiler flags"
 #endif
 
 typedef float vf __attribute__((vector_size(4 * SPARSE_LANES)));

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
 import onnxruntime_ep_sparse_kernels as kernels
-from onnxruntime_ep_sparse_kernels import variants
+from onnxruntime_ep_sparse_kernels.isa import ISAS, Isa
 
 EP_NAME = "SparseExecutionProvider"
 
@@ -86,11 +86,11 @@ def _flag(text: str) -> bool:
     return _one_of("0", "1")(text) == "1"
 
 
-ISAS = ("auto", *(isa.name for isa in variants.ISAS))
+ISA_CHOICES = ("auto", *(isa.name for isa in ISAS))
 
 
 def _isa(text: str) -> str:
-    isa = _one_of(*ISAS)(text)
+    isa = _one_of(*ISA_CHOICES)(text)
     if isa != "auto" and isa not in kernels.available_isas():
         lacking = "this CPU" if isa in kernels.compiled_isas() else "this build"
         raise _UnavailableError(f"{lacking} lacks it, the best available is {kernels.available_isas()[0]!r}")
@@ -118,7 +118,7 @@ OPTIONS = (
         "isa",
         "choice",
         "auto",
-        ", ".join(repr(isa) for isa in ISAS),
+        ", ".join(repr(isa) for isa in ISA_CHOICES),
         "The instruction set of the kernels; `auto` is the best that this CPU and build have.",
         _isa,
     ),
@@ -185,10 +185,10 @@ def markdown() -> str:
     return "\n".join(["| option | type | default | valid | meaning |", "| --- | --- | --- | --- | --- |", *rows, ""])
 
 
-def isa_of(options: Options) -> variants.Isa:
+def isa_of(options: Options) -> Isa:
     """The instruction set that `options.isa` stands for on this CPU."""
     name = kernels.available_isas()[0] if options.isa == "auto" else options.isa
-    return next(isa for isa in variants.ISAS if isa.name == name)
+    return next(isa for isa in ISAS if isa.name == name)
 
 
 def workers_of(options: Options) -> int:

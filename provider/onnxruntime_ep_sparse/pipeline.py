@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import onnxruntime_ep_sparse_kernels as kernels
-from onnxruntime_ep_sparse_kernels.variants import Isa
+from onnxruntime_ep_sparse_kernels.isa import Isa
 
 from .graph.ir import Graph
 from .ops.table import is_activation, row_for

@@ -21,7 +21,7 @@ from onnxruntime_ep_sparse.program import packing
 from onnxruntime_ep_sparse.program.enums import StepKind
 from onnxruntime_ep_sparse.program.steps import ProgramSpec, Step, Window
 from onnxruntime_ep_sparse.runtime._program import Program
-from onnxruntime_ep_sparse_kernels import variants
+from onnxruntime_ep_sparse_kernels.isa import ISAS, Isa
 
 Layer = tuple[int, int, int, int, int, int]
 """Input channels, outputs, kernel, stride, image size, how often the net has it."""
@@ -115,7 +115,7 @@ NETS = {"resnet50": resnet50, "mobilenet_v1": mobilenet_v1, "efficientnet_b0": e
 
 
 def layer_seconds(
-    isa: variants.Isa, layer: Layer, sparsity: float, batch: int, rng: np.random.Generator, pattern: str = "unstructured"
+    isa: Isa, layer: Layer, sparsity: float, batch: int, rng: np.random.Generator, pattern: str = "unstructured"
 ) -> tuple[float, int]:
     """Best time of one layer and its multiply-adds by nonzeros. The layer stands between two steps, so that only memory that was used
     before is measured: fresh pages cost more than many a layer."""
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--totals", action="store_true", help="only the last line of every net")
     arguments = parser.parse_args()
-    isa = next(isa for isa in variants.ISAS if isa.name == arguments.isa)
+    isa = next(isa for isa in ISAS if isa.name == arguments.isa)
     rng = np.random.default_rng(0)
     peak = peak_gflops(isa)
     print(f"{isa.name}, one thread, FMA peak {peak:.0f} GFLOP/s, {arguments.pattern} zeros, batch {arguments.batch}")

@@ -29,7 +29,7 @@ import onnxruntime_ep_sparse as sparse
 import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse.program import serialize as compiled
 from onnxruntime_ep_sparse.runtime._program import Program
-from onnxruntime_ep_sparse_kernels.variants import ISAS
+from onnxruntime_ep_sparse_kernels.isa import ISAS
 
 NUMBERS = (-1, 0, 1, 2, 3, 7, 8, 9, 31, 32, 33, 255, 256, 65535, 65536, 1 << 20, 1 << 31, (1 << 31) - 1, 1 << 40, 1 << 62, 1 << 63, 10**30)
 ODD = (None, True, False, "", "x", "CONV", "ADD", 1.5, -0.5, float("inf"), float("nan"), [], [0], [[]], {}, {"x": 1}, [-1, -1], [0, 0, 0])

@@ -11,24 +11,25 @@ import pytest
 
 import onnxruntime_ep_sparse
 import onnxruntime_ep_sparse_kernels as kernels
-from onnxruntime_ep_sparse_kernels import generate, variants
+from onnxruntime_ep_sparse_kernels import generate
+from onnxruntime_ep_sparse_kernels.isa import ISAS, SHARED, isas_for, kernel_name
 from support.kernel_sets import SOURCES, WIDE
 
 PACKAGES = [Path(package.__file__).parent for package in (kernels, onnxruntime_ep_sparse)]
 MODULES = sorted(path for package in PACKAGES for path in package.rglob("*.so"))
-X86 = variants.isas_for(platform.machine()) == variants.ISAS
+X86 = isas_for(platform.machine()) == ISAS
 
 
 def test_table():
     """The best comes first, the baseline last; names differ; every feature is one that can be asked for."""
-    lanes = [isa.lanes for isa in variants.ISAS]
+    lanes = [isa.lanes for isa in ISAS]
     assert lanes == sorted(lanes, reverse=True)
-    assert variants.ISAS[-1].features == ()
-    assert len({isa.name for isa in variants.ISAS}) == len(variants.ISAS)
-    assert {feature for isa in variants.ISAS for feature in isa.features} <= set(kernels.cpu_features())
+    assert ISAS[-1].features == ()
+    assert len({isa.name for isa in ISAS}) == len(ISAS)
+    assert {feature for isa in ISAS for feature in isa.features} <= set(kernels.cpu_features())
 
 
-@pytest.mark.parametrize("isa", variants.ISAS, ids=lambda isa: isa.name)
+@pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
 def test_tiles(isa):
     """Tiles fit the kernel table and the vector registers, and every width up to the widest exists."""
     limits = dict(re.findall(r"(MAX_\w+) = (\d+)", (SOURCES / "onnxruntime_ep_sparse_kernels" / "table.pxd").read_text()))
@@ -38,12 +39,12 @@ def test_tiles(isa):
     for mr, nv in isa.tiles:
         assert mr <= int(limits["MAX_MR"])
         assert nv <= int(limits["MAX_NV"])
-        assert mr * nv + (nv if mr == variants.SHARED else 0) + 1 <= registers
+        assert mr * nv + (nv if mr == SHARED else 0) + 1 <= registers
     for mr in {mr for mr, _ in isa.tiles}:
         assert {nv for m, nv in isa.tiles if m == mr} == set(range(1, isa.widest(mr) + 1))
 
 
-@pytest.mark.parametrize("isa", variants.ISAS, ids=lambda isa: isa.name)
+@pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
 def test_generate(isa, tmp_path):
     """The source has every kernel of the table, by its name; an unchanged file is left alone."""
     target = tmp_path / "kernels.pyx"
@@ -51,12 +52,12 @@ def test_generate(isa, tmp_path):
         generate.write(isa, SOURCES / "onnxruntime_ep_sparse_kernels" / "_isa.pyx.in", target)
         target.chmod(0o444)
     names = re.findall(r"cdef void (spmm\w+)\(", target.read_text())
-    assert names == [variants.kernel_name(isa, mr, nv) for mr, nv in isa.tiles]
+    assert names == [kernel_name(isa, mr, nv) for mr, nv in isa.tiles]
 
 
 def test_compiled():
     """The build has what this machine is worth; the baseline always runs."""
-    assert kernels.compiled_isas() == tuple(isa.name for isa in variants.isas_for(platform.machine()))
+    assert kernels.compiled_isas() == tuple(isa.name for isa in isas_for(platform.machine()))
     assert kernels.available_isas()[-1] == "baseline"
 
 
@@ -100,7 +101,7 @@ def test_registers(module):
         pytest.skip("needs objdump of binutils")
     code = subprocess.run([objdump, "-d", "--no-show-raw-insn", module], capture_output=True, text=True, check=True).stdout
     isa = re.match(r"_isa_([^.]+)", module.name)
-    lanes = next(i.lanes for i in variants.ISAS if i.name == isa[1]) if isa else variants.ISAS[-1].lanes
+    lanes = next(i.lanes for i in ISAS if i.name == isa[1]) if isa else ISAS[-1].lanes
     assert ("%zmm" in code) == (lanes == 16)
     assert ("%ymm" in code) <= (lanes >= 8)
     assert (re.search(r"\tv[a-z]+ps ", code) is not None) == (lanes >= 8)

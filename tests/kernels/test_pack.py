@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from onnxruntime_ep_sparse_kernels.isa import APART, SHARED, STRIP
 from onnxruntime_ep_sparse_kernels.pack import compress, pack
-from onnxruntime_ep_sparse_kernels.variants import APART, SHARED, STRIP
 
 VALUES = st.sampled_from([0.0, 0.0, 0.0, -0.0, 1.5, -2.0, 1e-45, np.inf, np.nan])
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from onnxruntime_ep_sparse_kernels import call
+from onnxruntime_ep_sparse_kernels.isa import APART
 from onnxruntime_ep_sparse_kernels.pack import compress, pack
-from onnxruntime_ep_sparse_kernels.variants import APART
 from support.kernel_sets import SETS, TILES, table_of
 
 EPS = np.finfo(np.float32).eps

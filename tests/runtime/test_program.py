@@ -11,7 +11,7 @@ from onnxruntime_ep_sparse import pipeline as lower
 from onnxruntime_ep_sparse.graph.ir import FLOAT, INT64, Graph, Node, Value
 from onnxruntime_ep_sparse.program.enums import StepKind
 from onnxruntime_ep_sparse.runtime._program import Program
-from onnxruntime_ep_sparse_kernels.variants import APART
+from onnxruntime_ep_sparse_kernels.isa import APART
 from support.kernel_sets import SETS, table_of
 from support.making import noise, pruned
 from support.promises import EPS

@@ -8,15 +8,16 @@ from tempfile import TemporaryDirectory
 import pytest
 
 import onnxruntime_ep_sparse_kernels as kernels
-from onnxruntime_ep_sparse_kernels import generate, variants
+from onnxruntime_ep_sparse_kernels import generate
+from onnxruntime_ep_sparse_kernels.isa import ISAS, kernel_name
 
 SOURCES = Path(__file__).parents[2] / "kernels"
-WIDE = variants.ISAS[0]
+WIDE = ISAS[0]
 EMULATED = replace(WIDE, name=f"{WIDE.name}_emulated", flags=(f"-DSPARSE_LANES={WIDE.lanes}", "-mavx2", "-mfma"), features=("avx2", "fma"))
 """The source and the tile table of the widest vectors, for CPUs without them: the compiler makes two AVX2 vectors of one."""
 
-SETS = (*variants.ISAS, EMULATED)
-TILES = [pytest.param(isa, mr, nv, id=variants.kernel_name(isa, mr, nv)) for isa in SETS for mr, nv in isa.tiles]
+SETS = (*ISAS, EMULATED)
+TILES = [pytest.param(isa, mr, nv, id=kernel_name(isa, mr, nv)) for isa in SETS for mr, nv in isa.tiles]
 
 
 @cache

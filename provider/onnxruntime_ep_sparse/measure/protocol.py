@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse_kernels import call
-from onnxruntime_ep_sparse_kernels.variants import SHARED, Isa
+from onnxruntime_ep_sparse_kernels.isa import SHARED, Isa
 
 from .. import options
 from ..diagnostics.step_times import Cost, StepTime, step_times

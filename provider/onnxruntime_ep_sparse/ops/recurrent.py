@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxruntime_ep_sparse_kernels.elementwise import Act
-from onnxruntime_ep_sparse_kernels.variants import STRIP
+from onnxruntime_ep_sparse_kernels.isa import STRIP
 
 from ..graph.ir import INT32, Graph, Node
 from ..program import packing

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import onnxruntime_ep_sparse_kernels as kernels
-from onnxruntime_ep_sparse_kernels.variants import ISAS
+from onnxruntime_ep_sparse_kernels.isa import ISAS
 
 from .._version import __version__
 from ..graph.ir import CONTEXT_DATA, EP_CONTEXT, FLOAT, Graph, Node

@@ -10,8 +10,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxruntime_ep_sparse_kernels import variants
 from onnxruntime_ep_sparse_kernels.elementwise import Act, Op
+from onnxruntime_ep_sparse_kernels.isa import Isa
 
 from ..graph.ir import Graph, Node, shape_of, weight_of
 from ..graph.nonzeros import Nonzeros
@@ -29,7 +29,7 @@ class Builder:
     `graph` has been through `passes`; `is_activation` tells which nodes a product can end with.
     """
 
-    def __init__(self, graph: Graph, isa: variants.Isa, workers: int, is_activation: Callable[[Node], bool]) -> None:
+    def __init__(self, graph: Graph, isa: Isa, workers: int, is_activation: Callable[[Node], bool]) -> None:
         self.workers = workers
         self.graph = graph
         self.isa = isa

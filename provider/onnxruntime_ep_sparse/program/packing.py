@@ -12,8 +12,8 @@ from itertools import product as cartesian
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxruntime_ep_sparse_kernels.isa import APART, SHARED, Isa
 from onnxruntime_ep_sparse_kernels.pack import Compressed, common_columns, compress, pack
-from onnxruntime_ep_sparse_kernels.variants import APART, SHARED, Isa
 
 from ..graph.nonzeros import Nonzeros
 from .enums import ShapeRule

@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxruntime_ep_sparse_kernels.variants import ISAS, Isa
+from onnxruntime_ep_sparse_kernels.isa import ISAS, Isa
 
 from .steps import Product, ProgramSpec, Step
 from .verify import check, require

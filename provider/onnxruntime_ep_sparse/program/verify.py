@@ -12,7 +12,7 @@ from itertools import product as cartesian
 
 import numpy as np
 
-from onnxruntime_ep_sparse_kernels.variants import APART, SHARED, STRIP
+from onnxruntime_ep_sparse_kernels.isa import APART, SHARED, STRIP
 
 from .enums import Cell, ShapeRule, StepKind
 from .limits import MAX_BLOCK, MAX_HIDDEN, MAX_RANK, MAX_SCALE, MAX_SIZE, MAX_WINDOW
