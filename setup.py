@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import platform
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from Cython.Build import cythonize
 from setuptools import Extension, find_packages, setup
@@ -18,22 +19,17 @@ KERNELS = Path("kernels/onnxruntime_ep_sparse_kernels")
 os.chdir(ROOT)
 
 
-def load_source(name: str, path: Path):
-    """Import one build-time module from the source tree without importing its package (which needs the extensions built here)."""
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+def import_source(package: Path, *names: str) -> list[ModuleType]:
+    """Import modules of a package from the source tree. Its `__init__.py`, which needs the extensions built here, is left out."""
+    stub = sys.modules[package.name] = ModuleType(package.name)
+    stub.__path__ = [str(package)]
+    return [importlib.import_module(f"{package.name}.{name}") for name in names]
 
 
-instruction_sets = load_source("isa", KERNELS / "isa.py")
-elementwise = load_source("elementwise", KERNELS / "elementwise.py")
-generate = load_source("generate", KERNELS / "generate.py")
-enums = load_source("enums", PROVIDER / "program" / "enums.py")
-limits = load_source("limits", PROVIDER / "program" / "limits.py")
+isa, elementwise, generate = import_source(KERNELS, "isa", "elementwise", "generate")
+enums, limits = import_source(PROVIDER, "program.enums", "program.limits")
 
-KERNEL_CONSTANTS = {name: getattr(instruction_sets, name) for name in ("APART", "SHARED", "STRIP")}
+KERNEL_CONSTANTS = {name: getattr(isa, name) for name in ("APART", "SHARED", "STRIP")}
 generate.write_enums(elementwise.C_PREFIXES, KERNEL_CONSTANTS, KERNELS / "_enums.pxd")
 generate.write_enums(enums.C_PREFIXES, {name: getattr(limits, name) for name in limits.C_LIMITS}, PROVIDER / "runtime" / "_enums.pxd")
 
@@ -59,10 +55,11 @@ def extension(source: Path, flags: list[str] = (), depends: list[Path] = ()) -> 
 
 
 extensions = []
-for isa in instruction_sets.isas_for(platform.machine()):
-    source = KERNELS / f"_isa_{isa.name}.pyx"
-    generate.write(isa, KERNELS / "_isa.pyx.in", source)
-    extensions.append(extension(source, [*isa.flags], [KERNELS / "simd.h"]))
+for row in isa.isas_for(platform.machine()):
+    source = KERNELS / f"{row.module}.pyx"
+    generate.write_kernels(row, KERNELS, source)
+    extensions.append(extension(source, [*row.compile_args], [KERNELS / "isa.py", KERNELS / "simd.h"]))
+generate.write_cpu(KERNELS, KERNELS / "_cpu.pyx")
 for package in (KERNELS, PROVIDER):
     extensions += [extension(source) for source in sorted(package.rglob("*.pyx")) if not source.stem.startswith("_isa_")]
 

@@ -13,9 +13,12 @@ from pathlib import Path
 import pytest
 
 import onnxruntime_ep_sparse as sparse
+from onnxruntime_ep_sparse_kernels.isa import ISAS
 
 ROOT = Path(__file__).parents[1]
-GENERATED = shutil.ignore_patterns("_enums.pxd", ".*", "build", "dist", "*.egg-info", "__pycache__", "*.so", "*.c", "_isa_*.pyx")
+GENERATED = shutil.ignore_patterns(
+    "_enums.pxd", "_isa_*.pyx", "_cpu.pyx", ".*", "build", "dist", "*.egg-info", "__pycache__", "*.so", "*.c"
+)
 
 
 def run(command, cwd, **environment):
@@ -71,7 +74,7 @@ def test_sdist(sdist, checked_out):
     packed = files_in(sdist)
     assert {name for name in checked_out if name.startswith(("provider/", "kernels/", "tests/", "docs/"))} <= packed
     assert {"README.md", "LICENSE", "setup.py", "pyproject.toml"} <= packed
-    assert not [name for name in packed if name.endswith((".c", ".so", "/_enums.pxd")) or "/_isa_" in name]
+    assert not [name for name in packed if re.search(r"\.c$|\.so$|/_enums\.pxd$|/_isa_\w+\.pyx$|/_cpu\.pyx$", name)]
 
 
 def test_wheel(wheel, checked_out):
@@ -81,7 +84,8 @@ def test_wheel(wheel, checked_out):
     assert modules <= packed
     compiled = {name.split(".")[0] for name in packed if name.endswith(".so")}
     sources = {name.split("/", 1)[1].removesuffix(".pyx") for name in checked_out if name.endswith(".pyx")}
-    assert sources | {"onnxruntime_ep_sparse_kernels/_isa_baseline"} <= compiled
+    generated = {f"onnxruntime_ep_sparse_kernels/{name}" for name in ("_cpu", ISAS[-1].module)}
+    assert sources | generated <= compiled
     assert not [name for name in packed if name.endswith((".c", ".h", ".pyx", ".pxd", ".in", ".map"))]
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in packed)
 
@@ -92,6 +96,7 @@ def test_wheel_without_onnxruntime(wheel, tmp_path):
 import sys
 sys.modules["onnxruntime"] = None
 import onnxruntime_ep_sparse as sparse
+from onnxruntime_ep_sparse_kernels.isa import ISAS
 import onnxruntime_ep_sparse_kernels as kernels
 for isa in kernels.available_isas():
     kernels.table(isa)

@@ -1,7 +1,9 @@
-"""The one table of kernel variants: what the build generates, dispatch picks from, tests and benches enumerate.
+"""The table of instruction sets and of kernel variants. The build, the dispatch at run time, tests and benchmarks read it.
+
+A new instruction set is one row of `ISAS` and one header of vector primitives in `simd/`.
 
 Name grammar: `spmm_f32_<MR>x<NV>_<isa>`: MR output rows by NV vectors of pixels stay in registers. MR is APART or SHARED.
-Plain Python without imports from the package: setup.py loads it before anything is built.
+Plain Python that imports only the standard library: setup.py imports it before anything is built.
 """
 
 from __future__ import annotations
@@ -15,23 +17,46 @@ SHARED = 4
 STRIP = 32
 """Rows are ordered by their number of nonzeros within strips of so many: work for threads is cut between strips."""
 
+DEPTHWISE = ((3, 1), (3, 2), (5, 1), (5, 2))
+"""(size, stride) of the square windows for which depthwise kernels are unrolled, with all weights in registers."""
+
+X86 = ("x86_64", "amd64")
+"""Values of `platform.machine()` in lower case on which rows for x86 are built."""
+
 
 @dataclass(frozen=True)
 class Isa:
-    """An instruction set the kernels are built for.
-
-    `lanes` float32 make a vector; `features` are the names `cpu_features()` must show; `tiles` are the (MR, NV) pairs, limited by the
-    number of vector registers (16, or 32 with AVX-512): MR*NV accumulators, NV pixel vectors if SHARED, one broadcast weight.
-    """
+    """One row of the table: an instruction set for which the kernels are built."""
 
     name: str
+    """Names the extension module, the kernels and a value of the provider option `isa`."""
     lanes: int
-    flags: tuple[str, ...]
+    """float32 values per vector."""
+    registers: int
+    """Vector registers. `tiles` must fit: MR*NV accumulators, NV vectors of pixels if MR is SHARED, one broadcast weight."""
+    machines: tuple[str, ...] | None
+    """Values of `platform.machine()` in lower case for which it is built; None: for all."""
     features: tuple[str, ...]
+    """CPU features that it needs, by their names in `__builtin_cpu_supports`."""
+    flags: tuple[str, ...]
+    """Compiler flags that enable the instructions."""
+    header: str
+    """The header in `simd/` that defines the vector primitives."""
     tiles: tuple[tuple[int, int], ...]
+    """(MR, NV) of every tile kernel."""
+
+    @property
+    def module(self) -> str:
+        """The name of the extension module with its kernels."""
+        return f"_isa_{self.name}"
+
+    @property
+    def compile_args(self) -> tuple[str, ...]:
+        """All arguments of the C compiler: `flags`, and the macros that `simd/simd.h` reads."""
+        return (f"-DSPARSE_LANES={self.lanes}", f'-DSPARSE_PRIMITIVES="{self.header}"', *self.flags)
 
     def widest(self, mr: int) -> int:
-        """The largest NV with this MR."""
+        """Return the largest NV with this MR."""
         return max(nv for m, nv in self.tiles if m == mr)
 
 
@@ -41,23 +66,49 @@ def _tiles(widest_apart: int, widest_shared: int) -> tuple[tuple[int, int], ...]
 
 ISAS = (
     Isa(
-        "avx512",
-        16,
-        ("-DSPARSE_LANES=16", "-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mavx2", "-mfma", "-mprefer-vector-width=512"),
-        ("avx512f", "avx512vl", "avx512dq", "avx512bw", "avx2", "fma"),
-        _tiles(8, 6),
+        name="avx512",
+        lanes=16,
+        registers=32,
+        machines=X86,
+        features=("avx512f", "avx512vl", "avx512dq", "avx512bw", "avx2", "fma"),
+        flags=("-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mavx2", "-mfma", "-mprefer-vector-width=512"),
+        header="x86_avx512.h",
+        tiles=_tiles(8, 6),
     ),
-    Isa("avx2", 8, ("-DSPARSE_LANES=8", "-mavx2", "-mfma"), ("avx2", "fma"), _tiles(7, 3)),
-    Isa("baseline", 4, ("-DSPARSE_LANES=4",), (), _tiles(7, 3)),
+    Isa(
+        name="avx2",
+        lanes=8,
+        registers=16,
+        machines=X86,
+        features=("avx2", "fma"),
+        flags=("-mavx2", "-mfma"),
+        header="x86_avx2.h",
+        tiles=_tiles(7, 3),
+    ),
+    Isa(
+        name="baseline",
+        lanes=4,
+        registers=16,
+        machines=None,
+        features=(),
+        flags=(),
+        header="generic.h",
+        tiles=_tiles(7, 3),
+    ),
 )
-"""Best first."""
+"""Best first. The last needs no features and is built everywhere."""
 
 
 def isas_for(machine: str) -> tuple[Isa, ...]:
-    """The instruction sets worth compiling for `platform.machine()`."""
-    return ISAS if machine.lower() in {"x86_64", "amd64"} else ISAS[-1:]
+    """Return the rows that are built on a machine, best first. `machine` is a value of `platform.machine()`."""
+    return tuple(isa for isa in ISAS if isa.machines is None or machine.lower() in isa.machines)
+
+
+def isa_named(name: str) -> Isa:
+    """Return the row of this name. Raises KeyError for a name that no row has."""
+    return {isa.name: isa for isa in ISAS}[name]
 
 
 def kernel_name(isa: Isa, mr: int, nv: int) -> str:
-    """The name a kernel has in source, bench and report."""
+    """Return the name that a tile kernel has in source, benchmarks and reports."""
     return f"spmm_f32_{mr}x{nv}_{isa.name}"

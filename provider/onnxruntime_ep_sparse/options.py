@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
 import onnxruntime_ep_sparse_kernels as kernels
-from onnxruntime_ep_sparse_kernels.isa import ISAS, Isa
+from onnxruntime_ep_sparse_kernels.isa import ISAS, Isa, isa_named
 
 EP_NAME = "SparseExecutionProvider"
 
@@ -188,7 +188,7 @@ def markdown() -> str:
 def isa_of(options: Options) -> Isa:
     """The instruction set that `options.isa` stands for on this CPU."""
     name = kernels.available_isas()[0] if options.isa == "auto" else options.isa
-    return next(isa for isa in ISAS if isa.name == name)
+    return isa_named(name)
 
 
 def workers_of(options: Options) -> int:

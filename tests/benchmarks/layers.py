@@ -1,6 +1,6 @@
 """Kernels on real layer shapes, one thread, no ONNX Runtime: effective GFLOP/s and their share of the FMA peak measured in the same run.
 
-    python tests/benchmarks/layers.py [NET ...] [--sparsity 0.9 ...] [--pattern unstructured] [--isa avx2] [--batch 1] [--totals]
+    python tests/benchmarks/layers.py [NET ...] [--sparsity 0.9 ...] [--pattern unstructured] [--isa NAME] [--batch 1] [--totals]
 
 A layer runs as a program of one step, so gathering, blocking and finishing count; the last line of a net is weighted by time. Only pruned
 layers are there; DEPTHWISE has the depthwise ones of MobileNetV1 and EfficientNet-B0, dense.
@@ -21,7 +21,7 @@ from onnxruntime_ep_sparse.program import packing
 from onnxruntime_ep_sparse.program.enums import StepKind
 from onnxruntime_ep_sparse.program.steps import ProgramSpec, Step, Window
 from onnxruntime_ep_sparse.runtime._program import Program
-from onnxruntime_ep_sparse_kernels.isa import ISAS, Isa
+from onnxruntime_ep_sparse_kernels.isa import Isa, isa_named
 
 Layer = tuple[int, int, int, int, int, int]
 """Input channels, outputs, kernel, stride, image size, how often the net has it."""
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--totals", action="store_true", help="only the last line of every net")
     arguments = parser.parse_args()
-    isa = next(isa for isa in ISAS if isa.name == arguments.isa)
+    isa = isa_named(arguments.isa)
     rng = np.random.default_rng(0)
     peak = peak_gflops(isa)
     print(f"{isa.name}, one thread, FMA peak {peak:.0f} GFLOP/s, {arguments.pattern} zeros, batch {arguments.batch}")

@@ -29,7 +29,7 @@ import onnxruntime_ep_sparse as sparse
 import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse.program import serialize as compiled
 from onnxruntime_ep_sparse.runtime._program import Program
-from onnxruntime_ep_sparse_kernels.isa import ISAS
+from onnxruntime_ep_sparse_kernels.isa import isa_named
 
 NUMBERS = (-1, 0, 1, 2, 3, 7, 8, 9, 31, 32, 33, 255, 256, 65535, 65536, 1 << 20, 1 << 31, (1 << 31) - 1, 1 << 40, 1 << 62, 1 << 63, 10**30)
 ODD = (None, True, False, "", "x", "CONV", "ADD", 1.5, -0.5, float("inf"), float("nan"), [], [0], [[]], {}, {"x": 1}, [-1, -1], [0, 0, 0])
@@ -283,7 +283,7 @@ def outcome(seed: Seed, blob: bytes, run: bool) -> str:
         return "refused"
     if not run or not small(taken_apart(blob)[0]):
         return "accepted"
-    isa = next(isa for isa in ISAS if isa.name == kernels.available_isas()[0])
+    isa = isa_named(kernels.available_isas()[0])
     try:
         # steps run in bands where they can, sometimes for several workers, and images are smaller now and then
         program = Program(compiled.for_isa(found, isa), kernels.table(isa.name), 1 + len(blob) % 3, far_floats=0)

@@ -26,6 +26,7 @@ from onnxruntime_ep_sparse.program.enums import StepKind
 from onnxruntime_ep_sparse.program.steps import Depthwise, Product
 from onnxruntime_ep_sparse.program.verify import check
 from onnxruntime_ep_sparse.runtime._program import Program
+from onnxruntime_ep_sparse_kernels.isa import isa_named
 from support.kernel_sets import EMULATED, table_of
 from support.making import model_of, pruned
 
@@ -331,7 +332,7 @@ def test_batches_that_cannot_be_cut():
         ({"arrays": [["float32", [0, 1 << 50]]], "compiled": {}}, "no shape"),
         ({"arrays": [["float32"]], "compiled": {}}, "not described"),
         ({"arrays": [], "compiled": {"isa": 1, "inputs": [], "outputs": [], "program": {}}}, "isa is no str"),
-        ({"arrays": [], "compiled": {"isa": "avx2", "inputs": "x", "outputs": [], "program": {}}}, "inputs is no list"),
+        ({"arrays": [], "compiled": {"isa": BEST, "inputs": "x", "outputs": [], "program": {}}}, "inputs is no list"),
     ],
 )
 def test_hostile_header(header, message):
@@ -368,12 +369,12 @@ def test_mutations():
 
 
 @EVERY_SEED
-@pytest.mark.parametrize("isa", [isa for isa in fuzz.ISAS if isa.name in kernels.available_isas()] + [EMULATED], ids=lambda isa: isa.name)
+@pytest.mark.parametrize("isa", [*map(isa_named, kernels.available_isas()), EMULATED], ids=lambda isa: isa.name)
 def test_other_instruction_set(seed, isa):
     """Packed for one, run on another: as packed there."""
     region = compiled.decode(seed.blob)
     program = Program(compiled.for_isa(region, isa), table_of(isa))
-    ours = Program(region.program, table_of(next(known for known in fuzz.ISAS if known.name == region.isa)))
+    ours = Program(region.program, table_of(isa_named(region.isa)))
     inputs = [fuzz.floats(seed.inputs[name]) for name in region.program.inputs]
     for a, b in zip(program.run(*inputs), ours.run(*inputs), strict=True):
         assert np.abs(a - b).max() <= 1e-5 * np.abs(b).max()
@@ -384,12 +385,12 @@ def test_other_instruction_set(seed, isa):
         if isinstance(p, Product)
     ]
     before = [
-        p.max_vectors * 8 * (1 if region.isa == "avx2" else 2)
+        p.max_vectors * isa_named(region.isa).lanes
         for step in region.program.steps
         for p in [step.product, *(step.recurrent.products if step.recurrent else ())]
         if isinstance(p, Product)
     ]
-    assert all(a <= b for a, b in zip(widths, before, strict=True)) or region.isa == "baseline"
+    assert all(a <= b for a, b in zip(widths, before, strict=True))
 
 
 @pytest.mark.parametrize("isa", kernels.available_isas())
@@ -524,7 +525,7 @@ def test_too_large_to_embed():
             return 1 << 31
 
     with pytest.raises(ValueError, match=r"2147483648 bytes .* compile with ep.context_embed_mode=0"):
-        ep_context.attributes_of("region", "avx2", Large(), request, "")
+        ep_context.attributes_of("region", BEST, Large(), request, "")
 
 
 # loading

@@ -1,4 +1,4 @@
-"""Every set of kernels that the tests run: those of the build, and the 16-lane ones compiled for AVX2."""
+"""Every set of kernels that the tests run: those of the build, and those of the widest vectors compiled for narrower ones."""
 
 from dataclasses import replace
 from functools import cache
@@ -12,9 +12,9 @@ from onnxruntime_ep_sparse_kernels import generate
 from onnxruntime_ep_sparse_kernels.isa import ISAS, kernel_name
 
 SOURCES = Path(__file__).parents[2] / "kernels"
-WIDE = ISAS[0]
-EMULATED = replace(WIDE, name=f"{WIDE.name}_emulated", flags=(f"-DSPARSE_LANES={WIDE.lanes}", "-mavx2", "-mfma"), features=("avx2", "fma"))
-"""The source and the tile table of the widest vectors, for CPUs without them: the compiler makes two AVX2 vectors of one."""
+WIDE, NARROWER = ISAS[:2]
+EMULATED = replace(WIDE, name=f"{WIDE.name}_emulated", features=NARROWER.features, flags=NARROWER.flags, header=ISAS[-1].header)
+"""The templates and the tiles of the widest vectors, for CPUs without them: the compiler makes two narrower vectors of one."""
 
 SETS = (*ISAS, EMULATED)
 TILES = [pytest.param(isa, mr, nv, id=kernel_name(isa, mr, nv)) for isa in SETS for mr, nv in isa.tiles]
@@ -38,10 +38,12 @@ def build(isa, folder):
     from Cython.Build import cythonize
     from setuptools import Distribution, Extension
 
-    source = folder / f"_isa_{isa.name}.pyx"
+    source = folder / f"{isa.module}.pyx"
     package = SOURCES / "onnxruntime_ep_sparse_kernels"
-    generate.write(isa, package / "_isa.pyx.in", source)
-    extension = Extension(source.stem, [str(source)], include_dirs=[str(package)], extra_compile_args=["-O2", "-Wno-psabi", *isa.flags])
+    generate.write_kernels(isa, package, source)
+    extension = Extension(
+        source.stem, [str(source)], include_dirs=[str(package)], extra_compile_args=["-O2", "-Wno-psabi", *isa.compile_args]
+    )
     modules = cythonize([extension], include_path=[str(SOURCES)], compiler_directives={"cdivision": True}, quiet=True)
     command = Distribution({"ext_modules": modules}).get_command_obj("build_ext")
     command.build_lib = command.build_temp = str(folder)
