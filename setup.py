@@ -58,7 +58,7 @@ extensions = []
 for row in isa.isas_for(platform.machine()):
     source = KERNELS / f"{row.module}.pyx"
     generate.write_kernels(row, KERNELS, source)
-    extensions.append(extension(source, [*row.compile_args], [KERNELS / "isa.py", KERNELS / "simd.h"]))
+    extensions.append(extension(source, [*row.compile_args], [KERNELS / "isa.py", *sorted((KERNELS / "simd").glob("*.h"))]))
 generate.write_cpu(KERNELS, KERNELS / "_cpu.pyx")
 for package in (KERNELS, PROVIDER):
     extensions += [extension(source) for source in sorted(package.rglob("*.pyx")) if not source.stem.startswith("_isa_")]

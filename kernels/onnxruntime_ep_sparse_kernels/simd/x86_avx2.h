@@ -1,0 +1,13 @@
+/* Primitives of AVX2 with FMA. simd.h says what each one must do. */
+#include <immintrin.h>
+
+#if SPARSE_LANES != 8
+#error "AVX2 has 8 lanes"
+#endif
+
+static inline vf vf_fma(vf a, vf b, vf c) { return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+/* maxps and minps return their second operand when one is NaN. */
+static inline vf vf_max(vf low, vf a) { return (vf)_mm256_max_ps((__m256)low, (__m256)a); }
+static inline vf vf_min(vf high, vf a) { return (vf)_mm256_min_ps((__m256)high, (__m256)a); }
+static inline vf vf_load_masked(const float *p, vf mask) { return (vf)_mm256_maskload_ps(p, (__m256i)mask); }
+static inline void vf_store_masked(float *p, vf mask, vf a) { _mm256_maskstore_ps(p, (__m256i)mask, (__m256)a); }
