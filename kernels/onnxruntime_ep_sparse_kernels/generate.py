@@ -17,7 +17,9 @@ from .isa import ISAS, X86, Isa
 
 def write_kernels(isa: Isa, sources: Path, target: Path) -> None:
     """Write the module with the kernels of an instruction set to `target`. `sources` is this package's folder in the source tree."""
-    _write(_filled(sources / "_isa.pyx.in", isa=isa, product=product), target)
+    names: dict[str, object] = {"isa": isa, "product": product}
+    names["include"] = lambda family: _filled(sources / "templates" / f"{family}.pyx.in", **names)
+    _write(_filled(sources / "templates" / "module.pyx.in", **names), target)
 
 
 def write_cpu(sources: Path, target: Path) -> None:
