@@ -5,6 +5,7 @@ setup.py runs it before Cython. Generated sources are not checked in.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import IntEnum
 from itertools import product
@@ -12,13 +13,14 @@ from pathlib import Path
 
 from Cython import Tempita
 
-from .isa import ISAS, X86, Isa
+from .isa import APART, DEPTHWISE, ISAS, SHARED, X86, Isa
 
 
 def write_kernels(isa: Isa, sources: Path, target: Path) -> None:
     """Write the module with the kernels of an instruction set to `target`. `sources` is this package's folder in the source tree."""
-    names: dict[str, object] = {"isa": isa, "product": product}
-    names["include"] = lambda family: _filled(sources / "templates" / f"{family}.pyx.in", **names)
+    names: dict[str, object] = {"isa": isa, "APART": APART, "SHARED": SHARED, "DEPTHWISE": DEPTHWISE, "product": product}
+    names["declarations"] = _declarations(isa, sources / "simd")
+    names["include"] = lambda family: _filled(sources / "templates" / f"{family}.pyx.in", **names).strip("\n")
     _write(_filled(sources / "templates" / "module.pyx.in", **names), target)
 
 
@@ -37,6 +39,12 @@ def write_enums(prefixes: Mapping[type[IntEnum], str], constants: Mapping[str, i
     for kind, prefix in prefixes.items():
         text += f"\ncdef enum {kind.__name__}:\n" + "".join(f"    {prefix}_{member.name} = {member.value}\n" for member in kind)
     _write(text, target)
+
+
+def _declarations(isa: Isa, folder: Path) -> list[str]:
+    """Return the declarations of all functions in the headers that `isa` includes: a new function there needs no second line elsewhere."""
+    code = "".join((folder / name).read_text() for name in ("simd.h", isa.header, "math.h"))
+    return re.findall(r"^static inline (\w[^{]*\)) \{", code, re.M)
 
 
 def _filled(template: Path, **names: object) -> str:
