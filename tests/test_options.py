@@ -7,6 +7,7 @@ import onnxruntime_ep_sparse as sparse
 import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse import options
 from onnxruntime_ep_sparse.options import Options
+from onnxruntime_ep_sparse_kernels.isa import ISAS
 
 
 def taken(session):
@@ -97,13 +98,14 @@ def test_environment(model_bytes, monkeypatch):
 
 def test_isa_unavailable(monkeypatch):
     """An instruction set that cannot run here names the best one that can."""
-    monkeypatch.setattr(kernels, "compiled_isas", lambda: ("avx2", "baseline"))
-    monkeypatch.setattr(kernels, "available_isas", lambda: ("baseline",))
-    with pytest.raises(ValueError, match="this CPU lacks it, the best available is 'baseline'"):
-        options.parse({"isa": "avx2"}, {})
-    with pytest.raises(ValueError, match="this build lacks it, the best available is 'baseline'"):
-        options.parse({"isa": "avx512"}, {})
-    assert options.parse({"isa": "baseline"}, {}).isa == "baseline"
+    not_built, built, *_, available = (isa.name for isa in ISAS)
+    monkeypatch.setattr(kernels, "compiled_isas", lambda: (built, available))
+    monkeypatch.setattr(kernels, "available_isas", lambda: (available,))
+    with pytest.raises(ValueError, match=f"this CPU lacks it, the best available is '{available}'"):
+        options.parse({"isa": built}, {})
+    with pytest.raises(ValueError, match=f"this build lacks it, the best available is '{available}'"):
+        options.parse({"isa": not_built}, {})
+    assert options.parse({"isa": available}, {}).isa == available
 
 
 def test_defaults():
@@ -160,6 +162,12 @@ def test_base_is_copied_and_left_alone():
     assert made.get_session_config_entry("ep.sparseexecutionprovider.threads") == "3"
     assert made.has_providers()
     assert not base.has_providers()
+
+
+def test_values_of_isa():
+    """The table of instruction sets says which values the option `isa` takes."""
+    (option,) = (option for option in options.OPTIONS if option.name == "isa")
+    assert option.valid.split(", ") == ["'auto'", *(repr(isa.name) for isa in ISAS)]
 
 
 def test_every_option_is_in_the_table():

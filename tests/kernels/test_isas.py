@@ -1,4 +1,4 @@
-"""Instruction sets: what is built, what runs where, and that nothing else needs more than the baseline."""
+"""Instruction sets: one table, what is built, what runs where, and that nothing else needs more than the last row."""
 
 import platform
 import re
@@ -12,27 +12,50 @@ import pytest
 import onnxruntime_ep_sparse
 import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse_kernels import generate
-from onnxruntime_ep_sparse_kernels.isa import ISAS, SHARED, X86, isas_for, kernel_name
+from onnxruntime_ep_sparse_kernels.isa import ISAS, SHARED, X86, isa_named, isas_for
 from support.kernel_sets import SOURCES
 
+ROOT = SOURCES.parent
+PACKAGE = SOURCES / "onnxruntime_ep_sparse_kernels"
 PACKAGES = [Path(package.__file__).parent for package in (kernels, onnxruntime_ep_sparse)]
 MODULES = sorted(path for package in PACKAGES for path in package.rglob("*.so"))
 ON_X86 = platform.machine().lower() in X86
+MAY_NAME_THEM = {
+    "kernels/onnxruntime_ep_sparse_kernels/isa.py": "the table",
+    "tests/kernels/test_isas.py": "the pattern of this test",
+}
+"""Files outside `simd/` that may name an instruction set or its intrinsics -> the reason."""
 
 
 def test_table():
-    """The best comes first, the baseline last; names differ; every feature is one that can be asked for."""
+    """The best row comes first. The last one needs nothing and is built everywhere. Names differ, and every feature can be asked for."""
     lanes = [isa.lanes for isa in ISAS]
     assert lanes == sorted(lanes, reverse=True)
-    assert ISAS[-1].features == ()
+    assert (ISAS[-1].features, ISAS[-1].flags, ISAS[-1].machines) == ((), (), None)
     assert len({isa.name for isa in ISAS}) == len(ISAS)
-    assert {feature for isa in ISAS for feature in isa.features} <= set(kernels.cpu_features())
+    assert {feature for isa in ISAS for feature in isa.features} == set(kernels.cpu_features())
+    assert [isa_named(isa.name) for isa in ISAS] == list(ISAS)
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
+def test_flags_need_features(isa):
+    """On x86 the compiler may use exactly the features that are checked before the module is imported."""
+    if isa.machines == X86:
+        assert {flag for flag in isa.flags if "=" not in flag} == {f"-m{feature}" for feature in isa.features}
+
+
+def test_machines():
+    """A machine gets the rows that list it and those for all machines, in the order of the table; its name may be in capitals."""
+    assert isas_for("unheard-of") == tuple(isa for isa in ISAS if isa.machines is None)
+    for machine in {machine for isa in ISAS for machine in isa.machines or ()}:
+        expected = tuple(isa for isa in ISAS if isa.machines is None or machine in isa.machines)
+        assert isas_for(machine) == isas_for(machine.upper()) == expected
 
 
 @pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
 def test_tiles(isa):
     """Tiles fit the kernel table and the vector registers, and every width up to the widest exists."""
-    limits = dict(re.findall(r"(MAX_\w+) = (\d+)", (SOURCES / "onnxruntime_ep_sparse_kernels" / "table.pxd").read_text()))
+    limits = dict(re.findall(r"(MAX_\w+) = (\d+)", (PACKAGE / "table.pxd").read_text()))
     assert len(set(isa.tiles)) == len(isa.tiles)
     for mr, nv in isa.tiles:
         assert mr <= int(limits["MAX_MR"])
@@ -42,21 +65,37 @@ def test_tiles(isa):
         assert {nv for m, nv in isa.tiles if m == mr} == set(range(1, isa.widest(mr) + 1))
 
 
-@pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
-def test_generate(isa, tmp_path):
-    """The source has every kernel of the table, by its name; an unchanged file is left alone."""
-    target = tmp_path / "kernels.pyx"
-    for _ in range(2):
-        generate.write_kernels(isa, SOURCES / "onnxruntime_ep_sparse_kernels", target)
-        target.chmod(0o444)
-    names = re.findall(r"cdef void (spmm\w+)\(", target.read_text())
-    assert names == [kernel_name(isa, mr, nv) for mr, nv in isa.tiles]
+def test_primitives():
+    """Every header of primitives defines the same functions, and a row names it."""
+    headers = {path for path in (PACKAGE / "simd").iterdir() if path.name not in ("simd.h", "math.h")}
+    assert {path.name for path in headers} == {isa.header for isa in ISAS}
+    defined = {path.name: set(re.findall(r"^static inline ([^{]*\)) \{", path.read_text(), re.M)) for path in headers}
+    assert len(set(map(frozenset, defined.values()))) == 1, defined
+    listed = re.findall(r"\bvf_\w+(?=\()", (PACKAGE / "simd" / "simd.h").read_text().split("*/")[0])
+    assert {re.search(r"\w+(?=\()", function)[0] for function in next(iter(defined.values()))} == set(listed)
+
+
+def test_named_in_one_place():
+    """Only the table and the headers of primitives know instruction sets: adding one changes nothing else."""
+    names = [isa.name for isa in ISAS if isa.features]
+    pattern = re.compile("|".join([*names, *(f"__{name.upper()}" for name in names), r"immintrin", r"arm_neon", r"\b_mm\d*_"]))
+    suffixes = (".py", ".pyi", ".pyx", ".pxd", ".in", ".h", ".toml")
+    files = {path for folder in ("kernels", "provider", "tests", "docs") for path in (ROOT / folder).rglob("*")} | {*ROOT.glob("*.*")}
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for path in files
+        if path.suffix in suffixes
+        and not path.name.startswith(("_isa_", "_cpu.pyx"))  # generated
+        and path.parent != PACKAGE / "simd"
+        and pattern.search(path.read_text())
+    }
+    assert found == set(MAY_NAME_THEM)
 
 
 def test_compiled():
-    """The build has what this machine is worth; the baseline always runs."""
+    """The build has the rows of this machine, and the last one can always run."""
     assert kernels.compiled_isas() == tuple(isa.name for isa in isas_for(platform.machine()))
-    assert kernels.available_isas()[-1] == "baseline"
+    assert kernels.available_isas()[-1] == ISAS[-1].name
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists() or not ON_X86, reason="needs Linux on x86")
@@ -64,6 +103,17 @@ def test_features():
     """They are those that the system reports."""
     reported = set(re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.M)[1].split())
     assert kernels.cpu_features() == {name: name in reported for name in kernels.cpu_features()}
+
+
+def test_features_on_other_machines(tmp_path):
+    """The code that asks for features compiles where the compiler knows nothing of x86."""
+    if shutil.which("cc") is None:
+        pytest.skip("needs a C compiler")
+    generate.write_cpu(PACKAGE, tmp_path / "cpu.pyx")
+    (code,) = re.findall(r'cdef extern from \*:\n    """\n(.*?)"""', (tmp_path / "cpu.pyx").read_text(), re.S)
+    (tmp_path / "cpu.c").write_text(code)
+    command = ["cc", "-fsyntax-only", "-Wall", "-Werror", "-Wno-unused-function", "-U__x86_64__", "-U__i386__", "cpu.c"]
+    subprocess.run(command, cwd=tmp_path, check=True)
 
 
 def test_imported_where_they_run():
@@ -98,8 +148,7 @@ def test_registers(module):
     if objdump is None:
         pytest.skip("needs objdump of binutils")
     code = subprocess.run([objdump, "-d", "--no-show-raw-insn", module], capture_output=True, text=True, check=True).stdout
-    isa = re.match(r"_isa_([^.]+)", module.name)
-    lanes = next(i.lanes for i in ISAS if i.name == isa[1]) if isa else ISAS[-1].lanes
+    lanes = {isa.module: isa.lanes for isa in ISAS}.get(module.name.split(".")[0], ISAS[-1].lanes)
     assert ("%zmm" in code) == (lanes == 16)
     assert ("%ymm" in code) <= (lanes >= 8)
     assert (re.search(r"\tv[a-z]+ps ", code) is not None) == (lanes >= 8)

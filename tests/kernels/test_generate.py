@@ -1,0 +1,81 @@
+"""Generated sources: every kernel variant of the table is written, and every function of the kernel table is filled."""
+
+import os
+import re
+from dataclasses import replace
+
+import pytest
+
+from onnxruntime_ep_sparse_kernels import generate
+from onnxruntime_ep_sparse_kernels.isa import DEPTHWISE, ISAS, kernel_name
+from support.kernel_sets import SETS, SOURCES
+
+PACKAGE = SOURCES / "onnxruntime_ep_sparse_kernels"
+EVERY_SET = pytest.mark.parametrize("isa", SETS, ids=lambda isa: isa.name)
+
+
+def module_of(isa, folder):
+    """The source of an instruction set's module."""
+    target = folder / f"{isa.module}.pyx"
+    generate.write_kernels(isa, PACKAGE, target)
+    return target.read_text()
+
+
+@EVERY_SET
+def test_tile_kernels(isa, tmp_path):
+    """The module has every tile kernel of the row by its name, and no other; each stands at its place in the kernel table."""
+    source = module_of(isa, tmp_path)
+    assert re.findall(r"cdef void (spmm\w+)\(", source) == [kernel_name(isa, mr, nv) for mr, nv in isa.tiles]
+    placed = {(int(mr), int(nv)): name for mr, nv, name in re.findall(r"^kernels\.spmm\[(\d+)\]\[(\d+)\] = (\w+)$", source, re.M)}
+    assert placed == {(mr, nv): kernel_name(isa, mr, nv) for mr, nv in isa.tiles}
+    widest = {int(mr): int(nv) for mr, nv in re.findall(r"^kernels\.widest\[(\d+)\] = (\d+)$", source, re.M)}
+    assert widest == {mr: isa.widest(mr) for mr, _ in isa.tiles}
+
+
+@EVERY_SET
+def test_depthwise_kernels(isa, tmp_path):
+    """The module has every unrolled depthwise kernel of the list, with masked loads and without, and uses each."""
+    source = module_of(isa, tmp_path)
+    expected = {f"depthwise_{size}_{stride}{masked}" for size, stride in DEPTHWISE for masked in ("", "_masked")}
+    assert set(re.findall(r"cdef void (depthwise_\d_\d\w*)\(", source)) == expected
+    assert set(re.findall(r"= (depthwise_\d_\d\w*)$", source, re.M)) == expected
+
+
+@EVERY_SET
+def test_kernel_table(isa, tmp_path):
+    """The module fills every function of `table.pxd`."""
+    declared = (PACKAGE / "table.pxd").read_text().split("ctypedef struct KernelTable:")[1]
+    functions = re.findall(r"\(\*(\w+)\)\(", declared)
+    assert len(functions) > 10
+    assert sorted(re.findall(r"^kernels\.(\w+) = \1$", module_of(isa, tmp_path), re.M)) == sorted(functions)
+
+
+def test_families():
+    """Every template is part of a generated source, once."""
+    module = (PACKAGE / "templates" / "module.pyx.in").read_text()
+    families = re.findall(r'\{\{include\("(\w+)"\)\}\}', module)
+    assert sorted([*families, "module", "cpu"]) == sorted(path.name.split(".")[0] for path in (PACKAGE / "templates").iterdir())
+
+
+def test_unchanged_source_is_left_alone(tmp_path):
+    """Writing the same text again does not touch the file, so that nothing is compiled again."""
+    for write in (lambda target: generate.write_kernels(ISAS[-1], PACKAGE, target), lambda target: generate.write_cpu(PACKAGE, target)):
+        target = tmp_path / "source.pyx"
+        target.unlink(missing_ok=True)
+        write(target)
+        os.utime(target, (1, 1))
+        write(target)
+        assert target.stat().st_mtime == 1
+
+
+def test_features_of_a_new_row(tmp_path, monkeypatch):
+    """A row brings its features into `_cpu.pyx`; the compiler is asked for them on x86 alone if the row is for x86."""
+    rows = replace(ISAS[0], name="more", features=("more1",)), replace(ISAS[-1], name="other", machines=("other",), features=("more2",))
+    monkeypatch.setattr(generate, "ISAS", (*ISAS, *rows))
+    generate.write_cpu(PACKAGE, tmp_path / "cpu.pyx")
+    source = (tmp_path / "cpu.pyx").read_text()
+    names = re.search(r"names = \((.*)\)", source)[1].replace("'", "").split(", ")
+    assert set(names) == {feature for isa in (*ISAS, *rows) for feature in isa.features}
+    asked = re.findall(r'case (\d+): return __builtin_cpu_supports\("(\w+)"\)', source)
+    assert all(names[int(number)] == name for number, name in asked)
+    assert {name for _, name in asked} == set(names) - {"more2"}
