@@ -18,6 +18,17 @@ def spmm(
     finish: bool = True,
     repeat: int = 1,
 ) -> None: ...
+def depthwise(
+    capsule: object,
+    x__hw: NDArray[np.float32],
+    weight__kk: NDArray[np.float32],
+    bias: float,
+    stride: int,
+    pad: int,
+    rows_per_call: int = 0,
+    low: float = ...,
+    high: float = ...,
+) -> NDArray[np.float32]: ...
 def activate(
     capsule: object,
     x: NDArray[np.float32],

@@ -1,4 +1,4 @@
-"""Single kernels called from numpy: for tests and benches, without ONNX Runtime and without a program."""
+"""Calls single kernels from numpy: for tests and benchmarks, without ONNX Runtime and without a program."""
 
 import numpy as np
 
@@ -10,16 +10,22 @@ cimport onnxruntime_ep_sparse_kernels.table as t
 from onnxruntime_ep_sparse_kernels.isa import APART
 
 
+cdef t.KernelTable* table_of(capsule) except NULL:
+    return <t.KernelTable*>PyCapsule_GetPointer(capsule, "onnxruntime_ep_sparse_kernels.table")
+
+
 def spmm(capsule, int mr, int nv, const int32_t[::1] row_start, const int32_t[:, ::1] row__gr, const uint16_t[:, ::1] offset__nc,
          const float[:, ::1] value__nr, const float[::1] tile, const float[::1] bias__m, float[:, ::1] y__mp,
          const float[:, ::1] residual__mp=None, float low=-np.inf, float high=np.inf, bint finish=True, int repeat=1):
-    """Run kernel (mr, nv) of an instruction set's `capsule` over all row groups, writing into `y__mp` of M rows by at least nv vectors.
+    """Run tile kernel (mr, nv) of an instruction set's `capsule` over all row groups and write into `y__mp` of M rows.
 
-    `row_start`, `row__gr`, `value__nr` are those of `pack` (one K block); entry j multiplies `tile[offset__nc[j]:]`. `bias__m` None
-    continues from y. `residual__mp` (of y's shape, or y itself) and the clamp to [low, high] apply if `finish`. `repeat` runs it that many
-    times, for timing.
+    `row_start`, `row__gr` and `value__nr` come from `pack` (one K block). Entry j multiplies nv vectors of pixels from
+    `tile[offset__nc[j]]` on. With `bias__m` None the sums continue from y. If `finish`, `residual__mp` (of y's shape, or y itself) is added
+    and the result is clamped to [low, high]. For timing, the kernel runs `repeat` times. Columns of y after nv vectors stay as they are.
+
+    Raises ValueError if there is no such kernel, or if the arrays do not fit each other.
     """
-    cdef t.KernelTable* table = <t.KernelTable*>PyCapsule_GetPointer(capsule, "onnxruntime_ep_sparse_kernels.table")
+    cdef t.KernelTable* table = table_of(capsule)
     if not (0 < mr <= t.MAX_MR and 0 < nv <= t.MAX_NV) or table.spmm[mr][nv] == NULL:
         raise ValueError(f"no kernel with MR={mr}, NV={nv}")
     cdef int64_t groups = row_start.shape[0] - 1, width = nv * table.lanes, entries = row_start[row_start.shape[0] - 1]
@@ -61,9 +67,58 @@ def spmm(capsule, int mr, int nv, const int32_t[::1] row_start, const int32_t[:,
             table.spmm[mr][nv](&call)
 
 
+def depthwise(capsule, const float[:, ::1] x__hw, const float[:, ::1] weight__kk, float bias, int64_t stride, int64_t pad,
+              int64_t rows_per_call=0, float low=-np.inf, float high=np.inf):
+    """Convolve one plane with a square window by the depthwise kernel of an instruction set's `capsule`.
+
+    `pad` zeros surround x; stride and padding are equal in both directions. The result is clamped to [low, high]. The kernel makes
+    `rows_per_call` rows of the output per call, or all at once if that is 0. Returns float32 (out_height, out_width).
+
+    Raises ValueError if the window is not square or larger than the padded image.
+    """
+    cdef t.KernelTable* table = table_of(capsule)
+    cdef int64_t kernel = weight__kk.shape[0], out_height, out_width, row, i
+    cdef t.Depthwise d
+    if kernel == 0 or weight__kk.shape[1] != kernel or stride < 1 or pad < 0 or rows_per_call < 0:
+        raise ValueError(f"a window of {kernel}x{weight__kk.shape[1]} with stride {stride} and {pad} pads is invalid")
+    if x__hw.shape[0] == 0 or x__hw.shape[1] == 0 or min(x__hw.shape[0], x__hw.shape[1]) + 2 * pad < kernel:
+        raise ValueError(f"an image of {x__hw.shape[0]}x{x__hw.shape[1]} with {pad} pads is smaller than the window")
+    out_height = (x__hw.shape[0] + 2 * pad - kernel) // stride + 1
+    out_width = (x__hw.shape[1] + 2 * pad - kernel) // stride + 1
+    result = np.empty((out_height, out_width), np.float32)
+    cdef float[:, ::1] y = result
+    cdef const float[::1] zeros = np.zeros(x__hw.shape[1], np.float32)
+    d.x = &x__hw[0, 0]
+    d.y = &y[0, 0]
+    d.value = &weight__kk[0, 0]
+    d.zeros = &zeros[0]
+    d.bias = bias
+    d.low = low
+    d.high = high
+    d.slice = 0
+    d.out_width = out_width
+    for i in range(3):
+        d.size[i] = x__hw.shape[i - 1] if i else 1
+        d.kernel[i] = kernel if i else 1
+        d.stride[i] = stride if i else 1
+        d.dilation[i] = 1
+        d.pad[i] = pad if i else 0
+    rows_per_call = rows_per_call or out_height
+    cdef int64_t[::1] pointers = np.empty(rows_per_call * stride + kernel, np.int64)
+    d.lines = <const float**>&pointers[0]
+    for row in range(0, out_height, rows_per_call):
+        d.row_begin = row
+        d.row_end = row + rows_per_call if row + rows_per_call < out_height else out_height
+        table.depthwise(&d)
+    return result
+
+
 def activate(capsule, const float[::1] x, int act, float alpha=0, float beta=0, const float[::1] residual=None):
-    """act(x + residual) by the kernel of an instruction set; `act` is the number of `table.pxd`'s Activation. float32 (n,) -> (n,)."""
-    cdef t.KernelTable* table = <t.KernelTable*>PyCapsule_GetPointer(capsule, "onnxruntime_ep_sparse_kernels.table")
+    """Return act(x + residual), computed by the kernel of an instruction set's `capsule`. float32 (n,) -> (n,).
+
+    `act` is a value of the enum Activation in `table.pxd`; `alpha` and `beta` are its parameters.
+    """
+    cdef t.KernelTable* table = table_of(capsule)
     result = np.empty(x.shape[0], np.float32)
     cdef float[::1] y = result
     if x.shape[0]:
