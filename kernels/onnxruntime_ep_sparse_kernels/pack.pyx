@@ -14,30 +14,30 @@ cdef enum:
     PAGES = 1 << 15
 
 
-Compressed = namedtuple("Compressed", ("rows", "depth", "start__m", "k__n", "value__n"))
-Compressed.__doc__ = """The nonzeros of a matrix row by row: where each row begins (int64, rows + 1), their columns and their values."""
+Csr = namedtuple("Csr", ("rows", "depth", "start__m", "k__n", "value__n"))
+Csr.__doc__ = """The nonzeros of a matrix row by row: where each row begins (int64, rows + 1), their columns and their values."""
 
 
 _thread = local()
 
 
-def ends_soon():
+def use_own_pages():
     """Says that this thread is to leave nothing behind: its large arrays will be pages of their own, which go back to the system at once.
     glibc would keep 6 MB for each session that ResNet-50 gets; other threads do better with memory that they have used before."""
-    _thread.ends_soon = True
+    _thread.use_own_pages = True
 
 
-def room(shape, dtype):
+def scratch_array(shape, dtype):
     """An array of anything."""
     cdef int64_t size = np.prod(shape, dtype=np.int64) * np.dtype(dtype).itemsize
-    if size < PAGES or not getattr(_thread, "ends_soon", False):
+    if size < PAGES or not getattr(_thread, "use_own_pages", False):
         return np.empty(shape, dtype)
     return np.frombuffer(mmap(-1, size), dtype).reshape(shape)
 
 
-def fitted(array):
+def trimmed(array):
     """The same without what was room around it."""
-    result = room(array.shape, array.dtype)
+    result = scratch_array(array.shape, array.dtype)
     result[:] = array
     return result
 
@@ -55,8 +55,8 @@ def row_by_row(const float[:, ::1] weight__mk):
     start__m = np.empty(rows + 1, np.int64)
     # Room for a dense matrix, of which the system gives what is written. And for one more: the loop writes first and counts after, which
     # spares a branch that no predictor gets right.
-    k__n = room(rows * depth + 1, np.uint32)
-    value__n = room(rows * depth + 1, np.float32)
+    k__n = scratch_array(rows * depth + 1, np.uint32)
+    value__n = scratch_array(rows * depth + 1, np.float32)
     cdef int64_t[::1] start = start__m
     cdef uint32_t[::1] ks = k__n
     cdef float[::1] values = value__n
@@ -68,15 +68,15 @@ def row_by_row(const float[:, ::1] weight__mk):
                 values[n] = weight__mk[m, k]
                 n += weight__mk[m, k] != 0
         start[rows] = n
-    return Compressed(rows, depth, start__m, k__n[:n], value__n[:n])
+    return Csr(rows, depth, start__m, k__n[:n], value__n[:n])
 
 
 def at_places(int64_t rows, int64_t depth, const int64_t[::1] places, const float[::1] values):
     """`compress` of a matrix of zeros but for these values at these ascending places in row-major order, of which some may be zeros."""
     cdef int64_t i, m = 0, n = 0
     start__m = np.empty(rows + 1, np.int64)
-    k__n = room(len(values) + 1, np.uint32)
-    value__n = room(len(values) + 1, np.float32)
+    k__n = scratch_array(len(values) + 1, np.uint32)
+    value__n = scratch_array(len(values) + 1, np.float32)
     cdef int64_t[::1] start = start__m
     cdef uint32_t[::1] ks = k__n
     cdef float[::1] to_value = value__n
@@ -92,7 +92,7 @@ def at_places(int64_t rows, int64_t depth, const int64_t[::1] places, const floa
         while m < rows:
             m += 1
             start[m] = n
-    return Compressed(rows, depth, start__m, k__n[:n], value__n[:n])
+    return Csr(rows, depth, start__m, k__n[:n], value__n[:n])
 
 
 def transpose(matrix):
@@ -102,8 +102,8 @@ def transpose(matrix):
     cdef const float[::1] values = matrix.value__n
     cdef int64_t rows = matrix.rows, depth = matrix.depth, m, n, k, begin = 0, length
     start__k = np.zeros(depth + 1, np.int64)
-    m__n = room(len(ks), np.uint32)
-    value__n = room(len(ks), np.float32)
+    m__n = scratch_array(len(ks), np.uint32)
+    value__n = scratch_array(len(ks), np.float32)
     cdef int64_t[::1] place = start__k
     cdef uint32_t[::1] to_m = m__n
     cdef float[::1] to_value = value__n
@@ -124,7 +124,7 @@ def transpose(matrix):
         for k in range(depth, 0, -1):
             place[k] = place[k - 1]
         place[0] = 0
-    return Compressed(depth, rows, start__k, m__n, value__n)
+    return Csr(depth, rows, start__k, m__n, value__n)
 
 
 def common_columns(matrix, int64_t step):
@@ -161,7 +161,7 @@ def pack(matrix, const int64_t[::1] bounds, int mr):
         raise ValueError(f"no kernels with MR={mr}")
     if len(matrix.k__n) * 2 > 0x7FFFFFFF:
         raise ValueError(f"{len(matrix.k__n)} nonzeros: more than 2**30 in one matrix are not supported")
-    return (pair if mr == APART else share)(rows, blocks, cut(matrix, bounds), matrix.k__n, matrix.value__n)
+    return (pack_apart if mr == APART else pack_shared)(rows, blocks, cut(matrix, bounds), matrix.k__n, matrix.value__n)
 
 
 def cut(matrix, const int64_t[::1] bounds):
@@ -169,7 +169,7 @@ def cut(matrix, const int64_t[::1] bounds):
     cdef const int64_t[::1] start = matrix.start__m
     cdef const uint32_t[::1] ks = matrix.k__n
     cdef int64_t rows = matrix.rows, blocks = bounds.shape[0] - 1, m, b, n = 0
-    start__mb = room(rows * blocks + 1, np.int64)
+    start__mb = scratch_array(rows * blocks + 1, np.int64)
     cdef int64_t[::1] begin = start__mb
     with nogil:
         for m in range(rows):
@@ -181,10 +181,10 @@ def cut(matrix, const int64_t[::1] bounds):
     return start__mb
 
 
-def pair(int64_t rows, int64_t blocks, const int64_t[::1] start, const uint32_t[::1] ks, const float[::1] values):
+def pack_apart(int64_t rows, int64_t blocks, const int64_t[::1] start, const uint32_t[::1] ks, const float[::1] values):
     """Groups of two rows of similar length."""
     cdef int64_t groups = (rows + 1) // 2, b, g, r, m, i, j, n = 0, longest, length, first, strip = STRIP
-    row__bgr = room((blocks, groups, 2), np.int32)
+    row__bgr = scratch_array((blocks, groups, 2), np.int32)
     row_start__bg = np.zeros((blocks, groups + 1), np.int32)
     cdef int32_t[:, :, ::1] row = row__bgr
     cdef int32_t[:, ::1] row_start = row_start__bg
@@ -210,8 +210,8 @@ def pair(int64_t rows, int64_t blocks, const int64_t[::1] start, const uint32_t[
                     longest = length if length > longest else longest
                 n += longest
             row_start[b, groups] = <int32_t>n
-    k__nc = room((n, 2), np.uint32)
-    value__nr = room((n, 2), np.float32)
+    k__nc = scratch_array((n, 2), np.uint32)
+    value__nr = scratch_array((n, 2), np.float32)
     cdef uint32_t[:, ::1] to_k = k__nc
     cdef float[:, ::1] to_value = value__nr
     with nogil:
@@ -232,7 +232,7 @@ def pair(int64_t rows, int64_t blocks, const int64_t[::1] start, const uint32_t[
     return row_start__bg, row__bgr, k__nc, value__nr
 
 
-def share(int64_t rows, int64_t blocks, const int64_t[::1] start, const uint32_t[::1] ks, const float[::1] values):
+def pack_shared(int64_t rows, int64_t blocks, const int64_t[::1] start, const uint32_t[::1] ks, const float[::1] values):
     """Groups of SHARED neighbouring rows, merged column by column."""
     cdef int64_t mr = SHARED, groups = (rows + mr - 1) // mr, b, g, r, n = 0
     cdef int64_t[4] at
@@ -244,8 +244,8 @@ def share(int64_t rows, int64_t blocks, const int64_t[::1] start, const uint32_t
     cdef int32_t[:, :, ::1] rs = row__bgr
     cdef int32_t[:, ::1] row_start = row_start__bg
     # columns of single rows are at least as many as merged ones
-    k__nc = room((len(ks), 1), np.uint32)
-    value__nr = room((len(ks), mr), np.float32)
+    k__nc = scratch_array((len(ks), 1), np.uint32)
+    value__nr = scratch_array((len(ks), mr), np.float32)
     cdef uint32_t[:, ::1] to_k = k__nc
     cdef float[:, ::1] to_value = value__nr
     with nogil:
@@ -270,4 +270,4 @@ def share(int64_t rows, int64_t blocks, const int64_t[::1] start, const uint32_t
                             at[r] += 1
                     n += 1
             row_start[b, groups] = <int32_t>n
-    return row_start__bg, row__bgr, fitted(k__nc[:n]), fitted(value__nr[:n])
+    return row_start__bg, row__bgr, trimmed(k__nc[:n]), trimmed(value__nr[:n])

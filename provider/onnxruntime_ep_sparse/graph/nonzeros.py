@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxruntime_ep_sparse_kernels.pack import Compressed, at_places, transpose
+from onnxruntime_ep_sparse_kernels.pack import Csr, at_places, transpose
 
 FEW = 4096
 """Nonzeros looked at first for channels that are read: they show most."""
@@ -24,7 +24,7 @@ class Nonzeros:
     """
 
     shape: tuple[int, ...]
-    kept: Compressed
+    kept: Csr
     turned: bool = False
 
     @classmethod
@@ -33,7 +33,7 @@ class Nonzeros:
         return cls(shape, at_places(shape[0], int(np.prod(shape[1:], dtype=np.int64)), places, values))
 
     @property
-    def rows(self) -> Compressed:
+    def rows(self) -> Csr:
         """The nonzeros in order."""
         return transpose(self.kept) if self.turned else self.kept
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxruntime_ep_sparse_kernels.isa import APART, SHARED, Isa
-from onnxruntime_ep_sparse_kernels.pack import Compressed, common_columns, compress, pack
+from onnxruntime_ep_sparse_kernels.pack import Csr, common_columns, compress, pack
 
 from ..graph.nonzeros import Nonzeros
 from .enums import ShapeRule
@@ -101,19 +101,19 @@ def _bounds(units: int, unit_floats: float, density: float, taps_per_unit: int) 
     return tuple(units * b // blocks for b in range(blocks + 1))
 
 
-def choose_rows(matrix: Compressed) -> int:
+def choose_rows(matrix: Csr) -> int:
     """MR: SHARED where enough nonzeros stand under each other (dense and block-pruned weights), else APART; from at most 64 groups."""
     columns, nonzeros = common_columns(matrix, matrix.rows // SHARED // 64 + 1)
     return SHARED if SHARED * columns * SHARED_ROW_COST < nonzeros else APART
 
 
-def tile_vectors(matrix: Compressed, isa: Isa) -> int:
+def tile_vectors(matrix: Csr, isa: Isa) -> int:
     """Vectors of a full tile: what a kernel keeps in registers where rows do not share columns, or some passes of one where they do."""
     return isa.widest(APART) if choose_rows(matrix) == APART else WIDE * isa.widest(SHARED)
 
 
 def _group(
-    matrix: Compressed, row_begin: int, channel_begin: int, taps: int, unit_floats: float, taps_per_unit: int, weights: int
+    matrix: Csr, row_begin: int, channel_begin: int, taps: int, unit_floats: float, taps_per_unit: int, weights: int
 ) -> Group:
     rows, depth, nonzeros = matrix.rows, matrix.depth, len(matrix.k__n)
     bounds = _bounds(depth // taps_per_unit, unit_floats, nonzeros / max(rows * depth, 1), taps_per_unit)
@@ -122,7 +122,7 @@ def _group(
     return Group(channel_begin, depth // taps, bounds, panel, nonzeros, weights)
 
 
-def nonzeros_of(weight: NDArray[np.float32] | Nonzeros) -> Compressed:
+def nonzeros_of(weight: NDArray[np.float32] | Nonzeros) -> Csr:
     """The nonzeros of a weight, a row for each entry of its first dimension."""
     if isinstance(weight, Nonzeros):
         return weight.rows
@@ -135,7 +135,7 @@ def depthwise(weight: NDArray[np.float32], bias__m: NDArray[np.float32] | None, 
     return Depthwise(m, channels, weight.reshape(m, -1), np.zeros(m, np.float32) if bias__m is None else bias__m)
 
 
-def diagonal_of(weight: NDArray[np.float32], groups: int, first: int, count: int) -> Compressed:
+def diagonal_of(weight: NDArray[np.float32], groups: int, first: int, count: int) -> Csr:
     """Groups of a grouped convolution as one block-diagonal matrix."""
     weight__gmk = weight.reshape(groups, len(weight) // groups, -1)[first : first + count]
     diagonal = np.zeros((count, *weight__gmk.shape[1:2], count, *weight__gmk.shape[2:]), np.float32)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from onnxruntime_ep_sparse_kernels.pack import ends_soon
+from onnxruntime_ep_sparse_kernels.pack import use_own_pages
 
 LARGE = 1 << 18
 """Elements of a weight from which on another thread may take it: packing them takes a millisecond, handing them over up to half of one."""
@@ -22,7 +22,7 @@ def together(threads: int, works: Sequence[tuple[int, Callable[[], T]]]) -> list
     large = [i for i, (elements, _) in enumerate(works) if elements >= LARGE]
     if threads == 1 or len(large) < 2:
         return [work() for _, work in works]
-    pool = ThreadPoolExecutor(min(threads, len(large)) - 1, initializer=ends_soon)
+    pool = ThreadPoolExecutor(min(threads, len(large)) - 1, initializer=use_own_pages)
     try:
         futures = {i: pool.submit(works[i][1]) for i in large}
         mine = {i: works[i][1]() for i in reversed(range(len(works))) if i not in futures or futures[i].cancel()}
