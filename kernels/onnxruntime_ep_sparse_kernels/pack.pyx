@@ -1,4 +1,4 @@
-"""Packs a pruned weight matrix into the order in which the tile kernels read it."""
+"""Packs a pruned weight matrix in the order in which the tile kernels read it."""
 
 from collections import namedtuple
 from mmap import mmap
@@ -11,24 +11,29 @@ from libc.stdint cimport int32_t, int64_t, uint32_t
 from onnxruntime_ep_sparse_kernels.isa import APART, SHARED, STRIP
 
 cdef enum:
-    PAGES = 1 << 15
+    PAGES = 1 << 15  # bytes from which an array may get pages of its own
 
 
 Csr = namedtuple("Csr", ("rows", "depth", "start__m", "k__n", "value__n"))
-Csr.__doc__ = """The nonzeros of a matrix row by row: where each row begins (int64, rows + 1), their columns and their values."""
+Csr.__doc__ = """A matrix in compressed sparse row form: `rows` by `depth` elements, of which the nonzeros are stored row by row.
+
+`start__m` int64 (rows + 1,): position of the first nonzero of each row. `k__n` uint32 (n,): their columns. `value__n` float32 (n,).
+"""
 
 
 _thread = local()
 
 
 def use_own_pages():
-    """Says that this thread is to leave nothing behind: its large arrays will be pages of their own, which go back to the system at once.
-    glibc would keep 6 MB for each session that ResNet-50 gets; other threads do better with memory that they have used before."""
+    """Give large arrays of this thread pages of their own, which return to the system as soon as an array is freed.
+
+    For threads that end soon: glibc would keep 6 MB per session of ResNet-50. Other threads are faster with memory that they used before.
+    """
     _thread.use_own_pages = True
 
 
 def scratch_array(shape, dtype):
-    """An array of anything."""
+    """Return an uninitialized array of this shape and dtype; see `use_own_pages`."""
     cdef int64_t size = np.prod(shape, dtype=np.int64) * np.dtype(dtype).itemsize
     if size < PAGES or not getattr(_thread, "use_own_pages", False):
         return np.empty(shape, dtype)
@@ -36,25 +41,25 @@ def scratch_array(shape, dtype):
 
 
 def trimmed(array):
-    """The same without what was room around it."""
+    """Return a copy of a slice, so that the larger array behind it can be freed."""
     result = scratch_array(array.shape, array.dtype)
     result[:] = array
     return result
 
 
 def compress(weight__mk):
-    """The nonzeros of a float32 matrix of M rows and K columns in any order of memory. -0.0 counts as zero, NaN does not."""
+    """Return the nonzeros of a float32 matrix of M rows and K columns as a Csr. Any memory order; -0.0 counts as zero, NaN does not."""
     if weight__mk.flags.f_contiguous and not weight__mk.flags.c_contiguous:
-        return transpose(row_by_row(weight__mk.T))  # in the order of memory, which is far from that of the rows
+        return transpose(row_by_row(weight__mk.T))  # reads memory in its order
     return row_by_row(np.ascontiguousarray(weight__mk))
 
 
 def row_by_row(const float[:, ::1] weight__mk):
-    """`compress` of a matrix that lies row by row."""
+    """Return the nonzeros of a matrix in row-major order as a Csr."""
     cdef int64_t rows = weight__mk.shape[0], depth = weight__mk.shape[1], m, k, n = 0
     start__m = np.empty(rows + 1, np.int64)
-    # Room for a dense matrix, of which the system gives what is written. And for one more: the loop writes first and counts after, which
-    # spares a branch that no predictor gets right.
+    # As large as a dense matrix; the system provides only the pages that are written. One element more, because the loop writes first and
+    # counts afterwards: that avoids a branch that no predictor gets right.
     k__n = scratch_array(rows * depth + 1, np.uint32)
     value__n = scratch_array(rows * depth + 1, np.float32)
     cdef int64_t[::1] start = start__m
@@ -72,7 +77,10 @@ def row_by_row(const float[:, ::1] weight__mk):
 
 
 def at_places(int64_t rows, int64_t depth, const int64_t[::1] places, const float[::1] values):
-    """`compress` of a matrix of zeros but for these values at these ascending places in row-major order, of which some may be zeros."""
+    """Return the Csr of a matrix that has `values` at `places` and zeros elsewhere.
+
+    `places` int64 (n,) ascend and count elements in row-major order. Zeros among the values are left out.
+    """
     cdef int64_t i, m = 0, n = 0
     start__m = np.empty(rows + 1, np.int64)
     k__n = scratch_array(len(values) + 1, np.uint32)
@@ -96,7 +104,7 @@ def at_places(int64_t rows, int64_t depth, const int64_t[::1] places, const floa
 
 
 def transpose(matrix):
-    """The same nonzeros with rows and columns exchanged, in order."""
+    """Return the transposed matrix as a Csr."""
     cdef const int64_t[::1] start = matrix.start__m
     cdef const uint32_t[::1] ks = matrix.k__n
     cdef const float[::1] values = matrix.value__n
@@ -120,7 +128,7 @@ def transpose(matrix):
                 to_m[place[k]] = <uint32_t>m
                 to_value[place[k]] = values[n]
                 place[k] += 1
-        # each stands at its end, where the next began
+        # each place now stands at the end of its column, where the next one begins
         for k in range(depth, 0, -1):
             place[k] = place[k - 1]
         place[0] = 0
@@ -128,7 +136,7 @@ def transpose(matrix):
 
 
 def common_columns(matrix, int64_t step):
-    """Of every `step`-th group of SHARED rows: how many columns have a nonzero in any of them, and how many nonzeros that are."""
+    """Return (columns, nonzeros), summed over every `step`-th group of SHARED rows: columns with a nonzero in any row, and all nonzeros."""
     cdef const int64_t[::1] start = matrix.start__m
     cdef const uint32_t[::1] ks = matrix.k__n
     cdef int64_t mr = SHARED, groups = matrix.rows // mr, g = 0, n, columns = 0, nonzeros = 0
@@ -144,15 +152,17 @@ def common_columns(matrix, int64_t step):
 
 
 def pack(matrix, const int64_t[::1] bounds, int mr):
-    """Order a compressed matrix of M rows and K columns for the kernels, K cut into blocks at `bounds` (first 0, last K).
+    """Order a Csr matrix of M rows and K columns for the kernels. K is cut into blocks at `bounds` int64 (blocks + 1,), first 0, last K.
 
     Returns `(row_start__bg, row__bgr, k__nc, value__nr)`: int32 (blocks, groups + 1), positions of each group's entries, absolute; int32
     (blocks, groups, mr), the rows of each group; uint32 (n, mr or 1), the columns of each entry; float32 (n, mr), its values. Entries are
     ordered by block, group, column.
 
-    `mr` = SHARED: the rows of a group stand next to each other and keep a column where any of them is nonzero. `mr` = APART: each row has
-    columns of its own; rows of similar length are grouped, in every block anew but within a strip, and the shorter ones end with zeros
-    at their own last column. Where rows are missing in the last group, it repeats its last row.
+    `mr` = SHARED: a group has neighbouring rows and keeps a column if any of them has a nonzero there. `mr` = APART: each row has columns
+    of its own. In every block, rows of similar length within a strip form groups; the shorter ones end with zeros at their own last
+    column. If the last group lacks rows, it repeats its last one.
+
+    Raises ValueError if `bounds` do not end with K, if there are no kernels with this `mr`, and above 2**30 nonzeros.
     """
     cdef int64_t rows = matrix.rows, blocks = bounds.shape[0] - 1
     if bounds[blocks] != matrix.depth:
@@ -165,7 +175,7 @@ def pack(matrix, const int64_t[::1] bounds, int mr):
 
 
 def cut(matrix, const int64_t[::1] bounds):
-    """Where the nonzeros of each row and block begin: int64 (M * blocks + 1,)."""
+    """Return the position of the first nonzero of each row and block, and the end of the last: int64 (M * blocks + 1,)."""
     cdef const int64_t[::1] start = matrix.start__m
     cdef const uint32_t[::1] ks = matrix.k__n
     cdef int64_t rows = matrix.rows, blocks = bounds.shape[0] - 1, m, b, n = 0
@@ -182,7 +192,7 @@ def cut(matrix, const int64_t[::1] bounds):
 
 
 def pack_apart(int64_t rows, int64_t blocks, const int64_t[::1] start, const uint32_t[::1] ks, const float[::1] values):
-    """Groups of two rows of similar length."""
+    """Return what `pack` returns for groups of two rows of similar length, each with columns of its own."""
     cdef int64_t groups = (rows + 1) // 2, b, g, r, m, i, j, n = 0, longest, length, first, strip = STRIP
     row__bgr = scratch_array((blocks, groups, 2), np.int32)
     row_start__bg = np.zeros((blocks, groups + 1), np.int32)
@@ -226,14 +236,14 @@ def pack_apart(int64_t rows, int64_t blocks, const int64_t[::1] start, const uin
                         to_k[n + j, r] = ks[first + j]
                         to_value[n + j, r] = values[first + j]
                     for j in range(length, longest):
-                        # an empty row looks at its neighbour's pixels
+                        # an empty row reads its neighbour's pixels
                         to_k[n + j, r] = ks[first + length - 1] if length else ks[start[row[b, g, 1] * blocks + b]]
                         to_value[n + j, r] = 0
     return row_start__bg, row__bgr, k__nc, value__nr
 
 
 def pack_shared(int64_t rows, int64_t blocks, const int64_t[::1] start, const uint32_t[::1] ks, const float[::1] values):
-    """Groups of SHARED neighbouring rows, merged column by column."""
+    """Return what `pack` returns for groups of SHARED neighbouring rows, merged column by column."""
     cdef int64_t mr = SHARED, groups = (rows + mr - 1) // mr, b, g, r, n = 0
     cdef int64_t[4] at
     cdef int64_t[4] end
@@ -243,7 +253,7 @@ def pack_shared(int64_t rows, int64_t blocks, const int64_t[::1] start, const ui
     row_start__bg = np.zeros((blocks, groups + 1), np.int32)
     cdef int32_t[:, :, ::1] rs = row__bgr
     cdef int32_t[:, ::1] row_start = row_start__bg
-    # columns of single rows are at least as many as merged ones
+    # merged columns are at most as many as those of single rows
     k__nc = scratch_array((len(ks), 1), np.uint32)
     value__nr = scratch_array((len(ks), mr), np.float32)
     cdef uint32_t[:, ::1] to_k = k__nc
