@@ -116,7 +116,7 @@ def depthwise(capsule, const float[:, ::1] x__hw, const float[:, ::1] weight__kk
 def activate(capsule, const float[::1] x, int act, float alpha=0, float beta=0, const float[::1] residual=None):
     """Return act(x + residual), computed by the kernel of an instruction set's `capsule`. float32 (n,) -> (n,).
 
-    `act` is a value of the enum Activation in `table.pxd`; `alpha` and `beta` are its parameters.
+    `act` is a member of `elementwise.Act`; `alpha` and `beta` are its parameters.
     """
     cdef t.KernelTable* table = table_of(capsule)
     result = np.empty(x.shape[0], np.float32)

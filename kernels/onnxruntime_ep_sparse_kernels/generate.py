@@ -13,12 +13,14 @@ from pathlib import Path
 
 from Cython import Tempita
 
+from .elementwise import Act, Op
 from .isa import APART, DEPTHWISE, ISAS, SHARED, X86, Isa
 
 
 def write_kernels(isa: Isa, sources: Path, target: Path) -> None:
     """Write the module with the kernels of an instruction set to `target`. `sources` is this package's folder in the source tree."""
-    names: dict[str, object] = {"isa": isa, "APART": APART, "SHARED": SHARED, "DEPTHWISE": DEPTHWISE, "product": product}
+    names: dict[str, object] = {"isa": isa, "APART": APART, "SHARED": SHARED, "DEPTHWISE": DEPTHWISE, "Act": Act, "Op": Op}
+    names["product"] = product
     names["declarations"] = _declarations(isa, sources / "simd")
     names["include"] = lambda family: _filled(sources / "templates" / f"{family}.pyx.in", **names).strip("\n")
     _write(_filled(sources / "templates" / "module.pyx.in", **names), target)
