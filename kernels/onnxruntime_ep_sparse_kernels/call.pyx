@@ -6,8 +6,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int32_t, int64_t, uint16_t
 
 cimport onnxruntime_ep_sparse_kernels.table as t
-
-from onnxruntime_ep_sparse_kernels.isa import APART
+from onnxruntime_ep_sparse_kernels._enums cimport APART, MAX_MR, MAX_NV
 
 
 cdef t.KernelTable* table_of(capsule) except NULL:
@@ -26,7 +25,7 @@ def spmm(capsule, int mr, int nv, const int32_t[::1] row_start, const int32_t[:,
     Raises ValueError if there is no such kernel, or if the arrays do not fit each other.
     """
     cdef t.KernelTable* table = table_of(capsule)
-    if not (0 < mr <= t.MAX_MR and 0 < nv <= t.MAX_NV) or table.spmm[mr][nv] == NULL:
+    if not (0 < mr <= MAX_MR and 0 < nv <= MAX_NV) or table.spmm[mr][nv] == NULL:
         raise ValueError(f"no kernel with MR={mr}, NV={nv}")
     cdef int64_t groups = row_start.shape[0] - 1, width = nv * table.lanes, entries = row_start[row_start.shape[0] - 1]
     cdef int64_t rows = y__mp.shape[0]
@@ -123,4 +122,20 @@ def activate(capsule, const float[::1] x, int act, float alpha=0, float beta=0, 
     cdef float[::1] y = result
     if x.shape[0]:
         table.activate(&y[0], &x[0], &residual[0] if residual is not None else NULL, x.shape[0], <t.Act>act, alpha, beta)
+    return result
+
+
+def binary(capsule, const float[::1] a, const float[::1] b, int op):
+    """Return a op b, computed by the kernel of an instruction set's `capsule`. float32 (n,), (n,) -> (n,).
+
+    One operand, or both, may have length 1. `op` is a member of `elementwise.Op`. Raises ValueError if the lengths do not fit each other.
+    """
+    cdef t.KernelTable* table = table_of(capsule)
+    cdef int64_t n = a.shape[0] if b.shape[0] == 1 else b.shape[0]
+    if a.shape[0] not in (1, n):
+        raise ValueError(f"operands of {a.shape[0]} and {b.shape[0]} elements do not fit each other")
+    result = np.empty(n, np.float32)
+    cdef float[::1] y = result
+    if n:
+        table.binary(&y[0], &a[0], a.shape[0] != 1, &b[0], b.shape[0] != 1, n, <t.Op>op)
     return result

@@ -22,7 +22,7 @@ def numbered(kind: type[Member], expression: str) -> Member:
 
 
 class Act(IntEnum):
-    """An activation of `x` with the numbers `alpha` and `beta`: `expression` over vectors, in the functions of `simd.h`."""
+    """An activation of `x` with the numbers `alpha` and `beta`: `expression` over vectors, in the functions of `simd/`."""
 
     expression: str
 

@@ -98,6 +98,13 @@ ISAS = (
 )
 """Best first. The last needs no features and is built everywhere."""
 
+MAX_MR = max(mr for isa in ISAS for mr, _ in isa.tiles)
+MAX_NV = max(nv for isa in ISAS for _, nv in isa.tiles)
+"""The largest numbers in `tiles`: they size the kernel table."""
+
+C_CONSTANTS = ("APART", "SHARED", "STRIP", "MAX_MR", "MAX_NV")
+"""Numbers that C reads too: setup.py writes them to `_enums.pxd`."""
+
 
 def isas_for(machine: str) -> tuple[Isa, ...]:
     """Return the rows that are built on a machine, best first. `machine` is a value of `platform.machine()`."""

@@ -5,11 +5,7 @@ All sizes and strides count float32 elements.
 
 from libc.stdint cimport int32_t, int64_t, uint16_t
 
-from onnxruntime_ep_sparse_kernels._enums cimport Act, Op
-
-cdef enum:
-    MAX_MR = 4
-    MAX_NV = 14
+from onnxruntime_ep_sparse_kernels._enums cimport MAX_MR, MAX_NV, Act, Op
 
 # One call of a tile kernel: row groups [row_begin, row_end) of MR rows each, in one K block, times NV vectors of pixels.
 # y[m, :] starts from partial[m, :] or bias[m] and adds value[m, j] * tile[offset[m, j], :] in ascending order of j. If `finish`, the kernel

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from onnxruntime_ep_sparse_kernels import generate
+from onnxruntime_ep_sparse_kernels.elementwise import Act, Op
 from onnxruntime_ep_sparse_kernels.isa import DEPTHWISE, ISAS, kernel_name
 from support.kernel_sets import SETS, SOURCES
 
@@ -39,6 +40,20 @@ def test_depthwise_kernels(isa, tmp_path):
     expected = {f"depthwise_{size}_{stride}{masked}" for size, stride in DEPTHWISE for masked in ("", "_masked")}
     assert set(re.findall(r"cdef void (depthwise_\d_\d\w*)\(", source)) == expected
     assert set(re.findall(r"= (depthwise_\d_\d\w*)$", source, re.M)) == expected
+
+
+@EVERY_SET
+def test_elementwise_kernels(isa, tmp_path):
+    """The module has a kernel for each activation and binary operator, computes its expression and calls it for its number."""
+    source = module_of(isa, tmp_path)
+    functions = re.split(r"^cdef void (\w+)", source, flags=re.M)
+    bodies = dict(zip(functions[1::2], functions[2::2], strict=True))
+    for family, prefix, kind in (("activate", "ACT", Act), ("binary", "BINARY", Op)):
+        expected = {f"{family}_{member.name.lower()}": member for member in kind}
+        assert [name for name in bodies if name.startswith(f"{family}_")] == list(expected)
+        assert all(member.expression in bodies[name] for name, member in expected.items())
+        called = re.findall(rf"if \w+ == {prefix}_(\w+):\n        (\w+)\(", bodies[family])
+        assert called == [(member.name, name) for name, member in expected.items()]
 
 
 @EVERY_SET

@@ -112,9 +112,7 @@ def tile_vectors(matrix: Csr, isa: Isa) -> int:
     return isa.widest(APART) if choose_rows(matrix) == APART else WIDE * isa.widest(SHARED)
 
 
-def _group(
-    matrix: Csr, row_begin: int, channel_begin: int, taps: int, unit_floats: float, taps_per_unit: int, weights: int
-) -> Group:
+def _group(matrix: Csr, row_begin: int, channel_begin: int, taps: int, unit_floats: float, taps_per_unit: int, weights: int) -> Group:
     rows, depth, nonzeros = matrix.rows, matrix.depth, len(matrix.k__n)
     bounds = _bounds(depth // taps_per_unit, unit_floats, nonzeros / max(rows * depth, 1), taps_per_unit)
     mr = choose_rows(matrix)
