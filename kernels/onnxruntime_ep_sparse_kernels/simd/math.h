@@ -5,8 +5,8 @@
 /* One step of Horner's rule for a polynomial in x: one FMA per coefficient. */
 static inline vf vf_horner(vf p, vf x, float c) { return vf_fma(p, x, vf_set(c)); }
 
-/* x = n log 2 + r with |r| <= log(2) / 2, for x in [-87.3, 88.9] (Cody and Waite), returns r: e^x = e^r 2^n. The low bits of `shifted`,
- * moved into the place of an exponent, are 2^n. NaN stays in r. */
+/* Splits x in [-87.3, 88.9] into n log 2 + r with |r| <= log(2) / 2 (Cody and Waite) and returns r: e^x = e^r 2^n. The low bits of
+ * `shifted`, moved to the position of an exponent, are 2^n. NaN stays in r. */
 static inline vf vf_reduced(vf x, vi *shifted) {
     const float magic = 12582912.0f + 127; /* 1.5 * 2^23 rounds to an integer in the low bits, 127 is the bias of exponents */
     vf s = vf_fma(x, vf_set(1.44269504088896341f), vf_set(magic)), minus_n = vf_set(magic) - s;
@@ -22,7 +22,7 @@ static inline vf vf_expm1_over(vf r) {
     q = vf_horner(q, r, 4.999999404e-1f);
     return vf_horner(q, r, 1.0f);
 }
-/* 0 below -86.6, where results near the denormals begin, Inf above 88.7; NaN stays. */
+/* e^x: 0 below -86.6, where results near the denormals begin, Inf above 88.7. NaN stays. */
 static inline vf vf_exp(vf x) {
     vi shifted;
     vf r = vf_reduced(vf_max(vf_set(-86.64f), vf_min(vf_set(88.72283f), x)), &shifted);
@@ -32,14 +32,14 @@ static inline vf vf_exp(vf x) {
     y = vf_pick(x > vf_set(88.72283f), vf_set(__builtin_inff()), y);
     return vf_pick(x != x, x, y);
 }
-/* e^x - 1 for x up to 0, exact near 0 too; NaN stays. */
+/* e^x - 1 for x <= 0, without cancellation near 0. NaN stays. */
 static inline vf vf_expm1_below(vf x) {
     vi shifted;
     vf r = vf_reduced(vf_max(vf_set(-87.0f), vf_min(vf_set(0), x)), &shifted), power = (vf)(shifted << 23);
     return vf_fma(r * vf_expm1_over(r), power, power - vf_set(1.0f));
 }
-/* 1 + e^x, in which e^x stops at e^-87, becomes Inf from 88.4 on, where the exponent ends, and is off by up to 0.9 ulp: one term less
- * than above, which is a tenth of SiLU's time. */
+/* 1 + e^x. e^x stops at e^-87, becomes Inf from 88.4 on, where the exponent ends, and is off by up to 0.9 ulp: its polynomial has one term
+ * less than above, which saves a tenth of SiLU's time. */
 static inline vf vf_one_plus_exp(vf x) {
     vi shifted;
     vf r = vf_reduced(vf_max(vf_set(-87.0f), vf_min(vf_set(88.9f), x)), &shifted);
@@ -51,7 +51,7 @@ static inline vf vf_one_plus_exp(vf x) {
     p = vf_horner(p, r, 1.0f);
     return vf_fma(p, (vf)(shifted << 23), vf_set(1.0f));
 }
-/* log(1 + x) for x in [0, 1]: 2 atanh(s) with s = x / (2 + x), at most 1/3, whose ninth power of s^2 is below float32. */
+/* log(1 + x) for x in [0, 1]: the series of 2 atanh(s) with s = x / (2 + x) <= 1/3; its term of (s^2)^9 is below float32's precision. */
 static inline vf vf_log1p(vf x) {
     vf s = x / (x + vf_set(2.0f)), z = s * s;
     vf p = vf_set(1.0f / 15.0f);
@@ -78,8 +78,8 @@ static inline vf vf_tanh(vf x) {
     return vf_pick(s < vf_set(0.390625f), p, q);
 }
 static inline vf vf_erf(vf x) {
-    /* x + x P(x^2) below 0.93; above, 1 - erfc(t) with log erfc(t) = t Q(t), whose leading coefficient takes it to -Inf. Both of least
-     * maximum error, by iterated least squares; about 1 ulp. */
+    /* x + x P(x^2) for t < 0.93; else 1 - erfc(t) with log erfc(t) = t Q(t), whose leading coefficient takes it to -Inf. Both polynomials
+     * have least maximum error, by iterated least squares; about 1 ulp. */
     vf t = vf_abs(x), s = x * x;
     vf p = vf_set(-5.953781074e-4f);
     p = vf_horner(p, s, 4.985949956e-3f);
@@ -106,14 +106,14 @@ static inline vf vf_sqrt(vf x) {
 static inline vf vf_elu(vf x, vf alpha, vf beta) { return vf_pick(x < vf_set(0), alpha * vf_expm1_below(x), beta * x); }
 static inline vf vf_softplus(vf x) { return vf_max(vf_set(0), x) + vf_log1p(vf_exp(vf_neg(vf_abs(x)))); }
 static inline vf vf_softsign(vf x) { return x / (vf_set(1.0f) + vf_abs(x)); }
-/* NaN is not above. */
+/* x above the threshold, else 0. NaN is not above. */
 static inline vf vf_above(vf x, vf threshold) { return vf_pick(x > threshold, x, vf_set(0)); }
 static inline vf vf_leaky(vf x, vf alpha) { return vf_pick(x < vf_set(0), alpha * x, x); }
 static inline vf vf_unit(vf x) { return vf_min(vf_set(1.0f), vf_max(vf_set(0), x)); }
 static inline vf vf_gelu_erf(vf x) {
-    /* x / 2 + x E with E = erf(x / sqrt 2) / 2 = t P(u): t is x up to 5.42, where t P has just passed 1/2, and u = t^2 is brought to
-     * [-1, 1], where P has small coefficients. Of least maximum error up to 5.4, by iterated least squares; off by 1.2 ulp of the larger of
-     * x and y, 1.4 without FMA. */
+    /* x / 2 + x E with E = erf(x / sqrt 2) / 2 = t P(u). t is x up to 5.42, where t P has just passed 1/2; u = t^2 is scaled to [-1, 1],
+     * where P has small coefficients. P has least maximum error up to 5.4, by iterated least squares. The result is off by 1.2 ulp of the
+     * larger of x and y, 1.4 without FMA. */
     vf t = vf_max(vf_set(-5.42f), vf_min(vf_set(5.42f), x)), u = vf_fma(t * t, vf_set(6.8587106e-2f), vf_set(-1.0f));
     vf p = vf_set(3.928472579e-04f);
     p = vf_horner(p, u, -1.028365572e-03f);

@@ -1,7 +1,7 @@
 /* Vectors of SPARSE_LANES float32 for the generated kernels, through the vector extensions that gcc and clang share.
  *
- * The compiler flags of a row of isa.py define SPARSE_LANES, the number of lanes, and SPARSE_PRIMITIVES, the header beside this one with the
- * primitives of the instruction set. Everything else follows from the primitives and stands here and in math.h, once for all.
+ * The compiler flags of a row of isa.py define SPARSE_LANES, the number of lanes, and SPARSE_PRIMITIVES, the header in this folder with the
+ * primitives of the instruction set. All other functions follow from the primitives; they are here and in math.h, one copy for all.
  *
  * A header of primitives defines these functions and no others (tests/kernels/test_isas.py compares them):
  *   vf_fma(a, b, c)             a * b + c with one rounding, or with two everywhere if the instruction set has no FMA: every kernel of an
