@@ -91,6 +91,6 @@ def test_features_of_a_new_row(tmp_path, monkeypatch):
     source = (tmp_path / "cpu.pyx").read_text()
     names = re.search(r"names = \((.*)\)", source)[1].replace("'", "").split(", ")
     assert set(names) == {feature for isa in (*ISAS, *rows) for feature in isa.features}
-    asked = re.findall(r'case (\d+): return __builtin_cpu_supports\("(\w+)"\)', source)
+    asked = re.findall(r'case (\d+): return __builtin_cpu_supports\("([^"]+)"\)', source)
     assert all(names[int(number)] == name for number, name in asked)
     assert {name for _, name in asked} == set(names) - {"more2"}

@@ -33,6 +33,7 @@ def test_table():
     assert lanes == sorted(lanes, reverse=True)
     assert (ISAS[-1].features, ISAS[-1].flags, ISAS[-1].machines) == ((), (), None)
     assert len({isa.name for isa in ISAS}) == len(ISAS)
+    assert all(re.fullmatch("[a-z0-9]+", isa.name) for isa in ISAS)  # as compiled models may name them: ort/ep_context.py
     assert {feature for isa in ISAS for feature in isa.features} == set(kernels.cpu_features())
     assert [isa_named(isa.name) for isa in ISAS] == list(ISAS)
 
