@@ -25,8 +25,8 @@ from mutations import HOSTILE, mutated
 from onnx import helper, numpy_helper
 
 import onnxruntime_ep_sparse as sparse
+from onnxruntime_ep_sparse.formats.schema import DOMAIN
 from onnxruntime_ep_sparse.formats.weight_codec import CRC, HEAD, decode, encode, shape_of
-from onnxruntime_ep_sparse.passes.decompress import DOMAIN
 
 SHAPES = ((), (0,), (1,), (7,), (9, 40), (600, 2), (8, 4, 3, 3), (4, 2, 1, 3, 3))
 ZEROS = (0.0, 0.5, 0.9, 0.99, 1.0)

@@ -24,9 +24,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
-from ..passes.decompress import DOMAIN, RANKS, VERSION, WEIGHT_SHAPE
 from . import onnx_file as model_file
 from .onnx_file import Writer, array_of, is_external, set_floats
+from .schema import DOMAIN, OPERATORS, VERSION, WEIGHT_SHAPE
 from .weight_codec import decode, encode, index_of
 
 ONNX = ("", "ai.onnx")
@@ -122,7 +122,7 @@ class _Packing(_Rewriting):
         self.opset = next((imported.version for imported in model.opset_import if imported.domain in ONNX), 0)
         self.nodes: dict[str, list[NodeProto]] = defaultdict(list)
         for node in self.graph.node:
-            if node.op_type in RANKS and node.domain in ONNX and len(node.input) > 1:
+            if node.op_type in OPERATORS and node.domain in ONNX and len(node.input) > 1:
                 self.nodes[node.input[1]].append(node)
         self.initializers = {tensor.name for tensor in self.graph.initializer}
         self.uses = _uses(self.graph)
@@ -212,7 +212,7 @@ class _Packing(_Rewriting):
             return ""
         if self.opset < FIRST_OPSET:
             return f"operators before version {FIRST_OPSET}"
-        if any(len(shape) not in RANKS[node.op_type] for node in nodes):
+        if any(len(shape) not in OPERATORS[node.op_type].weight_ranks for node in nodes):
             return f"{len(shape)} dimensions"
         if self.uses[tensor.name] != len(nodes):
             return "something else reads it too"
@@ -267,7 +267,7 @@ class _Unpacking(_Rewriting):
 
     def check(self, node: NodeProto) -> None:
         """ValueError if a compressed node is not one that `pack` makes."""
-        if node.op_type not in RANKS or len(node.input) < 3:
+        if node.op_type not in OPERATORS or len(node.input) < 3:
             raise ValueError(f"{_words(node)}: {DOMAIN} has no operator {node.op_type} of {len(node.input)} inputs")
         for name in node.input[1:3]:
             if name not in self.initializers:

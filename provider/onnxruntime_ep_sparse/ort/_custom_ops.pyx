@@ -1,7 +1,7 @@
-"""The compressed operators as custom operators on the CPU: what runs a packed model where the provider does not take its nodes.
+"""The compressed operators as custom operators of the CPU: they run the nodes of a compressed model that the provider does not take.
 
-A node is lowered and packed when its kernel is made, by the code that makes a region of the provider. Domain and operators are static
-objects, because sessions go on calling them for as long as they live.
+Creating a kernel lowers and packs its node with the code that the provider's regions use. Domain and operators are never freed, because
+sessions call them for as long as they live.
 """
 
 from libc.stddef cimport size_t
@@ -61,7 +61,7 @@ from ._abi cimport (
     text_attribute_t,
 )
 from ..runtime._enums cimport MAX_RANK
-from ._binding cimport Kernel, kernel_fill, kernel_release, kernel_run, status_of
+from ._binding cimport Kernel, kernel_fill, kernel_release, kernel_run, kept, status_of
 from ._graph_reader cimport array_of, attribute, decoded, dimensions, raised, session_entries, typed_value
 
 import threading
@@ -70,15 +70,17 @@ from itertools import count as numbers
 
 from ..ops import table as ops
 from .. import options as option_table
-from ..passes.decompress import ATTRIBUTES, DOMAIN, VERSION, output_shape, plain, weight_shape
+from ..formats.schema import DOMAIN, OPERATORS, VERSION
 from ..graph.ir import Graph, Node, Value
-from ..pipeline import lower_to_spec, program_of
 from ..options import isa_of, workers_of
+from ..passes.decompress import plain, weight_shape
+from ..pipeline import lower_to_spec, program_of
+from .custom_op_shapes import output_shape
 
 
 cdef struct CustomOp:
     OrtCustomOp base  # first: ONNX Runtime holds a pointer to it
-    const char* name
+    char* name
     size_t inputs
 
 
@@ -87,7 +89,6 @@ cdef struct CustomKernel:
     const Api* api
 
 
-cdef CustomOp[3] operators
 cdef const Api* api
 cdef void* domain
 
@@ -152,7 +153,7 @@ cdef Status infer_shape(const void* op, void* context) noexcept nogil:
 cdef object infer(str op_type, void* context):
     """Tells the output's shape as far as it follows from that of the input."""
     cdef const void* info = NULL
-    attributes = {key: inferred_attribute(context, key.encode()) for key in ATTRIBUTES[op_type]}
+    attributes = {key: inferred_attribute(context, key.encode()) for key in OPERATORS[op_type].attributes}
     node = bare_node(op_type, attributes, "", ("X",), "Y")
     raised(api, (<get_part_t>api.slots[SHAPE_INFER_CONTEXT_GET_INPUT_TYPE_SHAPE])(context, 0, &info))
     x = dimensions(api, info)
@@ -266,7 +267,7 @@ cdef tuple graph_of(str op_type, str name, const void* info):
         raised(api, (<constant_input_t>api.slots[KERNEL_INFO_GET_CONSTANT_INPUT_TENSOR])(info, i, &is_constant, &value))
         if is_constant:
             constants[input_name] = array_of(api, value, input_name)
-    attributes = {key: kernel_attribute(info, key.encode(), kind) for key, kind in ATTRIBUTES[op_type].items()}
+    attributes = {key: kernel_attribute(info, key.encode(), kind) for key, kind in OPERATORS[op_type].attributes.items()}
     output = indexed_text_of(info, KERNEL_INFO_GET_OUTPUT_NAME, 0)
     node = bare_node(op_type, attributes, name, tuple(inputs), output)
     x = values[inputs[0]]
@@ -359,24 +360,25 @@ cdef Status add_custom_ops(const Api* table, void* session_options) noexcept nog
 
 
 cdef object make_domain(const Api* table):
-    """The domain and its operators, once."""
+    """Creates the domain and its operators in the first call; later calls do nothing."""
     global api, domain
     cdef void* made = NULL
-    cdef int i
+    cdef CustomOp* op
     if domain != NULL:
         return
     api = table
-    raised(api, (<create_domain_t>api.slots[CREATE_CUSTOM_OP_DOMAIN])("ep.sparse", &made))
-    fill(&operators[0], "Conv", 4)
-    fill(&operators[1], "MatMul", 3)
-    fill(&operators[2], "Gemm", 4)
-    for i in range(3):
-        raised(api, (<add_to_t>api.slots[CUSTOM_OP_DOMAIN_ADD])(made, &operators[i]))
+    raised(api, (<create_domain_t>api.slots[CREATE_CUSTOM_OP_DOMAIN])(DOMAIN.encode(), &made))
+    for name, row in OPERATORS.items():
+        op = custom_op(name, row.inputs)
+        raised(api, (<add_to_t>api.slots[CUSTOM_OP_DOMAIN_ADD])(made, op))
     domain = made
 
 
-cdef void fill(CustomOp* op, const char* name, size_t inputs) noexcept:
-    op.name = name
+cdef CustomOp* custom_op(str name, size_t inputs) except NULL:
+    cdef CustomOp* op = <CustomOp*>calloc(1, sizeof(CustomOp))
+    if op == NULL:
+        raise MemoryError
+    op.name = kept(name)
     op.inputs = inputs
     op.base.version = API_VERSION
     op.base.GetName = get_name
@@ -392,3 +394,4 @@ cdef void fill(CustomOp* op, const char* name, size_t inputs) noexcept:
     op.base.KernelComputeV2 = compute
     op.base.KernelDestroy = destroy_kernel
     op.base.InferOutputShapeFn = infer_shape
+    return op

@@ -335,7 +335,7 @@ cdef class Source:
 
 
 cdef Source read(const Api* api, const void* ort_graph, dict known):
-    """Copies one graph, nested or not. `known` is what `compressed_ops.plain` takes."""
+    """Copies one graph, nested or not. `known` is what `decompress.plain` takes."""
     cdef Source source = Source()
     cdef const void* parent = NULL
     cdef const void* node

@@ -1,8 +1,4 @@
-"""The compressed operators (domain `ep.sparse`) in terms of ONNX's: what a graph that has them means, and the shape of what they make.
-
-A compressed Conv, MatMul or Gemm has the inputs X, nonzeros of the weight, index of the weight (`formats/weight_codec.py`) and then ONNX's
-own from the third on; the attributes are ONNX's and WEIGHT_SHAPE.
-"""
+"""Rewrites a graph's compressed operators (`formats/schema.py`) as ONNX's."""
 
 from __future__ import annotations
 
@@ -13,35 +9,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..formats.schema import DOMAIN, OPERATORS, SINCE_VERSION, WEIGHT_SHAPE
 from ..formats.weight_codec import decode, nonzeros_of, shape_of
 from ..graph.ir import Graph, Node, with_constants
 from ..graph.nonzeros import Nonzeros
-from ..ops.windows import window_of
-from ..program.enums import AutoPad
 
-DOMAIN = "ep.sparse"
-VERSION = 1
-WEIGHT_SHAPE = "weight_shape"
-SINCE_VERSION = 13
-"""The version of ONNX's operators that the compressed ones mean."""
-ATTRIBUTES: dict[str, dict[str, type]] = {
-    "Conv": {
-        "auto_pad": str,
-        "dilations": tuple,
-        "group": int,
-        "kernel_shape": tuple,
-        "pads": tuple,
-        "strides": tuple,
-        WEIGHT_SHAPE: tuple,
-    },
-    "MatMul": {WEIGHT_SHAPE: tuple},
-    "Gemm": {"alpha": float, "beta": float, "transA": int, "transB": int, WEIGHT_SHAPE: tuple},
-}
-"""The operators with their attributes; tuple stands for several integers."""
-RANKS = {"Conv": (3, 4, 5), "MatMul": (2,), "Gemm": (2,)}
-"""How many dimensions their weights may have."""
-
-Shape = tuple[int | str | None, ...]
 Weight = TypeVar("Weight", np.ndarray, Nonzeros)
 Known = dict[tuple, Nonzeros]
 """Weights that have been decoded."""
@@ -49,7 +21,7 @@ Known = dict[tuple, Nonzeros]
 
 def is_compressed(node: Node) -> bool:
     """Whether it is one of these operators."""
-    return node.domain == DOMAIN and node.op_type in ATTRIBUTES
+    return node.domain == DOMAIN and node.op_type in OPERATORS
 
 
 def plain(graph: Graph, known: Known | None = None) -> Graph:
@@ -80,14 +52,14 @@ def _decoded(graph: Graph, node: Node, decode: Callable[[np.ndarray, np.ndarray]
     try:
         return decode(graph.load(node.inputs[1]), graph.load(node.inputs[2]))
     except ValueError as error:
-        raise ValueError(f"{_words(node)}: {error}") from None
+        raise ValueError(f"{label_of(node)}: {error}") from None
 
 
 def weight_shape(node: Node) -> tuple[int, ...]:
-    """The attribute, checked. ValueError if it is none of a weight of this operator."""
+    """Return the attribute WEIGHT_SHAPE. ValueError if a weight of this operator cannot have that shape."""
     shape: Any = node.attributes.get(WEIGHT_SHAPE)
-    if not isinstance(shape, tuple) or len(shape) not in RANKS[node.op_type] or min(shape) < 1:
-        raise ValueError(f"{_words(node)}: {WEIGHT_SHAPE} {shape} is none of a {node.op_type}")
+    if not isinstance(shape, tuple) or len(shape) not in OPERATORS[node.op_type].weight_ranks or min(shape) < 1:
+        raise ValueError(f"{label_of(node)}: invalid {WEIGHT_SHAPE} {shape} for a {node.op_type}")
     return shape
 
 
@@ -100,13 +72,13 @@ def _plain_node(node: Node) -> Node:
 def _checked(graph: Graph, node: Node) -> Node:
     """The node, if its weight is constant and of the shape that it says."""
     if len(node.inputs) < 3 or not all(graph.is_constant(name) for name in node.inputs[1:3]):
-        raise ValueError(f"{_words(node)}: its weight is not constant")
+        raise ValueError(f"{label_of(node)}: its weight is not constant")
     try:
         written = shape_of(graph.load(node.inputs[2]))
     except ValueError as error:
-        raise ValueError(f"{_words(node)}: {error}") from None
+        raise ValueError(f"{label_of(node)}: {error}") from None
     if written != weight_shape(node):
-        raise ValueError(f"{_words(node)}: {WEIGHT_SHAPE} is {list(weight_shape(node))}, its weight has shape {list(written)}")
+        raise ValueError(f"{label_of(node)}: {WEIGHT_SHAPE} is {list(weight_shape(node))}, its weight has shape {list(written)}")
     return node
 
 
@@ -115,35 +87,6 @@ def _weight_name(node: Node) -> str:
     return f"compressed weight of {node.outputs[0]}"
 
 
-def _words(node: Node) -> str:
+def label_of(node: Node) -> str:
+    """Return the name by which messages call a node."""
     return f"{node.op_type} {node.name or node.outputs[0]!r}"
-
-
-def output_shape(node: Node, x: Shape) -> Shape:
-    """Shape of the output for an input of shape `x`; None where a dimension is not known. ValueError if the input does not fit."""
-    weight = weight_shape(node)
-    if node.op_type == "MatMul":
-        return (*x[:-1], weight[1])
-    if len(x) != len(weight):
-        raise ValueError(f"{_words(node)}: an input of {len(x)} dimensions, {len(weight)} are wanted")
-    if node.op_type == "Gemm":
-        return (x[1 if node.attributes.get("transA") else 0], weight[0 if node.attributes.get("transB") else 1])
-    window = window_of(node, weight[2:])
-    if (
-        any(len(sizes) != len(x) - 2 for sizes in (window.stride, window.dilation, window.pad_begin, window.pad_end))
-        or min(window.stride) < 1
-    ):
-        raise ValueError(f"{_words(node)}: strides, dilations or pads do not fit {len(x) - 2} dimensions")
-    return (x[0], weight[0], *(_size(window, axis, size) for axis, size in enumerate(x[2:])))
-
-
-def _size(window: Any, axis: int, size: int | str | None) -> int | None:
-    """Of one axis of a convolution's output, if it is known and not negative."""
-    if not isinstance(size, int):
-        return None
-    stride = window.stride[axis]
-    if window.auto_pad != AutoPad.EXPLICIT:
-        return -(-size // stride)
-    extent = (window.kernel[axis] - 1) * window.dilation[axis] + 1
-    padded = size + window.pad_begin[axis] + window.pad_end[axis]
-    return (padded - extent) // stride + 1 if padded >= extent else None
