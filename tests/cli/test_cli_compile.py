@@ -61,3 +61,18 @@ def test_wrong_use(cli, sparse_model, dense_model, tmp_path):
         assert words in result.err
         assert len(result.err.splitlines()) == 1
         assert not target.exists()
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_failure_keeps_the_older_file(cli, sparse_model, tmp_path, monkeypatch, *, beside):
+    """A full disk: exit code 1, and nothing new is left."""
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    target = tmp_path / "compiled.onnx"
+    target.write_bytes(b"older")
+    monkeypatch.setattr("os.fsync", full)
+    assert "No space left" in cli("compile", sparse_model, target, *["--beside"] * beside, expect=1).err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["compiled.onnx", "sparse.onnx"]
+    assert target.read_bytes() == b"older"

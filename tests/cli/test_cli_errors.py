@@ -109,6 +109,20 @@ def test_documents_that_cannot_be_written(refused, sparse_model, tmp_path):
         assert "cannot write" in refused("analyze", sparse_model, "--json", path)
 
 
+def test_document_keeps_the_older_file(cli, sparse_model, tmp_path, monkeypatch):
+    """A full disk: one line, exit code 1, and no half of a document."""
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "document.json"
+    path.write_text("older")
+    monkeypatch.setattr("os.fsync", full)
+    assert f"cannot write {path}: No space left" in cli("analyze", sparse_model, "--json", path, expect=1).err
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["document.json", "sparse.onnx"]
+    assert path.read_text() == "older"
+
+
 @pytest.mark.parametrize("command", [*COMMANDS, "pack", "compile"])
 def test_documents_that_would_replace_a_model(refused, command, sparse_model, tmp_path):
     """Neither what is read nor what is written, by whatever path."""

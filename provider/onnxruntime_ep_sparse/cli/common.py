@@ -18,6 +18,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from .. import options
+from ..files import check_target, write
 from ..measure import protocol as measure
 from ..options import EP_NAME
 from ..ort import registration
@@ -65,11 +66,10 @@ class Output:
     def __init__(self, command: str, json_file: str | None, *files: str | Path) -> None:
         self.command, self.json_file = command, json_file
         if json_file not in (None, "-"):
-            folder = Path(str(json_file)).absolute().parent  # found out now, not after minutes of measuring
-            if not folder.is_dir() or Path(str(json_file)).is_dir():
-                raise UsageError(f"--json: cannot write {json_file}")
-            if Path(str(json_file)).resolve() in [Path(file).resolve() for file in files]:
-                raise UsageError(f"--json: {json_file} is a file of the command: give the document another name")
+            try:  # now, not after minutes of measuring
+                check_target(Path(str(json_file)), dict.fromkeys(map(Path, files), "a file of the command"), special=True)
+            except ValueError as error:
+                raise UsageError(f"--json: {error}") from None
         self._console = Console(markup=False, highlight=False, quiet=json_file == "-")
         if not self._console.is_terminal:
             self._console.width = 200
@@ -96,7 +96,7 @@ class Output:
             print(text)
             return
         try:
-            Path(self.json_file).write_text(text + "\n")
+            write(Path(self.json_file), f"{text}\n".encode(), special=True)
         except OSError as error:
             raise FailedError(f"cannot write {self.json_file}: {error.strerror}") from None
 

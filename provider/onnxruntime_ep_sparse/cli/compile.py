@@ -9,10 +9,11 @@ import onnx
 import typer
 from onnx import NodeProto
 
+from ..files import NewFiles, check_target
 from ..graph.ir import CONTEXT_DATA, EP_CONTEXT
 from ..ort import registration
 from .common import FailedError, JsonOption, Output, ProviderOptions, UsageError, provider_options
-from .pack import size_of
+from .pack import check_source, size_of
 
 Source = Annotated[Path, typer.Argument(metavar="IN", help="ONNX file, packed or not.")]
 Target = Annotated[Path, typer.Argument(metavar="OUT.onnx", help="ONNX file to write.")]
@@ -35,12 +36,13 @@ def compile(
     """
     out = Output("compile", json, source, target)
     given = provider_options(option)
-    if not source.is_file():
-        raise UsageError(f"{'not a file' if source.exists() else 'no such file'}: {source}")
-    if not target.absolute().parent.is_dir() or (target.exists() and not target.is_file()) or not target.suffix:
-        raise UsageError(f"cannot write {target}: a file in a folder that exists is wanted, with a name that ends in .onnx")
-    if target.exists() and target.samefile(source):
-        raise UsageError(f"{target} is the model itself: give the result another name")
+    check_source(source)
+    try:
+        check_target(target, {source: "the model itself"})
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if not target.suffix:
+        raise UsageError(f"cannot write {target}: the name must end in .onnx")
     out.steps("compile", 0)
     try:
         ort = registration.runtime()
@@ -51,7 +53,9 @@ def compile(
             flags=ort.OrtCompileApiFlags.ERROR_IF_NO_NODES_COMPILED,
             graph_optimization_level=ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
         )
-        compiler.compile_to_file(str(target))
+        with NewFiles() as files:
+            compiler.compile_to_file(str(files.folder(target) / target.name))
+            files.commit()
     except ImportError:
         raise
     except Exception as error:
@@ -61,14 +65,14 @@ def compile(
     out.steps("compile", 1)
     nodes = onnx.load(target, load_external_data=False).graph.node
     regions = [node for node in nodes if (node.domain, node.op_type) == EP_CONTEXT]
-    files = [target.parent / data_of(node) for node in regions if beside]
-    before, after = size_of(source), target.stat().st_size + sum(file.stat().st_size for file in files)
+    beside_target = [target.parent / data_of(node) for node in regions if beside]
+    before, after = size_of(source), target.stat().st_size + sum(file.stat().st_size for file in beside_target)
     left = len(nodes) - len(regions)
     out.print(
         f"{len(regions)} regions compiled, {left} nodes left; {before / 1e6:.4g} MB became {after / 1e6:.4g} MB ({after / before:.1%})"
     )
     document: dict[str, Any] = {"source": str(source), "target": str(target), "beside": beside, "options": given}
-    sizes = {"bytes_before": before, "bytes_after": after, "files": [str(file) for file in files]}
+    sizes = {"bytes_before": before, "bytes_after": after, "files": [str(file) for file in beside_target]}
     out.document({**document, **sizes, "regions": len(regions), "nodes_left": left})
 
 

@@ -53,10 +53,7 @@ def _written(
     step: str, work: Callable[..., list[Weight]], source: Path, target: Path, out: Output, arguments: dict[str, Any]
 ) -> list[Weight]:
     """What became of each weight. UsageError for a model that cannot be used, FailedError if OUT cannot be written."""
-    if not source.is_file():
-        raise UsageError(f"{'not a file' if source.exists() else 'no such file'}: {source}")
-    if not target.absolute().parent.is_dir() or target.is_dir():
-        raise UsageError(f"cannot write {target}")
+    check_source(source)
     out.steps(step, 0)
     try:
         weights = work(source, target, **arguments, progress=lambda share: out.steps(step, max(share, 1e-9)))
@@ -80,6 +77,12 @@ def _report(out: Output, source: Path, target: Path, weights: list[Weight], summ
     out.print(f"{summary}; {before / 1e6:.4g} MB became {after / 1e6:.4g} MB ({after / before:.1%})")
     document = {"source": str(source), "target": str(target), **arguments, "bytes_before": before, "bytes_after": after}
     out.document({**document, "weights": [asdict(w) for w in weights]})
+
+
+def check_source(path: Path) -> None:
+    """Raise UsageError if `path` is not a file."""
+    if not path.is_file():
+        raise UsageError(f"{'not a file' if path.exists() else 'no such file'}: {path}")
 
 
 def size_of(path: Path) -> int:

@@ -1,9 +1,7 @@
-"""The files of a model: its tensors read one at a time, wherever their data are, and a new file written atomically."""
+"""Reads the tensors of a model file one by one, wherever their data are, and writes new model files."""
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +11,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+
+from ..files import NewFiles, check_target
 
 ALIGNMENT = 64
 """Of each tensor in a file of external data, in bytes."""
@@ -156,43 +156,29 @@ def _set_float_data(tensor: TensorProto, data: bytes) -> None:
 
 
 class Writer:
-    """A model on its way to `target`, with a file `target`.data if some of its tensors are external. Neither is there before `save`.
+    """A new model file `target`, with a file `target`.data beside it if the model has external tensors. Both appear in `save`.
 
-    ValueError if that would overwrite the model's `source` or any file of external data.
+    It is a context manager. ValueError if it would overwrite the model's `source` or any file of external data.
     """
 
     def __init__(self, source: Path, target: Path, model: ModelProto) -> None:
         self.target, self.data_target = target, target.with_name(f"{target.name}.data")
-        if target.exists() and not target.is_file():
-            raise ValueError(f"{target} is no ordinary file: give the result another name")
-        for path in (source, *data_files(model, source.parent)):
-            if target.exists() and path.exists() and target.samefile(path):
-                raise ValueError(
-                    f"{target} is {'the model itself' if path == source else 'its external data'}: give the result another name"
-                )
+        check_target(target, {**dict.fromkeys(data_files(model, source.parent), "its external data"), source: "the model itself"})
         if any(is_external(tensor) for tensor in tensors(model)) and self.data_target.exists():
             raise ValueError(f"{self.data_target} exists: the result needs a file of that name for its external data")
-        self._temporary: dict[Path, Path] = {}
+        self._files = NewFiles()
         self._data: BinaryIO | None = None
 
     def __enter__(self) -> Writer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._data is not None:
-            self._data.close()
-        for path in self._temporary.values():
-            path.unlink(missing_ok=True)
-
-    def _open(self, target: Path) -> BinaryIO:
-        """A new file beside `target`."""
-        path = self._temporary[target] = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-        return path.open("xb")
+        self._files.discard()
 
     def external(self, tensor: TensorProto, data: NDArray[np.uint8]) -> None:
-        """Write a tensor's data and let it refer to them."""
+        """Write a tensor's data to the file of external data, and let the tensor refer to them."""
         if self._data is None:
-            self._data = self._open(self.data_target)
+            self._data = self._files.open(self.data_target)
         self._data.write(bytes(-self._data.tell() % ALIGNMENT))
         place = {"location": self.data_target.name, "offset": str(self._data.tell()), "length": str(data.size)}
         self._data.write(data.data)
@@ -203,24 +189,10 @@ class Writer:
         tensor.data_location = TensorProto.EXTERNAL
 
     def save(self, model: ModelProto) -> None:
-        """The files under their names, the model last. ValueError if it does not fit into one file."""
+        """Write the model, and give both files their names, the model last. ValueError if the model does not fit into one file."""
         try:
             serialised = model.SerializeToString()
         except Exception:  # protobuf's EncodeError, or ValueError
             raise ValueError(f"{self.target}: models above 2 GB need external data, and this one has its weights inside") from None
-        with self._open(self.target) as file:
-            file.write(serialised)
-            _synchronise(file)
-        if self._data is not None:
-            _synchronise(self._data)
-            self._data.close()
-            self._rename(self.data_target)
-        self._rename(self.target)
-
-    def _rename(self, target: Path) -> None:
-        self._temporary.pop(target).replace(target)
-
-
-def _synchronise(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+        self._files.open(self.target).write(serialised)
+        self._files.commit()

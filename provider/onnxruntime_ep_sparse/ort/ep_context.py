@@ -6,7 +6,6 @@ ONNX Runtime defines node and session entries (EP Context Design): the bytes are
 from __future__ import annotations
 
 import re
-import secrets
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse_kernels.isa import ISAS
 
 from .._version import __version__
+from ..files import write
 from ..graph.ir import CONTEXT_DATA, EP_CONTEXT, FLOAT, Graph, Node
 from ..options import EP_NAME
 from ..program import serialize as compiled
@@ -82,12 +82,7 @@ def _written(name: str, blob: bytearray, request: Request, model_path: str) -> s
     target = Path(request.path) if request.path else Path(model_path).with_name(Path(model_path).stem + "_ctx")
     region = re.sub("[^A-Za-z0-9_.-]", "_", name.replace(f"{EP_NAME}_", ""))
     path = target.with_name(f"{target.stem}_{region}.bin")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_bytes(blob)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write(path, blob)
     return path.name
 
 
