@@ -13,7 +13,6 @@ import argparse
 import copy
 import json
 import random
-import struct
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -178,15 +177,15 @@ def blobs_of(model: onnx.ModelProto) -> list[bytes]:
 
 def taken_apart(blob: bytes) -> tuple[dict, bytes]:
     """The header and what follows it."""
-    size = compiled.HEAD.unpack(blob[: compiled.HEAD.size])[2]
-    end = compiled.HEAD.size + size
-    return json.loads(blob[compiled.HEAD.size : end]), blob[end + -end % compiled.ALIGNMENT :]
+    (size,) = compiled.FRAME.unpack(blob)
+    begin, end = compiled.FRAME.head.size, compiled.FRAME.head.size + size
+    return json.loads(blob[begin:end]), blob[end + -end % compiled.ALIGNMENT :]
 
 
 def put_together(header: dict, data: bytes) -> bytes:
     """A blob with a checksum that fits."""
     text = json.dumps(header).encode()
-    blob = bytearray(compiled.HEAD.pack(compiled.MAGIC, compiled.VERSION, len(text), 0) + text)
+    blob = bytearray(compiled.FRAME.pack(len(text)) + text)
     if data:
         blob += bytes(-len(blob) % compiled.ALIGNMENT) + data
     return signed(blob)
@@ -195,8 +194,8 @@ def put_together(header: dict, data: bytes) -> bytes:
 def signed(blob: bytes | bytearray) -> bytes:
     """With a checksum that fits."""
     blob = bytearray(blob)
-    if len(blob) >= compiled.HEAD.size:
-        blob[compiled.CRC] = struct.pack("<I", compiled._checksum(blob))
+    if len(blob) >= compiled.FRAME.head.size:
+        compiled.FRAME.sign(blob)
     return bytes(blob)
 
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import math
-import struct
 import sys
 import warnings
-import zlib
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
@@ -26,7 +24,7 @@ from onnx import helper, numpy_helper
 
 import onnxruntime_ep_sparse as sparse
 from onnxruntime_ep_sparse.formats.schema import DOMAIN
-from onnxruntime_ep_sparse.formats.weight_codec import CRC, HEAD, decode, encode, shape_of
+from onnxruntime_ep_sparse.formats.weight_codec import FRAME, decode, encode, shape_of
 
 SHAPES = ((), (0,), (1,), (7,), (9, 40), (600, 2), (8, 4, 3, 3), (4, 2, 1, 3, 3))
 ZEROS = (0.0, 0.5, 0.9, 0.99, 1.0)
@@ -43,10 +41,10 @@ class BrokenPromiseError(AssertionError):
 
 def corrected(values: bytes, index: bytes) -> bytes:
     """The index with the checksum that fits, if it is long enough to have one."""
-    if len(index) < HEAD.size:
-        return index
-    crc = zlib.crc32(values, zlib.crc32(index[CRC.stop :], zlib.crc32(index[: CRC.start])))
-    return index[: CRC.start] + struct.pack("<I", crc) + index[CRC.stop :]
+    signed = bytearray(index)
+    if len(index) >= FRAME.head.size:
+        FRAME.sign(signed, values)
+    return bytes(signed)
 
 
 def damaged(rng: np.random.Generator, values: bytes, index: bytes) -> tuple[bytes, bytes]:

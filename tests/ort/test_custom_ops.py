@@ -283,7 +283,7 @@ def test_unknown_versions():
     model = compressed(product_model())
     (index,) = (tensor for tensor in model.graph.initializer if tensor.name == "w.index")
     index.raw_data = index.raw_data[:4] + b"\2" + index.raw_data[5:]
-    with pytest.raises(Exception, match="version 2 of the compressed form is not known"):
+    with pytest.raises(Exception, match="version 2 of the compressed weight is not supported"):
         custom_session(model)
 
 

@@ -25,22 +25,20 @@ from __future__ import annotations
 
 import math
 import struct
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..framed import Frame
 from ..graph.nonzeros import Nonzeros
 from ._gaps import after_gaps
 
 VERSION = 1
 MAX_RANK = 8
-MAGIC = b"ORTS"
 NONE, MASK, GAPS = 0, 1, 2
 SKIP = 255
-HEAD = struct.Struct("<4sBBBBIQ")
-CRC = slice(8, 12)
+FRAME = Frame(b"ORTS", VERSION, before="BBBB", after="Q", what="compressed weight")
 NEGATIVE_ZERO = np.uint32(0x80000000)
 
 
@@ -65,9 +63,9 @@ def index_of(
     form_zeros, zeros = NONE, np.empty(0, np.uint8)
     if negative_zeros is not None and negative_zeros.size:
         form_zeros, zeros = _encode_places(negative_zeros, size - len(places))
-    head = HEAD.pack(MAGIC, VERSION, form, form_zeros, len(shape), 0, listed.size) + struct.pack(f"<{len(shape)}Q", *shape)
+    head = FRAME.pack(form, form_zeros, len(shape), listed.size) + struct.pack(f"<{len(shape)}Q", *shape)
     index = np.concatenate([np.frombuffer(head, np.uint8), listed, zeros])
-    index[CRC] = np.frombuffer(struct.pack("<I", _checksum(values, index)), np.uint8)
+    FRAME.sign(index.data, values.data)
     return index
 
 
@@ -90,8 +88,7 @@ def _decoded(values: NDArray[np.float32], index: NDArray[np.uint8]) -> tuple[_Pa
     if values.dtype != np.float32 or values.ndim != 1:
         raise ValueError(f"values are {values.dtype} of {values.ndim} dimensions, not float32 of one")
     parts = _Parts.of(index)
-    if _checksum(np.ascontiguousarray(values), np.ascontiguousarray(index)) != parts.crc:
-        raise ValueError("the checksum does not fit: the data are damaged")
+    FRAME.check(np.ascontiguousarray(index).data, np.ascontiguousarray(values).data)
     places = _decode_places(parts.form, parts.listed, math.prod(parts.shape))
     if len(places) != len(values):
         raise ValueError(f"the index lists {len(places)} nonzeros, there are {len(values)} values")
@@ -125,7 +122,6 @@ class _Parts:
 
     form: int
     form_zeros: int
-    crc: int
     shape: tuple[int, ...]
     listed: NDArray[np.uint8]
     zeros: NDArray[np.uint8]
@@ -135,27 +131,16 @@ class _Parts:
         """ValueError for an index whose head is wrong or whose parts do not fit into it."""
         if index.dtype != np.uint8 or index.ndim != 1:
             raise ValueError(f"the index is {index.dtype} of {index.ndim} dimensions, not uint8 of one")
-        if index.size < HEAD.size:
-            raise ValueError(f"the index ends in its head, after {index.size} of {HEAD.size} bytes")
-        magic, version, form, form_zeros, rank, crc, size = HEAD.unpack(index[: HEAD.size].tobytes())
-        if magic != MAGIC:
-            raise ValueError("the index is none of a compressed weight: it does not begin with ORTS")
-        if version != VERSION:
-            raise ValueError(f"version {version} of the compressed form is not known, only {VERSION} is")
+        form, form_zeros, rank, size = FRAME.unpack(index[: FRAME.head.size].tobytes())
         if form not in (MASK, GAPS) or form_zeros not in (NONE, MASK, GAPS):
             raise ValueError(f"the index has lists of the forms {form} and {form_zeros}, which are not known")
         if rank > MAX_RANK:
             raise ValueError(f"the weight has {rank} dimensions, at most {MAX_RANK} are supported")
-        begin = HEAD.size + 8 * rank
+        begin = FRAME.head.size + 8 * rank
         if begin + size > index.size or (form_zeros == NONE and begin + size < index.size):
             raise ValueError(f"the index has {index.size} bytes, its head says {begin + size}")
-        shape = struct.unpack(f"<{rank}Q", index[HEAD.size : begin].tobytes())
-        return cls(form, form_zeros, crc, shape, index[begin : begin + size], index[begin + size :])
-
-
-def _checksum(values: NDArray[np.float32], index: NDArray[np.uint8]) -> int:
-    """CRC-32 of contiguous arrays, the place of the checksum itself left out."""
-    return zlib.crc32(values.data, zlib.crc32(index[CRC.stop :].data, zlib.crc32(index[: CRC.start].data)))
+        shape = struct.unpack(f"<{rank}Q", index[FRAME.head.size : begin].tobytes())
+        return cls(form, form_zeros, shape, index[begin : begin + size], index[begin + size :])
 
 
 # lists of places

@@ -22,10 +22,8 @@ from __future__ import annotations
 
 import json
 import math
-import struct
 import types
 import typing
-import zlib
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from enum import IntEnum
@@ -37,13 +35,12 @@ from numpy.typing import NDArray
 
 from onnxruntime_ep_sparse_kernels.isa import ISAS, Isa
 
+from ..framed import Frame
 from .steps import Product, ProgramSpec, Step
 from .verify import check, require
 
-MAGIC = b"ORTC"
 VERSION = 1
-HEAD = struct.Struct("<4sIII")
-CRC = slice(12, 16)
+FRAME = Frame(b"ORTC", VERSION, before="II", what="compiled program", advice="compile the model again")
 ALIGNMENT = 64
 LANES = {isa.name: isa.lanes for isa in ISAS}
 WHOLE = (np.dtype(np.uint8), np.dtype("<u2"), np.dtype("<u4"))
@@ -67,37 +64,31 @@ def encode(compiled: Compiled) -> bytearray:
     tree = _plain(compiled, arrays)
     listed = [[array.dtype.name, array.shape] for array in arrays]
     header = json.dumps({"arrays": listed, "compiled": tree}, separators=(",", ":")).encode()
-    parts = [HEAD.pack(MAGIC, VERSION, len(header), 0), header]
-    size = HEAD.size + len(header)
+    parts = [FRAME.pack(len(header)), header]
+    size = FRAME.head.size + len(header)
     for array in arrays:
         parts += [bytes(-size % ALIGNMENT), array.tobytes()]
         size += -size % ALIGNMENT + array.nbytes
     blob = bytearray().join(parts)
-    blob[CRC] = struct.pack("<I", _checksum(blob))
+    FRAME.sign(blob)
     return blob
 
 
 def decode(blob: bytes | bytearray | memoryview) -> Compiled:
     """What `encode` was given; arrays are views of `blob` where they can be. ValueError that names the first thing wrong."""
     data = memoryview(blob)
-    if len(data) < HEAD.size:
-        raise ValueError(f"the compiled program ends in its head, after {len(data)} of {HEAD.size} bytes")
-    magic, version, size, crc = HEAD.unpack(data[: HEAD.size])
-    if magic != MAGIC:
-        raise ValueError("this is no compiled program: it does not begin with ORTC")
-    if version != VERSION:
-        raise ValueError(f"version {version} of the compiled form is not known, only {VERSION} is: compile the model again")
-    if HEAD.size + size > len(data):
-        raise ValueError(f"the compiled program is cut off: {len(data)} bytes, its header alone needs {HEAD.size + size}")
-    if _checksum(data) != crc:
-        raise ValueError("the checksum does not fit: the compiled program is damaged")
+    (size,) = FRAME.unpack(data)
+    begin = FRAME.head.size
+    if begin + size > len(data):
+        raise ValueError(f"the compiled program is cut off: it has {len(data)} bytes, its header alone needs {begin + size}")
+    FRAME.check(data)
     try:
-        header = json.loads(bytes(data[HEAD.size : HEAD.size + size]))
+        header = json.loads(bytes(data[begin : begin + size]))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"the header is not JSON: {error}") from None
     if not isinstance(header, dict) or sorted(header) != ["arrays", "compiled"]:
         raise ValueError("the header does not consist of arrays and a compiled program")
-    arrays = _arrays(header["arrays"], data, HEAD.size + size)
+    arrays = _arrays(header["arrays"], data, begin + size)
     compiled = _reader(Compiled)(header["compiled"], arrays, "")
     require(compiled.isa in LANES, f"the instruction set {_shown(compiled.isa)} is not known")
     require(len(set(compiled.inputs)) == len(compiled.inputs) and set(compiled.program.inputs) <= set(compiled.inputs), "inputs do not fit")
@@ -129,12 +120,6 @@ def for_isa(compiled: Compiled, isa: Isa) -> ProgramSpec:
         return replace(step, product=fitted(step.product), recurrent=cell)
 
     return replace(program, steps=tuple(map(step_for, program.steps)))
-
-
-def _checksum(data: bytearray | memoryview) -> int:
-    """CRC-32, the place of the checksum itself left out."""
-    view = memoryview(data)
-    return zlib.crc32(view[CRC.stop :], zlib.crc32(view[: CRC.start]))
 
 
 def _arrays(listed: Any, data: memoryview, begin: int) -> list[NDArray]:
