@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import onnxruntime_ep_sparse as sparse
-from onnxruntime_ep_sparse.ort import _plugin, registration
+from onnxruntime_ep_sparse.ort import _plugin, _region, registration
 
 ALWAYS = {"policy": "always"}
 
@@ -200,9 +200,9 @@ def test_threads_create_sessions(session, model_bytes, x):
     assert _plugin.live_sessions() == before
 
 
-@pytest.mark.parametrize("during", ["select", "lower_to_spec"])
+@pytest.mark.parametrize(("module", "during"), [(_plugin, "select"), (_region, "lower_to_spec")], ids=["select", "lower_to_spec"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
-def test_interrupted(session, model_bytes, monkeypatch, during, error):
+def test_interrupted(session, model_bytes, monkeypatch, *, module, during, error):
     """Ctrl-C, or the end of the process that a handler of signals wants, comes to whoever makes a session."""
 
     def interrupted(*arguments):
@@ -215,7 +215,7 @@ def test_interrupted(session, model_bytes, monkeypatch, during, error):
             for _ in range(2):  # Python looks for what is pending when it jumps back
                 pass
 
-    monkeypatch.setattr(_plugin, during, interrupted)
+    monkeypatch.setattr(module, during, interrupted)
     with pytest.raises(type(error)) as caught:
         make()
     assert caught.value.args == error.args
@@ -290,7 +290,7 @@ def test_a_failing_lowering_fails_the_session(session, model_bytes, monkeypatch)
 
     gc.collect()
     before = _plugin.live_sessions()
-    monkeypatch.setattr(_plugin, "lower_to_spec", fail)
+    monkeypatch.setattr(_region, "lower_to_spec", fail)
     with pytest.raises(Exception, match=r"SparseExecutionProvider: SparseExecutionProvider\w+: no lowering today"):
         session(model_bytes, ALWAYS)
     gc.collect()

@@ -16,7 +16,3 @@ cdef struct Kernel:
 cdef int kernel_fill(Kernel* kernel, Program program, list inputs, list outputs, str name) except -1
 cdef Status kernel_run(const Api* api, const Kernel* kernel, void* context) noexcept nogil
 cdef void kernel_release(Kernel* kernel) noexcept nogil
-
-cdef Status status_of(const Api* api, error, str where) noexcept
-cdef str reason_of(error)
-cdef char* kept(str text) except NULL

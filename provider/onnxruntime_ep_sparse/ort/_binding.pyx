@@ -7,7 +7,6 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
 
 from ._abi cimport (
     ELEMENT_FLOAT,
@@ -20,7 +19,6 @@ from ._abi cimport (
     KERNEL_CONTEXT_GET_INPUT,
     KERNEL_CONTEXT_GET_OUTPUT,
     KERNEL_CONTEXT_PARALLEL_FOR,
-    NOT_IMPLEMENTED,
     Api,
     Status,
     failed,
@@ -31,16 +29,10 @@ from ._abi cimport (
     tensor_t,
 )
 from ..runtime._program cimport Host, Program, program_release, program_run
-
-from ._graph_reader import OrtError
-from ..options import EP_NAME
+from ._status cimport c_copy
 
 cdef extern from *:
     void* alloca "__builtin_alloca"(size_t size) nogil
-
-cdef extern from "Python.h":
-    int PyThreadState_SetAsyncExc(unsigned long thread, object exception) except -1
-    unsigned long PyThread_get_thread_ident() nogil
 
 
 cdef struct Call:
@@ -57,9 +49,9 @@ cdef int kernel_fill(Kernel* kernel, Program program, list inputs, list outputs,
     written = places(program.output_names, outputs)
     places(outputs, program.output_names)
     kernel.input_count = len(read)
-    kernel.inputs = kept_places(read)
-    kernel.outputs = kept_places(written)
-    kernel.name = kept(name)
+    kernel.inputs = c_places(read)
+    kernel.outputs = c_places(written)
+    kernel.name = c_copy(name)
     kernel.program = program.detach()
     return 0
 
@@ -80,7 +72,7 @@ def places(wanted, offered):
     return [list(offered).index(name) for name in wanted]
 
 
-cdef size_t* kept_places(list found) except NULL:
+cdef size_t* c_places(list found) except NULL:
     cdef size_t* out = <size_t*>malloc((len(found) + 1) * sizeof(size_t))
     if out == NULL:
         raise MemoryError
@@ -148,47 +140,3 @@ cdef Status kernel_run(const Api* api, const Kernel* kernel, void* context) noex
     # Not EP_FAIL: that code makes onnxruntime's Python class retry on the CPU provider in silence.
     snprintf(message, sizeof(message), "SparseExecutionProvider: %s: %s", kernel.name, reason)
     return failed(api, FAIL, message)
-
-
-# What goes wrong
-
-
-cdef Status status_of(const Api* api, error, str where) noexcept:
-    """The status that says what a Python exception says, and where it happened.
-
-    ONNX Runtime may go on without the provider. Ctrl-C and the like are not for it: they come again when it has returned to Python.
-    """
-    cdef int code = FAIL
-    if isinstance(error, ValueError):
-        code = INVALID_ARGUMENT
-    elif isinstance(error, NotImplementedError):
-        code = NOT_IMPLEMENTED
-    try:
-        if not isinstance(error, Exception):
-            PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), again(error))
-        return failed(api, code, f"{EP_NAME}: {where}{reason_of(error)}".encode("utf-8", "replace"))
-    except BaseException:
-        return failed(api, code, "SparseExecutionProvider: an error without a printable message")
-
-
-cdef object again(error):
-    """A class, for Python wants one, whose exceptions are like this one."""
-    kind = type(error)
-    return type(kind.__name__, (kind,), {"__init__": lambda self: kind.__init__(self, *error.args), "__module__": kind.__module__})
-
-
-cdef str reason_of(error):
-    """The message of an exception; one that nobody raised on purpose shows its type too."""
-    expected = isinstance(error, (ValueError, NotImplementedError, OrtError)) and str(error)
-    return str(error) if expected else f"{type(error).__name__}: {error}"
-
-
-cdef char* kept(str text) except NULL:
-    """A copy in plain C memory."""
-    data = text.encode("utf-8", "replace")
-    cdef size_t size = len(data) + 1
-    cdef char* copy = <char*>malloc(size)
-    if copy == NULL:
-        raise MemoryError
-    memcpy(copy, <const char*>data, size)
-    return copy

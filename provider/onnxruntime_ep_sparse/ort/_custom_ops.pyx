@@ -61,7 +61,8 @@ from ._abi cimport (
     text_attribute_t,
 )
 from ..runtime._enums cimport MAX_RANK
-from ._binding cimport Kernel, kernel_fill, kernel_release, kernel_run, kept, status_of
+from ._binding cimport Kernel, kernel_fill, kernel_release, kernel_run
+from ._status cimport c_copy, status_of
 from ._graph_reader cimport array_of, attribute, decoded, dimensions, raised, session_entries, typed_value
 
 import threading
@@ -378,7 +379,7 @@ cdef CustomOp* custom_op(str name, size_t inputs) except NULL:
     cdef CustomOp* op = <CustomOp*>calloc(1, sizeof(CustomOp))
     if op == NULL:
         raise MemoryError
-    op.name = kept(name)
+    op.name = c_copy(name)
     op.inputs = inputs
     op.base.version = API_VERSION
     op.base.GetName = get_name

@@ -1,70 +1,57 @@
-"""The plugin library: this extension module is what ONNX Runtime loads as `SparseExecutionProvider`.
+"""The plugin library: ONNX Runtime loads this extension module as `SparseExecutionProvider`.
 
-ONNX Runtime calls everything here from plain C, with or without the GIL. What runs Python takes the GIL and turns every exception into a
-status; `compute` and the Release functions touch plain C memory only, because they also run while the interpreter shuts down. The order of
-calls is: CreateEpFactories, create_ep, get_capability once or more for every graph, compile_regions, compute ..., release.
+ONNX Runtime calls all functions here from plain C, with or without the GIL. Those that run Python take the GIL and turn every exception
+into a status. `compute` (`ort/_region.pyx`) and the Release functions touch plain C memory only, because they also run while the
+interpreter shuts down. The order of calls is: CreateEpFactories, create_ep, get_capability once or more for every graph, compile_regions,
+compute ..., release.
 """
 
 from cpython.ref cimport PyObject
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport uint32_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc
 
 from ._abi cimport (
     API_VERSION,
     API_VERSION_PLUGIN,
-    ATTRIBUTE_INT,
-    ATTRIBUTE_STRING,
     CREATE_EP_DEVICE,
-    CREATE_NODE,
-    CREATE_OP_ATTR,
     DEVICE_CPU,
     EP_GRAPH_SUPPORT_INFO_ADD_NODES_TO_FUSE,
     FAIL,
     GET_EP_API,
-    GET_MODEL_EDITOR_API,
     GET_SESSION_OPTIONS_CONFIG_ENTRIES,
     HARDWARE_DEVICE_TYPE,
     INVALID_ARGUMENT,
-    NODE_GET_NAME,
     RELEASE_NODE,
-    RELEASE_OP_ATTR,
     Api,
     ApiBase,
     OrtEp,
     OrtEpFactory,
-    OrtNodeComputeInfo,
     OrtNodeFusionOptions,
     Status,
     add_nodes_to_fuse_t,
     create_ep_device_t,
-    create_node_t,
-    create_op_attr_t,
     device_type_t,
     failed,
     get_table_t,
-    get_text_t,
     release_t,
 )
 from ._custom_ops cimport add_custom_ops
-from ._binding cimport Kernel, kernel_fill, kernel_release, kernel_run, kept, reason_of, status_of
-from ..runtime._program cimport StepTotals
-from ._graph_reader cimport Source, names, raised, read, session_entries
+from ._graph_reader cimport Source, raised, read, session_entries
+from ._region cimport Region, forget, keep, node_name, region_of, release_region, step_totals
+from ._status cimport c_copy, reason_of, status_of
 
 import json
 import threading
 from dataclasses import asdict
 
 from . import ep_context
-from ..program import serialize as compiled
 from .. import options as option_table
 from .._version import __version__
-from ..graph.ir import CONTEXT_DATA, EP_CONTEXT
-from ..options import isa_of, workers_of
-from ..pipeline import lower_to_spec, program_of
+from ..options import isa_of
 from ..partition.decision import NodeDecision
-from ..partition.select import is_compiled, select
+from ..partition.select import select
 
 cdef extern from *:
     """
@@ -74,14 +61,7 @@ cdef extern from *:
     __attribute__((visibility("default"))) void* ReleaseEpFactory(void*);
     __attribute__((visibility("default"))) void* RegisterCustomOps(void*, const void*);
     #endif
-    #if defined(__GLIBC__)
-    #include <malloc.h>
-    static void sparse_return_free_memory(void) { malloc_trim(0); }
-    #else
-    static void sparse_return_free_memory(void) {}
-    #endif
     """
-    void return_free_memory "sparse_return_free_memory"() nogil
     long count_add "__sync_add_and_fetch"(long* counter, long change) nogil
 
 cdef extern from "Python.h":
@@ -96,21 +76,13 @@ cdef extern from "Python.h":
     void Py_XDECREF(PyObject*) nogil
 
 
-cdef struct Region:
-    OrtNodeComputeInfo base  # first: ONNX Runtime holds a pointer to it
-    Region* next
-    Kernel kernel
-    char* labels  # JSON: kind, name and description of each step
-    bint last  # of those compiled together
-
-
 cdef struct SparseEp:
-    OrtEp base  # first, as above
+    OrtEp base  # first: ONNX Runtime holds a pointer to it
     char* options  # JSON of the session's Options
-    char* decisions  # JSON: key of a graph -> what was decided about its nodes
-    Region* regions  # every one that is not released
+    char* decisions  # JSON: key of a graph -> the decisions about its nodes
+    Region* regions  # all that are not released
     char* request  # JSON of the session's ep_context.Request
-    char* compatibility  # what a compiled model is to say of itself
+    char* compatibility  # compatibility info for compiled models
 
 
 # Without initialisers: those would run at import, which may come after CreateEpFactories has set the tables.
@@ -121,10 +93,10 @@ cdef long live
 cdef long imported
 cdef char[32] version
 
-# What set_dynamic_options() leaves for explain() and step_times(): token -> JSON.
+# Answers of set_dynamic_options() to explain() and step_times(): token -> JSON.
 _answers = {}
 
-# The compressed weights that get_capability has decoded, for compile_regions, which follows in the same thread.
+# Compressed weights that get_capability has decoded; compile_regions follows in the same thread and uses them again.
 _decoded = threading.local()
 
 
@@ -146,10 +118,10 @@ cdef Status create_ep(void* this, const void** devices, const void** metadata, s
             ep = <SparseEp*>calloc(1, sizeof(SparseEp))
             if ep == NULL:
                 raise MemoryError
-            ep.options = kept(json.dumps(asdict(chosen)))
-            ep.decisions = kept("{}")
-            ep.request = kept(json.dumps(asdict(ep_context.Request.of(entries))))
-            ep.compatibility = kept(ep_context.compatibility(isa_of(chosen).name))
+            ep.options = c_copy(json.dumps(asdict(chosen)))
+            ep.decisions = c_copy("{}")
+            ep.request = c_copy(json.dumps(asdict(ep_context.Request.of(entries))))
+            ep.compatibility = c_copy(ep_context.compatibility_info(isa_of(chosen).name))
         except BaseException as error:
             release(ep)
             return status_of(api, error, "")
@@ -194,9 +166,9 @@ cdef Status get_capability(void* this, const void* graph, void* support) noexcep
 
 
 cdef object offer(SparseEp* ep, const void* ort_graph, void* support):
-    """Offers ONNX Runtime the regions worth taking and remembers what was decided about each node.
+    """Offer ONNX Runtime the regions worth taking, and remember the decision about each node.
 
-    ONNX Runtime only logs a failure here and goes on without the provider, so the reason is remembered as well.
+    ONNX Runtime only logs a failure here and continues without the provider, so the reason is remembered as well.
     """
     cdef Source source
     cdef OrtNodeFusionOptions fusion
@@ -236,7 +208,7 @@ cdef object offer(SparseEp* ep, const void* ort_graph, void* support):
 
 
 def undecided(name, op_type, domain, error):
-    """The decision about a node that a failure has taken away."""
+    """Return the decision that a node could not be examined because of `error`."""
     return NodeDecision(
         name=name, op_type=op_type, domain=domain, shape=None, sparsity=None, pattern="", region=None, taken=False,
         reason=f"not examined, {reason_of(error)}", option="",
@@ -244,11 +216,11 @@ def undecided(name, op_type, domain, error):
 
 
 cdef object remember(SparseEp* ep, str key, decisions):
-    """Keeps the decisions about a graph; ONNX Runtime shows the same graph more than once, and the last time counts."""
+    """Keep the decisions about a graph. ONNX Runtime shows the same graph more than once; the last decisions replace the earlier ones."""
     cdef char* text
     known = json.loads(ep.decisions)
     known[key] = [decision.to_dict() for decision in decisions]
-    text = kept(json.dumps(known))
+    text = c_copy(json.dumps(known))
     free(ep.decisions)
     ep.decisions = text
 
@@ -263,31 +235,13 @@ cdef Status set_dynamic_options(void* this, const char* const* keys, const char*
                 if key == "explain":
                     _answers[token] = (<SparseEp*>this).decisions.decode("utf-8")
                 elif key == "profile":
-                    _answers[token] = json.dumps(profile_of(<SparseEp*>this))
-                elif not key.startswith("ep.dynamic."):  # ONNX Runtime's own, hints to every provider of the session
+                    profiled = options_of(<SparseEp*>this).profile
+                    _answers[token] = json.dumps(step_totals((<SparseEp*>this).regions) if profiled else None)
+                elif not key.startswith("ep.dynamic."):  # hints of ONNX Runtime to every provider of the session
                     raise ValueError(f"unknown dynamic option {key!r}; valid: 'explain', 'profile'")
             return NULL
         except BaseException as error:
             return status_of(api, error, "")
-
-
-cdef object profile_of(SparseEp* ep):
-    """What every step has cost so far, region by region; None if the session is not profiled."""
-    cdef Region* region = ep.regions
-    cdef StepTotals* totals
-    if not options_of(ep).profile:
-        return None
-    steps = []
-    while region != NULL:
-        for i, (kind, name, description) in enumerate(json.loads(region.labels)):
-            totals = &region.kernel.program.totals[<int>i]
-            steps.append({
-                "region": region.kernel.name.decode("utf-8"), "index": i, "kind": kind, "name": name, "description": description,
-                "runs": region.kernel.program.runs, "within_next": totals.within_next, "ns": totals.ns, "macs": totals.work.macs,
-                "dense_macs": totals.work.dense_macs, "moved_bytes": totals.work.moved * sizeof(float),
-            })
-        region = region.next
-    return steps
 
 
 # Compiled regions
@@ -305,12 +259,13 @@ cdef Status compile_regions(void* this, const void** graphs, const void** fused_
         try:
             options = options_of(<SparseEp*>this)
             request = ep_context.Request(**json.loads((<SparseEp*>this).request))
+            known = getattr(_decoded, "weights", {})
             for i in range(count):
-                name = node_name(fused_nodes[i])
+                name = node_name(api, fused_nodes[i])
                 where = f"{name}: "
-                infos[i] = region_of(graphs[i], fused_nodes[i], name, options, request, &contexts[i])
+                infos[i] = region_of(api, graphs[i], fused_nodes[i], name, options, request, known, &contexts[i])
             for i in range(count):
-                keep(<SparseEp*>this, <Region*>infos[i])
+                keep(&(<SparseEp*>this).regions, <Region*>infos[i])
                 (<Region*>infos[i]).last = i == count - 1
             return NULL
         except BaseException as error:
@@ -323,136 +278,16 @@ cdef Status compile_regions(void* this, const void** graphs, const void** fused_
             _decoded.weights = {}
 
 
-cdef str node_name(const void* node):
-    cdef const char* name = NULL
-    raised(api, (<get_text_t>api.slots[NODE_GET_NAME])(node, &name))
-    return name.decode("utf-8", "replace")
-
-
-cdef Region* region_of(const void* ort_graph, const void* fused_node, str name, options, request, void** made) except NULL:
-    """One region: the program of its graph, and where the fused node has the program's inputs and outputs. If the session wants a compiled
-    model, `made` becomes the node for that."""
-    cdef Source source = read(api, ort_graph, getattr(_decoded, "weights", {}))
-    cdef Region* region
-    inputs, outputs = names(api, fused_node, False), names(api, fused_node, True)
-    try:
-        path = source.model_path(ort_graph)
-        packed = packed_region(source, inputs, outputs, options, request, path)
-    finally:
-        source.close()
-    if request.wanted:
-        attributes = ep_context.attributes_of(name, packed.isa, compiled.encode(packed), request, path)
-        made[0] = context_node(name, inputs, outputs, attributes)
-    program = program_of(compiled.for_isa(packed, isa_of(options)), options)
-    region = <Region*>calloc(1, sizeof(Region))
-    if region == NULL:
-        raise MemoryError
-    try:
-        region.labels = kept(json.dumps(program.labels))
-        kernel_fill(&region.kernel, program, inputs, outputs, name)
-    except BaseException:
-        release_region(region)
-        raise
-    region.base.ort_version_supported = API_VERSION
-    region.base.CreateState = create_state
-    region.base.Compute = compute
-    region.base.ReleaseState = release_state
-    return region
-
-
-cdef object packed_region(Source source, list inputs, list outputs, options, request, str path):
-    """A region packed now, or one out of a compiled model."""
-    if is_compiled(source.graph.nodes[0]):
-        return ep_context.read(source.graph, lambda: source.bytes_attribute(0, CONTEXT_DATA), request, path)
-    isa = isa_of(options)
-    return compiled.Compiled(isa.name, tuple(inputs), tuple(outputs), lower_to_spec(source.graph, isa, workers_of(options)))
-
-
-cdef void* context_node(str name, list inputs, list outputs, dict attributes) except NULL:
-    """An EPContext node, of numbers and bytes; ONNX Runtime takes it."""
-    cdef const Api* editor = (<get_table_t>api.slots[GET_MODEL_EDITOR_API])()
-    cdef void* attribute[16]
-    cdef const char** texts = <const char**>calloc(len(inputs) + len(outputs) + 1, sizeof(char*))
-    cdef void* node = NULL
-    cdef size_t i, count = 0
-    cdef int64_t number
-    if texts == NULL:
-        raise MemoryError
-    domain, op_type = (text.encode() for text in EP_CONTEXT)
-    encoded = [text.encode() for text in (*inputs, *outputs)]
-    try:
-        for i in range(len(encoded)):
-            texts[i] = encoded[i]
-        for key, value in attributes.items():
-            if isinstance(value, int):
-                number = value
-                create_attribute(key.encode(), <const char*>&number, 1, ATTRIBUTE_INT, &attribute[count])
-            else:
-                create_attribute(key.encode(), value, len(value), ATTRIBUTE_STRING, &attribute[count])
-            count += 1
-        raised(api, (<create_node_t>editor.slots[CREATE_NODE])(
-            op_type, domain, name.encode(), texts, len(inputs), texts + len(inputs), len(outputs), attribute, count, &node))
-    finally:
-        for i in range(count):
-            (<release_t>api.slots[RELEASE_OP_ATTR])(attribute[i])
-        free(texts)
-    return node
-
-
-cdef object create_attribute(bytes name, const char* data, int size, int type, void** out):
-    raised(api, (<create_op_attr_t>api.slots[CREATE_OP_ATTR])(name, data, size, type, out))
-
-
 cdef const char* compatibility_of(void* this, const void* graph) noexcept nogil:
     return (<SparseEp*>this).compatibility
-
-
-cdef void keep(SparseEp* ep, Region* region) noexcept nogil:
-    """Behind the regions compiled before."""
-    cdef Region** link = &ep.regions
-    while link[0] != NULL:
-        link = &link[0].next
-    link[0] = region
-
-
-cdef void forget(SparseEp* ep, Region* region) noexcept nogil:
-    cdef Region** link = &ep.regions
-    while link[0] != NULL:
-        if link[0] == region:
-            link[0] = region.next
-            return
-        link = &link[0].next
-
-
-cdef void release_region(Region* region) noexcept nogil:
-    if region != NULL:
-        kernel_release(&region.kernel)
-        free(region.labels)
-        free(region)
 
 
 cdef void release_regions(void* this, void** infos, size_t count) noexcept nogil:
     cdef size_t i
     for i in range(count):
-        forget(<SparseEp*>this, <Region*>infos[i])
+        forget(&(<SparseEp*>this).regions, <Region*>infos[i])
         release_region(<Region*>infos[i])
         infos[i] = NULL
-
-
-cdef Status create_state(void* this, void* context, void** state) noexcept nogil:
-    """ONNX Runtime has dropped the dense weights by now; glibc would keep that memory (BERT-base: 330 MB) for the process."""
-    if (<Region*>this).last:
-        return_free_memory()
-    state[0] = this
-    return NULL
-
-
-cdef void release_state(void* this, void* state) noexcept nogil:
-    pass
-
-
-cdef Status compute(void* this, void* state, void* context) noexcept nogil:
-    return kernel_run(api, &(<const Region*>this).kernel, context)
 
 
 # The factory: one static object that outlives every registration, because sessions go on calling it after the library is unregistered.
@@ -487,20 +322,20 @@ cdef Status get_supported_devices(void* this, const void** devices, size_t devic
 cdef Status validate_compatibility(void* this, const void** devices, size_t device_count, const char* info, int* out) noexcept nogil:
     with gil:
         try:
-            out[0] = ep_context.verdict(info.decode("utf-8", "replace"))
+            out[0] = ep_context.compatibility_level(info.decode("utf-8", "replace"))
             return NULL
         except BaseException as error:
             return status_of(api, error, "")
 
 
 cdef Status create_data_transfer(void* this, void** transfer) noexcept nogil:
-    # ONNX Runtime calls this member without looking whether it is there. NULL: our memory is the CPU's.
+    # ONNX Runtime calls this member without checking for NULL. Without a data transfer, it uses the CPU's memory.
     transfer[0] = NULL
     return NULL
 
 
 cdef Status ensure_imported(char* message, size_t size) noexcept nogil:
-    """Imports this module if ONNX Runtime has loaded the library by its path alone; then nothing below the C API works yet."""
+    """Import this module if ONNX Runtime has loaded the library by its path alone. Nothing but this function works before that."""
     cdef PyGILState_STATE state
     cdef PyObject* module
     cdef PyObject* kind = NULL
@@ -536,7 +371,7 @@ cdef Status ensure_imported(char* message, size_t size) noexcept nogil:
 
 
 cdef Status start(const void* api_base) noexcept nogil:
-    """What comes first wherever ONNX Runtime enters: its functions, and this module."""
+    """Set ONNX Runtime's function tables and import this module. Every exported function calls this first."""
     global api, ep_api
     cdef const ApiBase* base = <const ApiBase*>api_base
     cdef const Api* table = base.GetApi(API_VERSION)
@@ -587,12 +422,15 @@ cdef public void* RegisterCustomOps(void* session_options, const void* api_base)
 
 
 def live_sessions() -> int:
-    """How many sessions have this provider."""
+    """Return the number of sessions that have this provider."""
     return live
 
 
 def take_answer(token: str) -> str:
-    """The JSON that a session has left under this token: decisions (dynamic option `explain`) or the totals of its steps (`profile`)."""
+    """Return the JSON that a session has left under this token, and forget it.
+
+    It holds decisions (dynamic option `explain`) or the totals of the session's steps (`profile`).
+    """
     return _answers.pop(token)
 
 

@@ -1,6 +1,7 @@
-"""EPContext nodes, in which ONNX Runtime's compiled models keep what providers have made of regions: what ours say, where their bytes are.
+"""Writes and reads EPContext nodes, in which ONNX Runtime's compiled models keep the compiled regions of a provider.
 
-ONNX Runtime defines node and session entries (EP Context Design): the bytes are in the node (`embed_mode` 1) or in a file beside the model.
+ONNX Runtime defines the node and the session's configuration entries (EP Context Design). A region's bytes are in the node
+(`embed_mode` 1) or in a file beside the model.
 """
 
 from __future__ import annotations
@@ -24,16 +25,17 @@ from ..options import EP_NAME
 from ..program import serialize as compiled
 
 MAX_EMBEDDED = 2**31 - 1
-"""Bytes of an attribute: ONNX Runtime counts them with an int, and protobuf's files end there."""
+"""At most as many bytes in an attribute: ONNX Runtime counts them with an int, and protobuf's files end there."""
 OPTIMAL, PREFER_RECOMPILATION, UNSUPPORTED = 1, 2, 3
 """`OrtCompiledModelCompatibility`."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a session asks for: a compiled model, its bytes within the nodes or beside it, and the path of the model.
+    """A session's request for a compiled model.
 
-    `writes_bytes`: the model goes to memory (`compile_to_bytes`), so that there is no place beside it.
+    `wanted`: the session writes one. `embed`: the regions' bytes go into its nodes, not into files beside it. `path`: where the model will
+    be, or "". `writes_bytes`: the model goes to memory (`compile_to_bytes`), so no file can be beside it.
     """
 
     wanted: bool
@@ -43,7 +45,7 @@ class Request:
 
     @classmethod
     def of(cls, entries: Mapping[str, str]) -> Request:
-        """From a session's configuration entries."""
+        """Return the request in a session's configuration entries."""
         path = entries.get("ep.context_file_path", "")
         return cls(
             entries.get("ep.context_enable") == "1",
@@ -53,8 +55,11 @@ class Request:
         )
 
 
-def attributes_of(name: str, isa: str, blob: bytearray, request: Request, model_path: str) -> dict[str, int | bytes | bytearray]:
-    """The attributes of the node for region `name`; without `embed` its bytes are written to a file. ValueError where neither can be."""
+def node_attributes(name: str, isa: str, blob: bytearray, request: Request, model_path: str) -> dict[str, int | bytes | bytearray]:
+    """Return the attributes of the node for region `name`. Without `embed`, write its bytes to a file beside the model.
+
+    ValueError if the bytes are too many for an attribute, or if no file can be beside the model.
+    """
     if request.embed and len(blob) > MAX_EMBEDDED:
         raise ValueError(
             f"{len(blob)} bytes of packed weights do not fit into a model, which can have 2 GB: "
@@ -63,7 +68,7 @@ def attributes_of(name: str, isa: str, blob: bytearray, request: Request, model_
     return {
         "main_context": 1,
         "embed_mode": int(request.embed),
-        CONTEXT_DATA: blob if request.embed else _written(name, blob, request, model_path).encode(),
+        CONTEXT_DATA: blob if request.embed else _write_beside(name, blob, request, model_path).encode(),
         "ep_sdk_version": __version__.encode(),
         "hardware_architecture": isa.encode(),
         "partition_name": name.encode(),
@@ -71,14 +76,14 @@ def attributes_of(name: str, isa: str, blob: bytearray, request: Request, model_
     }
 
 
-def _written(name: str, blob: bytearray, request: Request, model_path: str) -> str:
-    """The name of the new file with a region's bytes."""
+def _write_beside(name: str, blob: bytearray, request: Request, model_path: str) -> str:
+    """Write a region's bytes to a file beside the model, and return its name."""
     if request.writes_bytes or not (request.path or model_path):
         raise ValueError(
-            "there is no path beside which packed weights could be written: "
+            "there is no path beside which the packed weights could be written: "
             "compile with ep.context_embed_mode=1 (ModelCompiler: embed_compiled_data_into_model=True), or to a file"
         )
-    # without a path ONNX Runtime writes beside the model, with _ctx behind its name
+    # without a path, ONNX Runtime writes the compiled model beside the original one and adds _ctx to its name
     target = Path(request.path) if request.path else Path(model_path).with_name(Path(model_path).stem + "_ctx")
     region = re.sub("[^A-Za-z0-9_.-]", "_", name.replace(f"{EP_NAME}_", ""))
     path = target.with_name(f"{target.stem}_{region}.bin")
@@ -86,28 +91,28 @@ def _written(name: str, blob: bytearray, request: Request, model_path: str) -> s
     return path.name
 
 
-def read(graph: Graph, embedded: Callable[[], NDArray[np.uint8]], request: Request, model_path: str) -> compiled.Compiled:
-    """The region in a graph of one EPContext node, by the names that its inputs and outputs have there.
+def load_region(graph: Graph, embedded: Callable[[], NDArray[np.uint8]], request: Request, model_path: str) -> compiled.Compiled:
+    """Return the region in a graph of one EPContext node, with the names that its inputs and outputs have there.
 
-    `embedded` gives the bytes of the attribute `ep_cache_context`. ValueError that names node and cause.
+    `embedded` returns the bytes of the attribute `ep_cache_context`. ValueError with node and cause if the region cannot be read.
     """
     (node,) = graph.nodes
     try:
         if node.attributes.get("main_context", 1) != 1:
-            raise ValueError("main_context is not 1: every region of ours has its own")
+            raise ValueError("main_context is not 1: every region has its own main context")
         blob = embedded()
         if node.attributes.get("embed_mode", 1) != 1:
-            blob = _beside(blob.tobytes().decode("utf-8", "replace"), request, model_path)
+            blob = _read_beside(blob.tobytes().decode("utf-8", "replace"), request, model_path)
         return _renamed(compiled.decode(blob.data), node, graph)
     except (ValueError, OSError) as error:
         raise ValueError(f"{EP_CONTEXT[1]} node {node.name!r}: {error}") from None
 
 
-def _beside(name: str, request: Request, model_path: str) -> NDArray[np.uint8]:
-    """The bytes in a file beside the model; nothing that a model says leads elsewhere."""
+def _read_beside(name: str, request: Request, model_path: str) -> NDArray[np.uint8]:
+    """Return the bytes of a file beside the model. ValueError if `name`, which the model says, leads out of its folder."""
     for path in (PurePosixPath(name), PureWindowsPath(name)):
         if path.is_absolute() or path.drive or path.root or ".." in path.parts or not path.parts or "\0" in name:
-            raise ValueError(f"ep_cache_context is no relative path below the model: {name[:80]!r}")
+            raise ValueError(f"ep_cache_context is not a relative path below the model: {name[:80]!r}")
     if not (model_path or request.path):
         raise ValueError("the packed weights are in a file beside the model, whose path is not known: set ep.context_file_path")
     file = Path(model_path or request.path).parent / name
@@ -117,10 +122,10 @@ def _beside(name: str, request: Request, model_path: str) -> NDArray[np.uint8]:
 
 
 def _renamed(region: compiled.Compiled, node: Node, graph: Graph) -> compiled.Compiled:
-    """The region with the names of the node's inputs and outputs, which stand in the order in which the region was compiled."""
+    """Return the region with the names of the node's inputs and outputs, which have the order in which the region was compiled."""
     for kind, names, known in (("inputs", node.inputs, region.inputs), ("outputs", node.outputs, region.outputs)):
         if len(names) != len(known) or len(set(names)) != len(names):
-            raise ValueError(f"the node has {len(names)} {kind}, the compiled region {len(known)} different ones")
+            raise ValueError(f"the node has {len(names)} {kind}, the compiled region has {len(known)} different ones")
     for name in node.outputs:
         if name not in graph.values or graph.values[name].dtype != FLOAT:
             raise ValueError(f"output {name!r} is not float32")
@@ -130,13 +135,16 @@ def _renamed(region: compiled.Compiled, node: Node, graph: Graph) -> compiled.Co
 # compatibility of compiled models
 
 
-def compatibility(isa: str) -> str:
-    """What a compiled model says of itself."""
+def compatibility_info(isa: str) -> str:
+    """Return the text by which a compiled model says which provider, format and instruction set it needs."""
     return f"{EP_NAME};format={compiled.VERSION};isa={isa}"
 
 
-def verdict(text: str) -> int:
-    """`OrtCompiledModelCompatibility` of a model that says this: the best instruction set of this CPU, another one, or another format."""
+def compatibility_level(text: str) -> int:
+    """Return the `OrtCompiledModelCompatibility` of a model with the compatibility info `text`.
+
+    OPTIMAL: compiled for the best instruction set of this CPU. PREFER_RECOMPILATION: for another one. UNSUPPORTED: another format.
+    """
     found = re.fullmatch(f"{EP_NAME};format=([0-9]{{1,9}});isa=([a-z0-9]+)", text)
     if found is None or int(found[1]) != compiled.VERSION or found[2] not in {isa.name for isa in ISAS}:
         return UNSUPPORTED

@@ -1,0 +1,25 @@
+"""Compiled regions of a session. See ort/_region.pyx."""
+
+from ._abi cimport Api, OrtNodeComputeInfo
+from ._binding cimport Kernel
+
+
+cdef struct Region:
+    OrtNodeComputeInfo base  # first: ONNX Runtime holds a pointer to it
+    const Api* api
+    Region* next
+    Kernel kernel
+    char* labels  # JSON: kind, name and description of each step
+    bint last  # of those compiled together
+
+
+cdef str node_name(const Api* api, const void* node)
+# `known`: the compressed weights decoded so far. If the session wants a compiled model, `context` becomes the region's EPContext node.
+cdef Region* region_of(const Api* api, const void* ort_graph, const void* fused_node, str name, options, request, dict known,
+                       void** context) except NULL
+cdef void release_region(Region* region) noexcept nogil
+
+# `regions` is the session's list of all regions that are not released.
+cdef void keep(Region** regions, Region* region) noexcept nogil
+cdef void forget(Region** regions, Region* region) noexcept nogil
+cdef list step_totals(const Region* regions)

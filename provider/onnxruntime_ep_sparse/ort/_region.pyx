@@ -1,0 +1,192 @@
+"""One compiled region: its program, the C functions by which ONNX Runtime runs it, and its EPContext node in a compiled model.
+
+`compute`, the functions of its state and `release_region` touch plain C memory only; they may run while the interpreter shuts down.
+"""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t
+from libc.stdlib cimport calloc, free
+
+from ._abi cimport (
+    API_VERSION,
+    ATTRIBUTE_INT,
+    ATTRIBUTE_STRING,
+    CREATE_NODE,
+    CREATE_OP_ATTR,
+    GET_MODEL_EDITOR_API,
+    NODE_GET_NAME,
+    RELEASE_OP_ATTR,
+    Api,
+    Status,
+    create_node_t,
+    create_op_attr_t,
+    get_table_t,
+    get_text_t,
+    release_t,
+)
+from ._binding cimport kernel_fill, kernel_release, kernel_run
+from ._graph_reader cimport Source, names, raised, read
+from ._status cimport c_copy
+from ..runtime._program cimport StepTotals
+
+import json
+
+from . import ep_context
+from ..graph.ir import CONTEXT_DATA, EP_CONTEXT
+from ..options import isa_of, workers_of
+from ..partition.select import is_compiled
+from ..pipeline import lower_to_spec, program_of
+from ..program import serialize as compiled
+
+cdef extern from *:
+    """
+    #if defined(__GLIBC__)
+    #include <malloc.h>
+    static void sparse_return_free_memory(void) { malloc_trim(0); }
+    #else
+    static void sparse_return_free_memory(void) {}
+    #endif
+    """
+    void return_free_memory "sparse_return_free_memory"() nogil
+
+
+cdef str node_name(const Api* api, const void* node):
+    cdef const char* name = NULL
+    raised(api, (<get_text_t>api.slots[NODE_GET_NAME])(node, &name))
+    return name.decode("utf-8", "replace")
+
+
+cdef Region* region_of(const Api* api, const void* ort_graph, const void* fused_node, str name, options, request, dict known,
+                       void** context) except NULL:
+    """Compile the program of one graph, and find the program's inputs and outputs among those of the fused node."""
+    cdef Source source = read(api, ort_graph, known)
+    cdef Region* region
+    inputs, outputs = names(api, fused_node, False), names(api, fused_node, True)
+    try:
+        path = source.model_path(ort_graph)
+        packed = packed_region(source, inputs, outputs, options, request, path)
+    finally:
+        source.close()
+    if request.wanted:
+        attributes = ep_context.node_attributes(name, packed.isa, compiled.encode(packed), request, path)
+        context[0] = context_node(api, name, inputs, outputs, attributes)
+    program = program_of(compiled.for_isa(packed, isa_of(options)), options)
+    region = <Region*>calloc(1, sizeof(Region))
+    if region == NULL:
+        raise MemoryError
+    try:
+        region.labels = c_copy(json.dumps(program.labels))
+        kernel_fill(&region.kernel, program, inputs, outputs, name)
+    except BaseException:
+        release_region(region)
+        raise
+    region.base.ort_version_supported = API_VERSION
+    region.base.CreateState = create_state
+    region.base.Compute = compute
+    region.base.ReleaseState = release_state
+    region.api = api
+    return region
+
+
+cdef object packed_region(Source source, list inputs, list outputs, options, request, str path):
+    """Pack a region, or read the packed region from the EPContext node of a compiled model."""
+    if is_compiled(source.graph.nodes[0]):
+        return ep_context.load_region(source.graph, lambda: source.bytes_attribute(0, CONTEXT_DATA), request, path)
+    isa = isa_of(options)
+    return compiled.Compiled(isa.name, tuple(inputs), tuple(outputs), lower_to_spec(source.graph, isa, workers_of(options)))
+
+
+cdef void* context_node(const Api* api, str name, list inputs, list outputs, dict attributes) except NULL:
+    """Create an EPContext node with attributes of numbers and bytes. ONNX Runtime takes ownership of it."""
+    cdef const Api* editor = (<get_table_t>api.slots[GET_MODEL_EDITOR_API])()
+    cdef void* attribute[16]
+    cdef const char** texts = <const char**>calloc(len(inputs) + len(outputs) + 1, sizeof(char*))
+    cdef void* node = NULL
+    cdef size_t i, count = 0
+    cdef int64_t number
+    if texts == NULL:
+        raise MemoryError
+    domain, op_type = (text.encode() for text in EP_CONTEXT)
+    encoded = [text.encode() for text in (*inputs, *outputs)]
+    try:
+        for i in range(len(encoded)):
+            texts[i] = encoded[i]
+        for key, value in attributes.items():
+            if isinstance(value, int):
+                number = value
+                create_attribute(api, key.encode(), <const char*>&number, 1, ATTRIBUTE_INT, &attribute[count])
+            else:
+                create_attribute(api, key.encode(), value, len(value), ATTRIBUTE_STRING, &attribute[count])
+            count += 1
+        raised(api, (<create_node_t>editor.slots[CREATE_NODE])(
+            op_type, domain, name.encode(), texts, len(inputs), texts + len(inputs), len(outputs), attribute, count, &node))
+    finally:
+        for i in range(count):
+            (<release_t>api.slots[RELEASE_OP_ATTR])(attribute[i])
+        free(texts)
+    return node
+
+
+cdef object create_attribute(const Api* api, bytes name, const char* data, int size, int type, void** out):
+    raised(api, (<create_op_attr_t>api.slots[CREATE_OP_ATTR])(name, data, size, type, out))
+
+
+cdef void keep(Region** regions, Region* region) noexcept nogil:
+    """Append a region, so that the list stays in the order in which the regions were compiled."""
+    while regions[0] != NULL:
+        regions = &regions[0].next
+    regions[0] = region
+
+
+cdef void forget(Region** regions, Region* region) noexcept nogil:
+    """Remove a region from the list, if it is there."""
+    while regions[0] != NULL:
+        if regions[0] == region:
+            regions[0] = region.next
+            return
+        regions = &regions[0].next
+
+
+cdef void release_region(Region* region) noexcept nogil:
+    if region != NULL:
+        kernel_release(&region.kernel)
+        free(region.labels)
+        free(region)
+
+
+# What ONNX Runtime calls
+
+
+cdef Status create_state(void* this, void* context, void** state) noexcept nogil:
+    """ONNX Runtime has dropped the dense weights by now; glibc would keep that memory (BERT-base: 330 MB) for the process."""
+    if (<Region*>this).last:
+        return_free_memory()
+    state[0] = this
+    return NULL
+
+
+cdef void release_state(void* this, void* state) noexcept nogil:
+    pass
+
+
+cdef Status compute(void* this, void* state, void* context) noexcept nogil:
+    return kernel_run((<const Region*>this).api, &(<const Region*>this).kernel, context)
+
+
+# Profiling
+
+
+cdef list step_totals(const Region* regions):
+    """Return what every step has cost so far, region by region."""
+    cdef const StepTotals* totals
+    steps = []
+    while regions != NULL:
+        for i, (kind, name, description) in enumerate(json.loads(regions.labels)):
+            totals = &regions.kernel.program.totals[<int>i]
+            steps.append({
+                "region": regions.kernel.name.decode("utf-8"), "index": i, "kind": kind, "name": name, "description": description,
+                "runs": regions.kernel.program.runs, "within_next": totals.within_next, "ns": totals.ns, "macs": totals.work.macs,
+                "dense_macs": totals.work.dense_macs, "moved_bytes": totals.work.moved * sizeof(float),
+            })
+        regions = regions.next
+    return steps
