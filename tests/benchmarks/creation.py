@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 
 import onnxruntime_ep_sparse as sparse
+from onnxruntime_ep_sparse import measure
 from onnxruntime_ep_sparse.formats import compressed_model
-from onnxruntime_ep_sparse.measure import protocol as measure
 from onnxruntime_ep_sparse.models import BUILDERS, inputs_for
 from onnxruntime_ep_sparse.ort import registration
 

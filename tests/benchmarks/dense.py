@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime as ort
 
 import onnxruntime_ep_sparse as sparse
-from onnxruntime_ep_sparse.measure import protocol as measure
+from onnxruntime_ep_sparse import measure
 from onnxruntime_ep_sparse.models import BUILDERS, inputs_for
 
 CPU = "CPUExecutionProvider"

@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxruntime_ep_sparse import EP_NAME
-from onnxruntime_ep_sparse.measure import protocol as measure
+from onnxruntime_ep_sparse import EP_NAME, measure
 from onnxruntime_ep_sparse.models import bert_base, smallest
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from itertools import product
 import numpy as np
 
 import onnxruntime_ep_sparse_kernels as kernels
-from onnxruntime_ep_sparse.measure.protocol import best_seconds, peak_gflops
+from onnxruntime_ep_sparse.measure import best_seconds, peak_gflops
 from onnxruntime_ep_sparse.models.masks import mask
 from onnxruntime_ep_sparse.program import packing
 from onnxruntime_ep_sparse.program.enums import StepKind

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 import onnxruntime_ep_sparse as sparse
-from onnxruntime_ep_sparse.measure import protocol as measure
+from onnxruntime_ep_sparse import measure
 from onnxruntime_ep_sparse.models import BUILDERS, inputs_for
 from onnxruntime_ep_sparse.runtime import _arenas
 from onnxruntime_ep_sparse.runtime import _weight_store as _shared

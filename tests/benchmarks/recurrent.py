@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxruntime_ep_sparse.measure import protocol as measure
+from onnxruntime_ep_sparse import measure
 from onnxruntime_ep_sparse.models.masks import mask
 
 GATES = {"LSTM": 4, "GRU": 3}

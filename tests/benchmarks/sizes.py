@@ -15,8 +15,7 @@ import time
 
 import numpy as np
 
-from onnxruntime_ep_sparse import EP_NAME
-from onnxruntime_ep_sparse.measure import protocol as measure
+from onnxruntime_ep_sparse import EP_NAME, measure
 from onnxruntime_ep_sparse.models import BUILDERS
 from onnxruntime_ep_sparse.models.images import mobilenet_v1, unet
 

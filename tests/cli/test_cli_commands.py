@@ -10,9 +10,8 @@ import onnxruntime as ort
 import pytest
 
 import onnxruntime_ep_sparse as sparse
-from onnxruntime_ep_sparse import models, options
+from onnxruntime_ep_sparse import measure, models, options
 from onnxruntime_ep_sparse.cli import common
-from onnxruntime_ep_sparse.measure import protocol as measure
 from onnxruntime_ep_sparse.models import digits
 
 

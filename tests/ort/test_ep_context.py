@@ -17,8 +17,8 @@ from onnxruntime.capi import _pybind_state
 import onnxruntime_ep_sparse as sparse
 import onnxruntime_ep_sparse_kernels as kernels
 from fuzz import compiled_programs as fuzz
+from onnxruntime_ep_sparse import measure
 from onnxruntime_ep_sparse.formats import compressed_model
-from onnxruntime_ep_sparse.measure import protocol as measure
 from onnxruntime_ep_sparse.models import BUILDERS, inputs_for
 from onnxruntime_ep_sparse.ort import ep_context
 from onnxruntime_ep_sparse.program import serialize as compiled

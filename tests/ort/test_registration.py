@@ -45,8 +45,9 @@ def test_one_cpu_device_with_our_version():
 
 
 def test_import_changes_nothing(fresh):
-    """Importing the package imports no onnxruntime and registers nothing."""
-    fresh("import sys, onnxruntime_ep_sparse; assert 'onnxruntime' not in sys.modules")
+    """Importing the package, or its measurements, imports neither onnxruntime nor onnx and registers nothing."""
+    for module in ("onnxruntime_ep_sparse", "onnxruntime_ep_sparse.measure"):
+        fresh(f"import sys, {module}; assert not {{'onnx', 'onnxruntime'}} & sys.modules.keys()")
     fresh("import onnxruntime_ep_sparse as s, onnxruntime as o; assert s.EP_NAME not in o.get_available_providers()")
 
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from .. import measure
 from ..diagnostics.step_times import Cost
-from ..measure import protocol as measure
-from ..measure.protocol import CONTROL_TOLERANCE, CPU, Measurement, Profile, Ratio, Side
+from ..measure import CONTROL_TOLERANCE, CPU, TOLERANCE, Measurement, Profile, Ratio, Side
 from ..options import EP_NAME
 from .common import (
     Batch,
@@ -30,7 +30,6 @@ from .common import (
 from .inputs import feeds_for
 
 T = TypeVar("T")
-TOLERANCE = 1e-4
 COSTS = (">ms", ">share", ">GFLOP/s", ">of peak", ">dense-equivalent", ">GB/s")
 Pairs = Annotated[int, typer.Option("--pairs", min=1, help="Pairs of runs to measure, one on each provider.")]
 

@@ -15,13 +15,10 @@ from rich.table import Table
 
 import onnxruntime_ep_sparse_kernels as kernels
 
-from .. import __version__, options
-from ..measure import protocol as measure
+from .. import __version__, measure, options
 from ..options import EP_NAME
 from ..ort import registration
 from .common import JsonOption, Output
-
-TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,7 @@ def self_test(operator: str) -> SelfTest:
         (agreement,) = measure.agree(["y"], ours.run(None, feeds), theirs.run(None, feeds))
     except Exception as error:  # whatever goes wrong is the answer
         return SelfTest(operator, False, None, False, " ".join(str(error).split()))
-    passed = owned and agreement.within(TOLERANCE)
+    passed = owned and agreement.within(measure.TOLERANCE)
     message = f"max|y - y_ort| = {agreement.max_relative:.1e} max|y_ort|" if owned else f"{EP_NAME} did not take the node"
     return SelfTest(operator, owned, agreement.to_dict()["max_relative"], passed, message)
 

@@ -17,9 +17,8 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 from typer.core import TyperGroup
 
-from .. import options
+from .. import measure, options
 from ..files import check_target, write
-from ..measure import protocol as measure
 from ..options import EP_NAME
 from ..ort import registration
 

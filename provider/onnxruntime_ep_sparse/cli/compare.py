@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ..measure import protocol as measure
-from ..measure.protocol import CPU
+from .. import measure
+from ..measure import CPU, TOLERANCE
 from ..options import EP_NAME
 from .common import (
     Batch,
@@ -34,7 +34,9 @@ def compare(
     inputs: Inputs = None,
     seed: Seed = 0,
     threads: Threads = 0,
-    rtol_scale: Annotated[float, typer.Option("--rtol-scale", min=0.0, help="Largest max|y - y_ort| / max|y_ort| of an output.")] = 1e-4,
+    rtol_scale: Annotated[
+        float, typer.Option("--rtol-scale", min=0.0, help="Largest max|y - y_ort| / max|y_ort| of an output.")
+    ] = TOLERANCE,
     require_owned: Annotated[bool, typer.Option("--require-owned", help="Fail if the sparse provider takes no node.")] = False,
     option: ProviderOptions = None,
     json: JsonOption = None,

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from ..measure import protocol as measure
-from ..measure.protocol import CPU
+from .. import measure
+from ..measure import CPU
 from ..options import EP_NAME
 from .bench import agrees, measured, show
 from .common import GivenModel, JsonOption, Output, Threads, UsageError, environment
@@ -77,7 +77,7 @@ def _digits(out: Output, threads: int, epochs: int) -> dict[str, Any]:
     out.print(table)
     out.print(f"agreement  max|y - y_ort| = {agreement.max_relative:.1e} max|y_ort|, arg-max equal in {agreement.argmax or 0:.2%}")
     return {
-        "ok": owned.owned > 0 and agreement.within(1e-4),
+        "ok": owned.owned > 0 and agreement.within(measure.TOLERANCE),
         "ownership": owned.to_dict(),
         "accuracy": accuracy,
         "agreement": agreement.to_dict(),

@@ -1,0 +1,79 @@
+"""Agreement of outputs with those of the CPU provider."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+TOLERANCE = 1e-4
+"""Largest error of an output of a whole net, relative to the largest magnitude of the CPU provider's output."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The error of an output compared with the CPU provider's. `max_relative` is relative to `scale`, the largest magnitude there.
+
+    `argmax` is the share of positions along the class axis whose largest value is at the same place, or None without such an axis. A NaN
+    or infinity that only one of the two has makes the errors infinite.
+    """
+
+    output: str
+    shape: tuple[int, ...]
+    scale: float
+    max_abs: float
+    mean_abs: float
+    max_relative: float
+    cosine: float
+    argmax: float | None
+
+    def within(self, tolerance: float) -> bool:
+        """Return whether max|y - y_ort| <= tolerance * max|y_ort|."""
+        return self.max_relative <= tolerance
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict with the fields as keys. Numbers that are not finite become None."""
+        return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in asdict(self).items()}
+
+
+def agree(names: Sequence[str], ours: Sequence[Any], theirs: Sequence[Any]) -> tuple[Agreement, ...]:
+    """Compare the outputs of two runs one by one. Outputs that are not tensors of numbers are left out."""
+    pairs = zip(names, ours, theirs, strict=True)
+    return tuple(_agreement(name, y, y_ort) for name, y, y_ort in pairs if isinstance(y_ort, np.ndarray) and y_ort.dtype.kind in "fiub")
+
+
+def _agreement(name: str, y: NDArray, y_ort: NDArray) -> Agreement:
+    a, b = y.astype(np.float64).ravel(), y_ort.astype(np.float64).ravel()
+    if not a.size:
+        return Agreement(name, y_ort.shape, 0.0, 0.0, 0.0, 0.0, 1.0, None)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    finite = np.isfinite(a) & np.isfinite(b)
+    error = np.where(same, 0.0, np.inf)
+    np.subtract(a, b, out=error, where=finite)
+    np.abs(error, out=error)
+    a, b = a[finite], b[finite]
+    scale = float(np.abs(b).max(initial=0.0))
+    worst = float(error.max())
+    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return Agreement(
+        name,
+        y_ort.shape,
+        scale,
+        worst,
+        float(error.mean()),
+        worst / scale if scale else (math.inf if worst else 0.0),
+        float(a @ b) / norms if norms else float(np.array_equal(a, b)),
+        _argmax_share(y, y_ort),
+    )
+
+
+def _argmax_share(y: NDArray, y_ort: NDArray) -> float | None:
+    """Compare along axis 1 of images and classifier outputs, along the last axis of sequences."""
+    axis = 1 if y_ort.ndim in (2, 4, 5) else -1
+    if y_ort.ndim == 0 or y_ort.shape[axis] < 2 or y_ort.dtype.kind != "f":
+        return None
+    return float((y.argmax(axis) == y_ort.argmax(axis)).mean())
