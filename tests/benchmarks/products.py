@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxruntime_ep_sparse import measure
+from onnxruntime_ep_sparse import EP_NAME, measure
 from onnxruntime_ep_sparse.models.masks import mask
 
 
@@ -35,7 +35,7 @@ def ratios(k: int, n: int, sparsity: float, rows: list[int], policy: str, thread
     """Median speed-up for each M; None where our provider leaves the node alone."""
     built = model(k, n, sparsity).SerializeToString()
     cpu = measure.make_session(built, measure.CPU, {}, threads)
-    ours = measure.make_session(built, measure.EP_NAME, {"policy": policy}, threads)
+    ours = measure.make_session(built, EP_NAME, {"policy": policy}, threads)
     if not measure.ownership(ours).owned:
         return dict.fromkeys(rows)
     rng = np.random.default_rng(1)

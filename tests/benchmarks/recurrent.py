@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxruntime_ep_sparse import measure
+from onnxruntime_ep_sparse import EP_NAME, measure
 from onnxruntime_ep_sparse.models.masks import mask
 
 GATES = {"LSTM": 4, "GRU": 3}
@@ -39,7 +39,7 @@ def model(op_type: str, hidden: int, sparsity: float) -> onnx.ModelProto:
 def cells(built: bytes, hidden: int, arguments: argparse.Namespace) -> list[str]:
     """What a row of the table says for every batch."""
     cpu = measure.make_session(built, measure.CPU, {}, arguments.threads)
-    ours = measure.make_session(built, measure.EP_NAME, {"policy": arguments.policy}, arguments.threads)
+    ours = measure.make_session(built, EP_NAME, {"policy": arguments.policy}, arguments.threads)
     if not measure.ownership(ours).owned:
         return ["not taken"] * len(arguments.batches)
     found = []

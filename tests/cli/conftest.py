@@ -1,4 +1,4 @@
-"""Small models in files, and ways to run the command line."""
+"""Ways to run the command line."""
 
 import json
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from onnxruntime_ep_sparse import models
 from onnxruntime_ep_sparse.cli import app
+from onnxruntime_ep_sparse.models import digits
 
 
 @dataclass
@@ -38,3 +40,12 @@ def cli():
         return Result(result.exit_code, result.stdout, result.stderr)
 
     return run
+
+
+@pytest.fixture
+def small_demo(monkeypatch, chain):
+    """The demo with a small net and a short training."""
+    pytest.importorskip("sklearn")
+    train = digits.train
+    monkeypatch.setitem(models.BUILDERS, "resnet50", chain)
+    monkeypatch.setattr(digits, "train", lambda epochs, **rest: train(epochs=1, channels=(16, 32), hidden=128, **rest))

@@ -10,9 +10,8 @@ import onnxruntime as ort
 import pytest
 
 import onnxruntime_ep_sparse as sparse
-from onnxruntime_ep_sparse import measure, models, options
-from onnxruntime_ep_sparse.cli import common
-from onnxruntime_ep_sparse.models import digits
+from onnxruntime_ep_sparse import measure, options
+from onnxruntime_ep_sparse.cli import given
 
 
 def test_check(cli):
@@ -198,7 +197,7 @@ def test_compare(cli, sparse_model):
 
 def test_compare_differs(cli, sparse_model, monkeypatch):
     """An output off by a thousandth of its scale fails, unless that is allowed."""
-    run = common.run
+    run = given.run
 
     def wrong(session, feeds, provider):
         outputs = run(session, feeds, provider)
@@ -215,15 +214,6 @@ def test_compare_require_owned(cli, dense_model):
     """Equal because nothing was taken: fine only where nobody asks."""
     assert "CPU provider with itself" in cli("compare", dense_model).out
     cli("compare", dense_model, "--require-owned", expect=1)
-
-
-@pytest.fixture
-def small_demo(monkeypatch, chain):
-    """The demo with a small net and a short training."""
-    pytest.importorskip("sklearn")
-    train = digits.train
-    monkeypatch.setitem(models.BUILDERS, "resnet50", chain)
-    monkeypatch.setattr(digits, "train", lambda epochs, **rest: train(epochs=1, channels=(16, 32), hidden=128, **rest))
 
 
 @pytest.mark.usefixtures("small_demo")
@@ -297,12 +287,6 @@ def test_without_the_extra(module):
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert (process.returncode, process.stdout) == (2, "")
     assert process.stderr.strip() == f"ort-sparse needs {module}: pip install 'onnxruntime-ep-sparse[cli]'"
-
-
-def test_every_command_is_listed(cli):
-    """Help has them all."""
-    text = cli("--help").out
-    assert all(f"  {name} " in text for name in ("check", "analyze", "bench", "compare", "demo"))
 
 
 def test_unknown_options_come_from_one_table(cli, sparse_model):

@@ -24,7 +24,7 @@ def test_compiled(cli, sparse_model, tmp_path, beside):
 
 
 def test_options(cli, sparse_model, tmp_path):
-    """Those of the provider."""
+    """The provider's options are passed on."""
     target = tmp_path / "compiled.onnx"
     document = cli("compile", sparse_model, target, "--option", "isa=baseline", "--json", "-").document
     assert document["options"] == {"isa": "baseline"}

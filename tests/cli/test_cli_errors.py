@@ -41,7 +41,7 @@ def test_provider_options(refused, command, option, sparse_model):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_built_in_models(refused, command):
     """Unknown names list the known ones; a sparsity is a share; patterns are those of masks."""
-    assert "there are" in refused(command, "model:resnet5000")
+    assert "choose one of" in refused(command, "model:resnet5000")
     for sparsity in ("much", "1.5", "-0.1", "nan"):
         assert "number from 0 to 1" in refused(command, f"model:resnet50:{sparsity}")
     assert "unknown pattern" in refused(command, "model:mobilenet_v1:0.9:stripes")
@@ -52,7 +52,7 @@ def test_shapes(refused, command, sparse_model):
     """An input that the model does not have, and no shape at all."""
     assert "its inputs are x" in refused(command, sparse_model, "--shape", "z=1x3")
     for shape in ("x", "x=x", "x=1x-3", "=1x3", "x=1,3"):
-        assert "NAME=1x3x224x224 is wanted" in refused(command, sparse_model, "--shape", shape)
+        assert "expected NAME=1x3x224x224" in refused(command, sparse_model, "--shape", shape)
 
 
 def test_shapes_must_fit(refused, cli, sparse_model, saved, chain):

@@ -1,11 +1,12 @@
-"""The commands of `ort-sparse`, one module each.
+"""The commands of `ort-sparse`. A new command is a module here and a row of COMMANDS.
 
-Exit codes: 0 ok, 1 differs or fails, 2 wrong use. Tables go to stdout, steps and errors to stderr; `--json FILE` writes a document as well,
-`--json -` writes it to stdout instead of the tables.
+Exit codes: 0 ok, 1 results differ or the command failed, 2 wrong use. Tables go to stdout, steps and errors to stderr. `--json FILE` writes
+a JSON document too, `--json -` writes it to stdout instead of the tables.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -14,14 +15,28 @@ from .. import __version__
 from . import analyze, bench, check, compare, compile, demo, pack
 from .common import Group
 
+COMMANDS: tuple[Callable[..., None], ...] = (
+    check.check,
+    analyze.analyze,
+    bench.bench,
+    compare.compare,
+    demo.demo,
+    pack.pack,
+    pack.unpack,
+    compile.compile,
+)
+"""The one table of commands, in the order of `--help`: each is called like its function."""
+ABOUT = "Analyze, measure and convert pruned ONNX models for the sparse execution provider."
+
 app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Pruned ONNX models on ONNX Runtime's CPU provider and on the sparse one.",
-    epilog="Exit codes: 0 ok, 1 differs or fails, 2 wrong use. MODEL is an ONNX file, or model:NAME[:SPARSITY[:PATTERN]], built here.",
+    help=ABOUT,
+    epilog="Exit codes: 0 ok, 1 results differ or the command failed, 2 wrong use. "
+    "MODEL is an ONNX file, or model:NAME[:SPARSITY[:PATTERN]] for a built-in model.",
 )
 
 
@@ -31,13 +46,12 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(help=ABOUT)
 def options(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
 ) -> None:
-    """Pruned ONNX models on ONNX Runtime's CPU provider and on the sparse one."""
+    """Take the options before the command."""
 
 
-for module in (check, analyze, bench, compare, demo, pack, compile):
-    app.command()(getattr(module, module.__name__.rpartition(".")[2]))
-app.command()(pack.unpack)
+for command in COMMANDS:
+    app.command()(command)

@@ -1,4 +1,4 @@
-"""`ort-sparse analyze`: what the provider takes of a model, and why not the rest."""
+"""`ort-sparse analyze`: which nodes of a model the provider takes, and why."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from ..diagnostics.explain import explain
 from ..formats.compressed_model import outline
 from ..options import EP_NAME
 from ..partition.decision import NodeDecision
-from .common import Batch, GivenModel, JsonOption, ModelArgument, Output, ProviderOptions, Shapes, provider_options
+from .common import Batch, JsonOption, ModelArgument, Output, ProviderOptions, Shapes, provider_options
+from .given import GivenModel
 from .inputs import shapes_for
 
 PRODUCTS = ("Conv", "MatMul", "Gemm")
@@ -24,16 +25,16 @@ Key = str | tuple[int, ...] | None
 def analyze(
     model: ModelArgument,
     *,
-    every: Annotated[bool, typer.Option("--all", help="List every node, not only the products with weights.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="List every node, not only Conv, MatMul and Gemm.")] = False,
     option: ProviderOptions = None,
     batch: Batch = None,
     shape: Shapes = None,
     json: JsonOption = None,
 ) -> None:
-    """Show what the sparse provider takes of a model.
+    """Show which nodes the sparse provider takes, and why.
 
-    For every node: sparsity, pattern, and its region or the reason why it has none. The multiplications (MACs) are
-    those of the model's own shapes; --batch and --shape fill in open dimensions.
+    Each row shows a node's sparsity and pattern, and its region or the reason why it is not taken. Multiplications
+    (MACs) follow from the model's shapes; give open dimensions by --batch and --shape.
     """
     out = Output("analyze", json, model)
     options = provider_options(option)
@@ -68,7 +69,7 @@ def _reason(d: NodeDecision) -> str:
 
 
 def _totals(rows: list[tuple[NodeDecision, int | None]]) -> dict[str, Any]:
-    """Counts over all nodes. The shares are of the dense products' MACs, None if those of one cannot be derived."""
+    """Return counts over all nodes, and shares of all MACs. The shares are None if the MACs of one product are unknown."""
     pruned = [d for d, _ in rows if is_pruned(d)]
     products = [(d, count) for d, count in rows if d.op_type in PRODUCTS]
     known = [(d, count) for d, count in products if count is not None]
@@ -86,7 +87,7 @@ def _totals(rows: list[tuple[NodeDecision, int | None]]) -> dict[str, Any]:
 
 
 def is_pruned(d: NodeDecision) -> bool:
-    """Whether its weight has zeros worth a pattern's name."""
+    """Return whether the weight of a node is pruned."""
     return d.sparsity is not None and d.pattern not in ("", "dense")
 
 
@@ -95,7 +96,7 @@ def _summary(t: dict[str, Any]) -> str:
     words = f"{EP_NAME} takes {t['nodes_taken']} of {t['nodes']} nodes in {regions}"
     words += f", {t['pruned_nodes_taken']} of {t['pruned_nodes']} pruned ones"
     if t["macs"] is None:
-        return f"{words}; MACs not known: the shapes of some products cannot be derived (try --shape)"
+        return f"{words}; MACs unknown: the shapes of some products cannot be inferred (try --shape)"
     share = f"{t['macs_taken_share']:.1%} of {_count(t['macs'])} MACs"
     return f"{words}, {share}; {t['macs_zero_share']:.1%} of all MACs multiply with a zero weight"
 
@@ -108,21 +109,22 @@ def _count(count: int | None) -> str:
 
 
 def _key(d: NodeDecision) -> Key:
-    """ONNX Runtime names a product that it fused after the first node, with a suffix."""
+    """Return the key of `macs_of`. ONNX Runtime names a fused product like its first node, with a suffix."""
     return d.name.partition("/MatMulAddFusion")[0] or d.shape
 
 
 def macs_of(source: str | bytes, batch: int, shapes: dict[str, tuple[int, ...]]) -> dict[Key, int]:
-    """Multiplications of a dense run, where inferred shapes tell; the first dimension of an input is the batch if open.
+    """Return the multiplications of every product in a dense run, as far as shapes can be inferred.
 
-    The key is the node's name, or the shape of its weight where it has no name and all such nodes have as many.
+    `batch` is the first dimension of an input, if that is open. The key is the node's name. For a node without a name it is the shape of
+    its weight, if all such nodes have equally many.
     """
     try:
         model = onnx.load_from_string(source) if isinstance(source, bytes) else onnx.load(source, load_external_data=False)
         _fill_in(model, batch, shapes)
         outline(model)
         graph = shape_inference.infer_shapes(model, data_prop=True).graph
-    except Exception:  # unusual models (above 2 GB, operators of others) have no MACs, that is all
+    except Exception:  # unusual models (above 2 GB, with unknown operators) are shown without MACs
         return {}
     known = {v.name: _dims(v.type.tensor_type) for v in (*graph.input, *graph.value_info, *graph.output)}
     weights: dict[str, tuple[int, ...]] = {i.name: tuple(i.dims) for i in graph.initializer}
@@ -136,7 +138,7 @@ def macs_of(source: str | bytes, batch: int, shapes: dict[str, tuple[int, ...]])
 
 
 def _fill_in(model: onnx.ModelProto, batch: int, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Numbers for open dimensions of the inputs, and for the same names everywhere else."""
+    """Set open dimensions of the inputs, and dimensions of the same names everywhere else."""
     named: dict[str, int] = {}
     for value in model.graph.input:
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
@@ -152,7 +154,7 @@ def _fill_in(model: onnx.ModelProto, batch: int, shapes: dict[str, tuple[int, ..
 
 
 def _dims(tensor: onnx.TypeProto.Tensor) -> tuple[int, ...] | None:
-    """The shape if all of it is known."""
+    """Return the shape if all of it is known."""
     if not tensor.HasField("shape"):
         return None
     dims = tensor.shape.dim

@@ -1,4 +1,4 @@
-"""`ort-sparse bench`: how fast a model is on both providers."""
+"""`ort-sparse bench`: the speed of a model on both providers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from ..options import EP_NAME
 from .common import (
     Batch,
     FailedError,
-    GivenModel,
     Inputs,
     JsonOption,
     ModelArgument,
@@ -23,15 +22,15 @@ from .common import (
     Seed,
     Shapes,
     Threads,
-    environment,
     provider_options,
-    run,
 )
+from .given import GivenModel, run
 from .inputs import feeds_for
+from .machine import environment
 
 T = TypeVar("T")
 COSTS = (">ms", ">share", ">GFLOP/s", ">of peak", ">dense-equivalent", ">GB/s")
-Pairs = Annotated[int, typer.Option("--pairs", min=1, help="Pairs of runs to measure, one on each provider.")]
+Pairs = Annotated[int, typer.Option("--pairs", min=1, help="Pairs of runs, one on each provider.")]
 
 
 def bench(
@@ -43,24 +42,25 @@ def bench(
     seed: Seed = 0,
     threads: Threads = 0,
     pairs: Pairs = 30,
-    budget: Annotated[float, typer.Option("--budget", help="Seconds after which a slow model gets fewer pairs, and that is said.")] = 60.0,
+    budget: Annotated[float, typer.Option("--budget", help="Seconds after which a slow model gets fewer pairs.")] = 60.0,
     option: ProviderOptions = None,
-    no_memory: Annotated[bool, typer.Option("--no-memory", help="Do not measure memory (in two more processes).")] = False,
+    no_memory: Annotated[bool, typer.Option("--no-memory", help="Do not measure memory, which takes two more processes.")] = False,
     per_step: Annotated[bool, typer.Option("--per-step", help="Also time every step inside the sparse provider's regions.")] = False,
     json: JsonOption = None,
 ) -> None:
     """Measure the speed of a model on both providers.
 
-    They run in turn, with the same threads. The speed-up is the median of paired ratios with its 95 % confidence interval,
-    valid if the CPU provider against itself stays within 3 %. Exit code 1 if no node is taken or the results differ.
-    --per-step adds where the time goes inside the regions, from more runs that the speed-up does not count.
+    Both run in turn, with the same number of threads. The speed-up is the median ratio of paired runs, with its 95 %
+    confidence interval. It is valid if the CPU provider, measured against itself, differs from 1 by at most 3 %.
+    Exit code 1 if no node is taken or if the results differ. --per-step times every step inside the regions, in more
+    runs that do not count for the speed-up.
     """
     out = Output("bench", json, model)
     options = provider_options(option)
     given = GivenModel.of(model, out.steps)
     session = given.session(CPU, threads=threads)
     feeds = feeds_for(session, batch, shape, inputs, seed)
-    run(session, feeds, CPU)  # what is wrong with model or inputs is said before the measurement
+    run(session, feeds, CPU)  # reports errors of the model or the inputs before the measurement
     del session
     result = measured(given, feeds, out, options=options, threads=threads, pairs=pairs, budget_s=budget, memory=not no_memory)
     show(result, out)
@@ -86,12 +86,12 @@ def bench(
 
 
 def measured(given: GivenModel, feeds: measure.Feeds, out: Output, **arguments: Any) -> Measurement:
-    """`measure.measure` with a command's output."""
+    """Call `measure.measure` and show its progress."""
     return _attempted(given, out, lambda: measure.measure(given.source, feeds, **arguments, progress=out.steps))
 
 
 def _attempted(given: GivenModel, out: Output, work: Callable[[], T]) -> T:
-    """A measurement. FailedError for what goes wrong in it: the CPU provider could load and run the model."""
+    """Return the result of a measurement. FailedError if it fails: the CPU provider could load and run the model before."""
     try:
         return work()
     except ImportError:
@@ -103,17 +103,17 @@ def _attempted(given: GivenModel, out: Output, work: Callable[[], T]) -> T:
 
 
 def agrees(result: Measurement) -> bool:
-    """Whether there is something to compare, and all of it is within the tolerance."""
+    """Return whether there were outputs to compare, and all of them are within the tolerance."""
     return bool(result.agreement) and all(a.within(TOLERANCE) for a in result.agreement)
 
 
 def show(result: Measurement, out: Output) -> None:
-    """Tables for people."""
+    """Print the result of a measurement."""
     owned = result.ownership
     operators = ", ".join(f"{count} {name}" for name, count in owned.operators.items())
     out.print(f"{EP_NAME} has {owned.owned} of {owned.nodes} nodes{': ' if operators else ''}{operators}")
     if result.control is None or result.speed_up is None or result.cpu is None or result.sparse is None:
-        out.print("It takes nothing of this model, so there is no speed-up to measure; `ort-sparse analyze` says why.")
+        out.print("No node was taken, so there is no speed-up to measure. Run `ort-sparse analyze` to see why.")
         return
     memory = result.sparse.memory_mb is not None
     table = out.table("provider", ">p50 ms", ">p90 ms", ">best ms", ">item/s", ">create ms", *[">MB"] * memory)
@@ -121,9 +121,9 @@ def show(result: Measurement, out: Output) -> None:
         table.add_row(*_row(side))
     out.print(table)
     out.print(f"A/A ratio  {_words(result.control)}: {'valid' if result.valid else 'NOT VALID'} (within {CONTROL_TOLERANCE:.0%})")
-    out.print(f"speed-up   {_words(result.speed_up)}{'' if result.valid else ': NOT VALID, the machine is not quiet'}")
+    out.print(f"speed-up   {_words(result.speed_up)}{'' if result.valid else ': NOT VALID, there is other load on the machine'}")
     if result.speed_up.pairs < result.requested_pairs:
-        out.print(f"           {result.speed_up.pairs} pairs instead of {result.requested_pairs}: the time for them was up")
+        out.print(f"           {result.speed_up.pairs} pairs instead of {result.requested_pairs}: the time budget was spent")
     worst = max(result.agreement, key=lambda a: a.max_relative, default=None)
     if worst is None:
         out.print("agreement  NOTHING COMPARED: no output is a tensor of numbers")
@@ -133,7 +133,7 @@ def show(result: Measurement, out: Output) -> None:
 
 
 def show_steps(profile: Profile, out: Output) -> None:
-    """Tables of all steps in the order in which they run, and of their kinds."""
+    """Print tables of all steps in the order in which they run, and of their kinds."""
     regions = list(dict.fromkeys(step.region for step in profile.steps))
     spent = {region: Cost.total(step for step in profile.steps if step.region == region).ns for region in regions}
     table = out.table(">step", "kind", "node", "computes", *COSTS)
@@ -149,9 +149,9 @@ def show_steps(profile: Profile, out: Output) -> None:
         table.add_row(kind, str(sum(step.kind == kind for step in profile.steps)), *_costs(cost, whole.ns, profile))
     table.add_row("all", str(len(profile.steps)), *_costs(whole, whole.ns, profile))
     out.print(table)
-    out.print(f"{whole.ms:.2f} ms of {profile.wall_ms:.2f} ms a run, mean of {profile.runs}; shares of all steps in a region")
+    out.print(f"{whole.ms:.2f} ms of {profile.wall_ms:.2f} ms per run, mean of {profile.runs} runs; shares are of the step's region")
     cores = "1 thread" if profile.threads == 1 else f"{profile.threads} threads"
-    out.print(f"FMA peak {profile.peak_gflops:.0f} GFLOP/s a core, times {cores}; GFLOP/s by nonzeros, GB/s of activations")
+    out.print(f"FMA peak {profile.peak_gflops:.0f} GFLOP/s per core, times {cores}; GFLOP/s count nonzero weights, GB/s activations")
 
 
 def _costs(cost: Cost, ns: int, profile: Profile) -> tuple[str, ...]:
@@ -166,4 +166,4 @@ def _row(side: Side) -> tuple[str, ...]:
 
 
 def _words(ratio: Ratio) -> str:
-    return f"{ratio.median:.3f}  [{ratio.low:.3f}, {ratio.high:.3f}] {ratio.confidence:.0%} of {ratio.pairs} pairs"
+    return f"{ratio.median:.3f}  [{ratio.low:.3f}, {ratio.high:.3f}] ({ratio.confidence:.0%} confidence, {ratio.pairs} pairs)"

@@ -1,11 +1,10 @@
-"""`ort-sparse check`: what there is on this machine, and whether the provider works on it."""
+"""`ort-sparse check`: versions, CPU and devices of this machine, and whether the provider works on it."""
 
 from __future__ import annotations
 
 import os
 import platform
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,12 @@ from .. import __version__, measure, options
 from ..options import EP_NAME
 from ..ort import registration
 from .common import JsonOption, Output
+from .machine import cpu_model
 
 
 @dataclass(frozen=True)
 class SelfTest:
-    """One node on both providers."""
+    """The result of one node on both providers."""
 
     operator: str
     owned: bool
@@ -33,7 +33,7 @@ class SelfTest:
 
 
 def check(json: JsonOption = None) -> None:
-    """Print what there is on this machine, and test it for a second."""
+    """Print versions, CPU and devices, and run a short self-test."""
     out = Output("check", json)
     ort = registration.runtime()
     error = ""
@@ -63,7 +63,7 @@ def check(json: JsonOption = None) -> None:
         ("CPU", f"{cpu_model()}: {', '.join(features) or 'no extensions known'}"),
         ("instruction set", f"{chosen or 'none'} (compiled: {', '.join(kernels.compiled_isas())}; runs here: {', '.join(available)})"),
         ("", "override: option isa=NAME or environment variable ORT_SPARSE_ISA=NAME"),
-        ("cores", f"{os.cpu_count()}, of them for this process {len(cores)}: {_ranges(cores)}"),
+        ("cores", f"{os.cpu_count()}, available to this process: {len(cores)}: {_ranges(cores)}"),
         *(("device", f"{d['provider']} on {d['type']} ({d['vendor']})") for d in devices),
         *((f"self-test {t.operator}", f"{'PASS' if t.passed else 'FAIL'}: {t.message}") for t in tests),
     ):
@@ -92,13 +92,13 @@ def check(json: JsonOption = None) -> None:
 
 
 def self_test(operator: str) -> SelfTest:
-    """Run one pruned node with `policy=always`; it passes if our provider has it and agrees with the CPU provider."""
+    """Run one pruned node with `policy=always`. It passes if the sparse provider takes it and agrees with the CPU provider."""
     model, feeds = _pruned_node(operator)
     try:
         ours, theirs = measure.make_session(model, EP_NAME, {"policy": "always"}), measure.make_session(model, measure.CPU)
         owned = measure.ownership(ours).owned == 1
         (agreement,) = measure.agree(["y"], ours.run(None, feeds), theirs.run(None, feeds))
-    except Exception as error:  # whatever goes wrong is the answer
+    except Exception as error:  # any error is the result of the test
         return SelfTest(operator, False, None, False, " ".join(str(error).split()))
     passed = owned and agreement.within(measure.TOLERANCE)
     message = f"max|y - y_ort| = {agreement.max_relative:.1e} max|y_ort|" if owned else f"{EP_NAME} did not take the node"
@@ -117,22 +117,12 @@ def _pruned_node(operator: str) -> tuple[bytes, dict[str, Any]]:
     return model.SerializeToString(), {"x": rng.standard_normal(x_shape, np.float32)}
 
 
-def cpu_model() -> str:
-    """The name the CPU gives itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
-
-
 def _dotted(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
 
 
 def _ranges(cores: list[int]) -> str:
-    """0-3,8 rather than 0,1,2,3,8."""
+    """Return numbers with ranges, for example 0-3,8."""
     parts: list[list[int]] = []
     for core in cores:
         if parts and core == parts[-1][-1] + 1:

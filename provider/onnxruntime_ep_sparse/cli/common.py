@@ -1,12 +1,10 @@
-"""What the commands share: their errors, their output, the model and options they are given."""
+"""Shared by the commands: options, errors, output."""
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,40 +15,34 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 from typer.core import TyperGroup
 
-from .. import measure, options
+from .. import options
 from ..files import check_target, write
-from ..options import EP_NAME
-from ..ort import registration
 
 SCHEMA = 1
 
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="ONNX file, or model:NAME[:SPARSITY[:PATTERN]] for one built here.")]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="ONNX file, or model:NAME[:SPARSITY[:PATTERN]] for a built-in model.")]
 JsonOption = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write a JSON document; - is stdout.")]
-ProviderOptions = Annotated[
-    list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Provider option; can be given several times.")
-]
+ProviderOptions = Annotated[list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Provider option; can be repeated.")]
 Threads = Annotated[int, typer.Option("--threads", min=0, help="Intra-op threads of both providers; 0 lets ONNX Runtime choose.")]
-Batch = Annotated[int | None, typer.Option("--batch", min=1, help="First dimension of the inputs where the model leaves it open.")]
-Shapes = Annotated[
-    list[str] | None, typer.Option("--shape", metavar="NAME=1x3x224x224", help="Shape of an input; can be given several times.")
-]
-Inputs = Annotated[str | None, typer.Option("--inputs", metavar="FILE.npz", help="Inputs by name, instead of random ones.")]
-Seed = Annotated[int, typer.Option("--seed", help="Of the random inputs.")]
+Batch = Annotated[int | None, typer.Option("--batch", min=1, help="First dimension of the inputs, if the model leaves it open.")]
+Shapes = Annotated[list[str] | None, typer.Option("--shape", metavar="NAME=1x3x224x224", help="Shape of an input; can be repeated.")]
+Inputs = Annotated[str | None, typer.Option("--inputs", metavar="FILE.npz", help="File with the inputs by name; random inputs without it.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the random inputs.")]
 
 
 class UsageError(Exception):
-    """What the user gave cannot be used: one line on stderr, exit code 2."""
+    """Wrong use of a command: one line on stderr, exit code 2."""
 
 
 class FailedError(Exception):
-    """The command could not do its work: one line on stderr, exit code 1."""
+    """A failure of a command: one line on stderr, exit code 1."""
 
 
 class Group(TyperGroup):
-    """All commands: what they raise on purpose becomes one line and an exit code."""
+    """The group of all commands. It turns the errors above into one line and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
+        """Run the command that the arguments name."""
         try:
             return super().invoke(ctx)
         except (UsageError, FailedError, ImportError) as error:
@@ -60,7 +52,10 @@ class Group(TyperGroup):
 
 
 class Output:
-    """Where a command writes: tables to stdout, steps to stderr, the document to `json_file`, which is none of the other `files`."""
+    """The output of a command: tables on stdout, steps on stderr, the JSON document in `json_file`.
+
+    UsageError if the document cannot be written, or if it would replace one of the command's other `files`.
+    """
 
     def __init__(self, command: str, json_file: str | None, *files: str | Path) -> None:
         self.command, self.json_file = command, json_file
@@ -75,11 +70,11 @@ class Output:
         self.steps = Steps()
 
     def print(self, *what: Any) -> None:
-        """Text or tables for people."""
+        """Print text or tables, unless the document goes to stdout."""
         self._console.print(*what)
 
     def table(self, *columns: str) -> Table:
-        """An empty table; a column whose title begins with > is aligned to the right."""
+        """Return an empty table. A column whose title begins with > is aligned to the right."""
         table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for title in columns:
             justify: Any = "right" if title.startswith(">") else "left"
@@ -87,7 +82,7 @@ class Output:
         return table
 
     def document(self, content: Mapping[str, Any]) -> None:
-        """The JSON document, if one is wanted."""
+        """Write the JSON document if `--json` was given. FailedError if it cannot be written."""
         if self.json_file is None:
             return
         text = json.dumps({"schema": SCHEMA, "command": self.command, **content}, indent=2, allow_nan=False)
@@ -101,7 +96,10 @@ class Output:
 
 
 class Steps:
-    """Long work step by step on stderr: a bar while one runs, one line with its duration when it is done; lines only where piped."""
+    """Progress of long work on stderr: a bar while a step runs, and one line with its duration afterwards.
+
+    There is no bar if stderr is not a terminal.
+    """
 
     REFRESH_S = 0.25
 
@@ -113,12 +111,12 @@ class Steps:
         self._began = self._shown = 0.0
 
     def __call__(self, step: str, share: float) -> None:
-        """A `measure.Progress`."""
+        """Show progress, as a `measure.Progress`."""
         now = time.perf_counter()
         if share <= 0:
             self._began = now
             if self._console.is_terminal:
-                # drawn only between two runs: a thread that refreshes would take part in what is measured
+                # drawn between runs only: a thread that refreshes the bar would disturb the measurement
                 self._bar = Progress(
                     TextColumn("{task.description}", markup=False),
                     BarColumn(),
@@ -141,112 +139,27 @@ class Steps:
             self._console.print(f"{step:<32}{duration(self.seconds[step]):>10}")
 
     def close(self) -> None:
-        """Take the bar away, also of a step that did not end."""
+        """Remove the bar, even if its step has not ended."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
 
 def duration(seconds: float) -> str:
-    """A time in the unit that suits it."""
+    """Return a time in seconds or milliseconds."""
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.2f} ms"
 
 
-@dataclass(frozen=True)
-class GivenModel:
-    """The model of the command line: a file's path, or the bytes of one that was built."""
-
-    name: str
-    source: str | bytes
-
-    @classmethod
-    def of(cls, text: str, steps: Steps) -> GivenModel:
-        """Find the file, or build the model."""
-        if text.startswith("model:"):
-            return cls(text, _built(text, steps))
-        if not os.path.exists(text):
-            raise UsageError(f"no such file: {text}")
-        if not os.path.isfile(text):
-            raise UsageError(f"not a file: {text}")
-        return cls(text, text)
-
-    def session(self, provider: str, given: Mapping[str, str] | None = None, threads: int = 0) -> Any:
-        """A session as `measure` makes them. UsageError if the CPU provider cannot load the model, FailedError if only ours cannot."""
-        try:
-            return measure.make_session(self.source, provider, given, threads)
-        except ImportError:
-            raise
-        except Exception as error:
-            message = f"{provider} cannot load {self.name}: {_without_noise(error)}"
-        if provider == EP_NAME:
-            self.session(measure.CPU, threads=threads)
-            raise FailedError(message)
-        raise UsageError(message)
-
-
-def run(session: Any, feeds: measure.Feeds, provider: str) -> list[Any]:
-    """All outputs of one run. UsageError if the CPU provider cannot run these inputs, FailedError if ours cannot."""
-    try:
-        return session.run(None, dict(feeds))
-    except Exception as error:
-        raise (FailedError if provider == EP_NAME else UsageError)(f"{provider} cannot run it: {_without_noise(error)}") from None
-
-
-def _without_noise(error: Exception) -> str:
-    return str(error).removeprefix("[ONNXRuntimeError] : ") or type(error).__name__
-
-
-def _built(text: str, steps: Steps) -> bytes:
-    from .. import models
-
-    name, sparsity, pattern = (*text.removeprefix("model:").split(":", 2), "", "")[:3]
-    if name not in models.BUILDERS:
-        raise UsageError(f"no built-in model {name!r}; there are {', '.join(sorted(models.BUILDERS))}")
-    arguments: dict[str, Any] = {"pattern": pattern} if pattern else {}
-    if sparsity:
-        try:
-            arguments["sparsity"] = float(sparsity)
-        except ValueError:
-            arguments["sparsity"] = -1.0
-        if not 0 <= arguments["sparsity"] <= 1:
-            raise UsageError(f"{text}: the sparsity must be a number from 0 to 1")
-    steps("build the model", 0)
-    try:
-        model = models.BUILDERS[name](**arguments).SerializeToString()
-    except ValueError as error:  # the pattern
-        steps.close()
-        raise UsageError(f"{text}: {error}") from None
-    steps("build the model", 1)
-    return model
-
-
 def provider_options(given: list[str] | None) -> dict[str, str]:
-    """The provider options of the command line, checked. UsageError for an unknown key or a bad value."""
+    """Return the provider options of the command line. UsageError for an unknown key or an invalid value."""
     result = {}
     for text in given or ():
         key, equals, value = text.partition("=")
         if not equals:
-            raise UsageError(f"--option {text}: KEY=VALUE is wanted")
+            raise UsageError(f"--option {text!r}: expected KEY=VALUE")
         result[key] = value
     try:
         options.parse(result)
     except ValueError as error:
         raise UsageError(str(error)) from None
     return result
-
-
-def environment() -> dict[str, Any]:
-    """What a measurement depends on, for the document."""
-    import onnxruntime_ep_sparse_kernels as kernels
-
-    from .. import __version__
-    from .check import cpu_model
-
-    chosen = options.parse({}).isa
-    return {
-        "version": __version__,
-        "onnxruntime": registration.runtime().__version__,
-        "cpu": cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "isa": kernels.available_isas()[0] if chosen == "auto" else chosen,
-    }

@@ -1,4 +1,4 @@
-"""`ort-sparse compare`: whether both providers compute the same."""
+"""`ort-sparse compare`: whether the outputs of both providers agree."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from ..measure import CPU, TOLERANCE
 from ..options import EP_NAME
 from .common import (
     Batch,
-    GivenModel,
     Inputs,
     JsonOption,
     ModelArgument,
@@ -21,8 +20,8 @@ from .common import (
     Shapes,
     Threads,
     provider_options,
-    run,
 )
+from .given import GivenModel, run
 from .inputs import feeds_for
 
 
@@ -43,7 +42,7 @@ def compare(
 ) -> None:
     """Compare the outputs of both providers.
 
-    Exit code 1 if one differs by more than --rtol-scale, or if nothing could be compared.
+    Exit code 1 if an output differs by more than --rtol-scale, or if no output could be compared.
     """
     out = Output("compare", json, model)
     options = provider_options(option)
@@ -73,7 +72,7 @@ def compare(
     ok = bool(agreements) and all(a.within(rtol_scale) for a in agreements) and not (require_owned and not owned.owned)
     if not agreements:
         out.print("nothing compared: no output is a tensor of numbers")
-    note = "" if owned.owned else ": what was compared is the CPU provider with itself"
+    note = "" if owned.owned else "; no node taken: compared the CPU provider with itself"
     out.print(f"{EP_NAME} has {owned.owned} of {owned.nodes} nodes{note}")
     out.print("ok" if ok else "FAIL")
     out.document(

@@ -1,4 +1,4 @@
-"""`ort-sparse compile`: a model with its regions packed for the kernels, as ONNX Runtime's `ModelCompiler` makes it."""
+"""`ort-sparse compile`: a compiled model, whose regions are packed for the kernels, by ONNX Runtime's `ModelCompiler`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..ort import registration
 from .common import FailedError, JsonOption, Output, ProviderOptions, UsageError, provider_options
 from .pack import check_source, size_of
 
-Source = Annotated[Path, typer.Argument(metavar="IN", help="ONNX file, packed or not.")]
+Source = Annotated[Path, typer.Argument(metavar="IN", help="ONNX file, compressed by `pack` or not.")]
 Target = Annotated[Path, typer.Argument(metavar="OUT.onnx", help="ONNX file to write.")]
 
 
@@ -24,15 +24,16 @@ def compile(
     target: Target,
     *,
     beside: Annotated[
-        bool, typer.Option("--beside", help="Write the packed weights to files beside OUT: quicker to load, and without a limit of 2 GB.")
+        bool, typer.Option("--beside", help="Write the weights to files beside OUT, which load faster and may exceed 2 GB.")
     ] = False,
     option: ProviderOptions = None,
     json: JsonOption = None,
 ) -> None:
-    """Compile the regions that the provider takes: sessions begin quicker and need no dense weights.
+    """Compile a model, so that sessions start faster.
 
-    OUT needs this provider and runs on any instruction set, best on the one it is compiled for. Results are those of IN,
-    bit for bit.
+    The regions that the provider takes are packed for its kernels, and OUT has no dense weights for them. OUT needs
+    this provider. It runs on any instruction set, fastest on the one it is compiled for. Results are bit for bit those
+    of IN.
     """
     out = Output("compile", json, source, target)
     given = provider_options(option)
@@ -77,5 +78,5 @@ def compile(
 
 
 def data_of(node: NodeProto) -> str:
-    """The name of the file with a region's weights."""
+    """Return the name of the file with a region's weights."""
     return next(attribute.s.decode() for attribute in node.attribute if attribute.name == CONTEXT_DATA)

@@ -1,4 +1,4 @@
-"""`ort-sparse demo`: a net of realistic size and one that has learnt something, pruned, on both providers."""
+"""`ort-sparse demo`: two pruned nets on both providers, one of realistic size and one trained on real data."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from .. import measure
 from ..measure import CPU
 from ..options import EP_NAME
 from .bench import agrees, measured, show
-from .common import GivenModel, JsonOption, Output, Threads, UsageError, environment
+from .common import JsonOption, Output, Threads, UsageError
+from .given import GivenModel
 from .inputs import feeds_for
+from .machine import environment
 
 NET = "model:resnet50:0.9"
 
 
 def demo(
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer pairs of runs, shorter training.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Measure fewer pairs of runs and train for a shorter time.")] = False,
     threads: Threads = 0,
     json: JsonOption = None,
 ) -> None:
-    """Show the provider at work, in less than a minute.
+    """Measure two pruned nets, in less than a minute.
 
-    It measures a ResNet-50 with 90 % zeros (and random weights), and checks the accuracy of a small pruned net trained here on digits.
+    The first is a ResNet-50 with random weights of which 90 % are zero. The second is a small net that is trained and
+    pruned here on handwritten digits, to compare its accuracy on both providers.
     """
     if importlib.util.find_spec("sklearn") is None:
         raise UsageError("the demo needs scikit-learn: pip install 'onnxruntime-ep-sparse[demo]'")
@@ -38,7 +41,7 @@ def demo(
     show(result, out)
 
     out.print()
-    out.print("A small convolutional net, pruned while it learns scikit-learn's handwritten digits")
+    out.print("A small convolutional net, trained on scikit-learn's handwritten digits and pruned during training")
     digits = _digits(out, threads, 12 if quick else 20)
     ok = result.speed_up is not None and agrees(result) and digits["ok"]
     out.print("ok" if ok else "FAIL")
@@ -55,12 +58,12 @@ def demo(
 
 
 def _digits(out: Output, threads: int, epochs: int) -> dict[str, Any]:
-    """Nodes that our provider has in the digits net, and both providers' accuracy on images not trained on."""
+    """Return the nodes that the sparse provider has in the digits net, and the accuracy of both providers on test images."""
     from threadpoolctl import threadpool_limits
 
     from ..models import digits
 
-    with threadpool_limits(1):  # products this small only lose by more threads: 19 s of CPU time became 52 s on a busy machine
+    with threadpool_limits(1):  # products this small get slower with more threads: 52 s of CPU time instead of 19 s on a busy machine
         trained = digits.train(seed=0, progress=lambda share: out.steps("train", share), epochs=epochs)
     model = trained.model.SerializeToString()
     ours, theirs = measure.make_session(model, EP_NAME, None, threads), measure.make_session(model, CPU, None, threads)

@@ -1,4 +1,4 @@
-"""The inputs a model is run with: random ones of its own signature, or those of a file."""
+"""Inputs for a run of a model: random ones, or those of a file."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .common import UsageError
 def feeds_for(
     session: Any, batch: int | None = None, shapes: list[str] | None = None, file: str | None = None, seed: int = 0
 ) -> dict[str, NDArray]:
-    """Inputs for a session: those of the npz `file`, or random ones. UsageError for what does not fit the model."""
+    """Return inputs for a session: those of the npz `file`, or random ones. UsageError if they do not fit the model."""
     if file is not None:
         if batch is not None or shapes:
-            raise UsageError("--inputs already has shapes: leave out --batch and --shape")
+            raise UsageError("the arrays of --inputs have shapes already: leave out --batch and --shape")
         return _from_file(session, file)
     given = shapes_for(session, shapes)
     for i in session.get_inputs():
@@ -30,14 +30,14 @@ def feeds_for(
 
 
 def shapes_for(session: Any, shapes: list[str] | None) -> dict[str, tuple[int, ...]]:
-    """`name=1x3x224x224` from the command line, as far as the model allows it. An input's name may itself hold `=`."""
+    """Return the shapes of `--shape NAME=1x3x224x224`. UsageError if they do not fit the model. A name may contain `=`."""
     declared = {i.name: tuple(i.shape) for i in session.get_inputs()}
     given = {}
     for text in shapes or ():
         name, equals, dimensions = text.rpartition("=")
         parts = dimensions.split("x") if dimensions else []
         if not equals or not name or not all(part.isdecimal() for part in parts):
-            raise UsageError(f"--shape {text}: NAME=1x3x224x224 is wanted")
+            raise UsageError(f"--shape {text!r}: expected NAME=1x3x224x224")
         if name not in declared:
             raise UsageError(f"--shape: the model has no input {name!r}, its inputs are {', '.join(declared)}")
         given[name] = tuple(map(int, parts))

@@ -1,4 +1,4 @@
-"""`ort-sparse pack` and `ort-sparse unpack`: a pruned model in a smaller file, and back."""
+"""`ort-sparse pack` and `ort-sparse unpack`: compress the weights of a pruned model, and restore them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..formats.compressed_model import MIN_SPARSITY, Weight
 from .common import FailedError, JsonOption, Output, UsageError
 
 Source = Annotated[Path, typer.Argument(metavar="IN", help="ONNX file.")]
-Target = Annotated[Path, typer.Argument(metavar="OUT", help="ONNX file to write; with IN's external data there is OUT.data too.")]
+Target = Annotated[Path, typer.Argument(metavar="OUT", help="ONNX file to write. If IN has external data, OUT.data is written too.")]
 
 
 def pack(
@@ -23,17 +23,17 @@ def pack(
     target: Target,
     *,
     min_sparsity: Annotated[
-        float, typer.Option("--min-sparsity", min=0.0, max=1.0, help="Share of zeros below which a weight stays dense.")
+        float, typer.Option("--min-sparsity", min=0.0, max=1.0, help="Weights with a smaller share of zeros stay dense.")
     ] = MIN_SPARSITY,
     standard: Annotated[
-        bool, typer.Option("--standard", help="Write ONNX's sparse_initializer: larger, but any runtime reads it.")
+        bool, typer.Option("--standard", help="Write ONNX's sparse_initializer: larger, but readable by any runtime.")
     ] = False,
     json: JsonOption = None,
 ) -> None:
     """Compress the weights of a pruned model.
 
-    Nothing is lost: `unpack` gives the same model. Conv, MatMul and Gemm with a pruned weight become the operators of
-    the same name in the domain ep.sparse. IN stays untouched, OUT appears when it is complete.
+    The compression is lossless: `unpack` restores the same model. Conv, MatMul and Gemm with a pruned weight become the
+    operators of the same name in the domain ep.sparse. IN stays as it is, and OUT appears when it is complete.
     """
     out = Output("pack", json, source, target)
     arguments = {"min_sparsity": min_sparsity, "standard": standard}
@@ -43,7 +43,7 @@ def pack(
 
 
 def unpack(source: Source, target: Target, *, json: JsonOption = None) -> None:
-    """Restore the model that `pack` was given, with every tensor bit for bit."""
+    """Restore the model that was given to `pack`, bit for bit."""
     out = Output("unpack", json, source, target)
     weights = _written("unpack", compressed_model.unpack, source, target, out, {})
     _report(out, source, target, weights, f"{len(weights)} weights restored", {})
@@ -52,7 +52,7 @@ def unpack(source: Source, target: Target, *, json: JsonOption = None) -> None:
 def _written(
     step: str, work: Callable[..., list[Weight]], source: Path, target: Path, out: Output, arguments: dict[str, Any]
 ) -> list[Weight]:
-    """What became of each weight. UsageError for a model that cannot be used, FailedError if OUT cannot be written."""
+    """Return what became of each weight. UsageError if the model cannot be used, FailedError if OUT cannot be written."""
     check_source(source)
     out.steps(step, 0)
     try:
@@ -86,6 +86,6 @@ def check_source(path: Path) -> None:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a model with its external data."""
+    """Return the size in bytes of a model with its external data."""
     model = model_file.load(path)
     return sum(file.stat().st_size for file in (path, *model_file.data_files(model, path.parent)))

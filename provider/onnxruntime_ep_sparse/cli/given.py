@@ -1,0 +1,83 @@
+"""The model of the command line, and its sessions and runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .. import measure
+from ..options import EP_NAME
+from .common import FailedError, Steps, UsageError
+
+
+@dataclass(frozen=True)
+class GivenModel:
+    """The model of the command line: the path of a file, or the bytes of a built-in model."""
+
+    name: str
+    source: str | bytes
+
+    @classmethod
+    def of(cls, text: str, steps: Steps) -> GivenModel:
+        """Find the file, or build the model. UsageError if there is no such file or model."""
+        if text.startswith("model:"):
+            return cls(text, _built(text, steps))
+        if not os.path.exists(text):
+            raise UsageError(f"no such file: {text}")
+        if not os.path.isfile(text):
+            raise UsageError(f"not a file: {text}")
+        return cls(text, text)
+
+    def session(self, provider: str, given: Mapping[str, str] | None = None, threads: int = 0) -> Any:
+        """Create a session by `measure.make_session`.
+
+        UsageError if the CPU provider cannot load the model, FailedError if only the sparse provider cannot.
+        """
+        try:
+            return measure.make_session(self.source, provider, given, threads)
+        except ImportError:
+            raise
+        except Exception as error:
+            message = f"{provider} cannot load {self.name}: {_without_noise(error)}"
+        if provider == EP_NAME:
+            self.session(measure.CPU, threads=threads)
+            raise FailedError(message)
+        raise UsageError(message)
+
+
+def run(session: Any, feeds: measure.Feeds, provider: str) -> list[Any]:
+    """Return all outputs of one run. UsageError if the CPU provider cannot run these inputs, FailedError if the sparse provider cannot."""
+    try:
+        return session.run(None, dict(feeds))
+    except Exception as error:
+        raise (FailedError if provider == EP_NAME else UsageError)(f"{provider} cannot run it: {_without_noise(error)}") from None
+
+
+def _without_noise(error: Exception) -> str:
+    return str(error).removeprefix("[ONNXRuntimeError] : ") or type(error).__name__
+
+
+def _built(text: str, steps: Steps) -> bytes:
+    from .. import models
+
+    name, sparsity, pattern = (*text.removeprefix("model:").split(":", 2), "", "")[:3]
+    if name not in models.BUILDERS:
+        raise UsageError(f"no built-in model {name!r}; choose one of {', '.join(sorted(models.BUILDERS))}")
+    arguments: dict[str, Any] = {"pattern": pattern} if pattern else {}
+    if sparsity:
+        try:
+            arguments["sparsity"] = float(sparsity)
+        except ValueError:
+            arguments["sparsity"] = -1.0
+        if not 0 <= arguments["sparsity"] <= 1:
+            raise UsageError(f"{text}: the sparsity must be a number from 0 to 1")
+    steps("build the model", 0)
+    try:
+        model = models.BUILDERS[name](**arguments).SerializeToString()
+    except ValueError as error:  # the pattern
+        steps.close()
+        raise UsageError(f"{text}: {error}") from None
+    steps("build the model", 1)
+    return model

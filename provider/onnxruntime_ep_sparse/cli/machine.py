@@ -1,0 +1,33 @@
+"""The machine that a command runs on, for its output."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from .. import options
+from .._version import __version__
+from ..ort import registration
+
+
+def cpu_model() -> str:
+    """Return the name of the CPU's model."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def environment() -> dict[str, Any]:
+    """Return the versions and the machine on which a measurement depends, for the JSON document."""
+    return {
+        "version": __version__,
+        "onnxruntime": registration.runtime().__version__,
+        "cpu": cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "isa": options.isa_of(options.parse({})).name,
+    }

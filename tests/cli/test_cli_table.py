@@ -1,0 +1,71 @@
+"""The table of commands: no command is missing in it, in `--help` or in the README, and each writes a JSON document."""
+
+import json
+import re
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+
+import pytest
+
+from onnxruntime_ep_sparse import cli as package
+from onnxruntime_ep_sparse.cli import COMMANDS
+
+README = Path(__file__).parents[2] / "README.md"
+NAMES = [command.__name__ for command in COMMANDS]
+ARGUMENTS = {
+    "check": [],
+    "analyze": ["{model}"],
+    "bench": ["{model}", "--option", "policy=always", "--pairs", "6", "--no-memory"],
+    "compare": ["{model}"],
+    "demo": ["--quick"],
+    "pack": ["{model}", "{target}"],
+    "unpack": ["{model}", "{target}"],
+    "compile": ["{model}", "{target}"],
+}
+"""Arguments with which each command succeeds."""
+
+
+def test_every_command_has_a_row():
+    """The modules' own words: each names its commands in its docstring."""
+    modules = [import_module(f"{package.__name__}.{found.name}") for found in iter_modules(package.__path__)]
+    named = [name for module in modules for name in re.findall(r"`ort-sparse (\w+)`", module.__doc__.splitlines()[0])]
+    assert sorted(named) == sorted(NAMES)
+
+
+def test_help_lists_every_command(cli):
+    """In the order of the table, each with a line that is not cut."""
+    text = cli("--help").out.partition("Commands:")[2].partition("Exit codes")[0]
+    lines = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
+    assert [name for name, _ in lines] == NAMES
+    for name, words in lines:
+        assert len(words) <= 60, name
+        assert words.endswith("."), name
+        assert not words.endswith("..."), name
+
+
+def test_readme_lists_every_command():
+    """Its table has a row for each, or one for two that belong together."""
+    table = README.read_text().partition("| command |")[2].partition("\n\n")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert sorted(name for row in rows for name in re.findall(r"`(?:ort-sparse )?(\w+)[^`]*`", row)) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_writes_a_document(cli, sparse_model, tmp_path, request, name):
+    """With its name and the schema, to a file or to stdout."""
+    if name == "demo":
+        request.getfixturevalue("small_demo")
+    model = sparse_model
+    if name == "unpack":
+        model = tmp_path / "packed.onnx"
+        cli("pack", sparse_model, model)
+    paths = {"model": model, "target": tmp_path / "target.onnx"}
+    arguments = [argument.format(**paths) for argument in ARGUMENTS[name]]
+    report = tmp_path / "document.json"
+    printed = cli(name, *arguments, "--json", "-").document
+    assert cli(name, *arguments, "--json", report).out
+    written = json.loads(report.read_text())
+    for document in (printed, written):
+        assert (document["schema"], document["command"]) == (1, name)
+    assert printed.keys() == written.keys()
