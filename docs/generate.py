@@ -16,7 +16,7 @@ OPTIONS = """\
 
 <!-- Written by generate.py from options.py. -->
 
-Provider options are strings, given where ONNX Runtime takes them, or checked in Python at once by `session_options()`:
+Provider options are strings. Pass them to ONNX Runtime, or to `session_options()`, which checks them at once:
 
 ```python
 providers = [("SparseExecutionProvider", {{"policy": "always", "threads": "2"}}), "CPUExecutionProvider"]
@@ -27,15 +27,15 @@ session = onnxruntime.InferenceSession("model.onnx", chosen)
 ```
 
 {table}
-An option that is not given is read from the environment: {variables}.
-Without that it has its default.
+Each option has an environment variable: {variables}.
+Precedence: argument, environment variable, default.
 
-An unknown option, or a value that is not valid, is an error that lists what is. On the `providers=` way ONNX Runtime prints that error
-and goes on with the CPU provider alone, unless the session is created with `enable_fallback=0`.
+An unknown option or an invalid value is an error, which lists the valid ones. If the option was given by `providers=`, ONNX Runtime prints
+that error and continues with the CPU provider alone, unless the session is created with `enable_fallback=0`.
 
-`threads` is filled in by `session_options()` from `intra_op_num_threads`. Elsewhere the entry `session.intra_op_num_threads` and the
-variable `ORT_INTRA_OP_NUM_THREADS` serve, and without them the number of CPUs that the process may use. A wrong number
-costs speed only; above 1024 it counts as that.
+`session_options()` sets `threads` to `intra_op_num_threads`. Without it, the configuration entry `session.intra_op_num_threads` or the
+variable `ORT_INTRA_OP_NUM_THREADS` sets it, and without these it is the number of CPUs that the process may use. A wrong number only
+costs speed; numbers above {workers:,} count as {workers:,}.
 """
 
 MODELS = """\
@@ -105,7 +105,7 @@ def documents() -> dict[str, str]:
     """File name -> text."""
     variables = ", ".join(f"`{option.variable}`" for option in options.OPTIONS)
     return {
-        "options.md": OPTIONS.format(table=options.markdown(), variables=variables),
+        "options.md": OPTIONS.format(table=options.markdown(), variables=variables, workers=options.MAX_WORKERS),
         "supported-models.md": MODELS.format(operators=operators(), rank=limits.MAX_RANK),
     }
 

@@ -1,4 +1,7 @@
-"""Every way in for an option, and what is said about a wrong one."""
+"""Every way to give an option, and the errors for wrong ones."""
+
+import re
+from pathlib import Path
 
 import onnxruntime
 import pytest
@@ -8,6 +11,8 @@ import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse import options
 from onnxruntime_ep_sparse.options import Options
 from onnxruntime_ep_sparse_kernels.isa import ISAS
+
+ROOT = Path(__file__).parents[1]
 
 
 def taken(session):
@@ -64,7 +69,8 @@ def test_options_arrive(model_bytes, way):
 @pytest.mark.parametrize("way", [way for way in WAYS if way is not by_helper])
 def test_wrong_options_fail(model_bytes, way):
     """An unknown key, or a bad value, fails the session and lists what is valid."""
-    with pytest.raises(Exception, match=r"unknown option 'polcy'; valid options: isa, min_sparsity, policy, profile, threads"):
+    names = ", ".join(sorted(option.name for option in options.OPTIONS))
+    with pytest.raises(Exception, match=f"unknown option 'polcy'; valid options: {names}"):
         onnxruntime.InferenceSession(model_bytes, **way({"polcy": "always"}), enable_fallback=0)
     with pytest.raises(Exception, match=r"option 'policy': 'often' is not valid; valid: 'auto', 'always', 'never'"):
         onnxruntime.InferenceSession(model_bytes, **way({"policy": "often"}), enable_fallback=0)
@@ -170,7 +176,21 @@ def test_values_of_isa():
     assert option.valid.split(", ") == ["'auto'", *(repr(isa.name) for isa in ISAS)]
 
 
-def test_every_option_is_in_the_table():
+def test_every_option_is_documented():
     """The documentation's table has a row for each."""
     rows = options.markdown().splitlines()[2:]
-    assert [row.split("`")[1] for row in rows] == ["policy", "min_sparsity", "isa", "threads", "profile"]
+    assert [row.split("`")[1] for row in rows] == [option.name for option in options.OPTIONS]
+
+
+def test_options_are_listed_once():
+    """No other place names all options, or all but one: only the table, and the page that is generated from it."""
+    names, height = [option.name for option in options.OPTIONS], 15
+
+    def lists(text):
+        lines = text.splitlines()
+        windows = (" ".join(lines[i : i + height]) for i in range(len(lines)))
+        return any(sum(bool(re.search(rf"\b{name}\b", window)) for name in names) >= len(names) - 1 for window in windows)
+
+    files = [ROOT / "README.md", *(path for folder in ("provider", "kernels", "docs") for path in (ROOT / folder).rglob("*"))]
+    written = [path for path in files if path.suffix in (".py", ".pyi", ".pyx", ".pxd", ".in", ".md")]
+    assert sorted(path.name for path in written if lists(path.read_text())) == ["options.md", "options.py"]

@@ -1,4 +1,4 @@
-"""The provider options: one table, from which parsing, error messages and `docs/options.md` come."""
+"""The one table of provider options. Parsing, error messages and `docs/options.md` come from it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from onnxruntime_ep_sparse_kernels.isa import ISAS, Isa, isa_named
 EP_NAME = "SparseExecutionProvider"
 
 SESSION_PREFIX = f"ep.{EP_NAME.lower()}."
-"""What ONNX Runtime puts before a provider option's key among a session's configuration entries."""
+"""ONNX Runtime's prefix of a provider option's key in a session's configuration entries."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """The options of one session. `min_sparsity` and `threads` are None unless given."""
+    """The options of one session. `min_sparsity` and `threads` are None if not given."""
 
     policy: str
     min_sparsity: float | None
@@ -28,7 +28,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Option:
-    """One row of the table. `parse` turns the string into the value and raises ValueError for one that is not `valid`."""
+    """One row of the table. `parse` returns the value of a string, and raises ValueError if the string is not `valid`."""
 
     name: str
     type: str
@@ -39,11 +39,11 @@ class Option:
 
     @property
     def variable(self) -> str:
-        """The environment variable that holds when the option is not given."""
+        """The environment variable that sets the option if it is not given."""
         return f"ORT_SPARSE_{self.name.upper()}"
 
     def read(self, text: str) -> object:
-        """The value of `text`. ValueError with what is valid."""
+        """Return the value of `text`. ValueError that lists the valid values."""
         try:
             return self.parse(text)
         except ValueError as error:
@@ -52,7 +52,7 @@ class Option:
 
 
 class _UnavailableError(ValueError):
-    """A valid value that this machine or build cannot serve."""
+    """A valid value that this machine or build does not support."""
 
 
 def _one_of(*values: str) -> Callable[[str], str]:
@@ -103,7 +103,7 @@ OPTIONS = (
         "choice",
         "auto",
         "'auto', 'always', 'never'",
-        "`auto` takes what is expected to be faster than the CPU provider, `always` all that can be run, `never` nothing.",
+        "`auto` takes nodes that are expected to run faster than on the CPU provider, `always` all supported nodes, `never` none.",
         _one_of("auto", "always", "never"),
     ),
     Option(
@@ -111,7 +111,7 @@ OPTIONS = (
         "number",
         "",
         "a number from 0 to 1",
-        "The share of zeros from which `auto` takes a layer, instead of the break-even it computes.",
+        "`auto` takes layers with at least this share of zeros, instead of those above their computed break-even.",
         _fraction,
     ),
     Option(
@@ -119,15 +119,15 @@ OPTIONS = (
         "choice",
         "auto",
         ", ".join(repr(isa) for isa in ISA_CHOICES),
-        "The instruction set of the kernels; `auto` is the best that this CPU and build have.",
+        "Instruction set of the kernels; `auto` is the best one that CPU and build support.",
         _isa,
     ),
     Option(
         "threads",
         "integer",
         "",
-        "an integer from 1 up",
-        "How many threads the session computes with, a hint for cutting work: ONNX Runtime does not tell. It starts no threads.",
+        "an integer of at least 1",
+        "Number of threads for which work is divided; it starts none. It should be that of the session, which ONNX Runtime does not tell.",
         _count,
     ),
     Option(
@@ -135,7 +135,7 @@ OPTIONS = (
         "flag",
         "0",
         "'0', '1'",
-        "`1` adds up the time of every step, for `step_times(session)` and `ort-sparse bench --per-step`.",
+        "`1` measures the time of every step, for `step_times(session)` and `ort-sparse bench --per-step`.",
         _flag,
     ),
 )
@@ -144,7 +144,7 @@ assert [option.name for option in OPTIONS] == [field.name for field in fields(Op
 
 
 def parse(given: Mapping[str, str], environ: Mapping[str, str] | None = None) -> Options:
-    """The options: what is given, else the environment variable, else the default. ValueError for an unknown key or a bad value."""
+    """Return the options: as given, else by environment variable, else the default. ValueError for an unknown key or an invalid value."""
     environ = os.environ if environ is None else environ
     known = {option.name for option in OPTIONS}
     unknown = [key for key in given if key not in known]
@@ -165,10 +165,10 @@ def parse(given: Mapping[str, str], environ: Mapping[str, str] | None = None) ->
 
 
 def from_session(entries: Mapping[str, str], environ: Mapping[str, str] | None = None) -> Options:
-    """The options among a session's configuration entries.
+    """Return the options in a session's configuration entries. Errors as of `parse`.
 
-    Where nobody says `threads`, ONNX Runtime's own words for it serve: the entry `session.intra_op_num_threads` (read by 1.28 and later)
-    and the variable ORT_INTRA_OP_NUM_THREADS. `SessionOptions.intra_op_num_threads` never reaches a provider.
+    If `threads` is not given, ONNX Runtime's own settings are used: the entry `session.intra_op_num_threads` (of ONNX Runtime 1.28 and
+    later) or the variable ORT_INTRA_OP_NUM_THREADS. `SessionOptions.intra_op_num_threads` never reaches a provider.
     """
     environ = os.environ if environ is None else environ
     given = {key.removeprefix(SESSION_PREFIX): value for key, value in entries.items() if key.startswith(SESSION_PREFIX)}
@@ -180,7 +180,7 @@ def from_session(entries: Mapping[str, str], environ: Mapping[str, str] | None =
 
 
 def markdown() -> str:
-    """The table of the documentation."""
+    """Return the table for the documentation."""
     rows = [f"| `{o.name}` | {o.type} | {f'`{o.default}`' if o.default else 'none'} | {o.valid} | {o.meaning} |" for o in OPTIONS]
     return "\n".join(["| option | type | default | valid | meaning |", "| --- | --- | --- | --- | --- |", *rows, ""])
 

@@ -3,7 +3,7 @@
     python tests/benchmarks/creation.py [--threads 2] [--repeats 5] [--files] [MODEL ...]
 
 Models at 90 % zeros, read from a file. Time is the best of the processes; memory is the least, in MB more than before: the peak, and what
-is resident after three runs. `--files`: our provider on the packed and the compiled model as well, and the sizes of all these files.
+is resident after three runs. `--files`: our provider on the compressed and the compiled model as well, and the sizes of all these files.
 """
 
 from __future__ import annotations
@@ -63,18 +63,18 @@ def table(models: Sequence[str], threads: int, repeats: int) -> None:
 
 
 def table_of_files(models: Sequence[str], threads: int, repeats: int) -> None:
-    """Our provider on the dense, the packed and the compiled model in two files and one, against the CPU provider on the dense one."""
+    """Our provider on the dense, the compressed and the compiled model in two files and one, against the CPU provider on the dense one."""
     columns = (
         "model",
         "dense MB",
-        "packed",
+        "compressed",
         "compiled",
         "CPU ms",
         "ours ms",
-        "packed",
+        "compressed",
         "compiled",
         "in one file",
-        "packed / CPU",
+        "compressed / CPU",
         "compiled / CPU",
         "one / CPU",
     )

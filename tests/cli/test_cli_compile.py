@@ -31,7 +31,7 @@ def test_options(cli, sparse_model, tmp_path):
     assert b"isa=baseline" in target.read_bytes()
 
 
-def test_packed_models(cli, sparse_model, tmp_path):
+def test_compressed_models(cli, sparse_model, tmp_path):
     """They become the same."""
     packed, targets = tmp_path / "packed.onnx", [tmp_path / "a.onnx", tmp_path / "b.onnx"]
     cli("pack", sparse_model, packed)

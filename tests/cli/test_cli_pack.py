@@ -27,7 +27,7 @@ def test_there_and_back(cli, sparse_model, tmp_path):
     assert back.read_bytes() == sparse_model.read_bytes()
 
 
-def test_packed_models_in_other_commands(cli, sparse_model, tmp_path):
+def test_compressed_models_in_other_commands(cli, sparse_model, tmp_path):
     """They run, are taken, agree with the CPU's kernels of the same operators, and have the multiplications of the dense model."""
     packed = tmp_path / "packed.onnx"
     cli("pack", sparse_model, packed)
@@ -56,14 +56,14 @@ def test_wrong_use(cli, sparse_model, tmp_path):
     for arguments, words in (
         (("pack", tmp_path / "none.onnx", packed), "no such file"),
         (("pack", tmp_path, packed), "not a file"),
-        (("pack", tmp_path / "text.onnx", packed), "is no ONNX model"),
-        (("pack", tmp_path / "empty.onnx", packed), "is no ONNX model"),
+        (("pack", tmp_path / "text.onnx", packed), "is not an ONNX model"),
+        (("pack", tmp_path / "empty.onnx", packed), "is not an ONNX model"),
         (("pack", sparse_model, sparse_model), "is the model itself"),
-        (("pack", packed, tmp_path / "twice.onnx"), "is packed already"),
+        (("pack", packed, tmp_path / "twice.onnx"), "is compressed already"),
         (("pack", sparse_model, tmp_path), "cannot write"),
         (("unpack", packed, tmp_path / "none" / "back.onnx"), "cannot write"),
         (("unpack", packed, packed), "is the model itself"),
-        (("unpack", tmp_path / "text.onnx", packed), "is no ONNX model"),
+        (("unpack", tmp_path / "text.onnx", packed), "is not an ONNX model"),
     ):
         result = cli(*arguments, expect=2)
         assert result.out == ""

@@ -166,7 +166,7 @@ def test_several_regions():
 
 def test_who_is_not_profiled():
     """A session made without the option, one that takes nothing, and one without the provider."""
-    with pytest.raises(ValueError, match="made without the provider option profile=1"):
+    with pytest.raises(ValueError, match="needs a session with the provider option profile=1"):
         sparse.step_times(owned_session(MODEL))
     assert sparse.step_times(make_session(MODEL, {**PROFILED, "policy": "never"})) == []
     with pytest.raises(ValueError, match="this session has no SparseExecutionProvider"):

@@ -244,8 +244,8 @@ def test_inner_graphs_and_functions_keep_their_weights(there_and_back):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda model: model.graph.output.append(helper.make_tensor_value_info("m", TensorProto.FLOAT, [40, 30])), "something else"),
-        (lambda model: model.graph.node.append(helper.make_node("Neg", ["m"], ["z"])), "something else"),
+        (lambda model: model.graph.output.append(helper.make_tensor_value_info("m", TensorProto.FLOAT, [40, 30])), "another node reads it"),
+        (lambda model: model.graph.node.append(helper.make_node("Neg", ["m"], ["z"])), "another node reads it"),
         (lambda model: model.graph.input.append(helper.make_tensor_value_info("m", TensorProto.FLOAT, [40, 30])), "an input"),
         (lambda model: model.graph.value_info.append(helper.make_tensor_value_info("m", TensorProto.FLOAT, [40, 30])), "an input or"),
         (lambda model: setattr(model.opset_import[0], "version", 6), "before version 7"),
@@ -344,13 +344,13 @@ def change_entry(key, value):
         (change_entry("location", "none"), "no such file of external data"),
         (change_entry("offset", "99999999"), "are outside of"),
         (change_entry("offset", "-1"), "are outside of"),
-        (change_entry("length", "many"), "is no number"),
+        (change_entry("length", "many"), "is not a number"),
         (change_entry("length", "4"), "'c' has 4 bytes"),
-        (lambda model: model.opset_import.add(domain=DOMAIN, version=1), "is packed already"),
+        (lambda model: model.opset_import.add(domain=DOMAIN, version=1), "is compressed already"),
     ],
 )
 def test_models_that_cannot_be_packed(tmp_path, change, words):
-    """External data outside of the folder or of its file, and packed models."""
+    """External data outside of the folder or of its file, and compressed models."""
     source = tmp_path / "model.onnx"
     onnx.save(products(), source, save_as_external_data=True, location="weights.bin", size_threshold=0)
     model = onnx.load(source, load_external_data=False)
@@ -366,10 +366,10 @@ def test_models_that_cannot_be_packed(tmp_path, change, words):
         (lambda model: setattr(model.opset_import[1], "version", 2), "has version 2 of the operators"),
         (lambda model: setattr(model.graph.node[0], "op_type", "Relu"), "has no operator Relu"),
         (lambda model: model.graph.node[2].input.__delitem__(2), "has no operator MatMul of 2 inputs"),
-        (lambda model: model.graph.node[0].input.__setitem__(1, "x"), "its weight 'x' is no initializer"),
+        (lambda model: model.graph.node[0].input.__setitem__(1, "x"), "its weight 'x' is not an initializer"),
         (lambda model: model.graph.node[0].input.__setitem__(2, "m.index"), "'conv': weight 'c': the checksum"),
         (lambda model: model.graph.node[0].input.__setitem__(2, "b"), "its values must be float32"),
-        (lambda model: model.graph.node[0].attribute.__delitem__(-1), "it needs one attribute weight_shape"),
+        (lambda model: model.graph.node[0].attribute.__delitem__(-1), "expected one attribute weight_shape"),
         (lambda model: model.graph.node[0].attribute[-1].ints.append(1), "weight_shape is"),
         (lambda model: model.graph.node[0].metadata_props.add(key=NOTE, value="{}"), "is damaged"),
         (lambda model: model.graph.initializer[0].metadata_props.add(key=NOTE, value='{"at": -1, "external": true}'), "is damaged"),

@@ -1,4 +1,4 @@
-"""Damaged compressed weights and packed models: an error or a result, and nothing else.
+"""Damaged compressed weights and compressed models: an error or a result, and nothing else.
 
 `python tests/fuzz/compressed_weights.py reader|sessions --runs N --seed S`. Run number i is a function of the seed and i alone, so that
 `--first I --runs 1` repeats it. docs/architecture.md says how to run it under the address sanitizer.

@@ -1,4 +1,4 @@
-"""What a session can be asked: the decision about every node, the time of every step.
+"""Questions to a session: the decision about every node, the time of every step.
 
 It talks to live sessions through `ort`.
 It must not import `measure`, `models` or `cli`.

@@ -1,4 +1,4 @@
-"""Why the provider took each node of a model, or did not."""
+"""The decision about each node of a model, with the reason."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from ..partition.decision import NodeDecision
 
 
 def explain(session_or_model: Any) -> list[NodeDecision]:
-    """The decision about every node that the provider was shown, in topological order; bodies of If, Loop and Scan come first.
+    """Return the decision about every node that ONNX Runtime showed to the provider, in topological order.
 
-    Takes an `InferenceSession` that has the provider, or a model (path, bytes or `onnx.ModelProto`), of which it then makes a session
-    with the default options. The nodes are those after ONNX Runtime's basic optimisations, so names may be new and BatchNorm gone.
+    `session_or_model` is an `InferenceSession` that has the provider, or a model (path, bytes or `onnx.ModelProto`), of which a session
+    with the default options is then created. The nodes are those after ONNX Runtime's basic optimisations, so names may differ from the
+    model's, and BatchNormalization may be missing. Nodes in bodies of If, Loop and Scan come first. ValueError if the session does not have
+    the provider.
     """
     session = session_or_model
     if not hasattr(session, "set_ep_dynamic_options"):
@@ -26,7 +28,7 @@ def explain(session_or_model: Any) -> list[NodeDecision]:
 
 
 def ask(session: Any, key: str) -> Any:
-    """What the provider of a session answers to one of its dynamic options. ValueError if the session does not have it."""
+    """Return the provider's answer to one of its dynamic options. ValueError if the session does not have the provider."""
     if EP_NAME not in session.get_providers():
         raise ValueError(f"this session has no {EP_NAME}, only {', '.join(session.get_providers())}")
     from ..ort import _plugin
@@ -37,7 +39,7 @@ def ask(session: Any, key: str) -> Any:
 
 
 def _session(model: Any) -> Any:
-    """A session of `model` that has the provider and fails rather than doing without it."""
+    """Create a session of `model` with the provider and without fallback."""
     if hasattr(model, "SerializeToString"):
         model = model.SerializeToString()
     source = model if isinstance(model, bytes) else os.fspath(model)

@@ -1,4 +1,4 @@
-"""Where the time of a session goes inside our regions, step by step."""
+"""Times of the steps inside the regions of a session."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .explain import ask
 
 @dataclass(frozen=True)
 class Cost:
-    """What something has cost in `runs` runs; the other fields are sums over them.
+    """Time and work in `runs` runs. The other fields are sums over these runs.
 
-    `macs` are multiply-adds by weights that are not zero, `dense_macs` by all weights (both count every tap of a depthwise convolution, and
-    are 0 without weights). `moved_bytes` are activations read and written, 0 where they need not be moved.
+    `macs` are multiply-adds by nonzero weights, `dense_macs` by all weights. Both count every tap of a depthwise convolution, and are 0
+    without weights. `moved_bytes` are the activations that were read and written, 0 if they need not be moved.
     """
 
     runs: int
@@ -25,42 +25,42 @@ class Cost:
 
     @property
     def ms(self) -> float:
-        """Time of one run in ms, on average; 0 before the first."""
+        """Mean time per run in ms; 0 before the first run."""
         return self.ns / max(self.runs, 1) / 1e6
 
     @property
     def gflops(self) -> float:
-        """Effective GFLOP/s: two for each multiply-add by a nonzero weight."""
+        """Effective GFLOP/s, with two operations per multiply-add by a nonzero weight."""
         return 2 * self.macs / max(self.ns, 1)
 
     @property
     def dense_gflops(self) -> float:
-        """GFLOP/s that a dense kernel would need to be as fast."""
+        """GFLOP/s that a dense kernel would need to be equally fast."""
         return 2 * self.dense_macs / max(self.ns, 1)
 
     @property
     def gb_s(self) -> float:
-        """Activations read and written in GB/s."""
+        """Activations read and written, in GB/s."""
         return self.moved_bytes / max(self.ns, 1)
 
     @classmethod
     def total(cls, costs: Iterable[Cost]) -> Cost:
-        """Of several parts of the same runs."""
+        """Return the sum of several parts of the same runs."""
         parts = list(costs)
         sums = (sum(values) for values in zip(*((c.ns, c.macs, c.dense_macs, c.moved_bytes) for c in parts), strict=True))
         return Cost(max(c.runs for c in parts), *sums) if parts else Cost(0, 0, 0, 0, 0)
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dict with the fields and the rates as keys."""
+        """Return a JSON-ready dict with the fields and the rates as keys."""
         return {**asdict(self), "ms": self.ms, "gflops": self.gflops, "dense_gflops": self.dense_gflops, "gb_s": self.gb_s}
 
 
 @dataclass(frozen=True)
 class StepTime(Cost):
-    """What one step of a region has cost in all runs of its session so far.
+    """Time and work of one step of a region, in all runs of its session so far.
 
-    `kind` is a name of `steps.StepKind` in lower case; `name` is the ONNX node, with the operators fused into it (`conv1 + Relu`);
-    `description` says what it computes (`64->256 1x1/1, 90 % zeros`). In `within_next` of the runs the step behind computed it too, band by
+    `kind` is a name of `StepKind` in lower case. `name` is the ONNX node, with the operators fused into it (`conv1 + Relu`). `description`
+    says what the step computes (`64->256 1x1/1, 90 % zeros`). In `within_next` of the runs, the next step computed this one too, band by
     band; that step then has the time and the work of both.
     """
 
@@ -72,17 +72,17 @@ class StepTime(Cost):
     description: str
 
     def since(self, earlier: StepTime) -> StepTime:
-        """Without what it had cost `earlier`."""
+        """Return the time and work since an `earlier` state of the same step."""
         counted = ("runs", "within_next", "ns", "macs", "dense_macs", "moved_bytes")
         return replace(self, **{name: getattr(self, name) - getattr(earlier, name) for name in counted})
 
 
 def step_times(session: Any) -> list[StepTime]:
-    """What every step of a session's regions has cost so far, region by region in the order in which they run inside.
+    """Return the times of all steps inside a session's regions, in the order in which they run in each region.
 
-    ValueError if the session does not have the provider, or was made without its option `profile=1`.
+    ValueError if the session does not have the provider, or was created without its option `profile=1`.
     """
     steps = ask(session, "profile")
     if steps is None:
-        raise ValueError("this session counts no times: it was made without the provider option profile=1")
+        raise ValueError("step_times() needs a session with the provider option profile=1")
     return [StepTime(**step) for step in steps]

@@ -1,11 +1,13 @@
-"""Models whose pruned weights are compressed, and the way back.
+"""Compresses the pruned weights of a model, and restores them.
 
-A node Conv, MatMul or Gemm with a pruned constant weight becomes the operator of the same name in the domain `ep.sparse`: input 1, under
-the weight's own name, now holds its nonzeros, a new input 2 says where they stand (`formats/weight_codec.py`), the other inputs follow; a
-new attribute `weight_shape` tells shape inference what the weight is. Everything else stays as it is, order and names included, so that
-`unpack` gives the model that `pack` was given. What does not follow from that is noted in the metadata of the tensor itself (NOTE).
+A node Conv, MatMul or Gemm with a pruned constant weight becomes the operator of the same name in the domain `ep.sparse`
+(`formats/schema.py`). Its input 1 has the name of the weight and holds the nonzeros; a new input 2 says where they stand
+(`formats/weight_codec.py`); the other inputs follow. A new attribute `weight_shape` serves shape inference. Everything else stays as it is,
+order and names included, so that `unpack` restores the model that was given to `pack`. The metadata of a tensor (NOTE) hold whatever else
+that needs.
 
-The standard form keeps the nodes and makes the weights ONNX's own `sparse_initializer`, which ONNX Runtime makes dense when it loads them.
+The standard form keeps the nodes, and writes the weights as ONNX's own `sparse_initializer`, which ONNX Runtime makes dense when it loads
+them.
 """
 
 from __future__ import annotations
@@ -31,9 +33,9 @@ from .weight_codec import decode, encode, index_of
 
 ONNX = ("", "ai.onnx")
 FIRST_OPSET = 7
-"""From here on Gemm broadcasts as it does today."""
+"""Gemm broadcasts its bias since this version."""
 NOTE = "ep.sparse.was"
-"""Key of the JSON that says where in its list of the graph a tensor stood, and how it was written."""
+"""Key of a note in JSON: the position of a tensor in its list of the graph, and how it was written."""
 DENSE_NOTE = {"at": int, "external": bool, "index": str}
 NODE_NOTE = {"domain": str}
 SPARSE_NOTE = {"at": int, "linear": bool, "raw": bool, "name": str}
@@ -44,7 +46,7 @@ Progress = Callable[[float], None]
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """What became of one weight: bytes of its data before and after; if it stays as it is (they are equal) the reason."""
+    """The result for one weight: bytes of its data before and after. If it stays as it is, these are equal and `reason` says why."""
 
     name: str
     op_type: str
@@ -60,12 +62,12 @@ def pack(
 ) -> list[Weight]:
     """Write the model `source` to `target` with compressed weights, tensor by tensor; `standard` keeps to ONNX's own form.
 
-    Weights with a smaller share of zeros than `min_sparsity` stay as they are. Returns what became of each weight. ValueError if
-    the model is damaged, packed already, or would be overwritten; OSError if a file cannot be read or written.
+    Weights with a smaller share of zeros than `min_sparsity` stay as they are. Return what became of each weight. ValueError if the model
+    is damaged, compressed already, or would be overwritten; OSError if a file cannot be read or written.
     """
     model = model_file.load(source)
     if _version_of(model) or any(_note_of(s.values, DENSE_NOTE) for s in model.graph.sparse_initializer):
-        raise ValueError(f"{source} is packed already")
+        raise ValueError(f"{source} is compressed already")
     with Writer(source, target, model) as writer:
         weights = _Packing(model, source.parent, writer, min_sparsity, standard).run(progress)
         writer.save(model)
@@ -73,11 +75,11 @@ def pack(
 
 
 def unpack(source: Path, target: Path, *, progress: Progress = lambda share: None) -> list[Weight]:
-    """Write the model `source` to `target` with the weights it had before `pack`. Result and errors as of `pack`."""
+    """Write the model `source` to `target` with the weights that it had before `pack`. Result and errors are as of `pack`."""
     model = model_file.load(source)
     version = _version_of(model)
     if version not in (0, VERSION):
-        raise ValueError(f"{source} has version {version} of the operators {DOMAIN}, only {VERSION} is known")
+        raise ValueError(f"{source} has version {version} of the operators {DOMAIN}, only version {VERSION} is supported")
     with Writer(source, target, model) as writer:
         weights = _Unpacking(model, source.parent, writer).run(progress)
         writer.save(model)
@@ -85,7 +87,7 @@ def unpack(source: Path, target: Path, *, progress: Progress = lambda share: Non
 
 
 def outline(model: ModelProto) -> None:
-    """Make a packed model one of ONNX's operators again, its weights without data: for shape inference, not to be run."""
+    """Replace the compressed operators of a model by ONNX's, and their weights by tensors without data, for shape inference."""
     shapes = {}
     for node in model.graph.node:
         if node.domain == DOMAIN:
@@ -98,19 +100,19 @@ def outline(model: ModelProto) -> None:
 
 
 def _version_of(model: ModelProto) -> int:
-    """Of the compressed operators; 0 without."""
+    """Return the version of the compressed operators, or 0 if the model has none."""
     return next((imported.version for imported in model.opset_import if imported.domain == DOMAIN), 0)
 
 
 class _Rewriting:
-    """A model while its tensors change, and where their data come from and go to."""
+    """A model whose tensors are being changed, the folder of their data, and the writer of the result."""
 
     def __init__(self, model: ModelProto, folder: Path, writer: Writer) -> None:
         self.model, self.graph, self.folder, self.writer = model, model.graph, folder, writer
         self.weights: list[Weight] = []
 
     def carry_over(self, tensor: TensorProto) -> None:
-        """Copy the data if they are in another file; else they are in the model."""
+        """Copy the data of a tensor if they are in another file; otherwise they are in the model."""
         if is_external(tensor):
             self.writer.external(tensor, model_file.external_bytes(tensor, self.folder))
 
@@ -130,7 +132,7 @@ class _Packing(_Rewriting):
         self.names = {*self.uses, *self.declared, *(name for node in model_file.nodes(self.graph) for name in node.output)}
 
     def run(self, progress: Progress) -> list[Weight]:
-        """Compress what can be, and carry the rest over."""
+        """Compress the weights that can be compressed, and carry the rest over."""
         graph = self.graph
         for tensor in model_file.tensors_beside_initializers(self.model):
             self.carry_over(tensor)
@@ -152,7 +154,7 @@ class _Packing(_Rewriting):
         return self.weights
 
     def compress(self, tensor: TensorProto, at: int) -> bool:
-        """Compress a weight from `graph.initializer`, if that is possible and worth it."""
+        """Compress a weight from `graph.initializer`, if that is possible and makes it smaller."""
         name, shape = tensor.name, tuple(tensor.dims)
         reason = self.why_not(tensor, shape)
         if reason:
@@ -162,7 +164,7 @@ class _Packing(_Rewriting):
         if sparsity < self.min_sparsity:
             return self.leave(tensor, shape, sparsity, f"fewer zeros than {self.min_sparsity:.4g}")
         values, index = encode(weight)
-        # the standard form has 8 bytes an index and cannot tell -0.0 from +0.0: for that, our index goes into the note
+        # the standard form has 8 bytes per index and cannot tell -0.0 from +0.0, so the note holds the index of the compressed form
         text = base64.b64encode(index.tobytes()).decode() if self.standard else ""
         after = values.nbytes + (2 * values.nbytes + len(text) if self.standard else index.nbytes)
         if after >= weight.nbytes:
@@ -178,7 +180,7 @@ class _Packing(_Rewriting):
         return True
 
     def compress_sparse(self, sparse: SparseTensorProto, at: int) -> bool:
-        """Compress a weight from `graph.sparse_initializer`, if it can be restored to the bit."""
+        """Compress a weight from `graph.sparse_initializer`, if it can be restored bit for bit."""
         if sparse.values.name not in self.nodes:
             return False
         shape = tuple(sparse.dims)
@@ -202,7 +204,7 @@ class _Packing(_Rewriting):
         return True
 
     def why_not(self, tensor: TensorProto, shape: tuple[int, ...]) -> str:
-        """What stands against compressing a weight, whatever its data, or ""."""
+        """Return why a weight cannot be compressed, whatever its data are, or ""."""
         nodes = self.nodes[tensor.name]
         if tensor.data_type != TensorProto.FLOAT:
             return "not float32"
@@ -215,19 +217,19 @@ class _Packing(_Rewriting):
         if any(len(shape) not in OPERATORS[node.op_type].weight_ranks for node in nodes):
             return f"{len(shape)} dimensions"
         if self.uses[tensor.name] != len(nodes):
-            return "something else reads it too"
+            return "another node reads it too"
         if not all(self.bias_fits(node) for node in nodes):
             return "a bias that is not constant"
         return ""
 
     def bias_fits(self, node: NodeProto) -> bool:
-        """Whether the third input, if there is one, is what the compressed operator can add: constant, or C of a Gemm as it is."""
+        """Return whether the compressed operator can add the third input: it is missing, constant, or C of a Gemm with beta 1."""
         if all(not name or (name in self.initializers and name not in self.declared) for name in node.input[2:]):
             return True
         return node.op_type == "Gemm" and all(attribute.f == 1 for attribute in node.attribute if attribute.name == "beta")
 
     def leave(self, tensor: TensorProto, shape: tuple[int, ...], sparsity: float | None, reason: str) -> bool:
-        """Note why a weight stays as it is."""
+        """Note why a weight stays as it is, and return False."""
         size = math.prod(shape) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
         self.done(tensor.name, shape, sparsity, size, size, reason)
         return False
@@ -266,14 +268,14 @@ class _Unpacking(_Rewriting):
                 self.nodes[node.input[1]].append(node)
 
     def check(self, node: NodeProto) -> None:
-        """ValueError if a compressed node is not one that `pack` makes."""
+        """Raise ValueError if `pack` cannot have written a compressed node."""
         if node.op_type not in OPERATORS or len(node.input) < 3:
             raise ValueError(f"{_words(node)}: {DOMAIN} has no operator {node.op_type} of {len(node.input)} inputs")
         for name in node.input[1:3]:
             if name not in self.initializers:
-                raise ValueError(f"{_words(node)}: its weight {name!r} is no initializer of the graph")
+                raise ValueError(f"{_words(node)}: its weight {name!r} is not an initializer of the graph")
         if [a.name for a in node.attribute].count(WEIGHT_SHAPE) != 1:
-            raise ValueError(f"{_words(node)}: it needs one attribute {WEIGHT_SHAPE}")
+            raise ValueError(f"{_words(node)}: expected one attribute {WEIGHT_SHAPE}")
         if any(other.input[2] != node.input[2] for other in self.nodes[node.input[1]]):
             raise ValueError(f"{_words(node)}: its weight {node.input[1]!r} has two indices")
 
@@ -306,7 +308,7 @@ class _Unpacking(_Rewriting):
         return self.weights
 
     def decoded(self, tensor: TensorProto) -> NDArray[np.float32]:
-        """A weight; its nodes become ONNX's again."""
+        """Return a weight, and make its nodes ONNX's again."""
         nodes = self.nodes[tensor.name]
         index = self.initializers[nodes[0].input[2]]
         try:
@@ -327,7 +329,7 @@ class _Unpacking(_Rewriting):
         return weight
 
     def restore_domain(self, node: NodeProto) -> None:
-        """Left out, or whichever of ONNX's names for its own domain stood there."""
+        """Restore the node's domain: either missing, or the name of ONNX's domain that was there."""
         note = _note_of(node, NODE_NOTE)
         node.ClearField("domain")
         if note:
@@ -335,7 +337,7 @@ class _Unpacking(_Rewriting):
             _set_note(node, None)
 
     def sparse_again(self, tensor: TensorProto, weight: NDArray[np.float32], note: dict[str, Any]) -> tuple[int, SparseTensorProto]:
-        """A weight as it stood in `graph.sparse_initializer`, and where."""
+        """Return the position of a weight in `graph.sparse_initializer`, and the weight as it was there."""
         at = note.pop("at")
         sparse = SparseTensorProto(values=tensor, dims=weight.shape)
         _set_note(sparse.values, None)
@@ -343,7 +345,7 @@ class _Unpacking(_Rewriting):
         return at, sparse
 
     def dense_again(self, sparse: SparseTensorProto, note: dict[str, Any]) -> tuple[int, TensorProto]:
-        """A weight as it stood in `graph.initializer`, and where."""
+        """Return the position of a weight in `graph.initializer`, and the weight as it was there."""
         values: NDArray[np.float32] = array_of(sparse.values, self.folder)
         index = np.frombuffer(base64.b64decode(note["index"]), np.uint8)
         try:
@@ -367,7 +369,7 @@ class _Unpacking(_Rewriting):
 
 
 def _sparsity(weight: NDArray[np.float32]) -> float:
-    """Share of zeros."""
+    """Return the share of zeros."""
     return 1 - int(np.count_nonzero(weight)) / max(weight.size, 1)
 
 
@@ -376,7 +378,7 @@ def _words(node: NodeProto) -> str:
 
 
 def _uses(graph: GraphProto) -> Counter[str]:
-    """How often each value is read, by nodes within nodes too, or is an output."""
+    """Count how often each value is read, by nodes within nodes too, or is an output."""
     uses = Counter(name for node in model_file.nodes(graph) for name in node.input)
     uses.update(output.name for each in (graph, *model_file.graphs_within(graph.node)) for output in each.output)
     return uses
@@ -388,7 +390,7 @@ def _uses(graph: GraphProto) -> Counter[str]:
 def _sparse(
     tensor: TensorProto, values: NDArray[np.float32], places: NDArray[np.int64], shape: tuple[int, ...], writer: Writer
 ) -> SparseTensorProto:
-    """ONNX's own sparse form of a dense `tensor`. Never with external data: onnx does not look for it there."""
+    """Return ONNX's own sparse form of a dense `tensor`, without external data, where onnx would not find it."""
     sparse = SparseTensorProto(dims=shape, indices=_indices(places, shape, linear=True, raw=True, name=""))
     for field in ("name", "data_type", "doc_string"):
         if tensor.HasField(field):
@@ -401,7 +403,7 @@ def _sparse(
 
 
 def _indices(places: NDArray[np.int64], shape: tuple[int, ...], *, linear: bool, raw: bool, name: str) -> TensorProto:
-    """The indices of a sparse tensor: places in row-major order, or coordinates."""
+    """Return the indices of a sparse tensor: places in row-major order, or coordinates."""
     array = places if linear else np.stack(np.unravel_index(places, shape), axis=1)
     tensor = TensorProto(data_type=TensorProto.INT64, dims=array.shape, name=name or None)
     if raw:
@@ -412,7 +414,7 @@ def _indices(places: NDArray[np.int64], shape: tuple[int, ...], *, linear: bool,
 
 
 def _places_of(sparse: SparseTensorProto, folder: Path) -> NDArray[np.int64]:
-    """Ascending places in row-major order. ValueError if they are none of the values' or of the shape's."""
+    """Return ascending places in row-major order. ValueError if they do not fit the values or the shape."""
     where, shape, count = f"sparse_initializer {sparse.values.name!r}", tuple(sparse.dims), math.prod(sparse.values.dims)
     if sparse.indices.data_type != TensorProto.INT64 or tuple(sparse.indices.dims) not in ((count,), (count, len(shape))):
         raise ValueError(f"{where}: indices of shape {list(sparse.indices.dims)} do not fit {count} values")
@@ -436,7 +438,7 @@ def _remove(items: Any, places: set[int]) -> None:
 
 
 def _insert(items: Any, placed: list[tuple[int, Any]]) -> None:
-    """Put each item where it was; in this order, because all that stood before it stands there again."""
+    """Insert each item at its position. Ascending order: an item's position counts all items before it."""
     for at, item in sorted(placed, key=lambda pair: pair[0]):
         items.insert(at, item)
 
@@ -448,7 +450,7 @@ def _set_note(holder: TensorProto | NodeProto, note: dict[str, Any] | None) -> N
 
 
 def _note_of(holder: TensorProto | NodeProto, kinds: Mapping[str, type]) -> dict[str, Any] | None:
-    """The note that `pack` left, or None. ValueError if it does not have entries of these `kinds`."""
+    """Return the note that `pack` left, or None. ValueError if its entries are not of these `kinds`."""
     texts = [entry.value for entry in holder.metadata_props if entry.key == NOTE]
     if not texts:
         return None

@@ -15,26 +15,26 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 from ..files import NewFiles, check_target
 
 ALIGNMENT = 64
-"""Of each tensor in a file of external data, in bytes."""
+"""Alignment of each tensor in a file of external data, in bytes."""
 FLOAT_DATA_TAG = b"\x22"
-"""Key of TensorProto.float_data in a serialised message: field 4, of bytes with their length before."""
+"""Key of TensorProto.float_data in a serialised message: field 4, bytes after their length."""
 
 
 def load(path: Path) -> ModelProto:
-    """The model without its external data. ValueError if the file is no model; OSError if it cannot be read."""
+    """Return the model without its external data. ValueError if the file is not a model; OSError if it cannot be read."""
     try:
         model = onnx.load_model_from_string(path.read_bytes())
     except OSError:
         raise
     except Exception as error:  # protobuf's DecodeError; onnx does not say which protobuf it has
-        raise ValueError(f"{path} is no ONNX model: {error}") from None
+        raise ValueError(f"{path} is not an ONNX model: {error}") from None
     if not model.HasField("graph"):
-        raise ValueError(f"{path} is no ONNX model: it has no graph")
+        raise ValueError(f"{path} is not an ONNX model: it has no graph")
     return model
 
 
 def graphs_within(nodes: Iterable[NodeProto]) -> Iterator[GraphProto]:
-    """The graphs in attributes of nodes, at any depth."""
+    """Yield the graphs in attributes of nodes, at any depth."""
     for node in nodes:
         for attribute in node.attribute:
             for graph in _held(attribute, "g", "graphs"):
@@ -43,19 +43,19 @@ def graphs_within(nodes: Iterable[NodeProto]) -> Iterator[GraphProto]:
 
 
 def nodes(graph: GraphProto) -> Iterator[NodeProto]:
-    """All nodes, those inside other nodes too."""
+    """Yield all nodes, those inside other nodes too."""
     for each in (graph, *graphs_within(graph.node)):
         yield from each.node
 
 
 def tensors(model: ModelProto) -> Iterator[TensorProto]:
-    """Every tensor that may have external data."""
+    """Yield every tensor that may have external data."""
     yield from model.graph.initializer
     yield from tensors_beside_initializers(model)
 
 
 def tensors_beside_initializers(model: ModelProto) -> Iterator[TensorProto]:
-    """Those of `tensors` that are no initializers of the main graph: in sparse initializers, inner graphs, attributes and functions."""
+    """Yield all tensors except initializers of the main graph: in sparse initializers, inner graphs, attributes and functions."""
     outer = (model.graph.node, *(function.node for function in model.functions))
     inner = [graph for nodes in outer for graph in graphs_within(nodes)]
     sparse = [sparse for graph in (model.graph, *inner) for sparse in graph.sparse_initializer]
@@ -70,22 +70,22 @@ def tensors_beside_initializers(model: ModelProto) -> Iterator[TensorProto]:
 
 
 def _held(attribute: AttributeProto, one: str, many: str) -> list[Any]:
-    """What an attribute holds in two of its fields."""
+    """Return the members of two fields of an attribute, for one and for several."""
     return [*([getattr(attribute, one)] if attribute.HasField(one) else []), *getattr(attribute, many)]
 
 
 def is_external(tensor: TensorProto) -> bool:
-    """Whether its data are in another file."""
+    """Return whether the tensor's data are in another file."""
     return tensor.data_location == TensorProto.EXTERNAL
 
 
 def data_files(model: ModelProto, folder: Path) -> set[Path]:
-    """The files of a model's external data."""
+    """Return the files of a model's external data."""
     return {_place(tensor, folder)[0] for tensor in tensors(model) if is_external(tensor)}
 
 
 def external_bytes(tensor: TensorProto, folder: Path) -> NDArray[np.uint8]:
-    """External data, mapped. ValueError if they are outside of the model's `folder` or of their file."""
+    """Return external data, mapped from their file. ValueError if they are outside of the model's `folder` or of their file."""
     path, offset, length = _place(tensor, folder)
     if not path.is_file():
         raise ValueError(f"{tensor.name!r}: no such file of external data: {path}")
@@ -97,7 +97,7 @@ def external_bytes(tensor: TensorProto, folder: Path) -> NDArray[np.uint8]:
 
 
 def _place(tensor: TensorProto, folder: Path) -> tuple[Path, int, int | None]:
-    """File, offset and length of external data."""
+    """Return file, offset and length of external data. ValueError if the file is outside of the model's `folder`."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = Path(entries.get("location", ""))
     if not location.name or location.is_absolute() or ".." in location.parts:
@@ -105,11 +105,11 @@ def _place(tensor: TensorProto, folder: Path) -> tuple[Path, int, int | None]:
     try:
         return folder / location, int(entries.get("offset", 0)), int(entries["length"]) if "length" in entries else None
     except ValueError:
-        raise ValueError(f"{tensor.name!r}: offset or length of its external data is no number") from None
+        raise ValueError(f"{tensor.name!r}: offset or length of its external data is not a number") from None
 
 
 def array_of(tensor: TensorProto, folder: Path) -> NDArray:
-    """The data of a float32, uint8 or int64 tensor, as a view where that is possible. ValueError if they do not fill its shape."""
+    """Return the data of a float32, uint8 or int64 tensor, as a view if possible. ValueError if they do not fill its shape."""
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).newbyteorder("<")
     data: NDArray | bytes
     if is_external(tensor):
@@ -127,7 +127,7 @@ def array_of(tensor: TensorProto, folder: Path) -> NDArray:
 
 
 def set_floats(tensor: TensorProto, array: NDArray[np.float32], writer: Writer) -> None:
-    """New float32 data and shape for a tensor; they go where it had its old data."""
+    """Replace the float32 data and the shape of a tensor. The new data are stored like the old ones."""
     del tensor.dims[:]
     tensor.dims.extend(array.shape)
     flat = np.ascontiguousarray(array).reshape(-1)
@@ -141,7 +141,7 @@ def set_floats(tensor: TensorProto, array: NDArray[np.float32], writer: Writer) 
 
 
 def _float_data(tensor: TensorProto) -> bytes:
-    """The bits of `float_data`: as Python's numbers, which are doubles, signalling NaNs would become quiet."""
+    """Return the bytes of `float_data`. Read as Python's numbers, which are doubles, signalling NaNs would become quiet."""
     alone = TensorProto(float_data=tensor.float_data)
     return alone.SerializeToString()[-4 * len(tensor.float_data) :] if tensor.float_data else b""
 

@@ -1,4 +1,4 @@
-"""The compressed form of one float32 weight: its nonzeros, and a row of bytes that says where they are.
+"""Encodes one float32 weight as its nonzeros, and an index of bytes that says where they are.
 
 `values` holds the elements that are not zero, in row-major order, bit for bit. `index` is, in little-endian order:
 
@@ -10,15 +10,16 @@
     7            rank, at most 8
     8 to 11      CRC-32 of all other bytes of `index` followed by those of `values`
     12 to 19     bytes of the list of nonzeros
-    20 to ...    the shape, 8 bytes a dimension
+    20 to ...    the shape, 8 bytes per dimension
     then         the list of nonzeros: their places among all elements
-    rest         the list of negative zeros: their places among all zeros. A mask multiplied with weights makes many.
+    rest         the list of negative zeros: their places among all zeros. Weights multiplied by a mask have many.
 
-bitmask: one bit an element, the first element in the lowest bit of the first byte, spare bits 0: 1/8 byte an element.
-gaps: for each listed element the number of others before it, since the last listed one, as one byte; 255 stands for 255 others and no
-listed element, so that longer gaps take several bytes. What is behind the last one is written the same way as far as it fills whole 255s.
-The smaller form is taken: gaps where less than 1/8 is listed. Either bounds the size of the weight by the number of bytes, so that no few
-bytes can ask for much memory: 255 elements a byte at most.
+bitmask: one bit per element, the first element in the lowest bit of the first byte, spare bits 0: 1/8 byte per element.
+gaps: for each listed element, the number of other elements between it and the listed one before, as one byte. 255 stands for 255 others and
+no listed element, so longer gaps take several bytes. Elements after the last listed one are written the same way, as far as they fill whole
+255s.
+The smaller form is used: gaps if less than 1/8 is listed. Each byte describes at most 255 elements, so a small index cannot ask for much
+memory.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ NEGATIVE_ZERO = np.uint32(0x80000000)
 
 
 def encode(weight: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """`values` (float32) and `index` (uint8) of a weight, both of one dimension. ValueError for other types, and above 8 dimensions."""
+    """Return `values` (float32) and `index` (uint8) of a weight, both of one dimension.
+
+    ValueError if the weight is not float32 or has more than 8 dimensions.
+    """
     if weight.dtype != np.float32:
         raise ValueError(f"the weight is {weight.dtype}, only float32 can be compressed")
     flat = np.ascontiguousarray(weight).reshape(-1)
@@ -55,7 +59,10 @@ def encode(weight: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np
 def index_of(
     values: NDArray[np.float32], places: NDArray[np.int64], shape: tuple[int, ...], negative_zeros: NDArray[np.int64] | None = None
 ) -> NDArray[np.uint8]:
-    """The index of `values` at these ascending `places` in row-major order. The rest are zeros; `negative_zeros` are places among them."""
+    """Return the index of `values` at these ascending `places` in row-major order.
+
+    All other elements are zeros; `negative_zeros` are places among these.
+    """
     if len(shape) > MAX_RANK:
         raise ValueError(f"the weight has {len(shape)} dimensions, at most {MAX_RANK} can be compressed")
     size = math.prod(shape)
@@ -70,13 +77,13 @@ def index_of(
 
 
 def decode(values: NDArray[np.float32], index: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The weight. ValueError that names the first thing wrong with `values` or `index`."""
+    """Return the weight. ValueError with the first error found in `values` or `index`."""
     parts, places, negative_zeros = _decoded(values, index)
     return _scattered(values, places, parts.shape, negative_zeros)
 
 
 def nonzeros_of(values: NDArray[np.float32], index: NDArray[np.uint8]) -> Nonzeros:
-    """The weight by its nonzeros. ValueError as of `decode`, and for a number instead of a weight."""
+    """Return the weight by its nonzeros. ValueError as of `decode`, and for a scalar."""
     parts, places, _ = _decoded(values, index)
     if not parts.shape:
         raise ValueError("the weight has no dimensions")
@@ -84,7 +91,7 @@ def nonzeros_of(values: NDArray[np.float32], index: NDArray[np.uint8]) -> Nonzer
 
 
 def _decoded(values: NDArray[np.float32], index: NDArray[np.uint8]) -> tuple[_Parts, NDArray[np.int64], NDArray[np.int64] | None]:
-    """The parts of an index that fits `values`, the places of these, and those of negative zeros among the zeros."""
+    """Return the parts of an index that fits `values`, the places of these, and the places of negative zeros among the zeros."""
     if values.dtype != np.float32 or values.ndim != 1:
         raise ValueError(f"values are {values.dtype} of {values.ndim} dimensions, not float32 of one")
     parts = _Parts.of(index)
@@ -97,14 +104,14 @@ def _decoded(values: NDArray[np.float32], index: NDArray[np.uint8]) -> tuple[_Pa
 
 
 def shape_of(index: NDArray[np.uint8]) -> tuple[int, ...]:
-    """The shape that `index` is of, without a look at what follows it. ValueError as of `decode`."""
+    """Return the shape in the head of `index`; the lists are not read. ValueError as of `decode`."""
     return _Parts.of(index).shape
 
 
 def _scattered(
     values: NDArray[np.float32], places: NDArray[np.int64], shape: tuple[int, ...], negative_zeros: NDArray[np.int64] | None = None
 ) -> NDArray[np.float32]:
-    """The weight of this shape with `values` at `places`, and zeros of which some are negative."""
+    """Return the weight of this shape with `values` at `places`, and zeros of which some are negative."""
     bits = np.zeros(math.prod(shape), np.uint32)
     if negative_zeros is not None and negative_zeros.size:
         is_zero = np.ones(bits.size, bool)
@@ -118,7 +125,7 @@ def _scattered(
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What an index is made of."""
+    """The parts of an index."""
 
     form: int
     form_zeros: int
@@ -128,12 +135,12 @@ class _Parts:
 
     @classmethod
     def of(cls, index: NDArray[np.uint8]) -> _Parts:
-        """ValueError for an index whose head is wrong or whose parts do not fit into it."""
+        """Split an index into its parts. ValueError if its head is invalid or its parts do not fit into it."""
         if index.dtype != np.uint8 or index.ndim != 1:
             raise ValueError(f"the index is {index.dtype} of {index.ndim} dimensions, not uint8 of one")
         form, form_zeros, rank, size = FRAME.unpack(index[: FRAME.head.size].tobytes())
         if form not in (MASK, GAPS) or form_zeros not in (NONE, MASK, GAPS):
-            raise ValueError(f"the index has lists of the forms {form} and {form_zeros}, which are not known")
+            raise ValueError(f"the index has lists of the unknown forms {form} and {form_zeros}")
         if rank > MAX_RANK:
             raise ValueError(f"the weight has {rank} dimensions, at most {MAX_RANK} are supported")
         begin = FRAME.head.size + 8 * rank
@@ -147,7 +154,7 @@ class _Parts:
 
 
 def _encode_places(places: NDArray[np.int64], size: int) -> tuple[int, NDArray[np.uint8]]:
-    """Ascending places in `size` elements in the smaller form."""
+    """Encode ascending places in `size` elements in the smaller form. Return form and bytes."""
     if len(places) < _mask_bytes(size):
         gaps = _gaps_of(places, size)
         if gaps.size < _mask_bytes(size):
@@ -158,14 +165,14 @@ def _encode_places(places: NDArray[np.int64], size: int) -> tuple[int, NDArray[n
 
 
 def _decode_places(form: int, listed: NDArray[np.uint8], size: int) -> NDArray[np.int64]:
-    """The ascending places. ValueError if they are not in `size` elements."""
+    """Return the ascending places. ValueError if the list does not describe `size` elements."""
     return (_masked if form == MASK else _after_gaps)(listed, size)
 
 
 def _gaps_of(places: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
-    """The gaps before `places`, and whole SKIPs behind the last."""
+    """Return the gaps before `places`, and whole SKIPs after the last."""
     gap__listed = np.diff(np.append(places, size), prepend=-1) - 1
-    # each gap ends in one byte below SKIP, but not what is behind the last listed element
+    # each gap ends in one byte below SKIP, except the one after the last listed element
     end__listed = np.cumsum(gap__listed // SKIP + 1) - 1
     gaps = np.full(end__listed[-1], SKIP, np.uint8)
     gaps[end__listed[:-1]] = gap__listed[:-1] % SKIP
@@ -187,5 +194,5 @@ def _masked(mask: NDArray[np.uint8], size: int) -> NDArray[np.int64]:
     if mask.size != _mask_bytes(size):
         raise ValueError(f"the bitmask has {mask.size} bytes, {size} elements need {_mask_bytes(size)}")
     if size % 8 and mask[-1] >> size % 8:
-        raise ValueError("the bitmask has bits behind its last element")
+        raise ValueError("the bitmask has bits after its last element")
     return np.flatnonzero(np.unpackbits(mask, count=size, bitorder="little"))

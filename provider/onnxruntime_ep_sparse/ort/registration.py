@@ -1,4 +1,4 @@
-"""Telling onnxruntime about the provider, and making session options that use it."""
+"""Registers the provider with onnxruntime, and creates session options that use it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _lock = threading.Lock()
 
 
 def get_library_path() -> str:
-    """The absolute path of the plugin library, for `onnxruntime.register_execution_provider_library`."""
+    """Return the absolute path of the plugin library, for `onnxruntime.register_execution_provider_library`."""
     spec = importlib.util.find_spec(f"{__package__}._plugin")
     if spec is None or spec.origin is None:
         raise ImportError("onnxruntime_ep_sparse is not built: its extension module _plugin is missing")
@@ -32,18 +32,18 @@ def get_library_path() -> str:
 
 
 def get_ep_name() -> str:
-    """The name of the execution provider."""
+    """Return the name of the execution provider."""
     return EP_NAME
 
 
 def get_ep_names() -> list[str]:
-    """The names of all execution providers in the library: one."""
+    """Return the names of all execution providers in the library, which is one."""
     return [EP_NAME]
 
 
 @cache
 def runtime() -> ModuleType:
-    """The onnxruntime module. ImportError if there is none or it is too old; one warning if it is newer than tested."""
+    """Return the onnxruntime module, and warn once if it is newer than tested. ImportError if it is missing or too old."""
     try:
         import onnxruntime as ort
     except ImportError as error:
@@ -63,9 +63,9 @@ def _registered(ort: ModuleType) -> bool:
 
 
 def register() -> None:
-    """Make `SparseExecutionProvider` known to onnxruntime; does nothing if it is already.
+    """Register `SparseExecutionProvider` with onnxruntime, unless it is registered already.
 
-    Sessions that do not name the provider stay as they are. ImportError where onnxruntime is missing or older than 1.25.
+    Sessions that do not name the provider do not change. ImportError if onnxruntime is missing or older than 1.25.
     """
     with _lock:
         ort = runtime()
@@ -74,7 +74,7 @@ def register() -> None:
 
 
 def unregister() -> None:
-    """Undo `register()`; does nothing if that was never called. RuntimeError while a session still has the provider."""
+    """Undo `register()`, if it was called. RuntimeError while a session still has the provider."""
     with _lock:
         ort = runtime()
         if not _registered(ort):
@@ -90,13 +90,14 @@ def unregister() -> None:
 def session_options(
     options: Mapping[str, object] | None = None, base: onnxruntime.SessionOptions | None = None
 ) -> onnxruntime.SessionOptions:
-    """`SessionOptions` with this provider first and the CPU provider behind it, and with the compressed operators for packed models.
+    """Return `SessionOptions` with this provider first, the CPU provider after it, and the operators of compressed models.
 
-    Registers the provider if need be. `options` are checked here: ValueError for an unknown key or a bad value. From `base`, which is left
-    alone, come all plain attributes (threads, optimisation level, logging, profiling ...), and its `intra_op_num_threads` becomes the hint
-    `threads` unless that is given.
-    What onnxruntime cannot list is not copied: configuration entries, providers, initializers, free dimensions, custom-op libraries. With
-    those in `base`, call `base.add_provider(EP_NAME, options)` instead, and for packed models
+    The provider is registered if necessary. ValueError if `options` have an unknown key or an invalid value. All plain attributes of `base`
+    are copied: threads, optimisation level, logging, profiling and so on. Its `intra_op_num_threads` becomes the option `threads`, unless
+    that is given. `base` itself does not change.
+
+    onnxruntime cannot list configuration entries, providers, initializers, free dimensions and custom-op libraries, so these are not
+    copied. If `base` has some, call `base.add_provider(EP_NAME, options)` instead, and for compressed models
     `base.register_custom_ops_library(get_library_path())`.
     """
     given = {key: str(value) for key, value in (options or {}).items()}
