@@ -1,4 +1,4 @@
-"""What a region of the provider and a custom operator share. See ort/_binding.pyx."""
+"""Runs a compiled program with ONNX Runtime's arguments. See ort/_binding.pyx."""
 
 from ._abi cimport Api, Status
 from ..runtime._program cimport CompiledProgram, Program

@@ -1,6 +1,6 @@
-"""A compiled program with ONNX Runtime's arguments around it: what a region of the provider and a custom operator share.
+"""Runs a compiled program with ONNX Runtime's inputs, outputs and threads, for regions of the provider and for custom operators.
 
-`kernel_run` touches plain C memory only; the rest runs once, at session creation.
+`kernel_run` and `kernel_release` touch plain C memory only. `kernel_fill` runs once, at session creation.
 """
 
 from libc.stddef cimport size_t
@@ -44,7 +44,7 @@ cdef struct Call:
 
 
 cdef int kernel_fill(Kernel* kernel, Program program, list inputs, list outputs, str name) except -1:
-    # By name: ONNX Runtime leaves constants out of a fused node's inputs and orders the rest by first use.
+    # Found by name, because ONNX Runtime leaves constants out of a fused node's inputs and orders the rest by first use.
     read = places(program.input_names, inputs)
     written = places(program.output_names, outputs)
     places(outputs, program.output_names)
@@ -65,7 +65,7 @@ cdef void kernel_release(Kernel* kernel) noexcept nogil:
 
 
 def places(wanted, offered):
-    """Where each of `wanted` stands in `offered`."""
+    """Return the position of each of `wanted` in `offered`."""
     lacking = [name for name in wanted if name not in offered]
     if lacking:
         raise RuntimeError(f"the node and its program differ: no {lacking[0]!r} in {list(offered)}")
@@ -83,7 +83,7 @@ cdef size_t* c_places(list found) except NULL:
 
 cdef int run_parallel(void* context, void (*body)(void*, size_t) noexcept nogil, size_t total, void* user) noexcept nogil:
     cdef Call* call = <Call*>context
-    # No batches: every index is claimed by whichever thread is free.
+    # 0 batches: each index goes to the next free thread.
     call.failure = (<parallel_for_t>call.api.slots[KERNEL_CONTEXT_PARALLEL_FOR])(call.context, body, total, 0, user)
     return call.failure != NULL
 
@@ -137,6 +137,6 @@ cdef Status kernel_run(const Api* api, const Kernel* kernel, void* context) noex
         return NULL
     if call.failure != NULL:
         return call.failure
-    # Not EP_FAIL: that code makes onnxruntime's Python class retry on the CPU provider in silence.
+    # Not EP_FAIL: with that code, onnxruntime's Python class retries on the CPU provider without a message.
     snprintf(message, sizeof(message), "SparseExecutionProvider: %s: %s", kernel.name, reason)
     return failed(api, FAIL, message)

@@ -93,12 +93,12 @@ cdef struct CustomKernel:
 cdef const Api* api
 cdef void* domain
 
-# Dimensions that are not known each get a name of their own: ONNX Runtime takes equal names for equal sizes.
+# Every unknown dimension gets a name of its own, because ONNX Runtime takes equal names for equal sizes.
 _unknown = numbers()
 _lock = threading.Lock()
 
 
-# What ONNX Runtime asks about an operator
+# Properties of an operator
 
 
 cdef const char* get_name(const void* op) noexcept nogil:
@@ -152,14 +152,14 @@ cdef Status infer_shape(const void* op, void* context) noexcept nogil:
 
 
 cdef object infer(str op_type, void* context):
-    """Tells the output's shape as far as it follows from that of the input."""
+    """Set the output's shape as far as it follows from the input's."""
     cdef const void* info = NULL
     attributes = {key: inferred_attribute(context, key.encode()) for key in OPERATORS[op_type].attributes}
     node = bare_node(op_type, attributes, "", ("X",), "Y")
     raised(api, (<get_part_t>api.slots[SHAPE_INFER_CONTEXT_GET_INPUT_TYPE_SHAPE])(context, 0, &info))
     x = dimensions(api, info)
     if not x:
-        # A shape that is not known looks like that of a scalar. The output's rank follows from the weight's, but not MatMul's.
+        # An unknown shape looks like that of a scalar. The output's rank follows from the weight's, except for MatMul.
         if op_type == "MatMul":
             return
         x = (None,) * len(weight_shape(node))
@@ -167,7 +167,7 @@ cdef object infer(str op_type, void* context):
 
 
 cdef object inferred_attribute(void* context, bytes name):
-    """An attribute, or None if the node does not have it."""
+    """Return an attribute, or None if the node does not have it."""
     cdef const void* found = NULL
     if absent((<named_attribute_t>api.slots[SHAPE_INFER_CONTEXT_GET_ATTRIBUTE])(context, name, &found)) or found == NULL:
         return None
@@ -175,7 +175,7 @@ cdef object inferred_attribute(void* context, bytes name):
 
 
 cdef bint absent(Status status) noexcept nogil:
-    """Whether a question about an attribute failed, as it does where there is none."""
+    """Return whether a call that reads an attribute failed, which it does if there is none. Frees the status."""
     if status == NULL:
         return False
     (<release_t>api.slots[RELEASE_STATUS])(status)
@@ -220,7 +220,7 @@ cdef Status create_kernel(const void* op, const Api* table, const void* info, vo
 
 
 cdef CustomKernel* created(str op_type, str name, const void* info) except NULL:
-    """The program of one node. ValueError says why the node cannot be run."""
+    """Compile the program of one node. ValueError with the reason if the node cannot be run."""
     cdef CustomKernel* kernel
     graph, inputs = graph_of(op_type, name, info)
     reason = ops.can_run(graph, graph.nodes[0])
@@ -252,7 +252,7 @@ cdef void destroy_kernel(void* kernel) noexcept nogil:
 
 
 cdef tuple graph_of(str op_type, str name, const void* info):
-    """The graph of one node, and the names of its inputs in order."""
+    """Return a graph of one node, and the names of its inputs in order."""
     cdef size_t count = 0, i
     cdef const void* value
     cdef int is_constant
@@ -301,7 +301,7 @@ cdef object input_value(const void* info, size_t index, str name):
 
 
 cdef object kernel_attribute(const void* info, bytes name, kind):
-    """An attribute of this type, or None if the node does not have it."""
+    """Return an attribute of this type, or None if the node does not have it."""
     cdef float number = 0
     cdef int64_t integer = 0
     cdef int64_t* integers
@@ -313,7 +313,7 @@ cdef object kernel_attribute(const void* info, bytes name, kind):
     if kind is int:
         missing = absent((<int_attribute_t>api.slots[KERNEL_INFO_GET_ATTRIBUTE_INT64])(info, key, &integer))
         return None if missing else integer
-    # asked with no room, strings and lists tell their size
+    # read into no buffer, strings and lists set their size
     if kind is str:
         absent((<text_attribute_t>api.slots[KERNEL_INFO_GET_ATTRIBUTE_STRING])(info, key, NULL, &count))
         if not count:
@@ -361,7 +361,7 @@ cdef Status add_custom_ops(const Api* table, void* session_options) noexcept nog
 
 
 cdef object make_domain(const Api* table):
-    """Creates the domain and its operators in the first call; later calls do nothing."""
+    """Create the domain and its operators in the first call; later calls do nothing."""
     global api, domain
     cdef void* made = NULL
     cdef CustomOp* op

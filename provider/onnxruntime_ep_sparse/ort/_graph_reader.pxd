@@ -1,4 +1,4 @@
-"""Reading ONNX Runtime's graph objects. See ort/_graph_reader.pyx."""
+"""Reads ONNX Runtime's graph objects. See ort/_graph_reader.pyx."""
 
 from ._abi cimport Api, Status
 
@@ -14,7 +14,7 @@ cdef list names(const Api* api, const void* node, bint outputs)
 
 
 cdef class Source:
-    """An `OrtGraph` for as long as the call that shows it lasts. `graph` is its copy; `key` tells it from the session's other graphs."""
+    """An `OrtGraph` during the call that shows it. `graph` is its copy; `key` tells it from the session's other graphs."""
     cdef const Api* api
     cdef dict constants
     cdef list node_pointers

@@ -1,6 +1,6 @@
-"""`OrtGraph` -> `graph.Graph`: what ONNX Runtime shows during `GetCapability` and `Compile`, copied into Python.
+"""Copies an `OrtGraph`, which ONNX Runtime shows during `GetCapability` and `Compile`, into a `graph.ir.Graph`.
 
-Names, shapes and attributes are copied at once; constants are fetched when somebody asks, as views of ONNX Runtime's memory.
+Names, shapes and attributes are copied at once. Constants are loaded on demand, as views of ONNX Runtime's memory.
 """
 
 from cpython.buffer cimport PyBUF_READ
@@ -100,7 +100,7 @@ class OrtError(RuntimeError):
 
 
 cdef object raised(const Api* api, Status status):
-    """Nothing if the status is success, else its OrtError. Frees the status."""
+    """Raise an OrtError if the status is an error, and free the status."""
     if status == NULL:
         return None
     message = (<get_error_message_t>api.slots[GET_ERROR_MESSAGE])(status).decode("utf-8", "replace")
@@ -126,7 +126,7 @@ cdef int number_of(const Api* api, const void* object, int slot) except? -1:
 
 
 cdef list objects_of(const Api* api, const void* object, int count_slot, int slot):
-    """The addresses of an object's parts: 0 where an optional one is left out."""
+    """Return the addresses of an object's parts, with 0 for missing optional ones."""
     cdef size_t count = 0, i
     cdef const void** out
     raised(api, (<get_count_t>api.slots[count_slot])(object, &count))
@@ -147,14 +147,14 @@ cdef str name_of(const Api* api, size_t value):
 
 
 cdef list names(const Api* api, const void* node, bint outputs):
-    """The names of a node's inputs or outputs, in order."""
+    """Return the names of a node's inputs or outputs, in order."""
     if outputs:
         return [name_of(api, value) for value in objects_of(api, node, NODE_GET_NUM_OUTPUTS, NODE_GET_OUTPUTS)]
     return [name_of(api, value) for value in objects_of(api, node, NODE_GET_NUM_INPUTS, NODE_GET_INPUTS)]
 
 
 cdef dict session_entries(const Api* api, const void* object, int slot):
-    """All configuration entries of a session, by the options that it is made with or by the `OrtKernelInfo` of one of its kernels."""
+    """Return all configuration entries of a session, from its options or from the `OrtKernelInfo` of one of its kernels."""
     cdef const void* pairs = NULL
     cdef const char* const* keys = NULL
     cdef const char* const* values = NULL
@@ -168,7 +168,7 @@ cdef dict session_entries(const Api* api, const void* object, int slot):
 
 
 cdef object attribute(const Api* api, const void* attribute):
-    """The decoded value: int, float, str or a tuple of one of these; None for the kinds that no operator needs (tensors, graphs ...)."""
+    """Return the value of an attribute: int, float, str or a tuple of one of these. None for other kinds (tensors, graphs and so on)."""
     cdef int kind = 0
     cdef size_t size = 0, i
     cdef Status status
@@ -176,7 +176,7 @@ cdef object attribute(const Api* api, const void* attribute):
     raised(api, (<get_number_t>api.slots[OP_ATTR_GET_TYPE])(attribute, &kind))
     if kind not in (ATTRIBUTE_INT, ATTRIBUTE_INTS, ATTRIBUTE_FLOAT, ATTRIBUTE_FLOATS, ATTRIBUTE_STRING, ATTRIBUTE_STRINGS):
         return None
-    # Reading into nothing fails and tells the size, or succeeds for an empty list.
+    # Reading into an empty buffer fails and sets the size, or succeeds for an empty list.
     status = (<read_attribute_t>api.slots[READ_OP_ATTR])(attribute, kind, NULL, 0, &size)
     if status != NULL:
         (<release_t>api.slots[RELEASE_STATUS])(status)
@@ -203,7 +203,7 @@ cdef object attribute(const Api* api, const void* attribute):
 
 
 cdef dict attributes_of(const Api* api, const void* node):
-    """All of a node's but the one that holds a compiled region, which may be large: see Source.bytes_attribute."""
+    """Return all attributes of a node but that of a compiled region, which may be large: see Source.bytes_attribute."""
     found = {}
     for pointer in objects_of(api, node, NODE_GET_NUM_ATTRIBUTES, NODE_GET_ATTRIBUTES):
         name = text_of(api, <const void*><size_t>pointer, OP_ATTR_GET_NAME)
@@ -219,7 +219,7 @@ cdef object value_of(const Api* api, size_t pointer, str name):
 
 
 cdef object typed_value(const Api* api, const void* info, str name):
-    """A `Value` of the type that an `OrtTypeInfo`, or NULL, says."""
+    """Return a `Value` with the type in an `OrtTypeInfo`, which may be NULL."""
     cdef const void* tensor = NULL
     cdef int dtype = 0
     if info != NULL:
@@ -232,7 +232,7 @@ cdef object typed_value(const Api* api, const void* info, str name):
 
 
 cdef tuple dimensions(const Api* api, const void* tensor):
-    """The shape in an `OrtTensorTypeAndShapeInfo`."""
+    """Return the shape in an `OrtTensorTypeAndShapeInfo`."""
     cdef const char** symbols
     cdef int64_t* dims
     cdef size_t rank = 0, i
@@ -259,7 +259,7 @@ cdef bint is_constant(const Api* api, size_t value) except -1:
 
 
 cdef object tensor_view(const Api* api, size_t value, str name):
-    """A read-only view of an initializer's data."""
+    """Return a read-only view of an initializer's data."""
     cdef const void* tensor = NULL
     raised(api, (<get_object_t>api.slots[VALUE_INFO_GET_INITIALIZER_VALUE])(<const void*>value, &tensor))
     if tensor == NULL:
@@ -268,7 +268,7 @@ cdef object tensor_view(const Api* api, size_t value, str name):
 
 
 cdef object array_of(const Api* api, const void* tensor, str name):
-    """A read-only view of the data of an `OrtValue`."""
+    """Return a read-only view of the data of an `OrtValue`."""
     cdef const void* data = NULL
     cdef const int64_t* dims = NULL
     cdef size_t rank = 0, i
@@ -292,21 +292,21 @@ cdef class Source:
         self.node_pointers = []
 
     cdef void close(self):
-        """The call that showed the graph is over: from now on asking for a constant raises."""
+        """End access to constants, at the end of the call that shows the graph; `load` then raises."""
         self.constants = None
         self.node_pointers = None
         self.graph = None
 
     cdef const void* node(self, size_t index):
-        """The `OrtNode` behind `graph.nodes[index]`."""
+        """Return the `OrtNode` of `graph.nodes[index]`."""
         return <const void*><size_t>self.node_pointers[index]
 
     cdef str model_path(self, const void* ort_graph):
-        """Of the model that the graph belongs to; "" if it has none."""
+        """Return the path of the graph's model, or "" if it has none."""
         return text_of(self.api, ort_graph, GRAPH_GET_MODEL_PATH)
 
     cdef object bytes_attribute(self, size_t index, str name):
-        """The bytes of a string attribute of `graph.nodes[index]`, which may be large; none if there is no such attribute."""
+        """Return the bytes of a string attribute of `graph.nodes[index]`, which may be many; an empty array without that attribute."""
         cdef const void* node = self.node(index)
         cdef const void* attribute
         cdef size_t size = 0
@@ -318,7 +318,7 @@ cdef class Source:
                 continue
             size = 0
             status = (<read_attribute_t>self.api.slots[READ_OP_ATTR])(attribute, ATTRIBUTE_STRING, NULL, 0, &size)
-            if status != NULL:  # reading into nothing, as above
+            if status != NULL:  # reading into an empty buffer, as above
                 (<release_t>self.api.slots[RELEASE_STATUS])(status)
             data = np.empty(size, np.uint8)
             if size:
@@ -328,14 +328,14 @@ cdef class Source:
         return np.empty(0, np.uint8)
 
     def load(self, name):
-        """The data of constant `name`. OrtError where ONNX Runtime cannot load it."""
+        """Return the data of constant `name`. OrtError if ONNX Runtime cannot load it; RuntimeError after `close()`."""
         if self.constants is None:
             raise RuntimeError(f"constant {name!r}: the ONNX Runtime call that showed this graph is over")
         return tensor_view(self.api, self.constants[name], name)
 
 
 cdef Source read(const Api* api, const void* ort_graph, dict known):
-    """Copies one graph, nested or not. `known` is what `decompress.plain` takes."""
+    """Copy one graph, nested or not. `known` holds compressed weights that are decoded already, as in `decompress.plain`."""
     cdef Source source = Source()
     cdef const void* parent = NULL
     cdef const void* node
@@ -381,7 +381,7 @@ cdef Source read(const Api* api, const void* ort_graph, dict known):
         outputs=outputs,
         is_subgraph=parent != NULL,
     ), known)
-    # Bodies of one If share their parent and may share a name; their outputs differ in all models seen.
+    # Bodies of one If have the same parent and may have the same name; their outputs differ in all models seen.
     inside = text_of(api, parent, NODE_GET_NAME) if parent != NULL else ""
     source.key = "/".join([inside, text_of(api, ort_graph, GRAPH_GET_NAME), *outputs])
     return source
