@@ -1,5 +1,5 @@
 """Files and bytes: compressed weights, compressed models, tensors of ONNX files.
 
-Reading and writing here needs no session.
-It imports `graph` only.
+Nothing here needs a session.
+It imports `graph`, `files` and `framed` only.
 """
