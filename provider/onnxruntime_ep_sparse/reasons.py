@@ -1,0 +1,273 @@
+"""The reasons why a node is taken or stays with the CPU provider: one row each, from which `analyze`, JSON and `docs/reasons.md` come.
+
+Imports nothing of the package, so that every folder can give a reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One row of the table.
+
+    `code` is stable: programs may compare it. `text` is a format string with named fields. `advice` is one sentence that says what the
+    user can do. `option` is the provider option that overrides the decision, "" if there is none.
+    """
+
+    code: str
+    text: str
+    advice: str
+    option: str = ""
+
+    def __call__(self, **values: object) -> Finding:
+        """Return this reason with its fields filled in. KeyError if one is missing."""
+        return Finding(self, self.text.format(**values))
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A reason as it applies to one node: its row, and its text with the fields filled in."""
+
+    reason: Reason
+    text: str
+
+    @property
+    def code(self) -> str:
+        """Return the stable name of the reason."""
+        return self.reason.code
+
+    @property
+    def advice(self) -> str:
+        """Return what the user can do."""
+        return self.reason.advice
+
+    @property
+    def option(self) -> str:
+        """Return the provider option that overrides the decision, or ""."""
+        return self.reason.option
+
+    def __str__(self) -> str:
+        """Return the text."""
+        return self.text
+
+
+# --- nodes that are taken
+
+ABOVE_BREAK_EVEN = Reason(
+    "above-break-even",
+    "sparsity {about}{sparsity:.1%}, break-even {limit:.1%}",
+    "Raise min_sparsity above this sparsity to leave the node to the CPU provider.",
+    "min_sparsity",
+)
+DEAD_CHANNELS = Reason(
+    "dead-channels",
+    "taken: removing dead channels leaves {left:.1%} of its weights",
+    "Give min_sparsity to judge the node by the sparsity of its whole weight instead.",
+    "min_sparsity",
+)
+NEIGHBOUR = Reason(
+    "neighbour",
+    "neighbour of pruned nodes in its region",
+    "Nothing needs to be done: handing the tensor over to the CPU provider here would cost more time than it saves.",
+)
+POLICY_ALWAYS = Reason(
+    "policy-always",
+    "policy is always",
+    "Use policy=auto to take only nodes that are expected to become faster.",
+    "policy=auto",
+)
+COMPILED = Reason(
+    "compiled",
+    "compiled: by version {version}",
+    "Run the original model instead to have its nodes judged again: no option applies to a compiled region.",
+)
+
+# --- nodes that could run, and would not be faster
+
+POLICY_NEVER = Reason(
+    "policy-never",
+    "policy is never",
+    "Use policy=auto to take nodes that are expected to become faster.",
+    "policy=auto",
+)
+BELOW_BREAK_EVEN = Reason(
+    "below-break-even",
+    "sparsity {about}{sparsity:.1%} is below the break-even {limit:.1%}",
+    "Prune the layer further, fix the batch size if it is open, or lower min_sparsity.",
+    "min_sparsity",
+)
+TOO_SMALL = Reason(
+    "too-small",
+    "too small to gain from sparsity",
+    "Leave the node to the CPU provider, or use policy=always to take it all the same.",
+    "policy=always",
+)
+REGION_TOO_SMALL = Reason(
+    "region-too-small",
+    "the region around it: estimated {ms:.2f} ms slower",
+    "Prune more of the layers next to each other, or use policy=always to take the region all the same.",
+    "policy=always",
+)
+NOT_ADJACENT = Reason(
+    "not-adjacent",
+    "not next to a node that is taken",
+    "Nothing needs to be done: a node without a pruned weight is only taken together with one that has one.",
+)
+
+# --- nodes that the provider does not run
+
+TAKEN_BY_OTHER = Reason(
+    "taken-by-other",
+    "already taken by {provider}",
+    "List SparseExecutionProvider before that provider when you create the session.",
+)
+IN_SUBGRAPH = Reason(
+    "in-subgraph",
+    "inside the body of a control-flow node",
+    "Move the layer out of If, Loop or Scan: their bodies run on the CPU provider.",
+)
+CONSTANTS_UNREADABLE = Reason(
+    "constants-unreadable",
+    "its constants cannot be read: {error}",
+    "Check that the files with the model's weights are complete and can be read.",
+)
+NOT_EXAMINED = Reason(
+    "not-examined",
+    "not examined, {error}",
+    "Report this error to the project: the provider failed, and the model runs on the CPU provider.",
+)
+UNSUPPORTED_OPERATOR = Reason(
+    "unsupported-operator",
+    "operator {operator} is not supported",
+    "Leave the node to the CPU provider: docs/supported-models.md lists the supported operators.",
+)
+OPSET_TOO_OLD = Reason(
+    "opset-too-old",
+    "version {version} of the operator is not supported, {first} is the first",
+    "Convert the model to a newer opset with onnx.version_converter.",
+)
+NOT_FLOAT32 = Reason(
+    "not-float32",
+    "only float32 is supported, {name!r} has another type",
+    "Export the model in float32: float16, bfloat16, float64 and quantised layers run on the CPU provider.",
+)
+TYPE_UNKNOWN = Reason(
+    "type-unknown",
+    "type of {name!r} is unknown",
+    "Run onnx.shape_inference.infer_shapes over the model, which writes types into it.",
+)
+RANK_UNKNOWN = Reason(
+    "rank-unknown",
+    "rank of {name!r} is unknown",
+    "Run onnx.shape_inference.infer_shapes over the model, or make the shapes that it reshapes to constant.",
+)
+UNSUPPORTED_RANK = Reason(
+    "unsupported-rank",
+    "{rank} dimensions: {supported} are supported",
+    "Reshape the tensor to a supported rank before this node.",
+)
+UNSUPPORTED_SPATIAL_RANK = Reason(
+    "unsupported-spatial-rank",
+    "{rank} spatial dimensions: {supported} are supported",
+    "Leave the node to the CPU provider, or reshape the tensor to fewer spatial dimensions before it.",
+)
+EXTRA_OUTPUTS = Reason(
+    "extra-outputs",
+    "only the first output is supported",
+    "Remove the further outputs of the node from the model if nothing reads them.",
+)
+WEIGHT_NOT_CONSTANT = Reason(
+    "weight-not-constant",
+    "the weight is not constant",
+    "Export the weight as an initializer that is not also an input of the graph.",
+)
+NO_CONSTANT_OPERAND = Reason(
+    "no-constant-operand",
+    "neither operand is constant",
+    "Export the weight as an initializer; products of two activations, as in attention, run on the CPU provider.",
+)
+ALL_CONSTANT = Reason(
+    "all-constant",
+    "both operands are constant",
+    "Fold constants before you save the model: ONNX Runtime writes such a model to optimized_model_filepath.",
+)
+PARAMETER_NOT_CONSTANT = Reason(
+    "parameter-not-constant",
+    "input {name} is not constant",
+    "Export this input as an initializer that is not also an input of the graph, or fold constants before you save the model.",
+)
+PARAMETER_IS_NAN = Reason(
+    "parameter-is-nan",
+    "input {name} is NaN",
+    "Correct this input of the model: it is not a number.",
+)
+WEIGHT_EMPTY = Reason(
+    "weight-empty",
+    "the weight is empty",
+    "Remove the layer from the model: its weight has no elements.",
+)
+MISMATCHED = Reason(
+    "mismatched",
+    "{what} does not fit {other}",
+    "Check the model with onnx.checker.check_model(model, full_check=True).",
+)
+OUT_OF_RANGE = Reason(
+    "out-of-range",
+    "{what} is {value}: {low} to {high} is supported",
+    "Leave the node to the CPU provider, or export the model with a value in this range.",
+)
+UNSUPPORTED_ATTRIBUTE = Reason(
+    "unsupported-attribute",
+    "{name}={value} is not supported",
+    "Export the model with another value of this attribute if it allows that.",
+)
+UNSUPPORTED_AXES = Reason(
+    "unsupported-axes",
+    "axes other than {supported} are not supported",
+    "Transpose the tensor before and after the node, or leave the node to the CPU provider.",
+)
+AXES_UNKNOWN = Reason(
+    "axes-unknown",
+    "which dimensions are 1 is not known",
+    "Give the axes of the node, or export the model with fixed shapes.",
+)
+NO_AXES = Reason(
+    "no-axes",
+    "there are no axes",
+    "Remove the node from the model: it changes nothing.",
+)
+PADS_COVER_WINDOW = Reason(
+    "pads-cover-window",
+    "pads as wide as the window are not supported",
+    "Export the pool with smaller pads: windows that see only padding have no result.",
+)
+STRIDE_BEYOND_WINDOW = Reason(
+    "stride-beyond-window",
+    "auto_pad SAME with a stride beyond the window is not supported",
+    "Export the pool with explicit pads.",
+)
+GEMM_BETA = Reason(
+    "gemm-beta",
+    "input C is not constant and beta is {beta}: only 1 is supported",
+    "Export C as an initializer, or multiply it by beta in a node of its own.",
+)
+ACTIVATION_DEFAULT = Reason(
+    "activation-default",
+    "activation {name} without its numbers is not supported",
+    "Give activation_alpha and activation_beta: ONNX and ONNX Runtime differ in the defaults of this activation.",
+)
+EXPONENT = Reason(
+    "exponent",
+    "exponents other than the constant scalar 2 are not supported",
+    "Leave the node to the CPU provider, or write the power as products.",
+)
+ALIGN_CORNERS_SCALE = Reason(
+    "align-corners-scale",
+    "align_corners with a scale that is not whole is not supported",
+    "Export the node with sizes instead of scales: ONNX and ONNX Runtime differ in the positions for such scales.",
+)
+
+REASONS = tuple(row for row in list(globals().values()) if isinstance(row, Reason))
+"""All rows, in their order."""
