@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from onnxruntime_ep_sparse import options
+from onnxruntime_ep_sparse import options, reasons
 from onnxruntime_ep_sparse.ops import table as ops
 from onnxruntime_ep_sparse.ops.row import FUSED
 from onnxruntime_ep_sparse.program import limits
@@ -41,10 +42,10 @@ costs speed; numbers above {workers:,} count as {workers:,}.
 MODELS = """\
 # Supported models
 
-<!-- Written by generate.py from ops/table.py. -->
+<!-- Written by generate.py from the tables in ops/. -->
 
 An ordinary ONNX file with float32 weights that hold zeros: no conversion, no annotation. `ort-sparse analyze MODEL`, or `explain(session)`
-in Python, tells for every node whether it is taken, why, and which option would change that.
+in Python, tells for every node whether it is taken, why, and which option would change that. [Reasons](reasons.md) lists all answers.
 
 ## What is taken
 
@@ -89,11 +90,27 @@ What is declined runs on ONNX Runtime's CPU provider, as without this one.
 | LSTM, GRU, RNN | everything, what is between layers included | |
 """
 
+REASONS = """\
+# Reasons
+
+<!-- Written by generate.py from reasons.py. -->
+
+`ort-sparse analyze MODEL`, or `explain(session)` in Python, gives one of these reasons for every node. The code stays the same from
+version to version. Names in braces stand for what is filled in. The option overrides the decision.
+
+| code | reason | what you can do | option |
+| --- | --- | --- | --- |
+{reasons}
+"""
+
+
+ROLES = ("product", "recurrent", "activation", "neighbour")
+
 
 def operators() -> str:
-    """The table of operators; those of equal role and limits share a row."""
+    """Return the table of operators; those of equal role and limits share a row."""
     rows: dict[tuple[str, str], list[str]] = {}
-    for row in ops.OPS.values():
+    for row in sorted(ops.OPS.values(), key=lambda row: ROLES.index(row.role)):
         if row.domains == (FUSED,):
             continue
         names = [f"`{domain + '.' if domain else ''}{row.op_type}`" for domain in row.domains if domain != "ai.onnx"]
@@ -101,11 +118,19 @@ def operators() -> str:
     return "\n".join(f"| {', '.join(names)} | {role} | {note} |" for (role, note), names in rows.items())
 
 
+def all_reasons() -> str:
+    """Return the table of reasons; fields stand without their formats."""
+    fields = re.compile(r"\{(\w+)[^}]*\}")
+    rows = [(row.code, fields.sub(r"{\1}", row.text), row.advice, row.option and f"`{row.option}`") for row in reasons.REASONS]
+    return "\n".join(f"| `{code}` | `{text}` | {advice} | {option} |" for code, text, advice, option in rows)
+
+
 def documents() -> dict[str, str]:
     """File name -> text."""
     variables = ", ".join(f"`{option.variable}`" for option in options.OPTIONS)
     return {
         "options.md": OPTIONS.format(table=options.markdown(), variables=variables, workers=options.MAX_WORKERS),
+        "reasons.md": REASONS.format(reasons=all_reasons()),
         "supported-models.md": MODELS.format(operators=operators(), rank=limits.MAX_RANK),
     }
 

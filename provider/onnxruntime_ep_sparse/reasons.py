@@ -58,14 +58,12 @@ class Finding:
 ABOVE_BREAK_EVEN = Reason(
     "above-break-even",
     "sparsity {about}{sparsity:.1%}, break-even {limit:.1%}",
-    "Raise min_sparsity above this sparsity to leave the node to the CPU provider.",
-    "min_sparsity",
+    "Set min_sparsity above this sparsity to leave the node to the CPU provider.",
 )
 DEAD_CHANNELS = Reason(
     "dead-channels",
     "taken: removing dead channels leaves {left:.1%} of its weights",
-    "Give min_sparsity to judge the node by the sparsity of its whole weight instead.",
-    "min_sparsity",
+    "Set min_sparsity to judge the node by the sparsity of its whole weight instead.",
 )
 NEIGHBOUR = Reason(
     "neighbour",
@@ -76,7 +74,6 @@ POLICY_ALWAYS = Reason(
     "policy-always",
     "policy is always",
     "Use policy=auto to take only nodes that are expected to become faster.",
-    "policy=auto",
 )
 COMPILED = Reason(
     "compiled",
@@ -150,7 +147,7 @@ OPSET_TOO_OLD = Reason(
 )
 NOT_FLOAT32 = Reason(
     "not-float32",
-    "only float32 is supported, {name!r} has another type",
+    "type {type} is not supported, only float32",
     "Export the model in float32: float16, bfloat16, float64 and quantised layers run on the CPU provider.",
 )
 TYPE_UNKNOWN = Reason(
@@ -172,6 +169,11 @@ UNSUPPORTED_SPATIAL_RANK = Reason(
     "unsupported-spatial-rank",
     "{rank} spatial dimensions: {supported} are supported",
     "Leave the node to the CPU provider, or reshape the tensor to fewer spatial dimensions before it.",
+)
+UNSUPPORTED_OPERAND_COUNT = Reason(
+    "unsupported-operand-count",
+    "{count} operands: {supported} are supported",
+    "Split the node into several nodes with fewer operands.",
 )
 EXTRA_OUTPUTS = Reason(
     "extra-outputs",
@@ -197,6 +199,11 @@ PARAMETER_NOT_CONSTANT = Reason(
     "parameter-not-constant",
     "input {name} is not constant",
     "Export this input as an initializer that is not also an input of the graph, or fold constants before you save the model.",
+)
+LENGTHS_NOT_INT32 = Reason(
+    "lengths-not-int32",
+    "sequence_lens is not int32",
+    "Export sequence_lens as int32, as ONNX requires.",
 )
 PARAMETER_IS_NAN = Reason(
     "parameter-is-nan",
@@ -250,7 +257,7 @@ STRIDE_BEYOND_WINDOW = Reason(
 )
 GEMM_BETA = Reason(
     "gemm-beta",
-    "input C is not constant and beta is {beta}: only 1 is supported",
+    "input C is not constant and beta is {beta}, not 1",
     "Export C as an initializer, or multiply it by beta in a node of its own.",
 )
 ACTIVATION_DEFAULT = Reason(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from onnxruntime_ep_sparse.formats.weight_codec import encode, nonzeros_of
+from onnxruntime_ep_sparse.ops.channels import alive
 from onnxruntime_ep_sparse.partition.sparsity import zeros_of
-from onnxruntime_ep_sparse.passes.channels import alive
 from onnxruntime_ep_sparse.program.parallel import LARGE, together
 from onnxruntime_ep_sparse_kernels.pack import compress
 from support.making import PATTERNS, pruned

@@ -196,8 +196,8 @@ def test_layer_norm_of_large_mean():
 @pytest.mark.parametrize(
     ("attributes", "shapes", "reason"),
     [
-        ({"axis": 1}, {"scale": (3, 4)}, "only the last dimension is supported"),
-        ({"axis": -1}, {"scale": (1,)}, "scale and bias are not of the last dimension's size"),
+        ({"axis": 1}, {"scale": (3, 4)}, "axes other than the last are not supported"),
+        ({"axis": -1}, {"scale": (1,)}, "input Scale does not fit the last dimension"),
     ],
 )
 def test_layer_norm_declined(attributes, shapes, reason):

@@ -12,7 +12,6 @@ import onnxruntime_ep_sparse as sparse
 from support.making import noise
 
 EPS = float(np.finfo(np.float32).eps)
-LARGE_WINDOW = "kernel, strides, dilations and pads above 65535 are not supported"
 ALWAYS = {"policy": "always"}
 
 

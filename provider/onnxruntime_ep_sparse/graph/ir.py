@@ -19,6 +19,11 @@ FLOAT = 1
 """`ONNXTensorElementDataType` of float32, the one element type the kernels take (the same number in `onnx.TensorProto`)."""
 INT32 = 6
 INT64 = 7
+TYPE_NAMES = (
+    *("unknown", "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool", "float16", "float64"),
+    *("uint32", "uint64", "complex64", "complex128", "bfloat16"),
+)
+"""Names of the first element types, by these numbers."""
 EP_CONTEXT = ("com.microsoft", "EPContext")
 """Domain and operator of the nodes in which compiled models keep what a provider has made of a region."""
 CONTEXT_DATA = "ep_cache_context"
@@ -103,6 +108,11 @@ class Graph:
         return readers
 
 
+def type_name(dtype: int) -> str:
+    """Return the name of an ONNX element type for messages."""
+    return TYPE_NAMES[dtype] if 0 <= dtype < len(TYPE_NAMES) else f"number {dtype}"
+
+
 def shape_of(graph: Graph, name: str) -> tuple[int | str | None, ...]:
     """Shape of a value whose rank is known."""
     shape = graph.values[name].shape
@@ -124,6 +134,12 @@ def weight_of(graph: Graph, name: str) -> np.ndarray | Nonzeros:
 def attribute_of(node: Node, name: str, default: Any) -> Any:
     """An attribute, or what it is where the node does not have it."""
     return node.attributes.get(name, default)
+
+
+def number_of(node: Node, name: str, default: float) -> float:
+    """Return a FLOAT or INT attribute as a float, or `default` if the node has no such number."""
+    value = node.attributes.get(name)
+    return float(value) if isinstance(value, int | float) else default
 
 
 def with_constants(

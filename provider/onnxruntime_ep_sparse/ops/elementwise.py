@@ -1,121 +1,128 @@
-"""Activations and binary operators."""
+"""Binary operators: one row each, from which its row in the table of operators follows. And squares."""
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxruntime_ep_sparse_kernels.elementwise import Act, Op
+from onnxruntime_ep_sparse_kernels.elementwise import Op
 
+from .. import reasons
 from ..graph.ir import Graph, Node, shape_of
+from ..program.builder import Builder
 from ..program.enums import StepKind
-from ..program.steps import Activation, Step
-
-if TYPE_CHECKING:
-    from ..program.builder import Builder
-
-
-def _constant_floats(graph: Graph, name: str) -> NDArray[np.float32] | None:
-    array = graph.constant(name)
-    return array if array is not None and array.dtype == np.float32 else None
+from ..program.steps import Step
+from ..reasons import Finding
+from .activations import is_bounded
+from .channels import ChannelPlan, Flow, Link
+from .row import OpRow
 
 
-def activation_of(graph: Graph, node: Node) -> Activation | str:
-    """The activation a unary node computes, or the reason why it cannot run."""
-    alpha, beta = node.attributes.get("alpha"), node.attributes.get("beta")
-    match node.op_type:
-        case "Relu":
-            return Activation(Act.CLAMP, 0.0, math.inf)
-        case "Clip":
-            return _clip(graph, node)
-        case "LeakyRelu":
-            return Activation(Act.LEAKY_RELU, _number(alpha, 0.01))
-        case "HardSigmoid":
-            return Activation(Act.HARD_SIGMOID, _number(alpha, 0.2), _number(beta, 0.5))
-        case "Elu":
-            return Activation(Act.ELU, _number(alpha, 1.0), 1.0)
-        case "Selu":
-            gamma = _number(node.attributes.get("gamma"), 1.0507010221481323)
-            return Activation(Act.ELU, gamma * _number(alpha, 1.6732631921768188), gamma)
-        case "ThresholdedRelu":
-            return Activation(Act.THRESHOLDED_RELU, _number(alpha, 1.0))
-        case "Gelu":
-            return Activation(Act.GELU_TANH if node.attributes.get("approximate") == "tanh" else Act.GELU_ERF)
-        case "QuickGelu":
-            return Activation(Act.SILU, _number(alpha, 1.702))
-        case "Silu":
-            return Activation(Act.SILU, 1.0)
-    return Activation(_SIMPLE[node.op_type])
+@dataclass(frozen=True, slots=True)
+class BinaryRow:
+    """One binary operator: the kernels' function, and numpy's for channels that are known. Before `first_version` it had an axis."""
+
+    op_type: str
+    op: Op
+    ufunc: Callable[[NDArray, NDArray], NDArray]
+    first_version: int = 1
 
 
-_SIMPLE = {
-    "Sigmoid": Act.SIGMOID,
-    "HardSwish": Act.HARD_SWISH,
-    "Tanh": Act.TANH,
-    "Erf": Act.ERF,
-    "Abs": Act.ABS,
-    "Neg": Act.NEG,
-    "Sqrt": Act.SQRT,
-    "Exp": Act.EXP,
-    "Softplus": Act.SOFTPLUS,
-    "Softsign": Act.SOFTSIGN,
+BINARY: dict[str, BinaryRow] = {
+    row.op_type: row
+    for row in (
+        BinaryRow("Add", Op.ADD, np.add, 7),
+        BinaryRow("Sub", Op.SUB, np.subtract, 7),
+        BinaryRow("Mul", Op.MUL, np.multiply, 7),
+        BinaryRow("Div", Op.DIV, np.divide, 7),
+        BinaryRow("Max", Op.MAX, np.maximum),
+        BinaryRow("Min", Op.MIN, np.minimum),
+    )
 }
+"""Every binary operator."""
 
 
-def _number(value, default: float) -> float:
-    return default if value is None else float(value)
-
-
-def _clip(graph: Graph, node: Node) -> Activation | str:
-    limits = [_number(node.attributes.get("min"), -math.inf), _number(node.attributes.get("max"), math.inf)]
-    for i, name in enumerate(node.inputs[1:3]):
-        if name:
-            array = _constant_floats(graph, name)
-            if array is None or array.size != 1:
-                return "min and max are not constant"
-            limits[i] = float(array.reshape(-1)[0])
-    if math.isnan(limits[0]) or math.isnan(limits[1]):
-        return "min or max is NaN"
-    # ONNX: min above max gives max everywhere, which is what clamping to low first and high last does
-    return Activation(Act.CLAMP, limits[0], limits[1])
-
-
-def _activation_can_run(graph: Graph, node: Node) -> str | None:
-    activation = activation_of(graph, node)
-    return activation if isinstance(activation, str) else None
-
-
-def _activation_lower(builder: Builder, node: Node) -> None:
-    activation = activation_of(builder.graph, node)
-    assert isinstance(activation, Activation)
-    builder.activate(node, activation)
-
-
-BINARY = {"Add": Op.ADD, "Sub": Op.SUB, "Mul": Op.MUL, "Div": Op.DIV, "Max": Op.MAX, "Min": Op.MIN}
-
-
-def _binary_can_run(graph: Graph, node: Node) -> str | None:
+def _binary_can_run(graph: Graph, node: Node) -> Finding | None:
     if len(node.inputs) != 2:
-        return f"{len(node.inputs)} operands: two are supported"
+        return reasons.UNSUPPORTED_OPERAND_COUNT(count=len(node.inputs), supported=2)
     if all(graph.is_constant(name) for name in node.inputs):
-        return "both operands are constant"
+        return reasons.ALL_CONSTANT()
     return None
 
 
 def _binary_lower(builder: Builder, node: Node) -> None:
-    builder.binary(node, BINARY[node.op_type])
+    builder.binary(node, BINARY[node.op_type].op)
 
 
-def _square_can_run(graph: Graph, node: Node) -> str | None:
+def _binary_channels(flow: Flow, node: Node) -> ChannelPlan | None:
+    """Follow operands with the same channels, or one number for each of them, or one for all."""
+    graph, y, row = flow.graph, node.outputs[0], BINARY[node.op_type]
+    rank = flow.rank(y)
+    joined = [name for name in node.inputs if name in flow.channels and flow.rank(name) == rank]
+    if not joined:
+        return None
+    first = max((flow.channels[name] for name in joined), key=lambda channels: channels.size)
+    axis, size = first.axis, first.size
+    links, sliced, operands = [], [], []
+    for i, name in enumerate(node.inputs):
+        shape = (1,) * (rank - flow.rank(name)) + shape_of(graph, name)
+        known__c, value__c = np.zeros(size, bool), np.zeros(size, np.float32)
+        if graph.is_constant(name):
+            array = flow.load(name)
+            if shape[axis] not in (1, size):
+                return None
+            if shape[axis] == size:
+                sliced.append((i, axis - rank + array.ndim, y))
+            if array.size == shape[axis]:
+                known__c, value__c = ~known__c, np.broadcast_to(array.reshape(-1), size)
+        elif name in joined and flow.known_of(name, axis, size) is not None:
+            links.append(Link(name))
+            known__c, value__c = flow.channels[name].known__c, flow.channels[name].value__c
+        elif shape[axis] == 1:
+            flow.keep([name])
+        else:
+            return None
+        operands.append((known__c, value__c))
+    (known_a__c, a__c), (known_b__c, b__c) = operands
+    value__c = row.ufunc(a__c, b__c)
+    known__c = known_a__c & known_b__c
+    if row.op == Op.MUL:
+        # a channel of zeros stays so behind the gate of a squeeze-and-excite block, which is between 0 and 1
+        for known_0__c, zero__c, gate in ((known_a__c, a__c, node.inputs[1]), (known_b__c, b__c, node.inputs[0])):
+            if gate in graph.producer and is_bounded(graph.producer[gate]):
+                gone__c = known_0__c & (zero__c == 0)
+                known__c, value__c = known__c | gone__c, np.where(gone__c, np.float32(0), value__c)
+    flow.make(y, axis, known__c, value__c)
+    return ChannelPlan(node, tuple(links), sliced=tuple(sliced))
+
+
+def _square_can_run(graph: Graph, node: Node) -> Finding | None:
     exponent = graph.constant(node.inputs[1])
-    if exponent is None or exponent.size != 1 or exponent.item() != 2:
-        return "exponents other than 2 are not supported"
-    return None if exponent.ndim <= len(shape_of(graph, node.inputs[0])) else "the exponent has more dimensions than the base"
+    if exponent is None or exponent.size != 1 or exponent.item() != 2 or exponent.ndim > len(shape_of(graph, node.inputs[0])):
+        return reasons.EXPONENT()
+    return None
 
 
 def _square_lower(builder: Builder, node: Node) -> None:
     x = builder.value(node.inputs[0])
     builder.step(Step(StepKind.BINARY, x, builder.value(node.outputs[0]), x, op=Op.MUL))
+
+
+ROWS = (
+    *(
+        OpRow(
+            row.op_type,
+            "neighbour",
+            _binary_can_run,
+            _binary_lower,
+            "two operands, broadcast",
+            first_version=row.first_version,
+            channels=_binary_channels,
+        )
+        for row in BINARY.values()
+    ),
+    OpRow("Pow", "neighbour", _square_can_run, _square_lower, "squares", parameters=(1,)),
+)

@@ -1,31 +1,35 @@
-"""Operators that move elements or only change shapes: when each can be run, how it becomes steps. Rows of the table in `ops/table.py`."""
+"""Operators that move elements or only change shapes."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import reasons
 from ..graph.ir import Graph, Node, attribute_of, shape_of
+from ..program.builder import Builder
 from ..program.enums import Coordinates, Interpolation, StepKind
 from ..program.limits import MAX_BLOCK, MAX_PARTS, MAX_RANK, MAX_SCALE, MAX_SIZE
 from ..program.steps import Resize, Step
+from ..reasons import Finding
+from . import costs
+from .channels import ChannelPlan, Flow, Link
+from .row import OpRow, always
 
-if TYPE_CHECKING:
-    from ..program.builder import Builder
 
-
-def reshape_can_run(graph: Graph, node: Node) -> str | None:
-    """None if the node can be run, else the reason in words."""
+def _reshape_can_run(graph: Graph, node: Node) -> Finding | None:
     target = graph.constant(node.inputs[1])
     if target is None:
-        return "the shape is not constant"
-    if not all(-1 <= d <= MAX_SIZE for d in target.reshape(-1)):
-        return f"dimensions below -1 or above {MAX_SIZE} are not supported"
-    return f"{target.size} dimensions: at most {MAX_RANK} are supported" if target.size > MAX_RANK else None
+        return reasons.PARAMETER_NOT_CONSTANT(name="shape")
+    for d in target.reshape(-1):
+        if not -1 <= d <= MAX_SIZE:
+            return reasons.OUT_OF_RANGE(what="a dimension of the shape", value=d, low=-1, high=MAX_SIZE)
+    return reasons.UNSUPPORTED_RANK(rank=target.size, supported=f"at most {MAX_RANK}") if target.size > MAX_RANK else None
 
 
-def reshape_lower(builder: Builder, node: Node) -> None:
-    """The steps of such a node."""
+def _reshape_lower(builder: Builder, node: Node) -> None:
     target = builder.graph.constant(node.inputs[1])
     assert target is not None
     builder.step(
@@ -39,26 +43,22 @@ def reshape_lower(builder: Builder, node: Node) -> None:
     )
 
 
-def transpose_can_run(graph: Graph, node: Node) -> str | None:
-    """None if the node can be run, else the reason in words."""
-    return (
-        None if sorted(permutation_of(graph, node)) == list(range(len(shape_of(graph, node.inputs[0])))) else "perm does not fit the input"
-    )
+def _transpose_can_run(graph: Graph, node: Node) -> Finding | None:
+    fits = sorted(_permutation_of(graph, node)) == list(range(len(shape_of(graph, node.inputs[0]))))
+    return None if fits else reasons.MISMATCHED(what="perm", other="the input")
 
 
-def permutation_of(graph: Graph, node: Node) -> tuple[int, ...]:
-    """The dimensions of a Transpose's input in the order of its output."""
+def _permutation_of(graph: Graph, node: Node) -> tuple[int, ...]:
+    """Return the dimensions of a Transpose's input in the order of its output."""
     return tuple(attribute_of(node, "perm", ()) or range(len(shape_of(graph, node.inputs[0])))[::-1])
 
 
-def transpose_lower(builder: Builder, node: Node) -> None:
-    """The steps of such a node."""
+def _transpose_lower(builder: Builder, node: Node) -> None:
     x, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
-    builder.step(Step(StepKind.TRANSPOSE, x, y, target=permutation_of(builder.graph, node)))
+    builder.step(Step(StepKind.TRANSPOSE, x, y, target=_permutation_of(builder.graph, node)))
 
 
-def flatten_lower(builder: Builder, node: Node) -> None:
-    """The steps of such a node."""
+def _flatten_lower(builder: Builder, node: Node) -> None:
     rank = len(shape_of(builder.graph, node.inputs[0]))
     axis = int(attribute_of(node, "axis", 1))
     builder.step(
@@ -71,51 +71,87 @@ def flatten_lower(builder: Builder, node: Node) -> None:
     )
 
 
-def axes_of(graph: Graph, node: Node) -> tuple[int, ...] | str:
-    """The axes that a Squeeze takes away or an Unsqueeze brings, ascending; or the reason why it cannot run."""
+def _elements_per_channel(flow: Flow, node: Node) -> int:
+    """Return the number of elements that the operand's channels and all dimensions after them have per channel; 0 if it is not known."""
+    x = flow.channels.get(node.inputs[0])
+    if x is None or flow.rank(node.outputs[0]) < 2:
+        return 0
+    after = shape_of(flow.graph, node.inputs[0])[x.axis + 1 :]
+    within = [d for d in after if isinstance(d, int)]
+    return int(np.prod(within, dtype=np.int64)) if len(within) == len(after) else 0
+
+
+def _joined(flow: Flow, node: Node, times: int, counted: tuple[tuple[int, int], ...] = ()) -> ChannelPlan:
+    """Return the plan of a node that joins channels and their elements to the last dimension: flattened images, regrouped features."""
+    x, y = node.inputs[0], node.outputs[0]
+    channels = flow.channels[x]
+    flow.make(y, flow.rank(y) - 1, channels.known__c.repeat(times), channels.value__c.repeat(times))
+    return ChannelPlan(node, (Link(x, 0, times),), counted=counted)
+
+
+def _reshape_channels(flow: Flow, node: Node) -> ChannelPlan | None:
+    times = _elements_per_channel(flow, node)
+    if times == 0:
+        return None
+    x, last = flow.channels[node.inputs[0]], shape_of(flow.graph, node.outputs[0])[-1]
+    target = [int(d) for d in flow.load(node.inputs[1]).reshape(-1)]
+    copied = [i for i, d in enumerate(target) if d == 0]
+    if any(i >= x.axis for i in copied) or (copied and attribute_of(node, "allowzero", 0)):
+        return None
+    if target[-1] != x.size * times and not (target[-1] == -1 and last == x.size * times):
+        return None
+    return _joined(flow, node, times, ((1, -1),) if target[-1] > 0 else ())
+
+
+def _flatten_channels(flow: Flow, node: Node) -> ChannelPlan | None:
+    times = _elements_per_channel(flow, node)
+    if times == 0 or int(attribute_of(node, "axis", 1)) % flow.rank(node.inputs[0]) != flow.channels[node.inputs[0]].axis:
+        return None
+    return _joined(flow, node, times)
+
+
+def _axes_of(graph: Graph, node: Node) -> tuple[int, ...] | Finding:
+    """Return the axes that a Squeeze removes or an Unsqueeze inserts, ascending; or the reason why it cannot run."""
     shape = shape_of(graph, node.inputs[0])
     given = node.attributes.get("axes")
     if len(node.inputs) > 1 and node.inputs[1]:
         array = graph.constant(node.inputs[1])
         if array is None:
-            return "the axes are not constant"
+            return reasons.PARAMETER_NOT_CONSTANT(name="axes")
         given = tuple(int(axis) for axis in array.reshape(-1))
     if given is None:
         if not all(isinstance(d, int) for d in shape):
-            return "which dimensions are 1 is not known"
+            return reasons.AXES_UNKNOWN()
         given = tuple(axis for axis, d in enumerate(shape) if d == 1)
     assert isinstance(given, tuple)
     rank = len(shape) + (len(given) if node.op_type == "Unsqueeze" else 0)
     axes = tuple(sorted({axis % rank if rank else 0 for axis in given}))
     if not axes:
-        return "there are no axes"
-    return axes if len(axes) == len(given) and rank <= MAX_RANK else "the axes do not fit the input"
+        return reasons.NO_AXES()
+    return axes if len(axes) == len(given) and rank <= MAX_RANK else reasons.MISMATCHED(what="input axes", other="the input")
 
 
-def axes_can_run(graph: Graph, node: Node) -> str | None:
-    """None if the node can be run, else the reason in words."""
-    axes = axes_of(graph, node)
-    return axes if isinstance(axes, str) else None
+def _axes_can_run(graph: Graph, node: Node) -> Finding | None:
+    axes = _axes_of(graph, node)
+    return axes if isinstance(axes, Finding) else None
 
 
-def axes_lower(builder: Builder, node: Node) -> None:
-    """The steps of such a node."""
-    axes = axes_of(builder.graph, node)
-    assert not isinstance(axes, str)
+def _axes_lower(builder: Builder, node: Node) -> None:
+    axes = _axes_of(builder.graph, node)
+    assert not isinstance(axes, Finding)
     step = Step(StepKind.RESHAPE, builder.value(node.inputs[0]), builder.value(node.outputs[0]))
     builder.step(replace(step, inserted=axes) if node.op_type == "Unsqueeze" else replace(step, removed=axes))
 
 
-def concat_can_run(graph: Graph, node: Node) -> str | None:
-    """None if the node can be run, else the reason in words."""
+def _concat_can_run(graph: Graph, node: Node) -> Finding | None:
     if len(node.inputs) > MAX_PARTS:
-        return f"{len(node.inputs)} operands: at most {MAX_PARTS} are supported"
+        return reasons.UNSUPPORTED_OPERAND_COUNT(count=len(node.inputs), supported=f"at most {MAX_PARTS}")
     rank = len(shape_of(graph, node.inputs[0]))
-    return None if all(len(shape_of(graph, name)) == rank for name in node.inputs) else "operands differ in rank"
+    fits = all(len(shape_of(graph, name)) == rank for name in node.inputs)
+    return None if fits else reasons.MISMATCHED(what="the rank of an operand", other="that of the first")
 
 
-def concat_lower(builder: Builder, node: Node) -> None:
-    """The steps of such a node."""
+def _concat_lower(builder: Builder, node: Node) -> None:
     axis = int(attribute_of(node, "axis", 0))
     axis += len(shape_of(builder.graph, node.inputs[0])) if axis < 0 else 0
     parts = [builder.value(name) for name in node.inputs]
@@ -124,109 +160,157 @@ def concat_lower(builder: Builder, node: Node) -> None:
         builder.step(Step(StepKind.CONCAT, x, y, axis=axis, begins=i == 0))
 
 
-def padding_of(graph: Graph, node: Node) -> tuple[tuple[int, ...], tuple[int, ...], float] | str:
-    """Elements before and after in every dimension, and what they are, of a Pad; or the reason why it cannot run."""
+def _concat_channels(flow: Flow, node: Node) -> ChannelPlan | None:
+    rank = flow.rank(node.inputs[0])
+    axis = int(attribute_of(node, "axis", 0)) % rank
+    sizes = [shape_of(flow.graph, name)[axis] for name in node.inputs]
+    links: list[Link] = []
+    known: list[NDArray[np.bool_]] = []
+    value: list[NDArray[np.float32]] = []
+    for name, dimension in zip(node.inputs, sizes, strict=True):
+        channels = flow.channels.get(name)
+        if channels is not None and channels.axis == axis:
+            links.append(Link(name, sum(len(part) for part in known)))
+            known.append(channels.known__c)
+            value.append(channels.value__c)
+        elif isinstance(dimension, int):
+            known.append(np.zeros(dimension, bool))
+            value.append(np.zeros(dimension, np.float32))
+        else:
+            return None
+    if not links:
+        return None
+    y = node.outputs[0]
+    flow.make(y, axis, np.concatenate(known), np.concatenate(value))
+    linked__c = np.zeros(flow.channels[y].size, bool)
+    for link in links:
+        linked__c[link.begin : link.begin + flow.channels[link.x].size] = True
+    flow.channels[y].needed__c[~linked__c] = True
+    flow.keep(name for name in node.inputs if name not in {link.x for link in links})
+    return ChannelPlan(node, tuple(links))
+
+
+def padding_of(graph: Graph, node: Node) -> tuple[tuple[int, ...], tuple[int, ...], float] | Finding:
+    """Return how many elements a Pad adds before and after in each dimension, and their value; or the reason why it cannot run."""
     if attribute_of(node, "mode", "constant") != "constant":
-        return f"mode {node.attributes['mode']} is not supported"
+        return reasons.UNSUPPORTED_ATTRIBUTE(name="mode", value=node.attributes["mode"])
     names = [*node.inputs[1:], "", "", ""]
-    if not all(graph.is_constant(name) for name in names if name):
-        return "pads and value are not constant"
+    for parameter, name in zip(("pads", "constant_value", "axes"), names, strict=False):
+        if name and not graph.is_constant(name):
+            return reasons.PARAMETER_NOT_CONSTANT(name=parameter)
     rank = len(shape_of(graph, node.inputs[0]))
     pads, value, axes = (graph.constant(name) if name else None for name in names[:3])
     chosen = [int(a) % rank for a in axes.reshape(-1)] if axes is not None else list(range(rank))
     assert pads is not None
     if rank == 0 or pads.size != 2 * len(chosen):
-        return "pads do not fit the input"
-    if not all(0 <= n <= MAX_SIZE for n in pads.reshape(-1)):
-        return f"negative pads, and pads above {MAX_SIZE}, are not supported"
+        return reasons.MISMATCHED(what="input pads", other="the input")
+    for n in pads.reshape(-1):
+        if not 0 <= n <= MAX_SIZE:
+            return reasons.OUT_OF_RANGE(what="pads", value=n, low=0, high=MAX_SIZE)
     before, after = [0] * rank, [0] * rank
     for axis, begin, end in zip(chosen, pads.reshape(2, -1)[0], pads.reshape(2, -1)[1], strict=True):
         before[axis], after[axis] = int(begin), int(end)
     return tuple(before), tuple(after), float(value.reshape(-1)[0]) if value is not None and value.size else 0.0
 
 
-def pad_can_run(graph: Graph, node: Node) -> str | None:
-    """None if the node can be run, else the reason in words."""
+def _pad_can_run(graph: Graph, node: Node) -> Finding | None:
     padding = padding_of(graph, node)
-    return padding if isinstance(padding, str) else None
+    return padding if isinstance(padding, Finding) else None
 
 
-def pad_lower(builder: Builder, node: Node) -> None:
-    """The steps of such a node."""
+def _pad_lower(builder: Builder, node: Node) -> None:
     padding = padding_of(builder.graph, node)
-    assert not isinstance(padding, str)
+    assert not isinstance(padding, Finding)
     before, after, value = padding
     x, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
     builder.step(Step(StepKind.PAD, x, y, before=before, after=after, fill=value))
 
 
-def resize_of(graph: Graph, node: Node) -> Resize | str:
-    """What a Resize does to height and width, or the reason why it cannot run."""
+def _pad_channels(flow: Flow, node: Node) -> ChannelPlan | None:
+    x, padding = flow.channels.get(node.inputs[0]), padding_of(flow.graph, node)
+    if x is None or isinstance(padding, Finding) or padding[0][x.axis] or padding[1][x.axis]:
+        return None
+    before, after, fill = padding
+    known__c = x.known__c & (x.value__c == fill) if any(before + after) else x.known__c
+    return flow.same(node, node.inputs[0], known__c, x.value__c)
+
+
+def _resize_of(graph: Graph, node: Node) -> Resize | Finding:
+    """Return how a Resize changes height and width, or the reason why it cannot run."""
     shape = shape_of(graph, node.inputs[0])
     if len(shape) != 4:
-        return f"{len(shape)} dimensions: 4 are supported"
-    if attribute_of(node, "antialias", 0) or attribute_of(node, "exclude_outside", 0):
-        return "antialias and exclude_outside are not supported"
-    if attribute_of(node, "keep_aspect_ratio_policy", "stretch") != "stretch":
-        return "keep_aspect_ratio_policy is not supported"
+        return reasons.UNSUPPORTED_RANK(rank=len(shape), supported=4)
+    for name, supported in (("antialias", 0), ("exclude_outside", 0), ("keep_aspect_ratio_policy", "stretch")):
+        if attribute_of(node, name, supported) != supported:
+            return reasons.UNSUPPORTED_ATTRIBUTE(name=name, value=node.attributes[name])
     first = node.since_version < 11
     mode = attribute_of(node, "mode", "nearest")
     reading = "version_10" if first else attribute_of(node, "nearest_mode", "round_prefer_floor")
     coordinates = "asymmetric" if first else attribute_of(node, "coordinate_transformation_mode", "half_pixel")
     reading = "linear" if mode == "linear" else reading
-    if mode not in ("nearest", "linear") or reading.upper() not in Interpolation.__members__:
-        return f"mode {mode} is not supported"
+    if mode not in ("nearest", "linear"):
+        return reasons.UNSUPPORTED_ATTRIBUTE(name="mode", value=mode)
+    if reading.upper() not in Interpolation.__members__:
+        return reasons.UNSUPPORTED_ATTRIBUTE(name="nearest_mode", value=reading)
     if coordinates.upper() not in Coordinates.__members__:
-        return f"coordinate_transformation_mode {coordinates} is not supported"
+        return reasons.UNSUPPORTED_ATTRIBUTE(name="coordinate_transformation_mode", value=coordinates)
     names = [*node.inputs[1:], "", "", ""][:3]
     names = ["", names[0], ""] if first else names
-    if not all(graph.is_constant(name) for name in names[1:] if name):
-        return "scales or sizes are not constant"
+    for parameter, name in zip(("scales", "sizes"), names[1:], strict=True):
+        if name and not graph.is_constant(name):
+            return reasons.PARAMETER_NOT_CONSTANT(name=parameter)
     scales, sizes = (graph.constant(name) if name else None for name in names[1:])
     given = scales if scales is not None and scales.size else sizes
     axes = [int(a) % 4 for a in attribute_of(node, "axes", ()) or range(4)]
     if given is None or given.size != len(axes):
-        return "scales or sizes do not fit the input"
+        return reasons.MISMATCHED(what="scales or sizes", other="the input")
     scale, size = [1.0] * 4, [-1] * 4
     for axis, number in zip(axes, given.reshape(-1), strict=True):
         if given is scales:
             scale[axis] = float(number)
         else:
             size[axis] = int(number)
-        if not (1 / MAX_SCALE <= scale[axis] <= MAX_SCALE and (given is scales or (axis > 1) <= size[axis] <= MAX_SIZE)):
-            return f"a scale or size of {number} is not supported"
+        if not 1 / MAX_SCALE <= scale[axis] <= MAX_SCALE:
+            return reasons.OUT_OF_RANGE(what="scales", value=number, low=f"1/{MAX_SCALE}", high=MAX_SCALE)
+        if given is sizes and not (axis > 1) <= size[axis] <= MAX_SIZE:
+            return reasons.OUT_OF_RANGE(what="sizes", value=number, low=int(axis > 1), high=MAX_SIZE)
     if any(scale[axis] != 1.0 or size[axis] not in (-1, shape[axis]) for axis in range(2)):
-        return "only height and width can change"
+        return reasons.UNSUPPORTED_AXES(supported="height and width")
     if coordinates == "align_corners" and any(number % 1 for number in scale):
         # ONNX spans scale * size pixels, ONNX Runtime as many as there are
-        return "align_corners with a scale that is not whole is not supported"
+        return reasons.ALIGN_CORNERS_SCALE()
     kinds = Interpolation[reading.upper()], Coordinates[coordinates.upper()]
     return Resize(*kinds, (scale[2], scale[3]), (size[2], size[3]))
 
 
-def resize_can_run(graph: Graph, node: Node) -> str | None:
-    """None if the node can be run, else the reason in words."""
-    resize = resize_of(graph, node)
-    return resize if isinstance(resize, str) else None
+def _resize_can_run(graph: Graph, node: Node) -> Finding | None:
+    resize = _resize_of(graph, node)
+    return resize if isinstance(resize, Finding) else None
 
 
-def resize_lower(builder: Builder, node: Node) -> None:
-    """The steps of such a node."""
-    resize = resize_of(builder.graph, node)
+def _resize_lower(builder: Builder, node: Node) -> None:
+    resize = _resize_of(builder.graph, node)
     assert isinstance(resize, Resize)
     builder.step(Step(StepKind.RESIZE, builder.value(node.inputs[0]), builder.value(node.outputs[0]), resize=resize))
 
 
-def shuffle_can_run(graph: Graph, node: Node) -> str | None:
-    """None if the node can be run, else the reason in words."""
+def _resize_channels(flow: Flow, node: Node) -> ChannelPlan | None:
+    x = flow.channels.get(node.inputs[0])
+    if x is None or x.axis != 1 or not isinstance(_resize_of(flow.graph, node), Resize):
+        return None
+    axes = [int(a) % 4 for a in attribute_of(node, "axes", ()) or range(4)]
+    sizes = len(node.inputs) > 3 and bool(node.inputs[3]) and 1 in axes
+    return flow.same(node, node.inputs[0], x.known__c, x.value__c, counted=((3, axes.index(1)),) if sizes else ())
+
+
+def _shuffle_can_run(graph: Graph, node: Node) -> Finding | None:
     rank, block = len(shape_of(graph, node.inputs[0])), int(attribute_of(node, "blocksize", 1))
     if not 0 < block <= MAX_BLOCK:
-        return f"blocks of {block} are not supported"
-    return None if rank == 4 else f"{rank} dimensions: 4 are supported"
+        return reasons.OUT_OF_RANGE(what="blocksize", value=block, low=1, high=MAX_BLOCK)
+    return None if rank == 4 else reasons.UNSUPPORTED_RANK(rank=rank, supported=4)
 
 
-def shuffle_lower(builder: Builder, node: Node) -> None:
-    """The steps of such a node."""
+def _shuffle_lower(builder: Builder, node: Node) -> None:
     builder.step(
         Step(
             StepKind.SHUFFLE,
@@ -237,3 +321,51 @@ def shuffle_lower(builder: Builder, node: Node) -> None:
             to_depth=node.op_type == "SpaceToDepth",
         )
     )
+
+
+ROWS = (
+    OpRow("Transpose", "neighbour", _transpose_can_run, _transpose_lower),
+    OpRow(
+        "Reshape",
+        "neighbour",
+        _reshape_can_run,
+        _reshape_lower,
+        "constant shape",
+        first_version=5,
+        parameters=(1,),
+        channels=_reshape_channels,
+        estimate=costs.no_seconds,
+    ),
+    OpRow("Flatten", "neighbour", always, _flatten_lower, channels=_flatten_channels, estimate=costs.no_seconds),
+    *(OpRow(name, "neighbour", _axes_can_run, _axes_lower, "constant axes", parameters=(1,)) for name in ("Squeeze", "Unsqueeze")),
+    OpRow(
+        "Concat",
+        "neighbour",
+        _concat_can_run,
+        _concat_lower,
+        f"any axis, at most {MAX_PARTS} operands",
+        first_version=4,
+        channels=_concat_channels,
+    ),
+    OpRow(
+        "Pad",
+        "neighbour",
+        _pad_can_run,
+        _pad_lower,
+        "mode constant with constant pads and value, none negative",
+        first_version=11,
+        parameters=(1, 2, 3),
+        channels=_pad_channels,
+    ),
+    OpRow(
+        "Resize",
+        "neighbour",
+        _resize_can_run,
+        _resize_lower,
+        "nearest or linear over height and width of NCHW by constant scales or sizes; no antialias, no tf_crop_and_resize",
+        parameters=(1, 2, 3),
+        channels=_resize_channels,
+    ),
+    OpRow("DepthToSpace", "neighbour", _shuffle_can_run, _shuffle_lower),
+    OpRow("SpaceToDepth", "neighbour", _shuffle_can_run, _shuffle_lower),
+)

@@ -4,29 +4,66 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..graph.ir import Graph, Node, attribute_of, shape_of
+from .. import reasons
+from ..graph.ir import Graph, Node, attribute_of, number_of, shape_of, sizes_of
 from ..graph.nonzeros import Nonzeros
+from ..program.builder import Builder
+from ..reasons import Finding
+from .channels import ChannelPlan, Flow
+from .costs import FEW_ROWS, NOMINAL_ROWS, Estimate, Work, product_seconds, sizes
+from .row import OpRow
 
-if TYPE_CHECKING:
-    from ..program.builder import Builder
+
+def _weights(graph: Graph, node: Node) -> tuple[str, ...]:
+    return tuple(name for name in node.inputs[:2] if graph.is_constant(name))[:1]
 
 
-def _gemm_can_run(graph: Graph, node: Node) -> str | None:
+def _one_constant(graph: Graph, node: Node) -> Finding | None:
+    """Return None if one of the two operands is constant and the other is not, else the reason."""
     constant = [graph.is_constant(name) for name in node.inputs[:2]]
-    if constant.count(True) != 1:
-        return "neither operand is constant" if not any(constant) else "both operands are constant"
-    if any(len(shape_of(graph, name)) != 2 for name in node.inputs[:2]):
-        return "operands are not matrices"
-    if 0 in shape_of(graph, node.inputs[constant.index(True)]):
-        return "the constant operand is empty"
+    if constant.count(True) == 1:
+        return None
+    return reasons.ALL_CONSTANT() if any(constant) else reasons.NO_CONSTANT_OPERAND()
+
+
+def _row_counts(graph: Graph, node: Node) -> tuple[int, ...]:
+    """Return the numbers of rows to judge by: a few where the number is only known at run time and may be 1.
+
+    With batch and sequence as two dimensions that is unlikely.
+    """
+    x = shape_of(graph, next(name for name in node.inputs[:2] if not graph.is_constant(name)))
+    return (*FEW_ROWS, NOMINAL_ROWS) if len(x) == 2 and not all(isinstance(d, int) for d in x) else (NOMINAL_ROWS,)
+
+
+def _work(graph: Graph, node: Node, rows: int | None, transposed: bool) -> Work:
+    """Return the work of a matrix product; `transposed` says that the depth of the weight stands where its outputs usually do."""
+    rows = NOMINAL_ROWS if rows is None else rows
+    right = graph.is_constant(node.inputs[1])
+    stored = math.prod(sizes(graph, node.outputs[0], rows))
+    x = math.prod(sizes(graph, node.inputs[0 if right else 1], rows))
+    weight = sizes(graph, node.inputs[1 if right else 0])
+    depth = weight[-2] if right != transposed and len(weight) > 1 else weight[-1]
+    return Work(stored * depth, math.prod(weight), 1, math.ceil(x / depth), x, stored, 1, True)
+
+
+def _gemm_can_run(graph: Graph, node: Node) -> Finding | None:
+    finding = _one_constant(graph, node)
+    if finding is not None:
+        return finding
+    ranks = [len(shape_of(graph, name)) for name in node.inputs[:2]]
+    if ranks != [2, 2]:
+        return reasons.UNSUPPORTED_RANK(rank=max(ranks, key=lambda rank: abs(rank - 2)), supported=2)
+    if 0 in shape_of(graph, _weights(graph, node)[0]):
+        return reasons.WEIGHT_EMPTY()
     c = node.inputs[2] if len(node.inputs) > 2 else ""
-    if c and not graph.is_constant(c) and float(attribute_of(node, "beta", 1.0)) != 1.0:
-        return "a C that is not constant needs beta = 1"
+    beta = number_of(node, "beta", 1.0)
+    if c and not graph.is_constant(c) and beta != 1.0:
+        return reasons.GEMM_BETA(beta=beta)
     return None
 
 
@@ -57,15 +94,46 @@ def _gemm_lower(builder: Builder, node: Node) -> None:
     builder.product(node, node.inputs[0 if right else 1], product, None, addend=rest)
 
 
-def _matmul_can_run(graph: Graph, node: Node) -> str | None:
-    constant = [graph.is_constant(name) for name in node.inputs[:2]]
-    if constant.count(True) != 1:
-        return "neither operand is constant" if not any(constant) else "both operands are constant"
-    shape = shape_of(graph, node.inputs[constant.index(True)])
-    if not shape or 0 in shape:
-        return "the constant operand is empty"
-    if not shape_of(graph, node.inputs[constant.index(False)]):
-        return "the operand is a scalar"
+def _gemm_transposes(graph: Graph, node: Node) -> bool:
+    """Return whether the constant operand is transposed."""
+    return bool(attribute_of(node, "transB" if graph.is_constant(node.inputs[1]) else "transA", 0))
+
+
+def _gemm_output_axis(graph: Graph, node: Node) -> int:
+    return int(graph.is_constant(node.inputs[1])) ^ _gemm_transposes(graph, node)
+
+
+def _gemm_channels(flow: Flow, node: Node) -> ChannelPlan | None:
+    if not flow.graph.is_constant(node.inputs[1]) or attribute_of(node, "transA", 0):
+        return None
+    rows = 0 if attribute_of(node, "transB", 0) else 1
+    outputs = sizes_of(flow.graph, node.inputs[1])[rows]
+    alpha, beta = number_of(node, "alpha", 1.0), number_of(node, "beta", 1.0)
+    c = node.inputs[2] if len(node.inputs) > 2 else ""
+    addend = flow.graph.constant(c) if c else np.zeros(1, np.float32)
+    if addend is None or not (addend.size == 1 or addend.size == addend.shape[-1] == outputs):
+        return None
+    bias__m = np.broadcast_to(addend.reshape(-1) * np.float32(beta), outputs)
+    plan = flow.product(node, node.inputs[0], 1, rows, bias__m, alpha=alpha)
+    if plan.node.inputs[2:3] != node.inputs[2:3]:
+        plan.node = replace(plan.node, attributes={**node.attributes, "beta": 1.0})
+    return plan
+
+
+def _gemm_seconds(graph: Graph, node: Node, rows: int | None = None) -> Estimate:
+    return product_seconds(_work(graph, node, rows, _gemm_transposes(graph, node)))
+
+
+def _matmul_can_run(graph: Graph, node: Node) -> Finding | None:
+    finding = _one_constant(graph, node)
+    if finding is not None:
+        return finding
+    right = graph.is_constant(node.inputs[1])
+    x, weight = (shape_of(graph, name) for name in (node.inputs if right else node.inputs[::-1]))
+    if not weight or 0 in weight:
+        return reasons.WEIGHT_EMPTY()
+    if not x:
+        return reasons.UNSUPPORTED_RANK(rank=0, supported="1 and more")
     return None
 
 
@@ -85,3 +153,45 @@ def _matmul_lower(builder: Builder, node: Node) -> None:
         vector_operand=vector,
     )
     builder.product(node, node.inputs[0 if right else 1], product, None)
+
+
+def _matmul_output_axis(graph: Graph, node: Node) -> int:
+    return -1 if graph.is_constant(node.inputs[1]) else max(-2, -len(shape_of(graph, node.inputs[0])))
+
+
+def _matmul_channels(flow: Flow, node: Node) -> ChannelPlan | None:
+    rank = flow.rank(node.inputs[0])
+    right = flow.graph.is_constant(node.inputs[1]) and flow.rank(node.inputs[1]) == 2
+    return flow.product(node, node.inputs[0], rank - 1, 1, None) if right and rank >= 2 else None
+
+
+def _matmul_seconds(graph: Graph, node: Node, rows: int | None = None) -> Estimate:
+    return product_seconds(_work(graph, node, rows, False))
+
+
+ROWS = (
+    OpRow(
+        "Gemm",
+        "product",
+        _gemm_can_run,
+        _gemm_lower,
+        "one constant operand; a C that is not constant needs beta = 1",
+        weights=_weights,
+        output_axis=_gemm_output_axis,
+        channels=_gemm_channels,
+        estimate=_gemm_seconds,
+        row_counts=_row_counts,
+    ),
+    OpRow(
+        "MatMul",
+        "product",
+        _matmul_can_run,
+        _matmul_lower,
+        "one constant operand of any rank, on either side",
+        weights=_weights,
+        output_axis=_matmul_output_axis,
+        channels=_matmul_channels,
+        estimate=_matmul_seconds,
+        row_counts=_row_counts,
+    ),
+)

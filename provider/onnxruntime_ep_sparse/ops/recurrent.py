@@ -8,7 +8,7 @@ who has multiplied the rows of some units can finish these units.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,82 +16,92 @@ from numpy.typing import NDArray
 from onnxruntime_ep_sparse_kernels.elementwise import Act
 from onnxruntime_ep_sparse_kernels.isa import STRIP
 
-from ..graph.ir import INT32, Graph, Node
+from .. import reasons
+from ..graph.ir import INT32, Graph, Node, attribute_of
 from ..program import packing
+from ..program.builder import Builder
 from ..program.enums import Cell, ShapeRule, StepKind
 from ..program.limits import MAX_HIDDEN
 from ..program.steps import Activation, Recurrent, Step
-
-if TYPE_CHECKING:
-    from ..program.builder import Builder
+from ..reasons import Finding
+from . import costs
+from .activations import RECURRENT, InRecurrent, recurrent_activation
+from .row import OpRow
 
 UNITS = STRIP
 """Hidden units that are finished together: each gate of theirs is a strip of rows."""
 VECTORS = 3
 """Of sequences, for which K is cut."""
-GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
-FUNCTIONS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
-"""Default activations of a direction."""
-CELLS = {"LSTM": Cell.LSTM, "GRU": Cell.GRU, "RNN": Cell.RNN}
+
+
+@dataclass(frozen=True, slots=True)
+class CellRow:
+    """One recurrent operator: its cell, the number of gates, the default activations of a direction, and the number of results."""
+
+    op_type: str
+    cell: Cell
+    gates: int
+    functions: tuple[Activation, ...]
+    results: int
+
+
+SIGMOID, TANH = Activation(Act.SIGMOID), Activation(Act.TANH)
+CELLS = {
+    row.op_type: row
+    for row in (
+        CellRow("LSTM", Cell.LSTM, 4, (SIGMOID, TANH, TANH), 3),
+        CellRow("GRU", Cell.GRU, 3, (SIGMOID, TANH), 2),
+        CellRow("RNN", Cell.RNN, 1, (TANH,), 2),
+    )
+}
 REVERSE = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 LENGTHS = 4
 """The input `sequence_lens`, whose type is int32."""
 
-ACTIVATIONS = {
-    "relu": Activation(Act.CLAMP, 0.0, math.inf),
-    "leakyrelu": Activation(Act.LEAKY_RELU, 0.01),
-    "tanh": Activation(Act.TANH),
-    "sigmoid": Activation(Act.SIGMOID),
-    "hardsigmoid": Activation(Act.HARD_SIGMOID, 0.2, 0.5),
-    "elu": Activation(Act.ELU, 1.0, 1.0),
-    "softsign": Activation(Act.SOFTSIGN),
-    "softplus": Activation(Act.SOFTPLUS),
-    "thresholdedrelu": Activation(Act.THRESHOLDED_RELU, math.nan),
-    "scaledtanh": Activation(Act.SCALED_TANH, math.nan, math.nan),
-    "affine": Activation(Act.AFFINE, math.nan, math.nan),
-}
-"""By ONNX's names in lower case (ONNX Runtime ignores case), with their defaults; NaN where ONNX Runtime's differ from ONNX's."""
-TAKES_BETA = ("hardsigmoid", "scaledtanh", "affine")
-TAKES_ALPHA = ("leakyrelu", "elu", "thresholdedrelu", *TAKES_BETA)
 
-
-def can_run(graph: Graph, node: Node) -> str | None:
-    """None if the node can be run, else the reason in words."""
-    x, w, r, b, lengths, h, c, p = inputs_of(node)
-    for name, what in ((w, "W"), (r, "R"), (b, "B"), (p, "P")):
-        if name and not graph.is_constant(name):
-            return f"{what} is not constant"
+def _can_run(graph: Graph, node: Node) -> Finding | None:
+    x, w, r, b, lengths, h, c, p = _inputs_of(node)
+    gates = CELLS[node.op_type].gates
+    if not graph.is_constant(w) or not graph.is_constant(r):
+        return reasons.WEIGHT_NOT_CONSTANT()
+    for name, operand in (("B", b), ("P", p)):
+        if operand and not graph.is_constant(operand):
+            return reasons.PARAMETER_NOT_CONSTANT(name=name)
     if lengths and graph.values[lengths].dtype != INT32:
-        return "sequence_lens is not int32"
-    direction = node.attributes.get("direction", "forward")
+        return reasons.LENGTHS_NOT_INT32()
+    direction = attribute_of(node, "direction", "forward")
     if direction not in REVERSE:
-        return f"direction {direction} is not supported"
+        return reasons.UNSUPPORTED_ATTRIBUTE(name="direction", value=direction)
     directions, shape = len(REVERSE[direction]), _shape(graph, w)
-    rows = GATES[node.op_type] * hidden_of(graph, node)
+    rows = gates * _hidden_of(graph, node)
     if rows == 0 or 0 in shape:
-        return "the weight is empty"
+        return reasons.WEIGHT_EMPTY()
     depth = shape[-1]
-    if _shape(graph, r) != (directions, rows, rows // GATES[node.op_type]) or shape != (directions, rows, depth):
-        return f"W {shape} and R {_shape(graph, r)} do not fit {directions} directions"
-    if (b and _shape(graph, b) != (directions, 2 * rows)) or (p and _shape(graph, p) != (directions, 3 * rows // 4)):
-        return "B or P does not fit W"
-    if hidden_of(graph, node) > MAX_HIDDEN:
-        return f"hidden_size beyond {MAX_HIDDEN} is not supported"
-    ranks = [len(_shape(graph, name)) for name in (x, h, c) if name]
-    if any(rank != 3 for rank in ranks) or (lengths and len(_shape(graph, lengths)) != 1):
-        return "X or an initial state does not have 3 dimensions"
-    if (node.attributes.get("layout") or 0) not in (0, 1):
-        return f"layout {node.attributes['layout']} is not supported"
-    functions = activations_of(node)
-    return functions if isinstance(functions, str) else None
+    for name, operand, fitting in (
+        ("W", w, (directions, rows, depth)),
+        ("R", r, (directions, rows, rows // gates)),
+        ("B", b, (directions, 2 * rows)),
+        ("P", p, (directions, 3 * rows // 4)),
+    ):
+        if operand and _shape(graph, operand) != fitting:
+            return reasons.MISMATCHED(what=f"the shape of {name}", other=f"{direction} and hidden_size {_hidden_of(graph, node)}")
+    if _hidden_of(graph, node) > MAX_HIDDEN:
+        return reasons.OUT_OF_RANGE(what="hidden_size", value=_hidden_of(graph, node), low=1, high=MAX_HIDDEN)
+    for name, rank in ((x, 3), (h, 3), (c, 3), (lengths, 1)):
+        if name and len(_shape(graph, name)) != rank:
+            return reasons.UNSUPPORTED_RANK(rank=len(_shape(graph, name)), supported=rank)
+    if attribute_of(node, "layout", 0) not in (0, 1):
+        return reasons.UNSUPPORTED_ATTRIBUTE(name="layout", value=node.attributes["layout"])
+    functions = _activations_of(node)
+    return functions if isinstance(functions, Finding) else None
 
 
-def inputs_of(node: Node) -> tuple[str, ...]:
+def _inputs_of(node: Node) -> tuple[str, ...]:
     """Names of X, W, R, B, sequence_lens, initial_h, initial_c, P: "" for those that are missing."""
     return (*node.inputs, *[""] * 8)[:8]
 
 
-def hidden_of(graph: Graph, node: Node) -> int:
+def _hidden_of(graph: Graph, node: Node) -> int:
     """Hidden units of a direction, which the weights tell."""
     size = _shape(graph, node.inputs[2])[-1]
     return size if isinstance(size, int) else 0
@@ -101,29 +111,25 @@ def _shape(graph: Graph, name: str) -> tuple[int | str | None, ...]:
     return graph.values[name].shape or ()
 
 
-def activations_of(node: Node) -> tuple[Activation, ...] | str:
-    """f, g and h of every direction, Tanh for those that the cell lacks; or the reason why they cannot be run.
+def _activations_of(node: Node) -> tuple[Activation, ...] | Finding:
+    """Return f, g and h of each direction, Tanh for those that the cell lacks; or the reason why they cannot run.
 
     Numbers of `activation_alpha` and `activation_beta` go to the functions that take one, in order, as in ONNX Runtime.
     """
-    directions, each = len(REVERSE[str(node.attributes.get("direction", "forward"))]), len(FUNCTIONS[node.op_type])
-    names = node.attributes.get("activations") or FUNCTIONS[node.op_type] * directions
-    assert isinstance(names, tuple)
-    if len(names) < each * directions:
-        return f"{len(names)} activations: {each * directions} are expected"
-    alphas, betas = (iter(_floats(node, f"activation_{name}")) for name in ("alpha", "beta"))
-    found = []
-    # an RNN's default is two, of which one direction takes the first
-    for name in map(str.lower, names[: each * directions]):
-        if name not in ACTIVATIONS:
-            return f"activation {name} is not supported"
-        act = ACTIVATIONS[name]
-        alpha = next(alphas, act.alpha) if name in TAKES_ALPHA else act.alpha
-        beta = next(betas, act.beta) if name in TAKES_BETA else act.beta
-        if math.isnan(alpha) or math.isnan(beta):
-            return f"activation {name} without its numbers is not supported"
-        found.append(Activation(act.act, alpha, beta))
-    rows = [(*found[i : i + each], *[ACTIVATIONS["tanh"]] * 3)[:3] for i in range(0, len(found), each)]
+    directions, functions = len(REVERSE[attribute_of(node, "direction", "forward")]), CELLS[node.op_type].functions
+    names, count = attribute_of(node, "activations", ()), directions * len(functions)
+    found = list(functions * directions)
+    if names:
+        if len(names) < count:
+            return reasons.MISMATCHED(what=f"the number of activations, {len(names)},", other="the direction")
+        alphas, betas = (iter(_floats(node, f"activation_{name}")) for name in ("alpha", "beta"))
+        # exporters write the two defaults of an RNN even where it has one direction, which takes the first
+        for i, name in enumerate(names[:count]):
+            function = recurrent_activation(name, alphas, betas)
+            if isinstance(function, Finding):
+                return function
+            found[i] = function
+    rows = [(*found[i : i + len(functions)], TANH, TANH)[:3] for i in range(0, count, len(functions))]
     return tuple(function for row in rows for function in row)
 
 
@@ -132,11 +138,12 @@ def _floats(node: Node, name: str) -> tuple[float, ...]:
     return tuple(map(float, numbers)) if isinstance(numbers, tuple) else ()
 
 
-def phases_of(node: Node) -> tuple[tuple[int, ...], ...]:
+def _phases_of(node: Node) -> tuple[tuple[int, ...], ...]:
     """Gates in the order of ONNX, by what can be multiplied at once: a GRU whose reset comes before R multiplies twice a time."""
-    if node.op_type == "GRU" and not node.attributes.get("linear_before_reset"):
+    row = CELLS[node.op_type]
+    if row.cell == Cell.GRU and not node.attributes.get("linear_before_reset"):
         return (0, 1), (2,)
-    return (tuple(range(GATES[node.op_type])),)
+    return (tuple(range(row.gates)),)
 
 
 def order_of(hidden: int, gates: tuple[int, ...]) -> NDArray[np.int64]:
@@ -145,19 +152,19 @@ def order_of(hidden: int, gates: tuple[int, ...]) -> NDArray[np.int64]:
     return np.concatenate([gate * hidden + units for units in blocks for gate in gates])
 
 
-def lower(builder: Builder, node: Node) -> None:
-    """A product and a recurrent step."""
-    graph, hidden = builder.graph, hidden_of(builder.graph, node)
-    x, w, r, b, lengths, initial_h, initial_c, p = inputs_of(node)
+def _lower(builder: Builder, node: Node) -> None:
+    """Append a product and a recurrent step."""
+    graph, hidden = builder.graph, _hidden_of(builder.graph, node)
+    x, w, r, b, lengths, initial_h, initial_c, p = _inputs_of(node)
     weight__dgk, recurrent__dgh = builder.floats(w), builder.floats(r)
     directions, rows, depth = weight__dgk.shape
     bias__dbg = (builder.floats(b) if b else np.zeros((directions, 2 * rows), np.float32)).reshape(directions, 2, rows)
-    phases = phases_of(node)
+    phases = _phases_of(node)
     orders = [order_of(hidden, gates) for gates in phases]
     order = np.concatenate(orders)
     bias__dg = bias__dbg.sum(axis=1)
     late__dh = None
-    if node.op_type == "GRU" and len(phases) == 1:
+    if CELLS[node.op_type].cell == Cell.GRU and len(phases) == 1:
         # R's bias of the hidden gate is added before the reset gate scales it
         bias__dg[:, 2 * hidden :] = bias__dbg[:, 0, 2 * hidden :]
         late__dh = bias__dbg[:, 1, 2 * hidden :]
@@ -166,13 +173,13 @@ def lower(builder: Builder, node: Node) -> None:
     )
     projected = builder.new_value()
     builder.step(Step(StepKind.PRODUCT, builder.value(x), projected, product=projection))
-    functions = activations_of(node)
-    assert not isinstance(functions, str)
+    functions = _activations_of(node)
+    assert not isinstance(functions, Finding)
     clip = node.attributes.get("clip")
     outputs = [name if name in graph.outputs or name in graph.consumers else "" for name in (*node.outputs, "", "", "")[:3]]
     y, last_h, last_c = (builder.value(name) if name else -1 for name in outputs)
     recurrent = Recurrent(
-        cell=CELLS[node.op_type],
+        cell=CELLS[node.op_type].cell,
         hidden=hidden,
         reverse=REVERSE[str(node.attributes.get("direction", "forward"))],
         gates=tuple(map(len, phases)),
@@ -194,3 +201,31 @@ def lower(builder: Builder, node: Node) -> None:
         last_c=last_c,
     )
     builder.step(Step(StepKind.RECURRENT, projected, y if y >= 0 else builder.new_value(), recurrent=recurrent))
+
+
+def _weights(graph: Graph, node: Node) -> tuple[str, ...]:
+    return tuple(name for name in node.inputs[1:3] if graph.is_constant(name))
+
+
+def _second_axis(graph: Graph, node: Node) -> int:
+    return 1
+
+
+NUMBERED = sorted(row.op_type for row in RECURRENT.values() if row.in_recurrent is InRecurrent.WITH_NUMBERS)
+ROWS = tuple(
+    OpRow(
+        row.op_type,
+        "recurrent",
+        _can_run,
+        _lower,
+        f"constant W, R, B and P; activations {', '.join(NUMBERED[:-1])} and {NUMBERED[-1]} only with their numbers given",
+        results=row.results,
+        first_version=7,
+        parameters=(LENGTHS,),
+        weights=_weights,
+        output_axis=_second_axis,
+        estimate=costs.recurrent_seconds,
+        row_counts=costs.few_sequences,
+    )
+    for row in CELLS.values()
+)

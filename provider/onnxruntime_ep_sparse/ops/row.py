@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ..graph.ir import Graph, Node
-
-if TYPE_CHECKING:
-    from ..program.builder import Builder
-
+from ..program.builder import Builder
+from ..reasons import Finding
+from . import costs
+from .channels import ChannelPlan, Flow
+from .costs import Estimate
 
 ONNX = ("", "ai.onnx")
 
@@ -20,19 +20,46 @@ FUSED = "ep.sparse.fused"
 """Domain of operators that only `passes` make, of several nodes: no file has them."""
 
 
+def no_weights(graph: Graph, node: Node) -> tuple[str, ...]:
+    """Return no names: the node has no weight that is packed."""
+    return ()
+
+
+def first_axis(graph: Graph, node: Node) -> int:
+    """Return 0."""
+    return 0
+
+
+def always(graph: Graph, node: Node) -> Finding | None:
+    """Return None: every node that passes the general checks can run."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class OpRow:
-    """One operator. `role`: product (packed weights), recurrent (the same, two of them), activation (fusable unary), or neighbour. `note`
-    says what is declined. More than `results` outputs are declined."""
+    """One operator: all that the provider knows about it.
+
+    `role` is product (packed weights), recurrent (the same, two of them), activation (fusable unary), or neighbour. `can_run` returns
+    None, or a finding that says why the node cannot run; `lower` appends its steps to a builder. `note` says in the documentation what is
+    declined. More than `results` outputs are declined, and so are versions before `first_version`, which mean something else.
+    `parameters` are the indices of inputs that are not float data: shapes, axes, exponents, lengths.
+
+    `weights` returns the names of the constant weights that are packed, and `output_axis` their axis of output features. `channels` is the
+    rule by which dead channels are followed through the node, None if it mixes channels. `estimate` returns the expected times of a node
+    for an assumed number of rows (None: the nominal one) where that is open, and `row_counts` the numbers to judge it by.
+    """
 
     op_type: str
     role: str
-    can_run: Callable[[Graph, Node], str | None]
+    can_run: Callable[[Graph, Node], Finding | None]
     lower: Callable[[Builder, Node], None]
     note: str = ""
     domains: tuple[str, ...] = ONNX
     results: int = 1
-
-
-def _always(graph: Graph, node: Node) -> str | None:
-    return None
+    first_version: int = 1
+    parameters: tuple[int, ...] = ()
+    weights: Callable[[Graph, Node], tuple[str, ...]] = no_weights
+    output_axis: Callable[[Graph, Node], int] = first_axis
+    channels: Callable[[Flow, Node], ChannelPlan | None] | None = None
+    estimate: Callable[[Graph, Node, int | None], Estimate] = costs.elementwise_seconds
+    row_counts: Callable[[Graph, Node], tuple[int, ...]] = costs.nominal_rows

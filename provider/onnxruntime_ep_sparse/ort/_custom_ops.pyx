@@ -225,7 +225,7 @@ cdef CustomKernel* created(str op_type, str name, const void* info) except NULL:
     graph, inputs = graph_of(op_type, name, info)
     reason = ops.can_run(graph, graph.nodes[0])
     if reason is not None:
-        raise ValueError(reason)
+        raise ValueError(str(reason))
     options = option_table.from_session(session_entries(api, info, KERNEL_INFO_GET_CONFIG_ENTRIES))
     # for any rank: the node's may not be known
     program = program_of(replace(lower_to_spec(graph, isa_of(options), workers_of(options)), ranks=()), options)

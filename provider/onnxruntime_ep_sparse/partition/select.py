@@ -93,7 +93,7 @@ def bystander(graph: Graph, node: Node, options: Options) -> Verdict:
     if row is None:
         return Verdict(False, False, f"operator {node.op_type} is not supported")
     if row.role in ("product", "recurrent"):
-        return Verdict(False, False, ops.can_run(graph, node) or "")
+        return Verdict(False, False, str(ops.can_run(graph, node) or ""))
     return Verdict(False, False, "")
 
 
@@ -123,10 +123,10 @@ def verdict(graph: Graph, node: Node, options: Options) -> Verdict:
         v.reason = "inside the body of a control-flow node"
         return v
     try:
-        reason = ops.can_run(graph, node)
+        reason = str(ops.can_run(graph, node) or "")
     except (RuntimeError, OSError) as error:
         reason = f"its constants cannot be read: {error}"
-    if reason is not None:
+    if reason:
         v.reason = reason
         return v
     v.runnable = True

@@ -8,6 +8,7 @@ from ..graph.ir import Graph, Node
 from ..ops import layout as moves
 from ..ops.windows import window_of
 from ..program.windows import check_window
+from ..reasons import Finding
 
 
 def fold_pads(graph: Graph) -> Graph:
@@ -20,7 +21,7 @@ def fold_pads(graph: Graph) -> Graph:
         padding = moves.padding_of(graph, node)
         y = node.outputs[0]
         readers = graph.consumers.get(y, [])
-        if isinstance(padding, str) or y in graph.outputs or not all(pads_itself(reader, y) for reader in readers):
+        if isinstance(padding, Finding) or y in graph.outputs or not all(pads_itself(reader, y) for reader in readers):
             continue
         before, after, value = padding
         pads = before[2:] + after[2:]

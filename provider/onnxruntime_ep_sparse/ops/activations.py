@@ -1,0 +1,190 @@
+"""Activations: one row per operator, from which its row in the table of operators and its use in recurrent nodes follow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+import onnxruntime_ep_sparse_kernels as kernels
+from onnxruntime_ep_sparse_kernels.call import activate
+from onnxruntime_ep_sparse_kernels.elementwise import Act
+
+from .. import reasons
+from ..graph.ir import Graph, Node, attribute_of, number_of
+from ..program.builder import Builder
+from ..program.steps import Activation
+from ..reasons import Finding
+from . import costs
+from .channels import ChannelPlan, Flow
+from .row import FUSED, MICROSOFT, ONNX, OpRow
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A number that an attribute of the node gives, with ONNX's default; NaN if there is none."""
+
+    attribute: str
+    default: float = math.nan
+
+
+class InRecurrent(Enum):
+    """Whether LSTM, GRU and RNN can name an activation."""
+
+    NO = "no"
+    YES = "yes"
+    WITH_NUMBERS = "only with its numbers given, because the defaults of ONNX and ONNX Runtime differ"
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationRow:
+    """One activation: the kernels' function with its two numbers, or `of`, which finds them for a node.
+
+    `domains` is empty where only recurrent nodes know the activation. `bounded` says that every number gives a result from 0
+    to 1, so that the node may scale a channel of zeros.
+    """
+
+    op_type: str
+    act: Act
+    alpha: float | Given = 0.0
+    beta: float | Given = 0.0
+    note: str = ""
+    domains: tuple[str, ...] = ONNX
+    in_recurrent: InRecurrent = InRecurrent.NO
+    bounded: bool = False
+    of: Callable[[Graph, Node], Activation | Finding] | None = None
+
+
+def activation_of(graph: Graph, node: Node) -> Activation | Finding:
+    """Return the function that an activation node computes, or the reason why it cannot run."""
+    row = ACTIVATIONS[node.op_type]
+    if row.of is not None:
+        return row.of(graph, node)
+    return Activation(row.act, _number(node, row.alpha), _number(node, row.beta))
+
+
+def _number(node: Node, number: float | Given) -> float:
+    return number_of(node, number.attribute, number.default) if isinstance(number, Given) else number
+
+
+def _clip(graph: Graph, node: Node) -> Activation | Finding:
+    limits = {"min": -math.inf, "max": math.inf}
+    for name, operand in zip(limits, (*node.inputs[1:], "", ""), strict=False):
+        limits[name] = number_of(node, name, limits[name])
+        if operand:
+            array = graph.constant(operand)
+            if array is None or array.dtype != np.float32 or array.size != 1:
+                return reasons.PARAMETER_NOT_CONSTANT(name=name)
+            limits[name] = float(array.reshape(-1)[0])
+        if math.isnan(limits[name]):
+            return reasons.PARAMETER_IS_NAN(name=name)
+    # ONNX: min above max gives max everywhere, as does clamping to low first and high last
+    return Activation(Act.CLAMP, limits["min"], limits["max"])
+
+
+def _gelu(graph: Graph, node: Node) -> Activation:
+    return Activation(Act.GELU_TANH if attribute_of(node, "approximate", "none") == "tanh" else Act.GELU_ERF)
+
+
+def _selu(graph: Graph, node: Node) -> Activation:
+    gamma = number_of(node, "gamma", 1.0507010221481323)
+    return Activation(Act.ELU, gamma * number_of(node, "alpha", 1.6732631921768188), gamma)
+
+
+ACTIVATIONS: dict[str, ActivationRow] = {
+    row.op_type: row
+    for row in (
+        ActivationRow("Relu", Act.CLAMP, 0.0, math.inf, in_recurrent=InRecurrent.YES),
+        ActivationRow("LeakyRelu", Act.LEAKY_RELU, Given("alpha", 0.01), in_recurrent=InRecurrent.YES),
+        ActivationRow("ThresholdedRelu", Act.THRESHOLDED_RELU, Given("alpha", 1.0), in_recurrent=InRecurrent.WITH_NUMBERS),
+        ActivationRow("Elu", Act.ELU, Given("alpha", 1.0), 1.0, in_recurrent=InRecurrent.YES),
+        ActivationRow("Selu", Act.ELU, of=_selu),
+        ActivationRow("Softplus", Act.SOFTPLUS, in_recurrent=InRecurrent.YES),
+        ActivationRow("Softsign", Act.SOFTSIGN, in_recurrent=InRecurrent.YES),
+        ActivationRow("Sigmoid", Act.SIGMOID, in_recurrent=InRecurrent.YES, bounded=True),
+        ActivationRow("HardSigmoid", Act.HARD_SIGMOID, Given("alpha", 0.2), Given("beta", 0.5), in_recurrent=InRecurrent.YES, bounded=True),
+        ActivationRow("HardSwish", Act.HARD_SWISH),
+        ActivationRow("Tanh", Act.TANH, in_recurrent=InRecurrent.YES),
+        ActivationRow("ScaledTanh", Act.SCALED_TANH, Given("alpha"), Given("beta"), "", (), InRecurrent.WITH_NUMBERS),
+        ActivationRow("Affine", Act.AFFINE, Given("alpha"), Given("beta"), "", (), InRecurrent.WITH_NUMBERS),
+        ActivationRow("Erf", Act.ERF),
+        ActivationRow("Abs", Act.ABS),
+        ActivationRow("Neg", Act.NEG),
+        ActivationRow("Sqrt", Act.SQRT),
+        ActivationRow("Exp", Act.EXP),
+        ActivationRow("QuickGelu", Act.SILU, Given("alpha", 1.702), domains=MICROSOFT),
+        ActivationRow("Silu", Act.SILU, 1.0, note="x * sigmoid(x)", domains=(FUSED,)),
+        ActivationRow("Clip", Act.CLAMP, note="constant min and max", of=_clip),
+        ActivationRow("Gelu", Act.GELU_ERF, note="erf and tanh forms", domains=(*ONNX, *MICROSOFT), of=_gelu),
+    )
+}
+"""Every activation, by operator."""
+
+RECURRENT = {name.lower(): row for name, row in ACTIVATIONS.items() if row.in_recurrent is not InRecurrent.NO}
+"""Those of recurrent nodes by ONNX's names in lower case: ONNX Runtime ignores case."""
+
+
+def recurrent_activation(name: str, alphas: Iterator[float], betas: Iterator[float]) -> Activation | Finding:
+    """Return an activation of a recurrent node, or the reason why it cannot run.
+
+    Numbers are taken from `alphas` and `betas` only if the activation has them, in order, as in ONNX Runtime.
+    """
+    row = RECURRENT.get(name.lower())
+    if row is None:
+        return reasons.UNSUPPORTED_ATTRIBUTE(name="activations", value=name)
+    numbers = []
+    for number, given in ((row.alpha, alphas), (row.beta, betas)):
+        if isinstance(number, Given):
+            found = next(given, None if row.in_recurrent is InRecurrent.WITH_NUMBERS else number.default)
+            if found is None or math.isnan(found):
+                return reasons.ACTIVATION_DEFAULT(name=row.op_type)
+            numbers.append(found)
+        else:
+            numbers.append(number)
+    return Activation(row.act, *numbers)
+
+
+def is_bounded(node: Node) -> bool:
+    """Whether a node is an activation with a bounded result."""
+    row = ACTIVATIONS.get(node.op_type)
+    return row is not None and row.bounded
+
+
+def _can_run(graph: Graph, node: Node) -> Finding | None:
+    activation = activation_of(graph, node)
+    return activation if isinstance(activation, Finding) else None
+
+
+def _lower(builder: Builder, node: Node) -> None:
+    activation = activation_of(builder.graph, node)
+    assert isinstance(activation, Activation)
+    builder.activate(node, activation)
+
+
+def _channels(flow: Flow, node: Node) -> ChannelPlan | None:
+    x = flow.channels.get(node.inputs[0])
+    activation = activation_of(flow.graph, node)
+    if x is None or not isinstance(activation, Activation):
+        return None
+    isa = kernels.available_isas()[0]
+    value__c = activate(kernels.table(isa), x.value__c, activation.act, activation.alpha, activation.beta)
+    return flow.same(node, node.inputs[0], x.known__c, value__c)
+
+
+ROWS = tuple(
+    OpRow(
+        row.op_type,
+        "activation",
+        _can_run,
+        _lower,
+        row.note,
+        row.domains,
+        channels=_channels,
+        estimate=costs.activation_seconds,
+    )
+    for row in ACTIVATIONS.values()
+    if row.domains
+)
