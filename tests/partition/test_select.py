@@ -243,6 +243,17 @@ def test_small_products_are_not_worth_it():
     assert made["first"].option == "policy=always"
 
 
+def test_scalars_are_judged():
+    """A value without dimensions has a time like any other; a model that has one is examined."""
+    rng = np.random.default_rng(4)
+    nodes = [("MatMul", ["x", "w"], "p"), ("Relu", ["s"], "t"), ("Mul", ["p", "t"], "y")]
+    nodes = [helper.make_node(op, inputs, [output], name=output) for op, inputs, output in nodes]
+    model = model_of(nodes, {"x": [128, 512], "s": []}, ["y"], {"w": pruned(rng, (512, 512), 0.95)})
+    assert decisions(model)["p"].taken
+    feeds = {"x": noise(rng, 128, 512), "s": np.array(1.5, np.float32)}
+    assert_close(make_session(model, {"policy": "auto"}).run(None, feeds)[0], cpu_session(model).run(None, feeds)[0])
+
+
 def test_no_product():
     """Neighbours alone are no reason for a region, whatever the policy."""
     model = model_of([helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Neg", ["a"], ["y"])], {"x": [4]}, ["y"], {})

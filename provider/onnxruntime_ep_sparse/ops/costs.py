@@ -83,7 +83,7 @@ def sizes(graph: Graph, name: str, rows: int = NOMINAL_ROWS) -> tuple[int, ...]:
     """Return the shape of a value with nominal sizes for unknown ones; `rows` for those of a matrix."""
     shape = shape_of(graph, name)
     rank = len(shape)
-    nominal = [NOMINAL_BATCH] + [NOMINAL_SPATIAL if rank > 3 else NOMINAL_ROWS] * (rank - 1)
+    nominal = [NOMINAL_BATCH, *[NOMINAL_SPATIAL if rank > 3 else NOMINAL_ROWS] * (rank - 1)][:rank]
     if rank == 2:
         nominal = [rows, rows]
     return tuple(d if isinstance(d, int) and d >= 0 else n for d, n in zip(shape, nominal, strict=True))
