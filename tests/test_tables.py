@@ -1,10 +1,14 @@
 """What stands in a table stands nowhere else: one test per axis on which people add, each fails when a second place appears."""
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
 
+from onnxruntime_ep_sparse import reasons
+from onnxruntime_ep_sparse.ops import activations
+from onnxruntime_ep_sparse.ops.table import OPS
 from onnxruntime_ep_sparse.program import enums, limits
 from onnxruntime_ep_sparse_kernels import elementwise, isa
 
@@ -34,3 +38,71 @@ def test_enums_are_written_once():
 def test_enums_count_from_zero(kind):
     """Tables in C are indexed by these numbers."""
     assert list(kind) == list(range(len(kind)))
+
+
+PROVIDER = ROOT / "provider" / "onnxruntime_ep_sparse"
+OTHERS = ("passes", "models", "cli")
+"""Folders that name operators for other reasons: what exporters write as several nodes, nets that the package builds, sizes of layers."""
+COMPRESSED = {"formats/compressed_model.py", "formats/schema.py", "ort/_custom_ops.pyx"}
+"""Files that name the operators of compressed models, which are three of ONNX's."""
+RESIDUAL = {"program/builder.py": {"Add"}}
+"""A product takes the sum that alone reads it."""
+
+
+def strings_of(path):
+    """The string literals of a source file that are not its documentation."""
+    text = path.read_text()
+    if path.suffix != ".py":
+        return set(re.findall(r'"(\w+)"', text))
+    tree = ast.parse(text)
+    documents = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in documents}
+
+
+def test_operators_are_named_in_one_file():
+    """How an operator is run stands in one file of ops/, and no other file asks for its name."""
+    places = {}
+    for path in sorted(p for p in PROVIDER.rglob("*") if p.suffix in (".py", ".pyx", ".pxd")):
+        name = path.relative_to(PROVIDER).as_posix()
+        if name.split("/")[0] not in OTHERS and name not in COMPRESSED:
+            for op_type in strings_of(path) & OPS.keys() - RESIDUAL.get(name, set()):
+                places.setdefault(op_type, []).append(name)
+    assert {op_type: names for op_type, names in places.items() if len(names) > 1 or not names[0].startswith("ops/")} == {}
+    assert places.keys() == OPS.keys()
+
+
+@pytest.mark.parametrize("act", [act for act in elementwise.Act if act != elementwise.Act.NONE], ids=lambda act: act.name)
+def test_every_function_of_the_kernels_is_an_activation(act):
+    """A function that no operator computes is dead code."""
+    assert re.search(rf"Act\.{act.name}\b", Path(activations.__file__).read_text())
+
+
+@pytest.mark.parametrize("kind", [elementwise.Act, elementwise.Op], ids=lambda kind: kind.__name__)
+def test_functions_are_chosen_in_one_file(kind):
+    """The file with the rows of the operators, and the steps that compute an operator by several functions."""
+    table = {elementwise.Act: "activations", elementwise.Op: "elementwise"}[kind]
+    allowed = {"ops/recurrent.py", "ops/normalization.py", "program/builder.py", "program/steps.py", f"ops/{table}.py"}
+    named = rf"\b{kind.__name__}\.(?:{'|'.join(kind.__members__)})\b"
+    found = {path.relative_to(PROVIDER).as_posix() for path in PROVIDER.rglob("*.py") if re.search(named, path.read_text())}
+    assert found <= allowed
+
+
+PENDING = reasons.REASONS[: reasons.REASONS.index(reasons.NOT_EXAMINED)]  # until partition/select.py gives its reasons as rows
+
+
+@pytest.mark.parametrize("reason", reasons.REASONS, ids=lambda reason: reason.code)
+def test_every_reason_is_given(reason):
+    """The constant is named like the code, and some file uses it."""
+    name = reason.code.upper().replace("-", "_")
+    assert getattr(reasons, name) is reason
+    assert reason in PENDING or any(re.search(rf"\breasons\.{name}\b", path.read_text()) for path in SOURCES if path.name != "reasons.py")
+
+
+def test_reasons_are_rows():
+    """No other file makes a reason, or gives one as text."""
+    for path in SOURCES:
+        text = path.read_text()
+        if path.name != "reasons.py":
+            assert not re.search(r"\b(?:Finding|Reason)\(", text), path
+        if path.is_relative_to(PROVIDER / "ort") or path.is_relative_to(PROVIDER / "ops"):
+            assert not re.search(r"""\breason\w*\s*=\s*f?["'][^"']""", text), path

@@ -2,12 +2,17 @@
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import defs, helper
 
 import onnxruntime_ep_sparse as sparse
+from onnxruntime_ep_sparse.ops.activations import Given
+from onnxruntime_ep_sparse.ops.row import MICROSOFT
 from support.making import model_of, noise
 from support.promises import EPS, assert_close, cpu_session, exact, owned_session
-from support.regions import ACTIVATIONS, ERF_GELUS, FEEDS, SHAPES, activation, assert_like_cpu, nodes_of, product
+from support.regions import ACTIVATIONS, ERF_GELUS, FEEDS, OPERATORS, SHAPES, activation, assert_like_cpu, nodes_of, product
+
+WITHOUT_REFERENCE = [name for name, row in OPERATORS.items() if row.domains == MICROSOFT]
+"""onnx.reference knows the operators of ONNX only."""
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -17,7 +22,7 @@ def test_activation(kind, name):
     rng = np.random.default_rng(3)
     node, weights = product(kind, "x", "p", rng)
     nodes, constants = activation(name, "p", "y")
-    domains = ["com.microsoft"] if name == "QuickGelu" else []
+    domains = {node.domain for node in nodes} - {""}
     model = model_of([node, *nodes], {"x": SHAPES[kind]}, ["y"], {**weights, **constants}, domains=domains)
     feeds = {"x": noise(rng, *FEEDS[kind])}
     session = owned_session(model, regions=1)
@@ -26,7 +31,7 @@ def test_activation(kind, name):
     assert name == "Sqrt" or not nan.any()
     assert np.array_equal(np.isnan(y), nan)
     y, y_ort = y[~nan], y_ort[~nan]
-    if name == "QuickGelu":
+    if name in WITHOUT_REFERENCE:
         return assert_close(y, y_ort)
     y64 = exact(model, feeds)[0][~nan]
     # the product's error grows with the activation's slope, at most |y| for Exp and 1/(2y) for Sqrt
@@ -78,21 +83,28 @@ def test_almost_a_gelu(text, change, outputs):
     assert not any("Gelu" in name for _, name in steps)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSwish", "Tanh", "Erf", "Abs", "Neg", "Exp", "Gelu", "Silu", "erf Gelu"),
-        *("Elu", "Selu", "Softplus", "Softsign", "ThresholdedRelu"),
-    ],
-)
+@pytest.mark.parametrize("name", ACTIVATIONS)
 def test_special_numbers_in_activations(name):
     """NaN, infinities, zeros, denormals and huge numbers behind a product by the identity, like the CPU provider's."""
     nodes, constants = activation(name, "p", "y")
     special = [np.nan, np.inf, -np.inf, 0.0, 1e-40, -1e-40, 3e38, -3e38, 88.0, -88.0, 104.0, -104.0, 1e-3, -20.0, 20.0, 9.0]
     # one number a row: a product by the identity must not mix them
     model = model_of(
-        [helper.make_node("MatMul", ["x", "w"], ["p"]), *nodes], {"x": ["n", 1]}, ["y"], {"w": np.ones((1, 1), np.float32), **constants}
+        [helper.make_node("MatMul", ["x", "w"], ["p"]), *nodes],
+        {"x": ["n", 1]},
+        ["y"],
+        {"w": np.ones((1, 1), np.float32), **constants},
+        domains={node.domain for node in nodes} - {""},
     )
     feeds = {"x": np.array(special, np.float32)[:, None]}
     (y,), (y_ort,) = owned_session(model).run(None, feeds), cpu_session(model).run(None, feeds)
     np.testing.assert_allclose(y, y_ort, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name, row in OPERATORS.items() if row.of is None and name not in WITHOUT_REFERENCE])
+def test_defaults_are_those_of_onnx(name):
+    """A number that a node does not give is the one in ONNX's schema of the operator."""
+    row, schema = OPERATORS[name], defs.get_schema(name, 22)
+    given = {number.attribute: number.default for number in (row.alpha, row.beta) if isinstance(number, Given)}
+    wanted = {key: attribute.default_value.f for key, attribute in schema.attributes.items() if attribute.default_value.HasField("f")}
+    assert given == pytest.approx(wanted)

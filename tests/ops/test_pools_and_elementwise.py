@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 from onnx import helper
 
 import onnxruntime_ep_sparse as sparse
+from onnxruntime_ep_sparse.ops import elementwise
 from support.making import examples, model_of, noise
 from support.promises import assert_close, cpu_session, make_session, owned_session
 
-BINARY = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide, "Max": np.maximum, "Min": np.minimum}
-"""numpy's are the reference: ONNX Runtime multiplies by the reciprocal of a constant divisor."""
+BINARY = {name: row.ufunc for name, row in elementwise.BINARY.items()}
+"""numpy's are the reference (test_elementwise.py): ONNX Runtime multiplies by the reciprocal of a constant divisor."""
 
 
 def behind_identity(nodes, shape, weights=None, inputs=None, declared=None):

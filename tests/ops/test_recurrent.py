@@ -10,6 +10,8 @@ import onnxruntime_ep_sparse as sparse
 import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse import pipeline as lower
 from onnxruntime_ep_sparse.graph.ir import FLOAT, INT32, Graph, Node, Value
+from onnxruntime_ep_sparse.ops import table as ops
+from onnxruntime_ep_sparse.ops.activations import RECURRENT
 from onnxruntime_ep_sparse.runtime._program import Program
 from support.kernel_sets import SETS, table_of
 from support.making import examples, noise, pruned
@@ -307,6 +309,12 @@ def test_layers_of_a_net(op_type):
         assert_close(a, b)
 
 
+def test_every_function_has_a_formula():
+    """Those of the table are those above."""
+    assert {name.lower() for name in FUNCTIONS} == set(RECURRENT)
+    assert set(GATES) == {row.op_type for row in ops.OPS.values() if row.role == "recurrent"}
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("op_type", GATES)
 def test_activations(op_type, name):
@@ -344,8 +352,6 @@ def test_declined(changes, reason):
         0, "", "LSTM", "", 14, ("x", "w", "r", "b"), ("y",), {name: tuple(v) if isinstance(v, list) else v for name, v in changes.items()}
     )
     graph = Graph((node,), values, frozenset(case.weights), case.weights.__getitem__, ("x",), ("y",))
-    from onnxruntime_ep_sparse.ops import table as ops
-
     assert str(ops.can_run(graph, node)) == reason
 
 

@@ -1,14 +1,11 @@
 """Expected times and break-evens: numbers that must not change by accident, and what must hold for every operator."""
 
-import numpy as np
 import pytest
 
-from onnxruntime_ep_sparse.graph.ir import FLOAT, Graph, Node, Value
 from onnxruntime_ep_sparse.ops import table as ops
 from onnxruntime_ep_sparse.partition import cost
+from support.nodes import C, one_node
 
-C = True
-"""Marks a constant among the inputs of a case."""
 CASES = {
     "conv": ("Conv", [(1, 64, 56, 56), (C, 64, 64, 3, 3)], (1, 64, 56, 56), {}),
     "conv 1x1": ("Conv", [(1, 256, 14, 14), (C, 1024, 256, 1, 1)], (1, 1024, 14, 14), {}),
@@ -51,17 +48,6 @@ CASES = {
     "concat": ("Concat", [(1, 32, 8, 8), (1, 64, 8, 8)], (1, 96, 8, 8), {"axis": 1}),
 }
 """Operator, shapes of its inputs, shape of its output, attributes."""
-
-
-def case_of(op_type, inputs, output, attributes):
-    """A graph of one node, and the node."""
-    names = [f"x{i}" for i in range(len(inputs))]
-    constant = {name: shape[1:] for name, shape in zip(names, inputs, strict=True) if shape[0] is C}
-    values = {name: Value(name, FLOAT, constant.get(name, shape)) for name, shape in zip(names, inputs, strict=True)}
-    node = Node(0, "", op_type, "", 22, tuple(names), ("y",), attributes)
-    values["y"] = Value("y", FLOAT, output)
-    free = tuple(name for name in names if name not in constant)
-    return Graph((node,), values, frozenset(constant), lambda name: np.zeros(constant[name], np.float32), free, ("y",)), node
 
 
 PINNED = {
@@ -111,7 +97,7 @@ PINNED = {
 @pytest.mark.parametrize("name", CASES)
 def test_numbers_stay(name):
     """A change of the cost model is made on purpose, with these numbers."""
-    graph, node = case_of(*CASES[name])
+    graph, node = one_node(*CASES[name])
     ort, few, all_, limit = PINNED[name]
     assert cost.node_seconds(graph, node, 0.1) == (ort, few)
     assert cost.node_seconds(graph, node, 1.0) == (ort, all_)
@@ -128,7 +114,7 @@ def test_every_operator_with_a_weight_has_a_case():
 @pytest.mark.parametrize("name", [name for name, numbers in PINNED.items() if numbers[3] is not None and numbers[3] < 1])
 def test_break_even_is_where_the_margin_is_reached(name):
     """From there on we win by the margin for the nominal size, which is one of the judged ones; an open size may ask for more."""
-    graph, node = case_of(*CASES[name])
+    graph, node = one_node(*CASES[name])
     limit = cost.break_even(graph, node)
     ort, ours = cost.node_seconds(graph, node, 1 - limit)
     assert ort >= cost.MARGIN * ours * (1 - 1e-9)
@@ -139,5 +125,5 @@ def test_break_even_is_where_the_margin_is_reached(name):
 
 def test_open_rows_ask_for_more():
     """A matrix with an open number of rows is judged by the worst of a few numbers."""
-    fixed, open_ = (cost.break_even(*case_of(*CASES[name])) for name in ("matmul", "matmul of open rows"))
+    fixed, open_ = (cost.break_even(*one_node(*CASES[name])) for name in ("matmul", "matmul of open rows"))
     assert fixed < open_ < 1

@@ -15,6 +15,7 @@ from onnxruntime_ep_sparse.passes import run
 from onnxruntime_ep_sparse.passes.dead_channels import remove_dead_channels
 from support.making import examples, model_of, noise
 from support.promises import assert_close, assignment, cpu_session, make_session, owned_session
+from support.regions import ACTIVATIONS, activation
 
 make = helper.make_node
 PRODUCTS = ("Conv", "Gemm", "MatMul")
@@ -74,7 +75,9 @@ def behind(nodes, weights, *, last="Conv", kernel=1, relu=True, outputs=("y",), 
     if last == "MatMul":
         shape, more = (size, 6), {}
     weights["last"] = noise(rng, *shape) + np.float32(0.5)
-    model = model_of([*first, *nodes, make(last, ["z", "last"], ["y"], **more)], inputs or {"x": ["n", 3, 6, 5]}, outputs, weights)
+    nodes = [*first, *nodes, make(last, ["z", "last"], ["y"], **more)]
+    domains = {node.domain for node in nodes} - {""}
+    model = model_of(nodes, inputs or {"x": ["n", 3, 6, 5]}, outputs, weights, domains=domains)
     feeds = {"x": noise(rng, 2, 3, 6, 5)} | {name: noise(rng, 2, *s[1:]) for name, s in (inputs or {}).items() if name != "x"}
     _, after = folded(model, feeds)
     if last == "Conv":
@@ -82,18 +85,7 @@ def behind(nodes, weights, *, last="Conv", kernel=1, relu=True, outputs=("y",), 
     return after["y"].shape[0 if last == "MatMul" else 1]
 
 
-UNARY = {
-    "Relu": {},
-    "LeakyRelu": {"alpha": 0.2},
-    "Sigmoid": {},
-    "HardSigmoid": {},
-    "HardSwish": {},
-    "Tanh": {},
-    "Erf": {},
-    "Abs": {},
-    "Neg": {},
-    "Exp": {},
-    "Gelu": {"approximate": "tanh"},
+POOLS = {
     "GlobalAveragePool": {},
     "GlobalMaxPool": {},
     "MaxPool": {"kernel_shape": [3, 3], "pads": [1] * 4, "strides": [2, 2]},
@@ -101,10 +93,11 @@ UNARY = {
 }
 
 
-@pytest.mark.parametrize("op", UNARY)
-def test_constants_pass(op):
+@pytest.mark.parametrize("name", [*ACTIVATIONS, *POOLS])
+def test_constants_pass(name):
     """The three constants go through every operator that computes each channel by itself."""
-    assert behind([make(op, ["r"], ["z"], **UNARY[op])], {}) == 5
+    nodes, constants = ([make(name, ["r"], ["z"], **POOLS[name])], {}) if name in POOLS else activation(name, "r", "z")
+    assert behind(nodes, constants) == 5
 
 
 RNG = np.random.default_rng(1)

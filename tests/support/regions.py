@@ -3,35 +3,29 @@
 import numpy as np
 from onnx import helper
 
+from onnxruntime_ep_sparse.ops import activations
+from onnxruntime_ep_sparse.ops.row import MICROSOFT, ONNX
 from support.making import noise, pruned
 from support.promises import assert_close, cpu_session, owned_session
 
-ACTIVATIONS = {
-    "Relu": {},
-    "Clip": {},
-    "LeakyRelu": {"alpha": 0.2},
-    "Sigmoid": {},
-    "HardSigmoid": {"alpha": 0.3, "beta": 0.4},
-    "HardSwish": {},
-    "Tanh": {},
-    "Erf": {},
-    "Abs": {},
-    "Neg": {},
-    "Sqrt": {},
-    "Exp": {},
-    "Elu": {"alpha": 1.3},
-    "Selu": {},
-    "Softplus": {},
-    "Softsign": {},
-    "ThresholdedRelu": {"alpha": 0.4},
-    "Gelu": {},
+OPERATORS = {name: row for name, row in activations.ACTIVATIONS.items() if set(row.domains) & {*ONNX, *MICROSOFT}}
+"""Activations that are one node in a file."""
+
+
+def own_numbers(row):
+    """Attributes with other numbers than the defaults."""
+    return {number.attribute: 1.3 * number.default for number in (row.alpha, row.beta) if isinstance(number, activations.Given)}
+
+
+ACTIVATIONS = {name: own_numbers(row) for name, row in OPERATORS.items()} | {
     "Gelu tanh": {"approximate": "tanh"},
-    "QuickGelu": {"alpha": 1.5},
+    "Selu numbers": {"alpha": 1.5, "gamma": 1.2},
     "Silu": {},
     "Hard": {"alpha": 1 / 6, "beta": 0.5},
     "erf Gelu": {},
 }
-"""Names that are no operators stand for several nodes: x * Sigmoid(x), x * HardSigmoid(x), and the first of `ERF_GELUS`."""
+"""Every activation with its attributes. An operator's name may have a word behind it. Names that are no operators stand for several nodes:
+x * Sigmoid(x), x * HardSigmoid(x), and the first of `ERF_GELUS`."""
 
 ERF_GELUS = {
     "half last": "s = Div x root2; e = Erf s; a = Add e one; m = Mul x a; y = Mul m half",
@@ -64,8 +58,8 @@ def activation(name, x, y):
         return [helper.make_node(gate, [x], ["gate"], **attributes), helper.make_node("Mul", [x, "gate"], [y])], {}
     if name == "erf Gelu":
         return nodes_of(ERF_GELUS["half last"], x, y)
-    domain = "com.microsoft" if name == "QuickGelu" else ""
-    return [helper.make_node(name.split()[0], [x], [y], domain=domain, **attributes)], {}
+    op_type = name.split()[0]
+    return [helper.make_node(op_type, [x], [y], domain=OPERATORS[op_type].domains[0], **attributes)], {}
 
 
 def product(kind, x, y, rng, zeros=0.8):

@@ -47,7 +47,7 @@ import threading
 from dataclasses import asdict
 
 from . import ep_context
-from .. import options as option_table
+from .. import options as option_table, reasons
 from .._version import __version__
 from ..options import isa_of
 from ..partition.decision import NodeDecision
@@ -211,7 +211,7 @@ def undecided(name, op_type, domain, error):
     """Return the decision that a node could not be examined because of `error`."""
     return NodeDecision(
         name=name, op_type=op_type, domain=domain, shape=None, sparsity=None, pattern="", region=None, taken=False,
-        reason=f"not examined, {reason_of(error)}", option="",
+        reason=str(reasons.NOT_EXAMINED(error=reason_of(error))), option="",
     )
 
 

@@ -1,0 +1,67 @@
+"""Gemm and MatMul: which operand is the weight, and why a node cannot run. Results are those of test_products.py."""
+
+import pytest
+
+from onnxruntime_ep_sparse.ops import table as ops
+from support.nodes import C, one_node
+
+FEATURES = 7
+FORMS = [
+    ("Gemm", [(5, 3), (C, 3, FEATURES)], {}, 1),
+    ("Gemm", [(5, 3), (C, FEATURES, 3)], {"transB": 1}, 1),
+    ("Gemm", [(C, FEATURES, 3), (3, 5)], {}, 0),
+    ("Gemm", [(C, 3, FEATURES), (3, 5)], {"transA": 1}, 0),
+    ("Gemm", [(3, 5), (C, 3, FEATURES), (C, FEATURES)], {"transA": 1}, 1),
+    ("MatMul", [(5, 3), (C, 3, FEATURES)], {}, 1),
+    ("MatMul", [(2, 5, 3), (C, 2, 3, FEATURES)], {}, 1),
+    ("MatMul", [(C, FEATURES, 3), (3, 5)], {}, 0),
+    ("MatMul", [(C, 2, FEATURES, 3), (2, 3, 5)], {}, 0),
+]
+"""Operator, inputs, attributes, and the index of the weight, whose outputs are its dimension of this size."""
+
+
+@pytest.mark.parametrize(("op_type", "inputs", "attributes", "index"), FORMS)
+def test_output_axis(op_type, inputs, attributes, index):
+    """The axis of the weight that holds its output features, on either side and transposed."""
+    graph, node = one_node(op_type, inputs, (None,) * len(inputs[0]), attributes)
+    assert ops.can_run(graph, node) is None
+    assert ops.weights_of(graph, node) == (f"x{index}",)
+    assert graph.load(f"x{index}").shape[ops.output_axis(graph, node)] == FEATURES
+
+
+def test_output_axis_of_a_vector():
+    """The only axis."""
+    assert ops.output_axis(*one_node("MatMul", [(C, 3), (3, 5)], (5,))) == -1
+    assert ops.output_axis(*one_node("MatMul", [(5, 3), (C, 3)], (5,))) == -1
+
+
+@pytest.mark.parametrize(
+    ("op_type", "inputs", "attributes", "code"),
+    [
+        ("Gemm", [(5, 3), (3, 7)], {}, "no-constant-operand"),
+        ("Gemm", [(C, 5, 3), (C, 3, 7)], {}, "all-constant"),
+        ("Gemm", [(2, 5, 3), (C, 3, 7)], {}, "unsupported-rank"),
+        ("Gemm", [(5, 0), (C, 0, 7)], {}, "weight-empty"),
+        ("Gemm", [(5, 3), (C, 3, 7), (5, 7)], {"beta": 0.5}, "gemm-beta"),
+        ("Gemm", [(5, 3), (C, 3, 7), (C, 7)], {"beta": 0.5}, None),
+        ("Gemm", [(5, 3), (C, 3, 7), (5, 7)], {}, None),
+        ("MatMul", [(5, 3), (3, 7)], {}, "no-constant-operand"),
+        ("MatMul", [(C, 5, 3), (C, 3, 7)], {}, "all-constant"),
+        ("MatMul", [(5, 0), (C, 0, 7)], {}, "weight-empty"),
+        ("MatMul", [(), (C, 3, 7)], {}, "unsupported-rank"),
+    ],
+)
+def test_products_that_cannot_run(op_type, inputs, attributes, code):
+    """Each has its reason."""
+    finding = ops.can_run(*one_node(op_type, inputs, (None, None), attributes))
+    assert (finding and finding.code) == code
+
+
+@pytest.mark.parametrize(
+    ("shape", "counts"),
+    [(("n", 768), (1, 2, 8, 128)), ((None, 768), (1, 2, 8, 128)), ((32, 768), (128,)), (("n", "t", 768), (128,))],
+)
+def test_an_open_number_of_rows_is_judged_by_several(shape, counts):
+    """It may be 1. Batch times sequence is rarely that."""
+    graph, node = one_node("MatMul", [shape, (C, 768, 64)], (*shape[:-1], 64))
+    assert sorted(ops.row_for(node).row_counts(graph, node)) == list(counts)

@@ -1,0 +1,94 @@
+"""The table of operators: general checks, and each row against ONNX's own description of the operator."""
+
+from dataclasses import replace
+
+import pytest
+from onnx import defs
+
+from onnxruntime_ep_sparse.graph.ir import FLOAT, INT64, Value
+from onnxruntime_ep_sparse.ops import activations, elementwise, layout, matrix, normalization, recurrent, windows
+from onnxruntime_ep_sparse.ops import table as ops
+from onnxruntime_ep_sparse.ops.row import FUSED, MICROSOFT, ONNX
+from support.nodes import C, one_node
+
+MODULES = (activations, elementwise, layout, matrix, normalization, recurrent, windows)
+KNOWN = [name for name, row in ops.OPS.items() if "" in row.domains]
+"""Operators of ONNX's own domain."""
+
+
+def test_each_operator_has_one_row():
+    """A second row would hide the first."""
+    assert sorted(row.op_type for module in MODULES for row in module.ROWS) == sorted(ops.OPS)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_parameters_are_the_inputs_that_cannot_be_float(name):
+    """What ONNX does not let be float32 is no data, and data is what it lets be float32, but for the numbers of Pad, Resize and Pow."""
+    row, schema = ops.OPS[name], defs.get_schema(name, 22)
+    other = {i for i, value in enumerate(schema.inputs) if "tensor(float)" not in value.types}
+    numbers = {"Pad": {2}, "Resize": {1, 2}, "Pow": {1}}
+    assert set(row.parameters) == other | numbers.get(name, set())
+    assert row.results <= schema.max_output
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_first_version_exists(name):
+    """A row names a version in which ONNX changed the operator."""
+    versions = {schema.since_version for schema in defs.get_all_schemas_with_history() if (schema.name, schema.domain) == (name, "")}
+    assert ops.OPS[name].first_version in versions | {1}
+
+
+@pytest.mark.parametrize("name", ops.OPS)
+def test_domains(name):
+    """An operator of the same name in another domain is another one."""
+    row = ops.OPS[name]
+    assert set(row.domains) <= {*ONNX, *MICROSOFT, FUSED}
+    for domain in (*ONNX, *MICROSOFT, FUSED, "other"):
+        _, node = one_node(name, [(1, 4)], (1, 4), domain=domain)
+        assert ops.row_for(node) is (row if domain in row.domains else None)
+
+
+def test_operators_beyond_the_table():
+    """They have no row, no weights, and a reason."""
+    graph, node = one_node("Cos", [(1, 4)], (1, 4))
+    assert ops.can_run(graph, node).code == "unsupported-operator"
+    assert ops.weights_of(graph, node) == ()
+    assert not ops.is_activation(node)
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        (Value("y", 0, (1, 4)), "type-unknown"),
+        (None, "type-unknown"),
+        (Value("y", INT64, (1, 4)), "not-float32"),
+        (Value("y", FLOAT, None), "rank-unknown"),
+        (Value("y", FLOAT, (1,) * 9), "unsupported-rank"),
+        (Value("y", FLOAT, (1,) * 8), None),
+    ],
+)
+def test_values_that_no_operator_can_have(value, code):
+    """Types and ranks are checked for every operator alike."""
+    graph, node = one_node("Relu", [(1, 4)], (1, 4))
+    values = {name: known for name, known in graph.values.items() if name != "y"} | ({"y": value} if value else {})
+    finding = ops.can_run(replace(graph, values=values), node)
+    assert (finding and finding.code) == code
+
+
+def test_further_outputs_are_declined():
+    """Indices of a MaxPool, and an LSTM that has more than three results."""
+    graph, node = one_node("MaxPool", [(1, 4, 8, 8)], (1, 4, 7, 7), {"kernel_shape": (2, 2)})
+    graph.values["indices"] = Value("indices", FLOAT, (1, 4, 7, 7))
+    assert ops.can_run(graph, replace(node, outputs=("y", "indices"))).code == "extra-outputs"
+    assert ops.can_run(graph, replace(node, outputs=("y", ""))) is None
+
+
+@pytest.mark.parametrize("name", ops.OPS)
+def test_roles(name):
+    """Products and recurrent nodes have weights; activations are what a product can end with."""
+    row = ops.OPS[name]
+    _, node = one_node(name, [(1, 4)], (1, 4), domain=row.domains[0])
+    assert ops.is_activation(node) == (row.role == "activation")
+    inputs = [(2, 3, 4), (C, 1, 16, 4), (C, 1, 16, 4)] if row.role == "recurrent" else [(1, 4), (C, 4, 4)]
+    graph, node = one_node(name, inputs, (1, 4), domain=row.domains[0])
+    assert bool(ops.weights_of(graph, node)) == (row.role in ("product", "recurrent"))

@@ -1,0 +1,100 @@
+"""Conv and pooling: attributes, and why a node cannot run. Results are those of test_products.py and test_pools_and_elementwise.py."""
+
+import numpy as np
+import pytest
+
+from onnxruntime_ep_sparse.graph.ir import FLOAT
+from onnxruntime_ep_sparse.ops import table as ops
+from onnxruntime_ep_sparse.ops.windows import is_padded, window_of
+from onnxruntime_ep_sparse.program.enums import AutoPad
+from support.nodes import C, one_node
+
+IMAGE, WEIGHT = (1, 4, 8, 8), (C, 6, 4, 3, 3)
+
+
+def test_window_has_the_defaults_of_onnx():
+    """Stride and dilation 1, no padding."""
+    _, node = one_node("Conv", [IMAGE, WEIGHT], IMAGE)
+    window = window_of(node, (3, 3))
+    assert (window.stride, window.dilation, window.pad_begin, window.pad_end) == ((1, 1), (1, 1), (0, 0), (0, 0))
+    assert window.auto_pad == AutoPad.EXPLICIT
+    assert not is_padded(window)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "auto_pad", "padded"),
+    [
+        ({"pads": (0, 1, 2, 3)}, AutoPad.EXPLICIT, True),
+        ({"auto_pad": "SAME_UPPER"}, AutoPad.SAME_UPPER, True),
+        ({"auto_pad": "SAME_LOWER", "pads": (1, 1, 1, 1)}, AutoPad.SAME_LOWER, True),
+        ({"auto_pad": "VALID", "pads": (1, 1, 1, 1)}, AutoPad.EXPLICIT, False),
+    ],
+)
+def test_padding(attributes, auto_pad, padded):
+    """`pads` count only without `auto_pad`."""
+    _, node = one_node("Conv", [IMAGE, WEIGHT], IMAGE, attributes)
+    window = window_of(node, (3, 3))
+    assert (window.auto_pad, is_padded(window)) == (auto_pad, padded)
+    assert window.pad_begin + window.pad_end == (attributes["pads"] if attributes.get("auto_pad") is None else (0,) * 4)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "attributes", "code"),
+    [
+        ([IMAGE, (6, 4, 3, 3)], {}, "weight-not-constant"),
+        ([IMAGE, WEIGHT, (6,)], {}, "parameter-not-constant"),
+        ([(1, 4), (C, 6, 4)], {}, "unsupported-spatial-rank"),
+        ([(1, 4, 8), WEIGHT], {}, "mismatched"),
+        ([IMAGE, (C, 6, 4, 0, 3)], {}, "weight-empty"),
+        ([IMAGE, WEIGHT], {"group": 2}, "mismatched"),
+        ([IMAGE, WEIGHT], {"kernel_shape": (3, 5)}, "mismatched"),
+        ([IMAGE, WEIGHT], {"strides": (1,)}, "mismatched"),
+        ([IMAGE, WEIGHT], {"strides": (0, 1)}, "out-of-range"),
+        ([IMAGE, WEIGHT], {"pads": (0, 0, -1, 0)}, "out-of-range"),
+        ([IMAGE, WEIGHT], {"dilations": (1 << 15, 1 << 15)}, None),
+        ([IMAGE, (C, 6, 4, 64, 3)], {"dilations": (1 << 15, 1)}, "out-of-range"),
+        ([("n", "c", None, "w"), WEIGHT, (C, 6)], {"auto_pad": "SAME_UPPER"}, None),
+    ],
+)
+def test_convolutions_that_cannot_run(inputs, attributes, code):
+    """Each has its reason."""
+    finding = ops.can_run(*one_node("Conv", inputs, (None,) * len(inputs[0]), attributes))
+    assert (finding and finding.code) == code
+
+
+@pytest.mark.parametrize(
+    ("op_type", "shape", "attributes", "code"),
+    [
+        ("MaxPool", (1, 4, 8, 8, 8), {"kernel_shape": (2, 2, 2)}, "unsupported-spatial-rank"),
+        ("MaxPool", IMAGE, {"kernel_shape": (2, 2), "storage_order": 1}, "unsupported-attribute"),
+        ("MaxPool", IMAGE, {"kernel_shape": (2,)}, "mismatched"),
+        ("MaxPool", IMAGE, {"kernel_shape": (2, 2), "ceil_mode": 1}, None),
+        ("AveragePool", IMAGE, {"kernel_shape": (2, 2), "ceil_mode": 1}, "unsupported-attribute"),
+        ("AveragePool", IMAGE, {"kernel_shape": (2, 2), "pads": (2, 0, 0, 0)}, "pads-cover-window"),
+        ("AveragePool", IMAGE, {"kernel_shape": (2, 2), "strides": (3, 1), "auto_pad": "SAME_UPPER"}, "stride-beyond-window"),
+        ("GlobalMaxPool", (1, 4), {}, "unsupported-rank"),
+        ("GlobalAveragePool", (1, 4, 8), {}, None),
+        ("ReduceMean", IMAGE, {"axes": (2, 3)}, None),
+        ("ReduceMean", IMAGE, {"axes": (-1, -2)}, None),
+        ("ReduceMean", IMAGE, {"axes": (1,)}, "unsupported-axes"),
+        ("ReduceMean", (1, 4), {"axes": (-1,)}, "unsupported-axes"),
+        ("ReduceMean", IMAGE, {"axes": (2, 3), "keepdims": 0}, "unsupported-attribute"),
+    ],
+)
+def test_pools_that_cannot_run(op_type, shape, attributes, code):
+    """Each has its reason."""
+    finding = ops.can_run(*one_node(op_type, [shape], (None,) * len(shape), attributes))
+    assert (finding and finding.code) == code
+
+
+def test_axes_of_a_mean_may_be_an_input():
+    """Since opset 18; they must be constant."""
+    assert ops.can_run(*one_node("ReduceMean", [IMAGE, (2,)], IMAGE, arrays={1: np.array([2, 3])})) is None
+    assert ops.can_run(*one_node("ReduceMean", [IMAGE, (2,)], IMAGE)).code == "parameter-not-constant"
+
+
+def test_only_the_weight_is_packed():
+    """A bias is constant as well, and an initializer that an input can override is not."""
+    assert ops.weights_of(*one_node("Conv", [IMAGE, WEIGHT, (C, 6)], IMAGE)) == ("x1",)
+    assert ops.weights_of(*one_node("Conv", [(C, 1, 4, 8, 8), (6, 4, 3, 3)], IMAGE)) == ()
+    assert ops.output_axis(*one_node("Conv", [IMAGE, WEIGHT], IMAGE, dtypes={0: FLOAT})) == 0
