@@ -2,7 +2,7 @@
 
 The input projection X W^T is one product over all times, directions and sequences; the other step does the rest time by time
 (`runtime/_recurrent.pyx`). Rows of W and R are reordered for that: UNITS hidden units with all their gates, then the next ones, so that
-who has multiplied the rows of some units can finish these units.
+the worker that has multiplied the rows of some units can finish these units.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from .activations import RECURRENT, InRecurrent, recurrent_activation
 from .row import OpRow
 
 UNITS = STRIP
-"""Hidden units that are finished together: each gate of theirs is a strip of rows."""
+"""Number of hidden units that are finished together: each of their gates is a strip of rows."""
 VECTORS = 3
-"""Of sequences, for which K is cut."""
+"""Number of vectors of sequences for which K is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,11 @@ CELLS = {
 }
 REVERSE = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 LENGTHS = 4
-"""The input `sequence_lens`, whose type is int32."""
+"""Index of the input `sequence_lens`, whose type is int32."""
 
 
 def _can_run(graph: Graph, node: Node) -> Finding | None:
     x, w, r, b, lengths, h, c, p = _inputs_of(node)
-    gates = CELLS[node.op_type].gates
     if not graph.is_constant(w) or not graph.is_constant(r):
         return reasons.WEIGHT_NOT_CONSTANT()
     for name, operand in (("B", b), ("P", p)):
@@ -73,20 +72,21 @@ def _can_run(graph: Graph, node: Node) -> Finding | None:
     if direction not in REVERSE:
         return reasons.UNSUPPORTED_ATTRIBUTE(name="direction", value=direction)
     directions, shape = len(REVERSE[direction]), _shape(graph, w)
-    rows = gates * _hidden_of(graph, node)
+    hidden = _hidden_of(graph, node)
+    rows = CELLS[node.op_type].gates * hidden
     if rows == 0 or 0 in shape:
         return reasons.WEIGHT_EMPTY()
     depth = shape[-1]
     for name, operand, fitting in (
         ("W", w, (directions, rows, depth)),
-        ("R", r, (directions, rows, rows // gates)),
+        ("R", r, (directions, rows, hidden)),
         ("B", b, (directions, 2 * rows)),
-        ("P", p, (directions, 3 * rows // 4)),
+        ("P", p, (directions, 3 * hidden)),
     ):
         if operand and _shape(graph, operand) != fitting:
-            return reasons.MISMATCHED(what=f"the shape of {name}", other=f"{direction} and hidden_size {_hidden_of(graph, node)}")
-    if _hidden_of(graph, node) > MAX_HIDDEN:
-        return reasons.OUT_OF_RANGE(what="hidden_size", value=_hidden_of(graph, node), low=1, high=MAX_HIDDEN)
+            return reasons.MISMATCHED(what=f"the shape of {name}", other=f"{direction} and hidden_size {hidden}")
+    if hidden > MAX_HIDDEN:
+        return reasons.OUT_OF_RANGE(what="hidden_size", value=hidden, low=1, high=MAX_HIDDEN)
     for name, rank in ((x, 3), (h, 3), (c, 3), (lengths, 1)):
         if name and len(_shape(graph, name)) != rank:
             return reasons.UNSUPPORTED_RANK(rank=len(_shape(graph, name)), supported=rank)
@@ -97,12 +97,12 @@ def _can_run(graph: Graph, node: Node) -> Finding | None:
 
 
 def _inputs_of(node: Node) -> tuple[str, ...]:
-    """Names of X, W, R, B, sequence_lens, initial_h, initial_c, P: "" for those that are missing."""
+    """Return the names of X, W, R, B, sequence_lens, initial_h, initial_c and P, "" for missing ones."""
     return (*node.inputs, *[""] * 8)[:8]
 
 
 def _hidden_of(graph: Graph, node: Node) -> int:
-    """Hidden units of a direction, which the weights tell."""
+    """Return the number of hidden units per direction, from the shape of R; 0 if it is not known."""
     size = _shape(graph, node.inputs[2])[-1]
     return size if isinstance(size, int) else 0
 
@@ -139,7 +139,10 @@ def _floats(node: Node, name: str) -> tuple[float, ...]:
 
 
 def _phases_of(node: Node) -> tuple[tuple[int, ...], ...]:
-    """Gates in the order of ONNX, by what can be multiplied at once: a GRU whose reset comes before R multiplies twice a time."""
+    """Return the gates, numbered in ONNX's order, in groups that are multiplied at once.
+
+    A GRU that resets the state before it multiplies by R multiplies twice per time step.
+    """
     row = CELLS[node.op_type]
     if row.cell == Cell.GRU and not node.attributes.get("linear_before_reset"):
         return (0, 1), (2,)
@@ -147,7 +150,7 @@ def _phases_of(node: Node) -> tuple[tuple[int, ...], ...]:
 
 
 def order_of(hidden: int, gates: tuple[int, ...]) -> NDArray[np.int64]:
-    """Rows of W or R (gate * hidden + unit) in the order in which they are packed."""
+    """Return the rows of W or R, gate * hidden + unit, in the order in which they are packed."""
     blocks = [np.arange(unit, min(unit + UNITS, hidden)) for unit in range(0, hidden, UNITS)]
     return np.concatenate([gate * hidden + units for units in blocks for gate in gates])
 

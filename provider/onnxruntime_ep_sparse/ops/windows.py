@@ -138,7 +138,7 @@ def _pool_lower(builder: Builder, node: Node) -> None:
 
 
 def _pool_channels(flow: Flow, node: Node) -> ChannelPlan | None:
-    """A maximum leaves padding out; an average may count its zeros."""
+    """Follow channels through a pool: a maximum ignores padding, an average may count its zeros."""
     x = flow.channels.get(node.inputs[0])
     if x is None or x.axis != 1:
         return None

@@ -39,8 +39,10 @@ def break_even(graph: Graph, node: Node) -> float:
 
 
 class RegionGain:
-    """Seconds that taking some nodes as one region is expected to save, hand-over at its border included. We run the nodes as they stand
-    in `folded`, with weights of this density."""
+    """The seconds that taking some nodes as one region is expected to save, hand-over at its border included.
+
+    Our side runs the nodes of `folded`, with weights of this density.
+    """
 
     def __init__(self, graph: Graph, folded: Graph, members: Iterable[int], density: Mapping[int, float]) -> None:
         self.graph = graph
@@ -50,7 +52,7 @@ class RegionGain:
             self.saved[i] = node_seconds(graph, graph.nodes[i], density[i])[0] - node_seconds(folded, folded.nodes[i], density[i])[1]
 
     def crossing(self, name: str, members: set[int]) -> float:
-        """Seconds for a value that another node makes and the region reads, or the reverse; the graph's own inputs and outputs are free."""
+        """Return the seconds for handing a value over at the border of the region; inputs and outputs of the graph cost nothing."""
         maker = self.graph.producer.get(name)
         if maker is None:
             return 0.0
@@ -60,17 +62,17 @@ class RegionGain:
         return math.prod(sizes(self.graph, name)) / HANDOVER_FLOATS
 
     def values(self, index: int) -> list[str]:
-        """The values a node touches."""
+        """Return the names of the values that a node reads or makes."""
         node = self.graph.nodes[index]
         return list(dict.fromkeys(name for name in (*node.inputs, *node.outputs) if name in self.graph.producer))
 
     def total(self) -> float:
-        """Expected saving of the members as they are."""
+        """Return the expected saving of all members in seconds."""
         names = dict.fromkeys(name for i in self.members for name in self.values(i))
         return sum(self.saved[i] for i in self.members) - sum(self.crossing(name, self.members) for name in names) - NODE_SECONDS
 
     def without(self, index: int) -> float:
-        """What giving back one member would add to the saving."""
+        """Return the seconds that giving back one member would add to the saving."""
         rest = self.members - {index}
         names = self.values(index)
         return sum(self.crossing(n, self.members) - self.crossing(n, rest) for n in names) - self.saved[index]
