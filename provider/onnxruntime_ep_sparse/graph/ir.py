@@ -6,7 +6,7 @@ One small immutable copy of what `GetCapability` and `Compile` are shown. `ort/_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, lru_cache
 from typing import Any
@@ -51,7 +51,7 @@ class Node:
 
     `inputs` holds "" where an optional input is left out; `implicit_inputs` are the values that the node's subgraphs read from around it.
     `attributes` are decoded: int, float, str, tuples of one of these; None where the attribute is of another kind (tensor, graph).
-    `ep_name` is the provider that has the node already, or "".
+    `ep_name` is the provider that has the node already, or "". `covers` holds the indices of other nodes whose work a pass has moved here.
     """
 
     index: int
@@ -64,6 +64,7 @@ class Node:
     attributes: Mapping[str, object]
     ep_name: str = ""
     implicit_inputs: tuple[str, ...] = ()
+    covers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,21 @@ class Graph:
 def type_name(dtype: int) -> str:
     """Return the name of an ONNX element type for messages."""
     return TYPE_NAMES[dtype] if 0 <= dtype < len(TYPE_NAMES) else f"number {dtype}"
+
+
+def subgraph(graph: Graph, indices: Collection[int]) -> Graph:
+    """Return the graph of some nodes, as if they were one region: what it reads are its inputs, what others read its outputs."""
+    nodes = tuple(node for node in graph.nodes if node.index in indices)
+    made = {name for node in nodes for name in node.outputs if name}
+    read = dict.fromkeys(name for node in nodes for name in node.inputs + node.implicit_inputs if name)
+    leaving = set(graph.outputs)
+    leaving.update(name for node in graph.nodes if node.index not in indices for name in node.inputs + node.implicit_inputs)
+    return replace(
+        graph,
+        nodes=nodes,
+        inputs=tuple(name for name in read if name not in made and not graph.is_constant(name)),
+        outputs=tuple(name for node in nodes for name in node.outputs if name and name in leaving),
+    )
 
 
 def shape_of(graph: Graph, name: str) -> tuple[int | str | None, ...]:

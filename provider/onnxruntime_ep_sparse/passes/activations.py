@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 from ..graph.ir import Graph, Node
 from ..ops.row import FUSED
-from .patterns import exchanged, is_product, only_reader, with_number
+from .patterns import exchanged, fused, is_product, only_reader, with_number
 
 
 def fuse_gates(graph: Graph) -> Graph:
@@ -22,13 +21,13 @@ def fuse_gates(graph: Graph) -> Graph:
             if maker is None or maker.inputs[0] != x or gate in graph.outputs or len(graph.consumers[gate]) != 1:
                 continue
             if maker.op_type == "Sigmoid":
-                fused = FUSED, "Silu"
+                domain, op_type = FUSED, "Silu"
             elif maker.op_type == "HardSigmoid" and is_hard_swish(maker):
-                fused = "", "HardSwish"
+                domain, op_type = "", "HardSwish"
             else:
                 continue
             dropped.add(maker.index)
-            replaced[node.index] = replace(node, domain=fused[0], op_type=fused[1], inputs=(x,), attributes={})
+            replaced[node.index] = fused(node, [maker], domain=domain, op_type=op_type, inputs=(x,), attributes={})
             break
     return exchanged(graph, replaced, dropped)
 
@@ -50,8 +49,9 @@ def fuse_gelus(graph: Graph) -> Graph:
             continue
         chain = half_product(graph, x, plus.outputs[0])
         if chain is not None:
-            dropped |= {node.index for node in (scaled, erf, plus, chain[0])}
-            replaced[chain[1].index] = replace(chain[1], op_type="Gelu", domain="", inputs=(x,), attributes={})
+            half, last = chain
+            dropped |= {node.index for node in (scaled, erf, plus, half)}
+            replaced[last.index] = fused(last, (scaled, erf, plus, half), op_type="Gelu", domain="", inputs=(x,), attributes={})
     return exchanged(graph, replaced, dropped)
 
 

@@ -6,7 +6,6 @@ ONNX Runtime does this before a provider sees the graph, but not for convolution
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..graph.ir import Graph, Node, with_constants
 from ..graph.nonzeros import Nonzeros
+from .patterns import fused
 
 Computed = dict[str, tuple[tuple[int, ...], Callable[[], NDArray[np.float32]]]]
 
@@ -35,7 +35,7 @@ def fold_batchnorms(graph: Graph) -> Graph:
             computed[weight] = shape, partial(weight_of, graph, conv, norm)  # type: ignore[assignment]  # constants have their sizes
             nonzeros[weight] = partial(nonzeros_of, graph, conv, norm)
             computed[bias] = shape[:1], partial(bias_of, graph, conv, norm)  # type: ignore[assignment,index]
-            replaced[conv.index] = replace(conv, inputs=(conv.inputs[0], weight, bias), outputs=norm.outputs[:1])
+            replaced[conv.index] = fused(conv, [norm], inputs=(conv.inputs[0], weight, bias), outputs=norm.outputs[:1])
             gone.add(norm.index)
     if not computed:
         return graph

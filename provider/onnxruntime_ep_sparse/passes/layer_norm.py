@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ..graph.ir import Graph, Node, shape_of
-from ..ops import table as ops
-from .patterns import exchanged, made_by, with_number
+from ..ops import table
+from .patterns import exchanged, fused, made_by, with_number
 
 
 def fuse_layer_norms(graph: Graph) -> Graph:
@@ -20,18 +18,17 @@ def fuse_layer_norms(graph: Graph) -> Graph:
         if shift.op_type != "Add" or (parts := norm_parts(graph, shift)) is None:
             continue
         nodes, x, scale, bias, epsilon = parts
-        fused = replace(
-            shift, op_type="LayerNormalization", domain="", inputs=(x, scale, bias), attributes={"axis": -1, "epsilon": epsilon}
-        )
+        attributes = {"axis": -1, "epsilon": epsilon}
+        norm = fused(shift, nodes, op_type="LayerNormalization", domain="", inputs=(x, scale, bias), attributes=attributes)
         inside = {node.index for node in nodes}
         private = all(
             node.outputs[0] not in graph.outputs and all(r.index in inside for r in graph.consumers[node.outputs[0]])
             for node in nodes
             if node is not shift
         )
-        if private and ops.row_for(fused) is not None and ops.can_run(graph, fused) is None:
+        if private and table.row_for(norm) is not None and table.can_run(graph, norm) is None:
             dropped |= inside - {shift.index}
-            replaced[shift.index] = fused
+            replaced[shift.index] = norm
     return exchanged(graph, replaced, dropped)
 
 

@@ -9,11 +9,12 @@ from ..ops import layout as moves
 from ..ops.windows import window_of
 from ..program.windows import check_window
 from ..reasons import Finding
+from .patterns import exchanged, fused
 
 
 def fold_pads(graph: Graph) -> Graph:
     """Let convolutions pad for themselves where a Pad puts zeros around the images that they alone read."""
-    moved: dict[str, tuple[str, tuple[int, ...]]] = {}
+    moved: dict[str, tuple[Node, tuple[int, ...]]] = {}
     dropped: set[int] = set()
     for node in graph.nodes:
         if node.op_type != "Pad":
@@ -26,12 +27,13 @@ def fold_pads(graph: Graph) -> Graph:
         before, after, value = padding
         pads = before[2:] + after[2:]
         if value == 0 and not any(before[:2] + after[:2]) and all(may_pad(reader, pads) for reader in readers):
-            moved[y] = node.inputs[0], pads
+            moved[y] = node, pads
             dropped.add(node.index)
-    if not moved:
-        return graph
-    kept = [node for node in graph.nodes if node.index not in dropped]
-    return replace(graph, nodes=tuple(padded(node, *moved[node.inputs[0]]) if node.inputs[0] in moved else node for node in kept))
+    replaced: dict[int, Node] = {}
+    for y, (pad, pads) in moved.items():
+        for i, reader in enumerate(graph.consumers.get(y, [])):
+            replaced[reader.index] = fused(padded(reader, pad.inputs[0], pads), [] if i else [pad])
+    return exchanged(graph, replaced, dropped)
 
 
 def pads_itself(node: Node, x: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from ..graph.ir import Graph, Node, shape_of
@@ -36,6 +36,12 @@ def with_number(graph: Graph, node: Node, op_type: str) -> tuple[str, float]:
             c = float(array.reshape(()))
             return x, 1 / c if divides else c
     return "", 0.0
+
+
+def fused(node: Node, others: Iterable[Node], **changes: object) -> Node:
+    """Return `node` with other fields, such that it does the work of the `others` too."""
+    covered = {index for other in others for index in (other.index, *other.covers)} - {node.index}
+    return replace(node, covers=tuple(sorted({*node.covers, *covered})), **changes)  # type: ignore[arg-type]  # fields of Node
 
 
 def exchanged(graph: Graph, replaced: Mapping[int, Node], dropped: Collection[int]) -> Graph:
