@@ -62,6 +62,22 @@ generate.write_cpu(KERNELS, KERNELS / "_cpu.pyx")
 for package in (KERNELS, PROVIDER):
     extensions += [extension(source) for source in sorted(package.rglob("*.pyx")) if not source.stem.startswith("_isa_")]
 
+# ORT_SPARSE_CYTHON_DEBUG=1 builds with the checks of Cython that cost time: indices of arrays, memoryviews without data.
+debug = os.environ.get("ORT_SPARSE_CYTHON_DEBUG", "0") == "1"
+directives = {
+    "language_level": 3,
+    "boundscheck": debug,
+    "wraparound": False,
+    "cdivision": True,
+    "initializedcheck": debug,
+    "freethreading_compatible": True,
+}
+# cythonize looks at time stamps alone: other directives than those of the last build make all sources anew
+stamp = ROOT / "build" / "cython_directives.txt"
+changed = stamp.exists() and stamp.read_text() != str(directives)
+stamp.parent.mkdir(exist_ok=True)
+stamp.write_text(str(directives))
+
 workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 setup(
     packages=find_packages("provider") + find_packages("kernels"),
@@ -72,13 +88,7 @@ setup(
         extensions,
         include_path=["provider", "kernels"],
         nthreads=workers,
-        compiler_directives={
-            "language_level": 3,
-            "boundscheck": False,
-            "wraparound": False,
-            "cdivision": True,
-            "initializedcheck": False,
-            "freethreading_compatible": True,
-        },
+        force=changed,
+        compiler_directives=directives,
     ),
 )
