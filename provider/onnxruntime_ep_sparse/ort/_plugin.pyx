@@ -209,9 +209,10 @@ cdef object offer(SparseEp* ep, const void* ort_graph, void* support):
 
 def undecided(name, op_type, domain, error):
     """Return the decision that a node could not be examined because of `error`."""
+    finding = reasons.NOT_EXAMINED(error=reason_of(error))
     return NodeDecision(
         name=name, op_type=op_type, domain=domain, shape=None, sparsity=None, pattern="", region=None, taken=False,
-        reason=str(reasons.NOT_EXAMINED(error=reason_of(error))), option="",
+        code=finding.code, reason=finding.text, option=finding.option,
     )
 
 

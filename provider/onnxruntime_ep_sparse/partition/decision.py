@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from ..graph.ir import Node
+from ..reasons import Finding
+
 
 @dataclass(frozen=True, slots=True)
 class NodeDecision:
-    """What became of a node. `shape` and `sparsity` are those of its constant weight, None without one; `region` numbers the region that
-    took it; `reason` says why it was or was not taken, `option` which provider option overrides that ("" if none does)."""
+    """What became of a node.
+
+    `shape` and `sparsity` are those of its constant weight, None without one; `region` numbers the region that took it. `reason` says why
+    it was or was not taken, `code` is that reason's stable name, `option` the provider option that overrides it, "" if there is none.
+    """
 
     name: str
     op_type: str
@@ -18,11 +24,38 @@ class NodeDecision:
     pattern: str
     region: int | None
     taken: bool
+    code: str
     reason: str
     option: str
 
+    @classmethod
+    def of(
+        cls,
+        node: Node,
+        finding: Finding,
+        region: int | None = None,
+        *,
+        shape: tuple[int, ...] | None = None,
+        sparsity: float | None = None,
+        pattern: str = "",
+    ) -> NodeDecision:
+        """Return the decision about `node`, which is taken if it has a region."""
+        return cls(
+            name=node.name,
+            op_type=node.op_type,
+            domain=node.domain,
+            shape=shape,
+            sparsity=sparsity,
+            pattern=pattern,
+            region=region,
+            taken=region is not None,
+            code=finding.code,
+            reason=finding.text,
+            option=finding.option,
+        )
+
     def to_dict(self) -> dict:
-        """A JSON-ready dict with the fields as keys."""
+        """Return a JSON-ready dict with the fields as keys."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 

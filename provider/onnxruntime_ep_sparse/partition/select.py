@@ -1,8 +1,10 @@
 """Which nodes the provider takes, and why the others stay where they were.
 
 The unit is a region: a connected piece of the graph that can be contracted into one node, grown around the products worth taking. Its
-neighbours come along because handing them back in the middle would cost more than computing them (layout changes, lost fusions). The
-answer depends on nothing but the graph and the options: `Compile` repeats it.
+neighbours come along because handing them back in the middle would cost more than computing them (layout changes, lost fusions).
+
+Each node is first judged on its own: can it be run, is it a reason to take a region. Then the graph of all runnable nodes goes through
+the passes, because what they leave is what would run: products are judged again by the weights that are left, and regions by its nodes.
 """
 
 from __future__ import annotations
@@ -11,180 +13,165 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..graph.ir import EP_CONTEXT, FLOAT, Graph, Node, weight_of
-from ..ops import table as ops
-from ..ops.table import output_axis, weights_of
+from .. import reasons
+from ..graph.ir import EP_CONTEXT, FLOAT, Graph, Node, sizes_of, subgraph, weight_of
+from ..graph.nonzeros import Nonzeros
+from ..ops import table
 from ..options import EP_NAME, Options
-from ..passes.dead_channels import remove_dead_channels
+from ..passes.run import run_passes
+from ..reasons import Finding
 from . import cost
 from .decision import NodeDecision, Selection
+from .gain import RegionGain
 from .regions import grow
 from .sparsity import LIKELY, Zeros, zeros_of_all
 
 
 def select(graph: Graph, options: Options) -> Selection:
     """Choose the regions of `graph` under `options` (policy, min_sparsity)."""
-    verdicts = {node.index: verdict(graph, node, options) for node in graph.nodes if weights_of(graph, node)}
+    judgements = {node.index: judge(graph, node, options) for node in graph.nodes if table.weights_of(graph, node)}
     # Most models have nothing to take: their other nodes need not be looked at.
-    idle = not any(v.wanted or (v.runnable and v.density <= 1 - LIKELY) for v in verdicts.values())
-    compiled = {node.index: compiled_verdict(node) for node in graph.nodes if is_compiled(node) and not node.ep_name}
-    verdicts |= compiled
+    idle = not any(j.wanted or (j.runnable and j.density <= 1 - LIKELY) for j in judgements.values())
+    compiled = {node.index: judge_compiled(node) for node in graph.nodes if is_compiled(node) and not node.ep_name}
+    judgements |= compiled
     for node in graph.nodes:
-        if node.index not in verdicts:
-            verdicts[node.index] = bystander(graph, node, options) if idle else verdict(graph, node, options)
-    runnable = {index for index, v in verdicts.items() if v.runnable}
-    folded = graph
+        if node.index not in judgements:
+            judgements[node.index] = judge_bystander(graph, node, options) if idle else judge(graph, node, options)
+    runnable = {index for index, j in judgements.items() if j.runnable}
+    rewritten = graph
     if options.policy == "auto" and not idle:
-        folded = remove_dead_channels(graph, runnable)
-        for node in graph.nodes:
-            judge_folded(graph, folded, node, options, verdicts[node.index])
-    wanted = {index for index, v in verdicts.items() if v.wanted} - compiled.keys()
+        rewritten = run_passes(subgraph(graph, runnable))
+        for node in rewritten.nodes:
+            judge_rewritten(graph, rewritten, node, options, judgements[node.index])
+    wanted = {index for index, j in judgements.items() if j.wanted} - compiled.keys()
+    density = {index: j.density for index, j in judgements.items()}
     regions = [[index] for index in compiled]
     for region in grow(graph, runnable, wanted):
         if options.policy == "always":
             regions.append(region)
             continue
-        trimmed = trim(graph, folded, region, wanted, verdicts)
-        gain = trimmed.total()
-        if gain > 0 or options.min_sparsity is not None:  # the user's figure stands above our estimate
-            regions.append(sorted(trimmed.members))
+        gain = RegionGain(graph, rewritten, region, density)
+        gain.trim(wanted)
+        saved = gain.total()
+        if saved > 0 or options.min_sparsity is not None:  # the user's figure stands above our estimate
+            regions.append(sorted(gain.members))
         else:
             for i in region:
-                verdicts[i].reason = f"the region around it would lose {-gain * 1e3:.2f} ms by estimate"
-                verdicts[i].option = "policy=always"
+                judgements[i].finding = reasons.REGION_TOO_SMALL(ms=-saved * 1e3)
     regions.sort()
     place = {index: n for n, region in enumerate(regions) for index in region}
-    decisions = []
-    for node in graph.nodes:
-        v = verdicts[node.index]
-        number = place.get(node.index)
-        taken = number is not None
-        reason, option = v.reason, v.option
-        if taken and not v.wanted:
-            reason, option = "neighbour of pruned nodes in its region", ""
-        elif not taken and v.wanted and not reason:
-            reason = "its region was not worth taking"
-        elif not taken and not reason:
-            reason = "not next to a node that is taken"
-        decisions.append(NodeDecision(node.name, node.op_type, node.domain, v.shape, v.sparsity, v.pattern, number, taken, reason, option))
-    return Selection(tuple(tuple(region) for region in regions), tuple(decisions))
+    decisions = tuple(judgements[node.index].decision(node, place.get(node.index)) for node in graph.nodes)
+    return Selection(tuple(tuple(region) for region in regions), decisions)
 
 
 @dataclass(slots=True)
-class Verdict:
+class Judgement:
     """Before regions: can a node be run, and is it a reason to take one."""
 
-    runnable: bool
-    wanted: bool
-    reason: str
-    option: str = ""
+    runnable: bool = False
+    wanted: bool = False
+    finding: Finding | None = None
+    """Why the node is wanted, or why it cannot be taken; None where that follows from its neighbours."""
     shape: tuple[int, ...] | None = None
     sparsity: float | None = None
     pattern: str = ""
     density: float = 1.0
-    """Of the weight that will be packed."""
+    """Share of nonzeros in the weight that will be packed."""
+
+    def decision(self, node: Node, region: int | None) -> NodeDecision:
+        """Return what became of `node`, which `region` has taken, if any."""
+        finding = self.finding
+        if region is not None and (not self.wanted or finding is None):
+            finding = reasons.NEIGHBOUR()
+        elif finding is None:
+            finding = reasons.NOT_ADJACENT()
+        return NodeDecision.of(node, finding, region, shape=self.shape, sparsity=self.sparsity, pattern=self.pattern)
 
 
-def bystander(graph: Graph, node: Node, options: Options) -> Verdict:
-    """A node that holds no constant weight, in a graph in which nothing is worth taking."""
+def judge_bystander(graph: Graph, node: Node, options: Options) -> Judgement:
+    """Judge a node that holds no constant weight, in a graph in which nothing is worth taking."""
     if options.policy == "never":
-        return Verdict(False, False, "policy is never", "policy=auto")
-    row = ops.row_for(node)
+        return Judgement(finding=reasons.POLICY_NEVER())
+    row = table.row_for(node)
     if row is None:
-        return Verdict(False, False, f"operator {node.op_type} is not supported")
-    if row.role in ("product", "recurrent"):
-        return Verdict(False, False, str(ops.can_run(graph, node) or ""))
-    return Verdict(False, False, "")
+        return Judgement(finding=reasons.UNSUPPORTED_OPERATOR(operator=node.op_type))
+    return Judgement(finding=table.can_run(graph, node) if row.role in ("product", "recurrent") else None)
 
 
 def is_compiled(node: Node) -> bool:
-    """Whether a node is a region that this provider has compiled."""
+    """Return whether a node is a region that this provider has compiled."""
     return (node.domain, node.op_type) == EP_CONTEXT and node.attributes.get("source") == EP_NAME
 
 
-def compiled_verdict(node: Node) -> Verdict:
-    """A region of a compiled model: nobody else can run it, so that no option keeps it away."""
-    return Verdict(False, True, f"compiled: by version {node.attributes.get('ep_sdk_version')}")
+def judge_compiled(node: Node) -> Judgement:
+    """Judge a region of a compiled model: nobody else can run it, so that no option keeps it away."""
+    return Judgement(wanted=True, finding=reasons.COMPILED(version=node.attributes.get("ep_sdk_version")))
 
 
-def verdict(graph: Graph, node: Node, options: Options) -> Verdict:
+def judge(graph: Graph, node: Node, options: Options) -> Judgement:
     """Judge one node on its own."""
-    weights = weights_of(graph, node)
-    v = Verdict(False, False, "")
+    weights = table.weights_of(graph, node)
+    j = Judgement()
     if weights and (graph.values[weights[0]].dtype == FLOAT or graph.values[weights[0]].shape is not None):
-        v.shape = tuple(int(d) for d in (graph.values[weights[0]].shape or ()) if isinstance(d, int))
-    if options.policy == "never":
-        v.reason, v.option = "policy is never", "policy=auto"
-        return v
-    if node.ep_name:
-        v.reason = f"already taken by {node.ep_name}"
-        return v
-    if graph.is_subgraph:
-        v.reason = "inside the body of a control-flow node"
-        return v
-    try:
-        reason = str(ops.can_run(graph, node) or "")
-    except (RuntimeError, OSError) as error:
-        reason = f"its constants cannot be read: {error}"
-    if reason:
-        v.reason = reason
-        return v
-    v.runnable = True
+        j.shape = tuple(int(d) for d in (graph.values[weights[0]].shape or ()) if isinstance(d, int))
+    j.finding = refusal(graph, node, options)
+    if j.finding is not None:
+        return j
+    j.runnable = True
     if not weights:
-        return v
-    zeros = zeros_of_all([(weight_of(graph, name), output_axis(graph, node)) for name in weights])
-    v.sparsity, v.pattern, v.density = zeros.sparsity, zeros.pattern, 1.0 - zeros.sparsity
+        return j
+    zeros = zeros_of_all([(weight_of(graph, name), table.output_axis(graph, node)) for name in weights])
+    j.sparsity, j.pattern, j.density = zeros.sparsity, zeros.pattern, 1.0 - zeros.sparsity
     if options.policy == "always":
-        v.wanted, v.reason = True, "policy is always"
+        j.wanted, j.finding = True, reasons.POLICY_ALWAYS()
     else:
-        judge(graph, node, zeros, options, v)
-    return v
+        j.wanted, j.finding = judge_sparsity(graph, node, zeros, options)
+    return j
 
 
-def judge(graph: Graph, node: Node, zeros: Zeros, options: Options, v: Verdict) -> None:
-    """Under `auto`: is this product's sparsity above its break-even?"""
-    percent = f"{'' if zeros.counted else 'about '}{zeros.sparsity:.1%}"
-    if options.min_sparsity is not None:
-        limit, option = options.min_sparsity, "min_sparsity"
-    else:
-        limit, option = cost.break_even(graph, node), "min_sparsity"
-    v.wanted = zeros.sparsity >= limit and (zeros.sparsity > 0 or options.min_sparsity is not None)
+def refusal(graph: Graph, node: Node, options: Options) -> Finding | None:
+    """Return why no region may hold a node, or None."""
+    if options.policy == "never":
+        return reasons.POLICY_NEVER()
+    if node.ep_name:
+        return reasons.TAKEN_BY_OTHER(provider=node.ep_name)
+    if graph.is_subgraph:
+        return reasons.IN_SUBGRAPH()
+    try:
+        return table.can_run(graph, node)
+    except (RuntimeError, OSError) as error:
+        return reasons.CONSTANTS_UNREADABLE(error=error)
+
+
+def judge_sparsity(graph: Graph, node: Node, zeros: Zeros, options: Options) -> tuple[bool, Finding]:
+    """Return whether the sparsity of a product is above its break-even, under `auto`, and the finding that says so."""
+    limit = cost.break_even(graph, node) if options.min_sparsity is None else options.min_sparsity
+    wanted = zeros.sparsity >= limit and (zeros.sparsity > 0 or options.min_sparsity is not None)
     if limit > 1:
-        v.reason, v.option = "too small to gain from sparsity", "policy=always"
-    elif v.wanted:
-        v.reason = f"sparsity {percent}, break-even {limit:.1%}"
-    else:
-        v.reason, v.option = f"sparsity {percent} is below the break-even {limit:.1%}", option
+        return wanted, reasons.TOO_SMALL()
+    reason = reasons.ABOVE_BREAK_EVEN if wanted else reasons.BELOW_BREAK_EVEN
+    return wanted, reason(about="" if zeros.counted else "about ", sparsity=zeros.sparsity, limit=limit)
 
 
-def judge_folded(graph: Graph, folded: Graph, node: Node, options: Options, v: Verdict) -> None:
-    """Under `auto`: does a product gain enough once dead channels are gone, its own and its operand's?"""
-    smaller = folded.nodes[node.index]
-    weights = weights_of(graph, node) if smaller is not node and v.runnable else ()
-    if not weights:
+def judge_rewritten(graph: Graph, rewritten: Graph, node: Node, options: Options, j: Judgement) -> None:
+    """Under `auto`: judge a product by the weight that the passes have left, without dead channels, its own and its operand's."""
+    original = graph.nodes[node.index]
+    weights = table.weights_of(graph, original)
+    if not weights or node.inputs == original.inputs:
         return
-    weight = weights[0]
-    before, after = graph.load(weight), folded.load(smaller.inputs[node.inputs.index(weight)])
-    v.density = int(np.count_nonzero(after)) / after.size
-    if v.wanted or options.min_sparsity is not None:
+    weight, left = weights[0], node.inputs[original.inputs.index(weights[0])]
+    if weight == left:
         return
-    theirs, ours = cost.node_seconds(graph, node, v.density)[0], cost.node_seconds(folded, smaller, v.density)[1]
+    j.density = density_of(rewritten, left)
+    share = np.prod(sizes_of(rewritten, left)) / np.prod(sizes_of(graph, weight))
+    if j.wanted or options.min_sparsity is not None or share == 1:
+        return
+    theirs, ours = cost.node_seconds(graph, original, j.density)[0], cost.node_seconds(rewritten, node, j.density)[1]
     if theirs > cost.MARGIN * ours:
-        v.wanted, v.option = True, ""
-        v.reason = f"without dead channels {after.size / before.size:.1%} of its weights are left, {v.density:.1%} of them not zero"
+        j.wanted, j.finding = True, reasons.DEAD_CHANNELS(left=share)
 
 
-def trim(graph: Graph, folded: Graph, region: list[int], wanted: set[int], verdicts: dict[int, Verdict]) -> cost.RegionGain:
-    """Give back unwanted nodes at the region's rim, one at a time, as long as that is expected to save time."""
-    gain = cost.RegionGain(graph, folded, region, {i: verdicts[i].density for i in region})
-    changed = True
-    while changed:
-        changed = False
-        for i in sorted(gain.members - wanted):
-            node = graph.nodes[i]
-            before = any(graph.producer[n].index in gain.members for n in node.inputs if n in graph.producer)
-            after = any(reader.index in gain.members for n in node.outputs for reader in graph.consumers.get(n, ()))
-            if not (before and after) and gain.without(i) > 0:
-                gain.members.discard(i)
-                changed = True
-    return gain
+def density_of(graph: Graph, name: str) -> float:
+    """Return the share of nonzeros in a constant weight."""
+    weight = weight_of(graph, name)
+    return 1.0 - weight.sparsity if isinstance(weight, Nonzeros) else int(np.count_nonzero(weight)) / weight.size
