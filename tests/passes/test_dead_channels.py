@@ -511,7 +511,7 @@ def test_auto_takes_channels():
     session = make_session(model, {"policy": "auto"})
     convs = [decision for decision in sparse.explain(session) if decision.op_type == "Conv"]
     assert [decision.taken for decision in convs] == [True] * 3
-    assert convs[1].reason.startswith("without dead channels 44.")
+    assert convs[1].reason.startswith("taken: removing dead channels leaves 44.")
     feeds = {"x": noise(rng, 1, 256, 14, 14)}
     assert_close(session.run(None, feeds)[0], cpu_session(model).run(None, feeds)[0])
     dense = {name: np.where(array == 0, np.float32(0.01), array) for name, array in weights.items()}
