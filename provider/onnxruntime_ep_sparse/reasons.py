@@ -60,6 +60,12 @@ ABOVE_BREAK_EVEN = Reason(
     "sparsity {about}{sparsity:.1%}, break-even {limit:.1%}",
     "Set min_sparsity above this sparsity to leave the node to the CPU provider.",
 )
+ABOVE_MIN_SPARSITY = Reason(
+    "above-min-sparsity",
+    "sparsity {about}{sparsity:.1%}, min_sparsity {limit:.1%}",
+    "Raise min_sparsity above this sparsity to leave the node to the CPU provider, or leave it out to let the provider judge.",
+    "min_sparsity",
+)
 DEAD_CHANNELS = Reason(
     "dead-channels",
     "taken: removing dead channels leaves {left:.1%} of its weights",
@@ -93,6 +99,12 @@ BELOW_BREAK_EVEN = Reason(
     "below-break-even",
     "sparsity {about}{sparsity:.1%} is below the break-even {limit:.1%}",
     "Prune the layer further, fix the batch size if it is open, or lower min_sparsity.",
+    "min_sparsity",
+)
+BELOW_MIN_SPARSITY = Reason(
+    "below-min-sparsity",
+    "sparsity {about}{sparsity:.1%} is below min_sparsity {limit:.1%}",
+    "Prune the layer further, lower min_sparsity, or leave it out to let the provider judge.",
     "min_sparsity",
 )
 TOO_SMALL = Reason(
@@ -278,3 +290,5 @@ ALIGN_CORNERS_SCALE = Reason(
 
 REASONS = tuple(row for row in list(globals().values()) if isinstance(row, Reason))
 """All rows, in their order."""
+ADVICE = {row.code: row.advice for row in REASONS}
+"""What the user can do, by the code of the reason."""

@@ -12,6 +12,7 @@ import pytest
 import onnxruntime_ep_sparse as sparse
 from onnxruntime_ep_sparse import measure, options
 from onnxruntime_ep_sparse.cli import given
+from onnxruntime_ep_sparse.reasons import ADVICE
 
 
 def test_check(cli):
@@ -80,10 +81,10 @@ def test_analyze(cli, sparse_model):
 
 
 def test_analyze_all(cli, sparse_model):
-    """Every node, with the reason."""
+    """Every node, with the reason, its code and what to do about it."""
     nodes = cli("analyze", sparse_model, "--all", "--json", "-").document["nodes"]
     assert {node["op_type"] for node in nodes} == {"Conv", "Relu", "GlobalAveragePool", "Flatten", "MatMul"}
-    assert all(node["reason"] for node in nodes)
+    assert all(node["reason"] and ADVICE[node["code"]] == node["advice"] for node in nodes)
 
 
 def test_analyze_says_why_not(cli, dense_model):

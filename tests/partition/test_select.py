@@ -70,7 +70,7 @@ def test_min_sparsity():
     """The option replaces the break-even in both directions, for every layer, and stands above the estimate of a region's gain."""
     made = decisions(net(0.95), min_sparsity="0.99")
     assert not taken(made)
-    assert "is below the break-even 99.0%" in made["first"].reason
+    assert "is below min_sparsity 99.0%" in made["first"].reason
     assert made["first"].option == "min_sparsity"
     assert "is below the break-even" in decisions(net(0.2))["first"].reason
     assert taken(decisions(net(0.2), min_sparsity="0.1")) == {"first", "relu", "second"}

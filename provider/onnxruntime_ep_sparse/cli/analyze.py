@@ -13,6 +13,7 @@ from ..diagnostics.explain import explain
 from ..formats.compressed_model import outline
 from ..options import EP_NAME
 from ..partition.decision import NodeDecision
+from ..reasons import ADVICE
 from .common import Batch, JsonOption, ModelArgument, Output, ProviderOptions, Shapes, provider_options
 from .given import GivenModel
 from .inputs import shapes_for
@@ -60,12 +61,12 @@ def analyze(
     out.print(table)
     totals = _totals(rows)
     out.print(_summary(totals))
-    nodes = [{**d.to_dict(), "macs": count} for d, count in shown]
+    nodes = [{**d.to_dict(), "advice": ADVICE[d.code], "macs": count} for d, count in shown]
     out.document({"model": given.name, "options": options, "totals": totals, "nodes": nodes})
 
 
 def _reason(d: NodeDecision) -> str:
-    return f"{d.reason} (override: {d.option})" if d.option else d.reason
+    return f"{d.reason} (override: {d.option})" if d.option and not d.taken else d.reason
 
 
 def _totals(rows: list[tuple[NodeDecision, int | None]]) -> dict[str, Any]:

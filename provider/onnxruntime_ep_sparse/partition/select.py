@@ -145,12 +145,13 @@ def refusal(graph: Graph, node: Node, options: Options) -> Finding | None:
 
 def judge_sparsity(graph: Graph, node: Node, zeros: Zeros, options: Options) -> tuple[bool, Finding]:
     """Return whether the sparsity of a product is above its break-even, under `auto`, and the finding that says so."""
-    limit = cost.break_even(graph, node) if options.min_sparsity is None else options.min_sparsity
+    limit, above, below = options.min_sparsity, reasons.ABOVE_MIN_SPARSITY, reasons.BELOW_MIN_SPARSITY
+    if limit is None:
+        limit, above, below = cost.break_even(graph, node), reasons.ABOVE_BREAK_EVEN, reasons.BELOW_BREAK_EVEN
+        if limit > 1:
+            return False, reasons.TOO_SMALL()
     wanted = zeros.sparsity >= limit and (zeros.sparsity > 0 or options.min_sparsity is not None)
-    if limit > 1:
-        return wanted, reasons.TOO_SMALL()
-    reason = reasons.ABOVE_BREAK_EVEN if wanted else reasons.BELOW_BREAK_EVEN
-    return wanted, reason(about="" if zeros.counted else "about ", sparsity=zeros.sparsity, limit=limit)
+    return wanted, (above if wanted else below)(about="" if zeros.counted else "about ", sparsity=zeros.sparsity, limit=limit)
 
 
 def judge_rewritten(graph: Graph, rewritten: Graph, node: Node, options: Options, j: Judgement) -> None:

@@ -10,7 +10,6 @@ biases and shapes. Every sum that is changed is computed in float64 and rounded 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -21,14 +20,13 @@ from ..ops.channels import ChannelPlan, Channels, Flow
 from ..ops.table import row_for
 
 
-def remove_dead_channels(graph: Graph, among: Collection[int] | None = None) -> Graph:
+def remove_dead_channels(graph: Graph) -> Graph:
     """Return the same nodes with fewer channels between them, or `graph` itself if no channel can be removed.
 
-    Inputs and outputs of the graph stay as they are. `among` holds the indices of the nodes that may change, by default all:
-    `ops.can_run` must be None for them. Results are those of `graph` up to rounding, except that Inf or NaN in an unused channel no
-    longer matters.
+    Inputs and outputs of the graph stay as they are. `table.can_run` must be None for all nodes. Results are those of `graph` up to
+    rounding, except that Inf or NaN in an unused channel no longer matters.
     """
-    removal = Removal(Flow(graph), among)
+    removal = Removal(Flow(graph))
     removal.follow()
     removal.spread()
     return removal.result()
@@ -39,14 +37,13 @@ class Removal:
     """Removes channels in three steps: `follow` constants, `spread` the needed channels, and `result` leaves out the others."""
 
     flow: Flow
-    among: Collection[int] | None
     plans: list[ChannelPlan] = field(default_factory=list)
 
     @np.errstate(all="ignore")  # values that are not finite are not known
     def follow(self) -> None:
         """Make the plan of each node by its operator's rule; without one, all channels of its operands stay."""
         for node in self.flow.graph.nodes:
-            row = row_for(node) if self.among is None or node.index in self.among else None
+            row = row_for(node)
             plan = row.channels(self.flow, node) if row is not None and row.channels is not None else None
             if plan is None:
                 self.flow.keep(node.inputs + node.implicit_inputs)
