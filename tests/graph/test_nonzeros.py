@@ -8,7 +8,7 @@ import pytest
 from onnxruntime_ep_sparse.formats.weight_codec import encode, nonzeros_of
 from onnxruntime_ep_sparse.ops.channels import alive
 from onnxruntime_ep_sparse.partition.sparsity import zeros_of
-from onnxruntime_ep_sparse.program.parallel import LARGE, together
+from onnxruntime_ep_sparse.program.parallel import LARGE, parallel_map
 from onnxruntime_ep_sparse_kernels.pack import compress
 from support.making import PATTERNS, pruned
 
@@ -85,18 +85,18 @@ def test_special_values():
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_together(threads):
+def test_parallel_map(threads):
     """Results stand in order, large works and small ones, and no thread is left."""
     before = threading.active_count()
     works = [(LARGE * (i % 3), lambda i=i: i * i) for i in range(40)]
-    assert together(threads, works) == [i * i for i in range(40)]
-    assert together(threads, []) == []
+    assert parallel_map(threads, works) == [i * i for i in range(40)]
+    assert parallel_map(threads, []) == []
     assert threading.active_count() == before
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("bad", [0, 17, 39])
-def test_together_raises(threads, bad):
+def test_parallel_map_raises(threads, bad):
     """What a work raises, whoever did it, and no thread is left."""
 
     def work(i):
@@ -105,5 +105,5 @@ def test_together_raises(threads, bad):
 
     before = threading.active_count()
     with pytest.raises(ValueError, match=f"work {bad}"):
-        together(threads, [(LARGE, lambda i=i: work(i)) for i in range(40)])
+        parallel_map(threads, [(LARGE, lambda i=i: work(i)) for i in range(40)])
     assert threading.active_count() == before

@@ -18,9 +18,9 @@ from ..graph.nonzeros import Nonzeros
 from . import packing
 from .describe import description_of
 from .enums import ShapeRule, StepKind
-from .parallel import together
+from .parallel import parallel_map
 from .separable import separates
-from .steps import Activation, Depthwise, ProgramSpec, Step, Unpacked, Window
+from .steps import Activation, Depthwise, PendingProduct, ProgramSpec, Step, Window
 
 
 class Builder:
@@ -103,9 +103,9 @@ class Builder:
 
     def packed(self) -> list[Step]:
         """The steps with their products packed."""
-        unpacked = [step.product for step in self.steps if isinstance(step.product, Unpacked)]
-        products = iter(together(self.workers, [(p.size, partial(p.pack, p.bias__m)) for p in unpacked]))
-        return [replace(step, product=next(products)) if isinstance(step.product, Unpacked) else step for step in self.steps]
+        unpacked = [step.product for step in self.steps if isinstance(step.product, PendingProduct)]
+        products = iter(parallel_map(self.workers, [(p.size, partial(p.pack, p.bias__m)) for p in unpacked]))
+        return [replace(step, product=next(products)) if isinstance(step.product, PendingProduct) else step for step in self.steps]
 
     def convolution(
         self,
@@ -114,7 +114,7 @@ class Builder:
         window: Window,
         groups: int,
         image: tuple[int | None, ...],
-    ) -> Unpacked | Depthwise:
+    ) -> PendingProduct | Depthwise:
         """`packing.convolution` with this instruction set's vectors."""
         if groups > 1 and weight.shape[1] == 1:
             assert isinstance(weight, np.ndarray)
@@ -122,11 +122,11 @@ class Builder:
         m = weight.shape[0]
         bias__m = np.zeros(m, np.float32) if bias is None else bias
         pack = partial(packing.convolution, weight, window=window, groups=groups, image=image, isa=self.isa)
-        return Unpacked(ShapeRule.CONV, False, m, bias__m, math.prod(weight.shape), pack)
+        return PendingProduct(ShapeRule.CONV, False, m, bias__m, math.prod(weight.shape), pack)
 
     def matrix(
         self, weight__mk: NDArray[np.float32] | Nonzeros, bias: NDArray[np.float32] | None, *, x_rows: bool, y_rows: bool
-    ) -> Unpacked:
+    ) -> PendingProduct:
         """Gemm's constant operand."""
         return self.unpacked([weight__mk], ShapeRule.GEMM, bias, x_rows=x_rows, y_rows=y_rows)
 
@@ -138,7 +138,7 @@ class Builder:
         batch: tuple[int, ...],
         vector_operand: bool,
         bias__m: NDArray[np.float32] | None = None,
-    ) -> Unpacked:
+    ) -> PendingProduct:
         """MatMul's constant operand."""
         rule = ShapeRule.MATMUL_RIGHT if right else ShapeRule.MATMUL_LEFT
         return self.unpacked(weight__bmk, rule, bias__m, x_rows=right, y_rows=right, batch=batch, vector_operand=vector_operand)
@@ -153,7 +153,7 @@ class Builder:
         y_rows: bool,
         batch: tuple[int, ...] = (),
         vector_operand: bool = False,
-    ) -> Unpacked:
+    ) -> PendingProduct:
         """`packing.matrices` with this instruction set's vectors."""
         m, k = weight__bmk[0].shape
         bias__m = np.zeros(m, np.float32) if bias is None else bias
@@ -167,7 +167,7 @@ class Builder:
             batch=batch,
             vector_operand=vector_operand,
         )
-        return Unpacked(rule, y_rows, m, bias__m, len(weight__bmk) * m * k, pack, batch, vector_operand)
+        return PendingProduct(rule, y_rows, m, bias__m, len(weight__bmk) * m * k, pack, batch, vector_operand)
 
     # steps and fusion
 
@@ -181,7 +181,7 @@ class Builder:
         if step is not None:
             self.steps.append(step)
 
-    def product(self, node: Node, x: str, product: Unpacked | Depthwise, window: Window | None, addend: int | None = None) -> None:
+    def product(self, node: Node, x: str, product: PendingProduct | Depthwise, window: Window | None, addend: int | None = None) -> None:
         """A product; activation and residual of what follows are fused into it."""
         y = node.outputs[0]
         kind = StepKind.DEPTHWISE if isinstance(product, Depthwise) else StepKind.PRODUCT
@@ -238,10 +238,10 @@ class Builder:
         if not self.graph.is_constant(other) or step.r >= 0:
             return None
         product = step.product
-        assert isinstance(product, Unpacked | Depthwise)
+        assert isinstance(product, PendingProduct | Depthwise)
         shape = shape_of(self.graph, mine)
         axis = 1
-        if isinstance(product, Unpacked):
+        if isinstance(product, PendingProduct):
             if (product.batch and max(product.batch) > 1) or product.vector_operand:
                 return None
             axis = {ShapeRule.CONV: 1, ShapeRule.MATMUL_LEFT: len(shape) - 2}.get(product.rule, len(shape) - 1 if product.y_rows else 0)

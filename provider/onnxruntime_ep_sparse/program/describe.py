@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .enums import StepKind
-from .steps import Depthwise, Group, Product, Step
+from .steps import Depthwise, GatherGroup, Product, Step
 
 
 def description_of(step: Step) -> str:
@@ -37,7 +37,7 @@ def description_of(step: Step) -> str:
     }.get(step.kind, "")
 
 
-def zeros_in(groups: Sequence[Group]) -> float:
+def zeros_in(groups: Sequence[GatherGroup]) -> float:
     """The share of zeros in packed weights."""
     return 1 - sum(group.nonzeros for group in groups) / sum(group.weights for group in groups)
 

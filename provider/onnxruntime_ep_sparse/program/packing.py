@@ -17,7 +17,7 @@ from onnxruntime_ep_sparse_kernels.pack import Csr, common_columns, compress, pa
 
 from ..graph.nonzeros import Nonzeros
 from .enums import ShapeRule
-from .steps import Depthwise, Group, Panel, Product, Window
+from .steps import Depthwise, GatherGroup, Panel, Product, Window
 
 L1_FLOATS = 6 * 1024
 """A whole tile that leaves room in a 32 KB L1 for weights and results."""
@@ -112,12 +112,14 @@ def tile_vectors(matrix: Csr, isa: Isa) -> int:
     return isa.widest(APART) if choose_rows(matrix) == APART else WIDE * isa.widest(SHARED)
 
 
-def _group(matrix: Csr, row_begin: int, channel_begin: int, taps: int, unit_floats: float, taps_per_unit: int, weights: int) -> Group:
+def _group(
+    matrix: Csr, row_begin: int, channel_begin: int, taps: int, unit_floats: float, taps_per_unit: int, weights: int
+) -> GatherGroup:
     rows, depth, nonzeros = matrix.rows, matrix.depth, len(matrix.k__n)
     bounds = _bounds(depth // taps_per_unit, unit_floats, nonzeros / max(rows * depth, 1), taps_per_unit)
     mr = choose_rows(matrix)
     panel = Panel(mr, row_begin, rows, *pack(matrix, np.array(bounds, np.int64) * taps_per_unit, mr))
-    return Group(channel_begin, depth // taps, bounds, panel, nonzeros, weights)
+    return GatherGroup(channel_begin, depth // taps, bounds, panel, nonzeros, weights)
 
 
 def nonzeros_of(weight: NDArray[np.float32] | Nonzeros) -> Csr:

@@ -14,7 +14,7 @@ LARGE = 1 << 18
 T = TypeVar("T")
 
 
-def together(threads: int, works: Sequence[tuple[int, Callable[[], T]]]) -> list[T]:
+def parallel_map(threads: int, works: Sequence[tuple[int, Callable[[], T]]]) -> list[T]:
     """What each work returns, in order; a work is how many elements it has and what is to be done. Raises what one of them raised.
 
     The caller works from the end, so that nobody waits for a thread that gets no CPU; others, up to `threads` in all, from the beginning.

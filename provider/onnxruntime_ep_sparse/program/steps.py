@@ -61,7 +61,7 @@ class Panel:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class GatherGroup:
     """Input channels that are gathered together, in blocks of units that begin at `bounds`, for the rows of `panel`.
 
     `nonzeros` of `weights` are to be multiplied with; neither counts the zeros that packing adds.
@@ -89,13 +89,13 @@ class Product:
     taps: tuple[tuple[int, int, int], ...]
     bias__m: NDArray[np.float32]
     max_vectors: int
-    groups: tuple[Group, ...]
+    groups: tuple[GatherGroup, ...]
     batch: tuple[int, ...] = ()
     vector_operand: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Unpacked:
+class PendingProduct:
     """A product while steps are still fused: what that asks of it, and `pack`, which makes it of the bias that it has in the end.
 
     `size` counts the elements of the weight.
@@ -171,7 +171,7 @@ class Step:
     is_max: bool = False
     ceil_mode: bool = False
     count_include_pad: bool = False
-    product: Product | Depthwise | Unpacked | None = None
+    product: Product | Depthwise | PendingProduct | None = None
     target: tuple[int, ...] = ()
     allow_zero: bool = False
     flatten_axis: int = -1

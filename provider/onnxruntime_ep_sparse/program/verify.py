@@ -17,7 +17,7 @@ from onnxruntime_ep_sparse_kernels.isa import APART, SHARED, STRIP
 from .enums import Cell, ShapeRule, StepKind
 from .limits import MAX_BLOCK, MAX_HIDDEN, MAX_RANK, MAX_SCALE, MAX_SIZE, MAX_WINDOW
 from .separable import separates
-from .steps import Depthwise, Group, Panel, Product, ProgramSpec, Recurrent, Step, Window
+from .steps import Depthwise, GatherGroup, Panel, Product, ProgramSpec, Recurrent, Step, Window
 from .windows import check_pool, check_window
 
 GATES: dict[Cell, tuple[tuple[int, ...], ...]] = {Cell.LSTM: ((4,),), Cell.GRU: ((3,), (2, 1)), Cell.RNN: ((1,),)}
@@ -310,7 +310,7 @@ def _check_taps(product: Product, window: Window | None) -> None:
     require(all(tuple(segment[3:]) == far for segment, far in zip(segments, reach, strict=True)), "segments that end elsewhere than taps")
 
 
-def _check_group(group: Group, product: Product) -> None:
+def _check_group(group: GatherGroup, product: Product) -> None:
     units = len(product.unit_segment) - 1
     require(0 < group.channels <= product.channels, f"{group.channels} of {product.channels} channels")
     require(0 <= group.channel_begin <= product.channels - group.channels, f"channels from {group.channel_begin} on")

@@ -71,7 +71,7 @@ cdef int fill_resize(Resize* resize, spec) except -1:
 
 
 cdef int fill_product(Product* p, spec) except -1:
-    cdef Group* group
+    cdef GatherGroup* group
     cdef Panel* panel
     p.shape_rule = spec.rule
     p.x_rows = spec.x_rows
@@ -88,7 +88,7 @@ cdef int fill_product(Product* p, spec) except -1:
     p.max_vectors = spec.max_vectors
     p.vector_operand = spec.vector_operand
     fill_shape(&p.batch, spec.batch)
-    p.groups = <Group*>allocate(len(spec.groups) * sizeof(Group))
+    p.groups = <GatherGroup*>allocate(len(spec.groups) * sizeof(GatherGroup))
     p.n_groups = len(spec.groups)
     for g in range(p.n_groups):
         group = &p.groups[g]

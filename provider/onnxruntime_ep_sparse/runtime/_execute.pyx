@@ -105,13 +105,13 @@ cdef int execute(CompiledProgram* program, Plan* plan, const Host* host, const f
         job.step = step
         job.sp = &plan.steps[s]
         last = step + 1 if job.sp.bands else step
-        job.x = place_of(program, plan, step.x, inputs, outputs, arena)
-        job.r = place_of(program, plan, last.r, inputs, outputs, arena) if last.r != NONE else NULL
-        job.y = place_of(program, plan, last.y, inputs, outputs, arena)
+        job.x = address_of(program, plan, step.x, inputs, outputs, arena)
+        job.r = address_of(program, plan, last.r, inputs, outputs, arena) if last.r != NONE else NULL
+        job.y = address_of(program, plan, last.y, inputs, outputs, arena)
         if step.recurrent != NULL:
             recurrent_values(step.recurrent, numbers)
             for i in range(RECURRENT_VALUES):
-                values[i] = place_of(program, plan, numbers[i], inputs, outputs, arena) if numbers[i] != NONE else NULL
+                values[i] = address_of(program, plan, numbers[i], inputs, outputs, arena) if numbers[i] != NONE else NULL
             job.values = values
         failed = timed_step(&job, host, &program.totals[s]) if program.totals != NULL else run_step(&job, host)
         if failed:
@@ -216,7 +216,7 @@ cdef int run_step(Job* job, const Host* host) noexcept nogil:
     return failed | section(job, host, job.sp.parallel)
 
 
-cdef inline float* place_of(CompiledProgram* program, Plan* plan, int value, const float** inputs, float** outputs,
+cdef inline float* address_of(CompiledProgram* program, Plan* plan, int value, const float** inputs, float** outputs,
                             float* arena) noexcept nogil:
     cdef ValuePlan* v = &plan.values[plan.values[value].root]
     cdef int64_t shift = plan.values[value].shift

@@ -64,7 +64,7 @@ cdef void plan_work(Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
     """What the step does, for profiles."""
     cdef ProductPlan* q = &sp.product
     cdef int64_t y_size = plan.values[step.y].size, i, weights
-    cdef Group* group
+    cdef GatherGroup* group
     sp.work.moved = plan.values[step.x].size + y_size
     if step.r != NONE:
         sp.work.moved += plan.values[step.r].size

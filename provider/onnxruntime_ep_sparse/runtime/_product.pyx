@@ -31,7 +31,7 @@ cdef t.Run* tile_runs(Job* job, float* scratch, int64_t slice_, int64_t tile, in
     return run
 
 
-cdef void gather_block(Job* job, Group* group, int64_t b, int64_t image, int64_t flat, const t.Run* run, const int32_t* unit_run,
+cdef void gather_block(Job* job, GatherGroup* group, int64_t b, int64_t image, int64_t flat, const t.Run* run, const int32_t* unit_run,
                        float* tile) noexcept nogil:
     """The pixels that the taps of units [bounds[b], bounds[b + 1]) of a group need for one tile."""
     cdef Product* p = job.step.product
@@ -101,7 +101,7 @@ cdef void gather_item(Job* job, int64_t index, float* scratch) noexcept nogil:
                  target + tile_position(p, q.offsets, p.groups[g].bounds[b]))
 
 
-cdef inline int64_t block_floats(const Product* p, const ProductPlan* q, const Group* group, int64_t b) noexcept nogil:
+cdef inline int64_t block_floats(const Product* p, const ProductPlan* q, const GatherGroup* group, int64_t b) noexcept nogil:
     return tile_position(p, q.offsets, group.bounds[b + 1]) - tile_position(p, q.offsets, group.bounds[b])
 
 
@@ -111,7 +111,7 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef ProductPlan* q = &job.sp.product
     cdef Offsets* o = q.offsets
     cdef t.KernelTable* kernels = job.program.kernels
-    cdef Group* group
+    cdef GatherGroup* group
     cdef Panel* panel
     cdef int64_t image, slice_, tile, g, b, v, step, count, position, chunk, y_place, widest, plane
     cdef int64_t part, y_image

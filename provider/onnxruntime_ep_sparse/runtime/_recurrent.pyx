@@ -426,7 +426,7 @@ cdef void multiply(const RecurrentRun* run, const Tile* tile, int64_t phase, int
     cdef int64_t stop = rec.gates[phase] * end, v, b, step, lanes = run.program.kernels.lanes
     cdef Product* p = rec.product[part]
     cdef ProductPlan* q = &run.sp.parts[part]
-    cdef Group* group = &p.groups[0]
+    cdef GatherGroup* group = &p.groups[0]
     cdef Panel* panel = &group.panel
     cdef t.KernelTable* kernels = run.program.kernels
     cdef const float* x = state_of(run, tile, STATE_RESET if phase else time % 2, 0)

@@ -30,7 +30,7 @@ cdef bint sell_fits(const Product* p, const ProductPlan* q, int64_t lanes) noexc
     return True
 
 
-cdef int sell_create(Group* group, int64_t lanes) noexcept nogil:
+cdef int sell_create(GatherGroup* group, int64_t lanes) noexcept nogil:
     """Make a group's SELL out of its panel; 0 on success."""
     cdef Panel* panel = &group.panel
     cdef int64_t mr = panel.mr, rows = panel.rows, slices = (rows + lanes - 1) // lanes, b, g, r, m, i, j, n = 0, longest, slice_
@@ -145,7 +145,7 @@ cdef void sell_item(const Step* step, const ProductPlan* q, const t.KernelTable*
     """Some rows of one image and one tile of pixels."""
     cdef Product* p = step.product
     cdef int64_t chunk = index % q.chunks, tile, image, pixel, pixels, row, rows
-    cdef Group* group
+    cdef GatherGroup* group
     cdef Sell* sell
     cdef t.SellCall call
     index //= q.chunks

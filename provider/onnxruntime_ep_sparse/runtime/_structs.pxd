@@ -88,7 +88,7 @@ cdef struct Panel:
     Sell* sell             # made when it is first wanted, or NULL
 
 # Channels [channel_begin, channel_begin + channels) are gathered together, block by block, for one panel of rows.
-cdef struct Group:
+cdef struct GatherGroup:
     int64_t channel_begin
     int64_t channels
     int64_t offset_begin  # offsets of all groups before
@@ -114,7 +114,7 @@ cdef struct Product:
     float* bias          # M values, or NULL
     int max_vectors
     int n_groups
-    Group* groups
+    GatherGroup* groups
     Shape batch          # batch dimensions of the weights in MatMul; their product is 1 or n_groups
     int vector_operand   # MatMul: the constant is a 1-D vector
     int64_t offsets      # of all groups

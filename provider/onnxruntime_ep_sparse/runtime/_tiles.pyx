@@ -27,9 +27,9 @@ cdef enum:
     LINE_FLOATS = 2
     # What a depthwise convolution makes for the product behind it: half of a 512 KB L2, but rather four rows, which share what they
     # read; beyond a few MB each step runs on its own.
-    TOGETHER_FLOATS = 64 * 1024
-    MAX_TOGETHER_FLOATS = 1024 * 1024
-    TOGETHER_ROWS = 4
+    FUSED_BAND_FLOATS = 64 * 1024
+    MAX_FUSED_BAND_FLOATS = 1024 * 1024
+    FUSED_BAND_ROWS = 4
 
 
 cdef void row_pitch(const Product* p, const Window* w, ProductPlan* q) noexcept nogil:
@@ -60,7 +60,7 @@ cdef Offsets* offsets_create(Product* p, int64_t pitch, int64_t width) noexcept 
     cdef Offsets* o = <Offsets*>calloc(1, sizeof(Offsets))
     cdef int64_t i, g, b, j, end, k, tap, channel, block_base, floats = 0
     cdef int s, u
-    cdef Group* group
+    cdef GatherGroup* group
     cdef Panel* panel
     if o == NULL:
         return NULL
@@ -268,13 +268,13 @@ cdef int64_t bands_with(CompiledProgram* program, Plan* plan, int index) noexcep
     for i in range(program.n_outputs):
         readers += program.outputs[i] == step.x
     height = x.dims[2]
-    most = height // TOGETHER_ROWS
-    if readers != 1 or most == 0 or TOGETHER_ROWS * x.dims[1] * x.dims[3] > MAX_TOGETHER_FLOATS:
+    most = height // FUSED_BAND_ROWS
+    if readers != 1 or most == 0 or FUSED_BAND_ROWS * x.dims[1] * x.dims[3] > MAX_FUSED_BAND_FLOATS:
         return 0
     if plan.values[step.x].size // x.dims[0] < program.far_floats:
         return 0
-    rows = TOGETHER_FLOATS // (x.dims[1] * x.dims[3])
-    bands = ceil_div(height, rows) if rows >= TOGETHER_ROWS else most
+    rows = FUSED_BAND_FLOATS // (x.dims[1] * x.dims[3])
+    bands = ceil_div(height, rows) if rows >= FUSED_BAND_ROWS else most
     bands = bands if bands < most else most
     while bands < most and idle_percent(x.dims[0] * bands, program.workers) > IDLE_PERCENT:
         bands += 1
