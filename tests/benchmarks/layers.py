@@ -19,6 +19,7 @@ from onnxruntime_ep_sparse.measure import best_seconds, peak_gflops
 from onnxruntime_ep_sparse.models.masks import mask
 from onnxruntime_ep_sparse.program import packing
 from onnxruntime_ep_sparse.program.enums import StepKind
+from onnxruntime_ep_sparse.program.kinds.windows import GlobalPool
 from onnxruntime_ep_sparse.program.steps import ProgramSpec, Step, Window
 from onnxruntime_ep_sparse.runtime._program import Program
 from onnxruntime_ep_sparse_kernels.isa import Isa, isa_named
@@ -125,12 +126,14 @@ def layer_seconds(
         weight = mask(weight, sparsity, pattern, rng).astype(np.float32)
     pad = kernel // 2
     window = Window((kernel,) * 2, (stride,) * 2, (1, 1), (pad,) * 2, (pad,) * 2)
-    kind, packed = StepKind.DEPTHWISE, packing.depthwise(weight, None, outputs)
+    kind, packed = StepKind.DEPTHWISE, packing.depthwise(weight, None, outputs, window)
     if channels:
         kind, packed = StepKind.PRODUCT, packing.convolution(weight, None, window, 1, (size, size), isa)
-    steps = (Step(kind, 0, 1, product=packed, window=window), Step(StepKind.GLOBAL_POOL, 1, 2))
+    steps = (Step(kind, 0, 1, spec=packed), Step(StepKind.GLOBAL_POOL, 1, 2, spec=GlobalPool()))
     program = Program(ProgramSpec(3, {"x": 0}, {"y": 2}, {}, steps), kernels.table(isa.name), 1)
-    alone = Program(ProgramSpec(2, {"x": 0}, {"y": 1}, {}, (Step(StepKind.GLOBAL_POOL, 0, 1),)), kernels.table(isa.name), 1)
+    alone = Program(
+        ProgramSpec(2, {"x": 0}, {"y": 1}, {}, (Step(StepKind.GLOBAL_POOL, 0, 1, spec=GlobalPool()),)), kernels.table(isa.name), 1
+    )
     x = rng.standard_normal((batch, channels or outputs, size, size)).astype(np.float32)
     out = (size - 1) // stride + 1
     y = rng.standard_normal((batch, outputs, out, out)).astype(np.float32)

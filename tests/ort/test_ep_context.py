@@ -279,8 +279,8 @@ def damaged(blob):
         pytest.param({"ep_cache_context": lambda blob: blob[:-100]}, "the checksum does not fit", id="cut"),
         pytest.param({"ep_cache_context": lambda blob: fuzz.signed(blob[:-100])}, "ends at byte", id="cut and signed"),
         pytest.param(
-            {"ep_cache_context": lambda blob: fuzz.signed(blob[:4] + b"\2" + blob[5:])},
-            "version 2 of the compiled program is not supported",
+            {"ep_cache_context": lambda blob: fuzz.signed(blob[:4] + b"\1" + blob[5:])},
+            "version 1 of the compiled program is not supported",
             id="version",
         ),
         pytest.param({"ep_cache_context": OTHER_REGION}, "the node has 1 inputs, the compiled region has 3", id="another region"),
@@ -382,7 +382,7 @@ def compatibility_of(model):
     [
         pytest.param(lambda text: text, "EP_SUPPORTED_OPTIMAL", id="as written"),
         pytest.param(lambda text: text.replace(BEST, "baseline"), "EP_SUPPORTED_PREFER_RECOMPILATION", id="another instruction set"),
-        pytest.param(lambda text: text.replace("format=1", "format=2"), "EP_UNSUPPORTED", id="another format"),
+        pytest.param(lambda text: text.replace("format=2", "format=1"), "EP_UNSUPPORTED", id="another format"),
         pytest.param(lambda text: text.replace(BEST, "sve"), "EP_UNSUPPORTED", id="unknown instruction set"),
         pytest.param(lambda text: "", "EP_UNSUPPORTED", id="empty"),
         pytest.param(lambda text: text + ";", "EP_UNSUPPORTED", id="longer"),

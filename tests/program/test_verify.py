@@ -8,7 +8,7 @@ import pytest
 from fuzz import compiled_programs as fuzz
 from onnxruntime_ep_sparse.program import serialize
 from onnxruntime_ep_sparse.program.enums import StepKind
-from onnxruntime_ep_sparse.program.steps import Depthwise
+from onnxruntime_ep_sparse.program.kinds.windows import GlobalPool
 from onnxruntime_ep_sparse.program.verify import check
 
 SEEDS = fuzz.seeds()
@@ -43,38 +43,38 @@ def first(seed_name, kind):
 
 
 CONV, CELL, MATRIX = ("images 0", StepKind.PRODUCT), ("cells 0", StepKind.RECURRENT), ("matrices 0", StepKind.PRODUCT)
-PANEL = ("product", "groups", 0, "panel")
+PANEL = ("spec", "groups", 0, "panel")
 HOSTILE = [
     (CONV, ("x",), 10**6, "read before it is made"),
     (CONV, ("x",), -1, "read before it is made"),
     (CONV, ("y",), 10**6, "made twice or is none"),
     (CONV, ("r",), 10**6, "read before"),
-    (CONV, ("product",), None, "weights of another kind"),
-    (CONV, ("window",), None, "without a proper window"),
-    (CONV, ("window", "kernel"), (3, 3, 3, 3), "window"),
-    (CONV, ("window", "stride"), (0, 2), "proper window"),
-    (CONV, ("window", "dilation"), (1 << 31, 1), "1 to 65535 is supported"),
-    (CONV, ("window", "pad_begin"), (-1, 1), "proper window"),
-    (CONV, ("product", "m"), 13, "the bias have the shape"),
-    (CONV, ("product", "m"), 0, "outputs"),
-    (CONV, ("product", "channels"), 0, "channels"),
-    (CONV, ("product", "channels"), 7, "of 7 channels"),
-    (CONV, ("product", "max_vectors"), 0, "vectors"),
-    (CONV, ("product", "max_vectors"), 1 << 40, "vectors"),
-    (CONV, ("product", "x_rows"), True, "another order"),
-    (CONV, ("product", "taps"), lambda taps: taps[:-1], "taps of a window"),
-    (CONV, ("product", "taps", 0), (10**6, 0, 0), "segment"),
-    (CONV, ("product", "taps", 0), (0, 10**6, 0), "reads"),
-    (CONV, ("product", "segments"), lambda segments: segments[:-1], "segments"),
-    (CONV, ("product", "segments", 0), (0, 0, 0, 10**6, 0), "end elsewhere"),
-    (CONV, ("product", "segments", 0), (0, -1, 0, 0, 0), "reads"),
-    (CONV, ("product", "unit_segment"), (0,), "units"),
-    (CONV, ("product", "groups"), (), "no weights"),
-    (CONV, ("product", "groups", 0, "channel_begin"), 1, "channels from"),
-    (CONV, ("product", "groups", 0, "channels"), 10**6, "channels"),
-    (CONV, ("product", "groups", 0, "bounds"), (0,), "blocks"),
-    (CONV, ("product", "groups", 0, "bounds"), (0, 10**6), "blocks"),
-    (CONV, ("product", "groups", 0, "bounds"), lambda bounds: (0, 0, *bounds[1:]), "ascend"),
+    (CONV, ("spec",), None, "data of another kind"),
+    (CONV, ("spec", "window"), None, "without a proper window"),
+    (CONV, ("spec", "window", "kernel"), (3, 3, 3, 3), "window"),
+    (CONV, ("spec", "window", "stride"), (0, 2), "proper window"),
+    (CONV, ("spec", "window", "dilation"), (1 << 31, 1), "1 to 65535 is supported"),
+    (CONV, ("spec", "window", "pad_begin"), (-1, 1), "proper window"),
+    (CONV, ("spec", "m"), 13, "the bias have the shape"),
+    (CONV, ("spec", "m"), 0, "outputs"),
+    (CONV, ("spec", "channels"), 0, "channels"),
+    (CONV, ("spec", "channels"), 7, "of 7 channels"),
+    (CONV, ("spec", "max_vectors"), 0, "vectors"),
+    (CONV, ("spec", "max_vectors"), 1 << 40, "vectors"),
+    (CONV, ("spec", "x_rows"), True, "another order"),
+    (CONV, ("spec", "taps"), lambda taps: taps[:-1], "taps of a window"),
+    (CONV, ("spec", "taps", 0), (10**6, 0, 0), "segment"),
+    (CONV, ("spec", "taps", 0), (0, 10**6, 0), "reads"),
+    (CONV, ("spec", "segments"), lambda segments: segments[:-1], "segments"),
+    (CONV, ("spec", "segments", 0), (0, 0, 0, 10**6, 0), "end elsewhere"),
+    (CONV, ("spec", "segments", 0), (0, -1, 0, 0, 0), "reads"),
+    (CONV, ("spec", "unit_segment"), (0,), "units"),
+    (CONV, ("spec", "groups"), (), "no weights"),
+    (CONV, ("spec", "groups", 0, "channel_begin"), 1, "channels from"),
+    (CONV, ("spec", "groups", 0, "channels"), 10**6, "channels"),
+    (CONV, ("spec", "groups", 0, "bounds"), (0,), "blocks"),
+    (CONV, ("spec", "groups", 0, "bounds"), (0, 10**6), "blocks"),
+    (CONV, ("spec", "groups", 0, "bounds"), lambda bounds: (0, 0, *bounds[1:]), "ascend"),
     (CONV, (*PANEL, "mr"), 3, "rows by 3"),
     (CONV, (*PANEL, "rows"), 13, "rows"),
     (CONV, (*PANEL, "row_begin"), 1, "follow each other"),
@@ -87,44 +87,46 @@ HOSTILE = [
     (CONV, (*PANEL, "k__nc"), with_element((0, 0), 10**6), "outside block"),
     (CONV, (*PANEL, "k__nc"), lambda array: array[:, :1], "columns"),
     (CONV, (*PANEL, "value__nr"), lambda array: array[1:], "columns have the shape"),
-    (("images 0", StepKind.DEPTHWISE), ("product", "value__mt"), lambda array: array[1:], "the weights have the shape"),
-    (("images 0", StepKind.DEPTHWISE), ("product", "bias__m"), lambda array: array[1:], "the bias have the shape"),
-    (("images 0", StepKind.DEPTHWISE), ("product", "channels"), 0, "channels"),
-    (("images 0", StepKind.CONCAT), ("axis",), 4, "axis 4 of 4"),
-    (("images 0", StepKind.CONCAT), ("axis",), 2, "do not fit"),
-    (("images 0", StepKind.CONCAT), ("begins",), False, "do not fit"),
-    (("images 0", StepKind.PAD), ("before",), (0, 0, -1, 0), "negative"),
-    (("images 0", StepKind.PAD), ("after",), (0, 0, 0), "pads of 4"),
-    (("images 0", StepKind.RESIZE), ("resize",), None, "without sizes"),
-    (("images 0", StepKind.RESIZE), ("resize", "scale"), (1e30, 1.0), "scales"),
-    (("images 0", StepKind.RESIZE), ("resize", "scale"), (float("nan"), 1.0), "scales"),
-    (("images 0", StepKind.RESIZE), ("resize", "size"), (-2, 1), "sizes"),
-    (("images 0", StepKind.SHUFFLE), ("block",), 0, "blocks of 0"),
-    (("images 0", StepKind.POOL), ("window", "pad_begin"), (9, 9), "pads as wide"),
-    (("images 0", StepKind.POOL), ("window", "kernel"), (3, 3, 3), "does not fit kernel_shape"),
-    (("images 0", StepKind.POOL), ("product",), Depthwise(1, 1, np.ones((1, 1), np.float32), np.ones(1, np.float32)), "another kind"),
-    (("images 0", StepKind.RESHAPE), ("flatten_axis",), 9, "axis 9"),
-    (MATRIX, ("product", "taps"), ((0, 0, 1),), "with taps"),
-    (MATRIX, ("product", "batch"), (3,), "matrices"),
-    (MATRIX, ("product", "vector_operand"), True, "vector of several rows"),
+    (("images 0", StepKind.DEPTHWISE), ("spec", "value__mt"), lambda array: array[1:], "the weights have the shape"),
+    (("images 0", StepKind.DEPTHWISE), ("spec", "bias__m"), lambda array: array[1:], "the bias have the shape"),
+    (("images 0", StepKind.DEPTHWISE), ("spec", "channels"), 0, "channels"),
+    (("images 0", StepKind.CONCAT), ("spec", "axis"), 4, "axis 4 of 4"),
+    (("images 0", StepKind.CONCAT), ("spec", "axis"), 2, "do not fit"),
+    (("images 0", StepKind.CONCAT), ("spec", "begins"), False, "do not fit"),
+    (("images 0", StepKind.PAD), ("spec", "before"), (0, 0, -1, 0), "negative"),
+    (("images 0", StepKind.PAD), ("spec", "after"), (0, 0, 0), "pads of 4"),
+    (("images 0", StepKind.RESIZE), ("spec",), None, "data of another kind"),
+    (("images 0", StepKind.RESIZE), ("spec", "scale"), (1e30, 1.0), "scales"),
+    (("images 0", StepKind.RESIZE), ("spec", "scale"), (float("nan"), 1.0), "scales"),
+    (("images 0", StepKind.RESIZE), ("spec", "size"), (-2, 1), "sizes"),
+    (("images 0", StepKind.SHUFFLE), ("spec", "block"), 0, "blocks of 0"),
+    (("images 0", StepKind.POOL), ("spec", "window", "pad_begin"), (9, 9), "pads as wide"),
+    (("images 0", StepKind.POOL), ("spec", "window", "kernel"), (3, 3, 3), "does not fit kernel_shape"),
+    (("images 0", StepKind.POOL), ("spec",), GlobalPool(), "data of another kind"),
+    (("images 0", StepKind.RESHAPE), ("spec", "flatten_axis"), 9, "axis 9"),
+    (("matrices 0", StepKind.BINARY), ("spec",), None, "data of another kind"),
+    (("matrices 0", StepKind.ACTIVATE), ("spec",), GlobalPool(), "data of another kind"),
+    (MATRIX, ("spec", "taps"), ((0, 0, 1),), "with taps"),
+    (MATRIX, ("spec", "batch"), (3,), "matrices"),
+    (MATRIX, ("spec", "vector_operand"), True, "vector of several rows"),
     (("matrices 0", StepKind.NORMALIZE), ("r",), 0, "not constant rows"),
-    (("matrices 0", StepKind.TRANSPOSE), ("target",), (0, 1, 7), "no order"),
-    (("matrices 0", StepKind.RESHAPE), ("inserted",), (9,), "axes"),
+    (("matrices 0", StepKind.TRANSPOSE), ("spec", "target"), (0, 1, 7), "no order"),
+    (("matrices 0", StepKind.RESHAPE), ("spec", "inserted"), (9,), "axes"),
     (("matrices 0", StepKind.BINARY), ("r",), -1, "one operand"),
     (CELL, ("x",), 0, "no projection"),
-    (CELL, ("recurrent",), None, "a cell of another kind"),
-    (CELL, ("recurrent", "hidden"), 10, "weights"),
-    (CELL, ("recurrent", "hidden"), 0, "hidden units"),
-    (CELL, ("recurrent", "reverse"), (False,) * 3, "in 3 directions"),
-    (CELL, ("recurrent", "gates"), (2, 2), "with gates"),
-    (CELL, ("recurrent", "products"), (), "0 weights"),
-    (CELL, ("recurrent", "activations"), (), "0 activations"),
-    (CELL, ("recurrent", "peephole__dgh"), np.ones((1, 3, 9), np.float32), "peepholes are an LSTM's"),
-    (CELL, ("recurrent", "late__dh"), np.ones((2, 9), np.float32), "late bias"),
-    (CELL, ("recurrent", "lengths"), 10**6, "read before"),
-    (CELL, ("recurrent", "initial_h"), 0, "dimensions"),
-    (CELL, ("recurrent", "last_h"), 0, "made twice"),
-    (CELL, ("recurrent", "clip"), float("nan"), "clipped"),
+    (CELL, ("spec",), None, "data of another kind"),
+    (CELL, ("spec", "hidden"), 10, "weights"),
+    (CELL, ("spec", "hidden"), 0, "hidden units"),
+    (CELL, ("spec", "reverse"), (False,) * 3, "in 3 directions"),
+    (CELL, ("spec", "gates"), (2, 2), "with gates"),
+    (CELL, ("spec", "products"), (), "0 weights"),
+    (CELL, ("spec", "activations"), (), "0 activations"),
+    (CELL, ("spec", "peephole__dgh"), np.ones((1, 3, 9), np.float32), "peepholes are an LSTM's"),
+    (CELL, ("spec", "late__dh"), np.ones((2, 9), np.float32), "late bias"),
+    (CELL, ("spec", "lengths"), 10**6, "read before"),
+    (CELL, ("spec", "initial_h"), 0, "dimensions"),
+    (CELL, ("spec", "last_h"), 0, "made twice"),
+    (CELL, ("spec", "clip"), float("nan"), "clipped"),
 ]
 
 
@@ -136,7 +138,7 @@ def named(i, base, where, value, message):
 @pytest.mark.parametrize(("base", "where", "value", "message"), HOSTILE, ids=[named(i, *row) for i, row in enumerate(HOSTILE)])
 def test_hostile_step(base, where, value, message):
     """Each is refused with the number of the step and the cause, by `decode` too."""
-    if where == ("recurrent", "initial_h"):
+    if where == ("spec", "initial_h"):
         value = lambda _: first(*base)[0].inputs["lengths"]  # noqa: E731
     program, index = first(*base)
     check(program)
@@ -148,7 +150,7 @@ def test_hostile_step(base, where, value, message):
         blob = serialize.encode(replace(region, program=hostile))
     except (ValueError, TypeError):
         return  # cannot be written
-    with pytest.raises(ValueError, match=r"step \d+|no int|reach|members|is "):
+    with pytest.raises(ValueError, match=r"step \d+|no int|reach|members|is |lacks"):
         serialize.decode(blob)
 
 

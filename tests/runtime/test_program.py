@@ -228,7 +228,7 @@ def test_convolution(isa, name):
     """Each case takes the form it is there for, keeps the promised error, and gives the same bits for any number of workers."""
     form, conv, shape = FORMS[name]
     spec = lower.lower_to_spec(conv.graph, isa)
-    assert form in (None, form_of(spec.steps[0].product))
+    assert form in (None, form_of(spec.steps[0].spec))
     x = noise(np.random.default_rng(1), *shape)
     y = conv.check(Program(spec, table_of(isa), 1), x)
     for workers in range(2, 6):

@@ -14,6 +14,7 @@ from .. import reasons
 from ..graph.ir import Graph, Node, shape_of
 from ..program.builder import Builder
 from ..program.enums import StepKind
+from ..program.kinds.elementwise import Binary
 from ..program.steps import Step
 from ..reasons import Finding
 from .activations import is_bounded
@@ -108,7 +109,7 @@ def _square_can_run(graph: Graph, node: Node) -> Finding | None:
 
 def _square_lower(builder: Builder, node: Node) -> None:
     x = builder.value(node.inputs[0])
-    builder.step(Step(StepKind.BINARY, x, builder.value(node.outputs[0]), x, op=Op.MUL))
+    builder.step(Step(StepKind.BINARY, x, builder.value(node.outputs[0]), x, spec=Binary(Op.MUL)))
 
 
 ROWS = (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,8 +9,10 @@ from .. import reasons
 from ..graph.ir import Graph, Node, attribute_of, shape_of
 from ..program.builder import Builder
 from ..program.enums import Coordinates, Interpolation, StepKind
+from ..program.kinds.layout import Concat, Pad, Reshape, Shuffle, Transpose
+from ..program.kinds.resize import Resize
 from ..program.limits import MAX_BLOCK, MAX_PARTS, MAX_RANK, MAX_SCALE, MAX_SIZE
-from ..program.steps import Resize, Step
+from ..program.steps import Step
 from ..reasons import Finding
 from . import costs
 from .channels import ChannelPlan, Flow, Link
@@ -37,8 +37,7 @@ def _reshape_lower(builder: Builder, node: Node) -> None:
             StepKind.RESHAPE,
             builder.value(node.inputs[0]),
             builder.value(node.outputs[0]),
-            target=tuple(int(d) for d in target.reshape(-1)),
-            allow_zero=bool(attribute_of(node, "allowzero", 0)),
+            spec=Reshape(tuple(int(d) for d in target.reshape(-1)), allow_zero=bool(attribute_of(node, "allowzero", 0))),
         )
     )
 
@@ -55,7 +54,7 @@ def _permutation_of(graph: Graph, node: Node) -> tuple[int, ...]:
 
 def _transpose_lower(builder: Builder, node: Node) -> None:
     x, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
-    builder.step(Step(StepKind.TRANSPOSE, x, y, target=_permutation_of(builder.graph, node)))
+    builder.step(Step(StepKind.TRANSPOSE, x, y, spec=Transpose(_permutation_of(builder.graph, node))))
 
 
 def _flatten_lower(builder: Builder, node: Node) -> None:
@@ -66,7 +65,7 @@ def _flatten_lower(builder: Builder, node: Node) -> None:
             StepKind.RESHAPE,
             builder.value(node.inputs[0]),
             builder.value(node.outputs[0]),
-            flatten_axis=axis + rank if axis < 0 else axis,
+            spec=Reshape(flatten_axis=axis + rank if axis < 0 else axis),
         )
     )
 
@@ -139,8 +138,8 @@ def _axes_can_run(graph: Graph, node: Node) -> Finding | None:
 def _axes_lower(builder: Builder, node: Node) -> None:
     axes = _axes_of(builder.graph, node)
     assert not isinstance(axes, Finding)
-    step = Step(StepKind.RESHAPE, builder.value(node.inputs[0]), builder.value(node.outputs[0]))
-    builder.step(replace(step, inserted=axes) if node.op_type == "Unsqueeze" else replace(step, removed=axes))
+    shape = Reshape(inserted=axes) if node.op_type == "Unsqueeze" else Reshape(removed=axes)
+    builder.step(Step(StepKind.RESHAPE, builder.value(node.inputs[0]), builder.value(node.outputs[0]), spec=shape))
 
 
 def _concat_can_run(graph: Graph, node: Node) -> Finding | None:
@@ -157,7 +156,7 @@ def _concat_lower(builder: Builder, node: Node) -> None:
     parts = [builder.value(name) for name in node.inputs]
     y = builder.value(node.outputs[0])
     for i, x in enumerate(parts):
-        builder.step(Step(StepKind.CONCAT, x, y, axis=axis, begins=i == 0))
+        builder.step(Step(StepKind.CONCAT, x, y, spec=Concat(axis, begins=i == 0)))
 
 
 def _concat_channels(flow: Flow, node: Node) -> ChannelPlan | None:
@@ -223,7 +222,7 @@ def _pad_lower(builder: Builder, node: Node) -> None:
     assert not isinstance(padding, Finding)
     before, after, value = padding
     x, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
-    builder.step(Step(StepKind.PAD, x, y, before=before, after=after, fill=value))
+    builder.step(Step(StepKind.PAD, x, y, spec=Pad(before, after, value)))
 
 
 def _pad_channels(flow: Flow, node: Node) -> ChannelPlan | None:
@@ -291,7 +290,7 @@ def _resize_can_run(graph: Graph, node: Node) -> Finding | None:
 def _resize_lower(builder: Builder, node: Node) -> None:
     resize = _resize_of(builder.graph, node)
     assert isinstance(resize, Resize)
-    builder.step(Step(StepKind.RESIZE, builder.value(node.inputs[0]), builder.value(node.outputs[0]), resize=resize))
+    builder.step(Step(StepKind.RESIZE, builder.value(node.inputs[0]), builder.value(node.outputs[0]), spec=resize))
 
 
 def _resize_channels(flow: Flow, node: Node) -> ChannelPlan | None:
@@ -316,9 +315,11 @@ def _shuffle_lower(builder: Builder, node: Node) -> None:
             StepKind.SHUFFLE,
             builder.value(node.inputs[0]),
             builder.value(node.outputs[0]),
-            block=int(attribute_of(node, "blocksize", 1)),
-            depth_first=attribute_of(node, "mode", "DCR") == "CRD",
-            to_depth=node.op_type == "SpaceToDepth",
+            spec=Shuffle(
+                block=int(attribute_of(node, "blocksize", 1)),
+                depth_first=attribute_of(node, "mode", "DCR") == "CRD",
+                to_depth=node.op_type == "SpaceToDepth",
+            ),
         )
     )
 

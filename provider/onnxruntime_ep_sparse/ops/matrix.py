@@ -91,7 +91,7 @@ def _gemm_lower(builder: Builder, node: Node) -> None:
     elif c:
         rest = builder.value(c)
     product = builder.matrix(weight__mk, bias, x_rows=x_rows, y_rows=right)
-    builder.product(node, node.inputs[0 if right else 1], product, None, addend=rest)
+    builder.product(node, node.inputs[0 if right else 1], product, addend=rest)
 
 
 def _gemm_transposes(graph: Graph, node: Node) -> bool:
@@ -152,7 +152,7 @@ def _matmul_lower(builder: Builder, node: Node) -> None:
         batch=batch if math.prod(batch) > 1 else (1,) * len(batch),
         vector_operand=vector,
     )
-    builder.product(node, node.inputs[0 if right else 1], product, None)
+    builder.product(node, node.inputs[0 if right else 1], product)
 
 
 def _matmul_output_axis(graph: Graph, node: Node) -> int:

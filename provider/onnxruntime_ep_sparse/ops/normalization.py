@@ -11,6 +11,8 @@ from .. import reasons
 from ..graph.ir import Graph, Node, attribute_of, number_of, shape_of
 from ..program.builder import Builder
 from ..program.enums import StepKind
+from ..program.kinds.elementwise import Binary
+from ..program.kinds.normalize import Normalize
 from ..program.steps import Step
 from ..reasons import Finding
 from .channels import ChannelPlan, Flow
@@ -40,8 +42,8 @@ def _batchnorm_lower(builder: Builder, node: Node) -> None:
     shape = (-1,) + (1,) * (len(shape_of(builder.graph, node.inputs[0])) - 2)
     scaled = builder.new_value()
     x, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
-    builder.step(Step(StepKind.BINARY, x, scaled, builder.constant(factor.reshape(shape)), op=Op.MUL))
-    builder.step(Step(StepKind.BINARY, scaled, y, builder.constant(offset.reshape(shape)), op=Op.ADD))
+    builder.step(Step(StepKind.BINARY, x, scaled, builder.constant(factor.reshape(shape)), spec=Binary(Op.MUL)))
+    builder.step(Step(StepKind.BINARY, scaled, y, builder.constant(offset.reshape(shape)), spec=Binary(Op.ADD)))
 
 
 def _batchnorm_channels(flow: Flow, node: Node) -> ChannelPlan | None:
@@ -74,7 +76,7 @@ def _layer_norm_lower(builder: Builder, node: Node) -> None:
     bias = builder.floats(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else np.zeros_like(scale)
     x, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
     epsilon = number_of(node, "epsilon", 1e-5)
-    builder.step(Step(StepKind.NORMALIZE, x, y, builder.constant(np.stack([scale, bias])), epsilon=epsilon))
+    builder.step(Step(StepKind.NORMALIZE, x, y, builder.constant(np.stack([scale, bias])), spec=Normalize(epsilon)))
 
 
 ROWS = (

@@ -21,8 +21,9 @@ from ..graph.ir import INT32, Graph, Node, attribute_of
 from ..program import packing
 from ..program.builder import Builder
 from ..program.enums import Cell, ShapeRule, StepKind
+from ..program.kinds.recurrent import Recurrent
 from ..program.limits import MAX_HIDDEN
-from ..program.steps import Activation, Recurrent, Step
+from ..program.steps import Activation, Step
 from ..reasons import Finding
 from . import costs
 from .activations import RECURRENT, InRecurrent, recurrent_activation
@@ -175,7 +176,7 @@ def _lower(builder: Builder, node: Node) -> None:
         [weight__dgk[:, order].reshape(-1, depth)], right=True, batch=(), vector_operand=False, bias__m=bias__dg[:, order].reshape(-1)
     )
     projected = builder.new_value()
-    builder.step(Step(StepKind.PRODUCT, builder.value(x), projected, product=projection))
+    builder.step(Step(StepKind.PRODUCT, builder.value(x), projected, spec=projection))
     functions = _activations_of(node)
     assert not isinstance(functions, Finding)
     clip = node.attributes.get("clip")
@@ -203,7 +204,7 @@ def _lower(builder: Builder, node: Node) -> None:
         last_h=last_h,
         last_c=last_c,
     )
-    builder.step(Step(StepKind.RECURRENT, projected, y if y >= 0 else builder.new_value(), recurrent=recurrent))
+    builder.step(Step(StepKind.RECURRENT, projected, y if y >= 0 else builder.new_value(), spec=recurrent))
 
 
 def _weights(graph: Graph, node: Node) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from .. import reasons
 from ..graph.ir import Graph, Node, attribute_of, shape_of, sizes_of
 from ..program.builder import Builder
 from ..program.enums import AutoPad, StepKind
+from ..program.kinds.windows import GlobalPool, Pool
 from ..program.steps import Step, Window
 from ..program.windows import check_pool, check_window
 from ..reasons import Finding
@@ -71,7 +72,7 @@ def _conv_lower(builder: Builder, node: Node) -> None:
     window = window_of(node, weight.shape[2:])
     image = tuple(d if isinstance(d, int) else None for d in shape_of(builder.graph, node.inputs[0])[2:])
     product = builder.convolution(weight, bias, window, groups, image)
-    builder.product(node, node.inputs[0], product, window)
+    builder.product(node, node.inputs[0], product)
 
 
 def _conv_weights(graph: Graph, node: Node) -> tuple[str, ...]:
@@ -129,10 +130,12 @@ def _pool_lower(builder: Builder, node: Node) -> None:
             StepKind.POOL,
             builder.value(node.inputs[0]),
             builder.value(node.outputs[0]),
-            window=window_of(node, tuple(attribute_of(node, "kernel_shape", ()))),
-            is_max=node.op_type == "MaxPool",
-            ceil_mode=bool(attribute_of(node, "ceil_mode", 0)),
-            count_include_pad=bool(attribute_of(node, "count_include_pad", 0)),
+            spec=Pool(
+                window_of(node, tuple(attribute_of(node, "kernel_shape", ()))),
+                is_max=node.op_type == "MaxPool",
+                ceil_mode=bool(attribute_of(node, "ceil_mode", 0)),
+                count_include_pad=bool(attribute_of(node, "count_include_pad", 0)),
+            ),
         )
     )
 
@@ -161,7 +164,7 @@ def _global_pool_lower(builder: Builder, node: Node) -> None:
             StepKind.GLOBAL_POOL,
             builder.value(node.inputs[0]),
             builder.value(node.outputs[0]),
-            is_max=node.op_type == "GlobalMaxPool",
+            spec=GlobalPool(is_max=node.op_type == "GlobalMaxPool"),
         )
     )
 

@@ -16,11 +16,13 @@ from onnxruntime_ep_sparse_kernels.isa import Isa
 from ..graph.ir import Graph, Node, shape_of, weight_of
 from ..graph.nonzeros import Nonzeros
 from . import packing
-from .describe import description_of
 from .enums import ShapeRule, StepKind
+from .kinds.depthwise import Depthwise
+from .kinds.elementwise import Binary
+from .kinds.product import PendingProduct
+from .kinds.table import describe, is_separable
 from .parallel import parallel_map
-from .separable import separates
-from .steps import Activation, Depthwise, PendingProduct, ProgramSpec, Step, Window
+from .steps import Activation, ProgramSpec, Step, Window
 
 
 class Builder:
@@ -52,9 +54,9 @@ class Builder:
         """Pack all weights and return the program."""
         assert not self.pending
         outputs = {name: self.numbers[name] for name in self.graph.outputs}
-        steps = tuple(replace(step, description=description_of(step)) for step in self.packed())
+        steps = tuple(replace(step, description=describe(step)) for step in self.packed())
         ranks = {self.numbers[name]: len(shape_of(self.graph, name)) for name in self.numbers}
-        separable = all(separates(step, self.constants, ranks) for step in steps)
+        separable = all(is_separable(step, self.constants, ranks) for step in steps)
         input_ranks = tuple(ranks[value] for value in self.inputs.values())
         return ProgramSpec(self.n_values, self.inputs, outputs, self.constants, steps, separable, frozenset(self.whole), input_ranks)
 
@@ -103,9 +105,9 @@ class Builder:
 
     def packed(self) -> list[Step]:
         """The steps with their products packed."""
-        unpacked = [step.product for step in self.steps if isinstance(step.product, PendingProduct)]
+        unpacked = [step.spec for step in self.steps if isinstance(step.spec, PendingProduct)]
         products = iter(parallel_map(self.workers, [(p.size, partial(p.pack, p.bias__m)) for p in unpacked]))
-        return [replace(step, product=next(products)) if isinstance(step.product, PendingProduct) else step for step in self.steps]
+        return [replace(step, spec=next(products)) if isinstance(step.spec, PendingProduct) else step for step in self.steps]
 
     def convolution(
         self,
@@ -118,7 +120,7 @@ class Builder:
         """`packing.convolution` with this instruction set's vectors."""
         if groups > 1 and weight.shape[1] == 1:
             assert isinstance(weight, np.ndarray)
-            return packing.depthwise(weight, bias, groups)
+            return packing.depthwise(weight, bias, groups, window)
         m = weight.shape[0]
         bias__m = np.zeros(m, np.float32) if bias is None else bias
         pack = partial(packing.convolution, weight, window=window, groups=groups, image=image, isa=self.isa)
@@ -181,17 +183,17 @@ class Builder:
         if step is not None:
             self.steps.append(step)
 
-    def product(self, node: Node, x: str, product: PendingProduct | Depthwise, window: Window | None, addend: int | None = None) -> None:
+    def product(self, node: Node, x: str, product: PendingProduct | Depthwise, addend: int | None = None) -> None:
         """A product; activation and residual of what follows are fused into it."""
         y = node.outputs[0]
         kind = StepKind.DEPTHWISE if isinstance(product, Depthwise) else StepKind.PRODUCT
-        step = Step(kind, self.value(x), self.value(y), product=product, window=window, name=self.node_name)
+        step = Step(kind, self.value(x), self.value(y), spec=product, name=self.node_name)
         if addend is None:
             self.keep_open(y, step)
             return
         between = self.new_value()
         self.steps.append(replace(step, y=between))
-        self.step(Step(StepKind.BINARY, between, step.y, addend, op=Op.ADD))
+        self.step(Step(StepKind.BINARY, between, step.y, addend, spec=Binary(Op.ADD)))
 
     def keep_open(self, name: str, step: Step) -> None:
         """Wait with a product whose only reader may be fused; else append it now."""
@@ -231,13 +233,13 @@ class Builder:
                     del self.pending[mine]
                     self.keep_open(y, replace(merged, y=self.value(y), name=f"{step.name} + {node.op_type}"))
                     return
-        self.step(Step(StepKind.BINARY, self.value(left), self.value(y), self.value(right), op=op))
+        self.step(Step(StepKind.BINARY, self.value(left), self.value(y), self.value(right), spec=Binary(op)))
 
     def with_bias(self, step: Step, mine: str, other: str) -> Step | None:
         """The product with the constant `other` added to its bias, where that holds one number an output feature."""
         if not self.graph.is_constant(other) or step.r >= 0:
             return None
-        product = step.product
+        product = step.spec
         assert isinstance(product, PendingProduct | Depthwise)
         shape = shape_of(self.graph, mine)
         axis = 1
@@ -251,7 +253,7 @@ class Builder:
         full = addend.reshape((1,) * (len(shape) - addend.ndim) + addend.shape)
         if any(size != 1 for i, size in enumerate(full.shape) if i != axis) or full.shape[axis] not in (1, product.m):
             return None
-        return replace(step, product=replace(product, bias__m=product.bias__m + full.reshape(-1)))
+        return replace(step, spec=replace(product, bias__m=product.bias__m + full.reshape(-1)))
 
 
 def same_shape(graph: Graph, a: str, b: str) -> bool:

@@ -1,4 +1,4 @@
-"""From a dense constant weight to a `steps.Product`: which pixels a tile holds, where K is cut, which rows share a column.
+"""From a dense constant weight to a `Product`: which pixels a tile holds, where K is cut, which rows share a column.
 
 The numbers are measurements on AVX2 (docs/benchmarks.md, "Kernels"): a tile kernel runs fastest while its block of the tile stays in L1,
 and a block should give every row several nonzeros, because each block reloads the row's partial sums.
@@ -17,7 +17,9 @@ from onnxruntime_ep_sparse_kernels.pack import Csr, common_columns, compress, pa
 
 from ..graph.nonzeros import Nonzeros
 from .enums import ShapeRule
-from .steps import Depthwise, GatherGroup, Panel, Product, Window
+from .kinds.depthwise import Depthwise
+from .kinds.product import GatherGroup, Panel, Product
+from .steps import Window
 
 L1_FLOATS = 6 * 1024
 """A whole tile that leaves room in a 32 KB L1 for weights and results."""
@@ -39,7 +41,7 @@ SHARED_ROW_COST = 0.6
 def tap_layout(
     window: Window, width: int | None, floats: int
 ) -> tuple[tuple[tuple[int, int, int, int, int], ...], tuple[int, ...], tuple[tuple[int, int, int], ...]]:
-    """Segments, units and taps of a convolution window (see `runtime/_structs.pxd`), for tiles of `floats` pixels a tap.
+    """Segments, units and taps of a convolution window (see `runtime/_packed.pxd`), for tiles of `floats` pixels a tap.
 
     Three forms, by what a tile holds per input channel, and the smaller of the first two wins: whole rows as they follow each other in the
     image (small images of known `width`), the row under each row of taps (large or unknown ones), or one copy a tap (far dilation).
@@ -112,9 +114,7 @@ def tile_vectors(matrix: Csr, isa: Isa) -> int:
     return isa.widest(APART) if choose_rows(matrix) == APART else WIDE * isa.widest(SHARED)
 
 
-def _group(
-    matrix: Csr, row_begin: int, channel_begin: int, taps: int, unit_floats: float, taps_per_unit: int, weights: int
-) -> GatherGroup:
+def _group(matrix: Csr, row_begin: int, channel_begin: int, taps: int, unit_floats: float, taps_per_unit: int, weights: int) -> GatherGroup:
     rows, depth, nonzeros = matrix.rows, matrix.depth, len(matrix.k__n)
     bounds = _bounds(depth // taps_per_unit, unit_floats, nonzeros / max(rows * depth, 1), taps_per_unit)
     mr = choose_rows(matrix)
@@ -129,10 +129,10 @@ def nonzeros_of(weight: NDArray[np.float32] | Nonzeros) -> Csr:
     return compress(weight if weight.ndim == 2 else weight.reshape(len(weight), -1))
 
 
-def depthwise(weight: NDArray[np.float32], bias__m: NDArray[np.float32] | None, channels: int) -> Depthwise:
+def depthwise(weight: NDArray[np.float32], bias__m: NDArray[np.float32] | None, channels: int, window: Window) -> Depthwise:
     """A Conv weight of shape (M, 1, *kernel), each of whose outputs reads one of so many channels."""
     m = len(weight)
-    return Depthwise(m, channels, weight.reshape(m, -1), np.zeros(m, np.float32) if bias__m is None else bias__m)
+    return Depthwise(m, channels, weight.reshape(m, -1), np.zeros(m, np.float32) if bias__m is None else bias__m, window)
 
 
 def diagonal_of(weight: NDArray[np.float32], groups: int, first: int, count: int) -> Csr:
@@ -186,6 +186,7 @@ def convolution(
         bias__m=bias__m,
         max_vectors=widest,
         groups=tuple(packed),
+        window=window,
     )
 
 

@@ -4,14 +4,15 @@ Little-endian:
 
     bytes        content
     0 to 3       "ORTC"
-    4 to 7       version of this layout, 1
+    4 to 7       version of this layout, 2
     8 to 11      bytes of the header
     12 to 15     CRC-32 of all other bytes
     16 to ...    the header: JSON, UTF-8
     then         the arrays in the order of the header's list, each from the next multiple of 64 bytes on
 
-The header is the tree of `Compiled`, as the types in `program/steps.py` say it: a dataclass is an object of those fields that do not have
-their default, a member of an enum its name, a dict a list of pairs, an array its number in `arrays`, where element type and shape stand.
+The header is the tree of `Compiled`, as the types in `program/steps.py` and `program/kinds/` say it: a dataclass is an object of those
+fields that do not have their default, a member of an enum its name, a dict a list of pairs, an array its number in `arrays`, where element
+type and shape stand. The `spec` of a step is of the type that the row of its kind names.
 Arrays of whole numbers have the narrowest type that holds them, so that a nonzero takes 4 bytes for its value and mostly 2 for its column.
 
 `decode` takes nothing on trust that it reads, and no more memory than some thirty times the bytes it is given (lists of empty lists);
@@ -24,7 +25,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from enum import IntEnum
 from functools import cache
@@ -36,10 +37,13 @@ from numpy.typing import NDArray
 from onnxruntime_ep_sparse_kernels.isa import ISAS, Isa
 
 from ..framed import Frame
-from .steps import Product, ProgramSpec, Step
-from .verify import check, require
+from .enums import StepKind
+from .kinds.row import require
+from .kinds.table import ROWS
+from .steps import ProgramSpec, Step
+from .verify import check
 
-VERSION = 1
+VERSION = 2
 FRAME = Frame(b"ORTC", VERSION, before="II", what="compiled program", advice="compile the model again")
 ALIGNMENT = 64
 LANES = {isa.name: isa.lanes for isa in ISAS}
@@ -111,13 +115,8 @@ def for_isa(compiled: Compiled, isa: Isa) -> ProgramSpec:
     if before == isa.lanes:
         return program
 
-    def fitted(product: Any) -> Any:
-        return replace(product, max_vectors=max(1, product.max_vectors * before // isa.lanes)) if isinstance(product, Product) else product
-
     def step_for(step: Step) -> Step:
-        cell = step.recurrent
-        cell = cell and replace(cell, products=tuple(map(fitted, cell.products)))
-        return replace(step, product=fitted(step.product), recurrent=cell)
+        return replace(step, spec=ROWS[step.kind].for_lanes(step.spec, before, isa.lanes))
 
     return replace(program, steps=tuple(map(step_for, program.steps)))
 
@@ -184,10 +183,13 @@ Reader = Callable[[Any, list[NDArray], str], Any]
 
 @cache
 def _reader(kind: Any) -> Reader:
-    """The reader of values of type `kind`, one that a field in `program/steps.py` has."""
+    """Return the reader of values of type `kind`; TypeError if that is none of a field in `program/steps.py` or `program/kinds/`."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Step:
+        return _step_reader()
     if origin in (types.UnionType, typing.Union):
-        return _union_reader([_reader(each) for each in arguments if each is not type(None)], type(None) in arguments, arguments)
+        (member,) = (each for each in arguments if each is not type(None))
+        return _optional_reader(_reader(member))
     if origin is np.ndarray:
         return _array_reader(np.dtype(typing.get_args(arguments[1])[0]))
     if origin is tuple and arguments[1:] != (Ellipsis,):
@@ -197,15 +199,32 @@ def _reader(kind: Any) -> Reader:
     if origin is dict:
         return _dict_reader(*map(_reader, arguments))
     if is_dataclass(kind):
-        return _dataclass_reader(kind)
+        return _dataclass_reader(kind, typing.get_type_hints(kind))
     if isinstance(kind, type) and issubclass(kind, IntEnum):
         return _enum_reader(kind)
-    return _scalar_reader(kind) if kind in (int, float, bool, str) else _no_reader
+    if kind is type(None):
+        return _none_reader
+    if kind not in (int, float, bool, str):
+        raise TypeError(f"no file can hold values of the type {kind}")
+    return _scalar_reader(kind)
 
 
-def _no_reader(value: Any, arrays: list[NDArray], place: str) -> Any:
-    """Of types that no file can hold."""
-    raise ValueError(f"{place} cannot come from a file")
+def _step_reader() -> Reader:
+    """A reader of steps: the kind of a step says of which type its `spec` is."""
+    read_kind, hints = _reader(StepKind), typing.get_type_hints(Step)
+    readers = {kind: _dataclass_reader(Step, {**hints, "spec": row.spec}) for kind, row in ROWS.items()}
+
+    def read(value: Any, arrays: list[NDArray], place: str) -> Any:
+        if type(value) is not dict:
+            raise ValueError(f"{place} is no Step: {_shown(value)}")
+        return readers[read_kind(value.get("kind"), arrays, f"{place}.kind")](value, arrays, place)
+
+    return read
+
+
+def _none_reader(value: Any, arrays: list[NDArray], place: str) -> None:
+    if value is not None:
+        raise ValueError(f"{place} should not be there: {_shown(value)}")
 
 
 def _scalar_reader(kind: Any) -> Reader:
@@ -274,23 +293,15 @@ def _dict_reader(read_key: Reader, read_member: Reader) -> Reader:
     return read
 
 
-def _union_reader(readers: list[Reader], optional: bool, kinds: tuple) -> Reader:
-    """None, or what the first of several readers takes; of several dataclasses the one whose fields are named."""
-    classes = [kind for kind in kinds if is_dataclass(kind)]
-
+def _optional_reader(reader: Reader) -> Reader:
     def read(value: Any, arrays: list[NDArray], place: str) -> Any:
-        if value is None and optional:
-            return None
-        if len(readers) > 1 and isinstance(value, dict):
-            fitting = [i for i, kind in enumerate(classes) if value.keys() <= {field.name for field in fields(kind)}]
-            return readers[fitting[-1] if fitting else 0](value, arrays, place)
-        return readers[0](value, arrays, place)
+        return None if value is None else reader(value, arrays, place)
 
     return read
 
 
-def _dataclass_reader(kind: Any) -> Reader:
-    hints = typing.get_type_hints(kind)
+def _dataclass_reader(kind: Any, hints: Mapping[str, Any]) -> Reader:
+    """A reader of dataclasses whose fields have the types `hints`."""
     readers = {field.name: _reader(hints[field.name]) for field in fields(kind)}
     needed = {field.name for field in fields(kind) if field.default is MISSING and field.default_factory is MISSING}
 

@@ -1,4 +1,4 @@
-"""Which windows the runtime can run."""
+"""Which windows the runtime can run, and how they are described."""
 
 from __future__ import annotations
 
@@ -44,3 +44,17 @@ def check_pool(window: Window) -> Finding | None:
     ):
         return reasons.STRIDE_BEYOND_WINDOW()
     return None
+
+
+def proper_window(window: Window | None) -> Window:
+    """Return the window of a convolution that comes from a file; ValueError if there is none or the runtime cannot run it."""
+    reason = "none" if window is None else check_window(window)
+    if window is None or reason is not None:
+        raise ValueError(f"a convolution without a proper window: {reason}")
+    return window
+
+
+def describe_window(window: Window) -> str:
+    """Return kernel and stride as people write them: `3x3/2`."""
+    stride = window.stride[:1] if len(set(window.stride)) == 1 else window.stride
+    return "/".join("x".join(map(str, sizes)) for sizes in (window.kernel, stride))

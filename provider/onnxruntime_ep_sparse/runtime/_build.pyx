@@ -209,37 +209,48 @@ cdef int fill_step(Step* step, source) except -1:
     step.act = source.activation.act
     step.alpha = source.activation.alpha
     step.beta = source.activation.beta
-    step.op = source.op
-    step.is_max = source.is_max
-    step.ceil_mode = source.ceil_mode
-    step.count_include_pad = source.count_include_pad
-    step.allow_zero = source.allow_zero
-    step.flatten_axis = source.flatten_axis
-    step.axis = source.axis
-    step.begins = source.begins
-    step.fill = source.fill
-    step.epsilon = source.epsilon
-    step.block = source.block
-    step.depth_first = source.depth_first
-    step.to_depth = source.to_depth
-    fill_shape(&step.before, source.before)
-    fill_shape(&step.after, source.after)
-    fill_resize(&step.resize, source.resize)
-    fill_shape(&step.target, source.target)
-    fill_window(&step.window, source.window)
-    for axis in source.removed:
-        step.removed |= 1 << <int>axis
-    for axis in source.inserted:
-        step.inserted |= 1 << <int>axis
-    if source.kind == STEP_RECURRENT:
-        step.recurrent = <Recurrent*>allocate(sizeof(Recurrent))
-        fill_recurrent(step.recurrent, source.recurrent)
-    if source.kind == STEP_DEPTHWISE:
-        step.depthwise = <Depthwise*>allocate(sizeof(Depthwise))
-        fill_depthwise(step.depthwise, source.product)
-    elif source.product is not None:
+    spec = source.spec
+    fill_window(&step.window, getattr(spec, "window", None))
+    if source.kind == STEP_PRODUCT:
         step.product = <Product*>allocate(sizeof(Product))
-        fill_product(step.product, source.product)
+        fill_product(step.product, spec)
+    elif source.kind == STEP_DEPTHWISE:
+        step.depthwise = <Depthwise*>allocate(sizeof(Depthwise))
+        fill_depthwise(step.depthwise, spec)
+    elif source.kind == STEP_RECURRENT:
+        step.recurrent = <Recurrent*>allocate(sizeof(Recurrent))
+        fill_recurrent(step.recurrent, spec)
+    elif source.kind == STEP_BINARY:
+        step.op = spec.op
+    elif source.kind == STEP_POOL or source.kind == STEP_GLOBAL_POOL:
+        step.is_max = spec.is_max
+        step.ceil_mode = getattr(spec, "ceil_mode", False)
+        step.count_include_pad = getattr(spec, "count_include_pad", False)
+    elif source.kind == STEP_RESHAPE:
+        step.allow_zero = spec.allow_zero
+        step.flatten_axis = spec.flatten_axis
+        fill_shape(&step.target, spec.target)
+        for axis in spec.removed:
+            step.removed |= 1 << <int>axis
+        for axis in spec.inserted:
+            step.inserted |= 1 << <int>axis
+    elif source.kind == STEP_CONCAT:
+        step.axis = spec.axis
+        step.begins = spec.begins
+    elif source.kind == STEP_PAD:
+        fill_shape(&step.before, spec.before)
+        fill_shape(&step.after, spec.after)
+        step.fill = spec.fill
+    elif source.kind == STEP_SHUFFLE:
+        step.block = spec.block
+        step.depth_first = spec.depth_first
+        step.to_depth = spec.to_depth
+    elif source.kind == STEP_TRANSPOSE:
+        fill_shape(&step.target, spec.target)
+    elif source.kind == STEP_RESIZE:
+        fill_resize(&step.resize, spec)
+    elif source.kind == STEP_NORMALIZE:
+        step.epsilon = spec.epsilon
     return 0
 
 

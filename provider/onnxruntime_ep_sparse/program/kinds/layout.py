@@ -1,0 +1,150 @@
+"""Steps that move elements or only change shapes. Their C side is `runtime/_copies.pyx`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..enums import StepKind
+from ..limits import MAX_BLOCK, MAX_RANK, MAX_SIZE
+from ..steps import Step
+from .row import Constants, Ranks, StepKindRow, require
+
+if TYPE_CHECKING:
+    from ..verify import Values
+
+
+@dataclass(frozen=True, slots=True)
+class Reshape:
+    """A new shape: one of four forms.
+
+    `target` with ONNX's 0 and -1; two dimensions that meet at `flatten_axis`; without the `removed` axes, which are 1; or with `inserted`
+    axes.
+    """
+
+    target: tuple[int, ...] = ()
+    allow_zero: bool = False
+    flatten_axis: int = -1
+    removed: tuple[int, ...] = ()
+    inserted: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Concat:
+    """One operand of a Concat, which follows those of the steps before it; the first of them `begins` the result."""
+
+    axis: int
+    begins: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pad:
+    """`fill` around x: so many elements `before` and `after` it in every dimension."""
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    fill: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shuffle:
+    """DepthToSpace, or SpaceToDepth where `to_depth`; `depth_first` is the order CRD."""
+
+    block: int
+    depth_first: bool = False
+    to_depth: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Transpose:
+    """The dimensions of x in the order `target`."""
+
+    target: tuple[int, ...]
+
+
+def _verify_reshape(step: Step, x: int, r: int | None, values: Values) -> int:
+    shape: Reshape = step.spec
+    if shape.removed or shape.inserted:
+        axes, rank = shape.removed or shape.inserted, x + len(shape.inserted)
+        require(not (shape.removed and shape.inserted) and len(set(axes)) == len(axes), "axes that are there twice")
+        require(all(0 <= axis < min(rank, MAX_RANK) for axis in axes), f"axes {axes} of {rank} dimensions")
+        return rank - len(shape.removed)
+    if shape.flatten_axis != -1:
+        require(0 <= shape.flatten_axis <= x, f"axis {shape.flatten_axis} of {x} dimensions")
+        return 2
+    require(all(-1 <= d <= MAX_SIZE for d in shape.target) and shape.target.count(-1) <= 1, f"the shape {shape.target[:9]}")
+    return len(shape.target)
+
+
+def _verify_concat(step: Step, x: int, r: int | None, values: Values) -> int | None:
+    """The first operand begins the result, nobody reads that before the last."""
+    concat: Concat = step.spec
+    require(0 <= concat.axis < x, f"axis {concat.axis} of {x} dimensions")
+    if concat.begins:
+        values.begin(step.y, (x, concat.axis))
+    require(values.incomplete.get(step.y) == (x, concat.axis), "operands of a Concat that do not fit")
+    return x if values.completes(step) else None
+
+
+def _verify_pad(step: Step, x: int, r: int | None, values: Values) -> int:
+    pad: Pad = step.spec
+    require(len(pad.before) == len(pad.after) == x > 0, f"pads of {x} dimensions")
+    require(all(0 <= n <= MAX_SIZE for n in pad.before + pad.after), "pads that are negative or too large")
+    return x
+
+
+def _verify_shuffle(step: Step, x: int, r: int | None, values: Values) -> int:
+    shuffle: Shuffle = step.spec
+    require(0 < shuffle.block <= MAX_BLOCK, f"blocks of {shuffle.block}")
+    return x
+
+
+def _verify_transpose(step: Step, x: int, r: int | None, values: Values) -> int:
+    transpose: Transpose = step.spec
+    require(sorted(transpose.target) == list(range(x)), f"{transpose.target[:9]} is no order of {x} dimensions")
+    return x
+
+
+def _separable_reshape(step: Step, constants: Constants, ranks: Ranks) -> bool:
+    shape: Reshape = step.spec
+    if shape.removed or shape.inserted:
+        return 0 not in shape.removed + shape.inserted
+    first = shape.target[:1]
+    return shape.flatten_axis >= 1 or first == (-1,) or (first == (0,) and not shape.allow_zero)
+
+
+def _separable_concat(step: Step, constants: Constants, ranks: Ranks) -> bool:
+    concat: Concat = step.spec
+    return concat.axis >= 1 and step.x not in constants
+
+
+def _separable_pad(step: Step, constants: Constants, ranks: Ranks) -> bool:
+    pad: Pad = step.spec
+    return pad.before[0] == pad.after[0] == 0
+
+
+def _separable_transpose(step: Step, constants: Constants, ranks: Ranks) -> bool:
+    transpose: Transpose = step.spec
+    return transpose.target[:1] == (0,)
+
+
+def _describe_concat(step: Step) -> str:
+    concat: Concat = step.spec
+    return f"axis {concat.axis}"
+
+
+def _describe_shuffle(step: Step) -> str:
+    shuffle: Shuffle = step.spec
+    return f"blocks of {shuffle.block}"
+
+
+def _describe_transpose(step: Step) -> str:
+    transpose: Transpose = step.spec
+    return " ".join(map(str, transpose.target))
+
+
+RESHAPE = StepKindRow(StepKind.RESHAPE, Reshape, _verify_reshape, separable=_separable_reshape)
+CONCAT = StepKindRow(StepKind.CONCAT, Concat, _verify_concat, separable=_separable_concat, describe=_describe_concat)
+PAD = StepKindRow(StepKind.PAD, Pad, _verify_pad, separable=_separable_pad)
+SHUFFLE = StepKindRow(StepKind.SHUFFLE, Shuffle, _verify_shuffle, ranks=(4, 4), describe=_describe_shuffle)
+TRANSPOSE = StepKindRow(StepKind.TRANSPOSE, Transpose, _verify_transpose, separable=_separable_transpose, describe=_describe_transpose)

@@ -1,0 +1,94 @@
+"""The form of a row in the table of step kinds, and the checks that the rows share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..enums import StepKind
+from ..limits import MAX_RANK
+from ..steps import Step
+
+if TYPE_CHECKING:
+    from ..verify import Values
+
+
+class SecondOperand(Enum):
+    """Whether steps of a kind read `r`."""
+
+    NONE = auto()
+    ADDEND = auto()
+    """It may be there and is added to the result, whose shape it has."""
+    REQUIRED = auto()
+
+
+Constants = Mapping[int, NDArray[np.float32]]
+"""The constants of a program by the numbers of their values."""
+Ranks = Mapping[int, int]
+"""The ranks of the values that have a name."""
+
+
+def always_separable(step: Step, constants: Constants, ranks: Ranks) -> bool:
+    """Return True: the kind computes each slice along the first dimension from the same slice of its operands."""
+    return True
+
+
+def never_separable(step: Step, constants: Constants, ranks: Ranks) -> bool:
+    """Return False: the kind needs its operands whole."""
+    return False
+
+
+def _described_by_kind(step: Step) -> str:
+    return ""
+
+
+def _same_for_all_lanes(spec: Any, before: int, lanes: int) -> Any:
+    return spec
+
+
+@dataclass(frozen=True, slots=True)
+class StepKindRow:
+    """A kind of step.
+
+    `spec` is the type of `Step.spec`. `ranks` are the least and the greatest rank of x.
+    `verify(step, rank of x, rank of r, values)` returns the rank of the result, or None while later steps complete the result; it raises
+    ValueError when the step may not be run. `separable(step, constants, ranks)` tells whether the step treats the slices along the first
+    dimension of its operands independently. `describe` says in a few words what the step computes, for people: `64->256 3x3/1, 90 % zeros`.
+    `for_lanes(spec, before, lanes)` returns the spec, packed for vectors of `before` elements, for vectors of `lanes`.
+    """
+
+    kind: StepKind
+    spec: type
+    verify: Callable[[Step, int, int | None, Values], int | None]
+    second: SecondOperand = SecondOperand.NONE
+    ranks: tuple[int, int] = (0, MAX_RANK)
+    separable: Callable[[Step, Constants, Ranks], bool] = always_separable
+    describe: Callable[[Step], str] = _described_by_kind
+    for_lanes: Callable[[Any, int, int], Any] = _same_for_all_lanes
+
+
+def require(holds: bool, message: str) -> None:
+    """ValueError with this message unless it holds."""
+    if not holds:
+        raise ValueError(message)
+
+
+def expect_rank(rank: int, expected: int) -> int:
+    """Return the rank of x; ValueError unless it is the expected one."""
+    require(rank == expected, f"x has {rank} dimensions, {expected} are expected")
+    return rank
+
+
+def expect_shape(array: NDArray, expected: tuple[int, ...], what: str) -> None:
+    """ValueError unless an array has the expected shape; `what` is plural: "the weights"."""
+    require(array.shape == expected, f"{what} have the shape {array.shape}, {expected} is expected")
+
+
+def same_rank(step: Step, x: int, r: int | None, values: Values) -> int:
+    """Verify a step whose result has the rank of x whatever its data are."""
+    return x

@@ -1,0 +1,45 @@
+"""The one table of step kinds in Python; `runtime/_step_kinds.pyx` is the one in C."""
+
+from __future__ import annotations
+
+from ..enums import StepKind
+from ..steps import Step
+from .depthwise import DEPTHWISE
+from .elementwise import ACTIVATE, BINARY
+from .layout import CONCAT, PAD, RESHAPE, SHUFFLE, TRANSPOSE
+from .normalize import NORMALIZE
+from .product import PRODUCT
+from .recurrent import RECURRENT
+from .resize import RESIZE
+from .row import Constants, Ranks, StepKindRow
+from .windows import GLOBAL_POOL, POOL
+
+ROWS: dict[StepKind, StepKindRow] = {
+    row.kind: row
+    for row in (
+        PRODUCT,
+        DEPTHWISE,
+        POOL,
+        GLOBAL_POOL,
+        ACTIVATE,
+        BINARY,
+        RESHAPE,
+        CONCAT,
+        PAD,
+        SHUFFLE,
+        TRANSPOSE,
+        RESIZE,
+        NORMALIZE,
+        RECURRENT,
+    )
+}
+
+
+def is_separable(step: Step, constants: Constants, ranks: Ranks) -> bool:
+    """Return whether a step treats the slices along the first dimension of its operands independently."""
+    return ROWS[step.kind].separable(step, constants, ranks)
+
+
+def describe(step: Step) -> str:
+    """Return in a few words what a step computes: `64->256 3x3/1, 90 % zeros`, `max 3x3/2`, `axis 1`."""
+    return ROWS[step.kind].describe(step)
