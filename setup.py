@@ -29,8 +29,9 @@ def import_source(package: Path, *names: str) -> list[ModuleType]:
 isa, elementwise, generate = import_source(KERNELS, "isa", "elementwise", "generate")
 enums, limits = import_source(PROVIDER, "program.enums", "program.limits")
 
+runtime_constants = {**{name: getattr(limits, name) for name in limits.C_LIMITS}, "N_STEP_KINDS": len(enums.StepKind)}
 generate.write_enums(elementwise.C_PREFIXES, {name: getattr(isa, name) for name in isa.C_CONSTANTS}, KERNELS / "_enums.pxd")
-generate.write_enums(enums.C_PREFIXES, {name: getattr(limits, name) for name in limits.C_LIMITS}, PROVIDER / "runtime" / "_enums.pxd")
+generate.write_enums(enums.C_PREFIXES, runtime_constants, PROVIDER / "runtime" / "_enums.pxd")
 
 common = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-unused-function"]
 if os.environ.get("ORT_SPARSE_CFLAGS"):

@@ -6,28 +6,25 @@ from ._structs cimport *
 
 
 cdef int written_over(CompiledProgram* program, Plan* plan, int s) noexcept nogil:
-    """The operand whose memory the result of a step can take: elements are read where they are written, and nobody needs it afterwards."""
+    """The value whose memory the result of a step can take: elements are read where they are written, and nobody needs it afterwards."""
     cdef Step* step = &program.steps[s]
-    cdef int v, root, x = step.x
-    if s and plan.steps[s - 1].bands:
-        x = program.steps[s - 1].x
-    if step.kind == STEP_PRODUCT and step.r != NONE and not step.product.y_rows and not plan.steps[s].product.sell:
-        v = step.r
-    elif step.kind == STEP_ACTIVATE:
-        v = step.x
-    else:
+    cdef Operand operand = step.ops.overwrites(step, &plan.steps[s]) if step.ops.overwrites != NULL else NO_OPERAND
+    cdef int x = program.steps[s - 1].x if s and plan.steps[s - 1].bands else step.x
+    cdef int v = step.x if operand == OPERAND_X else step.r
+    cdef int root
+    if operand == NO_OPERAND:
         return NONE
     root = plan.values[v].root
     if plan.values[root].storage == STORE_ARENA and plan.values[root].last == s and plan.values[root].size == plan.values[v].size and (
             plan.values[step.y].root == step.y) and plan.values[v].size == plan.values[step.y].size and (
-            step.kind == STEP_ACTIVATE or plan.values[x].root != root):
+            operand == OPERAND_X or plan.values[x].root != root):
         return root
     return NONE
 
 
 cdef void place(CompiledProgram* program, Plan* plan, int s, int value, int64_t* top) noexcept nogil:
     """Give a result of step s the first place in the arena that no value needs any more, unless it has a place."""
-    cdef int v = plan.values[value].root, other = written_over(program, plan, s)
+    cdef int v = plan.values[value].root, other = written_over(program, plan, s) if value == program.steps[s].y else NONE
     cdef int64_t offset = 0, need = room_of(&plan.values[v])
     cdef bint moved = True
     if plan.values[v].storage != STORE_ARENA or plan.values[v].offset != NONE:
@@ -58,7 +55,6 @@ cdef void place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
     """Which memory every value has: ONNX Runtime's, a constant's, its source's (Reshape), a part of the value that it is concatenated into,
     or a place in the arena while it is needed."""
     cdef int i, v, s, root
-    cdef int values[RECURRENT_VALUES]
     cdef int64_t top = 0
     cdef Step* step
     for v in range(program.n_values):
@@ -79,7 +75,7 @@ cdef void place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
             plan.values[program.steps[s].y].storage = STORE_NOWHERE
     for s in range(program.n_steps):
         step = &program.steps[s]
-        if step.kind != STEP_RESHAPE:
+        if plan.steps[s].view != WHOLE_VIEW:
             continue
         root = plan.values[step.x].root
         if plan.values[step.y].storage == STORE_ARENA:
@@ -91,7 +87,7 @@ cdef void place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
             plan.values[step.y].root = root
     for s in range(program.n_steps):
         step = &program.steps[s]
-        if step.kind != STEP_CONCAT or element_count(&plan.values[step.x].shape, 0, step.axis) != 1:
+        if plan.steps[s].view != PART_VIEW:
             continue
         # This operand is one run of the result: its maker writes it there, and the step finds it in place. Unless it is a part of
         # another result, or of this one, already.
@@ -109,25 +105,23 @@ cdef void place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
     for v in range(program.n_values):
         plan.values[v].last = NONE
     for s in range(program.n_steps):
-        plan.values[plan.values[program.steps[s].x].root].last = s
-        plan.values[plan.values[program.steps[s].y].root].last = s
-        if program.steps[s].r != NONE:
-            plan.values[plan.values[program.steps[s].r].root].last = s
-        if program.steps[s].recurrent != NULL:
-            recurrent_values(program.steps[s].recurrent, values)
-            for i in range(RECURRENT_VALUES):
-                if values[i] != NONE:
-                    plan.values[plan.values[values[i]].root].last = s
+        step = &program.steps[s]
+        plan.values[plan.values[step.x].root].last = s
+        plan.values[plan.values[step.y].root].last = s
+        if step.r != NONE:
+            plan.values[plan.values[step.r].root].last = s
+        for i in range(step.n_more):
+            if step.more[i] != NONE:
+                plan.values[plan.values[step.more[i]].root].last = s
     for s in range(program.n_steps):
         v = plan.values[program.steps[s].x].root
         if plan.steps[s].bands and plan.values[v].last == s:
             plan.values[v].last = s + 1
     # first fit among the values that are still needed, each from the first step that writes to it
     for s in range(program.n_steps):
-        place(program, plan, s, program.steps[s].y, &top)
-        if program.steps[s].recurrent != NULL:
-            recurrent_values(program.steps[s].recurrent, values)
-            for i in range(RECURRENT_RESULTS):
-                if values[i] != NONE:
-                    place(program, plan, s, values[i], &top)
+        step = &program.steps[s]
+        place(program, plan, s, step.y, &top)
+        for i in range(step.n_more_results):
+            if step.more[i] != NONE:
+                place(program, plan, s, step.more[i], &top)
     plan.arena_floats = top

@@ -1,10 +1,7 @@
 from libc.stdint cimport int64_t
 
-from ._job cimport Job
+from ._structs cimport Job, StepKindOps
 
-# Where a plan has shared_gather, all items of gather_item come before the first of product_item.
-cdef void gather_item(Job* job, int64_t index, float* scratch) noexcept nogil
+cdef void product_ops(StepKindOps* ops) noexcept
+# One tile of pixels times the rows of one group, or of one chunk of them. Where a plan has shared_gather, the tiles are gathered already.
 cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil
-cdef void few_pixels_item(Job* job, int64_t index, float* scratch) noexcept nogil
-cdef void depthwise_item(Job* job, int64_t index, float* scratch) noexcept nogil
-cdef void band_item(Job* job, int64_t index, float* scratch) noexcept nogil

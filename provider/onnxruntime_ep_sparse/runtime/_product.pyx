@@ -1,16 +1,20 @@
-"""Items of products and of depthwise convolutions at run time.
+"""Products by packed weights: Conv, Gemm, MatMul.
 
-An item of a product gathers its tile block by block and lets the tile kernels run over its rows. A band of a depthwise convolution goes
-straight through the product behind it, hence both stand here.
+An item of a product gathers its tile block by block and lets the tile kernels run over its rows.
 """
 
 from libc.stdint cimport int32_t, int64_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport free
 from libc.string cimport memset
 
-from ._job cimport Job, runs_per_item
+from ._packed cimport *
+from ._sections cimport section
 from ._sell cimport sell_item
+from ._infer cimport infer_addend
 from ._structs cimport *
-from ._tiles cimport list_runs
+from ._tiles cimport list_runs, offsets_release, plan_product
+from ._windows cimport infer_window
 cimport onnxruntime_ep_sparse_kernels.table as t
 
 cdef enum:
@@ -19,23 +23,154 @@ cdef enum:
     FETCH_ENTRIES = 32
 
 
+cdef void product_ops(StepKindOps* ops) noexcept:
+    ops.spec_size = sizeof(Product)
+    ops.plan_size = sizeof(ProductPlan)
+    ops.build = build
+    ops.release = release
+    ops.infer = infer
+    ops.plan = plan_step
+    ops.release_plan = release_plan
+    ops.run = run
+    ops.overwrites = overwrites
+
+
+cdef int build(Step* step, object spec) except -1:
+    return fill_product(<Product*>step.spec, spec)
+
+
+cdef void release(void* spec) noexcept nogil:
+    release_product(<Product*>spec)
+
+
+# --- shapes
+
+
+cdef int infer(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
+    cdef Product* p = <Product*>step.spec
+    cdef ProductPlan* q = <ProductPlan*>sp.own
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef int64_t rows
+    if p.shape_rule == SHAPE_CONV:
+        if infer_window(&p.window, x, p.channels, p.M, False, False, y, q.pad, q.pad_end, message, message_size):
+            return 1
+    elif p.shape_rule == SHAPE_GEMM:
+        if x.rank != 2 or x.dims[1 if p.x_rows else 0] != p.channels:
+            snprintf(message, message_size, "Gemm input does not fit weights with K = %lld", <long long>p.channels)
+            return 1
+        rows = x.dims[0 if p.x_rows else 1]
+        y.rank = 2
+        y.dims[0] = rows if p.y_rows else p.M
+        y.dims[1] = p.M if p.y_rows else rows
+    elif infer_matmul(p, x, y, message, message_size):
+        return 1
+    return infer_addend(plan, step, message, message_size)
+
+
+cdef int infer_matmul(const Product* p, const Shape* x, Shape* y, char* message, size_t message_size) noexcept nogil:
+    """MatMul: promote vectors, broadcast the batch dimensions, drop what was promoted."""
+    cdef int i, b, rank, dims = x.rank - 2 if x.rank > 1 else 0
+    cdef int64_t u, v
+    u = x.dims[x.rank - 1] if (p.shape_rule == SHAPE_MATMUL_RIGHT or x.rank == 1) else x.dims[x.rank - 2]
+    if x.rank < 1 or u != p.channels:
+        snprintf(message, message_size, "MatMul input does not fit weights with K = %lld", <long long>p.channels)
+        return 1
+    rank = dims if dims > p.batch.rank else p.batch.rank
+    for i in range(rank):
+        u = x.dims[dims - rank + i] if dims - rank + i >= 0 else 1
+        b = p.batch.rank - rank + i
+        v = p.batch.dims[b] if b >= 0 else 1
+        if u != v and u != 1 and v != 1:
+            snprintf(message, message_size, "MatMul batch dimensions %lld and %lld do not broadcast", <long long>u, <long long>v)
+            return 1
+        y.dims[i] = v if u == 1 else u
+    if p.shape_rule == SHAPE_MATMUL_RIGHT:
+        if x.rank > 1:
+            y.dims[rank] = x.dims[x.rank - 2]
+            rank += 1
+        if not p.vector_operand:
+            y.dims[rank] = p.M
+            rank += 1
+    else:
+        if not p.vector_operand:
+            y.dims[rank] = p.M
+            rank += 1
+        if x.rank > 1:
+            y.dims[rank] = x.dims[x.rank - 1]
+            rank += 1
+    y.rank = rank
+    return 0
+
+
+# --- plan
+
+
+cdef int plan_step(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
+    """Geometry, and what the step does, for profiles."""
+    cdef Step* step = &program.steps[index]
+    cdef StepPlan* sp = &plan.steps[index]
+    cdef Product* p = <Product*>step.spec
+    cdef ProductPlan* q = <ProductPlan*>sp.own
+    cdef int64_t i, pixels
+    cdef GatherGroup* group
+    if plan_product(program, plan, index):
+        return 1
+    for i in range(q.images if q.image_group != NULL else p.n_groups):
+        group = &p.groups[q.image_group[i] if q.image_group != NULL else i]
+        sp.work.macs += group.nonzeros
+        sp.work.dense_macs += group.weights
+    pixels = q.y_plane if q.image_group != NULL else plan.values[step.y].size // max(p.M, 1)
+    sp.work.macs *= pixels
+    sp.work.dense_macs *= pixels
+    return 0
+
+
+cdef void release_plan(const Step* step, StepPlan* sp) noexcept nogil:
+    cdef ProductPlan* q = <ProductPlan*>sp.own
+    offsets_release(q.offsets)
+    free(q.image_x)
+    free(q.image_group)
+    free(q.run_table)
+
+
+cdef Operand overwrites(const Step* step, const StepPlan* sp) noexcept nogil:
+    """The residual, where elements of both stand at the same places."""
+    if step.r == NONE or (<Product*>step.spec).y_rows or (<ProductPlan*>sp.own).sell:
+        return NO_OPERAND
+    return OPERAND_R
+
+
+# --- one execution
+
+
+cdef int run(Job* job, const Host* host) noexcept nogil:
+    cdef ProductPlan* q = <ProductPlan*>job.sp.own
+    if q.sell:
+        return section(job, host, sell_item, job.sp.items, job.sp.parallel)
+    if q.shared_gather and section(job, host, gather_item, job.sp.items // q.chunks * q.most_blocks, True):
+        return 1
+    return section(job, host, product_item, job.sp.items, job.sp.parallel)
+
+
 cdef t.Run* tile_runs(Job* job, float* scratch, int64_t slice_, int64_t tile, int64_t flat) noexcept nogil:
     """The runs of a tile, followed by the first run of every unit: the plan's, or made here where the plan has none."""
-    cdef ProductPlan* q = &job.sp.product
+    cdef Product* p = <Product*>job.step.spec
+    cdef ProductPlan* q = <ProductPlan*>job.sp.own
     cdef t.Run* run
     if q.run_table != NULL:
-        return <t.Run*>(q.run_table + (slice_ * q.tiles + tile) * run_bytes(job.step.product, q))
+        return <t.Run*>(q.run_table + (slice_ * q.tiles + tile) * run_bytes(p, q))
     run = runs_of(job, scratch)
-    if not job.step.product.x_rows:
-        list_runs(job.step.product, &job.step.window, q, slice_, flat, run, <int32_t*>(run + q.runs))
+    if not p.x_rows:
+        list_runs(p, q, slice_, flat, run, <int32_t*>(run + q.runs))
     return run
 
 
 cdef void gather_block(Job* job, GatherGroup* group, int64_t b, int64_t image, int64_t flat, const t.Run* run, const int32_t* unit_run,
                        float* tile) noexcept nogil:
     """The pixels that the taps of units [bounds[b], bounds[b + 1]) of a group need for one tile."""
-    cdef Product* p = job.step.product
-    cdef ProductPlan* q = &job.sp.product
+    cdef Product* p = <Product*>job.step.spec
+    cdef ProductPlan* q = <ProductPlan*>job.sp.own
     cdef Offsets* o = q.offsets
     cdef t.KernelTable* kernels = job.program.kernels
     cdef int64_t unit = group.bounds[b], end = group.bounds[b + 1], channel, u, position = 0, rows
@@ -59,7 +194,7 @@ cdef void gather_block(Job* job, GatherGroup* group, int64_t b, int64_t image, i
         channel = (unit - u + p.units - 1) // p.units
         kernels.gather(tile + tile_position(p, o, channel * p.units + u) - position, o.channel_floats,
                        x + (group.channel_begin + channel) * plane, plane, (end - u + p.units - 1) // p.units - channel,
-                       run + unit_run[u], unit_run[u + 1] - unit_run[u], job.step.window.stride[2], x_end)
+                       run + unit_run[u], unit_run[u + 1] - unit_run[u], p.window.stride[2], x_end)
 
 
 cdef inline int64_t group_floats(const Product* p, const ProductPlan* q) noexcept nogil:
@@ -72,8 +207,8 @@ cdef inline int64_t group_floats(const Product* p, const ProductPlan* q) noexcep
 
 
 cdef void product_decode(const Job* job, int64_t index, int64_t* image, int64_t* slice_, int64_t* tile, int64_t* group) noexcept nogil:
-    cdef Product* p = job.step.product
-    cdef ProductPlan* q = &job.sp.product
+    cdef Product* p = <Product*>job.step.spec
+    cdef ProductPlan* q = <ProductPlan*>job.sp.own
     if q.image_group == NULL:
         group[0] = index % p.n_groups
         index //= p.n_groups
@@ -87,8 +222,8 @@ cdef void product_decode(const Job* job, int64_t index, int64_t* image, int64_t*
 
 cdef void gather_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     """One block of one tile of one group, into the memory that the row chunks share."""
-    cdef Product* p = job.step.product
-    cdef ProductPlan* q = &job.sp.product
+    cdef Product* p = <Product*>job.step.spec
+    cdef ProductPlan* q = <ProductPlan*>job.sp.own
     cdef int64_t image, slice_, tile, g, count, position, part = index // q.most_blocks, b = index % q.most_blocks
     cdef float* target = job.shared + part * group_floats(p, q)
     cdef t.Run* run
@@ -107,8 +242,8 @@ cdef inline int64_t block_floats(const Product* p, const ProductPlan* q, const G
 
 cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     """One tile of pixels times the rows of one group, or of one chunk of them."""
-    cdef Product* p = job.step.product
-    cdef ProductPlan* q = &job.sp.product
+    cdef Product* p = <Product*>job.step.spec
+    cdef ProductPlan* q = <ProductPlan*>job.sp.own
     cdef Offsets* o = q.offsets
     cdef t.KernelTable* kernels = job.program.kernels
     cdef GatherGroup* group
@@ -188,20 +323,16 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
                     count * kernels.lanes, runs_of(job, scratch), act)
 
 
-cdef void few_pixels_item(Job* job, int64_t index, float* scratch) noexcept nogil:
-    sell_item(job.step, &job.sp.product, job.program.kernels, index, job.x, job.r, job.y, scratch)
-
-
 cdef inline t.Run* runs_of(const Job* job, float* scratch) noexcept nogil:
     """Room for a tile's runs at the end of a worker's scratch, followed by the first run of every unit."""
-    return <t.Run*>(scratch + job.scratch_floats - run_bytes(job.step.product, &job.sp.product) // sizeof(float))
+    return <t.Run*>(scratch + job.scratch_floats - run_bytes(<Product*>job.step.spec, <ProductPlan*>job.sp.own) // sizeof(float))
 
 
 cdef void finish_rows(Job* job, int64_t row, int64_t rows, float* partial, int64_t image, int64_t slice_, int64_t flat,
                       int64_t length, t.Run* run, int act) noexcept nogil:
     """Residual and activation that the kernel left out, and the way from tile positions to the output's own order."""
-    cdef Product* p = job.step.product
-    cdef ProductPlan* q = &job.sp.product
+    cdef Product* p = <Product*>job.step.spec
+    cdef ProductPlan* q = <ProductPlan*>job.sp.own
     cdef t.KernelTable* kernels = job.program.kernels
     cdef int64_t width = q.offsets.width, plane = q.y_plane, place, stop, line, column, end
     cdef int n = 0
@@ -232,90 +363,3 @@ cdef void finish_rows(Job* job, int64_t row, int64_t rows, float* partial, int64
         line += 1
     kernels.scatter(job.y + place, plane, partial, width, rows, run, n, job.r + place if job.r != NULL else NULL,
                     <t.Act>act, job.step.alpha, job.step.beta)
-
-
-cdef void depthwise_begin(Job* job, float* scratch, t.Depthwise* d) noexcept nogil:
-    """What is the same for all planes of a depthwise convolution."""
-    cdef Window* w = &job.step.window
-    cdef Shape* x = &job.plan.values[job.step.x].shape
-    cdef Shape* y = &job.plan.values[job.step.y].shape
-    cdef bint clamps = job.step.act == ACT_CLAMP and job.step.r == NONE
-    cdef int i
-    for i in range(3):
-        d.size[i] = x.dims[x.rank - 3 + i] if 3 - i <= w.rank else 1
-        d.kernel[i] = w.kernel[i]
-        d.stride[i] = w.stride[i]
-        d.dilation[i] = w.dilation[i]
-        d.pad[i] = job.sp.pad[i]
-    d.low = job.step.alpha if clamps else <float>(-1.0 / 0.0)
-    d.high = job.step.beta if clamps else <float>(1.0 / 0.0)
-    d.slice = 0
-    d.out_width = y.dims[w.rank + 1]
-    memset(scratch, 0, d.size[2] * sizeof(float))
-    d.zeros = scratch
-    d.lines = <const float**>(scratch + (d.size[2] + 15) // 16 * 16)
-
-
-cdef void depthwise_rows(Job* job, t.Depthwise* d, int64_t image, int64_t m, float* y, const float* residual) noexcept nogil:
-    """Rows [row_begin, row_end) of one plane of the output, which begins at `y` as that of the residual at `residual`."""
-    cdef Depthwise* p = job.step.depthwise
-    cdef int64_t place = d.row_begin * d.out_width
-    d.x = job.x + (image * p.channels + m * p.channels // p.M) * d.size[0] * d.size[1] * d.size[2]
-    d.y = y
-    d.value = p.value + m * d.kernel[0] * d.kernel[1] * d.kernel[2]
-    d.bias = p.bias[m]
-    job.program.kernels.depthwise(d)
-    if residual != NULL or not (job.step.act == ACT_NONE or job.step.act == ACT_CLAMP):
-        job.program.kernels.activate(y + place, y + place, residual + place if residual != NULL else NULL,
-                                     (d.row_end - d.row_begin) * d.out_width, <t.Act>job.step.act, job.step.alpha, job.step.beta)
-
-
-cdef void depthwise_item(Job* job, int64_t index, float* scratch) noexcept nogil:
-    """Some bands of planes."""
-    cdef Window* w = &job.step.window
-    cdef Shape* y = &job.plan.values[job.step.y].shape
-    cdef StepPlan* sp = job.sp
-    cdef int64_t per = runs_per_item(sp), run, plane, rows, bands, slices, place
-    cdef t.Depthwise d
-    depthwise_begin(job, scratch, &d)
-    rows = y.dims[w.rank] if w.rank > 1 else 1
-    slices = y.dims[2] if w.rank > 2 else 1
-    bands = (rows + sp.band - 1) // sp.band
-    for run in range(index * per, sp.items if (index + 1) * per > sp.items else (index + 1) * per):
-        plane = run // bands
-        d.slice = plane % slices
-        d.row_begin = run % bands * sp.band
-        d.row_end = d.row_begin + sp.band if d.row_begin + sp.band < rows else rows
-        place = plane * rows * d.out_width
-        depthwise_rows(job, &d, plane // slices // y.dims[1], plane // slices % y.dims[1], job.y + place,
-                       job.r + place if job.r != NULL else NULL)
-
-
-cdef void band_item(Job* job, int64_t index, float* scratch) noexcept nogil:
-    """A depthwise convolution and the pointwise product behind it, one band of rows through both. `job` has the result of the product."""
-    cdef StepPlan* sp = job.sp
-    cdef Shape* between = &job.plan.values[job.step.y].shape
-    cdef int64_t channels = between.dims[1], height = between.dims[2], width = between.dims[3], image = index // sp.bands
-    cdef int64_t m, i, pixels, place
-    cdef float* band = scratch + sp.band_offset
-    cdef Job second = job[0]
-    cdef StepPlan second_plan = sp[1]
-    cdef ProductPlan* q = &second_plan.product
-    cdef t.Depthwise d
-    depthwise_begin(job, scratch + sp.lines_offset, &d)
-    d.row_begin = index % sp.bands * height // sp.bands
-    d.row_end = (index % sp.bands + 1) * height // sp.bands
-    pixels = (d.row_end - d.row_begin) * width
-    for m in range(channels):
-        depthwise_rows(job, &d, image, m, band + m * pixels - d.row_begin * width, NULL)
-    # the product sees the band as its image
-    place = image * q.y_image + d.row_begin * width
-    q.in_width = q.out_width = q.pitch = q.pixels = q.flat = pixels
-    q.x_floats = channels * pixels
-    second.step = job.step + 1
-    second.sp = &second_plan
-    second.x = band
-    second.y = job.y + place
-    second.r = job.r + place if job.r != NULL else NULL
-    for i in range(second_plan.items):
-        product_item(&second, i, scratch)

@@ -13,8 +13,9 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy
 
 from ._arenas cimport Arena, arena_return, arena_take, arenas_forget
+from ._build cimport fill_program, program_clear
 from ._execute cimport execute
-from ._build cimport allocate, fill_program, program_clear
+from ._from_python cimport allocate
 from ._lock cimport *
 from ._plan cimport plan_create, plan_free
 from ._structs cimport *
@@ -47,13 +48,10 @@ cdef void program_release(CompiledProgram* program) noexcept nogil:
 
 
 cdef inline bint same_shapes(const Shape* a, const Shape* b, int n) noexcept nogil:
-    cdef int i, k
+    cdef int i
     for i in range(n):
-        if a[i].rank != b[i].rank:
+        if not same_shape(&a[i], &b[i]):
             return False
-        for k in range(a[i].rank):
-            if a[i].dims[k] != b[i].dims[k]:
-                return False
     return True
 
 
@@ -135,6 +133,7 @@ cdef int program_run(CompiledProgram* program, const Host* host, const float** i
     cdef Plan* rest = NULL
     cdef Plan* current
     cdef Arena* arena = NULL
+    cdef const char* reason
     cdef Shape shape
     cdef int64_t n, part, begin, floats
     cdef int i, failed = 0
@@ -187,10 +186,8 @@ cdef int program_run(CompiledProgram* program, const Host* host, const float** i
             part_inputs[i] = inputs[i] + begin * (plan.values[program.inputs[i]].size // part)
         for i in range(program.n_outputs):
             part_outputs[i] = outputs[i] + begin * (plan.values[program.outputs[i]].size // part)
-        failed = execute(program, current, host, part_inputs, part_outputs, arena.data)
-        if failed:
-            snprintf(message, message_size, "%s", b"sequence_lens holds a number below 0 or beyond the times of X" if failed == BAD_LENGTHS
-                     else b"the parallel section of a step failed")
+        if execute(program, current, host, part_inputs, part_outputs, arena.data, &reason):
+            snprintf(message, message_size, "%s", reason)
             failed = 1
         begin += part
     if program.totals != NULL and begin:

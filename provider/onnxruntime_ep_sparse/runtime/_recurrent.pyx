@@ -1,602 +1,191 @@
-"""LSTM, GRU and RNN, time by time, after their input projection.
+"""LSTM, GRU and RNN after their input projection: data, shapes and plan. `runtime/_cells.pyx` runs them."""
 
-The state stands as [units, sequences], which is the tile that kernels multiply by R: nothing is gathered. An item is some hidden units of
-one direction for a tile of sequences: it loads its part of the projection as the partial sums that the kernels continue, and finishes its
-units. All items of a time need all results of the time before.
+import numpy as np
 
-So all times are one parallel section. Workers claim items, those of a range of their own first, so that each keeps its part of R in its
-cache, and wait for each other between times without leaving the section. Nobody waits for a worker that never came: what is not claimed
-yet, others claim. Where directions and tiles suffice for all workers, each goes through all times on its own.
-"""
-
-from libc.math cimport INFINITY
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
-from libc.stdlib cimport calloc
-from libc.string cimport memcpy, memset
+from libc.stdlib cimport calloc, free
 
+from ._cells cimport *
+from ._from_python cimport allocate, copy_of
+from ._packed cimport *
+from ._sections cimport IDLE_PERCENT, idle_percent
 from ._sell cimport sell_create, sell_fits
 from ._structs cimport *
-from ._tiles cimport IDLE_PERCENT, idle_percent, offsets_create, offsets_find
-cimport onnxruntime_ep_sparse_kernels.table as t
-
-cdef extern from *:
-    """
-    #include <stdint.h>
-    #if defined(_WIN32)
-    #include <windows.h>
-    #define sparse_yield SwitchToThread
-    #else
-    #include <sched.h>
-    #define sparse_yield sched_yield
-    #endif
-    #define SPINS 2000   /* some 50 us; a worker that is still away then is not running */
-
-    /* *p + 1 in place of *p, unless that has reached `end`; the old value, or -1. */
-    static inline int64_t sparse_claim(int64_t* p, int64_t end) {
-        int64_t n = __atomic_load_n(p, __ATOMIC_RELAXED);
-        while (n < end)
-            if (__atomic_compare_exchange_n(p, &n, n + 1, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) return n;
-        return -1;
-    }
-    static inline void sparse_finish(int64_t* p) { __atomic_fetch_add(p, 1, __ATOMIC_RELEASE); }
-    static inline void sparse_wait(int64_t* p, int64_t least) {
-        int spins = 0;
-        while (__atomic_load_n(p, __ATOMIC_ACQUIRE) < least) {
-            if (++spins > SPINS) sparse_yield();
-    #if defined(__x86_64__) || defined(__i386__)
-            else __builtin_ia32_pause();
-    #endif
-        }
-    }
-    """
-    int64_t sparse_claim(int64_t* p, int64_t end) nogil
-    void sparse_finish(int64_t* p) nogil
-    void sparse_wait(int64_t* p, int64_t least) nogil
+from ._tiles cimport offsets_for, offsets_release
+from ._weight_store cimport shared_drop
 
 cdef enum:
-    UNITS = STRIP            # as in ops/recurrent.py
-    FUNCTIONS = 3            # f, g, h
-    # Of a tile's state: h now and at the next time, then c, or the update gate and the reset h of a GRU.
-    STATES = 4
-    STATE_C = 2
-    STATE_Z = 2
-    STATE_RESET = 3
     # Below this many multiply-adds a time (some 10 us) waiting for each other costs more than a second worker saves.
     PARALLEL_MACS = 20000
     # Items of a worker, so that none waits long for another that was interrupted.
     ITEMS = 2
 
 
-cdef int infer_recurrent(Plan* plan, Step* step, char* message, size_t message_size) noexcept nogil:
+cdef void recurrent_ops(StepKindOps* ops) noexcept:
+    ops.spec_size = sizeof(Recurrent)
+    ops.plan_size = sizeof(RecurrentPlan)
+    ops.build = build
+    ops.release = release
+    ops.infer = infer
+    ops.plan = plan_recurrent
+    ops.release_plan = release_plan
+    ops.run = run_recurrent
+
+
+cdef int build(Step* step, object spec) except -1:
+    cdef Recurrent* rec = <Recurrent*>step.spec
+    rec.cell = spec.cell
+    rec.hidden = spec.hidden
+    rec.phases = len(spec.gates)
+    for i, gates in enumerate(spec.gates):
+        rec.gates[<int>i] = gates
+    rec.all_gates = sum(spec.gates)
+    rec.reverse = <int*>copy_of(spec.reverse, np.int32)
+    rec.activation = <CellActivation*>allocate(len(spec.activations) * sizeof(CellActivation))
+    for i, activation in enumerate(spec.activations):
+        rec.activation[<int>i].act = activation.act
+        rec.activation[<int>i].alpha = activation.alpha
+        rec.activation[<int>i].beta = activation.beta
+    rec.clip = spec.clip
+    rec.couples = spec.couples
+    rec.batch_first = spec.batch_first
+    step.n_more = RECURRENT_VALUES
+    step.n_more_results = INITIAL_H
+    step.more[LAST_H] = spec.last_h
+    step.more[LAST_C] = spec.last_c
+    step.more[INITIAL_H] = spec.initial_h
+    step.more[INITIAL_C] = spec.initial_c
+    step.more[LENGTHS] = spec.lengths
+    if spec.peephole__dgh is not None:
+        rec.peephole = <float*>copy_of(spec.peephole__dgh, np.float32)
+    if spec.late__dh is not None:
+        rec.late = <float*>copy_of(spec.late__dh, np.float32)
+    rec.product = <Product*>allocate(len(spec.products) * sizeof(Product))
+    rec.directions = len(spec.reverse)
+    for i, product in enumerate(spec.products):
+        fill_product(&rec.product[<int>i], product)
+    return 0
+
+
+cdef void release(void* spec) noexcept nogil:
+    cdef Recurrent* rec = <Recurrent*>spec
+    cdef int i
+    if rec.product != NULL:
+        for i in range(rec.directions * rec.phases):
+            release_product(&rec.product[i])
+    free(rec.product)
+    shared_drop(rec.reverse)
+    free(rec.activation)
+    shared_drop(rec.peephole)
+    shared_drop(rec.late)
+
+
+cdef int infer(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
     """Shapes of the results; 0 on success."""
-    cdef Recurrent* rec = step.recurrent
+    cdef Recurrent* rec = <Recurrent*>step.spec
     cdef Shape* x = &plan.values[step.x].shape
     cdef Shape* y = &plan.values[step.y].shape
     cdef Shape state
     cdef int i, v, batch = 0 if rec.batch_first else 1
-    cdef int values[RECURRENT_VALUES]
-    recurrent_values(rec, values)
     y.rank = 4
     y.dims[0] = x.dims[0]
     y.dims[1] = x.dims[1] if rec.batch_first else rec.directions
     y.dims[2] = rec.directions if rec.batch_first else x.dims[1]
     y.dims[3] = rec.hidden
-    plan.values[step.y].size = x.dims[0] * x.dims[1] * rec.directions * rec.hidden
     state.rank = 3
     state.dims[1 - batch] = x.dims[batch]
     state.dims[0 if batch else 1] = rec.directions
     state.dims[1 if batch else 0] = x.dims[batch]
     state.dims[2] = rec.hidden
-    for i in range(RECURRENT_VALUES - 1):
-        v = values[i]
-        if v != NONE and i < RECURRENT_RESULTS:
+    for i in range(LENGTHS):
+        v = step.more[i]
+        if v != NONE and i < step.n_more_results:
             plan.values[v].shape = state
             plan.values[v].size = x.dims[batch] * rec.directions * rec.hidden
-        elif v != NONE and not (plan.values[v].shape.rank == 3 and plan.values[v].shape.dims[0] == state.dims[0] and (
-                plan.values[v].shape.dims[1] == state.dims[1] and plan.values[v].shape.dims[2] == state.dims[2])):
+        elif v != NONE and not same_shape(&plan.values[v].shape, &state):
             snprintf(message, message_size, "initial_%s of a recurrent node does not have the shape %lld x %lld x %lld",
-                     b"h" if i == 2 else b"c", <long long>state.dims[0], <long long>state.dims[1], <long long>state.dims[2])
+                     b"h" if i == INITIAL_H else b"c", <long long>state.dims[0], <long long>state.dims[1], <long long>state.dims[2])
             return 1
-    v = rec.lengths
+    v = step.more[LENGTHS]
     if v != NONE and (plan.values[v].shape.rank != 1 or plan.values[v].shape.dims[0] != x.dims[batch]):
         snprintf(message, message_size, "sequence_lens does not have one entry for each of %lld sequences", <long long>x.dims[batch])
         return 1
     return 0
 
 
+cdef Offsets* offsets_of(const StepPlan* sp, int part) noexcept nogil:
+    return (<RecurrentPlan*>sp.own).parts[part].offsets
+
+
 cdef int plan_recurrent(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
     """Tiles of sequences, items, tables of offsets; 0 on success."""
     cdef Step* step = &program.steps[index]
     cdef StepPlan* sp = &plan.steps[index]
-    cdef Recurrent* rec = step.recurrent
+    cdef Recurrent* rec = <Recurrent*>step.spec
+    cdef RecurrentPlan* own = <RecurrentPlan*>sp.own
     cdef Shape* x = &plan.values[step.x].shape
     cdef int parts = rec.directions * rec.phases, i, b
     cdef int64_t lanes = program.kernels.lanes, vectors, most, floats, macs = 0
     cdef int64_t blocks = (rec.hidden + UNITS - 1) // UNITS
     cdef ProductPlan* q
-    sp.parts = <ProductPlan*>calloc(parts, sizeof(ProductPlan))
-    if sp.parts == NULL:
+    own.parts = <ProductPlan*>calloc(parts, sizeof(ProductPlan))
+    if own.parts == NULL:
         return 1
-    sp.times = x.dims[1 if rec.batch_first else 0]
-    sp.sequences = x.dims[0 if rec.batch_first else 1]
-    vectors = (sp.sequences + lanes - 1) // lanes
+    own.times = x.dims[1 if rec.batch_first else 0]
+    own.sequences = x.dims[0 if rec.batch_first else 1]
+    vectors = (own.sequences + lanes - 1) // lanes
     most = vectors
     for i in range(parts):
         if rec.product[i].max_vectors < most:
             most = rec.product[i].max_vectors
-        macs += rec.product[i].macs * sp.sequences
+        macs += rec.product[i].macs * own.sequences
         for b in range(rec.product[i].groups[0].blocks):
             # as far as 16 bits reach
             floats = (rec.product[i].groups[0].bounds[b + 1] - rec.product[i].groups[0].bounds[b]) * lanes
             if most * floats > 65535:
                 most = 65535 // floats
-    sp.tiles = (vectors + most - 1) // most if most else 0
-    sp.width = (vectors + sp.tiles - 1) // sp.tiles * lanes if sp.tiles else 0
-    if sp.sequences == 1:
-        sp.width = 1
-    sp.state_floats = (STATES * rec.hidden * sp.width + 31) // 16 * 16
+    own.tiles = (vectors + most - 1) // most if most else 0
+    own.width = (vectors + own.tiles - 1) // own.tiles * lanes if own.tiles else 0
+    if own.sequences == 1:
+        own.width = 1
+    own.state_floats = (STATES * rec.hidden * own.width + 31) // 16 * 16
     for i in range(parts):
-        q = &sp.parts[i]
+        q = &own.parts[i]
         q.images = q.slices = q.in_depth = q.in_height = q.out_height = 1
-        q.in_width = q.out_width = q.pixels = q.flat = sp.sequences
-        q.pitch = sp.width
-        q.tiles = sp.tiles
-        q.sell = sell_fits(rec.product[i], q, lanes)
+        q.in_width = q.out_width = q.pixels = q.flat = own.sequences
+        q.pitch = own.width
+        q.tiles = own.tiles
+        q.sell = sell_fits(&rec.product[i], q, lanes)
         if q.sell:
             if sell_create(&rec.product[i].groups[0], lanes):
                 return 1
-        elif sp.tiles:
-            q.offsets = offsets_find(program, index, i, q.pitch, sp.width)
-            if q.offsets == NULL:
-                q.offsets = offsets_create(rec.product[i], q.pitch, sp.width)
+        elif own.tiles:
+            q.offsets = offsets_for(program, index, offsets_of, i, &rec.product[i], q.pitch, own.width)
             if q.offsets == NULL or q.offsets.block_floats > 65535:
                 return 1
-    sp.chunks = 1
-    i = <int>(rec.directions * sp.tiles)
-    sp.rounds = 1 if idle_percent(i, program.workers) <= IDLE_PERCENT else sp.times * rec.phases
-    sp.parallel = program.workers > 1 and (macs * sp.times if sp.rounds == 1 else macs) > PARALLEL_MACS
-    while sp.parallel and sp.rounds > 1 and sp.chunks < blocks and (i * sp.chunks < ITEMS * program.workers or (
-            idle_percent(i * sp.chunks, program.workers) > IDLE_PERCENT)):
-        sp.chunks += 1
-    sp.items = i * sp.chunks
+    own.chunks = 1
+    i = <int>(rec.directions * own.tiles)
+    own.rounds = 1 if idle_percent(i, program.workers) <= IDLE_PERCENT else own.times * rec.phases
+    sp.parallel = program.workers > 1 and (macs * own.times if own.rounds == 1 else macs) > PARALLEL_MACS
+    while sp.parallel and own.rounds > 1 and own.chunks < blocks and (i * own.chunks < ITEMS * program.workers or (
+            idle_percent(i * own.chunks, program.workers) > IDLE_PERCENT)):
+        own.chunks += 1
+    sp.items = i * own.chunks
     # the sums of an item, and as much as a gate of it
-    floats = (rec.all_gates + 1) * most_units(rec, sp) * sp.width + 32
-    if floats > plan.scratch_floats:
-        plan.scratch_floats = floats
-    sp.work.macs = sp.work.dense_macs = 0
+    need_scratch(plan, (rec.all_gates + 1) * most_units(rec, own) * own.width + 32)
+    need_shared(plan, recurrent_floats(rec, own))
     for i in range(parts):
-        sp.work.macs += rec.product[i].groups[0].nonzeros * sp.sequences * sp.times
-        sp.work.dense_macs += rec.product[i].groups[0].weights * sp.sequences * sp.times
+        sp.work.macs += rec.product[i].groups[0].nonzeros * own.sequences * own.times
+        sp.work.dense_macs += rec.product[i].groups[0].weights * own.sequences * own.times
     return 0
 
 
-cdef inline int64_t most_units(const Recurrent* rec, const StepPlan* sp) noexcept nogil:
-    """Of an item."""
-    cdef int64_t blocks = (rec.hidden + UNITS - 1) // UNITS
-    return (blocks + sp.chunks - 1) // sp.chunks * UNITS
-
-
-cdef int64_t recurrent_floats(const Step* step, const StepPlan* sp) noexcept nogil:
-    """Room for the states of all tiles of all directions."""
-    return step.recurrent.directions * sp.tiles * sp.state_floats + 16
-
-
-cdef inline int64_t* counter(const RecurrentRun* run, int64_t i) noexcept nogil:
-    """In a cache line of its own: how many items of a worker's range are claimed, over all times; after these, how many are done."""
-    return <int64_t*>(run.counters + i * COUNTER_FLOATS)
-
-
-cdef int run_recurrent(RecurrentRun* run, const Host* host) noexcept nogil:
-    """All times; 0 on success, BAD_LENGTHS if a length is none."""
-    cdef StepPlan* sp = run.sp
-    cdef int64_t i
-    if run.lengths != NULL:
-        for i in range(sp.sequences):
-            if run.lengths[i] < 0 or run.lengths[i] > sp.times:
-                return BAD_LENGTHS
-    if sp.sequences == 0:
-        return 0
-    begin_states(run)
-    run.workers = run.program.workers if sp.parallel else 1
-    if run.workers > sp.items:
-        run.workers = sp.items
-    for i in range(run.workers + 1):
-        counter(run, i)[0] = 0
-    if run.workers > 1 and host.parallel_for(host.context, work, <size_t>run.workers, run):
-        return 1
-    if run.workers == 1:
-        work(run, 0)
-    end_states(run)
-    return 0
-
-
-cdef void work(void* user, size_t worker) noexcept nogil:
-    """One worker's way through all times."""
-    cdef RecurrentRun* run = <RecurrentRun*>user
-    cdef int64_t items = run.sp.items, rounds = run.sp.rounds, turn, stage, v, victim, begin, own, claimed
-    cdef int64_t stages = run.sp.times * run.step.recurrent.phases // rounds if rounds else 0
-    cdef float* scratch = run.scratch + <int64_t>worker * run.scratch_floats
-    cdef int64_t* done = counter(run, run.workers)
-    for turn in range(rounds):
-        for v in range(run.workers):
-            victim = (<int64_t>worker + v) % run.workers
-            begin = victim * items // run.workers
-            own = (victim + 1) * items // run.workers - begin
-            while True:
-                claimed = sparse_claim(counter(run, victim), (turn + 1) * own)
-                if claimed < 0:
-                    break
-                for stage in range(turn * stages, (turn + 1) * stages):
-                    recurrent_item(run, stage, begin + claimed - turn * own, scratch)
-                sparse_finish(done)
-        if turn + 1 < rounds:
-            sparse_wait(done, (turn + 1) * items)
-
-
-# --- states
-
-
-cdef struct Tile:
-    # Sequences [first, first + count) of one direction.
-    int64_t direction
-    int64_t first
-    int64_t count
-    int64_t vectors
-    float* state
-
-
-cdef inline Tile tile_of(const RecurrentRun* run, int64_t index) noexcept nogil:
-    cdef Tile tile
-    cdef int64_t lanes = run.program.kernels.lanes, first
-    tile.direction = index // run.sp.tiles
-    first = slice_tile(run.sp.parts, lanes, index % run.sp.tiles, &tile.vectors)
-    tile.first = first * lanes
-    tile.count = run.sp.sequences - tile.first
-    if tile.count > tile.vectors * lanes:
-        tile.count = tile.vectors * lanes
-    tile.state = run.state + index * run.sp.state_floats
-    return tile
-
-
-cdef inline float* state_of(const RecurrentRun* run, const Tile* tile, int64_t which, int64_t unit) noexcept nogil:
-    """The row of a hidden unit in one of a tile's states."""
-    return tile.state + (which * run.step.recurrent.hidden + unit) * run.sp.width
-
-
-cdef inline int64_t state_place(const RecurrentRun* run, const Tile* tile) noexcept nogil:
-    """Where the first sequence of a tile begins in an initial or last state."""
-    cdef Recurrent* rec = run.step.recurrent
-    if rec.batch_first:
-        return (tile.first * rec.directions + tile.direction) * rec.hidden
-    return (tile.direction * run.sp.sequences + tile.first) * rec.hidden
-
-
-cdef inline int64_t state_stride(const RecurrentRun* run) noexcept nogil:
-    cdef Recurrent* rec = run.step.recurrent
-    return rec.directions * rec.hidden if rec.batch_first else rec.hidden
-
-
-cdef void load_rows(const RecurrentRun* run, float* tile, const float* x, int64_t stride, int64_t count, int64_t depth) noexcept nogil:
-    """tile[k, i] = x[i, k] of `count` sequences."""
-    if run.sp.width == 1:
-        memcpy(tile, x, depth * sizeof(float))
-    else:
-        run.program.kernels.gather_rows(tile, run.sp.width, x, stride, count, depth)
-
-
-cdef void store_rows(const RecurrentRun* run, float* y, int64_t stride, const float* tile, int64_t count, int64_t depth) noexcept nogil:
-    """y[i, k] = tile[k, i]."""
-    if run.sp.width == 1:
-        memcpy(y, tile, depth * sizeof(float))
-    else:
-        run.program.kernels.scatter_rows(y, stride, tile, run.sp.width, count, depth, NULL, ACT_NONE, 0, 0)
-
-
-cdef void begin_states(const RecurrentRun* run) noexcept nogil:
-    """Initial states, or zeros."""
-    cdef int64_t hidden = run.step.recurrent.hidden, i
-    cdef Tile tile
-    memset(run.state, 0, recurrent_floats(run.step, run.sp) * sizeof(float))
-    for i in range(run.step.recurrent.directions * run.sp.tiles):
-        tile = tile_of(run, i)
-        if run.initial_h != NULL:
-            load_rows(run, state_of(run, &tile, 0, 0), run.initial_h + state_place(run, &tile), state_stride(run), tile.count, hidden)
-        if run.initial_c != NULL:
-            load_rows(run, state_of(run, &tile, STATE_C, 0), run.initial_c + state_place(run, &tile), state_stride(run), tile.count, hidden)
-
-
-cdef void end_states(const RecurrentRun* run) noexcept nogil:
-    """Last states, where they are wanted."""
-    cdef int64_t i
-    cdef Tile tile
-    for i in range(run.step.recurrent.directions * run.sp.tiles):
-        tile = tile_of(run, i)
-        end_state(run, &tile, run.last_h, state_of(run, &tile, run.sp.times % 2, 0))
-        end_state(run, &tile, run.last_c, state_of(run, &tile, STATE_C, 0))
-
-
-cdef void end_state(const RecurrentRun* run, const Tile* tile, float* last, const float* state) noexcept nogil:
-    """One of them; 0 for sequences of length 0, as in ONNX Runtime."""
-    cdef int64_t hidden = run.step.recurrent.hidden, i
-    if last == NULL:
-        return
-    last += state_place(run, tile)
-    store_rows(run, last, state_stride(run), state, tile.count, hidden)
-    for i in range(tile.count):
-        if length_of(run, tile.first + i) == 0:
-            memset(last + i * state_stride(run), 0, hidden * sizeof(float))
-
-
-# --- one item
-
-
-cdef inline int64_t length_of(const RecurrentRun* run, int64_t sequence) noexcept nogil:
-    return run.sp.times if run.lengths == NULL else run.lengths[sequence]
-
-
-cdef inline int64_t time_of(const RecurrentRun* run, int64_t direction, int64_t time, int64_t sequence) noexcept nogil:
-    """Which time of the input and output a sequence is at; beyond its end, where a direction reads and writes all the same."""
-    cdef int64_t length = length_of(run, sequence)
-    return length - 1 - time if run.step.recurrent.reverse[direction] and time < length else time
-
-
-cdef inline bint over(const RecurrentRun* run, int64_t time, int64_t sequence) noexcept nogil:
-    return time >= length_of(run, sequence)
-
-
-cdef void recurrent_item(const RecurrentRun* run, int64_t stage, int64_t index, float* scratch) noexcept nogil:
-    """Some hidden units of a tile at one time, or one of its phases."""
-    cdef Recurrent* rec = run.step.recurrent
-    cdef StepPlan* sp = run.sp
-    cdef int64_t phase = stage % rec.phases, time = stage // rec.phases, chunk = index % sp.chunks
-    cdef int64_t blocks = (rec.hidden + UNITS - 1) // UNITS, gates = rec.gates[phase], unit, end, units
-    cdef Tile tile = tile_of(run, index // sp.chunks)
-    cdef float* sums
-    cdef float* late = scratch + rec.all_gates * most_units(rec, sp) * sp.width
-    unit = chunk * blocks // sp.chunks * UNITS
-    end = (chunk + 1) * blocks // sp.chunks * UNITS
-    if end > rec.hidden:
-        end = rec.hidden
-    load_projection(run, &tile, phase, time, unit, end, scratch)
-    if rec.late != NULL:
-        keep_late(run, &tile, unit, end, scratch, late)
-    multiply(run, &tile, phase, time, unit, end, scratch)
-    sums = scratch
-    while unit < end:
-        units = UNITS if unit + UNITS <= end else end - unit
-        if rec.cell == CELL_LSTM:
-            lstm(run, &tile, time, unit, units, sums)
-        elif rec.cell == CELL_GRU:
-            gru(run, &tile, phase, time, unit, units, sums, late)
-        else:
-            rnn(run, &tile, time, unit, units, sums)
-        sums += gates * units * sp.width
-        late += units * sp.width
-        unit += units
-    if phase == rec.phases - 1:
-        store_output(run, &tile, time, chunk * blocks // sp.chunks * UNITS, end)
-
-
-cdef void load_projection(const RecurrentRun* run, const Tile* tile, int64_t phase, int64_t time, int64_t unit, int64_t end,
-                          float* sums) noexcept nogil:
-    """The part of the input projection that belongs to these units, as [rows, sequences]."""
-    cdef Recurrent* rec = run.step.recurrent
-    cdef StepPlan* sp = run.sp
-    cdef int64_t rows = rec.gates[phase] * (end - unit), total = rec.directions * rec.all_gates * rec.hidden, i, r
-    cdef int64_t time_stride = total if rec.batch_first else total * sp.sequences
-    cdef int64_t stride = total * sp.times if rec.batch_first else total
-    cdef const float* x = run.x + tile.direction * rec.all_gates * rec.hidden + tile.first * stride
-    cdef const float* source
-    x += (rec.gates[0] * rec.hidden if phase else 0) + rec.gates[phase] * unit
-    if run.lengths == NULL:
-        load_rows(run, sums, x + time_of(run, tile.direction, time, tile.first) * time_stride, stride, tile.count, rows)
-        return
-    if tile.count < sp.width:
-        memset(sums, 0, rows * sp.width * sizeof(float))
-    for i in range(tile.count):
-        source = x + i * stride + time_of(run, tile.direction, time, tile.first + i) * time_stride
-        for r in range(rows):
-            sums[r * sp.width + i] = source[r]
-
-
-cdef void keep_late(const RecurrentRun* run, const Tile* tile, int64_t unit, int64_t end, float* sums, float* late) noexcept nogil:
-    """A GRU's reset gate scales R's product with its bias: the hidden gate's sums begin with that, their projection waits in `late`."""
-    cdef Recurrent* rec = run.step.recurrent
-    cdef int64_t width = run.sp.width, units, u, i
-    cdef const float* bias = rec.late + tile.direction * rec.hidden
-    cdef float* hidden
-    while unit < end:
-        units = UNITS if unit + UNITS <= end else end - unit
-        hidden = sums + 2 * units * width
-        memcpy(late, hidden, units * width * sizeof(float))
-        for u in range(units):
-            for i in range(width):
-                hidden[u * width + i] = bias[unit + u]
-        sums += 3 * units * width
-        late += units * width
-        unit += units
-
-
-cdef void multiply(const RecurrentRun* run, const Tile* tile, int64_t phase, int64_t time, int64_t unit, int64_t end,
-                   float* sums) noexcept nogil:
-    """Add R times the state to the sums of these units."""
-    cdef Recurrent* rec = run.step.recurrent
-    cdef int64_t part = tile.direction * rec.phases + phase, width = run.sp.width, row = rec.gates[phase] * unit
-    cdef int64_t stop = rec.gates[phase] * end, v, b, step, lanes = run.program.kernels.lanes
-    cdef Product* p = rec.product[part]
-    cdef ProductPlan* q = &run.sp.parts[part]
-    cdef GatherGroup* group = &p.groups[0]
-    cdef Panel* panel = &group.panel
-    cdef t.KernelTable* kernels = run.program.kernels
-    cdef const float* x = state_of(run, tile, STATE_RESET if phase else time % 2, 0)
-    cdef t.SellCall sell
-    cdef t.SpmmCall call
-    sums -= row * width
-    if q.sell:
-        sell.start = panel.sell.start
-        sell.row = panel.sell.row
-        sell.k = panel.sell.k
-        sell.value = panel.sell.value
-        sell.bias = sums
-        sell.partial = sums
-        sell.y = sums
-        sell.x = x
-        sell.slice_begin = <int32_t>(row // lanes)
-        sell.slice_end = <int32_t>((stop + lanes - 1) // lanes)
-        if width == 1:
-            kernels.sell_one(&sell)
-        else:
-            kernels.sell_lanes(&sell)
-        return
-    call.row_begin = <int32_t>(row // panel.mr)
-    call.row_end = panel.groups if end == rec.hidden else <int32_t>(stop // panel.mr)
-    call.offset = q.offsets.offset + group.offset_begin
-    call.value = panel.value
-    call.bias = NULL
-    call.partial_stride = call.y_stride = width
-    call.residual = NULL
-    call.ahead = NULL
-    call.finish = False
-    for b in range(group.blocks):
-        call.row_start = panel.row_start + b * (panel.groups + 1)
-        call.row = panel.row + b * panel.groups * panel.mr
-        v = 0
-        while v < tile.vectors:
-            step = kernels.widest[panel.mr]
-            if step > tile.vectors - v:
-                step = tile.vectors - v
-            call.tile = x + group.bounds[b] * width + v * lanes
-            call.y = sums + v * lanes
-            call.partial = call.y
-            kernels.spmm[panel.mr][step](&call)
-            v += step
-
-
-cdef void store_output(const RecurrentRun* run, const Tile* tile, int64_t time, int64_t unit, int64_t end) noexcept nogil:
-    """These units of the new h, where y has them."""
-    cdef Recurrent* rec = run.step.recurrent
-    cdef StepPlan* sp = run.sp
-    cdef int64_t row = rec.directions * rec.hidden, i, u
-    cdef int64_t stride = row * sp.times if rec.batch_first else rec.hidden
-    cdef int64_t time_stride = row if rec.batch_first else row * sp.sequences
-    cdef int64_t direction_stride = rec.hidden if rec.batch_first else rec.hidden * sp.sequences
-    cdef float* y = run.y + tile.direction * direction_stride + tile.first * stride + unit
-    cdef const float* h = state_of(run, tile, (time + 1) % 2, unit)
-    cdef float* target
-    if run.lengths == NULL:
-        store_rows(run, y + time_of(run, tile.direction, time, tile.first) * time_stride, stride, h, tile.count, end - unit)
-        return
-    for i in range(tile.count):
-        target = y + i * stride + time_of(run, tile.direction, time, tile.first + i) * time_stride
-        if over(run, time, tile.first + i):
-            memset(target, 0, (end - unit) * sizeof(float))
-            continue
-        for u in range(end - unit):
-            target[u] = h[u * sp.width + i]
-
-
-# --- cells: `units` hidden units from `unit` on, gate after gate in `sums`
-
-
-cdef inline void apply(const RecurrentRun* run, const Tile* tile, int function, float* y, const float* x, int64_t n) noexcept nogil:
-    cdef ActivationOf* f = &run.step.recurrent.activation[tile.direction * FUNCTIONS + function]
-    run.program.kernels.activate(y, x, NULL, n, <t.Act>f.act, f.alpha, f.beta)
-
-
-cdef inline void apply_clipped(const RecurrentRun* run, const Tile* tile, int function, float* x, int64_t n) noexcept nogil:
-    """A gate: its sums clipped, then through f or g."""
-    cdef float clip = run.step.recurrent.clip
-    if clip != INFINITY:
-        run.program.kernels.activate(x, x, NULL, n, ACT_CLAMP, -clip, clip)
-    apply(run, tile, function, x, x, n)
-
-
-cdef inline void combine(const RecurrentRun* run, float* y, const float* a, const float* b, int64_t n, t.Op op) noexcept nogil:
-    run.program.kernels.binary(y, a, 1, b, 1, n, op)
-
-
-cdef void peep(const RecurrentRun* run, const Tile* tile, int gate, int64_t unit, int64_t units, float* sums,
-               const float* c) noexcept nogil:
-    """Add the peephole's weights times c to a gate's sums."""
-    cdef Recurrent* rec = run.step.recurrent
-    cdef int64_t width = run.sp.width, u, i
-    cdef const float* weight
-    if rec.peephole == NULL:
-        return
-    weight = rec.peephole + (tile.direction * FUNCTIONS + gate) * rec.hidden + unit
-    for u in range(units):
-        for i in range(width):
-            sums[u * width + i] += weight[u] * c[u * width + i]
-
-
-cdef void settle(const RecurrentRun* run, const Tile* tile, int64_t time, int64_t units, float* new, const float* old,
-                 float* state) noexcept nogil:
-    """Make `new` the state, which may be where the old one stands; sequences that are over keep the old one."""
-    cdef int64_t width = run.sp.width, u, i
-    if run.lengths != NULL:
-        for i in range(tile.count):
-            if over(run, time, tile.first + i):
-                for u in range(units):
-                    new[u * width + i] = old[u * width + i]
-    memcpy(state, new, units * width * sizeof(float))
-
-
-cdef void lstm(const RecurrentRun* run, const Tile* tile, int64_t time, int64_t unit, int64_t units, float* sums) noexcept nogil:
-    cdef int64_t n = units * run.sp.width
-    cdef float one = 1
-    cdef float* i = sums
-    cdef float* o = sums + n
-    cdef float* f = sums + 2 * n
-    cdef float* g = sums + 3 * n
-    cdef float* c = state_of(run, tile, STATE_C, unit)
-    cdef bint at_once = run.step.recurrent.peephole == NULL and not run.step.recurrent.couples
-    peep(run, tile, 0, unit, units, i, c)
-    apply_clipped(run, tile, 0, i, 3 * n if at_once else n)
-    if run.step.recurrent.couples:
-        run.program.kernels.binary(f, &one, 0, i, 1, n, BINARY_SUB)
-    elif not at_once:
-        peep(run, tile, 2, unit, units, f, c)
-        apply_clipped(run, tile, 0, f, n)
-    apply_clipped(run, tile, 1, g, n)
-    combine(run, f, f, c, n, BINARY_MUL)
-    combine(run, i, i, g, n, BINARY_MUL)
-    combine(run, f, f, i, n, BINARY_ADD)
-    if not at_once:
-        peep(run, tile, 1, unit, units, o, f)
-        apply_clipped(run, tile, 0, o, n)
-    apply(run, tile, 2, g, f, n)
-    combine(run, o, o, g, n, BINARY_MUL)
-    settle(run, tile, time, units, f, c, c)
-    settle(run, tile, time, units, o, state_of(run, tile, time % 2, unit), state_of(run, tile, (time + 1) % 2, unit))
-
-
-cdef void gru(const RecurrentRun* run, const Tile* tile, int64_t phase, int64_t time, int64_t unit, int64_t units, float* sums,
-              const float* late) noexcept nogil:
-    cdef int64_t n = units * run.sp.width
-    cdef float* z = state_of(run, tile, STATE_Z, unit)
-    cdef float* reset = sums + n
-    cdef float* hidden = sums
-    cdef const float* h = state_of(run, tile, time % 2, unit)
-    cdef float* later = state_of(run, tile, (time + 1) % 2, unit)
-    if phase == 0:
-        apply_clipped(run, tile, 0, sums, 2 * n)
-        memcpy(z, sums, n * sizeof(float))
-        if run.step.recurrent.phases == 2:
-            combine(run, state_of(run, tile, STATE_RESET, unit), reset, h, n, BINARY_MUL)
-            return
-        hidden = sums + 2 * n
-        if late != NULL:
-            combine(run, hidden, hidden, reset, n, BINARY_MUL)
-            combine(run, hidden, hidden, late, n, BINARY_ADD)
-    apply_clipped(run, tile, 1, hidden, n)
-    # (1 - z) hidden + z h
-    combine(run, later, h, hidden, n, BINARY_SUB)
-    combine(run, later, later, z, n, BINARY_MUL)
-    combine(run, hidden, hidden, later, n, BINARY_ADD)
-    settle(run, tile, time, units, hidden, h, later)
-
-
-cdef void rnn(const RecurrentRun* run, const Tile* tile, int64_t time, int64_t unit, int64_t units, float* sums) noexcept nogil:
-    apply_clipped(run, tile, 0, sums, units * run.sp.width)
-    settle(run, tile, time, units, sums, state_of(run, tile, time % 2, unit), state_of(run, tile, (time + 1) % 2, unit))
+cdef void release_plan(const Step* step, StepPlan* sp) noexcept nogil:
+    cdef Recurrent* rec = <Recurrent*>step.spec
+    cdef RecurrentPlan* own = <RecurrentPlan*>sp.own
+    cdef int i
+    if own.parts != NULL:
+        for i in range(rec.directions * rec.phases):
+            offsets_release(own.parts[i].offsets)
+        free(own.parts)

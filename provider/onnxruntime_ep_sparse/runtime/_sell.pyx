@@ -1,4 +1,4 @@
-"""Products with few pixels: a classifier behind a pool, one token of a sequence, one step of a recurrent net.
+"""Products with few pixels: a classifier after a pool, one token of a sequence, one step of a recurrent net.
 
 With one pixel there is nothing to multiply a weight with but one number, so a vector holds rows instead of pixels: slices of as many rows
 as it has lanes, entry by entry, the rows of a strip ordered by length (SELL-C-sigma, Kreutzer et al. 2014, with C = lanes and
@@ -9,8 +9,9 @@ The chain of every output is that of the tile kernels, so results are the same b
 from libc.stdint cimport int32_t, int64_t, uint16_t
 from libc.stdlib cimport calloc, free, malloc
 
-from ._weight_store cimport shared_drop, shared_new, shared_settled
+from ._packed cimport GatherGroup, Panel, Product, ProductPlan, Sell, sell_free
 from ._structs cimport *
+from ._weight_store cimport shared_drop, shared_new, shared_settled
 cimport onnxruntime_ep_sparse_kernels.table as t
 
 
@@ -126,24 +127,20 @@ cdef inline bint counts(const int32_t* row, int64_t r) noexcept nogil:
     return r == 0 or row[r] != row[r - 1]
 
 
-cdef void sell_free(Sell* sell) noexcept nogil:
-    if sell != NULL:
-        shared_drop(sell.start)
-        shared_drop(sell.row)
-        shared_drop(sell.k)
-        shared_drop(sell.value)
-        free(sell)
-
-
 cdef int64_t sell_floats(const Product* p, const ProductPlan* q, int64_t lanes) noexcept nogil:
     """Scratch of a worker: a tile of x and one of y, where there is more than one pixel."""
     return (p.channels + p.M) * lanes + 16 if q.pixels > 1 else 0
 
 
-cdef void sell_item(const Step* step, const ProductPlan* q, const t.KernelTable* kernels, int64_t index, const float* x, const float* r,
-                    float* y, float* scratch) noexcept nogil:
+cdef void sell_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     """Some rows of one image and one tile of pixels."""
-    cdef Product* p = step.product
+    cdef Step* step = job.step
+    cdef Product* p = <Product*>step.spec
+    cdef ProductPlan* q = <ProductPlan*>job.sp.own
+    cdef t.KernelTable* kernels = job.program.kernels
+    cdef const float* x = job.x
+    cdef const float* r = job.r
+    cdef float* y = job.y
     cdef int64_t chunk = index % q.chunks, tile, image, pixel, pixels, row, rows
     cdef GatherGroup* group
     cdef Sell* sell

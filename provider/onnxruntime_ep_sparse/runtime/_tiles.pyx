@@ -1,12 +1,14 @@
-"""Geometry of products and of the depthwise convolutions that run with them: tiles, offset tables, runs of pixels, items."""
+"""Geometry of products: tiles, offset tables, runs of pixels, items, bands of an image that a product shares with the step before it."""
 
 from libc.stdint cimport int32_t, int64_t, uint16_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
 
+from ._packed cimport *
+from ._sections cimport IDLE_PERCENT, PARALLEL_FROM, idle_percent
 from ._sell cimport sell_create, sell_fits, sell_floats
-from ._weight_store cimport shared_drop, shared_new, shared_settled
 from ._structs cimport *
+from ._weight_store cimport shared_drop, shared_new, shared_settled
+from ._windows cimport Window
 cimport onnxruntime_ep_sparse_kernels.table as t
 
 cdef enum:
@@ -21,23 +23,19 @@ cdef enum:
     # than it gains (768 -> 3072 -> 768 over 128 rows, one thread: 3.17 ms with half, 3.01 so; ResNet-50's layers 19.3 ms, 21.6 so).
     PARTIAL_FLOATS = 64 * 1024
     MATRIX_PARTIAL_FLOATS = 32 * 1024
-    # A depthwise convolution runs down the columns of so many pixels, an eighth of L1 with what they read.
-    BAND_FLOATS = 4096
-    # of a pointer
-    LINE_FLOATS = 2
-    # What a depthwise convolution makes for the product behind it: half of a 512 KB L2, but rather four rows, which share what they
-    # read; beyond a few MB each step runs on its own.
+    # The band that the step before makes for a product: half of a 512 KB L2, but rather four rows, which share what they read; beyond a
+    # few MB each step runs on its own.
     FUSED_BAND_FLOATS = 64 * 1024
     MAX_FUSED_BAND_FLOATS = 1024 * 1024
     FUSED_BAND_ROWS = 4
 
 
-cdef void row_pitch(const Product* p, const Window* w, ProductPlan* q) noexcept nogil:
+cdef void row_pitch(const Product* p, ProductPlan* q) noexcept nogil:
     """Positions from one output row to the next in a tile.
 
     Rows of the padded image may share columns: what is padding on the right of one is padding on the left of the next.
     """
-    cdef int64_t pitch = q.out_width, zeros, data, origin
+    cdef int64_t pitch = q.out_width, zeros, data, origin, stride = p.window.stride[2]
     cdef int s
     cdef SegmentShape* segment
     for s in range(p.n_segments):
@@ -45,8 +43,8 @@ cdef void row_pitch(const Product* p, const Window* w, ProductPlan* q) noexcept 
         if segment.reach_y == 0 and segment.reach_x == 0:
             continue
         origin = segment.phase_x - q.pad[2]
-        zeros = ceil_div(-origin, w.stride[2]) if origin < 0 else 0
-        data = ceil_div(q.in_width - origin, w.stride[2]) if q.in_width > origin else 0
+        zeros = ceil_div(-origin, stride) if origin < 0 else 0
+        data = ceil_div(q.in_width - origin, stride) if q.in_width > origin else 0
         if data > q.out_width + segment.reach_x:
             data = q.out_width + segment.reach_x
         if data > pitch:
@@ -119,20 +117,20 @@ cdef void offsets_release(Offsets* o) noexcept nogil:
         free(o)
 
 
-cdef Offsets* offsets_find(CompiledProgram* program, int index, int part, int64_t pitch, int64_t width) noexcept nogil:
-    """A table with this geometry from another plan of the step, or of a part of a recurrent one. The caller holds the program's lock."""
+cdef Offsets* offsets_for(CompiledProgram* program, int index, OffsetsOf offsets_of, int part, Product* p, int64_t pitch,
+                          int64_t width) noexcept nogil:
     cdef Plan* other = program.plans
     cdef Offsets* o
     while other != NULL:
-        o = other.steps[index].parts[part].offsets if program.steps[index].kind == STEP_RECURRENT else other.steps[index].product.offsets
+        o = offsets_of(&other.steps[index], part)
         if o != NULL and o.pitch == pitch and o.width == width:
             o.references += 1
             return o
         other = other.next
-    return NULL
+    return offsets_create(p, pitch, width)
 
 
-cdef void list_runs(const Product* p, const Window* w, const ProductPlan* q, int64_t slice_, int64_t flat, t.Run* run,
+cdef void list_runs(const Product* p, const ProductPlan* q, int64_t slice_, int64_t flat, t.Run* run,
                     int32_t* unit_run) noexcept nogil:
     """Where the pixels of one tile stand in a channel's planes: runs of every unit, relative to the unit's place in the tile.
 
@@ -140,6 +138,7 @@ cdef void list_runs(const Product* p, const Window* w, const ProductPlan* q, int
 
     Flat position f stands for row f / pitch and column f % pitch of the padded image.
     """
+    cdef const Window* w = &p.window
     cdef const SegmentShape* shape
     cdef int64_t depth, left, column, stop, iy, origin_x, lead, data, lead_all, data_all, pitch = q.pitch, sx = w.stride[2], plane
     cdef int32_t target = 0
@@ -191,7 +190,7 @@ cdef inline int add_run(t.Run* run, int n, int first, int64_t source, int32_t* t
     return n
 
 
-cdef void keep_runs(const Product* p, const Window* w, ProductPlan* q, int64_t lanes) noexcept nogil:
+cdef void keep_runs(const Product* p, ProductPlan* q, int64_t lanes) noexcept nogil:
     """The runs of all tiles, made once a plan; without memory for them every item makes its own."""
     cdef int64_t slice_, tile, count, bytes = run_bytes(p, q)
     cdef char* place
@@ -202,13 +201,12 @@ cdef void keep_runs(const Product* p, const Window* w, ProductPlan* q, int64_t l
         return
     for slice_ in range(q.slices):
         for tile in range(q.tiles):
-            list_runs(p, w, q, slice_, slice_tile(q, lanes, tile, &count) * lanes, <t.Run*>place, <int32_t*>(<t.Run*>place + q.runs))
+            list_runs(p, q, slice_, slice_tile(q, lanes, tile, &count) * lanes, <t.Run*>place, <int32_t*>(<t.Run*>place + q.runs))
             place += bytes
 
 
-cdef int plan_batches(Step* step, ProductPlan* q, const Shape* x, const Shape* y, int rank) noexcept nogil:
+cdef int plan_batches(const Product* p, ProductPlan* q, const Shape* x, const Shape* y, int rank) noexcept nogil:
     """MatMul with several weight matrices: which matrix and which part of x every output batch uses; 0 on success."""
-    cdef Product* p = step.product
     cdef int64_t i, rest, index, n = element_count(y, 0, rank), ix, ig, sx, sg
     cdef int axis, a, b, xr = x.rank - 2 if x.rank > 1 else 0
     q.images = n
@@ -248,23 +246,26 @@ cdef int64_t tiles_for(int64_t least, int64_t most, int64_t parts, int64_t worke
 
 
 cdef int64_t bands_with(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
-    """In how many bands of rows a pointwise product runs together with the depthwise step before it, of which nobody else reads the
-    result; 0: each runs on its own."""
+    """In how many bands of rows a pointwise product runs together with the step before it, of which nobody else reads the result; 0: each
+    runs on its own."""
     cdef Step* step = &program.steps[index]
-    cdef Step* before = &program.steps[index - 1]
-    cdef StepPlan* sp = &plan.steps[index]
+    cdef Step* before = step - 1
+    cdef Product* p = <Product*>step.spec
+    cdef ProductPlan* q = <ProductPlan*>plan.steps[index].own
     cdef Shape* x = &plan.values[step.x].shape
     cdef int64_t height, rows, bands, most
-    cdef int i, readers = 0
-    if index == 0 or before.kind != STEP_DEPTHWISE or before.y != step.x or before.r != NONE or not plan.values[step.x].size:
+    cdef int i, k, readers = 0
+    if index == 0 or before.ops.band_floats == NULL or before.y != step.x or before.r != NONE or not plan.values[step.x].size:
         return 0
-    if step.product.shape_rule != SHAPE_CONV or step.product.taps != 1 or step.product.n_groups != 1 or step.window.rank != 2:
+    if p.shape_rule != SHAPE_CONV or p.taps != 1 or p.n_groups != 1 or p.window.rank != 2:
         return 0
     for i in range(1, 3):
-        if step.window.stride[i] != 1 or sp.pad[i] or sp.pad_end[i]:
+        if p.window.stride[i] != 1 or q.pad[i] or q.pad_end[i]:
             return 0
     for i in range(program.n_steps):
         readers += (program.steps[i].x == step.x) + (program.steps[i].r == step.x)
+        for k in range(program.steps[i].n_more):
+            readers += program.steps[i].more[k] == step.x
     for i in range(program.n_outputs):
         readers += program.outputs[i] == step.x
     height = x.dims[2]
@@ -281,22 +282,38 @@ cdef int64_t bands_with(CompiledProgram* program, Plan* plan, int index) noexcep
     return bands if idle_percent(x.dims[0] * bands, program.workers) <= IDLE_PERCENT else 0
 
 
+cdef int64_t shared_floats(const Product* p, const ProductPlan* q) noexcept nogil:
+    """Size of the tiles gathered ahead for all chunks."""
+    cdef int64_t total = 0
+    cdef int g
+    if not q.shared_gather:
+        return 0
+    for g in range(p.n_groups):
+        if p.groups[g].channels > total:
+            total = p.groups[g].channels
+    return (total * q.offsets.channel_floats + 16) * q.images * q.slices * q.tiles * p.n_groups
+
+
+cdef Offsets* offsets_of(const StepPlan* sp, int part) noexcept nogil:
+    return (<ProductPlan*>sp.own).offsets
+
+
 cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
     """Tiles, items and offsets of a product, or of a band of its pixels; 0 on success."""
     cdef Step* step = &program.steps[index]
     cdef StepPlan* sp = &plan.steps[index]
-    cdef ProductPlan* q = &sp.product
-    cdef Product* p = step.product
+    cdef ProductPlan* q = <ProductPlan*>sp.own
+    cdef Product* p = <Product*>step.spec
     cdef Shape* x = &plan.values[step.x].shape
     cdef Shape* y = &plan.values[step.y].shape
     cdef int64_t lanes = program.kernels.lanes, vectors, rows, floats, work, parts, most, i, bands = bands_with(program, plan, index)
-    cdef StepPlan* before
+    cdef Step* step_before = step - 1
+    cdef StepPlan* before = sp - 1
     cdef int axis, g, n
-    memcpy(q.pad, sp.pad, sizeof(q.pad))
     q.images = q.slices = q.in_depth = q.in_height = q.in_width = q.out_height = q.out_width = 1
     if p.shape_rule == SHAPE_CONV:
         q.images = x.dims[0]
-        axis = step.window.rank
+        axis = p.window.rank
         q.in_width = x.dims[axis + 1]
         q.out_width = y.dims[axis + 1]
         if axis > 1:
@@ -307,8 +324,8 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
             q.slices = y.dims[2]
         q.x_image = element_count(x, 1, x.rank)
         q.y_image = element_count(y, 1, y.rank)
-        if p.taps == 1 and step.window.stride[2] == 1 and step.window.stride[1] == 1 and not (
-                q.pad[1] or q.pad[2] or sp.pad_end[1] or sp.pad_end[2]):
+        if p.taps == 1 and p.window.stride[2] == 1 and p.window.stride[1] == 1 and not (
+                q.pad[1] or q.pad[2] or q.pad_end[1] or q.pad_end[2]):
             # A pointwise convolution: the image is one long row.
             q.in_width *= q.in_height
             q.in_height = 1
@@ -326,7 +343,7 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
         if p.batch.rank > axis:
             axis = p.batch.rank
         if element_count(&p.batch, 0, p.batch.rank) != 1:
-            if plan_batches(step, q, x, y, axis):
+            if plan_batches(p, q, x, y, axis):
                 return 1
         elif p.shape_rule == SHAPE_MATMUL_RIGHT:
             rows *= element_count(y, 0, axis)
@@ -340,7 +357,7 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
     if bands:
         q.images = 1
         q.in_width = q.out_width = q.pixels = ceil_div(x.dims[2], bands) * x.dims[3]
-    row_pitch(p, &step.window, q)
+    row_pitch(p, q)
     q.flat = (q.out_height - 1) * q.pitch + q.out_width if q.pixels else 0
     vectors = ceil_div(q.flat, lanes)
     q.tiles = ceil_div(vectors, p.max_vectors)
@@ -369,9 +386,7 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
     sp.items = parts * q.chunks if q.pixels else 0
 
     i = q.tile_vectors * lanes
-    q.offsets = offsets_find(program, index, 0, q.pitch, i)
-    if q.offsets == NULL:
-        q.offsets = offsets_create(p, q.pitch, i)
+    q.offsets = offsets_for(program, index, offsets_of, 0, p, q.pitch, i)
     if q.offsets == NULL or (p.offsets and q.offsets.block_floats > 65535):
         return 1
     rows = 0
@@ -388,24 +403,23 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
     # the tile with slack, the output rows of a group, the runs
     floats = tile_floats(q.offsets) + rows * i + run_bytes(p, q) // sizeof(float) + 16
     if bands:
-        before = &plan.steps[index - 1]
         before.bands = bands
         before.parallel = program.workers > 1 and (before.parallel or sp.parallel)
         before.band_offset = ceil_div(floats, 16) * 16
         before.lines_offset = before.band_offset + ceil_div(p.channels * q.pixels, 16) * 16
-        floats = before.lines_offset + depthwise_floats(plan, &program.steps[index - 1], ceil_div(x.dims[2], bands)) + run_bytes(p, q)
-    if floats > plan.scratch_floats:
-        plan.scratch_floats = floats
+        floats = before.lines_offset + step_before.ops.band_floats(plan, step_before, ceil_div(x.dims[2], bands)) + run_bytes(p, q)
+    need_scratch(plan, floats)
+    need_shared(plan, shared_floats(p, q))
     if not bands:
-        keep_runs(p, &step.window, q, lanes)
+        keep_runs(p, q, lanes)
     return 0
 
 
 cdef int plan_sell(CompiledProgram* program, Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
     """Items of a product with few pixels: images x tiles of a vector of pixels x rows; 0 on success."""
-    cdef ProductPlan* q = &sp.product
-    cdef Product* p = step.product
-    cdef int64_t lanes = program.kernels.lanes, parts, floats = sell_floats(p, q, lanes)
+    cdef ProductPlan* q = <ProductPlan*>sp.own
+    cdef Product* p = <Product*>step.spec
+    cdef int64_t lanes = program.kernels.lanes, parts
     cdef int g
     for g in range(p.n_groups):
         if sell_create(&p.groups[g], lanes):
@@ -418,37 +432,5 @@ cdef int plan_sell(CompiledProgram* program, Plan* plan, Step* step, StepPlan* s
     while sp.parallel and q.chunks < p.groups[0].panel.strips and idle_percent(parts * q.chunks, program.workers) > IDLE_PERCENT:
         q.chunks += 1
     sp.items = parts * q.chunks
-    if floats > plan.scratch_floats:
-        plan.scratch_floats = floats
+    need_scratch(plan, sell_floats(p, q, lanes))
     return 0
-
-
-cdef inline int64_t depthwise_floats(const Plan* plan, const Step* step, int64_t rows) noexcept nogil:
-    """Room for a row of zeros and for pointers to the rows that so many rows of the output read."""
-    cdef const Shape* x = &plan.values[step.x].shape
-    return ceil_div(x.dims[x.rank - 1], 16) * 16 + (rows * step.window.stride[1] + step.window.kernel[1]) * LINE_FLOATS
-
-
-cdef int64_t shared_floats(const Product* p, const ProductPlan* q) noexcept nogil:
-    """Size of the tiles gathered ahead for all chunks."""
-    cdef int64_t total = 0
-    cdef int g
-    if not q.shared_gather:
-        return 0
-    for g in range(p.n_groups):
-        if p.groups[g].channels > total:
-            total = p.groups[g].channels
-    return (total * q.offsets.channel_floats + 16) * q.images * q.slices * q.tiles * p.n_groups
-
-
-cdef void plan_depthwise(Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
-    """Runs of the output, for items of some: planes, or bands of rows of large ones."""
-    cdef Shape* y = &plan.values[step.y].shape
-    cdef int64_t rows = y.dims[y.rank - 2] if y.rank > 3 else 1, width = y.dims[y.rank - 1]
-    cdef int64_t bands = ceil_div(rows * width, BAND_FLOATS), floats
-    sp.band = ceil_div(ceil_div(rows, bands), 2) * 2 if bands else 1
-    sp.inner = sp.band * width if sp.band < rows else rows * width
-    sp.items = y.dims[0] * y.dims[1] * (y.dims[2] if y.rank == 5 else 1) * ceil_div(rows, sp.band)
-    floats = depthwise_floats(plan, step, sp.band)
-    if floats > plan.scratch_floats:
-        plan.scratch_floats = floats

@@ -1,0 +1,477 @@
+"""Steps that move elements, or only change shapes: Reshape, Concat, Pad, DepthToSpace and its inverse, Transpose."""
+
+from libc.stdint cimport int64_t
+from libc.stdio cimport snprintf
+from libc.string cimport memcpy
+
+from ._from_python cimport fill_shape
+from ._loops cimport Loops, items_of_runs, run_places, runs_per_item
+from ._structs cimport *
+cimport onnxruntime_ep_sparse_kernels.table as t
+
+cdef enum:
+    # Loops that copy are not joined into longer runs than this, so that a single image still is many items.
+    COPY_RUN = 16384
+
+
+cdef void set_loops(StepPlan* sp, int n, const int64_t* extent, const int64_t* a_stride, const int64_t* b_stride) noexcept nogil:
+    """Loops over `n` dimensions, neighbours joined where both sides keep one stride; items are some runs of the innermost."""
+    cdef Loops* loops = <Loops*>sp.own
+    cdef int i, k
+    cdef int64_t total = 1
+    loops.n = 0
+    for i in range(n - 1, -1, -1):
+        total *= extent[i]
+        if extent[i] == 1:
+            continue
+        k = loops.n - 1
+        if k >= 0 and a_stride[i] == loops.a_stride[k] * loops.extent[k] and b_stride[i] == loops.b_stride[k] * loops.extent[k] and (
+                loops.extent[k] * extent[i] <= COPY_RUN):
+            loops.extent[k] *= extent[i]
+            continue
+        loops.extent[loops.n] = extent[i]
+        loops.a_stride[loops.n] = a_stride[i]
+        loops.b_stride[loops.n] = b_stride[i]
+        loops.n += 1
+    if loops.n == 0:
+        loops.n = 1
+        loops.extent[0] = loops.a_stride[0] = loops.b_stride[0] = 1
+    for i in range(loops.n // 2):
+        k = loops.n - 1 - i
+        loops.extent[i], loops.extent[k] = loops.extent[k], loops.extent[i]
+        loops.a_stride[i], loops.a_stride[k] = loops.a_stride[k], loops.a_stride[i]
+        loops.b_stride[i], loops.b_stride[k] = loops.b_stride[k], loops.b_stride[i]
+    loops.inner = loops.extent[loops.n - 1]
+    loops.runs = total // loops.inner if loops.inner else 0
+    sp.items = items_of_runs(loops.runs, loops.inner)
+
+
+cdef void copy_item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    """Some runs of the loops of `set_loops`."""
+    cdef Loops* loops = <Loops*>job.sp.own
+    cdef t.KernelTable* kernels = job.program.kernels
+    cdef int64_t per = runs_per_item(loops.inner), run = index * per, a, b, i
+    cdef int64_t end = run + per if run + per < loops.runs else loops.runs
+    cdef int64_t from_step = loops.a_stride[loops.n - 1], to_step = loops.b_stride[loops.n - 1]
+    cdef const float* x
+    cdef float* y
+    # Runs that begin at neighbouring elements are the columns of a matrix, of which as many as a vector has lanes are copied together.
+    cdef bint columns = to_step == 1 and loops.n > 1 and loops.a_stride[loops.n - 2] == 1 and loops.extent[loops.n - 2] % kernels.lanes == 0
+    while run < end:
+        run_places(loops, run, &a, &b)
+        if columns and run % kernels.lanes == 0 and run + kernels.lanes <= end:
+            kernels.scatter_rows(job.y + job.sp.origin + b, loops.b_stride[loops.n - 2], job.x + a, from_step, kernels.lanes, loops.inner,
+                                 NULL, ACT_NONE, 0, 0)
+            run += kernels.lanes
+            continue
+        run += 1
+        x = job.x + a
+        y = job.y + job.sp.origin + b
+        if from_step == 1 and to_step == 1:
+            memcpy(y, x, loops.inner * sizeof(float))
+            continue
+        for i in range(loops.inner):
+            y[i * to_step] = x[i * from_step]
+
+
+# --- Reshape
+
+
+cdef struct Reshape:
+    Shape target         # as in ONNX (0 copies, -1 infers)
+    int allow_zero
+    int flatten_axis     # Flatten when >= 0
+    int removed          # bits: Squeeze when not 0, Unsqueeze
+    int inserted
+
+
+cdef void reshape_ops(StepKindOps* ops) noexcept:
+    ops.spec_size = sizeof(Reshape)
+    ops.build = build_reshape
+    ops.infer = infer_reshape
+    ops.plan = plan_reshape
+    ops.run = run_reshape
+
+
+cdef int build_reshape(Step* step, object spec) except -1:
+    cdef Reshape* reshape = <Reshape*>step.spec
+    fill_shape(&reshape.target, spec.target)
+    reshape.allow_zero = spec.allow_zero
+    reshape.flatten_axis = spec.flatten_axis
+    for axis in spec.removed:
+        reshape.removed |= 1 << <int>axis
+    for axis in spec.inserted:
+        reshape.inserted |= 1 << <int>axis
+    return 0
+
+
+cdef int infer_axes(const Reshape* reshape, const Shape* x, Shape* y) noexcept nogil:
+    """The shape without the removed axes, or with the inserted ones; 0 on success."""
+    cdef int i, source = 0, rank = x.rank
+    cdef bint removed, inserted
+    for i in range(MAX_RANK):
+        rank += (reshape.inserted >> i) & 1
+    y.rank = 0
+    if rank > MAX_RANK:
+        return 1
+    for i in range(rank):
+        inserted = (reshape.inserted >> i) & 1
+        removed = (reshape.removed >> i) & 1
+        if removed and x.dims[i] != 1:
+            return 1
+        if not removed:
+            y.dims[y.rank] = 1 if inserted else x.dims[source]
+            y.rank += 1
+        source += not inserted
+    return reshape.removed >> x.rank if reshape.removed else source != x.rank
+
+
+cdef int infer_reshape(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
+    cdef Reshape* reshape = <Reshape*>step.spec
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef int64_t known = 1, total
+    cdef int i, inferred = NONE
+    if reshape.removed or reshape.inserted:
+        if infer_axes(reshape, x, y):
+            snprintf(message, message_size, "Squeeze takes away a dimension that is not 1, or that is none")
+            return 1
+        return 0
+    if reshape.flatten_axis >= 0:
+        y.rank = 2
+        y.dims[0] = element_count(x, 0, reshape.flatten_axis)
+        y.dims[1] = element_count(x, reshape.flatten_axis, x.rank)
+        return 0
+    y[0] = reshape.target
+    for i in range(y.rank):
+        if y.dims[i] == 0 and not reshape.allow_zero:
+            if i >= x.rank:
+                snprintf(message, message_size, "Reshape copies dimension %d of a tensor with %d", i, x.rank)
+                return 1
+            y.dims[i] = x.dims[i]
+        if y.dims[i] == -1:
+            inferred = i
+        else:
+            known *= y.dims[i]
+    total = element_count(x, 0, x.rank)
+    if inferred != NONE:
+        y.dims[inferred] = total // known if known else 0
+        known *= y.dims[inferred]
+    if known != total:
+        snprintf(message, message_size, "Reshape of %lld elements into %lld", <long long>total, <long long>known)
+        return 1
+    return 0
+
+
+cdef int plan_reshape(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
+    plan.steps[index].view = WHOLE_VIEW
+    return 0
+
+
+cdef int run_reshape(Job* job, const Host* host) noexcept nogil:
+    """A copy: the result must be in a buffer of its own."""
+    if job.plan.values[job.step.y].size:
+        memcpy(job.y, job.x, job.plan.values[job.step.y].size * sizeof(float))
+    return 0
+
+
+# --- Concat: a step for each operand
+
+
+cdef struct Concat:
+    int axis
+    int begins           # the first operand
+
+
+cdef struct ConcatPlan:
+    Loops loops          # first: copy_item reads them
+    int64_t start        # of this operand along the axis
+
+
+cdef void concat_ops(StepKindOps* ops) noexcept:
+    ops.spec_size = sizeof(Concat)
+    ops.plan_size = sizeof(ConcatPlan)
+    ops.build = build_concat
+    ops.infer = infer_concat
+    ops.complete = complete_concat
+    ops.item = copy_item
+
+
+cdef int build_concat(Step* step, object spec) except -1:
+    cdef Concat* concat = <Concat*>step.spec
+    concat.axis = spec.axis
+    concat.begins = spec.begins
+    return 0
+
+
+cdef int infer_concat(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
+    """The result with the operands so far."""
+    cdef Concat* concat = <Concat*>step.spec
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef int i
+    if concat.begins:
+        y[0] = x[0]
+        y.dims[concat.axis] = 0
+    for i in range(x.rank):
+        if x.rank != y.rank or (i != concat.axis and x.dims[i] != y.dims[i]):
+            snprintf(message, message_size, "operands of Concat differ beside axis %d", concat.axis)
+            return 1
+    (<ConcatPlan*>sp.own).start = y.dims[concat.axis]
+    y.dims[concat.axis] += x.dims[concat.axis]
+    return 0
+
+
+cdef void complete_concat(Plan* plan, const Step* step, StepPlan* sp) noexcept nogil:
+    """One operand's way into the result. Where it is one run of that, its maker can write it there."""
+    cdef int axis = (<Concat*>step.spec).axis
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef int64_t a[MAX_RANK]
+    cdef int64_t b[MAX_RANK]
+    cdef int i
+    for i in range(x.rank):
+        a[i] = element_count(x, i + 1, x.rank)
+        b[i] = element_count(y, i + 1, y.rank)
+    sp.origin = (<ConcatPlan*>sp.own).start * b[axis]
+    set_loops(sp, x.rank, x.dims, a, b)
+    sp.view = PART_VIEW if element_count(x, 0, axis) == 1 else NO_VIEW
+    sp.work.moved = 2 * plan.values[step.x].size
+
+
+# --- Pad
+
+
+cdef struct Pad:
+    Shape before
+    Shape after
+    float fill
+
+
+# Loops over y; a_stride is that of x.
+cdef struct PadPlan:
+    Loops loops
+    int64_t lead[MAX_RANK]
+    int64_t data[MAX_RANK]
+
+
+cdef void pad_ops(StepKindOps* ops) noexcept:
+    ops.spec_size = sizeof(Pad)
+    ops.plan_size = sizeof(PadPlan)
+    ops.build = build_pad
+    ops.infer = infer_pad
+    ops.plan = plan_pad
+    ops.item = pad_item
+
+
+cdef int build_pad(Step* step, object spec) except -1:
+    cdef Pad* pad = <Pad*>step.spec
+    fill_shape(&pad.before, spec.before)
+    fill_shape(&pad.after, spec.after)
+    pad.fill = spec.fill
+    return 0
+
+
+cdef int infer_pad(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
+    cdef Pad* pad = <Pad*>step.spec
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef int i
+    y[0] = plan.values[step.x].shape
+    for i in range(y.rank):
+        y.dims[i] += pad.before.dims[i] + pad.after.dims[i]
+    return 0
+
+
+cdef int plan_pad(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
+    """Loops over the output, outermost first; dimensions without padding join the one before them."""
+    cdef Step* step = &program.steps[index]
+    cdef Pad* pad = <Pad*>step.spec
+    cdef PadPlan* own = <PadPlan*>plan.steps[index].own
+    cdef Loops* loops = &own.loops
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef int64_t stride = 1
+    cdef int i, k
+    # loops are filled from the end of the arrays, then moved to their front
+    loops.n = 0
+    k = MAX_RANK
+    for i in range(x.rank - 1, -1, -1):
+        if loops.n and own.lead[k] == 0 and own.data[k] == loops.extent[k] and loops.extent[k] * y.dims[i] <= COPY_RUN:
+            own.lead[k] = pad.before.dims[i] * loops.extent[k]
+            own.data[k] = x.dims[i] * loops.extent[k]
+            loops.extent[k] *= y.dims[i]
+        else:
+            k -= 1
+            loops.n += 1
+            own.lead[k] = pad.before.dims[i]
+            own.data[k] = x.dims[i]
+            loops.extent[k] = y.dims[i]
+            loops.a_stride[k] = stride
+        stride *= x.dims[i]
+    for i in range(loops.n):
+        own.lead[i] = own.lead[k + i]
+        own.data[i] = own.data[k + i]
+        loops.extent[i] = loops.extent[k + i]
+        loops.a_stride[i] = loops.a_stride[k + i]
+    loops.inner = loops.extent[loops.n - 1]
+    loops.runs = plan.values[step.y].size // loops.inner if loops.inner else 0
+    plan.steps[index].items = items_of_runs(loops.runs, loops.inner)
+    return 0
+
+
+cdef inline void fill(float* y, int64_t n, float value) noexcept nogil:
+    cdef int64_t i
+    for i in range(n):
+        y[i] = value
+
+
+cdef void pad_item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    """Some runs of the innermost loop over the padded output."""
+    cdef PadPlan* own = <PadPlan*>job.sp.own
+    cdef Loops* loops = &own.loops
+    cdef float value = (<Pad*>job.step.spec).fill
+    cdef int64_t runs = loops.runs, per = runs_per_item(loops.inner), run, rest, a, i
+    cdef int64_t lead = own.lead[loops.n - 1], data = own.data[loops.n - 1]
+    cdef int loop
+    cdef bint inside
+    cdef float* y
+    for run in range(index * per, runs if (index + 1) * per > runs else (index + 1) * per):
+        rest = run
+        a = 0
+        inside = True
+        for loop in range(loops.n - 2, -1, -1):
+            i = rest % loops.extent[loop] - own.lead[loop]
+            rest //= loops.extent[loop]
+            inside = inside and 0 <= i < own.data[loop]
+            a += i * loops.a_stride[loop]
+        y = job.y + run * loops.inner
+        if not inside:
+            fill(y, loops.inner, value)
+            continue
+        fill(y, lead, value)
+        memcpy(y + lead, job.x + a, data * sizeof(float))
+        fill(y + lead + data, loops.inner - lead - data, value)
+
+
+# --- DepthToSpace and SpaceToDepth
+
+
+cdef struct Shuffle:
+    int block
+    int depth_first
+    int to_depth
+
+
+cdef void shuffle_ops(StepKindOps* ops) noexcept:
+    ops.spec_size = sizeof(Shuffle)
+    ops.plan_size = sizeof(Loops)
+    ops.build = build_shuffle
+    ops.infer = infer_shuffle
+    ops.plan = plan_shuffle
+    ops.item = copy_item
+
+
+cdef int build_shuffle(Step* step, object spec) except -1:
+    cdef Shuffle* shuffle = <Shuffle*>step.spec
+    shuffle.block = spec.block
+    shuffle.depth_first = spec.depth_first
+    shuffle.to_depth = spec.to_depth
+    return 0
+
+
+cdef int infer_shuffle(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
+    cdef Shuffle* shuffle = <Shuffle*>step.spec
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef int64_t block = shuffle.block
+    cdef int i
+    y[0] = x[0]
+    if x.rank != 4 or (shuffle.to_depth and (x.dims[2] % block or x.dims[3] % block)) or (
+            not shuffle.to_depth and x.dims[1] % (block * block)):
+        snprintf(message, message_size, "the image does not consist of whole blocks of %lld", <long long>block)
+        return 1
+    y.dims[1] = x.dims[1] * block * block if shuffle.to_depth else x.dims[1] // (block * block)
+    for i in range(2, 4):
+        y.dims[i] = x.dims[i] // block if shuffle.to_depth else x.dims[i] * block
+    return 0
+
+
+cdef int plan_shuffle(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
+    """Loops over image, channel, row, row in a block, column in a block, column of the deep side: both sides advance steadily in each."""
+    cdef Step* step = &program.steps[index]
+    cdef StepPlan* sp = &plan.steps[index]
+    cdef Shuffle* shuffle = <Shuffle*>step.spec
+    cdef Shape* deep = &plan.values[step.y if shuffle.to_depth else step.x].shape
+    cdef int64_t block = shuffle.block, height = deep.dims[2], width = deep.dims[3], channels = deep.dims[1] // (block * block)
+    cdef int64_t extent[6]
+    cdef int64_t d[6]
+    cdef int64_t w[6]
+    extent[0] = deep.dims[0]
+    extent[1] = channels
+    extent[2] = height
+    extent[3] = extent[4] = block
+    extent[5] = width
+    d[0] = w[0] = deep.dims[1] * height * width
+    d[1] = height * width * (block * block if shuffle.depth_first else 1)
+    d[2] = width
+    d[4] = height * width * (1 if shuffle.depth_first else channels)
+    d[3] = d[4] * block
+    d[5] = 1
+    w[1] = height * width * block * block
+    w[2] = width * block * block
+    w[3] = width * block
+    w[4] = 1
+    w[5] = block
+    if shuffle.to_depth:
+        set_loops(sp, 6, extent, w, d)
+    else:
+        set_loops(sp, 6, extent, d, w)
+    return 0
+
+
+# --- Transpose
+
+
+cdef struct Transpose:
+    Shape target
+
+
+cdef void transpose_ops(StepKindOps* ops) noexcept:
+    ops.spec_size = sizeof(Transpose)
+    ops.plan_size = sizeof(Loops)
+    ops.build = build_transpose
+    ops.infer = infer_transpose
+    ops.plan = plan_transpose
+    ops.item = copy_item
+
+
+cdef int build_transpose(Step* step, object spec) except -1:
+    fill_shape(&(<Transpose*>step.spec).target, spec.target)
+    return 0
+
+
+cdef int infer_transpose(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
+    cdef Transpose* transpose = <Transpose*>step.spec
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef int i
+    y.rank = x.rank
+    for i in range(x.rank):
+        y.dims[i] = x.dims[transpose.target.dims[i]]
+    return 0
+
+
+cdef int plan_transpose(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
+    """Loops over the output, innermost last."""
+    cdef Step* step = &program.steps[index]
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef int64_t from_x[MAX_RANK]
+    cdef int64_t from_y[MAX_RANK]
+    cdef int i, axis
+    for i in range(y.rank):
+        axis = <int>(<Transpose*>step.spec).target.dims[i]
+        from_x[i] = element_count(x, axis + 1, x.rank)
+        from_y[i] = element_count(y, i + 1, y.rank)
+    set_loops(&plan.steps[index], y.rank, y.dims, from_x, from_y)
+    return 0

@@ -1,0 +1,39 @@
+"""Loops over elements, and their cut into items: what steps that walk through whole tensors share."""
+
+from libc.stdint cimport int64_t
+
+from ._structs cimport MAX_RANK
+
+cdef enum:
+    ACTIVATE_CHUNK = 16384    # elements of an item, about
+
+
+# Loops over a tensor, innermost last, with the strides of two sides; `runs` counts the turns of the innermost loop.
+cdef struct Loops:
+    int n
+    int64_t extent[MAX_RANK]
+    int64_t a_stride[MAX_RANK]
+    int64_t b_stride[MAX_RANK]
+    int64_t inner
+    int64_t runs
+
+
+cdef inline int64_t runs_per_item(int64_t inner) noexcept nogil:
+    return ACTIVATE_CHUNK // inner if inner < ACTIVATE_CHUNK else 1
+
+
+cdef inline int64_t items_of_runs(int64_t runs, int64_t inner) noexcept nogil:
+    """Items of about ACTIVATE_CHUNK elements that runs of `inner` elements make."""
+    return (runs + runs_per_item(inner) - 1) // runs_per_item(inner) if runs and inner else 0
+
+
+cdef inline void run_places(const Loops* loops, int64_t run, int64_t* a, int64_t* b) noexcept nogil:
+    """Where a run of the innermost loop begins on either side."""
+    cdef int64_t i
+    cdef int loop
+    a[0] = b[0] = 0
+    for loop in range(loops.n - 2, -1, -1):
+        i = run % loops.extent[loop]
+        run //= loops.extent[loop]
+        a[0] += i * loops.a_stride[loop]
+        b[0] += i * loops.b_stride[loop]

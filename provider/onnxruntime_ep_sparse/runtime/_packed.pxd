@@ -1,0 +1,137 @@
+"""Packed weights in C, and the plan of a product with them: products and recurrent steps have them."""
+
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
+
+cimport onnxruntime_ep_sparse_kernels.table as t
+
+from ._structs cimport MAX_RANK, Shape
+from ._windows cimport Window
+
+# One run of source pixels per channel that a tile holds. A tap of the window reads it at (dy, dx).
+cdef struct SegmentShape:
+    int32_t kd           # depth tap, in input slices before dilation
+    int32_t phase_y      # padded input row = row * stride_y + phase_y
+    int32_t phase_x
+    int32_t reach_y      # rows and columns that taps look ahead
+    int32_t reach_x
+
+cdef struct Tap:
+    int32_t segment
+    int32_t dy
+    int32_t dx
+
+# The rows of a panel once more, for few pixels. See `runtime/_sell.pyx`.
+cdef struct Sell:
+    int32_t slices
+    int32_t* start         # [slices + 1]
+    int32_t* row           # [slices][lanes]
+    uint16_t* k            # [entries][lanes]
+    float* value           # [entries][lanes]
+
+# Rows [row_begin, row_begin + rows) of a product, compressed by kernels' pack(); k counts inside the panel's group.
+cdef struct Panel:
+    int mr
+    int columns            # offsets an entry: mr, or 1 where rows share them
+    int32_t row_begin
+    int32_t rows
+    int32_t groups
+    int32_t strips         # of STRIP rows, between which the work may be cut
+    int64_t entries
+    int64_t offsets        # columns * entries
+    int32_t* row_start     # [blocks][groups + 1]
+    int32_t* row           # [blocks][groups][mr]
+    uint32_t* k
+    float* value
+    Sell* sell             # made when it is first wanted, or NULL
+
+# Channels [channel_begin, channel_begin + channels) are gathered together, block by block, for one panel of rows.
+cdef struct GatherGroup:
+    int64_t channel_begin
+    int64_t channels
+    int64_t offset_begin  # offsets of all groups before
+    int32_t blocks
+    int64_t* bounds      # in units
+    Panel panel
+    int64_t nonzeros       # of the weights, and how many these are with their zeros; neither counts what packing adds
+    int64_t weights
+
+cdef struct Product:
+    int shape_rule
+    int x_rows           # x is [pixels, K] instead of [K, pixels]
+    int y_rows
+    int64_t M            # outputs of one weight matrix (of all groups)
+    int64_t channels
+    int64_t taps
+    int n_segments
+    SegmentShape* segments
+    int units              # of one channel
+    int32_t* unit_segment  # first segment of a unit, units + 1
+    Tap* tap
+    float* bias          # M values, or NULL
+    int max_vectors
+    int n_groups
+    GatherGroup* groups
+    Shape batch          # batch dimensions of the weights in MatMul; their product is 1 or n_groups
+    int vector_operand   # MatMul: the constant is a 1-D vector
+    Window window        # of a convolution; of 1 where there is none
+    int64_t offsets      # of all groups
+    int64_t macs         # multiply-adds a pixel
+
+# Offsets of every nonzero of a product into its tile, for one tile geometry; shared by the plans that have the same.
+cdef struct Offsets:
+    int references
+    int64_t pitch
+    int64_t width
+    int64_t channel_floats
+    int64_t block_floats   # of the largest block
+    uint16_t* offset
+    int32_t* base          # tile floats before each tap of a channel, then before each unit
+
+cdef inline int64_t tile_position(const Product* p, const Offsets* o, int64_t unit) noexcept nogil:
+    """Floats from the first channel of a group to this unit."""
+    return unit // p.units * o.channel_floats + o.base[p.taps + unit % p.units]
+
+cdef struct ProductPlan:
+    Offsets* offsets
+    int64_t images
+    int64_t slices
+    int64_t in_depth
+    int64_t in_height
+    int64_t in_width
+    int64_t out_height
+    int64_t out_width
+    int64_t pixels         # out_height * out_width
+    int64_t pitch          # flat positions a row of output pixels takes
+    int64_t flat           # positions a slice takes
+    int64_t tiles
+    int64_t tile_vectors
+    int64_t chunks         # a group's rows are cut into so many items
+    int shared_gather      # tiles are gathered once, by a pass before, for all chunks
+    int64_t most_blocks    # of a group
+    int64_t x_image
+    int64_t y_image
+    int sell               # few pixels: the layout SELL, no tiles of K blocks
+    int64_t y_plane        # from one row of the output to the next
+    int64_t x_floats       # size of x, beyond which nothing may be read
+    int64_t runs           # of a tile and channel, at most (Run in table.pxd)
+    char* run_table        # the runs of every tile, or NULL where they are too many to keep
+    int64_t pad[3]
+    int64_t pad_end[3]
+    int64_t* image_x       # offset of image i in x and the weight matrix it uses: MatMul with broadcast batches
+    int32_t* image_group
+
+cdef inline int64_t slice_tile(const ProductPlan* q, int64_t lanes, int64_t tile, int64_t* count) noexcept nogil:
+    """First vector of a tile; `count` becomes its vectors. Tiles of a slice differ by at most one vector."""
+    cdef int64_t vectors = (q.flat + lanes - 1) // lanes
+    cdef int64_t first = tile * vectors // q.tiles
+    count[0] = (tile + 1) * vectors // q.tiles - first
+    return first
+
+cdef inline int64_t run_bytes(const Product* p, const ProductPlan* q) noexcept nogil:
+    """Room for the runs of a tile and the first run of every unit."""
+    return (q.runs * sizeof(t.Run) + (p.units + 1) * sizeof(int32_t) + 63) // 64 * 64
+
+# Fills a product of zeros from a `Product`, and frees what it points to, also where an exception has left it half filled.
+cdef int fill_product(Product* p, spec) except -1
+cdef void release_product(Product* p) noexcept nogil
+cdef void sell_free(Sell* sell) noexcept nogil

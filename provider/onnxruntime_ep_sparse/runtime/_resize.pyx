@@ -1,0 +1,225 @@
+"""Resize of images, by tables of positions and weights that the plan makes."""
+
+from libc.math cimport ceil, fabs, floor
+from libc.stdint cimport int32_t, int64_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+
+from ._structs cimport *
+
+
+# Height and width.
+cdef struct Resize:
+    int interpolation
+    int coordinates
+    float scale[2]
+    int64_t size[2]      # -1: by scale
+
+
+# One row or column of a resized image: the two of the original between which it stands; nearest reads the first only.
+cdef struct Line:
+    int32_t first
+    int32_t second
+    float first_weight
+    float second_weight
+
+
+cdef struct ResizePlan:
+    Line* lines          # of output rows, then columns
+    int doubled          # columns are 0 0 1 1 2 2 ...
+
+
+cdef void resize_ops(StepKindOps* ops) noexcept:
+    ops.spec_size = sizeof(Resize)
+    ops.plan_size = sizeof(ResizePlan)
+    ops.build = build
+    ops.infer = infer
+    ops.plan = plan_resize
+    ops.release_plan = release_plan
+    ops.item = resize_item
+
+
+cdef int build(Step* step, object spec) except -1:
+    cdef Resize* resize = <Resize*>step.spec
+    resize.interpolation = spec.interpolation
+    resize.coordinates = spec.coordinates
+    for i in range(2):
+        resize.scale[i] = spec.scale[i]
+        resize.size[i] = spec.size[i]
+    return 0
+
+
+cdef int infer(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
+    cdef Resize* resize = <Resize*>step.spec
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef int i
+    if x.rank != 4:
+        snprintf(message, message_size, "input has %d dimensions, 4 expected", x.rank)
+        return 1
+    y[0] = x[0]
+    for i in range(2):
+        y.dims[2 + i] = resize.size[i]
+        if resize.size[i] < 0:
+            y.dims[2 + i] = <int64_t>(resize.scale[i] * <float>x.dims[2 + i])
+        if x.dims[2 + i] == 0 and y.dims[2 + i]:
+            snprintf(message, message_size, "an empty image cannot be resized")
+            return 1
+    return 0
+
+
+cdef float original_place(const Resize* resize, float place, float scale, float out, float size) noexcept nogil:
+    """The coordinate in the original image, in the float32 arithmetic of ONNX Runtime's CPU provider."""
+    cdef float offset
+    if resize.coordinates == AT_ASYMMETRIC:
+        return place / scale
+    if resize.coordinates == AT_ALIGN_CORNERS:
+        return place * (size - 1) / (out - 1) if out != 1 else 0
+    if resize.coordinates == AT_TF_HALF_PIXEL_FOR_NN:
+        return (place + <float>0.5) / scale
+    if resize.coordinates == AT_HALF_PIXEL_SYMMETRIC:
+        offset = size / 2 * (1 - out / (scale * size))
+        return <float>(<double>offset + (<double>place + 0.5) / <double>scale - 0.5)
+    if resize.coordinates == AT_PYTORCH_HALF_PIXEL and out <= 1:
+        return 0
+    return (place + <float>0.5) / scale - <float>0.5
+
+
+cdef int64_t nearest_pixel(const Resize* resize, float place, bint shrinks) noexcept nogil:
+    """The pixel that a coordinate rounds to. A fraction within 1e-6 of a half is one, as in ONNX Runtime 1.32: quotients like 1 / (2 / 7)
+    miss theirs."""
+    cdef float fraction = place - <float>floor(place)
+    if resize.interpolation == READ_FLOOR:
+        return <int64_t>floor(place)
+    if resize.interpolation == READ_CEIL:
+        return <int64_t>ceil(place)
+    if resize.interpolation == READ_VERSION_10:
+        return <int64_t>ceil(place) if shrinks else <int64_t>place
+    if fabs(fraction - <float>0.5) <= <float>1e-6:
+        return <int64_t>floor(place) + (resize.interpolation == READ_ROUND_PREFER_CEIL)
+    return <int64_t>floor(<double>place + 0.5)
+
+
+cdef void set_lines(Line* line, const Resize* resize, int64_t size, int64_t out, float scale) noexcept nogil:
+    """What each of `out` rows (or columns) reads of `size`."""
+    cdef int64_t i, pixel
+    cdef float place
+    for i in range(out):
+        place = <float>i
+        if scale != 1:
+            place = original_place(resize, place, scale, <float>out, <float>size)
+        if resize.interpolation == READ_LINEAR:
+            place = 0 if place < 0 else (place if place < <float>(size - 1) else <float>(size - 1))
+            pixel = <int64_t>place
+        else:
+            pixel = nearest_pixel(resize, place, scale < 1) if scale != 1 else i
+        pixel = 0 if pixel < 0 else (pixel if pixel < size else size - 1)
+        line[i].first = <int32_t>pixel
+        line[i].second = <int32_t>(pixel + 1 if pixel + 1 < size else pixel)
+        line[i].first_weight = <float>fabs(place - <float>line[i].second)
+        line[i].second_weight = <float>fabs(place - <float>line[i].first)
+        if line[i].first == line[i].second:
+            line[i].first_weight = line[i].second_weight = 0.5
+
+
+cdef int plan_resize(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
+    """Which rows and columns each output row and column reads; 0 on success."""
+    cdef Step* step = &program.steps[index]
+    cdef StepPlan* sp = &plan.steps[index]
+    cdef ResizePlan* own = <ResizePlan*>sp.own
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef Resize* resize = <Resize*>step.spec
+    cdef float scale
+    cdef int64_t i, place = 0
+    cdef int axis
+    cdef bint same = x.dims[2] == y.dims[2] and x.dims[3] == y.dims[3]
+    sp.items = x.dims[0] * x.dims[1]
+    own.lines = <Line*>malloc((y.dims[2] + y.dims[3] + 1) * sizeof(Line))
+    if own.lines == NULL:
+        return 1
+    for axis in range(2, 4):
+        scale = resize.scale[axis - 2]
+        if resize.size[axis - 2] >= 0:
+            scale = <float>y.dims[axis] / <float>x.dims[axis] if x.dims[axis] else 1
+        # an image that keeps its size is copied, whatever its scale says
+        set_lines(own.lines + place, resize, x.dims[axis], y.dims[axis], 1 if same else scale)
+        place += y.dims[axis]
+    own.doubled = y.dims[3] == 2 * x.dims[3]
+    for i in range(y.dims[3]):
+        own.doubled &= own.lines[y.dims[2] + i].first == i // 2
+    if resize.interpolation == READ_LINEAR:
+        need_scratch(plan, 2 * y.dims[3])
+    return 0
+
+
+cdef void release_plan(const Step* step, StepPlan* sp) noexcept nogil:
+    free((<ResizePlan*>sp.own).lines)
+
+
+cdef void resize_item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    """One plane."""
+    cdef ResizePlan* own = <ResizePlan*>job.sp.own
+    cdef Shape* x_shape = &job.plan.values[job.step.x].shape
+    cdef Shape* y_shape = &job.plan.values[job.step.y].shape
+    cdef int64_t width = x_shape.dims[3], out_height = y_shape.dims[2], out_width = y_shape.dims[3]
+    cdef const float* x = job.x + index * x_shape.dims[2] * width
+    cdef float* y = job.y + index * out_height * out_width
+    if (<Resize*>job.step.spec).interpolation == READ_LINEAR:
+        resize_linear(x, y, own.lines, width, out_height, out_width, scratch)
+    else:
+        resize_nearest(x, y, own.lines, width, out_height, out_width, own.doubled)
+
+
+cdef void resize_nearest(const float* x, float* y, const Line* rows, int64_t width, int64_t out_height, int64_t out_width,
+                         bint doubled) noexcept nogil:
+    """A row that reads the same as the one before is copied from it."""
+    cdef const Line* columns = rows + out_height
+    cdef const float* source
+    cdef int64_t i, j
+    for i in range(out_height):
+        source = x + rows[i].first * width
+        if i and rows[i].first == rows[i - 1].first:
+            memcpy(y, y - out_width, out_width * sizeof(float))
+        elif doubled:
+            for j in range(width):
+                y[2 * j] = source[j]
+                y[2 * j + 1] = source[j]
+        else:
+            for j in range(out_width):
+                y[j] = source[columns[j].first]
+        y += out_width
+
+
+cdef void resize_linear(const float* x, float* y, const Line* rows, int64_t width, int64_t out_height, int64_t out_width,
+                        float* scratch) noexcept nogil:
+    """Rows of the original are interpolated along the row as they are met; two of them, side by side in `scratch`, make an output row."""
+    cdef const Line* columns = rows + out_height
+    cdef const float* source
+    cdef const float* first
+    cdef const float* second
+    cdef float* line
+    cdef float u, v
+    cdef int32_t held[2]
+    cdef int32_t row
+    cdef int64_t i, j
+    cdef int k
+    held[0] = held[1] = NONE
+    for i in range(out_height):
+        for k in range(2):
+            row = rows[i].second if k else rows[i].first
+            if held[row % 2] == row:
+                continue
+            held[row % 2] = row
+            source = x + row * width
+            line = scratch + row % 2 * out_width
+            for j in range(out_width):
+                line[j] = columns[j].first_weight * source[columns[j].first] + columns[j].second_weight * source[columns[j].second]
+        first = scratch + rows[i].first % 2 * out_width
+        second = scratch + rows[i].second % 2 * out_width
+        u = rows[i].first_weight
+        v = rows[i].second_weight
+        for j in range(out_width):
+            y[j] = u * first[j] + v * second[j]
+        y += out_width

@@ -1,0 +1,45 @@
+"""The one table of step kinds in C; `program/kinds/table.py` is the one in Python.
+
+Importing this module imports the modules of all families. `runtime/_build.pyx` does, so that no program is there without them.
+"""
+
+from ._copies cimport concat_ops, pad_ops, reshape_ops, shuffle_ops, transpose_ops
+from ._depthwise cimport depthwise_ops
+from ._elementwise cimport activate_ops, binary_ops
+from ._enums cimport *
+from ._normalize cimport normalize_ops
+from ._product cimport product_ops
+from ._recurrent cimport recurrent_ops
+from ._resize cimport resize_ops
+from ._structs cimport StepKindOps
+from ._windows cimport global_pool_ops, pool_ops
+
+cdef StepKindOps step_kinds[N_STEP_KINDS]
+
+
+cdef int row(int kind, void (*fill)(StepKindOps* ops) noexcept) except -1:
+    assert step_kinds[kind].infer == NULL, f"step kind {kind} has two rows"
+    fill(&step_kinds[kind])
+    return 0
+
+
+row(STEP_PRODUCT, product_ops)
+row(STEP_DEPTHWISE, depthwise_ops)
+row(STEP_POOL, pool_ops)
+row(STEP_GLOBAL_POOL, global_pool_ops)
+row(STEP_ACTIVATE, activate_ops)
+row(STEP_BINARY, binary_ops)
+row(STEP_RESHAPE, reshape_ops)
+row(STEP_CONCAT, concat_ops)
+row(STEP_PAD, pad_ops)
+row(STEP_SHUFFLE, shuffle_ops)
+row(STEP_TRANSPOSE, transpose_ops)
+row(STEP_RESIZE, resize_ops)
+row(STEP_NORMALIZE, normalize_ops)
+row(STEP_RECURRENT, recurrent_ops)
+
+
+cdef const StepKindOps* ops_of(int kind) except NULL:
+    if not 0 <= kind < N_STEP_KINDS or step_kinds[kind].infer == NULL:
+        raise ValueError(f"step kind {kind} has no row in runtime/_step_kinds.pyx")
+    return &step_kinds[kind]

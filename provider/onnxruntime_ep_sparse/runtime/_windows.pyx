@@ -1,0 +1,218 @@
+"""Windows of convolutions and pools, and the pools themselves."""
+
+from libc.stdint cimport int64_t
+from libc.stdio cimport snprintf
+
+from ._structs cimport *
+cimport onnxruntime_ep_sparse_kernels.table as t
+
+
+# --- windows
+
+
+cdef int fill_window(Window* window, spec) except -1:
+    for i in range(3):
+        window.kernel[i] = window.stride[i] = window.dilation[i] = 1
+    if spec is None:
+        return 0
+    window.rank = len(spec.kernel)
+    window.auto_pad = spec.auto_pad
+    for i in range(window.rank):
+        axis = 3 - window.rank + i
+        window.kernel[axis] = spec.kernel[i]
+        window.stride[axis] = spec.stride[i]
+        window.dilation[axis] = spec.dilation[i]
+        window.pad_begin[axis] = spec.pad_begin[i]
+        window.pad_end[axis] = spec.pad_end[i]
+    return 0
+
+
+cdef int window_output(const Window* w, const Shape* x, bint pooling, int ceil_mode, Shape* y, int64_t* pad,
+                       int64_t* pad_end) noexcept nogil:
+    """Spatial sizes of `y` and the resolved padding.
+
+    0, or 1 if the window does not fit; ONNX Runtime's pools return an empty image where it misses by less than a stride, and so do ours.
+    """
+    cdef int i, axis
+    cdef int64_t size, reach, out, total
+    for i in range(3):
+        pad[i] = w.pad_begin[i]
+        pad_end[i] = w.pad_end[i]
+    for axis in range(w.rank):
+        i = 3 - w.rank + axis
+        size = x.dims[2 + axis]
+        reach = (w.kernel[i] - 1) * w.dilation[i] + 1
+        if w.auto_pad != PAD_EXPLICIT:
+            out = ceil_div(size, w.stride[i])
+            total = (out - 1) * w.stride[i] + reach - size
+            if total < 0:
+                total = 0
+            pad[i] = total // 2 if w.auto_pad == PAD_SAME_UPPER else total - total // 2
+            pad_end[i] = total - pad[i]
+        else:
+            total = size + pad[i] + pad_end[i] - reach
+            if total < 0 and not (pooling and total + w.stride[i] >= 0):
+                return 1
+            out = total // w.stride[i] + 1 if total >= 0 else 0
+            if ceil_mode and total >= 0:
+                out = ceil_div(total, w.stride[i]) + 1
+                # a window that would begin in the padding after the image does not count
+                if (out - 1) * w.stride[i] >= size + pad[i]:
+                    out -= 1
+        y.dims[2 + axis] = out
+    return 0
+
+
+cdef int infer_window(const Window* w, const Shape* x, int64_t channels, int64_t outputs, bint pooling, int ceil_mode, Shape* y,
+                      int64_t* pad, int64_t* pad_end, char* message, size_t message_size) noexcept nogil:
+    if x.rank != w.rank + 2:
+        snprintf(message, message_size, "input has %d dimensions, %d expected", x.rank, w.rank + 2)
+        return 1
+    if x.dims[1] != channels:
+        snprintf(message, message_size, "input has %lld channels, the weights expect %lld", <long long>x.dims[1], <long long>channels)
+        return 1
+    y.rank = x.rank
+    y.dims[0] = x.dims[0]
+    y.dims[1] = outputs
+    if window_output(w, x, pooling, ceil_mode, y, pad, pad_end):
+        snprintf(message, message_size, "the window is larger than the padded input")
+        return 1
+    return 0
+
+
+# --- pools
+
+
+cdef struct Pool:
+    Window window
+    int is_max
+    int ceil_mode
+    int count_include_pad
+
+
+cdef struct PoolPlan:
+    int64_t pad[3]
+    int64_t pad_end[3]
+
+
+cdef void pool_ops(StepKindOps* ops) noexcept:
+    ops.spec_size = sizeof(Pool)
+    ops.plan_size = sizeof(PoolPlan)
+    ops.build = build_pool
+    ops.infer = infer_pool
+    ops.plan = plan_pool
+    ops.item = pool_item
+
+
+cdef int build_pool(Step* step, object spec) except -1:
+    cdef Pool* pool = <Pool*>step.spec
+    fill_window(&pool.window, spec.window)
+    pool.is_max = spec.is_max
+    pool.ceil_mode = spec.ceil_mode
+    pool.count_include_pad = spec.count_include_pad
+    return 0
+
+
+cdef int infer_pool(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
+    cdef Pool* pool = <Pool*>step.spec
+    cdef PoolPlan* own = <PoolPlan*>sp.own
+    cdef Shape* x = &plan.values[step.x].shape
+    return infer_window(&pool.window, x, x.dims[1], x.dims[1], True, pool.ceil_mode, &plan.values[step.y].shape, own.pad, own.pad_end,
+                        message, message_size)
+
+
+cdef int plan_pool(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
+    """An item a plane; a worker needs a padded row of max_pool, of which ceil_mode may look beyond the padding."""
+    cdef Step* step = &program.steps[index]
+    cdef StepPlan* sp = &plan.steps[index]
+    cdef Window* w = &(<Pool*>step.spec).window
+    cdef PoolPlan* own = <PoolPlan*>sp.own
+    cdef Shape* x = &plan.values[step.x].shape
+    sp.items = x.dims[0] * x.dims[1]
+    need_scratch(plan, x.dims[x.rank - 1] + own.pad[2] + own.pad_end[2] + w.kernel[2] * w.dilation[2]
+                 + w.stride[2] * (2 * program.kernels.lanes + 1))
+    return 0
+
+
+cdef void pool_item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    cdef Pool* spec = <Pool*>job.step.spec
+    cdef PoolPlan* own = <PoolPlan*>job.sp.own
+    cdef Window* w = &spec.window
+    cdef Shape* x = &job.plan.values[job.step.x].shape
+    cdef Shape* y = &job.plan.values[job.step.y].shape
+    cdef t.Pool pool
+    pool.height = x.dims[2] if w.rank == 2 else 1
+    pool.width = x.dims[w.rank + 1]
+    pool.out_width = y.dims[w.rank + 1]
+    pool.kernel_y = w.kernel[1]
+    pool.kernel_x = w.kernel[2]
+    pool.stride_y = w.stride[1]
+    pool.stride_x = w.stride[2]
+    pool.dilation_y = w.dilation[1]
+    pool.dilation_x = w.dilation[2]
+    pool.pad_y = own.pad[1]
+    pool.pad_x = own.pad[2]
+    pool.pad_end_y = own.pad_end[1]
+    pool.pad_end_x = own.pad_end[2]
+    pool.row_begin = 0
+    pool.row_end = y.dims[2] if w.rank == 2 else 1
+    pool.line = scratch
+    pool.count_include_pad = spec.count_include_pad
+    pool.x = job.x + index * pool.height * pool.width
+    pool.y = job.y + index * pool.row_end * pool.out_width
+    if spec.is_max:
+        job.program.kernels.max_pool(&pool)
+    else:
+        job.program.kernels.average_pool(&pool)
+
+
+# --- global pools
+
+
+cdef struct GlobalPool:
+    int is_max
+
+
+cdef void global_pool_ops(StepKindOps* ops) noexcept:
+    ops.spec_size = sizeof(GlobalPool)
+    ops.build = build_global_pool
+    ops.infer = infer_global_pool
+    ops.plan = plan_global_pool
+    ops.item = global_pool_item
+
+
+cdef int build_global_pool(Step* step, object spec) except -1:
+    (<GlobalPool*>step.spec).is_max = spec.is_max
+    return 0
+
+
+cdef int infer_global_pool(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef int i
+    y[0] = x[0]
+    for i in range(2, x.rank):
+        y.dims[i] = 1
+    if element_count(x, 2, x.rank) == 0:
+        snprintf(message, message_size, "global pooling of an empty image")
+        return 1
+    return 0
+
+
+cdef int plan_global_pool(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
+    """An item a plane."""
+    cdef Shape* x = &plan.values[program.steps[index].x].shape
+    plan.steps[index].items = x.dims[0] * x.dims[1]
+    return 0
+
+
+cdef void global_pool_item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    cdef Shape* x = &job.plan.values[job.step.x].shape
+    cdef int64_t n = 1
+    cdef int i
+    for i in range(2, x.rank):
+        n *= x.dims[i]
+    if (<GlobalPool*>job.step.spec).is_max:
+        job.y[index] = job.program.kernels.maximum(job.x + index * n, n)
+    else:
+        job.y[index] = job.program.kernels.sum(job.x + index * n, n) / <float>n
