@@ -1,0 +1,65 @@
+"""The steps around products called from numpy, on every set of kernels."""
+
+import numpy as np
+import pytest
+
+from support.making import noise, pruned
+from support.programs import EVERY_SET, Conv, graph_of, program_of
+
+
+@EVERY_SET
+def test_steps(isa):
+    """Every kind of step in one program, several inputs and outputs."""
+    rng = np.random.default_rng(4)
+    constants = {
+        "w": pruned(rng, (8, 4, 3, 3)),
+        "v": pruned(rng, (24, 10)),
+        "u": pruned(rng, (3, 10, 7)),
+        "scale": noise(rng, 8, 1, 1),
+        "shape": np.array([0, -1, 3, 8], np.int64),
+    }
+    image = ("n", 8, None, None)
+    nodes = [
+        ("Conv", ("x", "w"), "conv", image, {"pads": (1, 1, 1, 1)}),
+        ("Add", ("conv", "z"), "sum", image, {}),
+        ("Relu", ("sum",), "relu", image, {}),
+        ("Mul", ("relu", "scale"), "scaled", image, {}),
+        ("MaxPool", ("scaled",), "max", image, {"kernel_shape": (3, 3), "strides": (2, 2), "pads": (1, 1, 1, 1)}),
+        ("AveragePool", ("max",), "average", image, {"kernel_shape": (2, 2), "pads": (0, 1, 1, 0)}),
+        ("GlobalAveragePool", ("average",), "mean", image, {}),
+        ("GlobalMaxPool", ("average",), "top", image, {}),
+        ("Sub", ("mean", "top"), "difference", image, {}),
+        ("Mul", ("average", "difference"), "product", image, {}),
+        ("Tanh", ("product",), "tanh", image, {}),
+        ("Reshape", ("tanh", "shape"), "parts", ("n", None, 3, 8), {}),
+        ("Flatten", ("parts",), "flat", ("n", None), {"axis": 3}),
+        ("MatMul", ("rows", "v"), "matmul", ("m", 10), {}),
+        ("MatMul", ("matmul", "u"), "batched", (3, "m", 7), {}),
+    ]
+    outputs = ("flat", "batched", "relu")
+    graph = graph_of(nodes, {"x": ("n", 4, "h", "w"), "z": ("n", 8, "h", "w"), "rows": ("m", 24)}, constants, outputs)
+    program = program_of(graph, isa, workers=2)
+    assert (program.input_names, program.output_names) == (("x", "z", "rows"), outputs)
+    for n, h, w, m in ((1, 6, 6, 1), (3, 5, 11, 40)):
+        x, z, rows = noise(rng, n, 4, h, w), noise(rng, n, 8, h, w), noise(rng, m, 24)
+        conv = Conv(8, 4, (3, 3), pads=(1, 1, 1, 1))
+        conv.weight, conv.bias = constants["w"], np.zeros(8)
+        relu = np.maximum(conv.exact(x)[0] + z, 0)
+        top = pool(relu * constants["scale"], (3, 3), (2, 2), (1, 1, 1, 1), np.nanmax)
+        average = pool(top, (2, 2), (1, 1), (0, 1, 1, 0), np.nanmean)
+        difference = average.mean((2, 3), keepdims=True) - average.max((2, 3), keepdims=True)
+        if average[0, 0].size % 3:
+            with pytest.raises(RuntimeError, match=r"Reshape of \d+ elements into \d+"):
+                program.run(x, z, rows)
+            continue
+        flat = np.tanh(average * difference).reshape(-1, 8)
+        batched = rows.astype(np.float64) @ constants["v"] @ constants["u"]
+        for got, wanted in zip(program.run(x, z, rows), (flat, batched, relu), strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+def pool(x, kernel, stride, pads, reduce):
+    """Pooling by hand: padding is NaN, which `reduce` leaves out."""
+    x = np.pad(x, [(0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])], constant_values=np.nan)
+    windows = np.lib.stride_tricks.sliding_window_view(x, kernel, axis=(2, 3))[:, :, :: stride[0], :: stride[1]]
+    return reduce(windows, axis=(4, 5))
