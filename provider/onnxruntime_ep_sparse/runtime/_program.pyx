@@ -4,6 +4,8 @@
 executes. Plans are guarded by one lock that is held for the look-up, not for the run.
 """
 
+from collections import namedtuple
+
 import numpy as np
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
@@ -15,7 +17,7 @@ from libc.string cimport memcpy
 from ._arenas cimport Arena, arena_return, arena_take, arenas_forget
 from ._build cimport fill_program, program_clear
 from ._execute cimport execute
-from ._from_python cimport allocate
+from ._from_python cimport allocate, fill_shape
 from ._lock cimport *
 from ._plan cimport plan_create, plan_free
 from ._structs cimport *
@@ -221,6 +223,15 @@ cdef float* keep_output(void* context, size_t index, const int64_t* dims, size_t
             return NULL
 
 
+Place = namedtuple("Place", ("storage", "slot", "offset", "size"))
+Place.__doc__ = """Where a value stands: `offset` and `size` count floats.
+
+`storage` is "arena", "input", "output" or "constant", `slot` the number of that input, output or constant, 0 of the arena. "nowhere" are
+values between two steps that run together in bands.
+"""
+STORAGES = {STORE_ARENA: "arena", STORE_INPUT: "input", STORE_OUTPUT: "output", STORE_CONSTANT: "constant", STORE_NOWHERE: "nowhere"}
+
+
 cdef class Program:
     """A region compiled for one instruction set: `Program(spec, table, workers, profile, far_floats)`.
 
@@ -285,3 +296,28 @@ cdef class Program:
         if failed:
             raise RuntimeError(message.decode())
         return outputs
+
+    def places(self, *shapes):
+        """Return a Place for every value of a run with inputs of these shapes, for tests; RuntimeError says why shapes are bad."""
+        cdef Shape keys[MAX_OPERANDS]
+        cdef char message[256]
+        cdef Plan* plan
+        cdef ValuePlan* root
+        if self.compiled == NULL or len(shapes) != len(self.input_names):
+            raise ValueError(f"{len(self.input_names)} shapes of a program that no session has are expected")
+        for i, dims in enumerate(shapes):
+            fill_shape(&keys[<int>i], dims)
+        PyThread_acquire_lock(<PyThread_type_lock>self.compiled.lock, WAIT_LOCK)
+        plan = plan_take(self.compiled, keys, message, sizeof(message))
+        PyThread_release_lock(<PyThread_type_lock>self.compiled.lock)
+        if plan == NULL:
+            raise RuntimeError(message.decode())
+        found = []
+        for v in range(self.compiled.n_values):
+            root = &plan.values[plan.values[v].root]
+            offset = plan.values[v].shift + (root.offset if root.storage == STORE_ARENA else 0)
+            found.append(Place(STORAGES[root.storage], root.slot, offset, plan.values[v].size))
+        PyThread_acquire_lock(<PyThread_type_lock>self.compiled.lock, WAIT_LOCK)
+        plan_return(self.compiled, plan)
+        PyThread_release_lock(<PyThread_type_lock>self.compiled.lock)
+        return found
