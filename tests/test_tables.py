@@ -10,6 +10,8 @@ from onnxruntime_ep_sparse import reasons
 from onnxruntime_ep_sparse.ops import activations
 from onnxruntime_ep_sparse.ops.table import OPS
 from onnxruntime_ep_sparse.program import enums, limits
+from onnxruntime_ep_sparse.program.enums import StepKind
+from onnxruntime_ep_sparse.program.kinds.table import ROWS
 from onnxruntime_ep_sparse_kernels import elementwise, isa
 
 ROOT = Path(__file__).parents[1]
@@ -103,3 +105,32 @@ def test_reasons_are_rows():
             assert not re.search(r"\b(?:Finding|Reason)\(", text), path
         if path.is_relative_to(PROVIDER) and path.relative_to(PROVIDER).parts[0] in ("ops", "ort", "partition"):
             assert not re.search(r"""(?:\breason=|\.reason\b[^=\n]* = )f?["']\w""", text), path
+
+
+def naming(pattern, folder=""):
+    """The source files of the provider, or of a folder of it, in which a pattern occurs."""
+    inside = [path for path in SOURCES if path.is_relative_to(PROVIDER / folder) and re.search(pattern, path.read_text())]
+    return [path.relative_to(PROVIDER).as_posix() for path in inside]
+
+
+def test_every_kind_of_step_has_two_rows():
+    """One in each table, with data of its own type."""
+    assert set(ROWS) == set(StepKind)
+    types = [row.spec for row in ROWS.values()]
+    assert len(set(types)) == len(types)
+    listed = re.findall(r"^row\(STEP_(\w+), \w+\)$", (PROVIDER / "runtime/_step_kinds.pyx").read_text(), re.M)
+    assert sorted(listed) == sorted(StepKind.__members__)
+
+
+@pytest.mark.parametrize("kind", StepKind, ids=lambda kind: kind.name)
+def test_a_kind_of_step_is_named_once(kind):
+    """In C in the table only; in Python in the file of its data, by the operators that become such steps, and by what fuses them."""
+    assert naming(rf"\bSTEP_{kind.name}\b", "runtime/") == ["runtime/_step_kinds.pyx"]
+    python = naming(rf"\bStepKind\.{kind.name}\b")
+    assert len([name for name in python if name.startswith("program/kinds/")]) == 1
+    assert all(name.startswith(("program/kinds/", "ops/")) or name == "program/builder.py" for name in python)
+
+
+def test_families_do_not_know_the_table():
+    """The table imports the families; of the rest of the runtime only what builds programs needs it."""
+    assert naming(r"\b_step_kinds c?import\b") == ["runtime/_build.pyx"]

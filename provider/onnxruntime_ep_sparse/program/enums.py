@@ -95,4 +95,4 @@ C_PREFIXES = {
     Coordinates: "AT",
     Interpolation: "READ",
 }
-"""Each enum with the prefix of its members in C: `StepKind.POOL` is STEP_POOL."""
+"""Each enum with the prefix of its members in C: `Cell.GRU` is CELL_GRU."""
