@@ -63,12 +63,12 @@ class Builder:
     # values
 
     def new_value(self) -> int:
-        """A number for a value without a name."""
+        """Return a number for a value without a name."""
         self.n_values += 1
         return self.n_values - 1
 
     def value(self, name: str) -> int:
-        """The number of a named value; a constant becomes part of the program."""
+        """Return the number of a named value; a constant becomes part of the program."""
         if name not in self.numbers:
             if self.graph.is_constant(name):
                 self.numbers[name] = self.constant(self.floats(name))
@@ -78,23 +78,23 @@ class Builder:
         return self.numbers[name]
 
     def constant(self, array: NDArray) -> int:
-        """The number of a constant of the program."""
+        """Make a constant of the program and return its number."""
         number = self.new_value()
         self.constants[number] = np.array(array, np.float32)
         return number
 
     def floats(self, name: str) -> NDArray[np.float32]:
-        """The data of a constant input."""
+        """Return the data of a constant input."""
         array = self.graph.constant(name)
         assert array is not None
         return array
 
     def weight(self, name: str) -> NDArray[np.float32] | Nonzeros:
-        """The same, by its nonzeros where that is how it is stored."""
+        """Return the data of a constant input, by its nonzeros where that is how it is stored."""
         return weight_of(self.graph, name)
 
     def integers(self, name: str) -> int:
-        """The number of a value of int32, whose bits stand where those of floats would."""
+        """Return the number of an int32 value, whose bits take the place of those of floats."""
         array = self.graph.constant(name)
         if array is None:
             self.whole.add(self.value(name))
@@ -104,9 +104,9 @@ class Builder:
     # packing for this instruction set
 
     def packed(self) -> list[Step]:
-        """The steps with their products packed."""
-        unpacked = [step.spec for step in self.steps if isinstance(step.spec, PendingProduct)]
-        products = iter(parallel_map(self.workers, [(p.size, partial(p.pack, p.bias__m)) for p in unpacked]))
+        """Return the steps with their products packed."""
+        waiting = [step.spec for step in self.steps if isinstance(step.spec, PendingProduct)]
+        products = iter(parallel_map(self.workers, [(p.size, partial(p.pack, p.bias__m)) for p in waiting]))
         return [replace(step, spec=next(products)) if isinstance(step.spec, PendingProduct) else step for step in self.steps]
 
     def convolution(
@@ -117,7 +117,7 @@ class Builder:
         groups: int,
         image: tuple[int | None, ...],
     ) -> PendingProduct | Depthwise:
-        """`packing.convolution` with this instruction set's vectors."""
+        """Return the weights of a Conv for this instruction set's vectors; the arguments are those of `packing.convolution`."""
         if groups > 1 and weight.shape[1] == 1:
             assert isinstance(weight, np.ndarray)
             return packing.depthwise(weight, bias, groups, window)
@@ -129,8 +129,8 @@ class Builder:
     def matrix(
         self, weight__mk: NDArray[np.float32] | Nonzeros, bias: NDArray[np.float32] | None, *, x_rows: bool, y_rows: bool
     ) -> PendingProduct:
-        """Gemm's constant operand."""
-        return self.unpacked([weight__mk], ShapeRule.GEMM, bias, x_rows=x_rows, y_rows=y_rows)
+        """Return Gemm's constant operand."""
+        return self.pending_product([weight__mk], ShapeRule.GEMM, bias, x_rows=x_rows, y_rows=y_rows)
 
     def matrices(
         self,
@@ -141,11 +141,11 @@ class Builder:
         vector_operand: bool,
         bias__m: NDArray[np.float32] | None = None,
     ) -> PendingProduct:
-        """MatMul's constant operand."""
+        """Return MatMul's constant operand."""
         rule = ShapeRule.MATMUL_RIGHT if right else ShapeRule.MATMUL_LEFT
-        return self.unpacked(weight__bmk, rule, bias__m, x_rows=right, y_rows=right, batch=batch, vector_operand=vector_operand)
+        return self.pending_product(weight__bmk, rule, bias__m, x_rows=right, y_rows=right, batch=batch, vector_operand=vector_operand)
 
-    def unpacked(
+    def pending_product(
         self,
         weight__bmk: Sequence[NDArray[np.float32] | Nonzeros],
         rule: ShapeRule,
@@ -156,7 +156,7 @@ class Builder:
         batch: tuple[int, ...] = (),
         vector_operand: bool = False,
     ) -> PendingProduct:
-        """`packing.matrices` with this instruction set's vectors."""
+        """Return matrices for this instruction set's vectors; the arguments are those of `packing.matrices`."""
         m, k = weight__bmk[0].shape
         bias__m = np.zeros(m, np.float32) if bias is None else bias
         pack = partial(
@@ -184,7 +184,7 @@ class Builder:
             self.steps.append(step)
 
     def product(self, node: Node, x: str, product: PendingProduct | Depthwise, addend: int | None = None) -> None:
-        """A product; activation and residual of what follows are fused into it."""
+        """Append a product, into which the activation and the residual of the nodes after it are fused."""
         y = node.outputs[0]
         kind = StepKind.DEPTHWISE if isinstance(product, Depthwise) else StepKind.PRODUCT
         step = Step(kind, self.value(x), self.value(y), spec=product, name=self.node_name)
@@ -196,7 +196,7 @@ class Builder:
         self.step(Step(StepKind.BINARY, between, step.y, addend, spec=Binary(Op.ADD)))
 
     def keep_open(self, name: str, step: Step) -> None:
-        """Wait with a product whose only reader may be fused; else append it now."""
+        """Keep a product back whose only reader may be fused; append others now."""
         readers = self.graph.consumers.get(name, [])
         fusable = (
             len(readers) == 1
@@ -209,7 +209,7 @@ class Builder:
             self.steps.append(step)
 
     def activate(self, node: Node, activation: Activation) -> None:
-        """An activation: the end of an open product, or a step of its own."""
+        """Append an activation: the end of an open product, or a step of its own."""
         x, y = node.inputs[0], node.outputs[0]
         step = self.pending.pop(x, None)
         if step is not None:
@@ -218,7 +218,7 @@ class Builder:
             self.step(Step(StepKind.ACTIVATE, self.value(x), self.value(y), activation=activation))
 
     def binary(self, node: Node, op: Op) -> None:
-        """Two operands; an Add of equal shapes becomes the residual of an open product, a bias-shaped constant its bias."""
+        """Append a binary operator; an Add to an open product becomes the residual of that, or a part of its bias."""
         left, right = node.inputs
         y = node.outputs[0]
         if op == Op.ADD and left != right:
@@ -236,7 +236,7 @@ class Builder:
         self.step(Step(StepKind.BINARY, self.value(left), self.value(y), self.value(right), spec=Binary(op)))
 
     def with_bias(self, step: Step, mine: str, other: str) -> Step | None:
-        """The product with the constant `other` added to its bias, where that holds one number an output feature."""
+        """Return the product with the constant `other` added to its bias; None unless that holds one number per output feature."""
         if not self.graph.is_constant(other) or step.r >= 0:
             return None
         product = step.spec
@@ -257,6 +257,6 @@ class Builder:
 
 
 def same_shape(graph: Graph, a: str, b: str) -> bool:
-    """Whether two values have the same shape whatever the inputs are: unknown dimensions count as different."""
+    """Return whether two values have the same shape for all inputs: unknown dimensions count as different."""
     shapes = shape_of(graph, a), shape_of(graph, b)
     return shapes[0] == shapes[1] and None not in shapes[0]

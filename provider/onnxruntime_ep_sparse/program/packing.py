@@ -41,7 +41,7 @@ SHARED_ROW_COST = 0.6
 def tap_layout(
     window: Window, width: int | None, floats: int
 ) -> tuple[tuple[tuple[int, int, int, int, int], ...], tuple[int, ...], tuple[tuple[int, int, int], ...]]:
-    """Segments, units and taps of a convolution window (see `runtime/_packed.pxd`), for tiles of `floats` pixels a tap.
+    """Return segments, units and taps of a convolution window (see `runtime/_packed.pxd`), for tiles of `floats` pixels per tap.
 
     Three forms, by what a tile holds per input channel, and the smaller of the first two wins: whole rows as they follow each other in the
     image (small images of known `width`), the row under each row of taps (large or unknown ones), or one copy a tap (far dilation).
@@ -130,7 +130,7 @@ def nonzeros_of(weight: NDArray[np.float32] | Nonzeros) -> Csr:
 
 
 def depthwise(weight: NDArray[np.float32], bias__m: NDArray[np.float32] | None, channels: int, window: Window) -> Depthwise:
-    """A Conv weight of shape (M, 1, *kernel), each of whose outputs reads one of so many channels."""
+    """Return a Conv weight of shape (M, 1, *kernel), each of whose outputs reads one of so many channels."""
     m = len(weight)
     return Depthwise(m, channels, weight.reshape(m, -1), np.zeros(m, np.float32) if bias__m is None else bias__m, window)
 

@@ -1,4 +1,4 @@
-"""Work on several weights at once, by threads that live no longer than that: while a session is made, ONNX Runtime's are out of reach."""
+"""Works on several weights at once, on short-lived threads: those of ONNX Runtime are out of reach while it creates a session."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import TypeVar
 from onnxruntime_ep_sparse_kernels.pack import use_own_pages
 
 LARGE = 1 << 18
-"""Elements of a weight from which on another thread may take it: packing them takes a millisecond, handing them over up to half of one."""
+"""Elements of the smallest weight that another thread may take: packing them takes a millisecond, handing them over up to half of one."""
 
 T = TypeVar("T")
 
 
 def parallel_map(threads: int, works: Sequence[tuple[int, Callable[[], T]]]) -> list[T]:
-    """What each work returns, in order; a work is how many elements it has and what is to be done. Raises what one of them raised.
+    """Return the results of all works in their order; a work is a number of elements and a function. Raise what one of them raised.
 
-    The caller works from the end, so that nobody waits for a thread that gets no CPU; others, up to `threads` in all, from the beginning.
+    The caller works from the end, so that it never waits for a thread that gets no CPU. The other threads, up to `threads` with the caller,
+    work from the beginning.
     """
     large = [i for i, (elements, _) in enumerate(works) if elements >= LARGE]
     if threads == 1 or len(large) < 2:
