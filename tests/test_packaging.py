@@ -15,6 +15,8 @@ import pytest
 import onnxruntime_ep_sparse as sparse
 from onnxruntime_ep_sparse_kernels.isa import ISAS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 GENERATED = shutil.ignore_patterns(
     "_enums.pxd", "_isa_*.pyx", "_cpu.pyx", ".*", "build", "dist", "*.egg-info", "__pycache__", "*.so", "*.c"

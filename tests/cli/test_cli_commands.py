@@ -127,6 +127,7 @@ def test_bench(cli, sparse_model, tmp_path):
     assert "both providers in turn" in document["steps_s"]
 
 
+@pytest.mark.slow
 def test_bench_per_step(cli, sparse_model):
     """A row for every step in the order in which they run, sums of each kind, and the same in the document; 3 of 128 channels are dead."""
     arguments = ("bench", sparse_model, "--option", "policy=always", "--threads", 1, "--pairs", 6, "--no-memory", "--per-step")
@@ -217,6 +218,7 @@ def test_compare_require_owned(cli, dense_model):
     cli("compare", dense_model, "--require-owned", expect=1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_demo")
 def test_demo(cli):
     """Both parts."""

@@ -8,6 +8,8 @@ from suite import PRODUCTS, cases, listed, masked, outcome
 import onnxruntime_ep_sparse as sparse
 from support.promises import assert_close, assignment, cpu_session, exact, make_session
 
+pytestmark = pytest.mark.slow
+
 OURS = [name for name, what in listed().items() if what == "owned" or what.startswith("shared")]
 
 

@@ -105,6 +105,7 @@ def test_what_is_written(there_and_back):
     assert {p.key: p.value for p in model.metadata_props} == {"author": "somebody"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mobilenet_v1", "mobilenet_v2", "efficientnet_b0", "lstm"])
 @pytest.mark.parametrize("standard", [False, True])
 def test_nets(there_and_back, name, standard):
@@ -113,6 +114,7 @@ def test_nets(there_and_back, name, standard):
     assert any(not w.reason for w in weights) == (name != "lstm")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("external", [False, True])
 def test_sizes(tmp_path, external):
     """90 % zeros: at most 16 % of ResNet-50's file."""
@@ -387,6 +389,7 @@ def test_models_that_cannot_be_unpacked(tmp_path, change, words):
     assert not (tmp_path / "back.onnx").exists()
 
 
+@pytest.mark.slow
 def test_above_2_gb(tmp_path):
     """Tensor by tensor: 2.4 GB of weights (a file of holes) need nowhere near as much memory."""
     shape, count = (8192, 8192), 9

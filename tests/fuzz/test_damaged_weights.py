@@ -5,6 +5,8 @@ import pytest
 from compressed_weights import RAN, REFUSED, corrected, run, weights
 from mutations import MUTATIONS, mutated
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.filterwarnings("ignore:.* encountered in:RuntimeWarning")
 @pytest.mark.parametrize(("target", "runs"), [("reader", 20_000), ("sessions", 300)])

@@ -119,6 +119,7 @@ def test_seeds(name, model):
     assert other.SerializeToString() != model.SerializeToString()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [("resnet50", 25_557_032), ("mobilenet_v1", 4_231_976), ("mobilenet_v2", 3_504_872), ("efficientnet_b0", 5_288_548)],

@@ -8,6 +8,8 @@ from onnx import numpy_helper
 
 from onnxruntime_ep_sparse.models import digits
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def shares():

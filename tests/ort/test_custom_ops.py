@@ -65,6 +65,7 @@ def test_any_product(case):
         np.testing.assert_array_equal(taken.run(None, feeds)[0], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("external", [False, True])
 @pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_b0"])
 def test_nets(tmp_path, name, external):

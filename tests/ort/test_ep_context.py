@@ -110,6 +110,7 @@ def test_the_same_bits(session, tmp_path, name):
         assert sum(file.stat().st_size for file in target.parent.iterdir()) < 0.4 * plain.stat().st_size
 
 
+@pytest.mark.slow
 def test_size_of_resnet50(tmp_path):
     """At 90 % zeros, a fifth of the dense model at most."""
     plain = BUILDERS["resnet50"](sparsity=0.9).SerializeToString()

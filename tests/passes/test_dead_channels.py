@@ -484,6 +484,7 @@ NETS = {
 """Sizes of whole nets, and the share of their weights that half of the outputs leave at most."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["channels", "channels/2"])
 @pytest.mark.parametrize("name", NETS)
 def test_whole_nets(name, pattern):

@@ -1,7 +1,8 @@
 """The commands of `ort-sparse`. A new command is a module here and a row of COMMANDS.
 
 Exit codes: 0 ok, 1 results differ or the command failed, 2 wrong use. Tables go to stdout, steps and errors to stderr. `--json FILE` writes
-a JSON document too, `--json -` writes it to stdout instead of the tables.
+a JSON document too, `--json -` writes it to stdout instead of the tables. The commands import everything below; no other folder imports
+`cli`.
 """
 
 from __future__ import annotations

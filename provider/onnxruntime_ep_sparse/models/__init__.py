@@ -2,7 +2,7 @@
 
 Importing this imports neither onnx nor onnxruntime; calling a builder imports onnx. In the builders of nets every Conv, MatMul, Gemm,
 LSTM and GRU weight has exactly round(sparsity * size) zeros at uniformly random places of a fixed seed, except the first convolution,
-depthwise ones, squeeze-and-excite and embeddings; activations stay near unit size.
+depthwise ones, squeeze-and-excite and embeddings; activations stay near unit size. It must not import `measure`, `diagnostics` or `cli`.
 """
 
 from __future__ import annotations
