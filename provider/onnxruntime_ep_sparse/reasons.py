@@ -147,6 +147,11 @@ NOT_EXAMINED = Reason(
     "not examined, {error}",
     "Report this error to the project: the provider failed, and the model runs on the CPU provider.",
 )
+NAME_NOT_UNIQUE = Reason(
+    "name-not-unique",
+    "several tensors are named {name!r}, as far as ONNX Runtime says",
+    "Rename these tensors: names that are equal up to a NUL byte, or begin with one, cannot be told apart.",
+)
 UNSUPPORTED_OPERATOR = Reason(
     "unsupported-operator",
     "operator {operator} is not supported",

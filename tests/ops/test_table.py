@@ -60,7 +60,7 @@ def test_operators_beyond_the_table():
     ("value", "code"),
     [
         (Value("y", 0, (1, 4)), "type-unknown"),
-        (None, "type-unknown"),
+        (None, "name-not-unique"),
         (Value("y", INT64, (1, 4)), "not-float32"),
         (Value("y", FLOAT, None), "rank-unknown"),
         (Value("y", FLOAT, (1,) * 9), "unsupported-rank"),

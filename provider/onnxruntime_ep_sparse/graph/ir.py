@@ -71,6 +71,8 @@ class Node:
 class Graph:
     """Nodes in topological order, the values they name, and the constant ones among these.
 
+    Names that ONNX Runtime shows of several tensors stand at nodes only, and in no mapping: such nodes cannot be run.
+
     `load` returns the data of a constant as a numpy view that is valid only during the ONNX Runtime call that built the graph;
     `constant_names` are the initializers that no graph input can override. `nonzeros` has those that are stored without their zeros
     in a form that spares making them dense, and None for all others.
@@ -107,6 +109,16 @@ class Graph:
                 if name:
                     readers.setdefault(name, []).append(node)
         return readers
+
+
+def printable(name: str) -> str:
+    """Return a name as it can be shown: bytes that are not UTF-8 become U+FFFD."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def derived(what: str, name: str) -> str:
+    """Return a name for what is made of tensor `name`; it ends with NUL, as no name of a file's tensor does that a node may read."""
+    return f"{what} of {name}\0"
 
 
 def type_name(dtype: int) -> str:
@@ -165,9 +177,7 @@ def with_constants(
     nonzeros: Mapping[str, Callable[[], Nonzeros | None]],
 ) -> Graph:
     """The graph with other nodes and more float32 constants: name -> shape, and what computes one whenever it is loaded; `nonzeros` has
-    those that can also be had so. ValueError where the graph has a value of such a name."""
-    if taken := computed.keys() & graph.values.keys():
-        raise ValueError(f"a tensor is named {min(taken)!r}, as one that is made of others: give it another name")
+    those that can also be had so. The names are `derived` ones."""
 
     @lru_cache(KEPT)
     def result(name: str) -> np.ndarray:

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from ..graph.ir import Graph, Node, shape_of, sizes_of
+from ..graph.ir import Graph, Node, derived, shape_of, sizes_of
 
 
 @dataclass(slots=True)
@@ -153,7 +153,7 @@ class Flow:
     def constant(self, node: Node, index: int, array: NDArray) -> Node:
         """Return the node with a new constant as its input `index`."""
         inputs = [*node.inputs, *[""] * (index + 1 - len(node.inputs))]
-        inputs[index] = f"{inputs[index]} of {node.index}.{index}"
+        inputs[index] = derived(inputs[index], f"{node.index}.{index}")
         self.constants[inputs[index]] = array
         return replace(node, inputs=tuple(inputs))
 

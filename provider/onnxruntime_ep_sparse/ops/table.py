@@ -26,13 +26,16 @@ def row_for(node: Node) -> OpRow | None:
 
 def can_run(graph: Graph, node: Node) -> Finding | None:
     """Return None if a region may hold this node, else the reason why not."""
+    unclear = [name for name in (*node.inputs, *node.outputs) if name and name not in graph.values]
+    if unclear:
+        return reasons.NAME_NOT_UNIQUE(name=unclear[0].partition("\0")[0])
     row = row_for(node)
     if row is None:
         return reasons.UNSUPPORTED_OPERATOR(operator=node.op_type)
     data = [name for i, name in enumerate(node.inputs) if name and i not in row.parameters]
     for name in (*data, *(o for o in node.outputs if o)):
-        value = graph.values.get(name)
-        if value is None or value.dtype == 0:
+        value = graph.values[name]
+        if value.dtype == 0:
             return reasons.TYPE_UNKNOWN(name=name)
         if value.dtype != FLOAT:
             return reasons.NOT_FLOAT32(type=type_name(value.dtype))

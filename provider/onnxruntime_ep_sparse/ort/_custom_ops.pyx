@@ -63,7 +63,7 @@ from ._abi cimport (
 from ..runtime._enums cimport MAX_RANK
 from ._binding cimport Kernel, kernel_fill, kernel_release, kernel_run
 from ._status cimport c_copy, status_of
-from ._graph_reader cimport array_of, attribute, decoded, dimensions, raised, session_entries, typed_value
+from ._graph_reader cimport array_of, attribute, decoded, dimensions, encoded, raised, session_entries, typed_value
 
 import threading
 from dataclasses import replace
@@ -188,7 +188,7 @@ cdef object set_shape(void* context, tuple shape):
     cdef const char* names[MAX_RANK]
     if len(shape) > MAX_RANK:
         return  # left to run time, which refuses it
-    texts = [b"" if isinstance(size, int) else (size or f"{DOMAIN}.{next(_unknown)}").encode() for size in shape]
+    texts = [b"" if isinstance(size, int) else encoded(size or f"{DOMAIN}.{next(_unknown)}") for size in shape]
     for i, size in enumerate(shape):
         dims[<int>i] = size if isinstance(size, int) else -1
         names[<int>i] = <const char*><bytes>texts[i]
@@ -252,12 +252,12 @@ cdef void destroy_kernel(void* kernel) noexcept nogil:
 
 
 cdef tuple graph_of(str op_type, str name, const void* info):
-    """Return a graph of one node, and the names of its inputs in order."""
+    """Return a graph of one node, and the names of its inputs in order: places, because the file's names need not differ."""
     cdef size_t count = 0, i
     cdef const void* value
     cdef int is_constant
     raised(api, (<get_count_t>api.slots[KERNEL_INFO_GET_INPUT_COUNT])(info, &count))
-    inputs = [indexed_text_of(info, KERNEL_INFO_GET_INPUT_NAME, i) for i in range(count)]
+    inputs = [f"input {i}" if is_named(info, i) else "" for i in range(count)]
     values, constants = {}, {}
     for i in range(count):
         input_name = inputs[i]
@@ -269,7 +269,7 @@ cdef tuple graph_of(str op_type, str name, const void* info):
         if is_constant:
             constants[input_name] = array_of(api, value, input_name)
     attributes = {key: kernel_attribute(info, key.encode(), kind) for key, kind in OPERATORS[op_type].attributes.items()}
-    output = indexed_text_of(info, KERNEL_INFO_GET_OUTPUT_NAME, 0)
+    output = "output"
     node = bare_node(op_type, attributes, name, tuple(inputs), output)
     x = values[inputs[0]]
     if x.shape is None:
@@ -336,6 +336,13 @@ cdef str text_of(const void* info, int slot):
     room = bytearray(size + 1)
     raised(api, (<copy_text_t>api.slots[slot])(info, <char*>room, &size))
     return decoded(<char*>room)
+
+
+cdef bint is_named(const void* info, size_t index):
+    """Return whether a node has input `index`: missing ones have an empty name, of one NUL."""
+    cdef size_t size = 0
+    absent((<copy_indexed_text_t>api.slots[KERNEL_INFO_GET_INPUT_NAME])(info, index, NULL, &size))
+    return size > 1
 
 
 cdef str indexed_text_of(const void* info, int slot, size_t index):

@@ -5,6 +5,7 @@ from ._abi cimport Api, Status
 
 cdef object raised(const Api* api, Status status)
 cdef str decoded(const char* text)
+cdef bytes encoded(str text)
 cdef object attribute(const Api* api, const void* attribute)
 cdef tuple dimensions(const Api* api, const void* tensor)
 cdef object typed_value(const Api* api, const void* info, str name)

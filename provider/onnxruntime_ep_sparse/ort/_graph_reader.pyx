@@ -77,12 +77,14 @@ from ._abi cimport (
     tensor_t,
 )
 
+from collections import Counter
+from itertools import chain
 from math import prod
 
 import numpy as np
 
 from ..passes.decompress import plain
-from ..graph.ir import CONTEXT_DATA, Graph, Node, Value
+from ..graph.ir import CONTEXT_DATA, Graph, Node, Value, printable
 
 # ONNXTensorElementDataType -> numpy, for the types that numpy has.
 DTYPES = {
@@ -110,7 +112,13 @@ cdef object raised(const Api* api, Status status):
 
 
 cdef str decoded(const char* text):
-    return "" if text == NULL else text.decode("utf-8", "replace")
+    """Return text by which tensors, dimensions and files are told apart: other bytes give another str, also where they are not UTF-8."""
+    return "" if text == NULL else text.decode("utf-8", "surrogateescape")
+
+
+cdef bytes encoded(str text):
+    """Return the bytes of which `decoded` made `text`."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 cdef str text_of(const Api* api, const void* object, int slot):
@@ -144,6 +152,19 @@ cdef list objects_of(const Api* api, const void* object, int count_slot, int slo
 
 cdef str name_of(const Api* api, size_t value):
     return text_of(api, <const void*>value, GET_VALUE_INFO_NAME) if value else ""
+
+
+cdef dict names_of_values(const Api* api, pointers):
+    """Return a name for each of these addresses of values, 0 included, that no other has.
+
+    ONNX Runtime's names end at the first NUL here. Where values share what is before it, or nothing is there, a NUL and a number follow.
+    """
+    texts = {pointer: name_of(api, pointer) for pointer in pointers}
+    shared = Counter(texts.values())
+    for number, (pointer, text) in enumerate(texts.items()):
+        if pointer and (shared[text] > 1 or not text):
+            texts[pointer] = f"{text}\0{number}"
+    return texts
 
 
 cdef list names(const Api* api, const void* node, bint outputs):
@@ -335,53 +356,61 @@ cdef class Source:
 
 
 cdef Source read(const Api* api, const void* ort_graph, dict known):
-    """Copy one graph, nested or not. `known` holds compressed weights that are decoded already, as in `decompress.plain`."""
+    """Copy one graph, nested or not. `known` holds compressed weights that are decoded already, as in `decompress.plain`.
+
+    Values that cannot be told apart by what ONNX Runtime says are in neither `values` nor `constant_names` of the graph: only their names
+    stand at the nodes.
+    """
     cdef Source source = Source()
     cdef const void* parent = NULL
     cdef const void* node
     source.api = api
-    values = {}
-
-    def names_of(pointers):
-        found = []
-        for pointer in pointers:
-            name = name_of(api, pointer)
-            found.append(name)
-            if name and name not in values:
-                values[name] = value_of(api, pointer, name)
-                if is_constant(api, pointer):
-                    source.constants[name] = pointer
-        return tuple(found)
-
-    inputs = names_of(objects_of(api, ort_graph, GRAPH_GET_NUM_INPUTS, GRAPH_GET_INPUTS))
-    nodes = []
-    for index, pointer in enumerate(objects_of(api, ort_graph, GRAPH_GET_NUM_NODES, GRAPH_GET_NODES)):
+    inputs = objects_of(api, ort_graph, GRAPH_GET_NUM_INPUTS, GRAPH_GET_INPUTS)
+    outputs = objects_of(api, ort_graph, GRAPH_GET_NUM_OUTPUTS, GRAPH_GET_OUTPUTS)
+    source.node_pointers = objects_of(api, ort_graph, GRAPH_GET_NUM_NODES, GRAPH_GET_NODES)
+    operands = []
+    for pointer in source.node_pointers:
         node = <const void*><size_t>pointer
-        source.node_pointers.append(pointer)
+        operands.append((
+            objects_of(api, node, NODE_GET_NUM_INPUTS, NODE_GET_INPUTS),
+            objects_of(api, node, NODE_GET_NUM_OUTPUTS, NODE_GET_OUTPUTS),
+            objects_of(api, node, NODE_GET_NUM_IMPLICIT_INPUTS, NODE_GET_IMPLICIT_INPUTS),
+        ))
+    named = names_of_values(api, dict.fromkeys(chain(inputs, *chain.from_iterable(operands), outputs)))
+    values = {}
+    for pointer, name in named.items():
+        if name and "\0" not in name:
+            values[name] = value_of(api, pointer, name)
+            if is_constant(api, pointer):
+                source.constants[name] = pointer
+    nodes = []
+    for index, pointer in enumerate(source.node_pointers):
+        node = <const void*><size_t>pointer
+        read, made, implicit = [tuple([named[value] for value in group]) for group in operands[index]]
         nodes.append(Node(
             index=index,
-            name=text_of(api, node, NODE_GET_NAME),
-            op_type=text_of(api, node, NODE_GET_OPERATOR_TYPE),
-            domain=text_of(api, node, NODE_GET_DOMAIN),
+            name=printable(text_of(api, node, NODE_GET_NAME)),
+            op_type=printable(text_of(api, node, NODE_GET_OPERATOR_TYPE)),
+            domain=printable(text_of(api, node, NODE_GET_DOMAIN)),
             since_version=number_of(api, node, NODE_GET_SINCE_VERSION),
-            inputs=names_of(objects_of(api, node, NODE_GET_NUM_INPUTS, NODE_GET_INPUTS)),
-            outputs=names_of(objects_of(api, node, NODE_GET_NUM_OUTPUTS, NODE_GET_OUTPUTS)),
+            inputs=read,
+            outputs=made,
             attributes=attributes_of(api, node),
             ep_name=text_of(api, node, NODE_GET_EP_NAME),
-            implicit_inputs=names_of(objects_of(api, node, NODE_GET_NUM_IMPLICIT_INPUTS, NODE_GET_IMPLICIT_INPUTS)),
+            implicit_inputs=implicit,
         ))
-    outputs = names_of(objects_of(api, ort_graph, GRAPH_GET_NUM_OUTPUTS, GRAPH_GET_OUTPUTS))
+    leaving = tuple([named[value] for value in outputs])
     raised(api, (<get_object_t>api.slots[GRAPH_GET_PARENT_NODE])(ort_graph, &parent))
     source.graph = plain(Graph(
         nodes=tuple(nodes),
         values=values,
         constant_names=frozenset(source.constants),
         load=source.load,
-        inputs=tuple([name for name in inputs if name not in source.constants]),
-        outputs=outputs,
+        inputs=tuple([named[value] for value in inputs if named[value] not in source.constants]),
+        outputs=leaving,
         is_subgraph=parent != NULL,
     ), known)
     # Bodies of one If have the same parent and may have the same name; their outputs differ in all models seen.
     inside = text_of(api, parent, NODE_GET_NAME) if parent != NULL else ""
-    source.key = "/".join([inside, text_of(api, ort_graph, GRAPH_GET_NAME), *outputs])
+    source.key = "/".join([inside, text_of(api, ort_graph, GRAPH_GET_NAME), *leaving])
     return source

@@ -25,7 +25,7 @@ from ._abi cimport (
     release_t,
 )
 from ._binding cimport kernel_fill, kernel_release, kernel_run
-from ._graph_reader cimport Source, names, raised, read
+from ._graph_reader cimport Source, encoded, names, raised, read
 from ._status cimport c_copy
 from ..runtime._program cimport StepTotals
 
@@ -107,10 +107,10 @@ cdef void* context_node(const Api* api, str name, list inputs, list outputs, dic
     if texts == NULL:
         raise MemoryError
     domain, op_type = (text.encode() for text in EP_CONTEXT)
-    encoded = [text.encode() for text in (*inputs, *outputs)]
+    operands = [encoded(text) for text in (*inputs, *outputs)]
     try:
-        for i in range(len(encoded)):
-            texts[i] = encoded[i]
+        for i in range(len(operands)):
+            texts[i] = operands[i]
         for key, value in attributes.items():
             if isinstance(value, int):
                 number = value

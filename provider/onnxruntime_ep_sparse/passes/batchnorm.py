@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from ..graph.ir import Graph, Node, with_constants
+from ..graph.ir import Graph, Node, derived, with_constants
 from ..graph.nonzeros import Nonzeros
 from .patterns import fused
 
@@ -30,7 +30,7 @@ def fold_batchnorms(graph: Graph) -> Graph:
     for norm in graph.nodes:
         conv = graph.producer.get(norm.inputs[0]) if norm.op_type == "BatchNormalization" else None
         if conv is not None and absorbs(graph, conv):
-            weight, bias = (f"{name} of {norm.outputs[0]}" for name in ("weight", "bias"))
+            weight, bias = (derived(what, norm.outputs[0]) for what in ("weight", "bias"))
             shape = graph.values[conv.inputs[1]].shape
             computed[weight] = shape, partial(weight_of, graph, conv, norm)  # type: ignore[assignment]  # constants have their sizes
             nonzeros[weight] = partial(nonzeros_of, graph, conv, norm)

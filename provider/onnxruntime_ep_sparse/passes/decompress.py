@@ -11,7 +11,7 @@ import numpy as np
 
 from ..formats.schema import DOMAIN, OPERATORS, SINCE_VERSION, WEIGHT_SHAPE
 from ..formats.weight_codec import decode, nonzeros_of, shape_of
-from ..graph.ir import Graph, Node, with_constants
+from ..graph.ir import Graph, Node, derived, with_constants
 from ..graph.nonzeros import Nonzeros
 
 Weight = TypeVar("Weight", np.ndarray, Nonzeros)
@@ -19,9 +19,11 @@ Known = dict[tuple, Nonzeros]
 """Weights that have been decoded."""
 
 
-def is_compressed(node: Node) -> bool:
-    """Whether it is one of these operators."""
-    return node.domain == DOMAIN and node.op_type in OPERATORS
+def is_compressed(graph: Graph, node: Node) -> bool:
+    """Return whether a node is one of these operators, of which every tensor is known."""
+    return (
+        node.domain == DOMAIN and node.op_type in OPERATORS and all(name in graph.values for name in (*node.inputs, *node.outputs) if name)
+    )
 
 
 def plain(graph: Graph, known: Known | None = None) -> Graph:
@@ -30,10 +32,10 @@ def plain(graph: Graph, known: Known | None = None) -> Graph:
     What is decoded goes into `known` and is not decoded again by whoever brings the same while the constants stay where they are.
     ValueError that names the node if its weight is not constant or its shape is wrong; loading raises it for other damage.
     """
-    weights = {_weight_name(node): _checked(graph, node) for node in graph.nodes if is_compressed(node)}
+    weights = {_weight_name(node): _checked(graph, node) for node in graph.nodes if is_compressed(graph, node)}
     if not weights:
         return graph
-    nodes = tuple(_plain_node(node) if is_compressed(node) else node for node in graph.nodes)
+    nodes = tuple(_plain_node(node) if is_compressed(graph, node) else node for node in graph.nodes)
     dense = {name: (weight_shape(node), partial(_decoded, graph, node, decode)) for name, node in weights.items()}
     known = {} if known is None else known
     return with_constants(graph, nodes, dense, {name: partial(_nonzeros, graph, node, known) for name, node in weights.items()})
@@ -84,7 +86,7 @@ def _checked(graph: Graph, node: Node) -> Node:
 
 def _weight_name(node: Node) -> str:
     """By what the node makes, as no other does."""
-    return f"compressed weight of {node.outputs[0]}"
+    return derived("compressed weight", node.outputs[0])
 
 
 def label_of(node: Node) -> str:

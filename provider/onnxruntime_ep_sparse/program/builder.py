@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnxruntime_ep_sparse_kernels.elementwise import Act, Op
 from onnxruntime_ep_sparse_kernels.isa import Isa
 
-from ..graph.ir import Graph, Node, shape_of, weight_of
+from ..graph.ir import Graph, Node, printable, shape_of, weight_of
 from ..graph.nonzeros import Nonzeros
 from . import packing
 from .enums import ShapeRule, StepKind
@@ -48,7 +48,7 @@ class Builder:
 
     def begin(self, node: Node) -> None:
         """Name the steps that follow after `node`."""
-        self.node_name = node.name or node.outputs[0]
+        self.node_name = node.name or printable(node.outputs[0])
 
     def finish(self) -> ProgramSpec:
         """Pack all weights and return the program."""
