@@ -1,6 +1,7 @@
 """Packs a pruned weight matrix in the order in which the tile kernels read it."""
 
 from collections import namedtuple
+from contextlib import suppress
 from mmap import mmap
 from threading import local
 
@@ -35,9 +36,10 @@ def use_own_pages():
 def scratch_array(shape, dtype):
     """Return an uninitialized array of this shape and dtype; see `use_own_pages`."""
     cdef int64_t size = np.prod(shape, dtype=np.int64) * np.dtype(dtype).itemsize
-    if size < PAGES or not getattr(_thread, "use_own_pages", False):
-        return np.empty(shape, dtype)
-    return np.frombuffer(mmap(-1, size), dtype).reshape(shape)
+    if size >= PAGES and getattr(_thread, "use_own_pages", False):
+        with suppress(OSError):  # at the limit of mappings of a process
+            return np.frombuffer(mmap(-1, size), dtype).reshape(shape)
+    return np.empty(shape, dtype)
 
 
 def trimmed(array):
