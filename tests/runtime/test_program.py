@@ -4,10 +4,12 @@ import re
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from onnxruntime_ep_sparse import options, pipeline
-from support.making import noise, pruned
+from support.making import model_of, noise, pruned
 from support.programs import EVERY_SET, Conv, graph_of, program_of
+from support.promises import cpu_session, owned_session
 
 
 @EVERY_SET
@@ -96,3 +98,18 @@ def test_batches_of_weights_are_not_cut(weight, x, separable):
     rank = max(len(weight), len(x))
     graph = graph_of([("MatMul", ("w", "x"), "y", (None,) * rank, {})], {"x": x}, {"w": pruned(np.random.default_rng(0), weight)})
     assert pipeline.lower_to_spec(graph, options.isa_of(options.parse({}))).separable == separable
+
+
+@pytest.mark.parametrize("count", [64, 65, 300])
+def test_any_number_of_inputs_and_outputs(count):
+    """A region has as many as it needs: every intermediate result may be an output, and every addend an input."""
+    rng = np.random.default_rng(0)
+    nodes, names = [helper.make_node("MatMul", ["x", "w"], ["y0"])], [f"a{i}" for i in range(count)]
+    nodes += [helper.make_node("Add", [f"y{i}", name], [f"y{i + 1}"]) for i, name in enumerate(names)]
+    inputs = {name: ["n", 8] for name in ("x", *names)}
+    model = model_of(nodes, inputs, [f"y{i}" for i in range(count + 1)], {"w": pruned(rng, (8, 8), 0.5)})
+    session = owned_session(model, regions=1)
+    for rows in (3, 1):
+        feeds = {name: noise(rng, rows, 8) for name in inputs}
+        for y, expected in zip(session.run(None, feeds), cpu_session(model).run(None, feeds), strict=True):
+            np.testing.assert_allclose(y, expected, atol=1e-4)

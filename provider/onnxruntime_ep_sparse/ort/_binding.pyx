@@ -66,10 +66,11 @@ cdef void kernel_release(Kernel* kernel) noexcept nogil:
 
 def places(wanted, offered):
     """Return the position of each of `wanted` in `offered`."""
-    lacking = [name for name in wanted if name not in offered]
+    position = {name: i for i, name in enumerate(offered)}
+    lacking = [name for name in wanted if name not in position]
     if lacking:
         raise RuntimeError(f"the node and its program differ: no {lacking[0]!r} in {list(offered)}")
-    return [list(offered).index(name) for name in wanted]
+    return [position[name] for name in wanted]
 
 
 cdef size_t* c_places(list found) except NULL:

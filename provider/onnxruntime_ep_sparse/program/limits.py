@@ -5,10 +5,8 @@ Imports nothing, because the build loads it before the package exists.
 
 MAX_RANK = 8
 """At most so many dimensions of a value."""
-MAX_OPERANDS = 64
-"""At most so many inputs, and so many outputs, of a region."""
 MAX_PARTS = 32
-"""At most so many operands of a Concat: each may be an input of the region."""
+"""At most so many operands of a Concat: each is a step."""
 MAX_SIZE = (1 << 31) - 1
 """At most so many elements of a weight, and so many along a dimension that a node fixes."""
 MAX_WINDOW = (1 << 16) - 1
@@ -22,5 +20,5 @@ MAX_BLOCK = (1 << 10) - 1
 MAX_HIDDEN = 1 << 16
 """At most so many hidden units of a recurrent node: 16 bits number them."""
 
-C_LIMITS = ("MAX_RANK", "MAX_OPERANDS")
+C_LIMITS = ("MAX_RANK",)
 """Limits that size arrays in C."""

@@ -11,7 +11,7 @@ import numpy as np
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int64_t, uintptr_t
 from libc.stdio cimport snprintf
-from libc.stdlib cimport free
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from ._arenas cimport Arena, arena_return, arena_take, arenas_forget
@@ -31,6 +31,8 @@ cdef enum:
     # Two steps run in bands only where what is between them is far larger than the caches: MobileNetV1 on 224x224, with 5 MB at most,
     # takes 5 to 10 % longer so, on 3840x2160 30 % less.
     FAR_FLOATS = 2 * 1024 * 1024
+    # Of a run's stack, for its inputs and outputs: some 70 of each.
+    NEAR_WORDS = 1024
 
 
 cdef void program_release(CompiledProgram* program) noexcept nogil:
@@ -126,11 +128,31 @@ cdef Plan* plan_of_slices(CompiledProgram* program, Shape* shapes, int64_t whole
 
 cdef int program_run(CompiledProgram* program, const Host* host, const float** inputs, const int64_t** dims, const size_t* ranks,
                      char* message, size_t message_size) noexcept nogil:
-    """A large batch runs slice by slice, as many at once as keep the activations near the caches."""
-    cdef Shape shapes[MAX_OPERANDS]
-    cdef float* outputs[MAX_OPERANDS]
-    cdef const float* part_inputs[MAX_OPERANDS]
-    cdef float* part_outputs[MAX_OPERANDS]
+    """Compute the outputs; 0 on success, else the reason is in `message`. Inputs and outputs of a usual region are listed on the stack."""
+    cdef int64_t near[NEAR_WORDS]
+    cdef size_t inputs_size = program.n_inputs * (sizeof(Shape) + sizeof(void*))
+    cdef size_t size = inputs_size + 2 * program.n_outputs * sizeof(void*)
+    cdef void* room = near if size <= sizeof(near) else malloc(size)
+    cdef int failed
+    if room == NULL:
+        snprintf(message, message_size, "out of memory for the places of %d inputs and %d outputs", program.n_inputs, program.n_outputs)
+        return 1
+    failed = run_slices(program, host, inputs, dims, ranks, message, message_size, room)
+    if room != near:
+        free(room)
+    return failed
+
+
+cdef int run_slices(CompiledProgram* program, const Host* host, const float** inputs, const int64_t** dims, const size_t* ranks,
+                    char* message, size_t message_size, void* room) noexcept nogil:
+    """A large batch runs slice by slice, as many at once as keep the activations near the caches.
+
+    `room` has a Shape and a pointer for each input, and two pointers for each output.
+    """
+    cdef Shape* shapes = <Shape*>room
+    cdef const float** part_inputs = <const float**>(shapes + program.n_inputs)
+    cdef float** outputs = <float**>(part_inputs + program.n_inputs)
+    cdef float** part_outputs = outputs + program.n_outputs
     cdef Plan* plan
     cdef Plan* rest = NULL
     cdef Plan* current
@@ -243,8 +265,6 @@ cdef class Program:
     def __cinit__(self, spec, table, int workers=1, bint profile=False, int64_t far_floats=FAR_FLOATS):
         cdef CompiledProgram* program = <CompiledProgram*>allocate(sizeof(CompiledProgram))
         self.compiled = program
-        if max(len(spec.inputs), len(spec.outputs)) > MAX_OPERANDS:
-            raise ValueError(f"a region with more than {MAX_OPERANDS} inputs or outputs is not supported")
         self.input_names = tuple(spec.inputs)
         self.output_names = tuple(spec.outputs)
         self.labels = tuple((source.kind.name.lower(), source.name, source.description) for source in spec.steps)
@@ -278,33 +298,34 @@ cdef class Program:
         arrays = [np.ascontiguousarray(array, np.float32) for array in inputs]
         shapes = [np.array(array.shape, np.int64) for array in arrays]
         outputs = [None] * len(self.output_names)
-        cdef const float* data[MAX_OPERANDS]
-        cdef const int64_t* dims[MAX_OPERANDS]
-        cdef size_t ranks[MAX_OPERANDS]
+        data = np.array([array.ctypes.data for array in arrays], np.uintp)
+        dims = np.array([shape.ctypes.data for shape in shapes], np.uintp)
+        ranks = np.array([array.ndim for array in arrays], np.uintp)
+        cdef const float** c_data = <const float**><uintptr_t>data.ctypes.data
+        cdef const int64_t** c_dims = <const int64_t**><uintptr_t>dims.ctypes.data
+        cdef const size_t* c_ranks = <const size_t*><uintptr_t>ranks.ctypes.data
         cdef char message[256]
         cdef Host host
         cdef int failed
-        for i in range(len(arrays)):
-            data[<int>i] = <const float*><uintptr_t>arrays[i].ctypes.data
-            dims[<int>i] = <const int64_t*><uintptr_t>shapes[i].ctypes.data
-            ranks[<int>i] = arrays[i].ndim
         host.context = <void*>outputs
         host.parallel_for = serial_for
         host.output = keep_output
         with nogil:
-            failed = program_run(self.compiled, &host, data, dims, ranks, message, sizeof(message))
+            failed = program_run(self.compiled, &host, c_data, c_dims, c_ranks, message, sizeof(message))
         if failed:
             raise RuntimeError(message.decode())
         return outputs
 
     def places(self, *shapes):
         """Return a Place for every value of a run with inputs of these shapes, for tests; RuntimeError says why shapes are bad."""
-        cdef Shape keys[MAX_OPERANDS]
+        cdef Shape* keys
         cdef char message[256]
         cdef Plan* plan
         cdef ValuePlan* root
         if self.compiled == NULL or len(shapes) != len(self.input_names):
             raise ValueError(f"{len(self.input_names)} shapes of a program that no session has are expected")
+        room = bytearray(len(shapes) * sizeof(Shape) + 1)
+        keys = <Shape*><char*>room
         for i, dims in enumerate(shapes):
             fill_shape(&keys[<int>i], dims)
         PyThread_acquire_lock(<PyThread_type_lock>self.compiled.lock, WAIT_LOCK)
