@@ -76,7 +76,7 @@ def _clip(graph: Graph, node: Node) -> Activation | Finding:
         limits[name] = number_of(node, name, limits[name])
         if operand:
             array = graph.constant(operand)
-            if array is None or array.dtype != np.float32 or array.size != 1:
+            if array is None or array.dtype != np.float32 or array.size != 1 or array.ndim > 1:
                 return reasons.PARAMETER_NOT_CONSTANT(name=name)
             limits[name] = float(array.reshape(-1)[0])
         if math.isnan(limits[name]):
@@ -85,8 +85,10 @@ def _clip(graph: Graph, node: Node) -> Activation | Finding:
     return Activation(Act.CLAMP, limits["min"], limits["max"])
 
 
-def _gelu(graph: Graph, node: Node) -> Activation:
-    return Activation(Act.GELU_TANH if attribute_of(node, "approximate", "none") == "tanh" else Act.GELU_ERF)
+def _gelu(graph: Graph, node: Node) -> Activation | Finding:
+    approximate = attribute_of(node, "approximate", "none")
+    act = {"none": Act.GELU_ERF, "tanh": Act.GELU_TANH}.get(approximate)
+    return reasons.UNSUPPORTED_ATTRIBUTE(name="approximate", value=approximate) if act is None else Activation(act)
 
 
 def _selu(graph: Graph, node: Node) -> Activation:

@@ -16,14 +16,16 @@ from ..program.steps import Step
 from ..reasons import Finding
 from . import costs
 from .channels import ChannelPlan, Flow, Link
-from .row import OpRow, always
+from .row import OpRow
 
 
 def _reshape_can_run(graph: Graph, node: Node) -> Finding | None:
     target = graph.constant(node.inputs[1])
     if target is None:
         return reasons.PARAMETER_NOT_CONSTANT(name="shape")
-    for d in target.reshape(-1):
+    if target.ndim != 1:
+        return reasons.UNSUPPORTED_RANK(rank=target.ndim, supported="1 (of input shape)")
+    for d in target:
         if not -1 <= d <= MAX_SIZE:
             return reasons.OUT_OF_RANGE(what="a dimension of the shape", value=d, low=-1, high=MAX_SIZE)
     return reasons.UNSUPPORTED_RANK(rank=target.size, supported=f"at most {MAX_RANK}") if target.size > MAX_RANK else None
@@ -37,7 +39,7 @@ def _reshape_lower(builder: Builder, node: Node) -> None:
             StepKind.RESHAPE,
             builder.value(node.inputs[0]),
             builder.value(node.outputs[0]),
-            spec=Reshape(tuple(int(d) for d in target.reshape(-1)), allow_zero=bool(attribute_of(node, "allowzero", 0))),
+            spec=Reshape(tuple(int(d) for d in target.reshape(-1)), allow_zero=attribute_of(node, "allowzero", 0) == 1),
         )
     )
 
@@ -49,12 +51,17 @@ def _transpose_can_run(graph: Graph, node: Node) -> Finding | None:
 
 def _permutation_of(graph: Graph, node: Node) -> tuple[int, ...]:
     """Return the dimensions of a Transpose's input in the order of its output."""
-    return tuple(attribute_of(node, "perm", ()) or range(len(shape_of(graph, node.inputs[0])))[::-1])
+    return tuple(attribute_of(node, "perm", range(len(shape_of(graph, node.inputs[0])))[::-1]))
 
 
 def _transpose_lower(builder: Builder, node: Node) -> None:
     x, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
     builder.step(Step(StepKind.TRANSPOSE, x, y, spec=Transpose(_permutation_of(builder.graph, node))))
+
+
+def _flatten_can_run(graph: Graph, node: Node) -> Finding | None:
+    rank, axis = len(shape_of(graph, node.inputs[0])), int(attribute_of(node, "axis", 1))
+    return None if -rank <= axis <= rank else reasons.OUT_OF_RANGE(what="axis", value=axis, low=-rank, high=rank)
 
 
 def _flatten_lower(builder: Builder, node: Node) -> None:
@@ -95,7 +102,7 @@ def _reshape_channels(flow: Flow, node: Node) -> ChannelPlan | None:
     x, last = flow.channels[node.inputs[0]], shape_of(flow.graph, node.outputs[0])[-1]
     target = [int(d) for d in flow.load(node.inputs[1]).reshape(-1)]
     copied = [i for i, d in enumerate(target) if d == 0]
-    if any(i >= x.axis for i in copied) or (copied and attribute_of(node, "allowzero", 0)):
+    if any(i >= x.axis for i in copied) or (copied and attribute_of(node, "allowzero", 0) == 1):
         return None
     if target[-1] != x.size * times and not (target[-1] == -1 and last == x.size * times):
         return None
@@ -117,6 +124,8 @@ def _axes_of(graph: Graph, node: Node) -> tuple[int, ...] | Finding:
         array = graph.constant(node.inputs[1])
         if array is None:
             return reasons.PARAMETER_NOT_CONSTANT(name="axes")
+        if array.ndim > 1:
+            return reasons.MISMATCHED(what="the shape of input axes", other="a list")
         given = tuple(int(axis) for axis in array.reshape(-1))
     if given is None:
         if not all(isinstance(d, int) for d in shape):
@@ -124,9 +133,9 @@ def _axes_of(graph: Graph, node: Node) -> tuple[int, ...] | Finding:
         given = tuple(axis for axis, d in enumerate(shape) if d == 1)
     assert isinstance(given, tuple)
     rank = len(shape) + (len(given) if node.op_type == "Unsqueeze" else 0)
-    axes = tuple(sorted({axis % rank if rank else 0 for axis in given}))
-    if not axes:
+    if not given:
         return reasons.NO_AXES()
+    axes = tuple(sorted({axis + rank * (axis < 0) for axis in given if -rank <= axis < rank}))
     return axes if len(axes) == len(given) and rank <= MAX_RANK else reasons.MISMATCHED(what="input axes", other="the input")
 
 
@@ -145,14 +154,26 @@ def _axes_lower(builder: Builder, node: Node) -> None:
 def _concat_can_run(graph: Graph, node: Node) -> Finding | None:
     if len(node.inputs) > MAX_PARTS:
         return reasons.UNSUPPORTED_OPERAND_COUNT(count=len(node.inputs), supported=f"at most {MAX_PARTS}")
+    if not all(node.inputs):
+        return reasons.UNSUPPORTED_OPERAND_COUNT(count=len([name for name in node.inputs if name]), supported="as many as are listed")
     rank = len(shape_of(graph, node.inputs[0]))
-    fits = all(len(shape_of(graph, name)) == rank for name in node.inputs)
-    return None if fits else reasons.MISMATCHED(what="the rank of an operand", other="that of the first")
+    if not all(len(shape_of(graph, name)) == rank for name in node.inputs):
+        return reasons.MISMATCHED(what="the rank of an operand", other="that of the first")
+    axis = _concat_axis(graph, node)
+    return axis if isinstance(axis, Finding) else None
+
+
+def _concat_axis(graph: Graph, node: Node) -> int | Finding:
+    """Return the axis of a Concat as a number from 0 on, or the reason why it cannot run."""
+    axis, rank = int(attribute_of(node, "axis", 0)), len(shape_of(graph, node.inputs[0]))
+    if not -rank <= axis < rank:
+        return reasons.OUT_OF_RANGE(what="axis", value=axis, low=-rank, high=rank - 1)
+    return axis + rank if axis < 0 else axis
 
 
 def _concat_lower(builder: Builder, node: Node) -> None:
-    axis = int(attribute_of(node, "axis", 0))
-    axis += len(shape_of(builder.graph, node.inputs[0])) if axis < 0 else 0
+    axis = _concat_axis(builder.graph, node)
+    assert isinstance(axis, int)
     parts = [builder.value(name) for name in node.inputs]
     y = builder.value(node.outputs[0])
     for i, x in enumerate(parts):
@@ -199,17 +220,20 @@ def padding_of(graph: Graph, node: Node) -> tuple[tuple[int, ...], tuple[int, ..
             return reasons.PARAMETER_NOT_CONSTANT(name=parameter)
     rank = len(shape_of(graph, node.inputs[0]))
     pads, value, axes = (graph.constant(name) if name else None for name in names[:3])
-    chosen = [int(a) % rank for a in axes.reshape(-1)] if axes is not None else list(range(rank))
+    given = [int(a) for a in axes.reshape(-1)] if axes is not None else list(range(rank))
+    chosen = list(dict.fromkeys(a + rank * (a < 0) for a in given if -rank <= a < rank))
     assert pads is not None
-    if rank == 0 or pads.size != 2 * len(chosen):
+    if rank == 0 or len(chosen) != len(given) or pads.size != 2 * len(chosen):
         return reasons.MISMATCHED(what="input pads", other="the input")
+    if value is not None and value.size != 1:
+        return reasons.MISMATCHED(what=f"constant_value of {value.size} elements", other="a number")
     for n in pads.reshape(-1):
         if not 0 <= n <= MAX_SIZE:
             return reasons.OUT_OF_RANGE(what="pads", value=n, low=0, high=MAX_SIZE)
     before, after = [0] * rank, [0] * rank
     for axis, begin, end in zip(chosen, pads.reshape(2, -1)[0], pads.reshape(2, -1)[1], strict=True):
         before[axis], after[axis] = int(begin), int(end)
-    return tuple(before), tuple(after), float(value.reshape(-1)[0]) if value is not None and value.size else 0.0
+    return tuple(before), tuple(after), float(value.reshape(-1)[0]) if value is not None else 0.0
 
 
 def _pad_can_run(graph: Graph, node: Node) -> Finding | None:
@@ -234,6 +258,15 @@ def _pad_channels(flow: Flow, node: Node) -> ChannelPlan | None:
     return flow.same(node, node.inputs[0], known__c, x.value__c)
 
 
+NEAREST_MODES = {
+    mode.name.lower(): mode
+    for mode in (Interpolation.ROUND_PREFER_FLOOR, Interpolation.ROUND_PREFER_CEIL, Interpolation.FLOOR, Interpolation.CEIL)
+}
+"""ONNX's nearest_mode, by its words."""
+COORDINATES = {mode.name.lower(): mode for mode in Coordinates}
+"""ONNX's coordinate_transformation_mode, by its words."""
+
+
 def _resize_of(graph: Graph, node: Node) -> Resize | Finding:
     """Return how a Resize changes height and width, or the reason why it cannot run."""
     shape = shape_of(graph, node.inputs[0])
@@ -243,25 +276,24 @@ def _resize_of(graph: Graph, node: Node) -> Resize | Finding:
         if attribute_of(node, name, supported) != supported:
             return reasons.UNSUPPORTED_ATTRIBUTE(name=name, value=node.attributes[name])
     first = node.since_version < 11
-    mode = attribute_of(node, "mode", "nearest")
-    reading = "version_10" if first else attribute_of(node, "nearest_mode", "round_prefer_floor")
+    mode, nearest = attribute_of(node, "mode", "nearest"), attribute_of(node, "nearest_mode", "round_prefer_floor")
     coordinates = "asymmetric" if first else attribute_of(node, "coordinate_transformation_mode", "half_pixel")
-    reading = "linear" if mode == "linear" else reading
     if mode not in ("nearest", "linear"):
         return reasons.UNSUPPORTED_ATTRIBUTE(name="mode", value=mode)
-    if reading.upper() not in Interpolation.__members__:
-        return reasons.UNSUPPORTED_ATTRIBUTE(name="nearest_mode", value=reading)
-    if coordinates.upper() not in Coordinates.__members__:
+    if nearest not in NEAREST_MODES:
+        return reasons.UNSUPPORTED_ATTRIBUTE(name="nearest_mode", value=nearest)
+    if coordinates not in COORDINATES:
         return reasons.UNSUPPORTED_ATTRIBUTE(name="coordinate_transformation_mode", value=coordinates)
     names = [*node.inputs[1:], "", "", ""][:3]
     names = ["", names[0], ""] if first else names
     for parameter, name in zip(("scales", "sizes"), names[1:], strict=True):
         if name and not graph.is_constant(name):
             return reasons.PARAMETER_NOT_CONSTANT(name=parameter)
-    scales, sizes = (graph.constant(name) if name else None for name in names[1:])
-    given = scales if scales is not None and scales.size else sizes
-    axes = [int(a) % 4 for a in attribute_of(node, "axes", ()) or range(4)]
-    if given is None or given.size != len(axes):
+    scales, sizes = (array if array is not None and array.size else None for array in map(graph.constant, names[1:]))
+    given = sizes if scales is None else scales
+    listed = attribute_of(node, "axes", ()) or range(4)
+    axes = list(dict.fromkeys(int(a) % 4 for a in listed if -4 <= a < 4))
+    if given is None or (scales is not None and sizes is not None) or not len(listed) == len(axes) == given.size:
         return reasons.MISMATCHED(what="scales or sizes", other="the input")
     scale, size = [1.0] * 4, [-1] * 4
     for axis, number in zip(axes, given.reshape(-1), strict=True):
@@ -278,8 +310,8 @@ def _resize_of(graph: Graph, node: Node) -> Resize | Finding:
     if coordinates == "align_corners" and any(number % 1 for number in scale):
         # ONNX spans scale * size pixels, ONNX Runtime as many as there are
         return reasons.ALIGN_CORNERS_SCALE()
-    kinds = Interpolation[reading.upper()], Coordinates[coordinates.upper()]
-    return Resize(*kinds, (scale[2], scale[3]), (size[2], size[3]))
+    reading = Interpolation.LINEAR if mode == "linear" else Interpolation.VERSION_10 if first else NEAREST_MODES[nearest]
+    return Resize(reading, COORDINATES[coordinates], (scale[2], scale[3]), (size[2], size[3]))
 
 
 def _resize_can_run(graph: Graph, node: Node) -> Finding | None:
@@ -304,6 +336,8 @@ def _resize_channels(flow: Flow, node: Node) -> ChannelPlan | None:
 
 def _shuffle_can_run(graph: Graph, node: Node) -> Finding | None:
     rank, block = len(shape_of(graph, node.inputs[0])), int(attribute_of(node, "blocksize", 1))
+    if attribute_of(node, "mode", "DCR") not in ("DCR", "CRD"):
+        return reasons.UNSUPPORTED_ATTRIBUTE(name="mode", value=node.attributes["mode"])
     if not 0 < block <= MAX_BLOCK:
         return reasons.OUT_OF_RANGE(what="blocksize", value=block, low=1, high=MAX_BLOCK)
     return None if rank == 4 else reasons.UNSUPPORTED_RANK(rank=rank, supported=4)
@@ -337,7 +371,7 @@ ROWS = (
         channels=_reshape_channels,
         estimate=costs.no_seconds,
     ),
-    OpRow("Flatten", "neighbour", always, _flatten_lower, channels=_flatten_channels, estimate=costs.no_seconds),
+    OpRow("Flatten", "neighbour", _flatten_can_run, _flatten_lower, channels=_flatten_channels, estimate=costs.no_seconds),
     *(OpRow(name, "neighbour", _axes_can_run, _axes_lower, "constant axes", parameters=(1,)) for name in ("Squeeze", "Unsqueeze")),
     OpRow(
         "Concat",

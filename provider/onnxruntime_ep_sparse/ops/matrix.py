@@ -64,9 +64,24 @@ def _gemm_can_run(graph: Graph, node: Node) -> Finding | None:
     beta = number_of(node, "beta", 1.0)
     if c and not graph.is_constant(c) and beta != 1.0:
         return reasons.GEMM_BETA(beta=beta)
+    if c and not _fits_result(shape_of(graph, c), _gemm_result(graph, node)):
+        return reasons.MISMATCHED(what="input C", other="the product, or its rows are only known at run time")
     return None
 
 
+def _gemm_result(graph: Graph, node: Node) -> tuple[int | str | None, ...]:
+    """Return the shape of a Gemm's result, as it follows from A and B."""
+    a, b = shape_of(graph, node.inputs[0]), shape_of(graph, node.inputs[1])
+    return a[1 if attribute_of(node, "transA", 0) else 0], b[0 if attribute_of(node, "transB", 0) else 1]
+
+
+def _fits_result(addend: tuple[int | str | None, ...], result: tuple[int | str | None, ...]) -> bool:
+    """Return whether an addend is known to broadcast to the result, which keeps its shape: dimensions are 1, missing or the same."""
+    extra = len(result) - len(addend)
+    return extra >= 0 and all(d == 1 or (d is not None and d == whole) for d, whole in zip(addend, result[extra:], strict=True))
+
+
+@np.errstate(all="ignore")  # of alpha and beta, as ONNX Runtime does
 def _gemm_lower(builder: Builder, node: Node) -> None:
     graph = builder.graph
     right = graph.is_constant(node.inputs[1])

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from onnxruntime_ep_sparse_kernels.elementwise import Op
 
 from .. import reasons
-from ..graph.ir import Graph, Node, attribute_of, number_of, shape_of
+from ..graph.ir import Graph, Node, attribute_of, number_of, shape_of, sizes_of
 from ..program.builder import Builder
 from ..program.enums import StepKind
 from ..program.kinds.elementwise import Binary
@@ -26,10 +26,17 @@ def _batchnorm_can_run(graph: Graph, node: Node) -> Finding | None:
     for name, operand in zip(("scale", "B", "input_mean", "input_var"), node.inputs[1:5], strict=False):
         if not graph.is_constant(operand):
             return reasons.PARAMETER_NOT_CONSTANT(name=name)
-    rank = len(shape_of(graph, node.inputs[0]))
-    return None if rank >= 2 else reasons.UNSUPPORTED_RANK(rank=rank, supported="2 and more")
+    shape = shape_of(graph, node.inputs[0])
+    if len(shape) < 2:
+        return reasons.UNSUPPORTED_RANK(rank=len(shape), supported="2 and more")
+    channels = shape[1] if isinstance(shape[1], int) else next(iter(sizes_of(graph, node.inputs[1])), 0)
+    for name, operand in zip(("scale", "B", "input_mean", "input_var"), node.inputs[1:5], strict=False):
+        if shape_of(graph, operand) != (channels,):
+            return reasons.MISMATCHED(what=f"input {name}", other="the channels")
+    return None
 
 
+@np.errstate(all="ignore")  # as ONNX Runtime does
 def _batchnorm_of(graph: Graph, node: Node) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return factor and offset, (C,) each, by which a BatchNormalization changes its channels."""
     scale, offset, mean, variance = (graph.load(name).astype(np.float64) for name in node.inputs[1:5])

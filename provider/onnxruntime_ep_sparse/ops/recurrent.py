@@ -77,6 +77,8 @@ def _can_run(graph: Graph, node: Node) -> Finding | None:
     rows = CELLS[node.op_type].gates * hidden
     if rows == 0 or 0 in shape:
         return reasons.WEIGHT_EMPTY()
+    if attribute_of(node, "hidden_size", hidden) != hidden:
+        return reasons.MISMATCHED(what=f"hidden_size {node.attributes['hidden_size']}", other=f"R of {hidden} units")
     depth = shape[-1]
     for name, operand, fitting in (
         ("W", w, (directions, rows, depth)),

@@ -30,18 +30,13 @@ def first_axis(graph: Graph, node: Node) -> int:
     return 0
 
 
-def always(graph: Graph, node: Node) -> Finding | None:
-    """Return None: every node that passes the general checks can run."""
-    return None
-
-
 @dataclass(frozen=True, slots=True)
 class OpRow:
     """One operator: all that the provider knows about it.
 
     `role` is product (packed weights), recurrent (the same, two of them), activation (fusable unary), or neighbour. `can_run` returns
     None, or a finding that says why the node cannot run; `lower` appends its steps to a builder. `note` says in the documentation what is
-    declined. More than `results` outputs are declined, and so are versions before `first_version`, which mean something else.
+    declined. Outputs beyond `results` are declined if they are read, and so are versions before `first_version`, which mean something else.
     `parameters` are the indices of inputs that are not float data: shapes, axes, exponents, lengths.
 
     `weights` returns the names of the constant weights that are packed, and `output_axis` their axis of output features. `channels` is the

@@ -32,8 +32,12 @@ def can_run(graph: Graph, node: Node) -> Finding | None:
     row = row_for(node)
     if row is None:
         return reasons.UNSUPPORTED_OPERATOR(operator=node.op_type)
+    # BatchNormalization, LayerNormalization and MaxPool have more results, which exporters may leave without readers
+    further = [name for name in node.outputs[row.results :] if name in graph.consumers or name in graph.outputs]
+    if further or not (node.outputs[0] or row.results > 1):
+        return reasons.EXTRA_OUTPUTS()
     data = [name for i, name in enumerate(node.inputs) if name and i not in row.parameters]
-    for name in (*data, *(o for o in node.outputs if o)):
+    for name in (*data, *(o for o in node.outputs[: row.results] if o)):
         value = graph.values[name]
         if value.dtype == 0:
             return reasons.TYPE_UNKNOWN(name=name)
@@ -43,8 +47,6 @@ def can_run(graph: Graph, node: Node) -> Finding | None:
             return reasons.RANK_UNKNOWN(name=name)
         if len(value.shape) > MAX_RANK:
             return reasons.UNSUPPORTED_RANK(rank=len(value.shape), supported=f"at most {MAX_RANK}")
-    if len([o for o in node.outputs if o]) > row.results or not (node.outputs[0] or row.results > 1):
-        return reasons.EXTRA_OUTPUTS()
     if node.since_version < row.first_version:
         return reasons.OPSET_TOO_OLD(version=node.since_version, first=row.first_version)
     return row.can_run(graph, node)

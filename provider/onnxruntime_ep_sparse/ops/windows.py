@@ -41,6 +41,13 @@ def is_padded(window: Window) -> bool:
     return window.auto_pad != AutoPad.EXPLICIT or any(window.pad_begin + window.pad_end)
 
 
+def _auto_pad_known(node: Node) -> Finding | None:
+    """Return None if ONNX knows the node's `auto_pad`, else the reason why it cannot run."""
+    auto = attribute_of(node, "auto_pad", "NOTSET")
+    known = auto in ("", "NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
+    return None if known else reasons.UNSUPPORTED_ATTRIBUTE(name="auto_pad", value=auto)
+
+
 def _conv_can_run(graph: Graph, node: Node) -> Finding | None:
     if not graph.is_constant(node.inputs[1]):
         return reasons.WEIGHT_NOT_CONSTANT()
@@ -57,12 +64,16 @@ def _conv_can_run(graph: Graph, node: Node) -> Finding | None:
         return reasons.WEIGHT_EMPTY()
     m, c = positive[:2]
     groups = int(attribute_of(node, "group", 1))
+    if not 1 <= groups <= m:
+        return reasons.OUT_OF_RANGE(what="group", value=groups, low=1, high=m)
+    if len(node.inputs) > 2 and node.inputs[2] and shape_of(graph, node.inputs[2]) != (m,):
+        return reasons.MISMATCHED(what="the shape of B", other=f"the weight of {m} outputs")
     if m % groups or (isinstance(x[1], int) and x[1] != c * groups):
         return reasons.MISMATCHED(what=f"group={groups}", other=f"{x[1]} input channels and a weight of {m} outputs and {c} channels")
     kernel = tuple(attribute_of(node, "kernel_shape", ()) or shape[2:])
     if kernel != tuple(shape[2:]):
         return reasons.MISMATCHED(what="kernel_shape", other="the weight")
-    return check_window(window_of(node, kernel))
+    return _auto_pad_known(node) or check_window(window_of(node, kernel))
 
 
 def _conv_lower(builder: Builder, node: Node) -> None:
@@ -121,7 +132,7 @@ def _pool_can_run(graph: Graph, node: Node) -> Finding | None:
         return reasons.MISMATCHED(what="kernel_shape", other="the input")
     if node.op_type == "AveragePool" and attribute_of(node, "ceil_mode", 0):
         return reasons.UNSUPPORTED_ATTRIBUTE(name="ceil_mode", value=1)
-    return check_pool(window)
+    return _auto_pad_known(node) or check_pool(window)
 
 
 def _pool_lower(builder: Builder, node: Node) -> None:
@@ -179,9 +190,10 @@ def _mean_can_run(graph: Graph, node: Node) -> Finding | None:
     if given is None:
         return reasons.PARAMETER_NOT_CONSTANT(name="axes")
     rank = len(shape_of(graph, node.inputs[0]))
-    if rank < 3 or {int(axis) % rank for axis in given} != set(range(2, rank)):
+    if rank < 3 or {int(axis) + rank * (axis < 0) for axis in given} != set(range(2, rank)):
         return reasons.UNSUPPORTED_AXES(supported="all from the third on")
-    return None if attribute_of(node, "keepdims", 1) else reasons.UNSUPPORTED_ATTRIBUTE(name="keepdims", value=0)
+    keepdims = attribute_of(node, "keepdims", 1)
+    return None if keepdims == 1 else reasons.UNSUPPORTED_ATTRIBUTE(name="keepdims", value=keepdims)
 
 
 ROWS = (

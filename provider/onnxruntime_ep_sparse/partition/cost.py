@@ -29,6 +29,7 @@ def break_even(graph: Graph, node: Node) -> float:
     worst = 0.0
     for rows in row.row_counts(graph, node):
         estimate = row.estimate(graph, node, rows)
-        density = (estimate.ort / MARGIN - estimate.fixed) / estimate.dense
+        # without pixels there is nothing to win
+        density = (estimate.ort / MARGIN - estimate.fixed) / estimate.dense if estimate.dense > 0 else 0.0
         worst = max(worst, 1.0 - min(density, 1.0) if density > 0 else 2.0)
     return worst

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from ..graph.ir import Graph, Node, derived, with_constants
+from ..graph.ir import Graph, Node, derived, shape_of, with_constants
 from ..graph.nonzeros import Nonzeros
 from .patterns import fused
 
@@ -29,7 +29,7 @@ def fold_batchnorms(graph: Graph) -> Graph:
     gone: set[int] = set()
     for norm in graph.nodes:
         conv = graph.producer.get(norm.inputs[0]) if norm.op_type == "BatchNormalization" else None
-        if conv is not None and absorbs(graph, conv):
+        if conv is not None and absorbs(graph, conv) and shape_of(graph, norm.inputs[1]) == shape_of(graph, conv.inputs[1])[:1]:
             weight, bias = (derived(what, norm.outputs[0]) for what in ("weight", "bias"))
             shape = graph.values[conv.inputs[1]].shape
             computed[weight] = shape, partial(weight_of, graph, conv, norm)  # type: ignore[assignment]  # constants have their sizes

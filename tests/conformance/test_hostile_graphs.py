@@ -1,0 +1,134 @@
+"""Graphs with something wrong in them: whatever GetCapability offers, Compile compiles, and what the CPU provider refuses is refused."""
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import AttributeProto, helper
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeException
+
+import onnxruntime_ep_sparse as sparse
+from support.making import examples, noise
+from support.promises import assert_close, cpu_session, make_session
+from support.random_graphs import OPSET, RandomGraph
+
+QUIET = {"session.intra_op.allow_spinning": "0"}
+REFUSALS = (Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeException)
+LARGE = (2**31 - 1, 2**31, 2**62, 2**63 - 1, -(2**31), -(2**62), -(2**63))
+"""No run follows these: some ask for more memory than there is."""
+SMALL = (-9, -4, -3, -2, -1, 0, 1, 2, 3, 4, 9)
+NUMBERS = (0.0, -1.0, 1e30, -1e30, float("inf"))
+TEXTS = ("", "none", "NOTSET", "SAME_UPPER", "CRD", "HALF_PIXEL", "linear", "version_10", "tanh", "bidirectional", "no such word")
+LOOPS = {"group", "blocksize", "hidden_size"}
+"""Attributes by which the CPU provider divides, or that say how much memory it needs."""
+
+
+class Hostile(RandomGraph):
+    """A random graph in which one to three things are changed. `may_run`: the CPU provider may be asked to run it."""
+
+    def __init__(self, seed):
+        super().__init__(seed)
+        self.may_run = True
+        self.changed = []
+        for _ in range(self.integer(1, 3)):
+            self.choice(self.change_attribute, self.change_attribute, self.change_numbers, self.change_shape, self.change_input)()
+
+    def whole(self):
+        """A number, mostly a small one."""
+        if self.chance(0.3):
+            self.may_run = False
+            return self.choice(*LARGE)
+        return self.choice(*SMALL)
+
+    def change_attribute(self):
+        """Give a node another attribute that its operator has, of the right type."""
+        node = self.choice(*self.nodes)
+        attributes = onnx.defs.get_schema(node.op_type, OPSET).attributes
+        if not attributes:
+            return
+        name = self.choice(*attributes)
+        kind = int(attributes[name].type)
+        if name in LOOPS:
+            self.may_run = False
+        values = {
+            AttributeProto.INT: self.whole,
+            AttributeProto.INTS: lambda: [self.whole() for _ in range(self.integer(0, 5))],
+            AttributeProto.FLOAT: lambda: self.choice(*NUMBERS),
+            AttributeProto.FLOATS: lambda: [self.choice(*NUMBERS) for _ in range(self.integer(0, 3))],
+            AttributeProto.STRING: lambda: self.choice(*TEXTS),
+            AttributeProto.STRINGS: lambda: [self.choice(*TEXTS) for _ in range(self.integer(0, 3))],
+        }
+        if kind not in values:
+            return
+        kept = [attribute for attribute in node.attribute if attribute.name != name]
+        value = values[kind]()
+        del node.attribute[:]
+        node.attribute.extend([*kept, helper.make_attribute(name, value, attr_type=kind)])
+        self.changed.append(f"{node.op_type}.{name}={value}")
+
+    def change_numbers(self):
+        """Put another number into a constant of whole numbers: a shape, axes, pads."""
+        names = [name for name, array in self.weights.items() if array.dtype == np.int64 and array.size]
+        if names:
+            name = self.choice(*names)
+            self.weights[name] = self.weights[name].copy()
+            self.weights[name].reshape(-1)[self.integer(0, self.weights[name].size - 1)] = self.whole()
+            self.changed.append(f"{name}={self.weights[name]}")
+
+    def change_shape(self):
+        """Let a constant lack entries, have more, or have another rank."""
+        if not self.weights:
+            return
+        name = self.choice(*self.weights)
+        array = self.weights[name]
+        flat = array.reshape(-1)
+        others = [
+            flat[:1],
+            flat[:-1],
+            flat,
+            np.append(flat, flat[-1:]),
+            array[None],
+            array[..., None],
+            array[:0] if array.ndim else flat[:0],
+        ]
+        self.weights[name] = np.ascontiguousarray(self.choice(*others, flat[0] if flat.size else flat))
+        self.changed.append(f"{name}: {array.shape} -> {self.weights[name].shape}")
+
+    def change_input(self):
+        """Let a node read another value. ONNX Runtime 1.32 dies of some nodes without an input, as of Min(x, "")."""
+        node = self.choice(*self.nodes)
+        at = self.integer(0, len(node.input) - 1)
+        before = {"x", *(o for other in self.nodes[: self.nodes.index(node)] for o in other.output), *self.weights}
+        node.input[at] = self.choice(*sorted(before))
+        self.changed.append(f"{node.op_type} reads {list(node.input)}")
+
+
+@pytest.mark.parametrize("policy", ["always", "auto"])
+@examples(300)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_refused_like_by_the_cpu_provider(policy, seed):
+    """If the CPU provider alone creates a session, ours does too; the finite results are the same, or neither has any."""
+    graph = Hostile(seed)
+    model = graph.model()
+    try:
+        theirs = cpu_session(model, threads=1, entries=QUIET)
+    except REFUSALS:
+        with pytest.raises(REFUSALS):
+            make_session(model, {"policy": policy}, threads=1, entries=QUIET)
+        return
+    ours = make_session(model, {"policy": policy}, threads=1, entries=QUIET)
+    assert not [decision.reason for decision in sparse.explain(ours) if decision.code == "not-examined"], graph.changed
+    if not graph.may_run:
+        return
+    feeds = {"x": noise(graph.rng, *graph.shape)}
+    try:
+        expected = theirs.run(None, feeds)
+    except REFUSALS:
+        with pytest.raises(REFUSALS):
+            ours.run(None, feeds)
+        return
+    for y, y_ort in zip(ours.run(None, feeds), expected, strict=True):
+        assert y.shape == y_ort.shape, graph.changed
+        finite = np.isfinite(y_ort)  # dead channels that are not finite no longer matter
+        assert_close(y[finite], y_ort[finite])
