@@ -5,11 +5,13 @@ import sys
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import onnxruntime_ep_sparse as sparse
 from onnxruntime_ep_sparse import models
-from onnxruntime_ep_sparse.formats.compressed_model import DOMAIN, NOTE, pack, unpack
+from onnxruntime_ep_sparse.formats.compressed_model import DOMAIN, NOTE, outline, pack, unpack
 from onnxruntime_ep_sparse.formats.weight_codec import decode
 from support.making import graph_of, model_of, noise, pruned
 
@@ -249,7 +251,8 @@ def test_inner_graphs_and_functions_keep_their_weights(there_and_back):
         (lambda model: model.graph.output.append(helper.make_tensor_value_info("m", TensorProto.FLOAT, [40, 30])), "another node reads it"),
         (lambda model: model.graph.node.append(helper.make_node("Neg", ["m"], ["z"])), "another node reads it"),
         (lambda model: model.graph.input.append(helper.make_tensor_value_info("m", TensorProto.FLOAT, [40, 30])), "an input"),
-        (lambda model: model.graph.value_info.append(helper.make_tensor_value_info("m", TensorProto.FLOAT, [40, 30])), "an input or"),
+        (lambda model: model.graph.value_info.append(helper.make_tensor_value_info("m", TensorProto.FLOAT, ["k", 30])), "its value_info"),
+        (lambda model: model.graph.value_info.append(helper.make_tensor_value_info("m", TensorProto.FLOAT, [30, 40])), "its value_info"),
         (lambda model: setattr(model.opset_import[0], "version", 6), "before version 7"),
         (lambda model: model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights_of()[None], "m")), "3 dimensions"),
         (lambda model: model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights_of().astype(np.float16), "m")), "not float32"),
@@ -268,6 +271,33 @@ def test_what_stays(there_and_back, change, reason):
     assert packed == model
     assert reason in weight.reason
     assert weight.bytes_after == weight.bytes_before
+
+
+@pytest.mark.parametrize("standard", [False, True])
+@pytest.mark.parametrize("declared", ["all", "without shapes", "twice"])
+def test_value_info_of_weights(there_and_back, standard, declared):
+    """PyTorch's dynamo exporter declares every initializer: all weights are compressed as without, and the packed model is sound."""
+    model = products()
+    for tensor in model.graph.initializer:
+        for _ in range(2 if declared == "twice" else 1):
+            shape = None if declared == "without shapes" else tensor.dims
+            info = helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, shape, doc_string="a parameter")
+            model.graph.value_info.append(info)
+    packed, weights = there_and_back(model, standard=standard)
+    assert [(weight.name, weight.reason) for weight in weights] == [("c", ""), ("m", ""), ("g2", "")]
+    options = onnxruntime.SessionOptions()
+    options.register_custom_ops_library(sparse.get_library_path())
+    sessions = [
+        onnxruntime.InferenceSession(each.SerializeToString(), options, providers=["CPUExecutionProvider"]) for each in (model, packed)
+    ]
+    feeds = {"x": noise(np.random.default_rng(1), 2, 8, 5, 5)}
+    theirs, ours = (session.run(None, feeds)[0] for session in sessions)
+    np.testing.assert_allclose(ours, theirs, atol=1e-3, equal_nan=True)
+    outline(packed)
+    assert standard or {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in packed.graph.value_info}["m"] in (
+        [400, 40],
+        [],
+    )
 
 
 @pytest.mark.parametrize(

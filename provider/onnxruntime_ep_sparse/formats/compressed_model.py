@@ -2,9 +2,9 @@
 
 A node Conv, MatMul or Gemm with a pruned constant weight becomes the operator of the same name in the domain `ep.sparse`
 (`formats/schema.py`). Its input 1 has the name of the weight and holds the nonzeros; a new input 2 says where they stand
-(`formats/weight_codec.py`); the other inputs follow. A new attribute `weight_shape` serves shape inference. Everything else stays as it is,
-order and names included, so that `unpack` restores the model that was given to `pack`. The metadata of a tensor (NOTE) hold whatever else
-that needs.
+(`formats/weight_codec.py`); the other inputs follow. A new attribute `weight_shape` serves shape inference. Where a `value_info` declares
+the weight, it gets the shape of the nonzeros. Everything else stays as it is, order and names included, so that `unpack` restores the
+model that was given to `pack`. The metadata of a tensor (NOTE) hold whatever else that needs.
 
 The standard form keeps the nodes, and writes the weights as ONNX's own `sparse_initializer`, which ONNX Runtime makes dense when it loads
 them.
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
+from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, TensorShapeProto, ValueInfoProto
 
 from . import onnx_file as model_file
 from .onnx_file import Writer, array_of, is_external, set_floats
@@ -97,11 +97,29 @@ def outline(model: ModelProto) -> None:
     for tensor in model.graph.initializer:
         if tensor.name in shapes:
             tensor.CopyFrom(TensorProto(name=tensor.name, data_type=TensorProto.FLOAT, dims=shapes[tensor.name]))
+    for info in model.graph.value_info:
+        if info.name in shapes:
+            _set_declared_shape(info, shapes[info.name])
 
 
 def _version_of(model: ModelProto) -> int:
     """Return the version of the compressed operators, or 0 if the model has none."""
     return next((imported.version for imported in model.opset_import if imported.domain == DOMAIN), 0)
+
+
+def _set_declared_shape(info: ValueInfoProto, shape: tuple[int, ...]) -> None:
+    """Give a value_info another shape, if it has one."""
+    if info.type.tensor_type.HasField("shape"):
+        info.type.tensor_type.shape.CopyFrom(_shape_proto(shape))
+
+
+def _declares(info: ValueInfoProto, shape: tuple[int, ...]) -> bool:
+    """Return whether a value_info has no shape or this one, and nothing else in its place."""
+    return not info.type.tensor_type.HasField("shape") or info.type.tensor_type.shape == _shape_proto(shape)
+
+
+def _shape_proto(shape: tuple[int, ...]) -> TensorShapeProto:
+    return TensorShapeProto(dim=[TensorShapeProto.Dimension(dim_value=size) for size in shape])
 
 
 class _Rewriting:
@@ -110,6 +128,9 @@ class _Rewriting:
     def __init__(self, model: ModelProto, folder: Path, writer: Writer) -> None:
         self.model, self.graph, self.folder, self.writer = model, model.graph, folder, writer
         self.weights: list[Weight] = []
+        self.infos: dict[str, list[ValueInfoProto]] = defaultdict(list)
+        for info in self.graph.value_info:
+            self.infos[info.name].append(info)
 
     def carry_over(self, tensor: TensorProto) -> None:
         """Copy the data of a tensor if they are in another file; otherwise they are in the model."""
@@ -128,8 +149,8 @@ class _Packing(_Rewriting):
                 self.nodes[node.input[1]].append(node)
         self.initializers = {tensor.name for tensor in self.graph.initializer}
         self.uses = _uses(self.graph)
-        self.declared = {value.name for value in (*self.graph.input, *self.graph.value_info)}
-        self.names = {*self.uses, *self.declared, *(name for node in model_file.nodes(self.graph) for name in node.output)}
+        self.inputs = {value.name for value in self.graph.input}
+        self.names = {*self.uses, *self.inputs, *self.infos, *(name for node in model_file.nodes(self.graph) for name in node.output)}
 
     def run(self, progress: Progress) -> list[Weight]:
         """Compress the weights that can be compressed, and carry the rest over."""
@@ -208,10 +229,12 @@ class _Packing(_Rewriting):
         nodes = self.nodes[tensor.name]
         if tensor.data_type != TensorProto.FLOAT:
             return "not float32"
-        if tensor.name in self.declared:
-            return "an input or value_info of the graph has its name"
+        if tensor.name in self.inputs:
+            return "an input of the graph has its name"
         if self.standard:
             return ""
+        if not all(_declares(info, shape) for info in self.infos[tensor.name]):
+            return "its value_info has another shape"
         if self.opset < FIRST_OPSET:
             return f"operators before version {FIRST_OPSET}"
         if any(len(shape) not in OPERATORS[node.op_type].weight_ranks for node in nodes):
@@ -224,7 +247,7 @@ class _Packing(_Rewriting):
 
     def bias_fits(self, node: NodeProto) -> bool:
         """Return whether the compressed operator can add the third input: it is missing, constant, or C of a Gemm with beta 1."""
-        if all(not name or (name in self.initializers and name not in self.declared) for name in node.input[2:]):
+        if all(not name or (name in self.initializers and name not in self.inputs) for name in node.input[2:]):
             return True
         return node.op_type == "Gemm" and all(attribute.f == 1 for attribute in node.attribute if attribute.name == "beta")
 
@@ -249,6 +272,8 @@ class _Packing(_Rewriting):
             self.writer.external(holder, index)
         else:
             holder.raw_data = index.tobytes()
+        for info in self.infos[tensor.name]:
+            _set_declared_shape(info, tuple(tensor.dims))
         for node in self.nodes[tensor.name]:
             if node.HasField("domain"):
                 _set_note(node, {"domain": node.domain})
@@ -325,6 +350,8 @@ class _Unpacking(_Rewriting):
                 )
             del node.attribute[at], node.input[2]
             self.restore_domain(node)
+        for info in self.infos[tensor.name]:
+            _set_declared_shape(info, weight.shape)
         self.done(tensor.name, nodes[0].op_type, weight, values.nbytes + packed.nbytes)
         return weight
 
