@@ -93,6 +93,7 @@ class Hostile(RandomGraph):
             array[:0] if array.ndim else flat[:0],
         ]
         self.weights[name] = np.ascontiguousarray(self.choice(*others, flat[0] if flat.size else flat))
+        self.may_run &= self.weights[name].size > 0  # ONNX Runtime 1.32 ends the process in an LSTM of no sequences
         self.changed.append(f"{name}: {array.shape} -> {self.weights[name].shape}")
 
     def change_input(self):
