@@ -16,7 +16,7 @@ from ..program.builder import Builder
 from ..reasons import Finding
 from .channels import ChannelPlan, Flow
 from .costs import FEW_ROWS, NOMINAL_ROWS, Estimate, Work, product_seconds, sizes
-from .row import OpRow
+from .row import OpRow, Shape
 
 
 def _weights(graph: Graph, node: Node) -> tuple[str, ...]:
@@ -79,6 +79,11 @@ def _fits_result(addend: tuple[int | str | None, ...], result: tuple[int | str |
     """Return whether an addend is known to broadcast to the result, which keeps its shape: dimensions are 1, missing or the same."""
     extra = len(result) - len(addend)
     return extra >= 0 and all(d == 1 or (d is not None and d == whole) for d, whole in zip(addend, result[extra:], strict=True))
+
+
+def _gemm_implied(graph: Graph, node: Node) -> dict[str, Shape]:
+    """Return the rank of a Gemm's matrices."""
+    return dict.fromkeys((*node.inputs[:2], *node.outputs), (None, None))
 
 
 @np.errstate(all="ignore")  # of alpha and beta, as ONNX Runtime does
@@ -193,6 +198,7 @@ ROWS = (
         "one constant operand; a C that is not constant needs beta = 1",
         weights=_weights,
         output_axis=_gemm_output_axis,
+        implied=_gemm_implied,
         channels=_gemm_channels,
         estimate=_gemm_seconds,
         row_counts=_row_counts,

@@ -27,7 +27,7 @@ from ..program.steps import Activation, Step
 from ..reasons import Finding
 from . import costs
 from .activations import RECURRENT, InRecurrent, recurrent_activation
-from .row import OpRow
+from .row import OpRow, Shape
 
 UNITS = STRIP
 """Number of hidden units that are finished together: each of their gates is a strip of rows."""
@@ -213,6 +213,13 @@ def _weights(graph: Graph, node: Node) -> tuple[str, ...]:
     return tuple(name for name in node.inputs[1:3] if graph.is_constant(name))
 
 
+def _implied(graph: Graph, node: Node) -> dict[str, Shape]:
+    """Return the ranks of what a recurrent node reads and makes: Y has four dimensions, all else three."""
+    x, _, _, _, _, h, c, _ = _inputs_of(node)
+    y, *last = node.outputs
+    return {**dict.fromkeys((x, h, c, *last), (None,) * 3), y: (None,) * 4}
+
+
 def _second_axis(graph: Graph, node: Node) -> int:
     return 1
 
@@ -232,6 +239,7 @@ ROWS = tuple(
         output_axis=_second_axis,
         estimate=costs.recurrent_seconds,
         row_counts=costs.few_sequences,
+        implied=_implied,
     )
     for row in CELLS.values()
 )

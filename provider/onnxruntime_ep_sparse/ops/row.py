@@ -12,6 +12,7 @@ from . import costs
 from .channels import ChannelPlan, Flow
 from .costs import Estimate
 
+Shape = tuple[int | str | None, ...]
 ONNX = ("", "ai.onnx")
 
 
@@ -23,6 +24,11 @@ FUSED = "ep.sparse.fused"
 def no_weights(graph: Graph, node: Node) -> tuple[str, ...]:
     """Return no names: the node has no weight that is packed."""
     return ()
+
+
+def nothing_implied(graph: Graph, node: Node) -> dict[str, Shape]:
+    """Return no shapes: those of the inputs say nothing about each other."""
+    return {}
 
 
 def first_axis(graph: Graph, node: Node) -> int:
@@ -41,7 +47,8 @@ class OpRow:
 
     `weights` returns the names of the constant weights that are packed, and `output_axis` their axis of output features. `channels` is the
     rule by which dead channels are followed through the node, None if it mixes channels. `estimate` returns the expected times of a node
-    for an assumed number of rows (None: the nominal one) where that is open, and `row_counts` the numbers to judge it by.
+    for an assumed number of rows (None: the nominal one) where that is open, and `row_counts` the numbers to judge it by. `implied` returns
+    what the weight or the operator says about the shapes of values, as far as that is certain: for values of unknown rank.
     """
 
     op_type: str
@@ -58,3 +65,4 @@ class OpRow:
     channels: Callable[[Flow, Node], ChannelPlan | None] | None = None
     estimate: Callable[[Graph, Node, int | None], Estimate] = costs.elementwise_seconds
     row_counts: Callable[[Graph, Node], tuple[int, ...]] = costs.nominal_rows
+    implied: Callable[[Graph, Node], dict[str, Shape]] = nothing_implied

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .. import reasons
-from ..graph.ir import FLOAT, Graph, Node, type_name
+from ..graph.ir import FLOAT, Graph, Node, Value, type_name
 from ..program.limits import MAX_RANK
 from ..reasons import Finding
 from . import activations, elementwise, layout, matrix, normalization, recurrent, windows
@@ -50,6 +52,23 @@ def can_run(graph: Graph, node: Node) -> Finding | None:
     if node.since_version < row.first_version:
         return reasons.OPSET_TOO_OLD(version=node.since_version, first=row.first_version)
     return row.can_run(graph, node)
+
+
+def with_implied_shapes(graph: Graph) -> Graph:
+    """Return the graph with ranks for tensors that the file says none of, where a node beside them implies it.
+
+    ONNX Runtime infers nothing behind an operator of which it knows no shapes; a Conv's weight tells the rank of its images all the same.
+    """
+    unknown = {name for name, value in graph.values.items() if value.dtype == FLOAT and value.shape is None}
+    if not unknown:
+        return graph
+    found: dict[str, Value] = {}
+    for node in graph.nodes:
+        row = row_for(node)
+        if row is not None and not unknown.isdisjoint((*node.inputs, *node.outputs)):
+            shapes = row.implied(graph, node)
+            found |= {name: replace(graph.values[name], shape=shape) for name, shape in shapes.items() if name in unknown}
+    return replace(graph, values={**graph.values, **found})
 
 
 def is_activation(node: Node) -> bool:

@@ -16,7 +16,7 @@ from ..program.windows import check_pool, check_window
 from ..reasons import Finding
 from .channels import ChannelPlan, Flow
 from .costs import Estimate, Work, product_seconds, sizes
-from .row import OpRow
+from .row import OpRow, Shape
 
 
 def window_of(node: Node, kernel: tuple[int, ...]) -> Window:
@@ -74,6 +74,17 @@ def _conv_can_run(graph: Graph, node: Node) -> Finding | None:
     if kernel != tuple(shape[2:]):
         return reasons.MISMATCHED(what="kernel_shape", other="the weight")
     return _auto_pad_known(node) or check_window(window_of(node, kernel))
+
+
+def _conv_implied(graph: Graph, node: Node) -> dict[str, Shape]:
+    """Return the ranks and channels of a Conv's images, which follow from its weight."""
+    weight = graph.values[node.inputs[1]].shape if node.inputs[1] in graph.values else None
+    groups = attribute_of(node, "group", 1)
+    if weight is None or not 3 <= len(weight) <= 5 or not all(isinstance(d, int) for d in weight[:2]):
+        return {}
+    m, c = (int(d) for d in weight[:2] if isinstance(d, int))
+    spatial = (None,) * (len(weight) - 2)
+    return {node.inputs[0]: (None, c * groups, *spatial), node.outputs[0]: (None, m, *spatial)}
 
 
 def _conv_lower(builder: Builder, node: Node) -> None:
@@ -206,6 +217,7 @@ ROWS = (
         weights=_conv_weights,
         channels=_conv_channels,
         estimate=_conv_seconds,
+        implied=_conv_implied,
     ),
     OpRow("MaxPool", "neighbour", _pool_can_run, _pool_lower, "1-D, 2-D; without indices", channels=_pool_channels),
     OpRow("AveragePool", "neighbour", _pool_can_run, _pool_lower, "1-D, 2-D; without ceil_mode", channels=_pool_channels),

@@ -83,6 +83,7 @@ from math import prod
 
 import numpy as np
 
+from ..ops.table import with_implied_shapes
 from ..passes.decompress import plain
 from ..graph.ir import CONTEXT_DATA, Graph, Node, Value, printable
 
@@ -401,7 +402,7 @@ cdef Source read(const Api* api, const void* ort_graph, dict known):
         ))
     leaving = tuple([named[value] for value in outputs])
     raised(api, (<get_object_t>api.slots[GRAPH_GET_PARENT_NODE])(ort_graph, &parent))
-    source.graph = plain(Graph(
+    source.graph = with_implied_shapes(plain(Graph(
         nodes=tuple(nodes),
         values=values,
         constant_names=frozenset(source.constants),
@@ -409,7 +410,7 @@ cdef Source read(const Api* api, const void* ort_graph, dict known):
         inputs=tuple([named[value] for value in inputs if named[value] not in source.constants]),
         outputs=leaving,
         is_subgraph=parent != NULL,
-    ), known)
+    ), known))
     # Bodies of one If have the same parent and may have the same name; their outputs differ in all models seen.
     inside = text_of(api, parent, NODE_GET_NAME) if parent != NULL else ""
     source.key = "/".join([inside, text_of(api, ort_graph, GRAPH_GET_NAME), *leaving])

@@ -50,7 +50,7 @@ from . import ep_context
 from .. import options as option_table, reasons
 from .._version import __version__
 from ..options import isa_of
-from ..partition.decision import NodeDecision
+from ..partition.decision import NodeDecision, merged
 from ..partition.select import select
 
 cdef extern from *:
@@ -79,7 +79,7 @@ cdef extern from "Python.h":
 cdef struct SparseEp:
     OrtEp base  # first: ONNX Runtime holds a pointer to it
     char* options  # JSON of the session's Options
-    char* decisions  # JSON: key of a graph -> the decisions about its nodes
+    char* decisions  # JSON: key of a graph -> partition.decision.Decided
     Region* regions  # all that are not released
     char* request  # JSON of the session's ep_context.Request
     char* compatibility  # compatibility info for compiled models
@@ -181,15 +181,15 @@ cdef object offer(SparseEp* ep, const void* ort_graph, void* support):
         _decoded.weights = {}
         source = read(api, ort_graph, _decoded.weights)
     except Exception as error:
-        remember(ep, "", [undecided("", "", "", error)])
+        remember(ep, "", [([], undecided("", "", "", error).to_dict())])
         raise
     try:
         try:
             selection = select(source.graph, options_of(ep))
         except Exception as error:
-            remember(ep, source.key, [undecided(node.name, node.op_type, node.domain, error) for node in source.graph.nodes])
+            decided(ep, source, [undecided(node.name, node.op_type, node.domain, error) for node in source.graph.nodes])
             raise
-        remember(ep, source.key, selection.decisions)
+        decided(ep, source, selection.decisions)
         if not selection.regions:
             _decoded.weights = {}
         for region in selection.regions:
@@ -216,14 +216,25 @@ def undecided(name, op_type, domain, error):
     )
 
 
+cdef object decided(SparseEp* ep, Source source, decisions):
+    """Keep the decisions about the nodes of a graph, which ONNX Runtime may have shown before."""
+    remember(ep, source.key, merged(json.loads(ep.decisions).get(source.key, []), source.graph, decisions))
+
+
 cdef object remember(SparseEp* ep, str key, decisions):
-    """Keep the decisions about a graph. ONNX Runtime shows the same graph more than once; the last decisions replace the earlier ones."""
+    """Keep the decisions about a graph in place of the earlier ones."""
     cdef char* text
     known = json.loads(ep.decisions)
-    known[key] = [decision.to_dict() for decision in decisions]
+    known[key] = decisions
     text = c_copy(json.dumps(known))
     free(ep.decisions)
     ep.decisions = text
+
+
+cdef str explanation(SparseEp* ep):
+    """Return JSON: key of a graph -> the decisions about its nodes."""
+    known = json.loads(ep.decisions)
+    return json.dumps({key: [decision for _, decision in entries] for key, entries in known.items()})
 
 
 cdef Status set_dynamic_options(void* this, const char* const* keys, const char* const* values, size_t count) noexcept nogil:
@@ -234,7 +245,7 @@ cdef Status set_dynamic_options(void* this, const char* const* keys, const char*
                 key = keys[i].decode("utf-8", "replace")
                 token = values[i].decode("utf-8", "replace")
                 if key == "explain":
-                    _answers[token] = (<SparseEp*>this).decisions.decode("utf-8")
+                    _answers[token] = explanation(<SparseEp*>this)
                 elif key == "profile":
                     profiled = options_of(<SparseEp*>this).profile
                     _answers[token] = json.dumps(step_totals((<SparseEp*>this).regions) if profiled else None)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
-from ..graph.ir import Node
+from ..graph.ir import Graph, Node
+from ..options import EP_NAME
 from ..reasons import Finding
+
+Decided = list[tuple[list[str], dict]]
+"""Decisions about a graph, JSON-ready: the outputs of each node, and the fields of its NodeDecision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,35 @@ class NodeDecision:
     def to_dict(self) -> dict:
         """Return a JSON-ready dict with the fields as keys."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def merged(earlier: Decided, graph: Graph, decisions: Iterable[NodeDecision]) -> Decided:
+    """Return the decisions about a graph after one more round of partitioning, with its regions numbered anew.
+
+    ONNX Runtime partitions a graph, inlines functions that no provider has taken, and partitions it again. A region of an earlier round is
+    one node by then, in place of which its nodes stand here. Nodes that another provider has got since keep the reason why they were not
+    taken. What became of all others, this round says: if ONNX Runtime begins anew, nothing earlier is left.
+    """
+    known = {name: entry for entry in earlier for name in entry[0] if name}
+    members: dict[int | None, Decided] = {}
+    for entry in earlier:
+        members.setdefault(entry[1]["region"], []).append(entry)
+    found: list[tuple[bool, tuple[list[str], dict]]] = []
+    for node, decision in zip(graph.nodes, decisions, strict=True):
+        before = next((known[name] for name in node.outputs if name in known), None)
+        if node.ep_name == EP_NAME and before is not None and before[1]["taken"]:
+            found += [(True, entry) for entry in members[before[1]["region"]]]
+        elif node.ep_name and before is not None and before[1]["op_type"] == node.op_type:
+            found.append((True, before))
+        else:
+            found.append((False, (list(node.outputs), decision.to_dict())))
+    numbers: dict[tuple[bool, int], int] = {}
+    result: Decided = []
+    for old, (outputs, fields_of) in found:
+        region = fields_of["region"]
+        number = None if region is None else numbers.setdefault((old, region), len(numbers))
+        result.append((outputs, {**fields_of, "region": number}))
+    return result
 
 
 @dataclass(frozen=True, slots=True)
