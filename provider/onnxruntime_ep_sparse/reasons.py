@@ -202,6 +202,11 @@ WEIGHT_NOT_CONSTANT = Reason(
     "the weight is not constant",
     "Export the weight as an initializer that is not also an input of the graph.",
 )
+WEIGHT_IS_INPUT = Reason(
+    "weight-is-input",
+    "the weight {name!r} is also an input of the graph, which may change it between runs",
+    "Remove the name from graph.input and keep the initializer, which IR version 4 and later allow.",
+)
 NO_CONSTANT_OPERAND = Reason(
     "no-constant-operand",
     "neither operand is constant",

@@ -165,7 +165,7 @@ def test_an_initializer_that_is_an_input_may_change():
         [helper.make_node("MatMul", ["x", "w"], ["y"], name="it")], {"x": [4, 4], "w": [4, 4]}, ["y"], {"w": pruned(rng, (4, 4))}
     )
     made = decisions(model, policy="always")
-    assert made["it"].reason == "neither operand is constant"
+    assert made["it"].code == "weight-is-input"
 
 
 def test_the_answer_repeats(monkeypatch):
@@ -218,3 +218,53 @@ def test_what_is_judged_is_what_is_lowered(monkeypatch):
     assert taken_nodes
     assert len(seen) >= 2
     assert seen[-1] == seen[-2]
+
+
+@pytest.mark.parametrize("op_type", ["Conv", "MatMul", "Gemm", "LSTM"])
+def test_weights_that_are_inputs(op_type):
+    """An initializer that a graph input can override: the reason names it and says what to do."""
+    rng = np.random.default_rng(0)
+    shapes = {"Conv": {"w": (8, 8, 3, 3)}, "LSTM": {"w": (1, 32, 8), "r": (1, 32, 8)}}.get(op_type, {"w": (8, 8)})
+    x = {"Conv": [1, 8, 9, 9], "LSTM": [3, 1, 8]}.get(op_type, [4, 8])
+    node = helper.make_node(op_type, ["x", *shapes], ["y"], **({"hidden_size": 8} if op_type == "LSTM" else {}))
+    weights = {name: pruned(rng, shape) for name, shape in shapes.items()}
+    model = model_of([node], {"x": x, "w": shapes["w"]}, ["y"], weights)
+    (decision,) = sparse.explain(make_session(model))
+    assert (decision.code, decision.taken) == ("weight-is-input", False)
+    assert "'w' is also an input of the graph" in decision.reason
+    del model.graph.input[1]
+    (decision,) = sparse.explain(make_session(model))
+    assert decision.taken
+
+
+def left_products(rng):
+    """Nodes of products that no region may hold: other operators, and ours with something unsupported; with a pruned weight each."""
+    return {
+        "Attention": (helper.make_node("Attention", ["x", "w", "b"], ["y"], domain="com.microsoft", num_heads=2), [1, 5, 16], (16, 48)),
+        "FusedConv": (
+            helper.make_node("FusedConv", ["x", "w"], ["y"], domain="com.microsoft", activation="Relu"),
+            [1, 8, 9, 9],
+            (8, 8, 3, 3),
+        ),
+        "FusedMatMul": (helper.make_node("FusedMatMul", ["x", "w"], ["y"], domain="com.microsoft", transB=1), [4, 16], (24, 16)),
+        "Einsum": (helper.make_node("Einsum", ["x", "w"], ["y"], equation="ij,jk->ik"), [4, 16], (16, 24)),
+        "ConvTranspose": (helper.make_node("ConvTranspose", ["x", "w"], ["y"]), [1, 8, 9, 9], (8, 8, 3, 3)),
+        "Gemm": (helper.make_node("Gemm", ["x", "w", "c"], ["y"], beta=0.5), [4, 16], (16, 24)),
+    }
+
+
+@pytest.mark.parametrize("name", left_products(None))
+@pytest.mark.parametrize("policy", ["auto", "always", "never"])
+def test_pruned_products_that_are_left(name, policy):
+    """They count as pruned and left, but not where the policy says that nobody is to look."""
+    rng = np.random.default_rng(0)
+    node, x, shape = left_products(rng)[name]
+    weights = {"w": pruned(rng, shape)} | ({"b": noise(rng, 48)} if name == "Attention" else {})
+    inputs = {"x": x} | ({"c": [4, 24]} if name == "Gemm" else {})
+    model = model_of([node], inputs, ["y"], weights, domains=["com.microsoft"])
+    (decision,) = sparse.explain(make_session(model, {"policy": policy}))
+    assert not decision.taken
+    if policy != "never":
+        assert decision.shape == shape
+        assert decision.sparsity == pytest.approx(0.9, abs=0.05)
+        assert decision.pattern == "unstructured"

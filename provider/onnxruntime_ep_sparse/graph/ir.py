@@ -75,7 +75,7 @@ class Graph:
 
     `load` returns the data of a constant as a numpy view that is valid only during the ONNX Runtime call that built the graph;
     `constant_names` are the initializers that no graph input can override. `nonzeros` has those that are stored without their zeros
-    in a form that spares making them dense, and None for all others.
+    in a form that spares making them dense, and None for all others. `defaults` are initializers that a graph input can override.
     """
 
     nodes: tuple[Node, ...]
@@ -86,6 +86,7 @@ class Graph:
     outputs: tuple[str, ...] = ()
     is_subgraph: bool = False
     nonzeros: Callable[[str], Nonzeros | None] = field(repr=False, default=lambda name: None)
+    defaults: frozenset[str] = frozenset()
 
     def is_constant(self, name: str) -> bool:
         """Whether `name` is an initializer that cannot change between runs."""

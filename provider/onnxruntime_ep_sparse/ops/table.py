@@ -12,7 +12,7 @@ from ..graph.ir import FLOAT, Graph, Node, Value, type_name
 from ..program.limits import MAX_RANK
 from ..reasons import Finding
 from . import activations, elementwise, layout, matrix, normalization, recurrent, windows
-from .row import OpRow
+from .row import ONNX, OpRow
 
 OPS: dict[str, OpRow] = {
     row.op_type: row for module in (windows, matrix, recurrent, activations, elementwise, normalization, layout) for row in module.ROWS
@@ -51,7 +51,11 @@ def can_run(graph: Graph, node: Node) -> Finding | None:
             return reasons.UNSUPPORTED_RANK(rank=len(value.shape), supported=f"at most {MAX_RANK}")
     if node.since_version < row.first_version:
         return reasons.OPSET_TOO_OLD(version=node.since_version, first=row.first_version)
-    return row.can_run(graph, node)
+    finding = row.can_run(graph, node)
+    overridable = [name for name in node.inputs if name in graph.defaults]
+    if finding is not None and overridable and finding.reason in (reasons.WEIGHT_NOT_CONSTANT, reasons.NO_CONSTANT_OPERAND):
+        return reasons.WEIGHT_IS_INPUT(name=overridable[0])
+    return finding
 
 
 def with_implied_shapes(graph: Graph) -> Graph:
@@ -69,6 +73,36 @@ def with_implied_shapes(graph: Graph) -> Graph:
             shapes = row.implied(graph, node)
             found |= {name: replace(graph.values[name], shape=shape) for name, shape in shapes.items() if name in unknown}
     return replace(graph, values={**graph.values, **found})
+
+
+EITHER = ((0, 0), (1, 1))
+LEFT_PRODUCTS: dict[tuple[str, str], tuple[tuple[int, int], ...]] = {
+    ("", "ConvTranspose"): ((1, 1),),
+    ("", "DeformConv"): ((1, 0),),
+    ("", "Einsum"): EITHER,
+    ("com.microsoft", "Attention"): ((1, 1),),
+    ("com.microsoft", "FusedConv"): ((1, 0),),
+    ("com.microsoft", "FusedGemm"): EITHER,
+    ("com.microsoft", "FusedMatMul"): EITHER,
+    ("com.microsoft", "GemmFastGelu"): ((1, 1),),
+    ("com.microsoft", "NhwcFusedConv"): ((1, 0),),
+    ("com.microsoft", "TransposeMatMul"): EITHER,
+}
+"""Products without a row, which are left to other providers: domain and operator to the inputs that may be weights, each with the axis of
+its output features."""
+
+
+def left_weights_of(graph: Graph, node: Node) -> tuple[tuple[str, int], ...]:
+    """Return the constant float32 weights of a product that is left to other providers, each with the axis of its output features."""
+    row = row_for(node)
+    if row is not None:
+        weights = [(name, row.output_axis(graph, node)) for name in row.weights(graph, node)]
+    else:
+        places = LEFT_PRODUCTS.get(("" if node.domain in ONNX else node.domain, node.op_type), ())
+        weights = [(node.inputs[i], axis) for i, axis in places if i < len(node.inputs)]
+    floats = (graph.values[name] for name, _ in weights if graph.is_constant(name))
+    wide = {value.name for value in floats if value.dtype == FLOAT and len(value.shape or ()) > 1 and 0 not in (value.shape or ())}
+    return tuple((name, axis) for name, axis in weights if name in wide)
 
 
 def is_activation(node: Node) -> bool:

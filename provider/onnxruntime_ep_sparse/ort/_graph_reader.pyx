@@ -57,6 +57,7 @@ from ._abi cimport (
     TENSOR_TYPE_AND_SHAPE_HAS_SHAPE,
     VALUE_INFO_GET_INITIALIZER_VALUE,
     VALUE_INFO_IS_CONSTANT_INITIALIZER,
+    VALUE_INFO_IS_OPTIONAL_GRAPH_INPUT,
     Api,
     Status,
     flag,
@@ -274,9 +275,10 @@ cdef tuple dimensions(const Api* api, const void* tensor):
         free(symbols)
 
 
-cdef bint is_constant(const Api* api, size_t value) except -1:
+cdef bint flag_of(const Api* api, size_t value, int slot) except -1:
+    """Return what ONNX Runtime says about a value by a yes or no."""
     cdef flag out = 0
-    raised(api, (<get_flag_t>api.slots[VALUE_INFO_IS_CONSTANT_INITIALIZER])(<const void*>value, &out))
+    raised(api, (<get_flag_t>api.slots[slot])(<const void*>value, &out))
     return out != 0
 
 
@@ -378,12 +380,14 @@ cdef Source read(const Api* api, const void* ort_graph, dict known):
             objects_of(api, node, NODE_GET_NUM_IMPLICIT_INPUTS, NODE_GET_IMPLICIT_INPUTS),
         ))
     named = names_of_values(api, dict.fromkeys(chain(inputs, *chain.from_iterable(operands), outputs)))
-    values = {}
+    values, defaults = {}, set()
     for pointer, name in named.items():
         if name and "\0" not in name:
             values[name] = value_of(api, pointer, name)
-            if is_constant(api, pointer):
+            if flag_of(api, pointer, VALUE_INFO_IS_CONSTANT_INITIALIZER):
                 source.constants[name] = pointer
+            elif flag_of(api, pointer, VALUE_INFO_IS_OPTIONAL_GRAPH_INPUT):
+                defaults.add(name)
     nodes = []
     for index, pointer in enumerate(source.node_pointers):
         node = <const void*><size_t>pointer
@@ -410,6 +414,7 @@ cdef Source read(const Api* api, const void* ort_graph, dict known):
         inputs=tuple([named[value] for value in inputs if named[value] not in source.constants]),
         outputs=leaving,
         is_subgraph=parent != NULL,
+        defaults=frozenset(defaults),
     ), known))
     # Bodies of one If have the same parent and may have the same name; their outputs differ in all models seen.
     inside = text_of(api, parent, NODE_GET_NAME) if parent != NULL else ""

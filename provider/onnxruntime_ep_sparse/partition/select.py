@@ -29,7 +29,8 @@ from .sparsity import LIKELY, Zeros, zeros_of_all
 
 def select(graph: Graph, options: Options) -> Selection:
     """Choose the regions of `graph` under `options` (policy, min_sparsity)."""
-    judgements = {node.index: judge(graph, node, options) for node in graph.nodes if table.weights_of(graph, node)}
+    weighty = [node for node in graph.nodes if table.weights_of(graph, node) or table.left_weights_of(graph, node)]
+    judgements = {node.index: judge(graph, node, options) for node in weighty}
     # Most models have nothing to take: their other nodes need not be looked at.
     idle = not any(j.wanted or (j.runnable and j.density <= 1 - LIKELY) for j in judgements.values())
     compiled = {node.index: judge_compiled(node) for node in graph.nodes if is_compiled(node) and not node.ep_name}
@@ -116,6 +117,8 @@ def judge(graph: Graph, node: Node, options: Options) -> Judgement:
         j.shape = tuple(int(d) for d in (graph.values[weights[0]].shape or ()) if isinstance(d, int))
     j.finding = refusal(graph, node, options)
     if j.finding is not None:
+        if options.policy != "never" and not node.ep_name:
+            judge_left(graph, node, j)
         return j
     j.runnable = True
     if not weights:
@@ -127,6 +130,18 @@ def judge(graph: Graph, node: Node, options: Options) -> Judgement:
     else:
         j.wanted, j.finding = judge_sparsity(graph, node, zeros, options)
     return j
+
+
+def judge_left(graph: Graph, node: Node, j: Judgement) -> None:
+    """Say what the weights of a product look like that no region may hold, so that pruned ones count as left."""
+    weights = table.left_weights_of(graph, node)
+    if not weights:
+        return
+    try:
+        zeros = zeros_of_all([(weight_of(graph, name), axis) for name, axis in weights])
+    except (RuntimeError, OSError):  # constants that cannot be read
+        return
+    j.shape, j.sparsity, j.pattern = sizes_of(graph, weights[0][0]), zeros.sparsity, zeros.pattern
 
 
 def refusal(graph: Graph, node: Node, options: Options) -> Finding | None:
