@@ -17,7 +17,7 @@ from onnxruntime_ep_sparse_kernels.elementwise import Act
 from onnxruntime_ep_sparse_kernels.isa import STRIP
 
 from .. import reasons
-from ..graph.ir import INT32, Graph, Node, attribute_of
+from ..graph.ir import INT32, Graph, Node, attribute_of, number_of
 from ..program import packing
 from ..program.builder import Builder
 from ..program.enums import Cell, ShapeRule, StepKind
@@ -93,8 +93,11 @@ def _can_run(graph: Graph, node: Node) -> Finding | None:
     for name, rank in ((x, 3), (h, 3), (c, 3), (lengths, 1)):
         if name and len(_shape(graph, name)) != rank:
             return reasons.UNSUPPORTED_RANK(rank=len(_shape(graph, name)), supported=rank)
-    if attribute_of(node, "layout", 0) not in (0, 1):
-        return reasons.UNSUPPORTED_ATTRIBUTE(name="layout", value=node.attributes["layout"])
+    for name in ("layout", "linear_before_reset", "input_forget"):
+        if attribute_of(node, name, 0) not in (0, 1):
+            return reasons.UNSUPPORTED_ATTRIBUTE(name=name, value=node.attributes[name])
+    if CELLS[node.op_type].cell != Cell.RNN and not number_of(node, "clip", math.inf) > 0:
+        return reasons.UNSUPPORTED_ATTRIBUTE(name="clip", value=node.attributes["clip"])
     functions = _activations_of(node)
     return functions if isinstance(functions, Finding) else None
 

@@ -73,6 +73,8 @@ def _conv_can_run(graph: Graph, node: Node) -> Finding | None:
     kernel = tuple(attribute_of(node, "kernel_shape", ()) or shape[2:])
     if kernel != tuple(shape[2:]):
         return reasons.MISMATCHED(what="kernel_shape", other="the weight")
+    if "pads" in node.attributes and attribute_of(node, "auto_pad", "NOTSET") not in ("", "NOTSET"):
+        return reasons.MISMATCHED(what="pads", other=f"auto_pad {node.attributes['auto_pad']}")
     return _auto_pad_known(node) or check_window(window_of(node, kernel))
 
 
