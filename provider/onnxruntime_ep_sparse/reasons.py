@@ -275,7 +275,17 @@ PADS_COVER_WINDOW = Reason(
 STRIDE_BEYOND_WINDOW = Reason(
     "stride-beyond-window",
     "auto_pad SAME with a stride beyond the window is not supported",
-    "Export the pool with explicit pads.",
+    "Export the node with explicit pads: ONNX and ONNX Runtime differ in where such windows begin.",
+)
+SAME_WITH_DILATION = Reason(
+    "same-with-dilation",
+    "auto_pad SAME with dilations is not supported",
+    "Export the node with explicit pads: ONNX Runtime does not pad dilated windows as ONNX defines it.",
+)
+PADS_WITH_AUTO_PAD = Reason(
+    "pads-with-auto-pad",
+    "the node has both auto_pad and pads",
+    "Remove one of the two attributes: ONNX does not allow both.",
 )
 GEMM_BETA = Reason(
     "gemm-beta",

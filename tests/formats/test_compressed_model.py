@@ -313,6 +313,23 @@ def test_bias_that_is_not_constant(there_and_back, op_type, attributes, stays):
     assert result.reason == ("a bias that is not constant" if stays else "")
 
 
+@pytest.mark.parametrize(
+    ("attributes", "stays"),
+    [
+        ({"auto_pad": "SAME_UPPER", "strides": [2, 2]}, False),
+        ({"auto_pad": "SAME_UPPER", "strides": [3, 1]}, True),
+        ({"auto_pad": "SAME_LOWER", "dilations": [2, 2]}, True),
+        ({"auto_pad": "VALID", "strides": [3, 1]}, False),
+    ],
+)
+def test_padding_that_differs(there_and_back, attributes, stays):
+    """ONNX Runtime pads some windows other than ONNX defines, and the compressed operators do not."""
+    weight = pruned(np.random.default_rng(0), (40, 30, 1, 1))
+    nodes = [helper.make_node("Conv", ["x", "m"], ["y"], **attributes)]
+    _, (result,) = there_and_back(model_of(nodes, {"x": ["n", 30, 5, 5]}, ["y"], {"m": weight}))
+    assert result.reason == ("auto_pad SAME with dilations or a stride beyond the window" if stays else "")
+
+
 def test_min_sparsity(tmp_path):
     """The threshold is the caller's."""
     onnx.save(products(zeros=0.4), tmp_path / "model.onnx")

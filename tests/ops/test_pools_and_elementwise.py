@@ -171,7 +171,6 @@ def test_reshape(target, shape, zero):
 @pytest.mark.parametrize(
     ("op", "attributes", "reason"),
     [
-        ("AveragePool", {"kernel_shape": [2, 2], "ceil_mode": 1}, "ceil_mode=1 is not supported"),
         ("MaxPool", {"kernel_shape": [2, 2], "storage_order": 1}, "storage_order=1 is not supported"),
         ("MaxPool", {"kernel_shape": [2, 2], "strides": [1, 2**61]}, f"strides is {2**61}: 1 to 65535 is supported"),
         ("MaxPool", {"kernel_shape": [2**62, 2]}, f"kernel_shape is {2**62}: 1 to 65535 is supported"),

@@ -22,6 +22,8 @@ def convolutions(draw):
     dilations, pads = [1] * rank, [0] * 2 * rank
     if auto_pad != "NOTSET":
         attributes["auto_pad"] = auto_pad
+        if auto_pad != "VALID":
+            attributes["strides"] = [min(s, k + 1) for s, k in zip(attributes["strides"], kernel, strict=True)]
     else:
         pads = attributes["pads"] = draw(st.lists(st.integers(0, 3), min_size=2 * rank, max_size=2 * rank))
     if not auto_pad.startswith("SAME"):

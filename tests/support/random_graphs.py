@@ -104,7 +104,8 @@ def window(g, spatial, most, dilated):
     strides = [g.choice(1, 1, 1, 2, 3) for _ in spatial]
     dilations = [g.choice(1, 1, 1, 2) if dilated else 1 for _ in spatial]
     attributes = {"kernel_shape": kernel, "strides": strides, **({"dilations": dilations} if dilated else {})}
-    if dilated and g.chance(0.15) and max(dilations) == 1:
+    fits = max(dilations) == 1 and all(stride <= k + 1 for stride, k in zip(strides, kernel, strict=True))
+    if dilated and g.chance(0.15) and fits:
         attributes["auto_pad"] = g.choice("SAME_UPPER", "SAME_LOWER")
         return attributes, [-(-size // stride) for size, stride in zip(spatial, strides, strict=True)]
     pads = [[g.integer(0, k - 1) for k in kernel] for _ in range(2)]

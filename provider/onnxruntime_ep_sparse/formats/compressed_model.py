@@ -26,6 +26,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, TensorShapeProto, ValueInfoProto
 
+from ..graph.auto_pad import CONV_STRIDE_BEYOND, pads_as_defined
 from . import onnx_file as model_file
 from .onnx_file import Writer, array_of, is_external, set_floats
 from .schema import DOMAIN, OPERATORS, VERSION, WEIGHT_SHAPE
@@ -243,6 +244,8 @@ class _Packing(_Rewriting):
             return "another node reads it too"
         if not all(self.bias_fits(node) for node in nodes):
             return "a bias that is not constant"
+        if not all(self.pads_as_defined(node, shape) for node in nodes):
+            return "auto_pad SAME with dilations or a stride beyond the window"
         return ""
 
     def bias_fits(self, node: NodeProto) -> bool:
@@ -250,6 +253,13 @@ class _Packing(_Rewriting):
         if all(not name or (name in self.initializers and name not in self.inputs) for name in node.input[2:]):
             return True
         return node.op_type == "Gemm" and all(attribute.f == 1 for attribute in node.attribute if attribute.name == "beta")
+
+    def pads_as_defined(self, node: NodeProto, shape: tuple[int, ...]) -> bool:
+        """Return whether the compressed operator pads as ONNX Runtime does for the original node, whose weight has this shape."""
+        given = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+        if given.get("auto_pad") not in (b"SAME_UPPER", b"SAME_LOWER"):
+            return True
+        return pads_as_defined(shape[2:], given.get("strides", ()), given.get("dilations", ()), CONV_STRIDE_BEYOND)
 
     def leave(self, tensor: TensorProto, shape: tuple[int, ...], sparsity: float | None, reason: str) -> bool:
         """Note why a weight stays as it is, and return False."""

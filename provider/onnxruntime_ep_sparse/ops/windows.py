@@ -12,40 +12,54 @@ from ..program.builder import Builder
 from ..program.enums import AutoPad, StepKind
 from ..program.kinds.windows import GlobalPool, Pool
 from ..program.steps import Step, Window
-from ..program.windows import check_pool, check_window
+from ..program.windows import check_convolution, check_pool
 from ..reasons import Finding
 from .channels import ChannelPlan, Flow
 from .costs import Estimate, Work, product_seconds, sizes
 from .row import OpRow, Shape
 
+AUTO_PAD = {
+    "": AutoPad.EXPLICIT,
+    "NOTSET": AutoPad.EXPLICIT,
+    "VALID": AutoPad.EXPLICIT,
+    "SAME_UPPER": AutoPad.SAME_UPPER,
+    "SAME_LOWER": AutoPad.SAME_LOWER,
+}
+"""Every value of the attribute auto_pad. VALID is padding by zero pixels."""
+DILATED_AVERAGE_VERSION = 19
+"""Since then, AveragePool with count_include_pad does not count what is beyond the padding; before, ONNX Runtime counts every tap."""
+
 
 def window_of(node: Node, kernel: tuple[int, ...]) -> Window:
     """Return the spatial attributes of a node, with ONNX's defaults for missing ones."""
     rank = len(kernel)
-    auto = attribute_of(node, "auto_pad", "NOTSET") or "NOTSET"
-    pads = tuple(attribute_of(node, "pads", ()) or (0,) * 2 * rank)
-    if auto != "NOTSET":
-        pads = (0,) * 2 * rank
+    auto = attribute_of(node, "auto_pad", "")
+    given = attribute_of(node, "pads", ()) if auto in ("", "NOTSET") else ()
+    pads = tuple(given or (0,) * 2 * rank)
     return Window(
         kernel=kernel,
         stride=tuple(attribute_of(node, "strides", ()) or (1,) * rank),
         dilation=tuple(attribute_of(node, "dilations", ()) or (1,) * rank),
         pad_begin=pads[:rank],
         pad_end=pads[rank:],
-        auto_pad={"SAME_UPPER": AutoPad.SAME_UPPER, "SAME_LOWER": AutoPad.SAME_LOWER}.get(auto, AutoPad.EXPLICIT),
+        auto_pad=AUTO_PAD.get(auto, AutoPad.EXPLICIT),
     )
+
+
+def _check_attributes(node: Node, rank: int) -> Finding | None:
+    """Return None if `window_of` can describe the window of a node whose kernel has `rank` dimensions, else the reason."""
+    auto = attribute_of(node, "auto_pad", "")
+    if auto not in AUTO_PAD:
+        return reasons.UNSUPPORTED_ATTRIBUTE(name="auto_pad", value=auto)
+    for name, length in (("strides", rank), ("dilations", rank), ("pads", 2 * rank)):
+        if len(attribute_of(node, name, ())) not in (0, length):
+            return reasons.MISMATCHED(what=name, other="kernel_shape")
+    return None
 
 
 def is_padded(window: Window) -> bool:
     """Return whether a window may read beyond the image."""
     return window.auto_pad != AutoPad.EXPLICIT or any(window.pad_begin + window.pad_end)
-
-
-def _auto_pad_known(node: Node) -> Finding | None:
-    """Return None if ONNX knows the node's `auto_pad`, else the reason why it cannot run."""
-    auto = attribute_of(node, "auto_pad", "NOTSET")
-    known = auto in ("", "NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
-    return None if known else reasons.UNSUPPORTED_ATTRIBUTE(name="auto_pad", value=auto)
 
 
 def _conv_can_run(graph: Graph, node: Node) -> Finding | None:
@@ -73,9 +87,9 @@ def _conv_can_run(graph: Graph, node: Node) -> Finding | None:
     kernel = tuple(attribute_of(node, "kernel_shape", ()) or shape[2:])
     if kernel != tuple(shape[2:]):
         return reasons.MISMATCHED(what="kernel_shape", other="the weight")
-    if "pads" in node.attributes and attribute_of(node, "auto_pad", "NOTSET") not in ("", "NOTSET"):
-        return reasons.MISMATCHED(what="pads", other=f"auto_pad {node.attributes['auto_pad']}")
-    return _auto_pad_known(node) or check_window(window_of(node, kernel))
+    if "pads" in node.attributes and attribute_of(node, "auto_pad", "") not in ("", "NOTSET"):
+        return reasons.PADS_WITH_AUTO_PAD()
+    return _check_attributes(node, len(kernel)) or check_convolution(window_of(node, kernel))
 
 
 def _conv_implied(graph: Graph, node: Node) -> dict[str, Shape]:
@@ -140,12 +154,21 @@ def _pool_can_run(graph: Graph, node: Node) -> Finding | None:
         return reasons.UNSUPPORTED_SPATIAL_RANK(rank=rank, supported="1 and 2")
     if attribute_of(node, "storage_order", 0):
         return reasons.UNSUPPORTED_ATTRIBUTE(name="storage_order", value=1)
-    window = window_of(node, tuple(attribute_of(node, "kernel_shape", ())))
-    if len(window.kernel) != rank:
+    kernel = tuple(attribute_of(node, "kernel_shape", ()))
+    if len(kernel) != rank:
         return reasons.MISMATCHED(what="kernel_shape", other="the input")
-    if node.op_type == "AveragePool" and attribute_of(node, "ceil_mode", 0):
-        return reasons.UNSUPPORTED_ATTRIBUTE(name="ceil_mode", value=1)
-    return _auto_pad_known(node) or check_pool(window)
+    finding = _check_attributes(node, rank)
+    if finding is not None:
+        return finding
+    # ONNX Runtime refuses pads as wide as the window, whether auto_pad is given or not
+    if any(p >= k for p, k in zip(attribute_of(node, "pads", ()), kernel * 2, strict=False)):
+        return reasons.PADS_COVER_WINDOW()
+    return check_pool(window_of(node, kernel))
+
+
+def _counts_beyond_pad(node: Node) -> bool:
+    """Return whether an average that counts padding counts all taps of its window, also those beyond the padding, as ONNX Runtime does."""
+    return node.since_version < DILATED_AVERAGE_VERSION and not attribute_of(node, "ceil_mode", 0)
 
 
 def _pool_lower(builder: Builder, node: Node) -> None:
@@ -159,6 +182,7 @@ def _pool_lower(builder: Builder, node: Node) -> None:
                 is_max=node.op_type == "MaxPool",
                 ceil_mode=bool(attribute_of(node, "ceil_mode", 0)),
                 count_include_pad=bool(attribute_of(node, "count_include_pad", 0)),
+                count_beyond_pad=_counts_beyond_pad(node),
             ),
         )
     )
@@ -170,9 +194,16 @@ def _pool_channels(flow: Flow, node: Node) -> ChannelPlan | None:
     if x is None or x.axis != 1:
         return None
     known__c = x.known__c
-    if node.op_type == "MaxPool" and attribute_of(node, "ceil_mode", 0):
+    window = window_of(node, tuple(attribute_of(node, "kernel_shape", ())))
+    padded, dilated = is_padded(window), any(d > 1 for d in window.dilation)
+    if (node.op_type == "MaxPool" and attribute_of(node, "ceil_mode", 0)) or (padded and dilated):
         known__c = np.zeros_like(known__c)  # a window may lie beyond the image
-    if attribute_of(node, "count_include_pad", 0) and is_padded(window_of(node, attribute_of(node, "kernel_shape", ()))):
+    image = shape_of(flow.graph, node.inputs[0])[2:]
+    inside = all(
+        s == 1 or (isinstance(size, int) and size > (k - 1) * d)
+        for size, k, s, d in zip(image, window.kernel, window.stride, window.dilation, strict=True)
+    )
+    if attribute_of(node, "count_include_pad", 0) and (padded or (_counts_beyond_pad(node) and not inside)):
         known__c = known__c & (x.value__c == 0)
     return flow.same(node, node.inputs[0], known__c, x.value__c)
 
@@ -188,7 +219,7 @@ def _global_pool_lower(builder: Builder, node: Node) -> None:
             StepKind.GLOBAL_POOL,
             builder.value(node.inputs[0]),
             builder.value(node.outputs[0]),
-            spec=GlobalPool(is_max=node.op_type == "GlobalMaxPool"),
+            spec=GlobalPool(is_max=node.op_type == "GlobalMaxPool", takes_empty=node.op_type == "ReduceMean"),
         )
     )
 
@@ -222,7 +253,7 @@ ROWS = (
         implied=_conv_implied,
     ),
     OpRow("MaxPool", "neighbour", _pool_can_run, _pool_lower, "1-D, 2-D; without indices", channels=_pool_channels),
-    OpRow("AveragePool", "neighbour", _pool_can_run, _pool_lower, "1-D, 2-D; without ceil_mode", channels=_pool_channels),
+    OpRow("AveragePool", "neighbour", _pool_can_run, _pool_lower, "1-D, 2-D", channels=_pool_channels),
     OpRow("GlobalAveragePool", "neighbour", _global_pool_can_run, _global_pool_lower, channels=_global_pool_channels),
     OpRow("GlobalMaxPool", "neighbour", _global_pool_can_run, _global_pool_lower, channels=_global_pool_channels),
     OpRow(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .. import reasons
+from ..graph.auto_pad import CONV_STRIDE_BEYOND, pads_as_defined
 from ..reasons import Finding
 from .enums import AutoPad
 from .limits import MAX_REACH, MAX_WINDOW
@@ -10,7 +11,7 @@ from .steps import Window
 
 
 def check_window(window: Window) -> Finding | None:
-    """Return None if a Conv or a pool can have this window, else the reason."""
+    """Return None if the runtime can represent this window, else the reason."""
     rank = len(window.kernel)
     if rank not in (1, 2, 3):
         return reasons.UNSUPPORTED_SPATIAL_RANK(rank=rank, supported="1, 2 and 3")
@@ -32,23 +33,31 @@ def check_window(window: Window) -> Finding | None:
     return None
 
 
+def check_convolution(window: Window) -> Finding | None:
+    """Return None if a Conv can have this window, else the reason."""
+    return check_window(window) or _check_same(window, CONV_STRIDE_BEYOND)
+
+
 def check_pool(window: Window) -> Finding | None:
     """Return None if a pool can have this window, else the reason."""
     finding = check_window(window)
     if finding is not None:
         return finding
-    if any(p > (k - 1) * d for k, d, p in zip(window.kernel * 2, window.dilation * 2, window.pad_begin + window.pad_end, strict=True)):
+    if any(p >= k for k, p in zip(window.kernel * 2, window.pad_begin + window.pad_end, strict=True)):
         return reasons.PADS_COVER_WINDOW()
-    if window.auto_pad != AutoPad.EXPLICIT and any(
-        s > (k - 1) * d + 1 for s, k, d in zip(window.stride, window.kernel, window.dilation, strict=True)
-    ):
-        return reasons.STRIDE_BEYOND_WINDOW()
-    return None
+    return _check_same(window, 0)
+
+
+def _check_same(window: Window, beyond: int) -> Finding | None:
+    """Return None unless ONNX Runtime pads other than ONNX defines; a stride may be larger than the window by `beyond`."""
+    if window.auto_pad == AutoPad.EXPLICIT or pads_as_defined(window.kernel, window.stride, window.dilation, beyond):
+        return None
+    return reasons.SAME_WITH_DILATION() if any(d != 1 for d in window.dilation) else reasons.STRIDE_BEYOND_WINDOW()
 
 
 def proper_window(window: Window | None) -> Window:
     """Return the window of a convolution that comes from a file; ValueError if there is none or the runtime cannot run it."""
-    reason = "none" if window is None else check_window(window)
+    reason = "none" if window is None else check_convolution(window)
     if window is None or reason is not None:
         raise ValueError(f"a convolution without a proper window: {reason}")
     return window

@@ -31,7 +31,8 @@ cdef int window_output(const Window* w, const Shape* x, bint pooling, int ceil_m
                        int64_t* pad_end) noexcept nogil:
     """Spatial sizes of `y` and the resolved padding.
 
-    0, or 1 if the window does not fit; ONNX Runtime's pools return an empty image where it misses by less than a stride, and so do ours.
+    0, or 1 if the window does not fit. As ONNX Runtime's, pools round the number of strides towards zero: a window that is larger than the
+    image by less than a stride is one result, and by less than two an empty image.
     """
     cdef int i, axis
     cdef int64_t size, reach, out, total
@@ -51,14 +52,17 @@ cdef int window_output(const Window* w, const Shape* x, bint pooling, int ceil_m
             pad_end[i] = total - pad[i]
         else:
             total = size + pad[i] + pad_end[i] - reach
-            if total < 0 and not (pooling and total + w.stride[i] >= 0):
-                return 1
-            out = total // w.stride[i] + 1 if total >= 0 else 0
-            if ceil_mode and total >= 0:
+            if total < 0:
+                out = 1 - -total // w.stride[i]
+            elif ceil_mode:
                 out = ceil_div(total, w.stride[i]) + 1
-                # a window that would begin in the padding after the image does not count
-                if (out - 1) * w.stride[i] >= size + pad[i]:
-                    out -= 1
+            else:
+                out = total // w.stride[i] + 1
+            # a window that would begin in the padding after the image does not count
+            if ceil_mode and (out - 1) * w.stride[i] >= size + pad[i]:
+                out -= 1
+        if out < 0 or (not pooling and (out == 0 or total < 0)):
+            return 1
         y.dims[2 + axis] = out
     return 0
 
@@ -70,6 +74,9 @@ cdef int infer_window(const Window* w, const Shape* x, int64_t channels, int64_t
         return 1
     if x.dims[1] != channels:
         snprintf(message, message_size, "input has %lld channels, the weights expect %lld", <long long>x.dims[1], <long long>channels)
+        return 1
+    if pooling and x.dims[0] and not element_count(x, 1, x.rank):
+        snprintf(message, message_size, "the images are empty")
         return 1
     y.rank = x.rank
     y.dims[0] = x.dims[0]
@@ -88,6 +95,7 @@ cdef struct Pool:
     int is_max
     int ceil_mode
     int count_include_pad
+    int count_beyond_pad
 
 
 cdef struct PoolPlan:
@@ -110,15 +118,28 @@ cdef int build_pool(Step* step, object spec) except -1:
     pool.is_max = spec.is_max
     pool.ceil_mode = spec.ceil_mode
     pool.count_include_pad = spec.count_include_pad
+    pool.count_beyond_pad = spec.count_beyond_pad
     return 0
 
 
 cdef int infer_pool(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
     cdef Pool* pool = <Pool*>step.spec
     cdef PoolPlan* own = <PoolPlan*>sp.own
+    cdef Window* w = &pool.window
     cdef Shape* x = &plan.values[step.x].shape
-    return infer_window(&pool.window, x, x.dims[1], x.dims[1], True, pool.ceil_mode, &plan.values[step.y].shape, own.pad, own.pad_end,
-                        message, message_size)
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef int64_t end
+    cdef int axis, i
+    if infer_window(w, x, x.dims[1], x.dims[1], True, pool.ceil_mode, y, own.pad, own.pad_end, message, message_size):
+        return 1
+    if pool.count_beyond_pad:
+        # what the last window reads is padding
+        for axis in range(2, y.rank):
+            i = axis + 1 - w.rank
+            end = (y.dims[axis] - 1) * w.stride[i] - own.pad[i] + (w.kernel[i] - 1) * w.dilation[i] + 1 - x.dims[axis]
+            if end > own.pad_end[i]:
+                own.pad_end[i] = end
+    return 0
 
 
 cdef int plan_pool(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
@@ -171,6 +192,7 @@ cdef void pool_item(Job* job, int64_t index, float* scratch) noexcept nogil:
 
 cdef struct GlobalPool:
     int is_max
+    int takes_empty
 
 
 cdef void global_pool_ops(StepKindOps* ops) noexcept:
@@ -183,6 +205,7 @@ cdef void global_pool_ops(StepKindOps* ops) noexcept:
 
 cdef int build_global_pool(Step* step, object spec) except -1:
     (<GlobalPool*>step.spec).is_max = spec.is_max
+    (<GlobalPool*>step.spec).takes_empty = spec.takes_empty
     return 0
 
 
@@ -193,7 +216,7 @@ cdef int infer_global_pool(Plan* plan, const Step* step, StepPlan* sp, char* mes
     y[0] = x[0]
     for i in range(2, x.rank):
         y.dims[i] = 1
-    if element_count(x, 2, x.rank) == 0:
+    if x.dims[0] and not element_count(x, 1, x.rank) and not (<GlobalPool*>step.spec).takes_empty:
         snprintf(message, message_size, "global pooling of an empty image")
         return 1
     return 0
@@ -215,4 +238,4 @@ cdef void global_pool_item(Job* job, int64_t index, float* scratch) noexcept nog
     if (<GlobalPool*>job.step.spec).is_max:
         job.y[index] = job.program.kernels.maximum(job.x + index * n, n)
     else:
-        job.y[index] = job.program.kernels.sum(job.x + index * n, n) / <float>n
+        job.y[index] = job.program.kernels.sum(job.x + index * n, n) / <float>max(n, 1)

@@ -17,26 +17,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """A MaxPool or AveragePool with the attributes of ONNX."""
+    """A MaxPool or AveragePool with the attributes of ONNX.
+
+    With `count_beyond_pad`, an average that counts padding also counts what its window reads beyond that.
+    """
 
     window: Window
     is_max: bool = False
     ceil_mode: bool = False
     count_include_pad: bool = False
+    count_beyond_pad: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class GlobalPool:
-    """The maximum or the mean of every channel."""
+    """The maximum or the mean of every channel. With `takes_empty`, the mean of no pixels is 0, as ReduceMean's in ONNX Runtime."""
 
     is_max: bool = False
+    takes_empty: bool = False
 
 
 def _verify(step: Step, x: int, r: int | None, values: Values) -> int:
     pool: Pool = step.spec
     reason = check_pool(pool.window)
     require(reason is None, str(reason))
-    require(len(pool.window.kernel) <= 2 and (pool.is_max or not pool.ceil_mode), "a pool of a form that is not supported")
+    require(len(pool.window.kernel) <= 2, "a pool of a form that is not supported")
     return expect_rank(x, len(pool.window.kernel) + 2)
 
 
