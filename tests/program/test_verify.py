@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from fuzz import compiled_programs as fuzz
+from onnxruntime_ep_sparse import pipeline
 from onnxruntime_ep_sparse.program import serialize
 from onnxruntime_ep_sparse.program.enums import StepKind
 from onnxruntime_ep_sparse.program.kinds.windows import GlobalPool
 from onnxruntime_ep_sparse.program.verify import check
+from onnxruntime_ep_sparse_kernels.isa import ISAS
+from support.programs import graph_of
 
 SEEDS = fuzz.seeds()
 
@@ -183,3 +186,29 @@ def test_batches_that_cannot_be_cut():
     assert not program.separable
     with pytest.raises(ValueError, match="the batch cannot be cut"):
         check(replace(program, separable=True))
+
+
+def residual():
+    """A program of a product and its residual: the product, and the addition that completes it."""
+    nodes = [("MatMul", ("x", "w"), "p", ("n", 4), {}), ("Add", ("p", "r"), "y", ("n", 4), {})]
+    graph = graph_of(nodes, {"x": ("n", 4), "r": ("n", 4)}, {"w": np.eye(4, dtype=np.float32)})
+    return pipeline.lower_to_spec(graph, ISAS[0])
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("steps",), lambda steps: steps[:1]),
+        (("steps", 0, "r"), -1),
+        (("steps", 1, "completes"), False),
+        (("steps", 1, "r"), lambda r: 0),
+        (("steps",), lambda steps: (replace(steps[0], r=-1), replace(steps[1], completes=False), steps[1])),
+    ],
+)
+def test_residuals_are_added(where, value):
+    """A product that may leave its residual out is followed by the step that adds it then, and no other step may have nothing to do."""
+    program = residual()
+    assert [step.completes for step in program.steps] == [False, True]
+    check(program)
+    with pytest.raises(ValueError, match="residual"):
+        check(changed(program, where, value))

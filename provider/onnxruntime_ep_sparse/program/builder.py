@@ -37,6 +37,8 @@ class Builder:
         self.isa = isa
         self.is_activation = is_activation
         self.numbers: dict[str, int] = {}
+        self.ranks: dict[int, int] = {}
+        """Of sums that products make if their operands have one shape; values with a name have their ranks in the graph."""
         self.n_values = 0
         self.constants: dict[int, NDArray[np.float32]] = {}
         self.steps: list[Step] = []
@@ -55,7 +57,7 @@ class Builder:
         assert not self.pending
         outputs = {name: self.numbers[name] for name in self.graph.outputs}
         steps = tuple(replace(step, description=describe(step)) for step in self.packed())
-        ranks = {self.numbers[name]: len(shape_of(self.graph, name)) for name in self.numbers}
+        ranks = self.ranks | {self.numbers[name]: len(shape_of(self.graph, name)) for name in self.numbers}
         separable = all(is_separable(step, self.constants, ranks) for step in steps)
         input_ranks = tuple(ranks[value] for value in self.inputs.values())
         return ProgramSpec(self.n_values, self.inputs, outputs, self.constants, steps, separable, frozenset(self.whole), input_ranks)
@@ -181,10 +183,24 @@ class Builder:
         """Close the epilogue of the product that makes `name`, if it is open."""
         step = self.pending.pop(name, None)
         if step is not None:
+            self.append(name, step)
+
+    def append(self, name: str, step: Step) -> None:
+        """Append a product that makes `name`, and after a residual the addition that is left where shapes differ at run time."""
+        if step.r < 0:
             self.steps.append(step)
+            return
+        # names of dimensions do not promise that sizes are equal: ONNX Runtime broadcasts whatever they are
+        total = self.new_value()
+        self.ranks[total] = len(shape_of(self.graph, name))
+        self.steps.append(replace(step, y=total))
+        self.steps.append(replace(step, kind=StepKind.BINARY, x=total, spec=Binary(Op.ADD), completes=True))
 
     def product(self, node: Node, x: str, product: PendingProduct | Depthwise, addend: int | None = None) -> None:
-        """Append a product, into which the activation and the residual of the nodes after it are fused."""
+        """Append a product, into which the activation and the residual of the nodes after it are fused.
+
+        The value `addend` is added to it and may not broadcast it.
+        """
         y = node.outputs[0]
         kind = StepKind.DEPTHWISE if isinstance(product, Depthwise) else StepKind.PRODUCT
         step = Step(kind, self.value(x), self.value(y), spec=product, name=self.node_name)
@@ -193,7 +209,7 @@ class Builder:
             return
         between = self.new_value()
         self.steps.append(replace(step, y=between))
-        self.step(Step(StepKind.BINARY, between, step.y, addend, spec=Binary(Op.ADD)))
+        self.step(Step(StepKind.BINARY, between, step.y, addend, spec=Binary(Op.ADD, keeps_x=True)))
 
     def keep_open(self, name: str, step: Step) -> None:
         """Keep a product back whose only reader may be fused; append others now."""
@@ -206,14 +222,14 @@ class Builder:
         if fusable:
             self.pending[name] = step
         else:
-            self.steps.append(step)
+            self.append(name, step)
 
     def activate(self, node: Node, activation: Activation) -> None:
         """Append an activation: the end of an open product, or a step of its own."""
         x, y = node.inputs[0], node.outputs[0]
         step = self.pending.pop(x, None)
         if step is not None:
-            self.steps.append(replace(step, y=self.value(y), activation=activation, name=f"{step.name} + {node.op_type}"))
+            self.append(y, replace(step, y=self.value(y), activation=activation, name=f"{step.name} + {node.op_type}"))
         else:
             self.step(Step(StepKind.ACTIVATE, self.value(x), self.value(y), activation=activation))
 

@@ -42,6 +42,7 @@ class Step:
     """One operation on values, which are numbered; `r` is the residual of a product or the second operand, -1 if there is none.
 
     `spec` has the data of the kind: a dataclass of the type that the row of the kind names (`kinds/table.py`), None where it needs none.
+    `completes`: the step adds what the step before it has added where both operands have one shape; then it has nothing to do.
     `name` says which nodes the step computes, `description` what that is, both for people.
     """
 
@@ -51,6 +52,7 @@ class Step:
     r: int = -1
     activation: Activation = Activation()
     spec: Any = None
+    completes: bool = False
     name: str = ""
     description: str = ""
 

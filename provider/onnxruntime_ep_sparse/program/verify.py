@@ -7,6 +7,7 @@ packed weights, cells. The shapes of the inputs are checked when a plan is made,
 from __future__ import annotations
 
 import math
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +24,12 @@ VALUES_PER_PART = 16
 def check(program: ProgramSpec) -> None:
     """ValueError that names the first step and what is wrong with it."""
     values = Values(program)
-    for i, step in enumerate(program.steps):
+    require(not any(step.completes for step in program.steps[:1]), "a first step that completes another")
+    for i, (step, after) in enumerate(zip_longest(program.steps, program.steps[1:])):
         values.index = i
         try:
             _check_step(step, values)
+            _check_addition(step, after)
         except ValueError as error:
             raise ValueError(f"step {i} ({step.name[:80]}): {error}") from None
     outputs = list(program.outputs.values())
@@ -89,6 +92,16 @@ class Values:
         """Return the rank of a value that is read; ValueError if it is not made yet."""
         require(value in self.ranks, f"value {value} is read before it is made")
         return self.ranks[value]
+
+
+def _check_addition(step: Step, after: Step | None) -> None:
+    """ValueError unless a step that adds its residual if it has the shape of the result is followed by one that adds it else."""
+    adds = ROWS[step.kind].second == SecondOperand.ADDEND and step.r != -1
+    completes = after is not None and after.completes
+    require(adds == completes, "a residual without the step that adds it, or the reverse")
+    if after is not None and completes:
+        second = ROWS[after.kind].second
+        require(second == SecondOperand.REQUIRED and (after.x, after.r) == (step.y, step.r), "another step than that adds the residual")
 
 
 def _check_step(step: Step, values: Values) -> None:

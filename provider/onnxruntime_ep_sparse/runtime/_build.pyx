@@ -18,6 +18,7 @@ cdef int fill_step(Step* step, source) except -1:
     step.act = source.activation.act
     step.alpha = source.activation.alpha
     step.beta = source.activation.beta
+    step.completes = source.completes
     if step.ops.build != NULL:
         step.spec = allocate(step.ops.spec_size)
         step.ops.build(step, source.spec)

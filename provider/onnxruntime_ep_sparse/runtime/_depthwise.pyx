@@ -72,7 +72,8 @@ cdef int infer(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t
     if infer_window(&p.window, &plan.values[step.x].shape, p.channels, p.M, False, False, &plan.values[step.y].shape, own.pad, own.pad_end,
                     message, message_size):
         return 1
-    return infer_addend(plan, step, message, message_size)
+    infer_addend(plan, step, sp)
+    return 0
 
 
 cdef int64_t band_floats(const Plan* plan, const Step* step, int64_t rows) noexcept nogil:

@@ -44,6 +44,7 @@ cdef Operand activate_overwrites(const Step* step, const StepPlan* sp) noexcept 
 
 cdef struct Binary:
     int op
+    int keeps_x
 
 
 cdef void binary_ops(StepKindOps* ops) noexcept:
@@ -57,6 +58,7 @@ cdef void binary_ops(StepKindOps* ops) noexcept:
 
 cdef int build_binary(Step* step, object spec) except -1:
     (<Binary*>step.spec).op = spec.op
+    (<Binary*>step.spec).keeps_x = spec.keeps_x
     return 0
 
 
@@ -75,6 +77,9 @@ cdef int infer_binary(Plan* plan, const Step* step, StepPlan* sp, char* message,
             snprintf(message, message_size, "dimensions %lld and %lld do not broadcast", <long long>u, <long long>v)
             return 1
         y.dims[i] = v if u == 1 else u
+    if (<Binary*>step.spec).keeps_x and not same_shape(x, y):
+        snprintf(message, message_size, "the addend does not broadcast to the result")
+        return 1
     return 0
 
 
@@ -89,6 +94,9 @@ cdef int plan_binary(CompiledProgram* program, Plan* plan, int index) noexcept n
     cdef int i, k, axis
     operand[0] = &plan.values[step.x].shape
     operand[1] = &plan.values[step.r].shape
+    if operand[0].rank == operand[1].rank and operand[0].rank and operand[0].dims[0] != operand[1].dims[0] and (
+            program.constant[step.x] == NULL and program.constant[step.r] == NULL):
+        plan.uneven = True
     for k in range(2):
         step_size = 1
         for i in range(y.rank - 1, -1, -1):

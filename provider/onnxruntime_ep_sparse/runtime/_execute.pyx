@@ -38,6 +38,7 @@ cdef int execute(CompiledProgram* program, Plan* plan, const Host* host, const f
     cdef Job job
     cdef Step* step
     cdef Step* last
+    cdef Step alone
     cdef float* more[MAX_MORE]
     cdef int i
     job.program = program
@@ -58,6 +59,12 @@ cdef int execute(CompiledProgram* program, Plan* plan, const Host* host, const f
         job.x = address_of(program, plan, step.x, inputs, outputs, arena)
         job.r = address_of(program, plan, last.r, inputs, outputs, arena) if last.r != NONE else NULL
         job.y = address_of(program, plan, last.y, inputs, outputs, arena)
+        if job.sp.apart:
+            alone = step[0]
+            alone.r = NONE
+            alone.act = ACT_NONE
+            job.step = &alone
+            job.r = NULL
         for i in range(step.n_more):
             more[i] = address_of(program, plan, step.more[i], inputs, outputs, arena) if step.more[i] != NONE else NULL
         failed = timed_step(&job, host, &program.totals[s]) if program.totals != NULL else run_step(&job, host)

@@ -19,7 +19,10 @@ cdef bint fits(const Shape* shape) noexcept nogil:
 cdef int infer(CompiledProgram* program, Plan* plan, int index, char* message, size_t message_size) noexcept nogil:
     cdef Step* step = &program.steps[index]
     cdef ValuePlan* y = &plan.values[step.y]
-    if step.ops.infer(plan, step, &plan.steps[index], message, message_size):
+    if step.completes and not plan.steps[index - 1].apart:
+        y.shape = plan.values[step.x].shape
+        plan.steps[index].view = WHOLE_VIEW
+    elif step.ops.infer(plan, step, &plan.steps[index], message, message_size):
         return 1
     if not fits(&y.shape):
         snprintf(message, message_size, "a result would have more than 2**40 elements")
@@ -28,8 +31,6 @@ cdef int infer(CompiledProgram* program, Plan* plan, int index, char* message, s
     return 0
 
 
-cdef int infer_addend(Plan* plan, const Step* step, char* message, size_t message_size) noexcept nogil:
-    if step.r != NONE and not same_shape(&plan.values[step.r].shape, &plan.values[step.y].shape):
-        snprintf(message, message_size, "the two operands of Add differ in shape")
-        return 1
-    return 0
+cdef void infer_addend(Plan* plan, const Step* step, StepPlan* sp) noexcept nogil:
+    """Whether a product can add its residual itself."""
+    sp.apart = step.r != NONE and not same_shape(&plan.values[step.r].shape, &plan.values[step.y].shape)

@@ -108,7 +108,7 @@ cdef void place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
         step = &program.steps[s]
         plan.values[plan.values[step.x].root].last = s
         plan.values[plan.values[step.y].root].last = s
-        if step.r != NONE:
+        if step.r != NONE and plan.steps[s].view != WHOLE_VIEW:
             plan.values[plan.values[step.r].root].last = s
         for i in range(step.n_more):
             if step.more[i] != NONE:

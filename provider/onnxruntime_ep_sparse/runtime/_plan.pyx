@@ -86,6 +86,8 @@ cdef int plan_steps(CompiledProgram* program, Plan* plan, char* message, size_t 
             return 1
         y_size = plan.values[step.y].size
         sp.parallel = plan.values[step.x].size + y_size > PARALLEL_FROM and program.workers > 1
+        if step.completes and sp.view == WHOLE_VIEW:
+            continue
         if step.ops.plan != NULL and step.ops.plan(program, plan, s):
             snprintf(message, message_size, "out of memory for the tables of a step")
             return 1

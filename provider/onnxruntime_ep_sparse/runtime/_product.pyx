@@ -65,7 +65,8 @@ cdef int infer(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t
         y.dims[1] = p.M if p.y_rows else rows
     elif infer_matmul(p, x, y, message, message_size):
         return 1
-    return infer_addend(plan, step, message, message_size)
+    infer_addend(plan, step, sp)
+    return 0
 
 
 cdef int infer_matmul(const Product* p, const Shape* x, Shape* y, char* message, size_t message_size) noexcept nogil:

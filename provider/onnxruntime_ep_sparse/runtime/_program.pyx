@@ -172,15 +172,20 @@ cdef int run_slices(CompiledProgram* program, const Host* host, const float** in
     PyThread_acquire_lock(<PyThread_type_lock>program.lock, WAIT_LOCK)
     if n > 1:
         plan = plan_of_slices(program, shapes, n, 1, message, message_size)
-        if plan != NULL:
+        if plan == NULL or plan.uneven:
+            n = 1  # what does not hold for slices may hold for the whole, and the reverse
+        else:
             part = NEAR_FLOATS // plan.value_floats if plan.value_floats else n
             part = 1 if part < 1 else (n if part > n else part)
+        if plan != NULL:
             plan_return(program, plan)
+    if n > 1:
         plan = plan_of_slices(program, shapes, n, part, message, message_size)
         if plan != NULL and n % part:
             rest = plan_of_slices(program, shapes, n, n % part, message, message_size)
             failed = rest == NULL
     else:
+        part = n
         plan = plan_take(program, shapes, message, message_size)
     if plan == NULL:
         failed = 1

@@ -95,6 +95,7 @@ cdef struct Step:
     int act
     float alpha
     float beta
+    int completes        # adds what the step before has not added because its operands differ in shape
     int n_more           # values besides x, r and y: results first, NONE for those that are missing
     int n_more_results
     int more[MAX_MORE]
@@ -122,6 +123,7 @@ cdef struct StepPlan:
     Work work
     int64_t items          # of a step that runs together with the one before it: of one band
     int parallel
+    int apart              # r has another shape than the result, which is computed without r and act: the next step adds them
     int view               # View: a step that has nothing to do where x is at y + origin
     int64_t origin
     int64_t bands          # not 0: runs together with the product after it, in so many bands of an image's rows
@@ -147,6 +149,7 @@ cdef struct Plan:
     ValuePlan* values
     StepPlan* steps
     char* own              # memory of StepPlan.own of all steps, zeros at first
+    int uneven             # operands broadcast along the first dimension, which then is no batch
     int64_t scratch_offset
     int64_t scratch_floats  # a worker
     int64_t shared_floats  # of all workers together

@@ -255,7 +255,8 @@ cdef int64_t bands_with(CompiledProgram* program, Plan* plan, int index) noexcep
     cdef Shape* x = &plan.values[step.x].shape
     cdef int64_t height, rows, bands, most
     cdef int i, k, readers = 0
-    if index == 0 or before.ops.band_floats == NULL or before.y != step.x or before.r != NONE or not plan.values[step.x].size:
+    if index == 0 or before.ops.band_floats == NULL or before.y != step.x or before.r != NONE or not plan.values[step.x].size or (
+            plan.steps[index].apart):
         return 0
     if p.shape_rule != SHAPE_CONV or p.taps != 1 or p.n_groups != 1 or p.window.rank != 2:
         return 0

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """An operator of two operands, which broadcast as in ONNX."""
+    """An operator of two operands, which broadcast as in ONNX. With `keeps_x`, the result has the shape of x, as C of a Gemm demands."""
 
     op: Op
+    keeps_x: bool = False
 
 
 def _verify_binary(step: Step, x: int, r: int | None, values: Values) -> int:
