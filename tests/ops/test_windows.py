@@ -2,12 +2,20 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import helper
 
+from onnxruntime_ep_sparse import options, pipeline
 from onnxruntime_ep_sparse.graph.ir import FLOAT
 from onnxruntime_ep_sparse.ops import table as ops
 from onnxruntime_ep_sparse.ops.windows import is_padded, window_of
 from onnxruntime_ep_sparse.program.enums import AutoPad
+from onnxruntime_ep_sparse.program.windows import meeting_taps
+from support.making import examples, model_of, noise, pruned
 from support.nodes import C, one_node
+from support.programs import Conv
+from support.promises import assert_close, cpu_session, owned_session
 
 IMAGE, WEIGHT = (1, 4, 8, 8), (C, 6, 4, 3, 3)
 
@@ -69,6 +77,62 @@ def test_convolutions_that_cannot_run(inputs, attributes, code):
     """Each has its reason."""
     finding = ops.can_run(*one_node("Conv", inputs, (None,) * len(inputs[0]), attributes))
     assert (finding and finding.code) == code
+
+
+@pytest.mark.parametrize(
+    ("kernel", "attributes", "image", "kept", "pads"),
+    [
+        ((3, 3), {"dilations": (24, 24), "pads": (24,) * 4}, (17, 17), ((1, 2), (1, 2)), (0, 0, 0, 0)),
+        ((3, 3), {"dilations": (24, 24), "pads": (24,) * 4}, (17, None), ((1, 2), (0, 3)), (0, 24, 0, 24)),
+        ((3, 3), {"dilations": (16, 17), "pads": (16, 17, 16, 17)}, (17, 17), ((0, 3), (1, 2)), (16, 0, 16, 0)),
+        ((15,), {"pads": (7, 7)}, (4,), ((4, 11),), (3, 3)),
+        ((15,), {"pads": (7, 7), "strides": (2,)}, (4,), ((5, 11),), (2, 3)),
+        ((3,), {"dilations": (4,), "pads": (9, 2)}, (3,), ((1, 3),), (5, 2)),
+        ((3, 3), {"pads": (1,) * 4}, (17, 17), ((0, 3), (0, 3)), (1, 1, 1, 1)),
+        ((3, 3), {"auto_pad": "SAME_UPPER"}, (1, 1), ((0, 3), (0, 3)), (0, 0, 0, 0)),
+    ],
+)
+def test_taps_that_never_meet_the_image(kernel, attributes, image, kept, pads):
+    """They are left out where the size of the image is known, with as much padding."""
+    _, node = one_node("Conv", [IMAGE, WEIGHT], IMAGE, attributes)
+    window, slices = meeting_taps(window_of(node, kernel), image)
+    assert tuple((s.start or 0, s.stop) for s in slices) == kept
+    assert (window.kernel, window.pad_begin + window.pad_end) == (tuple(stop - start for start, stop in kept), pads)
+    assert window.image == () or all(fixed in (0, size) for fixed, size in zip(window.image, image, strict=True))
+
+
+@examples(300)
+@given(st.data())
+def test_convolutions_of_small_images(data):
+    """Windows that are far wider than the image: the CPU provider's results, and the same bits where the size is not known."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    rank = data.draw(st.sampled_from([1, 2, 2, 3]))
+
+    def sizes(least, most, count=rank):
+        return [data.draw(st.integers(least, most)) for _ in range(count)]
+
+    kernel, strides, dilations, pads = sizes(1, 5), sizes(1, 3), sizes(1, 8), sizes(0, 23, 2 * rank)
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    image = [max(n, r - a - b) for n, r, a, b in zip(sizes(1, 7), reach, pads[:rank], pads[rank:], strict=True)]
+    group = data.draw(st.sampled_from([1, 1, 2, 4]))
+    node = helper.make_node("Conv", ["x", "w"], ["y"], strides=strides, dilations=dilations, pads=pads, group=group)
+    weights = {"w": pruned(rng, (4, 4 // group, *kernel), 0.3)}
+    x = noise(rng, 2, 4, *image)
+    results = []
+    for declared in (["n", 4, *image], ["n", 4, *(f"d{i}" for i in range(rank))]):
+        model = model_of([node], {"x": declared}, ["y"], weights)
+        results.append(owned_session(model).run(None, {"x": x})[0])
+    assert np.array_equal(*results)
+    assert_close(results[0], cpu_session(model).run(None, {"x": x})[0])
+
+
+def test_other_images_than_the_model_says():
+    """A window without taps that never meet images of the declared size is refused others."""
+    conv = Conv(6, 8, (3, 3), known=(7, "w"), dilations=(9, 1), pads=(9, 1, 9, 1))
+    program = pipeline.lower(conv.graph, options.parse({}))
+    conv.check(program, noise(np.random.default_rng(0), 1, 8, 7, 5))
+    with pytest.raises(RuntimeError, match="an image has the size 8, the model says 7"):
+        program.run(noise(np.random.default_rng(0), 1, 8, 8, 5))
 
 
 @pytest.mark.parametrize(

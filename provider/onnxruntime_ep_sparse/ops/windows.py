@@ -12,7 +12,7 @@ from ..program.builder import Builder
 from ..program.enums import AutoPad, StepKind
 from ..program.kinds.windows import GlobalPool, Pool
 from ..program.steps import Step, Window
-from ..program.windows import check_convolution, check_pool
+from ..program.windows import check_convolution, check_pool, meeting_taps
 from ..reasons import Finding
 from .channels import ChannelPlan, Flow
 from .costs import Estimate, Work, product_seconds, sizes
@@ -109,6 +109,12 @@ def _conv_lower(builder: Builder, node: Node) -> None:
     bias = builder.floats(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
     window = window_of(node, weight.shape[2:])
     image = tuple(d if isinstance(d, int) else None for d in shape_of(builder.graph, node.inputs[0])[2:])
+    smaller, kept = meeting_taps(window, image)
+    if smaller != window:
+        dense = builder.floats(node.inputs[1])
+        # the zeros of padding times infinity or NaN are NaN
+        if np.isfinite(dense).all():
+            weight, window = np.ascontiguousarray(dense[(slice(None), slice(None), *kept)]), smaller
     product = builder.convolution(weight, bias, window, groups, image)
     builder.product(node, node.inputs[0], product)
 

@@ -27,7 +27,10 @@ class Activation:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Spatial attributes of Conv and pooling, one entry a spatial dimension (1 to 3)."""
+    """Spatial attributes of Conv and pooling, one entry a spatial dimension (1 to 3).
+
+    `image` has the sizes of the only images that the window is for, 0 where any will do; without, all will.
+    """
 
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
@@ -35,6 +38,7 @@ class Window:
     pad_begin: tuple[int, ...]
     pad_end: tuple[int, ...]
     auto_pad: AutoPad = AutoPad.EXPLICIT
+    image: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .. import reasons
 from ..graph.auto_pad import CONV_STRIDE_BEYOND, pads_as_defined
 from ..reasons import Finding
@@ -27,6 +29,8 @@ def check_window(window: Window) -> Finding | None:
         for size in sizes:
             if not low <= size <= MAX_WINDOW:
                 return reasons.OUT_OF_RANGE(what=attribute, value=size, low=low, high=MAX_WINDOW)
+    if window.image and len(window.image) != rank:
+        return reasons.MISMATCHED(what="the image", other="kernel_shape")
     for k, d in zip(window.kernel, window.dilation, strict=True):
         if (k - 1) * d > MAX_REACH:
             return reasons.OUT_OF_RANGE(what="the window's extent", value=(k - 1) * d + 1, low=1, high=MAX_REACH + 1)
@@ -53,6 +57,36 @@ def _check_same(window: Window, beyond: int) -> Finding | None:
     if window.auto_pad == AutoPad.EXPLICIT or pads_as_defined(window.kernel, window.stride, window.dilation, beyond):
         return None
     return reasons.SAME_WITH_DILATION() if any(d != 1 for d in window.dilation) else reasons.STRIDE_BEYOND_WINDOW()
+
+
+def meeting_taps(window: Window, image: tuple[int | None, ...]) -> tuple[Window, tuple[slice, ...]]:
+    """Return the window without the taps at its ends that never meet an image of these sizes, and where the others stand in the kernel.
+
+    Padding shrinks with the window, so that results are the same; None stands for a size that is not known.
+    """
+    if window.auto_pad != AutoPad.EXPLICIT or any(size is not None and size < 1 for size in image):
+        return window, tuple(slice(k) for k in window.kernel)
+    slices, begins, ends, fixed = [], [], [], []
+    for size, k, stride, d, begin, end in zip(
+        image, window.kernel, window.stride, window.dilation, window.pad_begin, window.pad_end, strict=True
+    ):
+        first, last = 0, k - 1
+        if size is not None:
+            span = (size + begin + end - (k - 1) * d - 1) // stride * stride
+            while first < last and first * d - begin + span < 0 and begin >= (first + 1) * d:
+                first += 1
+            while last > first and last * d - begin >= size and end >= (k - last) * d:
+                last -= 1
+        kept = slice(first, last + 1)
+        slices.append(kept)
+        begins.append(begin - first * d)
+        ends.append(end - (k - 1 - last) * d)
+        fixed.append(size if size is not None and kept != slice(0, k) else 0)
+    if not any(fixed):
+        return window, tuple(slices)
+    kernel = tuple(s.stop - s.start for s in slices)
+    smaller = replace(window, kernel=kernel, pad_begin=tuple(begins), pad_end=tuple(ends), image=tuple(fixed))
+    return smaller, tuple(slices)
 
 
 def proper_window(window: Window | None) -> Window:

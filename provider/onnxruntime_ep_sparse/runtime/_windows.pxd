@@ -11,6 +11,7 @@ cdef struct Window:
     int64_t dilation[3]
     int64_t pad_begin[3]
     int64_t pad_end[3]
+    int64_t image[3]       # the only size of images along an axis, or 0: any
 
 # From a `Window`, or None: a product without a window (Gemm, MatMul) reads pixel by pixel.
 cdef int fill_window(Window* window, spec) except -1

@@ -24,6 +24,8 @@ cdef int fill_window(Window* window, spec) except -1:
         window.dilation[axis] = spec.dilation[i]
         window.pad_begin[axis] = spec.pad_begin[i]
         window.pad_end[axis] = spec.pad_end[i]
+        if spec.image:
+            window.image[axis] = spec.image[i]
     return 0
 
 
@@ -75,6 +77,12 @@ cdef int infer_window(const Window* w, const Shape* x, int64_t channels, int64_t
     if x.dims[1] != channels:
         snprintf(message, message_size, "input has %lld channels, the weights expect %lld", <long long>x.dims[1], <long long>channels)
         return 1
+    cdef int axis
+    for axis in range(w.rank):
+        if w.image[3 - w.rank + axis] and w.image[3 - w.rank + axis] != x.dims[2 + axis]:
+            snprintf(message, message_size, "an image has the size %lld, the model says %lld", <long long>x.dims[2 + axis],
+                     <long long>w.image[3 - w.rank + axis])
+            return 1
     if pooling and x.dims[0] and not element_count(x, 1, x.rank):
         snprintf(message, message_size, "the images are empty")
         return 1
