@@ -65,7 +65,7 @@ def _gemm_can_run(graph: Graph, node: Node) -> Finding | None:
     if c and not graph.is_constant(c) and beta != 1.0:
         return reasons.GEMM_BETA(beta=beta)
     if c and not _fits_result(shape_of(graph, c), _gemm_result(graph, node)):
-        return reasons.MISMATCHED(what="input C", other="the product, or its rows are only known at run time")
+        return reasons.MISMATCHED(what="input C", other="the product")
     return None
 
 
@@ -76,9 +76,10 @@ def _gemm_result(graph: Graph, node: Node) -> tuple[int | str | None, ...]:
 
 
 def _fits_result(addend: tuple[int | str | None, ...], result: tuple[int | str | None, ...]) -> bool:
-    """Return whether an addend is known to broadcast to the result, which keeps its shape: dimensions are 1, missing or the same."""
+    """Return whether an addend may broadcast to the result, which keeps its shape. Sizes only known at run time are checked there."""
     extra = len(result) - len(addend)
-    return extra >= 0 and all(d == 1 or (d is not None and d == whole) for d, whole in zip(addend, result[extra:], strict=True))
+    known = [(d, whole) for d, whole in zip(addend, result[max(extra, 0) :], strict=False) if isinstance(d, int) and isinstance(whole, int)]
+    return extra >= 0 and all(d in (1, whole) for d, whole in known)
 
 
 def _gemm_implied(graph: Graph, node: Node) -> dict[str, Shape]:
