@@ -42,7 +42,7 @@ cdef struct Panel:
     int32_t* row           # [blocks][groups][mr]
     uint32_t* k
     float* value
-    Sell* sell             # made when it is first wanted, or NULL
+    Sell* sell             # made when a plan first needs it, or NULL; guarded by the lock of `runtime/_sell.pyx` until then
 
 # Channels [channel_begin, channel_begin + channels) are gathered together, block by block, for one panel of rows.
 cdef struct GatherGroup:
@@ -54,6 +54,8 @@ cdef struct GatherGroup:
     Panel panel
     int64_t nonzeros       # of the weights, and how many these are with their zeros; neither counts what packing adds
     int64_t weights
+
+cdef struct Offsets
 
 cdef struct Product:
     int shape_rule
@@ -76,11 +78,14 @@ cdef struct Product:
     Window window        # of a convolution; of 1 where there is none
     int64_t offsets      # of all groups
     int64_t macs         # multiply-adds a pixel
+    int reads_below      # some tap reads another row of the tile than the output's: positions depend on the pitch
+    Offsets* tables      # those that plans have; guarded by the lock of `runtime/_tiles.pyx`
 
 # Offsets of every nonzero of a product into its tile, for one tile geometry; shared by the plans that have the same.
 cdef struct Offsets:
+    Offsets* next
     int references
-    int64_t pitch
+    int64_t pitch          # 0 where positions do not depend on it
     int64_t width
     int64_t channel_floats
     int64_t block_floats   # of the largest block

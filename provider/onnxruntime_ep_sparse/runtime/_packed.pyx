@@ -28,6 +28,7 @@ cdef int fill_product(Product* p, spec) except -1:
     p.tap = <Tap*>copy_of(spec.taps, np.int32)
     p.bias = <float*>copy_of(spec.bias__m, np.float32)
     p.max_vectors = spec.max_vectors
+    p.reads_below = any(segment[3] for segment in spec.segments) or any(tap[1] for tap in spec.taps)
     p.vector_operand = spec.vector_operand
     fill_shape(&p.batch, spec.batch)
     fill_window(&p.window, spec.window)

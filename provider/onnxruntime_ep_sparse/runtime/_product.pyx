@@ -13,7 +13,7 @@ from ._sections cimport section
 from ._sell cimport sell_item
 from ._infer cimport infer_addend
 from ._structs cimport *
-from ._tiles cimport list_runs, offsets_release, plan_product
+from ._tiles cimport list_runs, offsets_return, plan_product
 from ._windows cimport infer_window
 cimport onnxruntime_ep_sparse_kernels.table as t
 
@@ -129,7 +129,7 @@ cdef int plan_step(CompiledProgram* program, Plan* plan, int index) noexcept nog
 
 cdef void release_plan(const Step* step, StepPlan* sp) noexcept nogil:
     cdef ProductPlan* q = <ProductPlan*>sp.own
-    offsets_release(q.offsets)
+    offsets_return(<Product*>step.spec, q.offsets)
     free(q.image_x)
     free(q.image_group)
     free(q.run_table)

@@ -1,7 +1,8 @@
 """Compiled programs: built once from a `steps.ProgramSpec`, then plain C that runs without Python.
 
 `program_run` finds or makes the plan for the input shapes (at most MAX_PLANS are kept, the least recently used goes), takes an arena and
-executes. Plans are guarded by one lock that is held for the look-up, not for the run.
+executes. One lock guards the list of plans. It is held for a look-up, neither while a plan is made nor for the run, so that a run of a
+known shape never waits for a new one.
 """
 
 from collections import namedtuple
@@ -59,46 +60,79 @@ cdef inline bint same_shapes(const Shape* a, const Shape* b, int n) noexcept nog
     return True
 
 
-cdef Plan* plan_take(CompiledProgram* program, const Shape* inputs, char* message, size_t message_size) noexcept nogil:
-    """The plan for these shapes, kept alive until plan_return; NULL with a reason. The caller holds the lock."""
+cdef Plan* plan_found(CompiledProgram* program, const Shape* inputs) noexcept nogil:
+    """The plan for these shapes, for one run more, or NULL. The caller holds the lock."""
     cdef Plan* plan = program.plans
-    cdef Plan** link
-    cdef Plan** oldest = NULL
     program.clock += 1
-    while plan != NULL:
-        if same_shapes(plan.key, inputs, program.n_inputs):
-            plan.references += 1
-            plan.used = program.clock
-            return plan
+    while plan != NULL and not same_shapes(plan.key, inputs, program.n_inputs):
         plan = plan.next
-    plan = plan_create(program, inputs, message, message_size)
-    if plan == NULL:
-        return NULL
-    plan.references = 2
-    plan.used = program.clock
-    if program.n_plans >= MAX_PLANS:
-        link = &program.plans
-        while link[0] != NULL:
-            if oldest == NULL or link[0].used < oldest[0].used:
-                oldest = link
-            link = &link[0].next
-        plan_drop(program, oldest)
-    plan.next = program.plans
-    program.plans = plan
-    program.n_plans += 1
+    if plan != NULL:
+        plan.references += 1
+        plan.used = program.clock
     return plan
 
 
-cdef void plan_drop(CompiledProgram* program, Plan** link) noexcept nogil:
-    cdef Plan* plan = link[0]
-    link[0] = plan.next
+cdef Plan* plan_take(CompiledProgram* program, const Shape* inputs, char* message, size_t message_size) noexcept nogil:
+    """The plan for these shapes, kept alive until plan_return; NULL with a reason.
+
+    A plan is made outside the lock. Of two that are made for the same shapes at the same time, the first one stays.
+    """
+    cdef Plan* plan
+    cdef Plan* made
+    cdef Plan* gone = NULL
+    PyThread_acquire_lock(<PyThread_type_lock>program.lock, WAIT_LOCK)
+    plan = plan_found(program, inputs)
+    PyThread_release_lock(<PyThread_type_lock>program.lock)
+    if plan != NULL:
+        return plan
+    made = plan_create(program, inputs, message, message_size)
+    if made == NULL:
+        return NULL
+    PyThread_acquire_lock(<PyThread_type_lock>program.lock, WAIT_LOCK)
+    plan = plan_found(program, inputs)
+    if plan == NULL:
+        plan = made
+        made = NULL
+        # one for the list, one for the run
+        plan.references = 2
+        plan.used = program.clock
+        if program.n_plans >= MAX_PLANS:
+            gone = oldest_taken_out(program)
+        plan.next = program.plans
+        program.plans = plan
+        program.n_plans += 1
+    PyThread_release_lock(<PyThread_type_lock>program.lock)
+    plan_free(program, made)
+    plan_free(program, gone)
+    return plan
+
+
+cdef Plan* oldest_taken_out(CompiledProgram* program) noexcept nogil:
+    """Remove the plan that was used least recently from the list; returned if no run has it. The caller holds the lock."""
+    cdef Plan** link = &program.plans
+    cdef Plan** oldest = link
+    cdef Plan* plan
+    while link[0] != NULL:
+        if link[0].used < oldest[0].used:
+            oldest = link
+        link = &link[0].next
+    plan = oldest[0]
+    oldest[0] = plan.next
     program.n_plans -= 1
-    plan_return(program, plan)
+    plan.references -= 1
+    return plan if plan.references == 0 else NULL
 
 
 cdef void plan_return(CompiledProgram* program, Plan* plan) noexcept nogil:
+    """NULL is allowed."""
+    cdef bint last
+    if plan == NULL:
+        return
+    PyThread_acquire_lock(<PyThread_type_lock>program.lock, WAIT_LOCK)
     plan.references -= 1
-    if plan.references == 0:
+    last = plan.references == 0
+    PyThread_release_lock(<PyThread_type_lock>program.lock)
+    if last:
         plan_free(program, plan)
 
 
@@ -169,7 +203,6 @@ cdef int run_slices(CompiledProgram* program, const Host* host, const float** in
         memcpy(shapes[i].dims, dims[i], ranks[i] * sizeof(int64_t))
     n = slices_of(program, shapes)
     part = n
-    PyThread_acquire_lock(<PyThread_type_lock>program.lock, WAIT_LOCK)
     if n > 1:
         plan = plan_of_slices(program, shapes, n, 1, message, message_size)
         if plan == NULL or plan.uneven:
@@ -189,7 +222,6 @@ cdef int run_slices(CompiledProgram* program, const Host* host, const float** in
         plan = plan_take(program, shapes, message, message_size)
     if plan == NULL:
         failed = 1
-    PyThread_release_lock(<PyThread_type_lock>program.lock)
     if not failed:
         floats = plan.arena_floats
         if rest != NULL and rest.arena_floats > floats:
@@ -223,12 +255,8 @@ cdef int run_slices(CompiledProgram* program, const Host* host, const float** in
         fetch_add(&program.runs, 1, RELAXED)
     if arena != NULL:
         arena_return(arena)
-    PyThread_acquire_lock(<PyThread_type_lock>program.lock, WAIT_LOCK)
-    if plan != NULL:
-        plan_return(program, plan)
-    if rest != NULL:
-        plan_return(program, rest)
-    PyThread_release_lock(<PyThread_type_lock>program.lock)
+    plan_return(program, plan)
+    plan_return(program, rest)
     return failed
 
 
@@ -333,9 +361,7 @@ cdef class Program:
         keys = <Shape*><char*>room
         for i, dims in enumerate(shapes):
             fill_shape(&keys[<int>i], dims)
-        PyThread_acquire_lock(<PyThread_type_lock>self.compiled.lock, WAIT_LOCK)
         plan = plan_take(self.compiled, keys, message, sizeof(message))
-        PyThread_release_lock(<PyThread_type_lock>self.compiled.lock)
         if plan == NULL:
             raise RuntimeError(message.decode())
         found = []
@@ -343,7 +369,19 @@ cdef class Program:
             root = &plan.values[plan.values[v].root]
             offset = plan.values[v].shift + (root.offset if root.storage == STORE_ARENA else 0)
             found.append(Place(STORAGES[root.storage], root.slot, offset, plan.values[v].size))
-        PyThread_acquire_lock(<PyThread_type_lock>self.compiled.lock, WAIT_LOCK)
         plan_return(self.compiled, plan)
+        return found
+
+    def plans(self):
+        """Return (shapes of the inputs, runs that have it) for every plan that is kept, for tests. The last one made comes first."""
+        cdef Plan* plan
+        cdef int i
+        found = []
+        PyThread_acquire_lock(<PyThread_type_lock>self.compiled.lock, WAIT_LOCK)
+        plan = self.compiled.plans
+        while plan != NULL:
+            shapes = tuple([tuple([plan.key[i].dims[k] for k in range(plan.key[i].rank)]) for i in range(self.compiled.n_inputs)])
+            found.append((shapes, plan.references - 1))
+            plan = plan.next
         PyThread_release_lock(<PyThread_type_lock>self.compiled.lock)
         return found

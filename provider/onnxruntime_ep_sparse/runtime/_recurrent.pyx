@@ -12,7 +12,7 @@ from ._packed cimport *
 from ._sections cimport IDLE_PERCENT, idle_percent
 from ._sell cimport sell_create, sell_fits
 from ._structs cimport *
-from ._tiles cimport offsets_for, offsets_release
+from ._tiles cimport offsets_return, offsets_take
 from ._weight_store cimport shared_drop
 
 cdef enum:
@@ -114,10 +114,6 @@ cdef int infer(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t
     return 0
 
 
-cdef Offsets* offsets_of(const StepPlan* sp, int part) noexcept nogil:
-    return (<RecurrentPlan*>sp.own).parts[part].offsets
-
-
 cdef int plan_recurrent(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
     """Tiles of sequences, items, tables of offsets; 0 on success."""
     cdef Step* step = &program.steps[index]
@@ -161,8 +157,8 @@ cdef int plan_recurrent(CompiledProgram* program, Plan* plan, int index) noexcep
             if sell_create(&rec.product[i].groups[0], lanes):
                 return 1
         elif own.tiles:
-            q.offsets = offsets_for(program, index, offsets_of, i, &rec.product[i], q.pitch, own.width)
-            if q.offsets == NULL or q.offsets.block_floats > 65535:
+            q.offsets = offsets_take(&rec.product[i], q.pitch, own.width)
+            if q.offsets == NULL:
                 return 1
     own.chunks = 1
     i = <int>(rec.directions * own.tiles)
@@ -187,5 +183,5 @@ cdef void release_plan(const Step* step, StepPlan* sp) noexcept nogil:
     cdef int i
     if own.parts != NULL:
         for i in range(rec.directions * rec.phases):
-            offsets_release(own.parts[i].offsets)
+            offsets_return(&rec.product[i], own.parts[i].offsets)
         free(own.parts)

@@ -8,7 +8,7 @@ cdef enum:
 
 
 cdef bint sell_fits(const Product* p, const ProductPlan* q, int64_t lanes) noexcept nogil
-# The caller holds the program's lock.
+# Makes the layout of a group, unless it has one already; 0 on success, else memory is short.
 cdef int sell_create(GatherGroup* group, int64_t lanes) noexcept nogil
 cdef int64_t sell_floats(const Product* p, const ProductPlan* q, int64_t lanes) noexcept nogil
 cdef void sell_item(Job* job, int64_t index, float* scratch) noexcept nogil

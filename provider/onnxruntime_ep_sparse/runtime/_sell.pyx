@@ -9,10 +9,14 @@ The chain of every output is that of the tile kernels, so results are the same b
 from libc.stdint cimport int32_t, int64_t, uint16_t
 from libc.stdlib cimport calloc, free, malloc
 
+from ._lock cimport *
 from ._packed cimport GatherGroup, Panel, Product, ProductPlan, Sell, sell_free
 from ._structs cimport *
 from ._weight_store cimport shared_drop, shared_new, shared_settled
 cimport onnxruntime_ep_sparse_kernels.table as t
+
+if make_process_lock():
+    raise MemoryError("a lock for layouts of products with few pixels")
 
 
 cdef bint sell_fits(const Product* p, const ProductPlan* q, int64_t lanes) noexcept nogil:
@@ -32,16 +36,36 @@ cdef bint sell_fits(const Product* p, const ProductPlan* q, int64_t lanes) noexc
 
 
 cdef int sell_create(GatherGroup* group, int64_t lanes) noexcept nogil:
-    """Make a group's SELL out of its panel; 0 on success."""
-    cdef Panel* panel = &group.panel
+    """The layout is made outside the lock. Of two that are made at the same time, the first one stays."""
+    cdef Sell* made
+    cdef bint has
+    process_lock()
+    has = group.panel.sell != NULL
+    process_unlock()
+    if has:
+        return 0
+    made = sell_of(group, lanes)
+    if made == NULL:
+        return 1
+    process_lock()
+    has = group.panel.sell != NULL
+    if not has:
+        group.panel.sell = made
+    process_unlock()
+    if has:
+        sell_free(made)
+    return 0
+
+
+cdef Sell* sell_of(const GatherGroup* group, int64_t lanes) noexcept nogil:
+    """Make a group's SELL out of its panel; NULL without memory."""
+    cdef const Panel* panel = &group.panel
     cdef int64_t mr = panel.mr, rows = panel.rows, slices = (rows + lanes - 1) // lanes, b, g, r, m, i, j, n = 0, longest, slice_
     cdef const int32_t* row
     cdef int32_t* length_of
     cdef int32_t* order
     cdef int64_t* next_
     cdef Sell* sell
-    if panel.sell != NULL:
-        return 0
     length_of = <int32_t*>calloc(rows + 1, sizeof(int32_t))
     order = <int32_t*>shared_new(slices * lanes * sizeof(int32_t))
     next_ = <int64_t*>malloc((rows + 1) * sizeof(int64_t))
@@ -54,7 +78,7 @@ cdef int sell_create(GatherGroup* group, int64_t lanes) noexcept nogil:
         shared_drop(order)
         free(next_)
         sell_free(sell)
-        return 1
+        return NULL
     for b in range(group.blocks):
         for g in range(panel.groups):
             row = panel.row + (b * panel.groups + g) * mr
@@ -86,7 +110,7 @@ cdef int sell_create(GatherGroup* group, int64_t lanes) noexcept nogil:
         free(length_of)
         free(next_)
         sell_free(sell)
-        return 1
+        return NULL
     for i in range(rows):
         next_[order[i]] = sell.start[i // lanes] * lanes + i % lanes
     for b in range(group.blocks):
@@ -118,8 +142,7 @@ cdef int sell_create(GatherGroup* group, int64_t lanes) noexcept nogil:
     sell.row = <int32_t*>shared_settled(sell.row)
     sell.k = <uint16_t*>shared_settled(sell.k)
     sell.value = <float*>shared_settled(sell.value)
-    panel.sell = sell
-    return 0
+    return sell
 
 
 cdef inline bint counts(const int32_t* row, int64_t r) noexcept nogil:

@@ -71,8 +71,8 @@ cdef struct StepKindOps:
     void (*release)(void* spec) noexcept nogil
     # Sets the shapes of the results, and sizes of those besides y; 0 on success, else the reason is in `message`.
     int (*infer)(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil
-    # Sets items and StepPlan.own, and says what scratch a worker needs; 0 on success, else memory is short. The caller holds the program's
-    # lock. `parallel` is set as usual before.
+    # Sets items and StepPlan.own, and says what scratch a worker needs; 0 on success, else memory is short. Runs outside the
+    # program's lock: others may plan the same step. `parallel` is set as usual before.
     int (*plan)(CompiledProgram* program, Plan* plan, int index) noexcept nogil
     # The rest of the plan, when the results of all steps have their shapes. NULL: there is none.
     void (*complete)(Plan* plan, const Step* step, StepPlan* sp) noexcept nogil

@@ -3,6 +3,7 @@
 from libc.stdint cimport int32_t, int64_t, uint16_t
 from libc.stdlib cimport calloc, free, malloc
 
+from ._lock cimport *
 from ._packed cimport *
 from ._sections cimport IDLE_PERCENT, PARALLEL_FROM, idle_percent
 from ._sell cimport sell_create, sell_fits, sell_floats
@@ -29,6 +30,11 @@ cdef enum:
     MAX_FUSED_BAND_FLOATS = 1024 * 1024
     FUSED_BAND_ROWS = 4
 
+cdef long tables_made = 0
+
+if make_process_lock():
+    raise MemoryError("a lock for tables of offsets")
+
 
 cdef void row_pitch(const Product* p, ProductPlan* q) noexcept nogil:
     """Positions from one output row to the next in a tile.
@@ -54,28 +60,28 @@ cdef void row_pitch(const Product* p, ProductPlan* q) noexcept nogil:
     q.pitch = pitch if pitch > 0 else 1
 
 
-cdef Offsets* offsets_create(Product* p, int64_t pitch, int64_t width) noexcept nogil:
+cdef Offsets* offsets_create(const Product* p, int64_t pitch, int64_t width) noexcept nogil:
     cdef Offsets* o = <Offsets*>calloc(1, sizeof(Offsets))
-    cdef int64_t i, g, b, j, end, k, tap, channel, block_base, floats = 0
+    cdef uint16_t* place
+    cdef int64_t i, g, b, j, end, k, tap, longest = 0, floats = 0, per_unit = p.taps // p.units
     cdef int s, u
     cdef GatherGroup* group
     cdef Panel* panel
     if o == NULL:
         return NULL
-    o.references = 1
     o.pitch = pitch
     o.width = width
     o.offset = <uint16_t*>shared_new(p.offsets * sizeof(uint16_t))
     o.base = <int32_t*>malloc((p.taps + p.units + 1 + p.n_segments) * sizeof(int32_t))
     if o.offset == NULL or o.base == NULL:
-        offsets_release(o)
+        offsets_free(o)
         return NULL
     # base: taps, then units, then (not kept) segments
     for s in range(p.n_segments):
         o.base[p.taps + p.units + 1 + s] = <int32_t>floats
         floats += width + p.segments[s].reach_y * pitch + p.segments[s].reach_x
     if floats > 0x7FFFFFFF:
-        offsets_release(o)
+        offsets_free(o)
         return NULL
     o.channel_floats = floats
     for u in range(p.units):
@@ -89,17 +95,36 @@ cdef Offsets* offsets_create(Product* p, int64_t pitch, int64_t width) noexcept 
             i = tile_position(p, o, group.bounds[b + 1]) - tile_position(p, o, group.bounds[b])
             if i > o.block_floats:
                 o.block_floats = i
+            i = (group.bounds[b + 1] - group.bounds[b]) * per_unit
+            if i > longest:
+                longest = i
+    if not p.offsets:
+        return o
+    # offsets of a block's columns, so that nothing is divided for each nonzero
+    place = <uint16_t*>malloc(longest * sizeof(uint16_t)) if o.block_floats <= 0xFFFF else NULL
+    if place == NULL:
+        offsets_free(o)
+        return NULL
+    for g in range(p.n_groups):
+        group = &p.groups[g]
         panel = &group.panel
         for b in range(group.blocks):
-            block_base = tile_position(p, o, group.bounds[b])
+            k = group.bounds[b] * per_unit
+            for i in range((group.bounds[b + 1] - group.bounds[b]) * per_unit):
+                place[i] = <uint16_t>((k + i) // p.taps * floats + o.base[(k + i) % p.taps] - tile_position(p, o, group.bounds[b]))
             j = panel.row_start[b * (panel.groups + 1)] * panel.columns
             end = panel.row_start[b * (panel.groups + 1) + panel.groups] * panel.columns
             for i in range(j, end):
-                k = panel.k[i]
-                channel = k // p.taps
-                o.offset[group.offset_begin + i] = <uint16_t>(channel * floats + o.base[k - channel * p.taps] - block_base)
+                o.offset[group.offset_begin + i] = place[panel.k[i] - k]
+    free(place)
     o.offset = <uint16_t*>shared_settled(o.offset)
     return o
+
+
+cdef void offsets_free(Offsets* o) noexcept nogil:
+    shared_drop(o.offset)
+    free(o.base)
+    free(o)
 
 
 cdef inline int64_t tile_floats(const Offsets* o) noexcept nogil:
@@ -107,27 +132,60 @@ cdef inline int64_t tile_floats(const Offsets* o) noexcept nogil:
     return ceil_div(o.block_floats, 16) * 16 + 16
 
 
-cdef void offsets_release(Offsets* o) noexcept nogil:
+cdef Offsets* offsets_found(const Product* p, int64_t pitch, int64_t width) noexcept nogil:
+    """The table of this geometry, for one plan more, or NULL. The caller holds the lock."""
+    cdef Offsets* o = p.tables
+    while o != NULL and (o.pitch != pitch or o.width != width):
+        o = o.next
+    if o != NULL:
+        o.references += 1
+    return o
+
+
+cdef Offsets* offsets_take(Product* p, int64_t pitch, int64_t width) noexcept nogil:
+    """A table is made outside the lock. Of two that are made at the same time, the first one stays."""
+    global tables_made
+    cdef Offsets* found
+    cdef Offsets* made
+    if not p.reads_below:
+        pitch = 0
+    process_lock()
+    found = offsets_found(p, pitch, width)
+    process_unlock()
+    if found != NULL:
+        return found
+    made = offsets_create(p, pitch, width)
+    if made == NULL:
+        return NULL
+    process_lock()
+    found = offsets_found(p, pitch, width)
+    if found == NULL:
+        found = made
+        made.references = 1
+        made.next = p.tables
+        p.tables = made
+        tables_made += 1
+    process_unlock()
+    if found != made:
+        offsets_free(made)
+    return found
+
+
+cdef void offsets_return(Product* p, Offsets* o) noexcept nogil:
+    cdef Offsets** link = &p.tables
+    cdef bint last
     if o == NULL:
         return
+    process_lock()
     o.references -= 1
-    if o.references <= 0:
-        shared_drop(o.offset)
-        free(o.base)
-        free(o)
-
-
-cdef Offsets* offsets_for(CompiledProgram* program, int index, OffsetsOf offsets_of, int part, Product* p, int64_t pitch,
-                          int64_t width) noexcept nogil:
-    cdef Plan* other = program.plans
-    cdef Offsets* o
-    while other != NULL:
-        o = offsets_of(&other.steps[index], part)
-        if o != NULL and o.pitch == pitch and o.width == width:
-            o.references += 1
-            return o
-        other = other.next
-    return offsets_create(p, pitch, width)
+    last = o.references == 0
+    if last:
+        while link[0] != o:
+            link = &link[0].next
+        link[0] = o.next
+    process_unlock()
+    if last:
+        offsets_free(o)
 
 
 cdef void list_runs(const Product* p, const ProductPlan* q, int64_t slice_, int64_t flat, t.Run* run,
@@ -295,10 +353,6 @@ cdef int64_t shared_floats(const Product* p, const ProductPlan* q) noexcept nogi
     return (total * q.offsets.channel_floats + 16) * q.images * q.slices * q.tiles * p.n_groups
 
 
-cdef Offsets* offsets_of(const StepPlan* sp, int part) noexcept nogil:
-    return (<ProductPlan*>sp.own).offsets
-
-
 cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
     """Tiles, items and offsets of a product, or of a band of its pixels; 0 on success."""
     cdef Step* step = &program.steps[index]
@@ -387,8 +441,8 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
     sp.items = parts * q.chunks if q.pixels else 0
 
     i = q.tile_vectors * lanes
-    q.offsets = offsets_for(program, index, offsets_of, 0, p, q.pitch, i)
-    if q.offsets == NULL or (p.offsets and q.offsets.block_floats > 65535):
+    q.offsets = offsets_take(p, q.pitch, i)
+    if q.offsets == NULL:
         return 1
     rows = 0
     for g in range(p.n_groups):
@@ -435,3 +489,11 @@ cdef int plan_sell(CompiledProgram* program, Plan* plan, Step* step, StepPlan* s
     sp.items = parts * q.chunks
     need_scratch(plan, sell_floats(p, q, lanes))
     return 0
+
+
+def made():
+    """How many tables of offsets plans have needed so far that no other plan had, for tests."""
+    process_lock()
+    count = tables_made
+    process_unlock()
+    return count
