@@ -43,6 +43,26 @@ cdef int fill_program(CompiledProgram* program, spec) except -1:
     program.n_steps = len(spec.steps)
     for i, source in enumerate(spec.steps):
         fill_step(&program.steps[<int>i], source)
+    count_readers(program)
+    return 0
+
+
+cdef int count_readers(CompiledProgram* program) except -1:
+    """How often each value is read: by steps, and as an output."""
+    cdef int* readers = <int*>allocate(program.n_values * sizeof(int))
+    cdef Step* step
+    cdef int s, i
+    program.readers = readers
+    for s in range(program.n_steps):
+        step = &program.steps[s]
+        readers[step.x] += 1
+        if step.r != NONE:
+            readers[step.r] += 1
+        for i in range(step.n_more_results, step.n_more):
+            if step.more[i] != NONE:
+                readers[step.more[i]] += 1
+    for i in range(program.n_outputs):
+        readers[program.outputs[i]] += 1
     return 0
 
 
@@ -64,3 +84,4 @@ cdef void program_clear(CompiledProgram* program) noexcept nogil:
     shared_drop(program.outputs)
     free(program.constant)
     free(program.constant_shape)
+    free(program.readers)

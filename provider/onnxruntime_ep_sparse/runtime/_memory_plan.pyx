@@ -1,7 +1,9 @@
 """Which memory every value of a plan has: places in one arena by liveness (first fit), or somebody else's memory."""
 
 from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc
 
+from ._holes cimport Holes, holes_begin, holes_end, holes_give, holes_take
 from ._structs cimport *
 
 
@@ -22,28 +24,81 @@ cdef int written_over(CompiledProgram* program, Plan* plan, int s) noexcept nogi
     return NONE
 
 
-cdef void place(CompiledProgram* program, Plan* plan, int s, int value, int64_t* top) noexcept nogil:
-    """Give a result of step s the first place in the arena that no value needs any more, unless it has a place."""
+# While values get their places. The lists hold the values with a place in the arena by the step that touches them last.
+cdef struct Placing:
+    Holes holes
+    int64_t top            # floats of the arena
+    int* first_gone        # of each step
+    int* next_gone         # of each value
+
+
+cdef void place(CompiledProgram* program, Plan* plan, int s, int value, Placing* placing, int* replaced) noexcept nogil:
+    """Give a result of step s the first place in the arena that no value needs any more, unless it has a place.
+
+    Where it takes the memory of another value, `replaced` becomes that.
+    """
     cdef int v = plan.values[value].root, other = written_over(program, plan, s) if value == program.steps[s].y else NONE
-    cdef int64_t offset = 0, need = room_of(&plan.values[v])
-    cdef bint moved = True
+    cdef int last = plan.values[v].last
+    cdef int64_t need = room_of(&plan.values[v])
     if plan.values[v].storage != STORE_ARENA or plan.values[v].offset != NONE:
         return
     if other != NONE:
         plan.values[v].offset = plan.values[other].offset
-        return
-    while moved:
-        moved = False
-        for other in range(program.n_values):
-            if plan.values[other].root != other or plan.values[other].storage != STORE_ARENA or plan.values[other].last < s or (
-                    plan.values[other].offset == NONE):
-                continue
-            if offset < plan.values[other].offset + room_of(&plan.values[other]) and plan.values[other].offset < offset + need:
-                offset = plan.values[other].offset + room_of(&plan.values[other])
-                moved = True
-    plan.values[v].offset = offset
-    if offset + need > top[0]:
-        top[0] = offset + need
+        replaced[0] = other
+    else:
+        plan.values[v].offset = holes_take(&placing.holes, need)
+        placing.top = max(placing.top, plan.values[v].offset + need)
+    placing.next_gone[v] = placing.first_gone[last]
+    placing.first_gone[last] = v
+
+
+cdef int place_in_arena(CompiledProgram* program, Plan* plan) noexcept nogil:
+    """First fit among the values that are still needed, each from the first step that writes to it; 0 on success."""
+    cdef Placing placing
+    cdef Step* step
+    cdef int s, i, v, replaced
+    placing.top = 0
+    placing.first_gone = <int*>malloc((program.n_steps + 1) * sizeof(int))
+    placing.next_gone = <int*>malloc((program.n_values + 1) * sizeof(int))
+    if placing.first_gone == NULL or placing.next_gone == NULL or holes_begin(&placing.holes, program.n_values):
+        free(placing.first_gone)
+        free(placing.next_gone)
+        return 1
+    for s in range(program.n_steps):
+        placing.first_gone[s] = NONE
+    for s in range(program.n_steps):
+        step = &program.steps[s]
+        replaced = NONE
+        place(program, plan, s, step.y, &placing, &replaced)
+        for i in range(step.n_more_results):
+            if step.more[i] != NONE:
+                place(program, plan, s, step.more[i], &placing, &replaced)
+        v = placing.first_gone[s]
+        while v != NONE:
+            if v != replaced:
+                holes_give(&placing.holes, plan.values[v].offset, room_of(&plan.values[v]))
+            v = placing.next_gone[v]
+    plan.arena_floats = placing.top
+    holes_end(&placing.holes)
+    free(placing.first_gone)
+    free(placing.next_gone)
+    return 0
+
+
+cdef void find_root(ValuePlan* values, int value) noexcept nogil:
+    """Follow a chain of views to its end, and let all of them show that directly."""
+    cdef int root = value, v
+    cdef int64_t shift = 0, step
+    while values[root].root != root:
+        shift += values[root].shift
+        root = values[root].root
+    while value != root:
+        v = values[value].root
+        step = values[value].shift
+        values[value].root = root
+        values[value].shift = shift
+        shift -= step
+        value = v
 
 
 cdef inline int64_t room_of(const ValuePlan* value) noexcept nogil:
@@ -51,11 +106,10 @@ cdef inline int64_t room_of(const ValuePlan* value) noexcept nogil:
     return ceil_div(value.size, 16) * 16 + 16
 
 
-cdef void place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
+cdef int place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
     """Which memory every value has: ONNX Runtime's, a constant's, its source's (Reshape), a part of the value that it is concatenated into,
     or a place in the arena while it is needed."""
     cdef int i, v, s, root
-    cdef int64_t top = 0
     cdef Step* step
     for v in range(program.n_values):
         plan.values[v].root = v
@@ -97,11 +151,7 @@ cdef void place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
             plan.values[root].root = step.y
             plan.values[root].shift = plan.steps[s].origin
     for v in range(program.n_values):
-        root = plan.values[v].root
-        while plan.values[root].root != root:
-            plan.values[v].shift += plan.values[root].shift
-            root = plan.values[root].root
-        plan.values[v].root = root
+        find_root(plan.values, v)
     for v in range(program.n_values):
         plan.values[v].last = NONE
     for s in range(program.n_steps):
@@ -117,11 +167,4 @@ cdef void place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
         v = plan.values[program.steps[s].x].root
         if plan.steps[s].bands and plan.values[v].last == s:
             plan.values[v].last = s + 1
-    # first fit among the values that are still needed, each from the first step that writes to it
-    for s in range(program.n_steps):
-        step = &program.steps[s]
-        place(program, plan, s, step.y, &top)
-        for i in range(step.n_more_results):
-            if step.more[i] != NONE:
-                place(program, plan, s, step.more[i], &top)
-    plan.arena_floats = top
+    return place_in_arena(program, plan)

@@ -25,7 +25,10 @@ cdef Plan* plan_create(CompiledProgram* program, const Shape* inputs, char* mess
     if plan == NULL or plan.key == NULL or plan.values == NULL or plan.steps == NULL or plan.own == NULL:
         snprintf(message, message_size, "out of memory")
     elif not set_inputs(program, plan, inputs, message, message_size) and not plan_steps(program, plan, message, message_size):
-        place_values(program, plan)
+        if place_values(program, plan):
+            snprintf(message, message_size, "out of memory")
+            plan_free(program, plan)
+            return NULL
         plan.scratch_floats = ceil_div(plan.scratch_floats, 16) * 16
         plan.value_floats = plan.scratch_offset = plan.arena_floats
         plan.shared_offset = plan.scratch_offset + plan.scratch_floats * program.workers

@@ -198,6 +198,7 @@ cdef struct CompiledProgram:
     int* outputs
     Shape* constant_shape  # of each value; rank -1: not constant
     float** constant
+    int* readers           # of each value: steps that read it, and outputs that it is
     void* lock             # PyThread_type_lock, guards what follows
     uint64_t clock
     Plan* plans

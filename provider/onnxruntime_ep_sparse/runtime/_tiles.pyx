@@ -312,7 +312,7 @@ cdef int64_t bands_with(CompiledProgram* program, Plan* plan, int index) noexcep
     cdef ProductPlan* q = <ProductPlan*>plan.steps[index].own
     cdef Shape* x = &plan.values[step.x].shape
     cdef int64_t height, rows, bands, most
-    cdef int i, k, readers = 0
+    cdef int i
     if index == 0 or before.ops.band_floats == NULL or before.y != step.x or before.r != NONE or not plan.values[step.x].size or (
             plan.steps[index].apart):
         return 0
@@ -321,15 +321,9 @@ cdef int64_t bands_with(CompiledProgram* program, Plan* plan, int index) noexcep
     for i in range(1, 3):
         if p.window.stride[i] != 1 or q.pad[i] or q.pad_end[i]:
             return 0
-    for i in range(program.n_steps):
-        readers += (program.steps[i].x == step.x) + (program.steps[i].r == step.x)
-        for k in range(program.steps[i].n_more):
-            readers += program.steps[i].more[k] == step.x
-    for i in range(program.n_outputs):
-        readers += program.outputs[i] == step.x
     height = x.dims[2]
     most = height // FUSED_BAND_ROWS
-    if readers != 1 or most == 0 or FUSED_BAND_ROWS * x.dims[1] * x.dims[3] > MAX_FUSED_BAND_FLOATS:
+    if program.readers[step.x] != 1 or most == 0 or FUSED_BAND_ROWS * x.dims[1] * x.dims[3] > MAX_FUSED_BAND_FLOATS:
         return 0
     if plan.values[step.x].size // x.dims[0] < program.far_floats:
         return 0

@@ -1,0 +1,3 @@
+from collections.abc import Sequence
+
+def first_fit(requests: Sequence[int]) -> tuple[list[int], int]: ...
