@@ -105,4 +105,7 @@ cdef void shared_drop(void* data) noexcept nogil:
 
 def held():
     """How many blocks all programs of the process have together, and their bytes."""
-    return blocks, held_bytes
+    process_lock()
+    found = blocks, held_bytes
+    process_unlock()
+    return found
