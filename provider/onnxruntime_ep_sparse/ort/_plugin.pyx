@@ -63,6 +63,11 @@ cdef extern from *:
     #endif
     """
     long count_add "__sync_add_and_fetch"(long* counter, long change) nogil
+    bint replace_if "__sync_bool_compare_and_swap"(long* p, long old, long new) nogil
+    long load "__atomic_load_n"(long* p, int order) nogil
+    void store "__atomic_store_n"(long* p, long value, int order) nogil
+    int ACQUIRE "__ATOMIC_ACQUIRE"
+    int RELEASE "__ATOMIC_RELEASE"
 
 cdef extern from "Python.h":
     ctypedef int PyGILState_STATE
@@ -85,10 +90,17 @@ cdef struct SparseEp:
     char* compatibility  # compatibility info for compiled models
 
 
+cdef enum:
+    UNSET
+    BEING_SET
+    SET
+
 # Without initialisers: those would run at import, which may come after CreateEpFactories has set the tables.
+# The first exported function that is called sets the first three; nothing writes them afterwards, because sessions read them at any time.
 cdef const Api* api
 cdef const Api* ep_api
 cdef OrtEpFactory factory
+cdef long tables
 cdef long live
 cdef long imported
 cdef char[32] version
@@ -356,7 +368,7 @@ cdef Status ensure_imported(char* message, size_t size) noexcept nogil:
     cdef PyObject* text = NULL
     cdef const char* reason = NULL
     cdef Status status = NULL
-    if imported:
+    if load(&imported, ACQUIRE):
         return NULL
     state = PyGILState_Ensure()
     module = PyImport_ImportModule("onnxruntime_ep_sparse.ort._plugin")
@@ -375,7 +387,7 @@ cdef Status ensure_imported(char* message, size_t size) noexcept nogil:
         Py_XDECREF(error)
         Py_XDECREF(trace)
         PyErr_Clear()
-    elif not imported:
+    elif not load(&imported, ACQUIRE):
         status = failed(api, FAIL, "SparseExecutionProvider: this file is not the one that Python imports; register get_library_path()")
     Py_XDECREF(module)
     PyGILState_Release(state)
@@ -384,7 +396,6 @@ cdef Status ensure_imported(char* message, size_t size) noexcept nogil:
 
 cdef Status start(const void* api_base) noexcept nogil:
     """Set ONNX Runtime's function tables and import this module. Every exported function calls this first."""
-    global api, ep_api
     cdef const ApiBase* base = <const ApiBase*>api_base
     cdef const Api* table = base.GetApi(API_VERSION)
     cdef char[512] message
@@ -393,9 +404,29 @@ cdef Status start(const void* api_base) noexcept nogil:
         snprintf(message, sizeof(message), "onnxruntime-ep-sparse needs onnxruntime >= 1.%d, this is %s", <int>API_VERSION,
                  base.GetVersionString())
         return failed(table, FAIL, message)
-    api = table
-    ep_api = (<get_table_t>table.slots[GET_EP_API])()
+    set_tables(table)
     return ensure_imported(message, sizeof(message))
+
+
+cdef void set_tables(const Api* table) noexcept nogil:
+    """Set ONNX Runtime's function tables and the factory in the first call. Another thread that comes meanwhile waits."""
+    global api, ep_api
+    while load(&tables, ACQUIRE) != SET:
+        if not replace_if(&tables, UNSET, BEING_SET):
+            continue
+        api = table
+        ep_api = (<get_table_t>table.slots[GET_EP_API])()
+        factory.ort_version_supported = API_VERSION
+        factory.GetName = get_name
+        factory.GetVendor = get_vendor
+        factory.GetSupportedDevices = get_supported_devices
+        factory.CreateEp = create_ep
+        factory.ReleaseEp = release_ep
+        factory.GetVendorId = get_vendor_id
+        factory.GetVersion = get_version
+        factory.ValidateCompiledModelCompatibilityInfo = validate_compatibility
+        factory.CreateDataTransfer = create_data_transfer
+        store(&tables, SET, RELEASE)
 
 
 cdef public void* CreateEpFactories(const char* registered_name, const void* api_base, const void* logger, void** factories,
@@ -406,16 +437,6 @@ cdef public void* CreateEpFactories(const char* registered_name, const void* api
         return status
     if max_factories < 1:
         return failed(api, INVALID_ARGUMENT, "SparseExecutionProvider: no room for a factory")
-    factory.ort_version_supported = API_VERSION
-    factory.GetName = get_name
-    factory.GetVendor = get_vendor
-    factory.GetSupportedDevices = get_supported_devices
-    factory.CreateEp = create_ep
-    factory.ReleaseEp = release_ep
-    factory.GetVendorId = get_vendor_id
-    factory.GetVersion = get_version
-    factory.ValidateCompiledModelCompatibilityInfo = validate_compatibility
-    factory.CreateDataTransfer = create_data_transfer
     factories[0] = &factory
     factory_count[0] = 1
     return NULL
@@ -435,7 +456,7 @@ cdef public void* RegisterCustomOps(void* session_options, const void* api_base)
 
 def live_sessions() -> int:
     """Return the number of sessions that have this provider."""
-    return live
+    return load(&live, ACQUIRE)
 
 
 def take_answer(token: str) -> str:
@@ -448,4 +469,4 @@ def take_answer(token: str) -> str:
 
 cdef bytes version_text = __version__.encode()
 snprintf(version, sizeof(version), "%s", <const char*>version_text)
-imported = 1
+store(&imported, 1, RELEASE)

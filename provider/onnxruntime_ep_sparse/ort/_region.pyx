@@ -28,6 +28,7 @@ from ._binding cimport kernel_fill, kernel_release, kernel_run
 from ._graph_reader cimport Source, encoded, names, raised, read
 from ._status cimport c_copy
 from ..runtime._program cimport StepTotals
+from ..runtime._structs cimport RELAXED, load
 
 import json
 
@@ -177,7 +178,7 @@ cdef Status compute(void* this, void* state, void* context) noexcept nogil:
 
 
 cdef list step_totals(const Region* regions):
-    """Return what every step has cost so far, region by region."""
+    """Return what every step has cost so far, region by region. Runs may go on meanwhile."""
     cdef const StepTotals* totals
     steps = []
     while regions != NULL:
@@ -185,8 +186,10 @@ cdef list step_totals(const Region* regions):
             totals = &regions.kernel.program.totals[<int>i]
             steps.append({
                 "region": regions.kernel.name.decode("utf-8"), "index": i, "kind": kind, "name": name, "description": description,
-                "runs": regions.kernel.program.runs, "within_next": totals.within_next, "ns": totals.ns, "macs": totals.work.macs,
-                "dense_macs": totals.work.dense_macs, "moved_bytes": totals.work.moved * sizeof(float),
+                "runs": load(&regions.kernel.program.runs, RELAXED), "within_next": load(&totals.within_next, RELAXED),
+                "ns": load(&totals.ns, RELAXED), "macs": load(&totals.work.macs, RELAXED),
+                "dense_macs": load(&totals.work.dense_macs, RELAXED),
+                "moved_bytes": load(&totals.work.moved, RELAXED) * <int64_t>sizeof(float),
             })
         regions = regions.next
     return steps

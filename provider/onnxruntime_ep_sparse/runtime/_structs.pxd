@@ -17,6 +17,7 @@ from ._enums cimport *
 
 cdef extern from *:
     int64_t fetch_add "__atomic_fetch_add" (int64_t* p, int64_t n, int order) nogil
+    int64_t load "__atomic_load_n" (const int64_t* p, int order) nogil
     int RELAXED "__ATOMIC_RELAXED"
 
 cdef enum:
@@ -168,7 +169,7 @@ cdef inline void need_shared(Plan* plan, int64_t floats) noexcept nogil:
     if floats > plan.shared_floats:
         plan.shared_floats = floats
 
-# What a profiled program has spent on a step in all its runs. Changed atomically.
+# What a profiled program has spent on a step in all its runs. Changed and read atomically, because runs go on.
 cdef struct StepTotals:
     int64_t ns
     int64_t within_next    # runs in which the step after it computed it, band by band, and has its time and work
