@@ -102,6 +102,11 @@ class Graph:
         return {output: node for node in self.nodes for output in node.outputs if output}
 
     @cached_property
+    def places(self) -> dict[int, int]:
+        """Where each node stands in `nodes`, by its index."""
+        return {node.index: place for place, node in enumerate(self.nodes)}
+
+    @cached_property
     def consumers(self) -> dict[str, list[Node]]:
         """The nodes that read each value, in order; a node that reads it twice stands there once."""
         readers: dict[str, list[Node]] = {}

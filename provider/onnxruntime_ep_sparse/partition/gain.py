@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from heapq import heappop, heappush
 
-from ..graph.ir import Graph
+from ..graph.ir import Graph, Node
 from ..ops.costs import NODE_SECONDS, sizes
 from .cost import HANDOVER_FLOATS, node_seconds
 
@@ -23,8 +25,10 @@ class RegionGain:
     def __init__(self, graph: Graph, rewritten: Graph, members: Iterable[int], density: Mapping[int, float]) -> None:
         self.graph = graph
         self.members = set(members)
+        self.readers = Counter(name for i in self.members for name in reads(graph.nodes[i]))
+        """How many nodes of the region read each value."""
         self.saved: dict[Unit, float] = {}
-        for node in rewritten.nodes:
+        for node in (rewritten.nodes[place] for place in sorted(rewritten.places[i] for i in self.members & rewritten.places.keys())):
             unit = tuple(sorted((node.index, *node.covers)))
             if self.members.issuperset(unit):
                 theirs = sum(node_seconds(graph, graph.nodes[i], density.get(i, 1.0))[0] for i in unit)
@@ -46,10 +50,14 @@ class RegionGain:
         maker = self.graph.producer.get(name)
         if maker is None:
             return 0.0
-        inside = self.holds(maker.index, gone)
-        if all(self.holds(reader.index, gone) == inside for reader in self.graph.consumers.get(name, ())):
+        readers = len(self.graph.consumers.get(name, ()))
+        if self.readers_inside(name, gone) == (readers if self.holds(maker.index, gone) else 0):
             return 0.0
         return math.prod(sizes(self.graph, name)) / HANDOVER_FLOATS
+
+    def readers_inside(self, name: str, gone: Unit = ()) -> int:
+        """How many nodes of the region without the nodes that are `gone` read a value."""
+        return self.readers[name] - sum(i in self.members and name in reads(self.graph.nodes[i]) for i in gone)
 
     def values(self, indices: Iterable[int]) -> list[str]:
         """The names of the values that these nodes read or make and that some node makes."""
@@ -64,20 +72,64 @@ class RegionGain:
         """Seconds that giving back one unit would add to the saving."""
         return sum(self.crossing(name) - self.crossing(name, unit) for name in self.values(unit)) - self.saved[unit]
 
+    def give_back(self, unit: Unit) -> None:
+        """Take the nodes of a unit out of the region."""
+        self.members.difference_update(unit)
+        self.readers.subtract(name for i in unit for name in reads(self.graph.nodes[i]))
+        del self.saved[unit]
+
     def trim(self, wanted: Collection[int]) -> None:
-        """Give back units at the border that hold no wanted node, one at a time, as long as that is expected to save time."""
-        changed = True
-        while changed:
-            changed = False
-            for unit in sorted(self.saved):
-                if self._is_at_border(unit) and not any(i in wanted for i in unit) and self.without(unit) > 0:
-                    self.members.difference_update(unit)
-                    del self.saved[unit]
-                    changed = True
+        """Give back units at the border that hold no wanted node, one at a time, as long as that is expected to save time.
+
+        The units are looked at in order, again and again. After the first round only those for which a unit given back has changed
+        something, so that the time does not grow with the square of the region.
+        """
+        units = sorted(self.saved)
+        place = {i: n for n, unit in enumerate(units) for i in unit}
+        counts = (Counter(name for i in unit for name in reads(self.graph.nodes[i])) for unit in units)
+        most = max((max(count.values(), default=0) for count in counts), default=0)
+        rounds = [list(range(len(units))), []]
+        due = set(rounds[0]), set[int]()
+        while rounds[0]:
+            n = heappop(rounds[0])
+            due[0].discard(n)
+            unit = units[n]
+            if self._is_at_border(unit) and not any(i in wanted for i in unit) and self.without(unit) > 0:
+                changed = self._near(unit, most)
+                self.give_back(unit)
+                for i in changed & self.members:
+                    later = place[i] < n
+                    if place[i] not in due[later]:
+                        due[later].add(place[i])
+                        heappush(rounds[later], place[i])
+            if not rounds[0]:
+                rounds.reverse()
+                due = due[1], due[0]
+
+    def _near(self, unit: Unit, most: int) -> set[int]:
+        """The nodes for which giving back `unit` changes what `without` or `_is_at_border` say; `most` is how many nodes of a unit read
+        one value.
+
+        Readers of a value see whether it leaves the region, and whether others of them are in it: the first that goes, and the last ones.
+        """
+        found = set()
+        names = {name for i in unit for name in (*reads(self.graph.nodes[i]), *self.graph.nodes[i].outputs)}
+        for name in names & self.graph.producer.keys():
+            maker, readers = self.graph.producer[name], self.graph.consumers.get(name, [])
+            before, left = self.readers_inside(name), self.readers_inside(name, unit)
+            found.add(maker.index)
+            if maker.index in unit or before == len(readers) or left <= most:
+                found.update(reader.index for reader in readers)
+        return found
 
     def _is_at_border(self, unit: Unit) -> bool:
         """Whether no value comes to the unit from the rest of the region, or none goes there."""
         graph, nodes = self.graph, [self.graph.nodes[i] for i in unit]
-        makers = (graph.producer[name] for node in nodes for name in node.inputs if name in graph.producer)
-        readers = (reader for node in nodes for name in node.outputs for reader in graph.consumers.get(name, ()))
-        return not all(any(self.holds(node.index, unit) for node in side) for side in (makers, readers))
+        comes = any(self.holds(graph.producer[name].index, unit) for node in nodes for name in node.inputs if name in graph.producer)
+        goes = any(self.readers_inside(name, unit) for node in nodes for name in node.outputs)
+        return not (comes and goes)
+
+
+def reads(node: Node) -> set[str]:
+    """The names of the values that a node reads, also in its subgraphs."""
+    return {name for name in node.inputs + node.implicit_inputs if name}

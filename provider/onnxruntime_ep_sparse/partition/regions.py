@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from ..graph.ir import Graph
 
@@ -37,40 +37,57 @@ def grow(graph: Graph, runnable: set[int], wanted: set[int]) -> Iterable[list[in
         left -= 1
         for a, b in candidates:
             first, second = group[a], group[b]
-            if first == second or regions.isdisjoint((first, second)) or other_path(first, second, successors, max(last, b)):
+            if first == second or regions.isdisjoint((first, second)):
                 continue
-            contract(first, second, group, members, successors, predecessors)
-            regions.discard(second)
-            regions.add(first)
+            if other_path(first, second, successors, predecessors, max(last, b)):
+                continue
+            regions -= {first, second}
+            regions.add(contract(first, second, group, members, successors, predecessors))
             last, left = max(last, b), 2
         candidates.reverse()
     return [sorted(members[region]) for region in regions]
 
 
-def other_path(first: int, second: int, successors: dict[int, set[int]], last: int) -> bool:
-    """Whether a path other than the direct edge leads from the one contracted node to the other. Nodes behind `last` lead to neither: all
-    are uncontracted, and so are those that they lead to."""
-    stack = [n for n in successors[first] if n != second and n <= last]
-    seen = set(stack)
-    while stack:
-        n = stack.pop()
-        if n == second:
+def other_path(first: int, second: int, successors: dict[int, set[int]], predecessors: dict[int, set[int]], last: int) -> bool:
+    """Whether a path other than the direct edge leads from the one contracted node to the other.
+
+    The search goes forwards and backwards in turn, and ends with the shorter of the two. Nodes behind `last` lead to neither: all are
+    uncontracted, and so are those that they lead to.
+    """
+    if len(successors[first]) == 1 or len(predecessors[second]) == 1:
+        return False
+    ahead, behind = {first}, {second}
+    for n, m in zip(search(first, second, successors, ahead, last), search(second, first, predecessors, behind, last), strict=False):
+        if n in behind or m in ahead:
             return True
-        fresh = successors[n] - seen
-        seen |= fresh
-        stack.extend(m for m in fresh if m <= last)
     return False
 
 
+def search(start: int, end: int, edges: dict[int, set[int]], seen: set[int], last: int) -> Iterator[int | None]:
+    """Visit what `edges` lead to from `start`, other than directly to `end`: yield each new node, or None, after each edge."""
+    stack = [iter(edges[start])]
+    while stack:
+        n = next(stack[-1], None)
+        if n is None:
+            stack.pop()
+        elif n in seen or n > last or (n == end and len(stack) == 1):
+            yield None
+        else:
+            seen.add(n)
+            stack.append(iter(edges[n]))
+            yield n
+
+
 def contract(
-    kept: int,
-    gone: int,
+    first: int,
+    second: int,
     group: dict[int, int],
     members: dict[int, list[int]],
     successors: dict[int, set[int]],
     predecessors: dict[int, set[int]],
-) -> None:
-    """Make one node of two."""
+) -> int:
+    """Make one node of two. The larger keeps its number, which is returned, so that a node is renumbered only a few times."""
+    kept, gone = sorted((first, second), key=lambda n: len(members[n]) + len(successors[n]) + len(predecessors[n]), reverse=True)
     for index in members[gone]:
         group[index] = kept
     members[kept] += members.pop(gone)
@@ -86,3 +103,4 @@ def contract(
             predecessors[kept].add(n)
     successors[kept].discard(kept)
     predecessors[kept].discard(kept)
+    return kept
