@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 from onnx import helper
 
+from onnxruntime_ep_sparse.program.enums import StepKind
+from onnxruntime_ep_sparse.program.kinds.elementwise import Binary
+from onnxruntime_ep_sparse.program.steps import Activation, ProgramSpec, Step
 from onnxruntime_ep_sparse.runtime import _arenas
 from onnxruntime_ep_sparse.runtime import _weight_store as _shared
+from onnxruntime_ep_sparse.runtime._program import Program
+from onnxruntime_ep_sparse_kernels.elementwise import Act, Op
+from support.kernel_sets import SETS, table_of
 from support.making import model_of, noise, pruned
 from support.promises import cpu_session, owned_session
 
@@ -122,3 +128,20 @@ def test_sessions_that_run_in_turn_have_one_arena():
     for session in sessions:
         run(session)
     assert _arenas.held()[0] - before == 1
+
+
+def test_more_blocks_than_buckets():
+    """Programs with many thousands of different constants: each keeps its own bytes, equal ones are there once, and all of them go."""
+    before = _shared.held()
+    constants = {i: np.array([i, i % 7], np.float32) for i in range(1, 10001)}
+    steps = (Step(StepKind.ACTIVATE, 0, 10001, activation=Activation(Act.TANH)),)
+    spec = ProgramSpec(10003, {"x": 0}, {"y": 10001}, constants, steps)
+    last = (*steps, Step(StepKind.BINARY, 9999, 10002, 10000, spec=Binary(Op.SUB)))
+    programs = [Program(spec, table_of(SETS[-2]), 1) for _ in range(2)]
+    assert 10000 <= _shared.held()[0] - before[0] < 10100
+    second = Program(ProgramSpec(10003, {"x": 0}, {"y": 10001, "z": 10002}, constants, last), table_of(SETS[-2]), 1)
+    assert second.run(np.zeros((2,), np.float32))[1].tolist() == [-1, (9999 % 7) - (10000 % 7)]
+    assert 10000 <= _shared.held()[0] - before[0] < 10100
+    del programs, second
+    gc.collect()
+    assert _shared.held() == before

@@ -13,7 +13,7 @@ from ._lock cimport *
 
 cdef enum:
     HEAD = 64         # bytes before the data: a cache line
-    BUCKETS = 4096    # BERT-base has 1,000 blocks
+    BUCKETS = 4096    # at first: BERT-base has 1,000 blocks
 
 
 cdef struct Block:
@@ -23,12 +23,13 @@ cdef struct Block:
     long references   # 0: not settled
 
 
-cdef Block* table[BUCKETS]
+cdef Block** table = <Block**>calloc(BUCKETS, sizeof(Block*))
+cdef size_t buckets = BUCKETS
 cdef long blocks = 0
 cdef size_t held_bytes = 0
 
-if make_process_lock():
-    raise MemoryError("a lock for shared memory")
+if table == NULL or make_process_lock():
+    raise MemoryError("a table of shared memory and its lock")
 
 
 cdef inline Block* block_of(void* data) noexcept nogil:
@@ -64,20 +65,44 @@ cdef void* shared_settled(void* data) noexcept nogil:
     global blocks, held_bytes
     mine.hash = hash_of(<char*>data, mine.size)
     process_lock()
-    found = table[mine.hash % BUCKETS]
+    found = table[mine.hash % buckets]
     while found != NULL and (found.hash != mine.hash or found.size != mine.size or memcmp(data_of(found), data, mine.size)):
         found = found.next
     if found == NULL:
         found = mine
-        mine.next = table[mine.hash % BUCKETS]
-        table[mine.hash % BUCKETS] = mine
+        mine.next = table[mine.hash % buckets]
+        table[mine.hash % buckets] = mine
         blocks += 1
+        if blocks > <long>buckets:
+            widen()
         held_bytes += mine.size
     found.references += 1
     process_unlock()
     if found != mine:
         free(mine)
     return data_of(found)
+
+
+cdef void widen() noexcept nogil:
+    """Twice as many buckets, so that a look-up compares few blocks however many there are. The caller holds the lock.
+
+    Without memory the table stays as it is.
+    """
+    global table, buckets
+    cdef Block** wider = <Block**>calloc(2 * buckets, sizeof(Block*))
+    cdef Block* block
+    cdef size_t i
+    if wider == NULL:
+        return
+    for i in range(buckets):
+        while table[i] != NULL:
+            block = table[i]
+            table[i] = block.next
+            block.next = wider[block.hash % (2 * buckets)]
+            wider[block.hash % (2 * buckets)] = block
+    free(table)
+    table = wider
+    buckets *= 2
 
 
 cdef void shared_drop(void* data) noexcept nogil:
@@ -92,7 +117,7 @@ cdef void shared_drop(void* data) noexcept nogil:
     block.references -= 1
     last = block.references <= 0
     if block.references == 0:
-        link = &table[block.hash % BUCKETS]
+        link = &table[block.hash % buckets]
         while link[0] != block:
             link = &link[0].next
         link[0] = block.next
