@@ -4,11 +4,14 @@ import gc
 import os
 import platform
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
+import onnxruntime
 import pytest
 from onnx import helper
 
+import onnxruntime_ep_sparse as sparse
 import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse.ort import _plugin
 from support.making import PATTERNS, model_of, noise, pruned
@@ -119,6 +122,36 @@ def test_run_to_run(isa, pattern):
     session = owned_session(model, {"isa": isa, "threads": "3"}, threads=2)
     for _ in range(2):
         assert all(same(session.run(None, {"x": x}), expected) for x, expected in zip(INPUTS, first, strict=True))
+
+
+def test_totals_while_runs_go_on():
+    """A profile that is asked for during runs never has less than the one before, and in the end all of it."""
+    session = owned_session(MODEL, {"profile": "1"}, threads=1)
+    runs, asked = 40, []
+    with ThreadPoolExecutor(CALLERS) as pool:
+        pending = [pool.submit(session.run, None, {"x": INPUTS[i % 4]}) for i in range(runs)]
+        while not all(each.done() for each in pending):
+            asked.append(sparse.step_times(session))
+    asked.append(sparse.step_times(session))
+    for some, more in pairwise(asked):
+        assert all(a.ns <= b.ns and a.runs <= b.runs for a, b in zip(some, more, strict=True))
+    assert {step.runs for step in asked[-1]} == {runs}
+
+
+def test_the_library_starts_again_while_sessions_run(serial):
+    """Threads register the custom operators, which starts the library once more, while others make sessions and run them."""
+    session = owned_session(MODEL, threads=1)
+
+    def work(caller):
+        if caller % 2:
+            for _ in range(20):
+                onnxruntime.SessionOptions().register_custom_ops_library(sparse.get_library_path())
+            return True
+        sessions = [session, owned_session(MODEL, threads=1)]
+        return all(same(each.run(None, {"x": x}), expected) for x, expected in zip(INPUTS, serial, strict=True) for each in sessions)
+
+    with ThreadPoolExecutor(CALLERS) as pool:
+        assert all(pool.map(work, range(CALLERS)))
 
 
 def test_a_batch_is_its_images(serial):
