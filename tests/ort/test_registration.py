@@ -298,6 +298,53 @@ def test_a_failing_lowering_fails_the_session(session, model_bytes, monkeypatch)
     assert _plugin.live_sessions() == before
 
 
+def test_an_error_without_words(session, model_bytes, monkeypatch):
+    """It names its type and its place."""
+
+    def fail(*arguments):
+        raise AssertionError
+
+    monkeypatch.setattr(_region, "lower_to_spec", fail)
+    with pytest.raises(Exception, match=r": AssertionError: line \d+ of test_registration.py"):
+        session(model_bytes, ALWAYS)
+
+
+def test_long_messages_are_cut(session, model_bytes, monkeypatch):
+    """Names in models may be long."""
+
+    def fail(*arguments):
+        raise ValueError("begin" + "n" * 1_000_000 + "end")
+
+    monkeypatch.setattr(_region, "lower_to_spec", fail)
+    with pytest.raises(Exception, match=r"begin.* \.\.\. .*end") as caught:
+        session(model_bytes, ALWAYS)
+    assert len(str(caught.value)) < 3000
+
+
+RELOAD = """if True:
+    import importlib, sys
+    import onnxruntime as ort
+    import onnxruntime_ep_sparse as sparse
+    from onnxruntime_ep_sparse.models import BUILDERS
+    options = sparse.session_options({"policy": "always"})
+    names = sorted((name for name in sys.modules if name.startswith("onnxruntime_ep_sparse.")), reverse=sys.argv[1] == "reverse")
+    for name in names:
+        importlib.reload(sys.modules[name])
+    for name in ("mobilenet_v2", "lstm"):
+        try:
+            ort.InferenceSession(BUILDERS[name](sparsity=0.9).SerializeToString(), options)
+        except Exception as error:
+            assert "modules of the package were reloaded" in str(error), error
+            print("refused")
+    """
+
+
+@pytest.mark.parametrize("order", ["forward", "reverse"])
+def test_reloaded_modules(fresh, order):
+    """Objects of old and new classes do not fit together: where that fails, the error says why."""
+    assert fresh(RELOAD, order).stdout.splitlines()
+
+
 def test_dynamic_options(session, model_bytes):
     """`explain` and `profile` are ours, `ep.dynamic.` is ONNX Runtime's own, and anything else is a mistake."""
     ours = session(model_bytes)

@@ -40,7 +40,7 @@ from ._abi cimport (
 from ._custom_ops cimport add_custom_ops
 from ._graph_reader cimport Source, raised, read, session_entries
 from ._region cimport Region, forget, keep, node_name, region_of, release_region, step_totals
-from ._status cimport c_copy, reason_of, status_of
+from ._status cimport c_copy, reason_of, remember_modules, status_of
 
 import json
 import threading
@@ -469,4 +469,5 @@ def take_answer(token: str) -> str:
 
 cdef bytes version_text = __version__.encode()
 snprintf(version, sizeof(version), "%s", <const char*>version_text)
+remember_modules()
 store(&imported, 1, RELEASE)

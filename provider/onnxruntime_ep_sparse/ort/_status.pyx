@@ -6,12 +6,20 @@ from libc.string cimport memcpy
 
 from ._abi cimport FAIL, INVALID_ARGUMENT, NOT_IMPLEMENTED, Api, Status, failed
 
+import os
+import sys
+
 from ._graph_reader import OrtError
 from ..options import EP_NAME
 
 cdef extern from "Python.h":
     int PyThreadState_SetAsyncExc(unsigned long thread, object exception) except -1
     unsigned long PyThread_get_thread_ident() nogil
+
+
+LONGEST_MESSAGE = 2000
+"""Characters of a message. Names in a model may have a million."""
+_specs = {}
 
 
 cdef Status status_of(const Api* api, error, str where) noexcept:
@@ -26,9 +34,10 @@ cdef Status status_of(const Api* api, error, str where) noexcept:
     elif isinstance(error, NotImplementedError):
         code = NOT_IMPLEMENTED
     try:
-        if not isinstance(error, Exception):
+        message = f"{EP_NAME}: {where}{reason_of(error)}".encode("utf-8", "replace")
+        if not isinstance(error, Exception):  # last: any Python code after it would be interrupted
             PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), again(error))
-        return failed(api, code, f"{EP_NAME}: {where}{reason_of(error)}".encode("utf-8", "replace"))
+        return failed(api, code, message)
     except BaseException:
         return failed(api, code, "SparseExecutionProvider: an error without a printable message")
 
@@ -40,9 +49,31 @@ cdef object again(error):
 
 
 cdef str reason_of(error):
-    """Return the message of an exception. Unexpected exceptions show their type as well."""
-    expected = isinstance(error, (ValueError, NotImplementedError, OrtError)) and str(error)
-    return str(error) if expected else f"{type(error).__name__}: {error}"
+    """Return the message of an exception, or its place if it has none. Unexpected exceptions show their type and a known cause as well.
+
+    Of a message with a long name, the middle is left out.
+    """
+    text = str(error)
+    if not text or not isinstance(error, (ValueError, NotImplementedError, OrtError)):
+        text = f"{type(error).__name__}: {text or place_of(error)}"
+        if any(name in sys.modules and sys.modules[name].__spec__ is not spec for name, spec in _specs.items()):
+            text += "; modules of the package were reloaded while it was in use, which only a new process can do"
+    half = LONGEST_MESSAGE // 2
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[:half]} ... {text[-half:]}"
+
+
+cdef str place_of(error):
+    """Return the file and the line where an exception was raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"line {trace.tb_lineno} of {os.path.basename(trace.tb_frame.f_code.co_filename)}" if trace is not None else "without a message"
+
+
+cdef void remember_modules():
+    """Keep what tells later whether modules of the package have been reloaded: a reload gives a module another `__spec__`."""
+    package = __name__.partition(".")[0]
+    _specs.update({name: module.__spec__ for name, module in sys.modules.items() if name.partition(".")[0] == package})
 
 
 cdef char* c_copy(str text) except NULL:
