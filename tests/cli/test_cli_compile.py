@@ -54,7 +54,7 @@ def test_wrong_use(cli, sparse_model, dense_model, tmp_path):
         ((sparse_model, tmp_path / "none" / "compiled.onnx"), "cannot write", 2),
         ((sparse_model, tmp_path / "compiled"), "cannot write", 2),
         ((sparse_model, target, "--option", "policy=x"), "is not valid", 2),
-        ((text, target), "cannot compile", 1),
+        ((text, target), "is not an ONNX model", 2),
         ((dense_model, target), "cannot compile", 1),
     ):
         result = cli("compile", *arguments, expect=code)

@@ -1,5 +1,7 @@
 """Wrong use: one line that says what is wrong, exit code 2, nothing on stdout."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -131,7 +133,7 @@ def test_documents_that_would_replace_a_model(refused, command, sparse_model, tm
     files = [sparse_model, target] if command in ("pack", "compile") else [sparse_model]
     for file in files:
         path = file.parent / ".." / file.parent.name / file.name
-        assert "is a file of the command" in refused(command, *files, "--json", path)
+        assert re.search("it is (the model itself|a file of the command)", refused(command, *files, "--json", path))
     assert sparse_model.read_bytes() == before
     assert not target.exists()
 

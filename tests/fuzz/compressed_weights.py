@@ -1,6 +1,6 @@
 """Damaged compressed weights and compressed models: an error or a result, and nothing else.
 
-`python tests/fuzz/compressed_weights.py reader|sessions --runs N --seed S`. Run number i is a function of the seed and i alone, so that
+`python tests/fuzz/compressed_weights.py reader|sessions|files --runs N --seed S`. Run number i is a function of seed and i alone, so that
 `--first I --runs 1` repeats it. docs/architecture.md says how to run it under the address sanitizer.
 """
 
@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import json
 import math
 import sys
+import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from mutations import HOSTILE, mutated
 from onnx import helper, numpy_helper
 
 import onnxruntime_ep_sparse as sparse
+from onnxruntime_ep_sparse.formats import compressed_model
 from onnxruntime_ep_sparse.formats.schema import DOMAIN
 from onnxruntime_ep_sparse.formats.weight_codec import FRAME, decode, encode, shape_of
 
@@ -199,7 +203,110 @@ def sessions(rng: np.random.Generator) -> str:
     return alone[0]
 
 
-TARGETS: dict[str, Callable[[np.random.Generator], str]] = {"reader": reader, "sessions": sessions}
+# Files through `pack` and `unpack`
+
+
+@cache
+def files() -> list[onnx.ModelProto]:
+    """A dense model with a sparse_initializer, and what `pack` makes of it in both forms, with notes of every kind."""
+    rng = np.random.default_rng(0)
+    weight, other = ((rng.standard_normal(shape) * (rng.random(shape) >= 0.8)).astype(np.float32) for shape in ((40, 12), (12, 30)))
+    places = np.flatnonzero(other)
+    standard = onnx.SparseTensorProto(dims=other.shape, values=numpy_helper.from_array(other.reshape(-1)[places], "other"))
+    standard.indices.CopyFrom(numpy_helper.from_array(places.astype(np.int64)))
+    nodes = [helper.make_node("MatMul", ["x", "weight"], ["h"], "first"), helper.make_node("MatMul", ["h", "other"], ["y"], "second")]
+    nodes[0].domain = "ai.onnx"
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, size]) for name, size in (("x", 40), ("y", 30))]
+    graph = helper.make_graph(nodes, "fuzz", values[:1], values[1:], [numpy_helper.from_array(weight, "weight")])
+    graph.sparse_initializer.append(standard)
+    dense = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    models = [dense]
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "source.onnx"), Path(folder, "target.onnx")
+        onnx.save(dense, source)
+        for form in (False, True):
+            compressed_model.pack(source, target, standard=form)
+            models.append(onnx.load(target))
+    return models
+
+
+def with_damaged_notes(rng: np.random.Generator, model: onnx.ModelProto) -> bytes:
+    """Other entries in the notes of `pack`, mostly of the right types, or damaged text."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    graph = changed.graph
+    for holder in (*graph.node, *graph.initializer, *(each.values for each in graph.sparse_initializer)):
+        for entry in holder.metadata_props:
+            note = json.loads(entry.value)
+            key = list(note)[rng.integers(len(note))]
+            number = HOSTILE[rng.integers(len(HOSTILE))]
+            same_type = {int: number, bool: not note[key], str: ("", "\ud800", "\0", "ep.sparse", "=" * 9)[rng.integers(5)]}[
+                type(note[key])
+            ]
+            others = (None, -1, 1e999, True, [[]], {}, "x" * 100_000, 10**400)
+            note[key] = same_type if rng.random() < 0.7 else others[rng.integers(len(others))]
+            text = json.dumps(note)
+            entry.value = text if rng.random() < 0.9 else ("[" * 100_000, text[:-1], f"[{text}]", "1" * 10_000)[rng.integers(4)]
+    return changed.SerializeToString()
+
+
+def with_names_that_are_not_utf8(rng: np.random.Generator, model: onnx.ModelProto) -> bytes:
+    """Names in Latin-1."""
+    names = (b"weight", b"other", b"first", b"values", b"fuzz", b"location", b"ai.onnx", b"ep.sparse")
+    name = names[rng.integers(len(names))]
+    return model.SerializeToString().replace(name, b"\xe9" * len(name))
+
+
+def with_external_data(rng: np.random.Generator, model: onnx.ModelProto) -> bytes:
+    """A weight somewhere else, at hostile places."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    for tensor in changed.graph.initializer:
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        locations = ("source.onnx", "none", "", ".", "..", "/etc/passwd", "a\0b", "x" * 100_000, "none/" * 1000)
+        tensor.external_data.add(key="location", value=locations[rng.integers(len(locations))])
+        for key in ("offset", "length"):
+            if rng.random() < 0.5:
+                tensor.external_data.add(key=key, value=str(HOSTILE[rng.integers(len(HOSTILE))]) if rng.random() < 0.8 else "x")
+    return changed.SerializeToString()
+
+
+FILE_DAMAGES: tuple[Callable[[np.random.Generator, onnx.ModelProto], bytes], ...] = (
+    with_damaged_file,
+    with_damaged_notes,
+    with_names_that_are_not_utf8,
+    with_external_data,
+)
+
+
+def packing(rng: np.random.Generator) -> str:
+    """One damaged model through `pack` and `unpack`: an error with words, of limited length, or a result, and no other file."""
+    models = files()
+    source = FILE_DAMAGES[rng.integers(len(FILE_DAMAGES))](rng, models[rng.integers(len(models))])
+    with tempfile.TemporaryDirectory() as folder:
+        path, target = Path(folder, "source.onnx"), Path(folder, "target.onnx")
+        path.write_bytes(source)
+        ran = False
+        works = (compressed_model.pack, compressed_model.unpack, lambda *paths: compressed_model.pack(*paths, standard=True))
+        for number, work in enumerate(works):
+            target = Path(folder, f"target{number}.onnx")
+            try:
+                json.dumps([asdict(weight) for weight in work(path, target)])
+                onnx.load(target, load_external_data=False)
+                ran = True
+            except ValueError as error:
+                if not str(error):
+                    raise BrokenPromiseError("an error without words") from error
+                if target.exists():
+                    raise BrokenPromiseError("an error and a result") from error
+        left = {file.name for file in Path(folder).iterdir() if not file.name.startswith("target")}
+        if left != {"source.onnx"} or path.read_bytes() != source:
+            raise BrokenPromiseError(f"another source, or other files: {left}")
+    return RAN if ran else REFUSED
+
+
+TARGETS: dict[str, Callable[[np.random.Generator], str]] = {"reader": reader, "sessions": sessions, "files": packing}
 
 
 def run(target: str, runs: int, seed: int, first: int = 0, progress: Callable[[int], None] = lambda i: None) -> Counter[str]:

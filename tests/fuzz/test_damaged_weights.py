@@ -9,7 +9,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.filterwarnings("ignore:.* encountered in:RuntimeWarning")
-@pytest.mark.parametrize(("target", "runs"), [("reader", 20_000), ("sessions", 300)])
+@pytest.mark.parametrize(("target", "runs"), [("reader", 20_000), ("sessions", 300), ("files", 400)])
 def test_series(target, runs):
     """No promise broken; and the damage is neither so little nor so much that only one side is tried."""
     counts = run(target, runs, seed=1)

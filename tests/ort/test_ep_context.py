@@ -195,6 +195,21 @@ def test_no_place_for_a_file(model_bytes, model_file):
             compiler(source, embed=False).compile_to_bytes()
 
 
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        ({}, False),
+        ({"session.disable_model_compile": "0"}, True),
+        ({"session.disable_model_compile": "0", "session.compile_only": "1"}, True),
+        ({"session.disable_model_compile": "0", "ep.context_file_path": "model.onnx"}, False),
+    ],
+    ids=["session", "ModelCompiler of 1.25", "ModelCompiler", "ModelCompiler to a file"],
+)
+def test_models_in_memory_are_told(entries, expected):
+    """By the entries that ONNX Runtime's compilers set, in all versions."""
+    assert ep_context.Request.of({"ep.context_enable": "1", **entries}).writes_bytes is expected
+
+
 def test_too_large_to_embed():
     """The error names the way out."""
     request = ep_context.Request(wanted=True, embed=True, path="model.onnx", writes_bytes=False)
@@ -353,6 +368,38 @@ def test_no_way_out(session, two_files, name):
     path.write_bytes(edited(onnx.load(path), ep_cache_context=name))
     with pytest.raises(Exception, match=r"EPContext node .* (not a relative path|is not a file)"):
         session(str(path))
+
+
+@pytest.mark.parametrize("through", ["file", "folder"])
+def test_no_way_out_through_links(session, two_files, tmp_path_factory, through):
+    """A link may lead to another file below the model, or of the folder that a link to the model leads to, but not elsewhere."""
+    path, data = two_files
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (path.parent / "below").mkdir()
+    moved = data.rename(path.parent / "below" / "moved.bin")
+    data.symlink_to(moved)
+    assert session(str(path))
+    data.unlink()
+    moved = moved.rename(elsewhere / data.name)
+    if through == "file":
+        data.symlink_to(moved)
+    else:
+        (path.parent / "out").symlink_to(elsewhere)
+        path.write_bytes(edited(onnx.load(path), ep_cache_context=f"out/{data.name}"))
+    with pytest.raises(Exception, match=r"EPContext node .* leads out of the model's folder"):
+        session(str(path))
+    link = path.with_name("link.onnx")
+    link.symlink_to(path.rename(elsewhere / "model.onnx"))
+    assert session(str(link))
+
+
+def test_long_names(session, two_files):
+    """The error is short."""
+    path, _ = two_files
+    path.write_bytes(edited(onnx.load(path), ep_cache_context="n" * 1_000_000))
+    with pytest.raises(Exception, match=r"EPContext node .* File name too long") as caught:
+        session(str(path))
+    assert len(str(caught.value)) < 1000
 
 
 def test_data_that_are_missing_or_damaged(session, two_files):

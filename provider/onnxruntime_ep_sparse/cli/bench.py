@@ -55,7 +55,7 @@ def bench(
     Exit code 1 if no node is taken or if the results differ. --per-step times every step inside the regions, in more
     runs that do not count for the speed-up.
     """
-    out = Output("bench", json, model)
+    out = Output("bench", json, model, [inputs])
     options = provider_options(option)
     given = GivenModel.of(model, out.steps)
     session = given.session(CPU, threads=threads)

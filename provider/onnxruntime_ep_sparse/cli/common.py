@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,8 +17,11 @@ from typer.core import TyperGroup
 
 from .. import options
 from ..files import check_target, write
+from ..formats.onnx_file import load, referenced_files
 
 SCHEMA = 1
+LONGEST_MESSAGE = 2000
+"""Characters of an error message. Names in models and messages of ONNX Runtime may have a million."""
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="ONNX file, or model:NAME[:SPARSITY[:PATTERN]] for a built-in model.")]
 JsonOption = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write a JSON document; - is stdout.")]
@@ -46,28 +49,45 @@ class Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except (UsageError, FailedError, ImportError) as error:
-            message = " ".join(str(error).split())
-            typer.echo(f"ort-sparse: {message}", err=True)
-            raise typer.Exit(1 if isinstance(error, FailedError) else 2) from None
+            message, code = str(error), 1 if isinstance(error, FailedError) else 2
+        except UnicodeError as error:  # ONNX says that names are UTF-8, and ONNX Runtime's Python interface relies on it
+            message, code = f"a name in the model, or of a file, is not UTF-8 text: {error}", 2
+        typer.echo(f"ort-sparse: {_one_line(message)}", err=True)
+        raise typer.Exit(code)
+
+
+def _one_line(message: str) -> str:
+    """Return a message without line breaks. Of a long one, the middle is left out."""
+    text, half = " ".join(message.split()), LONGEST_MESSAGE // 2
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[:half]} ... {text[-half:]}"
 
 
 class Output:
     """The output of a command: tables on stdout, steps on stderr, the JSON document in `json_file`.
 
-    UsageError if the document cannot be written, or if it would replace one of the command's other `files`.
+    UsageError if the document cannot be written, or if it would replace the command's `model`, a file that the model refers to, or one of
+    the command's other `files`.
     """
 
-    def __init__(self, command: str, json_file: str | None, *files: str | Path) -> None:
+    def __init__(
+        self, command: str, json_file: str | None, model: str | Path | None = None, files: Iterable[str | Path | None] = ()
+    ) -> None:
         self.command, self.json_file = command, json_file
-        if json_file not in (None, "-"):
-            try:  # now, not after minutes of measuring
-                check_target(Path(str(json_file)), dict.fromkeys(map(Path, files), "a file of the command"), special=True)
-            except ValueError as error:
-                raise UsageError(f"--json: {error}") from None
+        if json_file not in (None, "-"):  # now, not after minutes of measuring
+            self.keep({**_files_of(model), **{Path(file): "a file of the command" for file in files if file is not None}})
         self._console = Console(markup=False, highlight=False, quiet=json_file == "-")
         if not self._console.is_terminal:
             self._console.width = 200
         self.steps = Steps()
+
+    def keep(self, files: Mapping[Path, str]) -> None:
+        """Raise UsageError if the document would replace one of these files. The values say what they are."""
+        if self.json_file in (None, "-"):
+            return
+        try:
+            check_target(Path(str(self.json_file)), files, special=True)
+        except ValueError as error:
+            raise UsageError(f"--json: {error}") from None
 
     def print(self, *what: Any) -> None:
         """Print text or tables, unless the document goes to stdout."""
@@ -93,6 +113,19 @@ class Output:
             write(Path(self.json_file), f"{text}\n".encode(), special=True)
         except OSError as error:
             raise FailedError(f"cannot write {self.json_file}: {error.strerror}") from None
+        except ValueError as error:  # a special file has taken its place
+            raise FailedError(str(error)) from None
+
+
+def _files_of(model: str | Path | None) -> Mapping[Path, str]:
+    """Return all files that a model of the command line refers to, as far as it can be read; its errors are reported where it is used."""
+    if model is None:
+        return {}
+    path = Path(model)
+    try:
+        return referenced_files(path, load(path))
+    except ValueError:
+        return {path: "the model itself"}
 
 
 class Steps:

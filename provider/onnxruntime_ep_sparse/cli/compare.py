@@ -44,7 +44,7 @@ def compare(
 
     Exit code 1 if an output differs by more than --rtol-scale, or if no output could be compared.
     """
-    out = Output("compare", json, model)
+    out = Output("compare", json, model, [inputs])
     options = provider_options(option)
     given = GivenModel.of(model, out.steps)
     reference = given.session(CPU, threads=threads)

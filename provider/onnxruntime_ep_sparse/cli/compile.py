@@ -5,18 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import onnx
 import typer
-from onnx import NodeProto
 
-from ..files import NewFiles, check_target
-from ..graph.ir import CONTEXT_DATA, EP_CONTEXT
+from ..files import NewFiles, check_target, shown
+from ..formats.onnx_file import load, referenced_files
+from ..graph.ir import EP_CONTEXT
 from ..ort import registration
 from .common import FailedError, JsonOption, Output, ProviderOptions, UsageError, provider_options
-from .pack import check_source, size_of
+from .given import check_name, check_source
+from .pack import size_of
 
 Source = Annotated[Path, typer.Argument(metavar="IN", help="ONNX file, compressed by `pack` or not.")]
-Target = Annotated[Path, typer.Argument(metavar="OUT.onnx", help="ONNX file to write.")]
+Target = Annotated[Path, typer.Argument(metavar="OUT.onnx", help="ONNX file to write; a link is followed.")]
 
 
 def compile(
@@ -35,15 +35,20 @@ def compile(
     this provider. It runs on any instruction set, fastest on the one it is compiled for. Results are bit for bit those
     of IN.
     """
-    out = Output("compile", json, source, target)
+    out = Output("compile", json, source, [target])
     given = provider_options(option)
     check_source(source)
+    place = target.resolve()
+    for path in (source, place):
+        check_name(path)
     try:
-        check_target(target, {source: "the model itself"})
+        check_target(target, referenced_files(source, load(source)))
+    except UnicodeError:
+        raise
     except ValueError as error:
         raise UsageError(str(error)) from None
-    if not target.suffix:
-        raise UsageError(f"cannot write {target}: the name must end in .onnx")
+    if not place.suffix:
+        raise UsageError(f"cannot write {shown(place)}: the name must end in .onnx")
     out.steps("compile", 0)
     try:
         ort = registration.runtime()
@@ -55,28 +60,25 @@ def compile(
             graph_optimization_level=ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
         )
         with NewFiles() as files:
-            compiler.compile_to_file(str(files.folder(target) / target.name))
+            compiler.compile_to_file(str(files.folder(target)))
             files.commit()
     except ImportError:
         raise
     except Exception as error:
-        raise FailedError(f"cannot compile {source}: {error}") from None
+        raise FailedError(f"cannot compile {shown(source)}: {error}") from None
     finally:
         out.steps.close()
     out.steps("compile", 1)
-    nodes = onnx.load(target, load_external_data=False).graph.node
+    compiled = load(place)
+    nodes = compiled.graph.node
     regions = [node for node in nodes if (node.domain, node.op_type) == EP_CONTEXT]
-    beside_target = [target.parent / data_of(node) for node in regions if beside]
-    before, after = size_of(source), target.stat().st_size + sum(file.stat().st_size for file in beside_target)
+    files_of = referenced_files(place, compiled)
+    out.keep(files_of)
+    before, after = size_of(source), size_of(place)
     left = len(nodes) - len(regions)
     out.print(
         f"{len(regions)} regions compiled, {left} nodes left; {before / 1e6:.4g} MB became {after / 1e6:.4g} MB ({after / before:.1%})"
     )
     document: dict[str, Any] = {"source": str(source), "target": str(target), "beside": beside, "options": given}
-    sizes = {"bytes_before": before, "bytes_after": after, "files": [str(file) for file in beside_target]}
+    sizes = {"bytes_before": before, "bytes_after": after, "files": [str(file) for file in files_of if file != place]}
     out.document({**document, **sizes, "regions": len(regions), "nodes_left": left})
-
-
-def data_of(node: NodeProto) -> str:
-    """Return the name of the file with a region's weights."""
-    return next(attribute.s.decode() for attribute in node.attribute if attribute.name == CONTEXT_DATA)

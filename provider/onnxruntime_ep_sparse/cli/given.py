@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .. import measure
+from ..files import shown
 from ..options import EP_NAME
 from .common import FailedError, Steps, UsageError
 
@@ -24,10 +26,8 @@ class GivenModel:
         """Find the file, or build the model. UsageError if there is no such file or model."""
         if text.startswith("model:"):
             return cls(text, _built(text, steps))
-        if not os.path.exists(text):
-            raise UsageError(f"no such file: {text}")
-        if not os.path.isfile(text):
-            raise UsageError(f"not a file: {text}")
+        check_source(Path(text))
+        check_name(Path(text))
         return cls(text, text)
 
     def session(self, provider: str, given: Mapping[str, str] | None = None, threads: int = 0) -> Any:
@@ -45,6 +45,22 @@ class GivenModel:
             self.session(measure.CPU, threads=threads)
             raise FailedError(message)
         raise UsageError(message)
+
+
+def check_source(path: Path) -> None:
+    """Raise UsageError if `path` is not a file."""
+    if not os.path.exists(path):
+        raise UsageError(f"no such file: {shown(path)}")
+    if not os.path.isfile(path):
+        raise UsageError(f"not a file: {shown(path)}")
+
+
+def check_name(path: Path) -> None:
+    """Raise UsageError if ONNX Runtime's Python interface does not take the name of a file: it wants UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeError:
+        raise UsageError(f"the name of a file is not UTF-8 text, as ONNX Runtime needs it: {shown(path)}") from None
 
 
 def run(session: Any, feeds: measure.Feeds, provider: str) -> list[Any]:

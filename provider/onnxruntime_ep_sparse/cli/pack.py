@@ -9,13 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
+from ..files import shown
 from ..formats import compressed_model
 from ..formats import onnx_file as model_file
 from ..formats.compressed_model import MIN_SPARSITY, Weight
 from .common import FailedError, JsonOption, Output, UsageError
+from .given import check_source
 
 Source = Annotated[Path, typer.Argument(metavar="IN", help="ONNX file.")]
-Target = Annotated[Path, typer.Argument(metavar="OUT", help="ONNX file to write. If IN has external data, OUT.data is written too.")]
+Target = Annotated[
+    Path, typer.Argument(metavar="OUT", help="ONNX file to write; a link is followed. If IN has external data, OUT.data is written too.")
+]
 
 
 def pack(
@@ -35,7 +39,7 @@ def pack(
     The compression is lossless: `unpack` restores the same model. Conv, MatMul and Gemm with a pruned weight become the
     operators of the same name in the domain ep.sparse. IN stays as it is, and OUT appears when it is complete.
     """
-    out = Output("pack", json, source, target)
+    out = Output("pack", json, source, [target, model_file.data_beside(target)])
     arguments = {"min_sparsity": min_sparsity, "standard": standard}
     weights = _written("pack", compressed_model.pack, source, target, out, arguments)
     kept = [weight for weight in weights if weight.reason]
@@ -44,7 +48,7 @@ def pack(
 
 def unpack(source: Source, target: Target, *, json: JsonOption = None) -> None:
     """Restore the model that was given to `pack`, bit for bit."""
-    out = Output("unpack", json, source, target)
+    out = Output("unpack", json, source, [target, model_file.data_beside(target)])
     weights = _written("unpack", compressed_model.unpack, source, target, out, {})
     _report(out, source, target, weights, f"{len(weights)} weights restored", {})
 
@@ -57,10 +61,14 @@ def _written(
     out.steps(step, 0)
     try:
         weights = work(source, target, **arguments, progress=lambda share: out.steps(step, max(share, 1e-9)))
+    except UnicodeError:
+        raise
     except ValueError as error:
         raise UsageError(str(error)) from None
-    except (OSError, MemoryError) as error:
-        raise FailedError(f"cannot write {target}: {error}") from None
+    except OSError as error:
+        raise FailedError(f"cannot write {shown(target)}: {error.strerror or error}") from None
+    except MemoryError:
+        raise FailedError(f"cannot write {shown(target)}: out of memory") from None
     finally:
         out.steps.close()
     out.steps(step, 1)
@@ -73,19 +81,13 @@ def _report(out: Output, source: Path, target: Path, weights: list[Weight], summ
         sparsity = "" if w.sparsity is None else f"{w.sparsity:.1%}"
         table.add_row(w.name, w.op_type, "x".join(map(str, w.shape)), sparsity, str(w.bytes_before), str(w.bytes_after), w.reason)
     out.print(table)
-    before, after = (size_of(path) for path in (source, target))
+    before, after = (size_of(path) for path in (source, target.resolve()))
     out.print(f"{summary}; {before / 1e6:.4g} MB became {after / 1e6:.4g} MB ({after / before:.1%})")
     document = {"source": str(source), "target": str(target), **arguments, "bytes_before": before, "bytes_after": after}
     out.document({**document, "weights": [asdict(w) for w in weights]})
 
 
-def check_source(path: Path) -> None:
-    """Raise UsageError if `path` is not a file."""
-    if not path.is_file():
-        raise UsageError(f"{'not a file' if path.exists() else 'no such file'}: {path}")
-
-
 def size_of(path: Path) -> int:
-    """Return the size in bytes of a model with its external data."""
-    model = model_file.load(path)
-    return sum(file.stat().st_size for file in (path, *model_file.data_files(model, path.parent)))
+    """Return the size in bytes of a model with all files that it refers to."""
+    files = {file.resolve() for file in model_file.referenced_files(path, model_file.load(path))}
+    return sum(file.stat().st_size for file in files if file.is_file())

@@ -28,7 +28,7 @@ from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorPro
 
 from ..graph.auto_pad import CONV_STRIDE_BEYOND, pads_as_defined
 from . import onnx_file as model_file
-from .onnx_file import Writer, array_of, is_external, set_floats
+from .onnx_file import Writer, array_of, is_external, set_floats, text_of
 from .schema import DOMAIN, OPERATORS, VERSION, WEIGHT_SHAPE
 from .weight_codec import decode, encode, index_of
 
@@ -64,13 +64,13 @@ def pack(
     """Write the model `source` to `target` with compressed weights, tensor by tensor; `standard` keeps to ONNX's own form.
 
     Weights with a smaller share of zeros than `min_sparsity` stay as they are. Return what became of each weight. ValueError if the model
-    is damaged, compressed already, or would be overwritten; OSError if a file cannot be read or written.
+    cannot be read, is damaged, compressed already, or would be overwritten; OSError if a file cannot be written.
     """
     model = model_file.load(source)
     if _version_of(model) or any(_note_of(s.values, DENSE_NOTE) for s in model.graph.sparse_initializer):
         raise ValueError(f"{source} is compressed already")
     with Writer(source, target, model) as writer:
-        weights = _Packing(model, source.parent, writer, min_sparsity, standard).run(progress)
+        weights = _Packing(model, source, writer, min_sparsity, standard).run(progress)
         writer.save(model)
     return weights
 
@@ -82,7 +82,7 @@ def unpack(source: Path, target: Path, *, progress: Progress = lambda share: Non
     if version not in (0, VERSION):
         raise ValueError(f"{source} has version {version} of the operators {DOMAIN}, only version {VERSION} is supported")
     with Writer(source, target, model) as writer:
-        weights = _Unpacking(model, source.parent, writer).run(progress)
+        weights = _Unpacking(model, source, writer).run(progress)
         writer.save(model)
     return weights
 
@@ -124,10 +124,10 @@ def _shape_proto(shape: tuple[int, ...]) -> TensorShapeProto:
 
 
 class _Rewriting:
-    """A model whose tensors are being changed, the folder of their data, and the writer of the result."""
+    """A model whose tensors are being changed, the file that it was read from, and the writer of the result."""
 
-    def __init__(self, model: ModelProto, folder: Path, writer: Writer) -> None:
-        self.model, self.graph, self.folder, self.writer = model, model.graph, folder, writer
+    def __init__(self, model: ModelProto, source: Path, writer: Writer) -> None:
+        self.model, self.graph, self.source, self.writer = model, model.graph, source, writer
         self.weights: list[Weight] = []
         self.infos: dict[str, list[ValueInfoProto]] = defaultdict(list)
         for info in self.graph.value_info:
@@ -136,12 +136,12 @@ class _Rewriting:
     def carry_over(self, tensor: TensorProto) -> None:
         """Copy the data of a tensor if they are in another file; otherwise they are in the model."""
         if is_external(tensor):
-            self.writer.external(tensor, model_file.external_bytes(tensor, self.folder))
+            self.writer.external(tensor, model_file.external_bytes(tensor, self.source))
 
 
 class _Packing(_Rewriting):
-    def __init__(self, model: ModelProto, folder: Path, writer: Writer, min_sparsity: float, standard: bool) -> None:
-        super().__init__(model, folder, writer)
+    def __init__(self, model: ModelProto, source: Path, writer: Writer, min_sparsity: float, standard: bool) -> None:
+        super().__init__(model, source, writer)
         self.min_sparsity, self.standard = min_sparsity, standard
         self.opset = next((imported.version for imported in model.opset_import if imported.domain in ONNX), 0)
         self.nodes: dict[str, list[NodeProto]] = defaultdict(list)
@@ -181,7 +181,7 @@ class _Packing(_Rewriting):
         reason = self.why_not(tensor, shape)
         if reason:
             return self.leave(tensor, shape, None, reason)
-        weight: NDArray[np.float32] = array_of(tensor, self.folder)
+        weight: NDArray[np.float32] = array_of(tensor, self.source)
         sparsity = _sparsity(weight)
         if sparsity < self.min_sparsity:
             return self.leave(tensor, shape, sparsity, f"fewer zeros than {self.min_sparsity:.4g}")
@@ -211,11 +211,12 @@ class _Packing(_Rewriting):
             reason = "a sparse_initializer with external data"
         if reason:
             return self.leave(sparse.values, shape, None, reason)
-        values: NDArray[np.float32] = array_of(sparse.values, self.folder)
-        places = _places_of(sparse, self.folder)
+        values: NDArray[np.float32] = array_of(sparse.values, self.source)
+        places = _places_of(sparse, self.source)
         sparsity = 1 - len(values) / max(math.prod(shape), 1)
         how = {"linear": len(sparse.indices.dims) == 1, "raw": sparse.indices.HasField("raw_data"), "name": sparse.indices.name}
-        if _indices(places, shape, **how) != sparse.indices or not values.view(np.uint32).all():
+        usual = isinstance(sparse.indices.name, str) and _indices(places, shape, **how) == sparse.indices
+        if not usual or not values.view(np.uint32).all():
             return self.leave(sparse.values, shape, sparsity, "a sparse_initializer of unusual form")
         index = index_of(values, places, shape)
         self.done(sparse.values.name, shape, sparsity, values.nbytes + places.nbytes, values.nbytes + index.nbytes)
@@ -233,7 +234,7 @@ class _Packing(_Rewriting):
         if tensor.name in self.inputs:
             return "an input of the graph has its name"
         if self.standard:
-            return ""
+            return "" if isinstance(tensor.name, str) else "its name is not UTF-8 text"
         if not all(_declares(info, shape) for info in self.infos[tensor.name]):
             return "its value_info has another shape"
         if self.opset < FIRST_OPSET:
@@ -269,11 +270,11 @@ class _Packing(_Rewriting):
 
     def done(self, name: str, shape: tuple[int, ...], sparsity: float | None, before: int, after: int, reason: str = "") -> None:
         """Note what became of a weight."""
-        self.weights.append(Weight(name, self.nodes[name][0].op_type, shape, sparsity, before, after, reason))
+        self.weights.append(Weight(text_of(name), self.nodes[name][0].op_type, shape, sparsity, before, after, reason))
 
     def rewrite(self, tensor: TensorProto, index: NDArray[np.uint8], shape: tuple[int, ...]) -> None:
         """Give a weight whose `tensor` holds the nonzeros its index, and its nodes the compressed operator."""
-        name = f"{tensor.name}.index"
+        name = f"{text_of(tensor.name)}.index"
         while name in self.names:
             name += "_"
         self.names.add(name)
@@ -293,8 +294,8 @@ class _Packing(_Rewriting):
 
 
 class _Unpacking(_Rewriting):
-    def __init__(self, model: ModelProto, folder: Path, writer: Writer) -> None:
-        super().__init__(model, folder, writer)
+    def __init__(self, model: ModelProto, source: Path, writer: Writer) -> None:
+        super().__init__(model, source, writer)
         self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
         self.nodes: dict[str, list[NodeProto]] = defaultdict(list)
         for node in model_file.nodes(self.graph):
@@ -308,11 +309,11 @@ class _Unpacking(_Rewriting):
             raise ValueError(f"{_words(node)}: {DOMAIN} has no operator {node.op_type} of {len(node.input)} inputs")
         for name in node.input[1:3]:
             if name not in self.initializers:
-                raise ValueError(f"{_words(node)}: its weight {name!r} is not an initializer of the graph")
+                raise ValueError(f"{_words(node)}: its weight {text_of(name)!r} is not an initializer of the graph")
         if [a.name for a in node.attribute].count(WEIGHT_SHAPE) != 1:
             raise ValueError(f"{_words(node)}: expected one attribute {WEIGHT_SHAPE}")
         if any(other.input[2] != node.input[2] for other in self.nodes[node.input[1]]):
-            raise ValueError(f"{_words(node)}: its weight {node.input[1]!r} has two indices")
+            raise ValueError(f"{_words(node)}: its weight {text_of(node.input[1])!r} has two indices")
 
     def run(self, progress: Progress) -> list[Weight]:
         """Restore every weight, and carry the rest over."""
@@ -349,9 +350,9 @@ class _Unpacking(_Rewriting):
         try:
             if tensor.data_type != TensorProto.FLOAT or index.data_type != TensorProto.UINT8:
                 raise ValueError("its values must be float32, its index uint8")
-            weight = decode(values := array_of(tensor, self.folder), packed := array_of(index, self.folder))
+            weight = decode(values := array_of(tensor, self.source), packed := array_of(index, self.source))
         except ValueError as error:
-            raise ValueError(f"{_words(nodes[0])}: weight {tensor.name!r}: {error}") from None
+            raise ValueError(f"{_words(nodes[0])}: weight {text_of(tensor.name)!r}: {error}") from None
         for node in nodes:
             (at,) = (at for at, attribute in enumerate(node.attribute) if attribute.name == WEIGHT_SHAPE)
             if tuple(node.attribute[at].ints) != weight.shape:
@@ -383,12 +384,12 @@ class _Unpacking(_Rewriting):
 
     def dense_again(self, sparse: SparseTensorProto, note: dict[str, Any]) -> tuple[int, TensorProto]:
         """Return the position of a weight in `graph.initializer`, and the weight as it was there."""
-        values: NDArray[np.float32] = array_of(sparse.values, self.folder)
+        values: NDArray[np.float32] = array_of(sparse.values, self.source)
         index = np.frombuffer(base64.b64decode(note["index"]), np.uint8)
         try:
             weight = decode(values, index)
         except ValueError as error:
-            raise ValueError(f"sparse_initializer {sparse.values.name!r}: {error}") from None
+            raise ValueError(f"sparse_initializer {text_of(sparse.values.name)!r}: {error}") from None
         tensor = TensorProto()
         tensor.CopyFrom(sparse.values)
         _set_note(tensor, None)
@@ -402,7 +403,7 @@ class _Unpacking(_Rewriting):
     def done(self, name: str, op_type: str, weight: NDArray[np.float32], before: int) -> None:
         """Note that a weight is dense again."""
         sparsity = _sparsity(weight)
-        self.weights.append(Weight(name, op_type, weight.shape, sparsity, before, weight.nbytes))
+        self.weights.append(Weight(text_of(name), op_type, weight.shape, sparsity, before, weight.nbytes))
 
 
 def _sparsity(weight: NDArray[np.float32]) -> float:
@@ -411,7 +412,7 @@ def _sparsity(weight: NDArray[np.float32]) -> float:
 
 
 def _words(node: NodeProto) -> str:
-    return f"node {node.name or (node.output[0] if node.output else '')!r}"
+    return f"node {text_of(node.name or (node.output[0] if node.output else ''))!r}"
 
 
 def _uses(graph: GraphProto) -> Counter[str]:
@@ -450,12 +451,12 @@ def _indices(places: NDArray[np.int64], shape: tuple[int, ...], *, linear: bool,
     return tensor
 
 
-def _places_of(sparse: SparseTensorProto, folder: Path) -> NDArray[np.int64]:
+def _places_of(sparse: SparseTensorProto, source: Path) -> NDArray[np.int64]:
     """Return ascending places in row-major order. ValueError if they do not fit the values or the shape."""
-    where, shape, count = f"sparse_initializer {sparse.values.name!r}", tuple(sparse.dims), math.prod(sparse.values.dims)
+    where, shape, count = f"sparse_initializer {text_of(sparse.values.name)!r}", tuple(sparse.dims), math.prod(sparse.values.dims)
     if sparse.indices.data_type != TensorProto.INT64 or tuple(sparse.indices.dims) not in ((count,), (count, len(shape))):
         raise ValueError(f"{where}: indices of shape {list(sparse.indices.dims)} do not fit {count} values")
-    places: NDArray[np.int64] = array_of(sparse.indices, folder)
+    places: NDArray[np.int64] = array_of(sparse.indices, source)
     if places.ndim == 2:
         try:
             places = np.asarray(np.ravel_multi_index(tuple(places.T), shape), np.int64)
@@ -475,9 +476,18 @@ def _remove(items: Any, places: set[int]) -> None:
 
 
 def _insert(items: Any, placed: list[tuple[int, Any]]) -> None:
-    """Insert each item at its position. Ascending order: an item's position counts all items before it."""
+    """Insert each item at its position. Ascending order: an item's position counts all items before it.
+
+    ValueError if there are fewer items than a position says.
+    """
     for at, item in sorted(placed, key=lambda pair: pair[0]):
+        if at > len(items):
+            raise ValueError(f"{text_of(_name_of(item))!r}: its note {NOTE} says position {at} of {len(items) + 1}")
         items.insert(at, item)
+
+
+def _name_of(item: TensorProto | SparseTensorProto) -> str | bytes:
+    return item.name if isinstance(item, TensorProto) else item.values.name
 
 
 def _set_note(holder: TensorProto | NodeProto, note: dict[str, Any] | None) -> None:
@@ -494,8 +504,8 @@ def _note_of(holder: TensorProto | NodeProto, kinds: Mapping[str, type]) -> dict
     try:
         note = json.loads(texts[0])
         damaged = {key: type(value) for key, value in note.items()} != kinds or note.get("at", 0) < 0
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):  # RecursionError: lists within lists
         damaged = True
     if damaged:
-        raise ValueError(f"{holder.name!r}: the note {NOTE} in its metadata is damaged")
+        raise ValueError(f"{text_of(holder.name)!r}: the note {NOTE} in its metadata is damaged")
     return note

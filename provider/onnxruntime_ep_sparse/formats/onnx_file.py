@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +13,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
-from ..files import NewFiles, check_target
+from ..files import NewFiles, check_target, referred, shown
+from ..graph.ir import CONTEXT_DATA, EP_CONTEXT
 
 ALIGNMENT = 64
 """Alignment of each tensor in a file of external data, in bytes."""
@@ -21,25 +23,53 @@ FLOAT_DATA_TAG = b"\x22"
 
 
 def load(path: Path) -> ModelProto:
-    """Return the model without its external data. ValueError if the file is not a model; OSError if it cannot be read."""
+    """Return the model without its external data. ValueError if the file cannot be read or is not a model."""
     try:
         model = onnx.load_model_from_string(path.read_bytes())
-    except OSError:
-        raise
+    except OSError as error:
+        raise ValueError(f"cannot read {shown(path)}: {error.strerror}") from None
     except Exception as error:  # protobuf's DecodeError; onnx does not say which protobuf it has
-        raise ValueError(f"{path} is not an ONNX model: {error}") from None
+        raise ValueError(f"{shown(path)} is not an ONNX model: {error}") from None
     if not model.HasField("graph"):
-        raise ValueError(f"{path} is not an ONNX model: it has no graph")
+        raise ValueError(f"{shown(path)} is not an ONNX model: it has no graph")
     return model
+
+
+def text_of(name: str | bytes) -> str:
+    """Return a name for people. ONNX says that it is UTF-8; protobuf returns bytes where it is not."""
+    return name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
+
+
+def referenced_files(path: Path, model: ModelProto) -> dict[Path, str]:
+    """Return all files that a model refers to and what each one is, for `check_target`: itself first. No tensor is read.
+
+    Files may be missing, or outside of the model's folder, where they are not read.
+    """
+    found = {path: "the model itself"}
+    for tensor in tensors(model):
+        if is_external(tensor):
+            found.setdefault(path.parent / _location(tensor), "its external data")
+    for node in every_node(model):
+        if (node.domain, node.op_type) == EP_CONTEXT:
+            attributes = {attribute.name: attribute for attribute in node.attribute}
+            for name in (CONTEXT_DATA, "onnx_model_filename"):  # the second one is TensorRT's
+                embedded = name == CONTEXT_DATA and ("embed_mode" not in attributes or attributes["embed_mode"].i == 1)
+                if name in attributes and attributes[name].s and not embedded:
+                    found.setdefault(path.parent / os.fsdecode(attributes[name].s), "a file of its compiled regions")
+    return found
 
 
 def graphs_within(nodes: Iterable[NodeProto]) -> Iterator[GraphProto]:
     """Yield the graphs in attributes of nodes, at any depth."""
     for node in nodes:
-        for attribute in node.attribute:
-            for graph in _held(attribute, "g", "graphs"):
-                yield graph
-                yield from graphs_within(graph.node)
+        yield from _graphs_of(node.attribute)
+
+
+def _graphs_of(attributes: Iterable[AttributeProto]) -> Iterator[GraphProto]:
+    for attribute in attributes:
+        for graph in _held(attribute, "g", "graphs"):
+            yield graph
+            yield from graphs_within(graph.node)
 
 
 def nodes(graph: GraphProto) -> Iterator[NodeProto]:
@@ -55,18 +85,42 @@ def tensors(model: ModelProto) -> Iterator[TensorProto]:
 
 
 def tensors_beside_initializers(model: ModelProto) -> Iterator[TensorProto]:
-    """Yield all tensors except initializers of the main graph: in sparse initializers, inner graphs, attributes and functions."""
-    outer = (model.graph.node, *(function.node for function in model.functions))
-    inner = [graph for nodes in outer for graph in graphs_within(nodes)]
-    sparse = [sparse for graph in (model.graph, *inner) for sparse in graph.sparse_initializer]
-    for graph in inner:
+    """Yield all tensors except initializers of the main graph: in sparse initializers, other graphs, attributes and functions."""
+    _, *other = every_graph(model)
+    for graph in other:
         yield from graph.initializer
-    for nodes in (*outer, *(graph.node for graph in inner)):
-        for attribute in (attribute for node in nodes for attribute in node.attribute):
-            yield from _held(attribute, "t", "tensors")
-            sparse += _held(attribute, "sparse_tensor", "sparse_tensors")
+    sparse = [sparse for graph in (model.graph, *other) for sparse in graph.sparse_initializer]
+    for attribute in _attributes(model):
+        yield from _held(attribute, "t", "tensors")
+        sparse += _held(attribute, "sparse_tensor", "sparse_tensors")
     for each in sparse:
         yield from (each.values, each.indices)
+
+
+def every_node(model: ModelProto) -> Iterator[NodeProto]:
+    """Yield the nodes of all graphs and functions."""
+    for graph in every_graph(model):
+        yield from graph.node
+    for function in model.functions:
+        yield from function.node
+
+
+def every_graph(model: ModelProto) -> Iterator[GraphProto]:
+    """Yield the main graph first, then those for training, and those in attributes of nodes and functions, at any depth."""
+    training = [graph for info in model.training_info for graph in (info.initialization, info.algorithm)]
+    for graph in (model.graph, *training):
+        yield graph
+        yield from graphs_within(graph.node)
+    for function in model.functions:
+        yield from graphs_within(function.node)
+        yield from _graphs_of(function.attribute_proto)
+
+
+def _attributes(model: ModelProto) -> Iterator[AttributeProto]:
+    for node in every_node(model):
+        yield from node.attribute
+    for function in model.functions:
+        yield from function.attribute_proto
 
 
 def _held(attribute: AttributeProto, one: str, many: str) -> list[Any]:
@@ -79,41 +133,45 @@ def is_external(tensor: TensorProto) -> bool:
     return tensor.data_location == TensorProto.EXTERNAL
 
 
-def data_files(model: ModelProto, folder: Path) -> set[Path]:
-    """Return the files of a model's external data."""
-    return {_place(tensor, folder)[0] for tensor in tensors(model) if is_external(tensor)}
-
-
-def external_bytes(tensor: TensorProto, folder: Path) -> NDArray[np.uint8]:
-    """Return external data, mapped from their file. ValueError if they are outside of the model's `folder` or of their file."""
-    path, offset, length = _place(tensor, folder)
-    if not path.is_file():
-        raise ValueError(f"{tensor.name!r}: no such file of external data: {path}")
-    size = path.stat().st_size
+def external_bytes(tensor: TensorProto, model: Path) -> NDArray[np.uint8]:
+    """Return external data, mapped from their file. ValueError if they are outside of the folder of `model`, a path, or of their file."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    name = text_of(tensor.name)
+    try:
+        path = referred(model, _location(tensor))
+    except ValueError as error:
+        raise ValueError(f"{name!r}: its external data must be in the model's folder: {error}") from None
+    try:
+        offset, length = int(entries.get("offset", 0)), int(entries["length"]) if "length" in entries else None
+    except ValueError:
+        raise ValueError(f"{name!r}: offset or length of its external data is not a number") from None
+    try:
+        size = path.stat().st_size if path.is_file() else -1
+    except OSError as error:
+        raise ValueError(f"{name!r}: cannot read its external data {shown(path)}: {error.strerror}") from None
+    if size < 0:
+        raise ValueError(f"{name!r}: no such file of external data: {shown(path)}")
     length = size - offset if length is None else length
     if offset < 0 or length < 0 or offset + length > size:
-        raise ValueError(f"{tensor.name!r}: its data, {length} bytes from byte {offset}, are outside of {path}, which has {size}")
+        raise ValueError(f"{name!r}: its data, {length} bytes from byte {offset}, are outside of {shown(path)}, which has {size}")
     return np.memmap(path, np.uint8, "r", offset, (length,)) if length else np.empty(0, np.uint8)
 
 
-def _place(tensor: TensorProto, folder: Path) -> tuple[Path, int, int | None]:
-    """Return file, offset and length of external data. ValueError if the file is outside of the model's `folder`."""
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    location = Path(entries.get("location", ""))
-    if not location.name or location.is_absolute() or ".." in location.parts:
-        raise ValueError(f"{tensor.name!r}: its external data must be in the model's folder, not at {str(location)!r}")
-    try:
-        return folder / location, int(entries.get("offset", 0)), int(entries["length"]) if "length" in entries else None
-    except ValueError:
-        raise ValueError(f"{tensor.name!r}: offset or length of its external data is not a number") from None
+def _location(tensor: TensorProto) -> str:
+    """Return the path of a tensor's external data from the model's folder, as the tensor says it."""
+    location = next((entry.value for entry in reversed(tensor.external_data) if entry.key == "location"), "")
+    return os.fsdecode(location)
 
 
-def array_of(tensor: TensorProto, folder: Path) -> NDArray:
-    """Return the data of a float32, uint8 or int64 tensor, as a view if possible. ValueError if they do not fill its shape."""
+def array_of(tensor: TensorProto, model: Path) -> NDArray:
+    """Return the data of a float32, uint8 or int64 tensor of the file `model`, as a view if possible.
+
+    ValueError if they do not fill its shape.
+    """
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).newbyteorder("<")
     data: NDArray | bytes
     if is_external(tensor):
-        data = external_bytes(tensor, folder)
+        data = external_bytes(tensor, model)
     elif tensor.HasField("raw_data"):
         data = tensor.raw_data
     elif tensor.data_type == TensorProto.FLOAT:
@@ -122,7 +180,7 @@ def array_of(tensor: TensorProto, folder: Path) -> NDArray:
         data = np.array(tensor.int64_data if tensor.data_type == TensorProto.INT64 else tensor.int32_data, dtype).view(np.uint8)
     size = int(np.prod(tensor.dims, dtype=object))
     if min(tensor.dims, default=0) < 0 or len(data) != size * dtype.itemsize:
-        raise ValueError(f"{tensor.name!r} has {len(data)} bytes, its shape {list(tensor.dims)} needs {size * dtype.itemsize}")
+        raise ValueError(f"{text_of(tensor.name)!r} has {len(data)} bytes, its shape {list(tensor.dims)} needs {size * dtype.itemsize}")
     return np.frombuffer(data, dtype).reshape(tensor.dims)
 
 
@@ -155,17 +213,24 @@ def _set_float_data(tensor: TensorProto, data: bytes) -> None:
     tensor.MergeFromString(FLOAT_DATA_TAG + bytes(length) + data)
 
 
+def data_beside(target: Path) -> Path:
+    """Return the file of external data for a new model `target`. It is beside the file that `target` leads to, if that is a link."""
+    place = Path(os.path.realpath(target))
+    return place.with_name(f"{place.name}.data")
+
+
 class Writer:
     """A new model file `target`, with a file `target`.data beside it if the model has external tensors. Both appear in `save`.
 
-    It is a context manager. ValueError if it would overwrite the model's `source` or any file of external data.
+    It is a context manager. A link `target` is followed: both files are where it leads to. ValueError if `target` would overwrite a file
+    that the model `source` refers to.
     """
 
     def __init__(self, source: Path, target: Path, model: ModelProto) -> None:
-        self.target, self.data_target = target, target.with_name(f"{target.name}.data")
-        check_target(target, {**dict.fromkeys(data_files(model, source.parent), "its external data"), source: "the model itself"})
-        if any(is_external(tensor) for tensor in tensors(model)) and self.data_target.exists():
-            raise ValueError(f"{self.data_target} exists: the result needs a file of that name for its external data")
+        check_target(target, referenced_files(source, model))
+        self.target, self.data_target = target, data_beside(target)
+        if any(is_external(tensor) for tensor in tensors(model)):
+            self._check_data_target()
         self._files = NewFiles()
         self._data: BinaryIO | None = None
 
@@ -174,6 +239,16 @@ class Writer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._files.discard()
+
+    def _check_data_target(self) -> None:
+        """Raise ValueError if the file of external data cannot be made."""
+        if os.path.lexists(self.data_target):
+            raise ValueError(f"{shown(self.data_target)} exists: the result needs a file of that name for its external data")
+        try:
+            self.data_target.name.encode()
+        except UnicodeError:
+            raise ValueError(f"cannot write {shown(self.target)}: models refer to external data by names in UTF-8") from None
+        check_target(self.data_target, {})
 
     def external(self, tensor: TensorProto, data: NDArray[np.uint8]) -> None:
         """Write a tensor's data to the file of external data, and let the tensor refer to them."""
@@ -193,6 +268,6 @@ class Writer:
         try:
             serialised = model.SerializeToString()
         except Exception:  # protobuf's EncodeError, or ValueError
-            raise ValueError(f"{self.target}: models above 2 GB need external data, and this one has its weights inside") from None
+            raise ValueError(f"{shown(self.target)}: models above 2 GB need external data, and this one has its weights inside") from None
         self._files.open(self.target).write(serialised)
         self._files.commit()

@@ -6,6 +6,7 @@ ONNX Runtime defines the node and the session's configuration entries (EP Contex
 
 from __future__ import annotations
 
+import hashlib
 import re
 import stat
 from collections.abc import Callable, Mapping
@@ -19,13 +20,15 @@ import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse_kernels.isa import ISAS
 
 from .._version import __version__
-from ..files import write
+from ..files import referred, shown, write
 from ..graph.ir import CONTEXT_DATA, EP_CONTEXT, FLOAT, Graph, Node
 from ..options import EP_NAME
 from ..program import serialize as compiled
 
 MAX_EMBEDDED = 2**31 - 1
 """At most as many bytes in an attribute: ONNX Runtime counts them with an int, and protobuf's files end there."""
+SET_BY_MODEL_COMPILER = "session.disable_model_compile"
+"""Entry by which a `ModelCompiler` of ONNX Runtime 1.25 can be told from a session; later versions set `session.compile_only` too."""
 OPTIMAL, PREFER_RECOMPILATION, UNSUPPORTED = 1, 2, 3
 """`OrtCompiledModelCompatibility`."""
 
@@ -51,7 +54,7 @@ class Request:
             entries.get("ep.context_enable") == "1",
             entries.get("ep.context_embed_mode", "0") == "1",
             path,
-            entries.get("session.compile_only") == "1" and not path,
+            not path and (entries.get("session.compile_only") == "1" or SET_BY_MODEL_COMPILER in entries),
         )
 
 
@@ -86,7 +89,8 @@ def _write_beside(name: str, blob: bytearray, request: Request, model_path: str)
     # without a path, ONNX Runtime writes the compiled model beside the original one and adds _ctx to its name
     target = Path(request.path) if request.path else Path(model_path).with_name(Path(model_path).stem + "_ctx")
     region = re.sub("[^A-Za-z0-9_.-]", "_", name.replace(f"{EP_NAME}_", ""))
-    path = target.with_name(f"{target.stem}_{region}.bin")
+    # The name depends on the content: an older model of the same name keeps its files, whatever happens before the new one is complete.
+    path = target.with_name(f"{target.stem}_{region}_{hashlib.blake2b(blob, digest_size=8).hexdigest()}.bin")
     write(path, blob)
     return path.name
 
@@ -112,13 +116,16 @@ def _read_beside(name: str, request: Request, model_path: str) -> NDArray[np.uin
     """Return the bytes of a file beside the model. ValueError if `name`, which the model says, leads out of its folder."""
     for path in (PurePosixPath(name), PureWindowsPath(name)):
         if path.is_absolute() or path.drive or path.root or ".." in path.parts or not path.parts or "\0" in name:
-            raise ValueError(f"ep_cache_context is not a relative path below the model: {name[:80]!r}")
+            raise ValueError(f"ep_cache_context is not a relative path below the model: {shown(name)!r}")
     if not (model_path or request.path):
         raise ValueError("the packed weights are in a file beside the model, whose path is not known: set ep.context_file_path")
-    file = Path(model_path or request.path).parent / name
-    if not stat.S_ISREG(file.stat().st_mode):
-        raise ValueError(f"{file} is not a file")
-    return np.fromfile(file, np.uint8)
+    try:
+        file = referred(Path(model_path or request.path), name)
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise ValueError(f"{shown(file)} is not a file")
+        return np.fromfile(file, np.uint8)
+    except OSError as error:
+        raise ValueError(f"cannot read ep_cache_context: {error.strerror or error}: {shown(name)!r}") from None
 
 
 def _renamed(region: compiled.Compiled, node: Node, graph: Graph) -> compiled.Compiled:
