@@ -6,7 +6,6 @@ ONNX Runtime defines the node and the session's configuration entries (EP Contex
 
 from __future__ import annotations
 
-import hashlib
 import re
 import stat
 from collections.abc import Callable, Mapping
@@ -89,6 +88,8 @@ def _write_beside(name: str, blob: bytearray, request: Request, model_path: str)
     # without a path, ONNX Runtime writes the compiled model beside the original one and adds _ctx to its name
     target = Path(request.path) if request.path else Path(model_path).with_name(Path(model_path).stem + "_ctx")
     region = re.sub("[^A-Za-z0-9_.-]", "_", name.replace(f"{EP_NAME}_", ""))
+    import hashlib  # only here: it takes 7 ms of the first session, which writes nothing
+
     # The name depends on the content: an older model of the same name keeps its files, whatever happens before the new one is complete.
     path = target.with_name(f"{target.stem}_{region}_{hashlib.blake2b(blob, digest_size=8).hexdigest()}.bin")
     write(path, blob)
