@@ -161,7 +161,7 @@ def parse(given: Mapping[str, str], environ: Mapping[str, str] | None = None) ->
                 raise ValueError(f"environment variable {option.variable}: {error}") from None
         else:
             values[option.name] = option.parse(option.default)
-    return Options(**values)  # type: ignore[arg-type]
+    return Options(**values)  # type: ignore[arg-type]  # each row's parse gives its field's type
 
 
 def from_session(entries: Mapping[str, str], environ: Mapping[str, str] | None = None) -> Options:

@@ -34,7 +34,7 @@ def fold_batchnorms(graph: Graph) -> Graph:
             shape = graph.values[conv.inputs[1]].shape
             computed[weight] = shape, partial(weight_of, graph, conv, norm)  # type: ignore[assignment]  # constants have their sizes
             nonzeros[weight] = partial(nonzeros_of, graph, conv, norm)
-            computed[bias] = shape[:1], partial(bias_of, graph, conv, norm)  # type: ignore[assignment,index]
+            computed[bias] = shape[:1], partial(bias_of, graph, conv, norm)  # type: ignore[assignment,index]  # as above
             replaced[conv.index] = fused(conv, [norm], inputs=(conv.inputs[0], weight, bias), outputs=norm.outputs[:1])
             gone.add(norm.index)
     if not computed:
