@@ -84,10 +84,12 @@ What is declined runs on ONNX Runtime's CPU provider, as without this one.
 
 | net | a region may hold | between regions |
 | --- | --- | --- |
-| ResNet, VGG, MobileNet, EfficientNet | everything, the first convolution and the classifier included | |
-| U-Net | everything, skips and upsampling by `Resize` included | `ConvTranspose` |
+| ResNet, VGG, MobileNet, EfficientNet, NASNet, R3D | everything, the first convolution and the classifier included | |
+| ConvNeXt | everything, `Transpose` and `LayerNormalization` between the products included | |
+| U-Net, DeepLab | everything, skips and upsampling by `Resize` with constant scales or sizes included | `ConvTranspose` |
 | BERT, ViT | `MatMul` and `Gemm` with weights, bias, GELU, residual | attention, `LayerNormalization`, `Softmax` |
-| LSTM, GRU, RNN | everything, what is between layers included | |
+| LSTM, GRU, RNN | everything, what is between layers included | `Slice` of states |
+| perceptron | everything | |
 """
 
 REASONS = """\

@@ -59,7 +59,9 @@ def main() -> None:
                 session = session_of(model, isa, 2)
                 owned = sum(len(g.get_nodes()) for g in session.get_provider_graph_assignment_info() if g.ep_name == sparse.EP_NAME)
                 nodes = sum(len(g.get_nodes()) for g in session.get_provider_graph_assignment_info())
-                assert owned, f"the provider owns nothing of {name} at {zeros}"
+                if not owned:
+                    print(name, zeros, "-", 2, isa, f"0/{nodes}", "nothing taken", flush=True)
+                    continue
                 for batch in BATCHES:
                     feeds = inputs_for(session.get_inputs(), batch=batch)
                     print(name, zeros, batch, 2, isa, f"{owned}/{nodes}", digest(session, feeds), flush=True)

@@ -7,6 +7,7 @@ training mode of that operator.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ class Network:
         self.constants: dict[str, NDArray] = {}
         self.inputs: list[onnx.ValueInfoProto] = []
         self.outputs: list[onnx.ValueInfoProto] = []
-        self._logits = ""  # the BatchNormalization that only brings these to unit size
+        self._scaled: set[str] = set()  # BatchNormalizations that only bring what a Gemm computes to unit size
 
     # --- graph
 
@@ -116,10 +117,10 @@ class Network:
             _, gamma, beta, running_mean, running_var = node.input
             alive = measured__c > 0  # an output without weights is constant
             variance__c = np.where(alive, measured__c, 1)
-            if node.name == self._logits and alive.any():
+            if node.name in self._scaled and alive.any():
                 variance__c[:] = measured__c[alive].mean()  # over few images one class's variance says little
             self.constants[running_mean], self.constants[running_var] = mean__c, variance__c
-            if self.fold_batchnorm or node.name == self._logits:
+            if self.fold_batchnorm or node.name in self._scaled:
                 self._fold(node, self.constants[gamma] / np.sqrt(variance__c + EPSILON), self.constants[beta], mean__c)
 
     def _fold(self, norm: onnx.NodeProto, scale__c: NDArray, beta__c: NDArray, mean__c: NDArray) -> None:
@@ -157,7 +158,7 @@ class Network:
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         (images,) = session.get_inputs()
         size = [d if isinstance(d, int) else IMAGE // 2 // 16 * 16 for d in images.shape[1:]]
-        batch = min(MEASURED, max(2, PIXELS // (size[1] * size[2])))
+        batch = min(MEASURED, max(2, PIXELS // math.prod(size[1:])))
         values = session.run(None, inputs_for(session, shapes={images.name: (batch, *size)}))
         return [values[i : i + 2] for i in range(0, len(values), 2)]
 
@@ -187,41 +188,67 @@ class Network:
         self,
         x: str,
         outputs: int,
-        kernel: int,
+        kernel: int | Sequence[int],
         name: str,
         *,
         rank: int = 2,
-        stride: int = 1,
+        stride: int | Sequence[int] = 1,
+        dilation: int = 1,
+        pad: int | None = None,
         groups: int = 1,
         prune: bool = True,
         batchnorm: bool = True,
         gain: float = 1.0,
     ) -> str:
-        """A convolution of the same size along all `rank` axes, padded by kernel // 2, and BatchNormalization to standard deviation `gain`;
-        without it a bias, and `gain` is that of `unit_weight`. Grouped ones are not pruned."""
-        shape = (outputs, self.channels[x] // groups, *[kernel] * rank)
-        weight = self.weight(shape, prune=prune and groups == 1) if batchnorm else self.unit_weight(shape, prune=prune, gain=gain)
+        """A convolution of `rank` axes, of the same size along all unless given for each, and BatchNormalization to standard deviation
+        `gain`; without it a bias, and `gain` is that of `unit_weight`. It is padded by half of the window, unless `pad` says otherwise.
+        Grouped ones are not pruned."""
+        kernels, strides = ([size] * rank if isinstance(size, int) else list(size) for size in (kernel, stride))
+        shape = (outputs, self.channels[x] // groups, *kernels)
+        pruned = prune and groups == 1
+        weight = self.weight(shape, prune=pruned) if batchnorm else self.unit_weight(shape, prune=pruned, gain=gain)
         operands = [x, self.constant(f"{name}.weight", weight)]
         if not batchnorm:
             operands.append(self.constant(f"{name}.bias", self.bias(outputs)))
         attributes = {
-            "dilations": [1] * rank,
+            "dilations": [dilation] * rank,
             "group": groups,
-            "kernel_shape": [kernel] * rank,
-            "pads": [kernel // 2] * 2 * rank,
-            "strides": [stride] * rank,
+            "kernel_shape": kernels,
+            "pads": [size // 2 * dilation if pad is None else pad for size in kernels] * 2,
+            "strides": strides,
         }
         y = self.node("Conv", operands, name, channels=outputs, **attributes)
         return self._normalise(y, name, gain) if batchnorm else y
 
     def classifier(self, x: str, classes: int, name: str) -> str:
         """Global average pooling and a Gemm, (N, classes)."""
-        x = self.node("Flatten", [self.node("GlobalAveragePool", [x], name)], name)
-        weight = self.weight((classes, self.channels[x]))
-        y = self.node("Gemm", [x, self.constant(f"{name}.weight", weight)], name, channels=classes, transB=1)
+        return self.gemm(self.node("Flatten", [self.node("GlobalAveragePool", [x], name)], name), classes, name)
+
+    def gemm(self, x: str, outputs: int, name: str) -> str:
+        """A Gemm whose results differ from image to image by about unit size, (N, outputs)."""
+        weight = self.weight((outputs, self.channels[x]))
+        y = self.node("Gemm", [x, self.constant(f"{name}.weight", weight)], name, channels=outputs, transB=1)
         y = self._normalise(y, name)
-        self._logits = self.nodes[-1].name
+        self._scaled.add(self.nodes[-1].name)
         return y
+
+    def linear(self, x: str, inputs: int, outputs: int, name: str, *, gain: float = 1.0) -> str:
+        """MatMul and Add along the last axis; the weight is (inputs, outputs)."""
+        weight = self.parameter(f"{name}.weight", self.unit_weight((inputs, outputs), axis=1, gain=gain))
+        y = self.node("MatMul", [x, weight], name)
+        return self.node("Add", [self.parameter(f"{name}.bias", self.bias(outputs)), y], name)
+
+    def layer_norm(self, x: str, size: int, name: str, *, epsilon: float) -> str:
+        """LayerNormalization along the last axis, of `size` elements."""
+        scale = self.parameter(f"{name}.weight", self.rng.uniform(0.8, 1.2, size))
+        bias = self.parameter(f"{name}.bias", self.bias(size))
+        return self.node("LayerNormalization", [x, scale, bias], name, axis=-1, epsilon=epsilon)
+
+    def gelu(self, x: str, name: str) -> str:
+        """x * (erf(x / sqrt(2)) + 1) / 2, node by node."""
+        y = self.node("Erf", [self.node("Div", [x, self.constant("sqrt2", np.sqrt(2))], name)], name)
+        y = self.node("Mul", [x, self.node("Add", [y, self.constant("one", 1)], name)], name)
+        return self.node("Mul", [y, self.constant("half", 0.5)], f"{name}.half")
 
     def _normalise(self, x: str, name: str, gain: float = 1.0) -> str:
         channels = self.channels[x]

@@ -1,8 +1,9 @@
-"""A transformer encoder, an LSTM and a recogniser of speech, pruned: with random weights, the encoder also with given ones."""
+"""A transformer encoder, recurrent nets, a recogniser of speech and a perceptron, pruned, with random weights; the encoder also with given
+ones."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import onnx
 
 POSITIONS = 512
+EPSILON = 1e-12
 
 
 def bert_base(
@@ -54,14 +56,16 @@ def bert_base(
         mask = _attention_mask(net, tokens)
     else:
         x = net.input("embeddings", ["batch", "sequence", hidden])
-    x = _layer_norm(net, x, hidden, "embeddings.LayerNorm")
+    x = net.layer_norm(x, hidden, "embeddings.LayerNorm", epsilon=EPSILON)
     for layer in range(layers):
         name = f"encoder.layer.{layer}"
         y = _attention(net, x, mask, hidden, heads, name=f"{name}.attention")
-        x = _layer_norm(net, net.node("Add", [y, x], f"{name}.attention.output"), hidden, f"{name}.attention.output.LayerNorm")
-        y = _gelu(net, _linear(net, x, hidden, ffn or 4 * hidden, f"{name}.intermediate.dense"), f"{name}.intermediate.gelu")
-        y = _linear(net, y, ffn or 4 * hidden, hidden, f"{name}.output.dense", gain=1.5)  # GELU leaves 0.65 of a standard normal
-        x = _layer_norm(net, net.node("Add", [y, x], f"{name}.output"), hidden, f"{name}.output.LayerNorm")
+        x = net.layer_norm(
+            net.node("Add", [y, x], f"{name}.attention.output"), hidden, f"{name}.attention.output.LayerNorm", epsilon=EPSILON
+        )
+        y = net.gelu(net.linear(x, hidden, ffn or 4 * hidden, f"{name}.intermediate.dense"), f"{name}.intermediate.gelu")
+        y = net.linear(y, ffn or 4 * hidden, hidden, f"{name}.output.dense", gain=1.5)  # GELU leaves 0.65 of a standard normal
+        x = net.layer_norm(net.node("Add", [y, x], f"{name}.output"), hidden, f"{name}.output.LayerNorm", epsilon=EPSILON)
     if pooled and tokens:
         net.output(_sentence(net, x, tokens), ["batch", hidden])
     else:
@@ -83,19 +87,78 @@ def lstm(
 
     `inputs` is hidden by default; `steps=None` leaves them open. W (1, 4 * hidden, inputs) and R (1, 4 * hidden, hidden) are pruned.
     """
-    net = Network("lstm", sparsity, pattern, seed)
-    sequence = "sequence" if steps is None else steps
-    x = net.node("Transpose", [net.input("input", ["batch", sequence, inputs or hidden])], "input", perm=[1, 0, 2])
+    return _stack(Network("lstm", sparsity, pattern, seed), "LSTM", layers, hidden, inputs or hidden, steps)
+
+
+def gru(
+    sparsity: float = 0.9,
+    *,
+    pattern: str = "unstructured",
+    seed: int = 0,
+    layers: int = 2,
+    hidden: int = 1024,
+    inputs: int | None = None,
+    steps: int | None = 64,
+) -> onnx.ModelProto:
+    """The same of GRUs, whose reset gate acts behind the product (linear_before_reset), as PyTorch exports them."""
+    return _stack(Network("gru", sparsity, pattern, seed), "GRU", layers, hidden, inputs or hidden, steps)
+
+
+def streaming_lstm(
+    sparsity: float = 0.9,
+    *,
+    pattern: str = "unstructured",
+    seed: int = 0,
+    layers: int = 2,
+    hidden: int = 512,
+    inputs: int = 256,
+) -> onnx.ModelProto:
+    """Stacked LSTM that is called once per time step and hands its states over, as in streaming recognition of speech.
+
+    float32 `input` (1, batch, inputs), `h` and `c` (layers, batch, hidden) to the output (1, batch, hidden) and the next states, which have
+    the shapes of `h` and `c`. Each layer slices its own states. W and R are pruned.
+    """
+    net = Network("streaming_lstm", sparsity, pattern, seed)
+    x = net.input("input", [1, "batch", inputs])
+    states = [net.input(name, [layers, "batch", hidden]) for name in "hc"]
+    layer_axis, after = net.constant("layer_axis", [0], np.int64), []
     for layer in range(layers):
-        size, gain = (inputs or hidden, 1.0) if layer == 0 else (hidden, 5.0)  # a state's standard deviation is near 0.2
-        weights = [
-            net.constant(f"lstm.weight_ih_l{layer}", net.unit_weight((4 * hidden, size), gain=gain)[None]),
-            net.constant(f"lstm.weight_hh_l{layer}", net.unit_weight((4 * hidden, hidden))[None]),
-            net.constant(f"lstm.bias_l{layer}", net.bias(8 * hidden)[None]),
-        ]
-        y = net.node("LSTM", [x, *weights], f"lstm.{layer}", hidden_size=hidden)
-        x = net.node("Squeeze", [y, net.constant("one_axis", [1], np.int64)], f"lstm.{layer}.squeeze")
-    net.output(net.node("Transpose", [x], "output", perm=[1, 0, 2]), ["batch", sequence, hidden])
+        first, last = (net.constant(f"layer_{i}", [i], np.int64) for i in (layer, layer + 1))
+        before = [net.node("Slice", [state, first, last, layer_axis], f"lstm.{layer}.{state}") for state in states]
+        x, *states_after = _recurrent(net, "LSTM", x, layer, hidden, hidden if layer else inputs, before)
+        after.append(states_after)
+    net.output(x, [1, "batch", hidden])
+    for name, parts in zip(("next_h", "next_c"), zip(*after, strict=True), strict=True):
+        net.output(net.node("Concat", parts, name, axis=0), [layers, "batch", hidden])
+    return net.model()
+
+
+def mlp_policy(
+    sparsity: float = 0.9,
+    *,
+    pattern: str = "unstructured",
+    seed: int = 0,
+    inputs: int = 64,
+    hidden: tuple[int, ...] = (256, 256),
+    outputs: int = 8,
+    activation: str = "Tanh",
+) -> onnx.ModelProto:
+    """Perceptron as policies of robots and games are: float32 `observation` (batch, inputs) to actions (batch, outputs).
+
+    `activation` is "Tanh" or "Relu". All Gemm weights are pruned.
+    """
+    gains = {"Tanh": 1.6, "Relu": 1.4}
+    if activation not in gains:
+        raise ValueError(f"unknown activation {activation!r}; there are {', '.join(gains)}")
+    net = Network("mlp_policy", sparsity, pattern, seed)
+    x, gain = net.input("observation", ["batch", inputs]), 1.0
+    for layer, size in enumerate((*hidden, outputs)):
+        name = f"layers.{layer}"
+        if layer:
+            x, gain = net.node(activation, [x], name), gains[activation]  # the second moment of what it leaves is 1 / gain**2
+        weight = net.constant(f"{name}.weight", net.unit_weight((size, net.channels[x]), gain=gain))
+        x = net.node("Gemm", [x, weight, net.constant(f"{name}.bias", net.bias(size))], name, channels=size, transB=1)
+    net.output(x, ["batch", outputs])
     return net.model()
 
 
@@ -134,29 +197,37 @@ def deep_speech(
         y = net.node("GRU", [x, *weights], f"gru.{layer}", hidden_size=hidden, direction="bidirectional", linear_before_reset=1)
         y = net.node("Transpose", [y], f"gru.{layer}.together", perm=[0, 2, 1, 3])
         x = net.node("Reshape", [y, both], f"gru.{layer}.together")
-    y = net.node("LogSoftmax", [_linear(net, x, 2 * hidden, vocabulary, "classifier", gain=2.5)], "classifier", axis=-1)
+    y = net.node("LogSoftmax", [net.linear(x, 2 * hidden, vocabulary, "classifier", gain=2.5)], "classifier", axis=-1)
     steps = "steps" if frames is None else -(-frames // 2)
     net.output(net.node("Transpose", [y], "batch_first", perm=[1, 0, 2]), ["batch", steps, vocabulary])
     return net.model()
 
 
-def _linear(net: Network, x: str, inputs: int, outputs: int, name: str, *, gain: float = 1.0) -> str:
-    """MatMul and Add."""
-    weight = net.parameter(f"{name}.weight", net.unit_weight((inputs, outputs), axis=1, gain=gain))
-    y = net.node("MatMul", [x, weight], name)
-    return net.node("Add", [net.parameter(f"{name}.bias", net.bias(outputs)), y], name)
+def _stack(net: Network, op_type: str, layers: int, hidden: int, inputs: int, steps: int | None) -> onnx.ModelProto:
+    """Recurrent layers of float32 (batch, steps, inputs), batch first."""
+    sequence = "sequence" if steps is None else steps
+    x = net.node("Transpose", [net.input("input", ["batch", sequence, inputs])], "input", perm=[1, 0, 2])
+    for layer in range(layers):
+        x, *_ = _recurrent(net, op_type, x, layer, hidden, hidden if layer else inputs)
+    net.output(net.node("Transpose", [x], "output", perm=[1, 0, 2]), ["batch", sequence, hidden])
+    return net.model()
 
 
-def _layer_norm(net: Network, x: str, hidden: int, name: str) -> str:
-    scale = net.parameter(f"{name}.weight", net.rng.uniform(0.8, 1.2, hidden))
-    return net.node("LayerNormalization", [x, scale, net.parameter(f"{name}.bias", net.bias(hidden))], name, axis=-1, epsilon=1e-12)
-
-
-def _gelu(net: Network, x: str, name: str) -> str:
-    """x * (erf(x / sqrt(2)) + 1) / 2, node by node."""
-    y = net.node("Erf", [net.node("Div", [x, net.constant("sqrt2", np.sqrt(2))], name)], name)
-    y = net.node("Mul", [x, net.node("Add", [y, net.constant("one", 1)], name)], name)
-    return net.node("Mul", [y, net.constant("half", 0.5)], f"{name}.half")
+def _recurrent(net: Network, op_type: str, x: str, layer: int, hidden: int, inputs: int, states: Sequence[str] = ()) -> list[str]:
+    """One recurrent layer in one direction and the Squeeze behind it. With `states` before, their values after it follow the output."""
+    name, gates = f"{op_type.lower()}.{layer}", {"LSTM": 4, "GRU": 3}[op_type]
+    gain = 5.0 if layer else 1.0  # a state's standard deviation is near 0.2
+    weights = [
+        net.constant(f"{op_type.lower()}.weight_ih_l{layer}", net.unit_weight((gates * hidden, inputs), gain=gain)[None]),
+        net.constant(f"{op_type.lower()}.weight_hh_l{layer}", net.unit_weight((gates * hidden, hidden))[None]),
+        net.constant(f"{op_type.lower()}.bias_l{layer}", net.bias(2 * gates * hidden)[None]),
+    ]
+    attributes = {"linear_before_reset": 1} if op_type == "GRU" else {}
+    operands = [x, *weights, *(["", *states] if states else [])]
+    y = net.node(op_type, operands, name, hidden_size=hidden, **attributes)
+    after = [f"{y}_{i}" for i in range(len(states))]
+    net.nodes[-1].output.extend(after)
+    return [net.node("Squeeze", [y, net.constant("one_axis", [1], np.int64)], f"{name}.squeeze"), *after]
 
 
 def _attention(net: Network, x: str, mask: str | None, hidden: int, heads: int, *, name: str) -> str:
@@ -165,7 +236,7 @@ def _attention(net: Network, x: str, mask: str | None, hidden: int, heads: int, 
     split = net.constant("split_heads", [0, 0, heads, size], np.int64)
 
     def projected(role: str, perm: list[int]) -> str:
-        y = net.node("Reshape", [_linear(net, x, hidden, hidden, f"{name}.self.{role}"), split], f"{name}.self.{role}.split")
+        y = net.node("Reshape", [net.linear(x, hidden, hidden, f"{name}.self.{role}"), split], f"{name}.self.{role}.split")
         return net.node("Transpose", [y], f"{name}.self.{role}.transpose", perm=perm)
 
     query, key = projected("query", [0, 2, 1, 3]), projected("key", [0, 2, 3, 1])
@@ -177,7 +248,7 @@ def _attention(net: Network, x: str, mask: str | None, hidden: int, heads: int, 
     y = net.node("MatMul", [share, projected("value", [0, 2, 1, 3])], f"{name}.self.context")
     y = net.node("Transpose", [y], f"{name}.self.context", perm=[0, 2, 1, 3])
     y = net.node("Reshape", [y, net.constant("join_heads", [0, 0, hidden], np.int64)], f"{name}.self.context")
-    return _linear(net, y, hidden, hidden, f"{name}.output.dense", gain=0.5)  # tokens stay themselves
+    return net.linear(y, hidden, hidden, f"{name}.output.dense", gain=0.5)  # tokens stay themselves
 
 
 def _embedding(net: Network, ids: str, vocabulary: int, types: str | None, token_types: int, hidden: int) -> str:
