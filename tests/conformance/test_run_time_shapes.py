@@ -18,6 +18,8 @@ from support.promises import assert_close, make_session, owned_session, session_
 
 REFUSALS = (states.Fail, states.InvalidArgument, states.RuntimeException, states.EPFail)
 NAMES = ["a", "b", "c", "d"]
+KINDS = ["MatMul", "left", "Gemm", "Conv", "depthwise"]
+"""Products of a chain; `left` is a MatMul whose constant operand is the left one."""
 
 
 class Products:
@@ -108,7 +110,7 @@ def plain_session(model):
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-@pytest.mark.parametrize("kind", ["MatMul", "left", "Gemm", "Conv", "depthwise"])
+@pytest.mark.parametrize("kind", KINDS)
 @examples(200)
 @given(seed=st.integers(0, 2**32 - 1), threads=st.sampled_from([1, 3]))
 def test_equal_to_the_cpu_provider(kind, seed, threads):

@@ -1,10 +1,11 @@
-"""Random products with one constant operand, for tests of the provider and of custom operators."""
+"""Random products with one constant operand, for tests of the provider and of custom operators, and the promise for them."""
 
 import numpy as np
 from hypothesis import strategies as st
 from onnx import helper
 
 from support.making import PATTERNS, model_of, noise, pruned
+from support.promises import assert_accurate, cpu_session, exact, magnitude, owned_session
 
 ZEROS = st.sampled_from([0.0, 0.3, 0.5, 0.8, 0.9, 0.97])
 
@@ -100,3 +101,31 @@ def matmuls(draw):
     declared = [f"d{i}" if dynamic and d != k else d for i, d in enumerate(shape)]
     node = helper.make_node("MatMul", ["x", "w"] if right else ["w", "x"], ["y"])
     return model_of([node], {"x": declared}, ["y"], {"w": weight}), [{"x": noise(rng, *shape)}], k
+
+
+@st.composite
+def large(draw):
+    """Products deep and wide enough for several blocks, tiles, items and row chunks."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    zeros, pattern = draw(ZEROS), draw(st.sampled_from(PATTERNS))
+    if draw(st.booleans()):
+        m, c, size, kernel = draw(st.sampled_from([(64, 96, 31, 3), (200, 130, 14, 1), (96, 192, 7, 3), (40, 16, 60, 5), (257, 520, 7, 1)]))
+        weight = pruned(rng, (m, c, kernel, kernel), zeros, pattern)
+        node = helper.make_node("Conv", ["x", "w", "b"], ["y"], pads=[kernel // 2] * 4, strides=[draw(st.integers(1, 2))] * 2)
+        shape = (draw(st.integers(1, 3)), c, size, size)
+    else:
+        m, c, n = draw(st.sampled_from([(512, 1024, 1), (300, 2000, 5), (768, 768, 33), (1000, 512, 1), (33, 3000, 130)]))
+        weight = pruned(rng, (m, c), zeros, pattern)
+        node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], transB=1)
+        shape = (n, c)
+    model = model_of([node], {"x": shape}, ["y"], {"w": weight, "b": noise(rng, m)})
+    return model, [{"x": noise(rng, *shape)}], weight[0].size
+
+
+def assert_promise(model, feeds_of_runs, depth, options):
+    """One session of ours keeps the promise for all these inputs, one run after the other."""
+    ours = owned_session(model, options, threads=int(options["threads"]), regions=1)
+    theirs = cpu_session(model, threads=1)
+    for feeds in feeds_of_runs:
+        (y,), (y_ort,) = ours.run(None, feeds), theirs.run(None, feeds)
+        assert_accurate(y, y_ort, exact(model, feeds)[0], magnitude(model, feeds)[0], depth)

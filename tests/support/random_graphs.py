@@ -8,7 +8,7 @@ from onnx import helper
 
 from support.making import model_of, pruned
 
-OPSET = 17
+OPSETS = (11, 13, 17, 18, 20, 22)
 OPERATORS = []
 MAX_ELEMENTS = {False: 200_000, True: 3_000_000}
 
@@ -28,7 +28,7 @@ class RandomGraph:
 
     def __init__(self, seed):
         self.rng = np.random.default_rng(seed)
-        self.big = self.chance(0.2)
+        self.big, self.opset = self.chance(0.2), self.choice(*OPSETS)
         self.nodes, self.weights = [], {}
         self.shape = self._input_shape()
         self.values = {"x": self.shape}
@@ -74,7 +74,7 @@ class RandomGraph:
 
     def pruned(self, *shape):
         """A weight whose first axis is the output, scaled so that results stay near 1."""
-        pattern = self.choice("unstructured", "unstructured", "unstructured", "blocks", "rows", "columns", "2:4", "dense")
+        pattern = self.choice("unstructured", "unstructured", "unstructured", "blocks", "rows", "columns", "2:4", "dense", "all zero")
         weight = pruned(self.rng, shape, self.choice(0.5, 0.8, 0.9, 0.97), pattern if len(shape) > 1 else "unstructured")
         return weight / np.sqrt(max(1.0, 0.3 * np.prod(shape[1:])))
 
@@ -87,6 +87,12 @@ class RandomGraph:
         self.values[name] = list(shape)
         return name
 
+    def node_of_axes(self, op, x, shape, axes, since, **attributes):
+        """A node whose axes are an input from opset `since` on, and an attribute before."""
+        if self.opset < since:
+            return self.node(op, [x], shape, axes=axes, **attributes)
+        return self.node(op, [x, self.weight(np.array(axes, np.int64))], shape, **attributes)
+
     def model(self):
         """The model, whose outputs are what nothing else reads and sometimes a value within."""
         read = {name for node in self.nodes for name in node.input}
@@ -94,7 +100,8 @@ class RandomGraph:
         if self.nodes and self.chance(0.3):
             outputs.append(self.choice(*self.nodes).output[0])
         declared = [f"d{i}" if self.chance(0.3) else size for i, size in enumerate(self.shape)] if self.chance(0.5) else self.shape
-        return model_of(self.nodes, {"x": declared}, list(dict.fromkeys(outputs)), self.weights, opset=OPSET)
+        domains = {node.domain for node in self.nodes} - {""}
+        return model_of(self.nodes, {"x": declared}, list(dict.fromkeys(outputs)), self.weights, opset=self.opset, domains=domains)
 
 
 def window(g, spatial, most, dilated):
@@ -175,10 +182,31 @@ def recurrent(g):
 @operator(share=2)
 def activation(g):
     x, shape = g.pick()
-    smooth = ("Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Erf", "Elu", "Selu", "Softplus", "Softsign")
+    smooth = ("Sigmoid", "Tanh", "HardSigmoid", "Erf", "Elu", "Selu", "Softplus", "Softsign", *(["HardSwish"] if g.opset >= 14 else []))
     op = g.choice("Relu", "Clip", "LeakyRelu", "Abs", "Neg", *smooth)
     bounds = [g.weight(np.float32(-0.5)) if g.chance(0.7) else "", g.weight(np.float32(g.rng.random() * 3))] if op == "Clip" else []
     g.node(op, [x, *bounds], shape)
+
+
+@operator()
+def rare_activation(g):
+    """Behind what keeps it from magnifying errors: Sqrt is steep near 0, ThresholdedRelu jumps where its alpha is not 0."""
+    x, shape = g.pick()
+    op = g.choice("Sqrt", "Exp", "ThresholdedRelu", "Pow", "QuickGelu", *(["Gelu"] if g.opset >= 20 else ["com.microsoft.Gelu"]))
+    if op == "Sqrt":
+        g.node("Sqrt", [g.node("Add", [g.node("Abs", [x], shape), g.weight(np.float32(0.5))], shape)], shape)
+    elif op == "Exp":
+        g.node("Exp", [g.node("Tanh", [x], shape)], shape)
+    elif op == "Pow":
+        g.node("Pow", [g.node("Tanh", [x], shape), g.weight(np.float32(2))], shape)
+    elif op == "ThresholdedRelu":
+        g.node(op, [x], shape, alpha=0.0)
+    elif op == "QuickGelu":
+        g.node(op, [x], shape, domain="com.microsoft", alpha=g.choice(1.702, 1.0))
+    elif op == "Gelu":
+        g.node("Gelu", [x], shape, approximate=g.choice("none", "tanh"))
+    else:
+        g.node("Gelu", [x], shape, domain="com.microsoft")
 
 
 @operator()
@@ -221,7 +249,7 @@ def binary_with_constant(g):
 def normalization(g):
     """Of eight and more: the fewer, the more it magnifies the errors of what it normalizes."""
     x, shape = g.pick(range(2, 9))
-    if x is not None and shape[-1] >= 8:
+    if x is not None and shape[-1] >= 8 and g.opset >= 17:
         g.node("LayerNormalization", [x, g.weight(g.rng.random(shape[-1]) + 0.5), g.noise(shape[-1])], shape, epsilon=1e-3)
 
 
@@ -249,7 +277,7 @@ def pooling(g):
         g.node(g.choice("GlobalAveragePool", "GlobalMaxPool"), [x], shape[:2] + [1] * (len(shape) - 2))
     elif len(shape) == 4 and g.chance(0.3):
         keep = g.integer(0, 1)
-        g.node("ReduceMean", [x], shape[:2] + [1, 1] * keep, axes=g.choice([2, 3], [-2, -1]), keepdims=keep)
+        g.node_of_axes("ReduceMean", x, shape[:2] + [1, 1] * keep, g.choice([2, 3], [-2, -1]), 18, keepdims=keep)
     else:
         attributes, out = window(g, shape[2:], 3, dilated=False)
         op = g.choice("MaxPool", "AveragePool")
@@ -276,7 +304,8 @@ def resizing(g):
     modes = [{"mode": "nearest", "nearest_mode": m} for m in ("floor", "round_prefer_floor", "ceil", "round_prefer_ceil")]
     coordinates = g.choice("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel")
     mode = g.choice({"mode": "linear"}, {"mode": "linear"}, *modes)
-    g.node("Resize", [x, "", g.weight(factors)], out, coordinate_transformation_mode=coordinates, **mode)
+    region = g.weight(np.zeros(0, np.float32)) if g.opset < 13 else ""
+    g.node("Resize", [x, region, g.weight(factors)], out, coordinate_transformation_mode=coordinates, **mode)
 
 
 @operator()
@@ -325,7 +354,7 @@ def squeezing(g):
     ones = [axis for axis, size in enumerate(shape) if size == 1 and axis > 0]
     if ones and len(shape) > 2 and g.chance(0.6):
         axis = g.choice(*ones)
-        g.node("Squeeze", [x, g.weight(np.array([axis], np.int64))], shape[:axis] + shape[axis + 1 :])
+        g.node_of_axes("Squeeze", x, shape[:axis] + shape[axis + 1 :], [axis], 13)
     else:
         axis = g.integer(0, len(shape))
-        g.node("Unsqueeze", [x, g.weight(np.array([axis], np.int64))], [*shape[:axis], 1, *shape[axis:]])
+        g.node_of_axes("Unsqueeze", x, [*shape[:axis], 1, *shape[axis:]], [axis], 13)
