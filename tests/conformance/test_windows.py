@@ -116,4 +116,4 @@ def test_equal_to_the_cpu_provider(op):
         taken[assert_equal(op, case)] += 1
 
     check()
-    assert taken[True] > 2 * taken[False]
+    assert taken[True] > taken[False]

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from onnx import defs
 
@@ -73,6 +74,22 @@ def test_values_that_no_operator_can_have(value, code):
     values = {name: known for name, known in graph.values.items() if name != "y"} | ({"y": value} if value else {})
     finding = ops.can_run(replace(graph, values=values), node)
     assert (finding and finding.code) == code
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (2,), (8,), (1, 1), (2, 1), (1, 4), (2, 2, 2)])
+@pytest.mark.parametrize("name", [name for name in KNOWN if ops.OPS[name].parameters])
+def test_parameters_of_any_shape_get_an_answer(name, shape):
+    """None or a reason, and no exception: that would leave the whole graph."""
+    described = defs.get_schema(name, 22).inputs
+    whole = {index: "tensor(int64)" in described[index].types for index in ops.OPS[name].parameters}
+    for index in whole:
+        needed = [i for i in whole if i < index and described[i].option == defs.OpSchema.FormalParameterOption.Single]
+        sizes = {**dict.fromkeys(needed, (8,)), index: shape}
+        arrays = {i: np.full(size, 2, np.int64 if whole[i] else np.float32) for i, size in sizes.items()}
+        inputs = [(2, 4, 4, 4), *(sizes.get(i) for i in range(1, index + 1))]
+        graph, node = one_node(name, inputs, (2, 4, 4, 4), arrays=arrays, dtypes={i: INT64 for i in sizes if whole[i]})
+        finding = ops.can_run(graph, node)
+        assert finding is None or finding.text
 
 
 def test_further_outputs_are_declined():

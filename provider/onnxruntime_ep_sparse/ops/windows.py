@@ -240,7 +240,7 @@ def _mean_can_run(graph: Graph, node: Node) -> Finding | None:
     if given is None:
         return reasons.PARAMETER_NOT_CONSTANT(name="axes")
     rank = len(shape_of(graph, node.inputs[0]))
-    if rank < 3 or {int(axis) + rank * (axis < 0) for axis in given} != set(range(2, rank)):
+    if rank < 3 or np.ndim(given) != 1 or {int(axis) + rank * (axis < 0) for axis in given} != set(range(2, rank)):
         return reasons.UNSUPPORTED_AXES(supported="all from the third on")
     keepdims = attribute_of(node, "keepdims", 1)
     return None if keepdims == 1 else reasons.UNSUPPORTED_ATTRIBUTE(name="keepdims", value=keepdims)
