@@ -1,5 +1,8 @@
 """Differential test: random graphs on our provider and on the CPU provider. `ORT_SPARSE_TEST_EXAMPLES=100` tries thousands of others."""
 
+from contextlib import nullcontext
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +10,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, R
 
 import onnxruntime_ep_sparse as sparse
 from support.making import examples, noise
-from support.promises import assert_close, assignment, cpu_session, make_session
+from support.promises import assert_close, assignment, cpu_session, exact, make_session
 from support.random_graphs import RandomGraph
 
 QUIET = {"session.intra_op.allow_spinning": "0"}
@@ -36,5 +39,21 @@ def test_equal_to_the_cpu_provider(policy, seed):
             with pytest.raises(REFUSALS):
                 ours.run(None, feeds)
             continue
-        for y, y_ort in zip(ours.run(None, feeds), expected, strict=True):
-            assert_close(y, y_ort)
+        for i, (y, y_ort) in enumerate(zip(ours.run(None, feeds), expected, strict=True)):
+            assert_close(y, y_ort, lambda i=i, feeds=feeds: exact(model, feeds)[i])
+
+
+def test_the_measure_can_fail():
+    """Beyond 1e-4 of the largest, and further from the exact values than twice what the CPU provider is."""
+    y_ort = np.array([1.0, 1e-3], np.float32)
+    for error, in_float64, wrong in (
+        (9e-5, None, False),
+        (2e-4, None, True),
+        (2e-4, y_ort + 2e-4, False),
+        (2e-4, y_ort - 1e-4, True),
+        (np.nan, None, True),
+        (np.nan, y_ort, True),
+    ):
+        given_ = None if in_float64 is None else lambda y64=in_float64: y64
+        with pytest.raises(AssertionError, match="an error of") if wrong else nullcontext():
+            assert_close(y_ort + np.float32(error), y_ort, given_)

@@ -96,11 +96,21 @@ def assert_accurate(ours, theirs, y64, sizes, depth):
     assert not wrong.any(), f"{wrong.sum()} of {wrong.size} beyond the promise, first at {where}: {ours[where]} instead of {y64[where]}"
 
 
-def assert_close(ours, theirs):
-    """The promise for whole nets: no element further away than 1e-4 of the largest."""
+def assert_close(ours, theirs, in_float64=None):
+    """The promise for whole nets: no element further away than 1e-4 of the largest.
+
+    A graph may magnify the CPU provider's own errors beyond that, as x - Elu(x) does. If `in_float64` is given, which returns the exact
+    output, ours may instead be at most twice as far from it as theirs.
+    """
     assert ours.dtype == theirs.dtype == np.float32
     assert ours.shape == theirs.shape
-    assert not ours.size or np.abs(ours - theirs).max() <= 1e-4 * np.abs(theirs).max()
+    if not ours.size:
+        return
+    error, allowed = np.abs(ours - theirs).max(), 1e-4 * np.abs(theirs).max()
+    if in_float64 is not None and error > allowed:
+        y64 = in_float64()
+        error, allowed = np.abs(ours - y64).max(), 2 * np.abs(theirs - y64).max()
+    assert error <= allowed, f"an error of {error:.2e}, {allowed:.2e} is allowed"
 
 
 def assert_same(model, shapes, exact=True, seed=0, threads=None):
