@@ -14,8 +14,10 @@ with one thread runs on one core. `--report` prints the table.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -38,6 +40,7 @@ ZEROS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 THREADS = (1, 2)
 SCREENING_PAIRS, LEAST_PAIRS, SCREENING_S = 8, 4, 20.0
 REPEATS, REPEAT_PAIRS, REPEAT_S = 3, 30, 30.0
+CONTROL_S = 10.0
 SLOWER, FAILS = 1.0, 0.97
 CLOSE = 0.25
 """How far a predicted speed-up may be from the measured one, as a share of it."""
@@ -124,7 +127,7 @@ def measured(cpu: Any, control: Callable[[], Any], ours: Any, feeds: measure.Fee
     repeats = []
     against_itself = None
     if screening.median < SLOWER:
-        against_itself = measure.ratio(*measure.alternate(control(), cpu, feeds, pairs=REPEAT_PAIRS, budget_s=REPEAT_S)).to_dict()
+        against_itself = measure.ratio(*measure.alternate(control(), cpu, feeds, pairs=REPEAT_PAIRS, budget_s=CONTROL_S)).to_dict()
         for _ in range(REPEATS):
             repeats.append(measure.ratio(*measure.alternate(cpu, ours, feeds, pairs=REPEAT_PAIRS, budget_s=REPEAT_S)).to_dict())
     return {"screening": screening.to_dict(), "repeats": repeats, "control": against_itself}
@@ -149,8 +152,15 @@ def of_sessions(model: bytes, points: Sequence[Point]) -> Iterator[dict[str, Any
         yield line | {"seconds": round(time.perf_counter() - began, 2)}
 
 
+PR_SET_PDEATHSIG = 1
+
+
 def work(points: Sequence[Point]) -> None:
-    """Measure points of one net in this process: a line of standard output before each, and one with its results."""
+    """Measure points of one net in this process: a line of standard output before each, and one with its results.
+
+    It ends with the process that started it, which may be killed while this one measures.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     for (name, zeros, _), group in groupby(points, lambda point: (point.model, point.zeros, point.threads)):
         same = list(group)
         print(json.dumps({"begins": asdict(same[0])}), flush=True)
