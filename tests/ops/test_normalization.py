@@ -17,6 +17,9 @@ STATISTICS = [(C, 4)] * 4
         ([(1, 4, 8), *STATISTICS], {"training_mode": 1}, "unsupported-attribute"),
         ([(1, 4, 8), *STATISTICS], {"spatial": 0}, "unsupported-attribute"),
         ([(1, 4, 8), *STATISTICS[:2], (4,), (C, 4)], {}, "parameter-not-constant"),
+        ([(1, "c", 8), *STATISTICS], {}, "mismatched"),
+        ([(1, "c", 8), *[(C, 1)] * 4], {}, "mismatched"),
+        ([(1, 1, 8), *STATISTICS], {}, "mismatched"),
     ],
 )
 def test_batch_normalizations_that_cannot_run(inputs, attributes, code):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from onnxruntime_ep_sparse_kernels.elementwise import Op
 
 from .. import reasons
-from ..graph.ir import Graph, Node, attribute_of, number_of, shape_of, sizes_of
+from ..graph.ir import Graph, Node, attribute_of, number_of, shape_of
 from ..program.builder import Builder
 from ..program.enums import StepKind
 from ..program.kinds.elementwise import Binary
@@ -29,9 +29,8 @@ def _batchnorm_can_run(graph: Graph, node: Node) -> Finding | None:
     shape = shape_of(graph, node.inputs[0])
     if len(shape) < 2:
         return reasons.UNSUPPORTED_RANK(rank=len(shape), supported="2 and more")
-    channels = shape[1] if isinstance(shape[1], int) else next(iter(sizes_of(graph, node.inputs[1])), 0)
     for name, operand in zip(("scale", "B", "input_mean", "input_var"), node.inputs[1:5], strict=False):
-        if shape_of(graph, operand) != (channels,):
+        if shape_of(graph, operand) != shape[1:2]:  # of channels by a name, it would broadcast at run time
             return reasons.MISMATCHED(what=f"input {name}", other="the channels")
     return None
 
