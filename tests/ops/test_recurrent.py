@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 import onnxruntime_ep_sparse as sparse
 import onnxruntime_ep_sparse_kernels as kernels
@@ -14,7 +15,7 @@ from onnxruntime_ep_sparse.ops import table as ops
 from onnxruntime_ep_sparse.ops.activations import RECURRENT
 from onnxruntime_ep_sparse.runtime._program import Program
 from support.kernel_sets import SETS, table_of
-from support.making import examples, noise, pruned
+from support.making import examples, model_of, noise, pruned
 from support.promises import EPS, assert_close, cpu_session, make_session, owned_session
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -353,6 +354,24 @@ def test_declined(changes, reason):
     )
     graph = Graph((node,), values, frozenset(case.weights), case.weights.__getitem__, ("x",), ("y",))
     assert str(ops.can_run(graph, node)) == reason
+
+
+@pytest.mark.parametrize("clip", [0.0, -0.5, float("nan")])
+@pytest.mark.parametrize("op_type", list(GATES))
+def test_clips_that_are_not_positive_are_declined(op_type, clip):
+    """The CPU provider refuses them or, of an RNN, gives 0 where clip is 0 and clips nothing below."""
+    nodes = [helper.make_node("MatMul", ["x", "e"], ["p"]), helper.make_node(op_type, ["p", "w", "r"], ["y"], hidden_size=8, clip=clip)]
+    weights = {name: noise(np.random.default_rng(0), 1, 8 * GATES[op_type], 8) / 4 for name in "wr"}
+    model = model_of(nodes, {"x": [3, 2, 8]}, ["y"], {**weights, "e": np.eye(8, dtype=np.float32)})
+    try:
+        (expected,) = cpu_session(model).run(None, {"x": np.ones((3, 2, 8), np.float32)})
+    except Fail:
+        with pytest.raises(Fail):
+            make_session(model)
+        return
+    session = make_session(model)
+    assert [decision.code for decision in sparse.explain(session) if not decision.taken] == ["unsupported-attribute"]
+    assert_close(session.run(None, {"x": np.ones((3, 2, 8), np.float32)})[0], expected)
 
 
 def test_weights_that_vary_are_declined():

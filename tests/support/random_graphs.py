@@ -11,6 +11,8 @@ from support.making import model_of, pruned
 OPSETS = (11, 13, 17, 18, 20, 22)
 OPERATORS = []
 MAX_ELEMENTS = {False: 200_000, True: 3_000_000}
+MAX_DEPTH = 10_000
+"""Of a product: a Reshape leaves dimensions so large that weights of them would be gigabytes."""
 
 
 def operator(share=1):
@@ -126,7 +128,7 @@ def window(g, spatial, most, dilated):
 @operator(share=4)
 def convolution(g):
     x, shape = g.pick(range(3, 6))
-    if x is None:
+    if x is None or shape[1] > MAX_DEPTH:
         return
     n, c, *spatial = shape
     groups = g.choice(1, 1, 1, c, *(k for k in range(1, c + 1) if c % k == 0))
@@ -139,7 +141,7 @@ def convolution(g):
 @operator(share=2)
 def matrix_product(g):
     x, shape = g.pick(range(2, 6))
-    if x is None:
+    if x is None or max(shape[-2:]) > MAX_DEPTH:
         return
     n = g.integer(1, 700 if g.big else 70)
     if g.chance(0.25):
@@ -153,7 +155,7 @@ def matrix_product(g):
 @operator()
 def gemm(g):
     x, shape = g.pick(range(2, 9))
-    if x is None or np.prod(shape[1:]) > 10_000:
+    if x is None or np.prod(shape[1:]) > MAX_DEPTH:
         return
     if len(shape) > 2:
         shape = [shape[0], int(np.prod(shape[1:]))]
@@ -167,7 +169,7 @@ def gemm(g):
 @operator()
 def recurrent(g):
     x, shape = g.pick([3])
-    if x is None or shape[0] > 60:
+    if x is None or shape[0] > 60 or shape[2] > MAX_DEPTH:
         return
     op, gates = g.choice(("LSTM", 4), ("GRU", 3), ("RNN", 1))
     hidden, direction = g.integer(1, 130 if g.big else 40), g.choice("forward", "reverse", "bidirectional")

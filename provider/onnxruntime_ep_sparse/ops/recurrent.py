@@ -96,7 +96,7 @@ def _can_run(graph: Graph, node: Node) -> Finding | None:
     for name in ("layout", "linear_before_reset", "input_forget"):
         if attribute_of(node, name, 0) not in (0, 1):
             return reasons.UNSUPPORTED_ATTRIBUTE(name=name, value=node.attributes[name])
-    if CELLS[node.op_type].cell != Cell.RNN and not number_of(node, "clip", math.inf) > 0:
+    if not number_of(node, "clip", math.inf) > 0:
         return reasons.UNSUPPORTED_ATTRIBUTE(name="clip", value=node.attributes["clip"])
     functions = _activations_of(node)
     return functions if isinstance(functions, Finding) else None
@@ -184,7 +184,6 @@ def _lower(builder: Builder, node: Node) -> None:
     builder.step(Step(StepKind.PRODUCT, builder.value(x), projected, spec=projection))
     functions = _activations_of(node)
     assert not isinstance(functions, Finding)
-    clip = node.attributes.get("clip")
     outputs = [name if name in graph.outputs or name in graph.consumers else "" for name in (*node.outputs, "", "", "")[:3]]
     y, last_h, last_c = (builder.value(name) if name else -1 for name in outputs)
     recurrent = Recurrent(
@@ -198,7 +197,7 @@ def _lower(builder: Builder, node: Node) -> None:
             for own in orders
         ),
         activations=functions,
-        clip=float(clip) if isinstance(clip, int | float) and clip > 0 else math.inf,
+        clip=number_of(node, "clip", math.inf),
         peephole__dgh=builder.floats(p).reshape(directions, 3, hidden) if p else None,
         late__dh=late__dh,
         couples=bool(node.attributes.get("input_forget")),
