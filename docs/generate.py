@@ -37,6 +37,23 @@ that error and continues with the CPU provider alone, unless the session is crea
 `session_options()` sets `threads` to `intra_op_num_threads`. Without it, the configuration entry `session.intra_op_num_threads` or the
 variable `ORT_INTRA_OP_NUM_THREADS` sets it, and without these it is the number of CPUs that the process may use. A wrong number only
 costs speed; numbers above {workers:,} count as {workers:,}.
+
+## Without the CPU provider
+
+ONNX Runtime's configuration entry `session.disable_cpu_ep_fallback=1` makes sessions fail that would run a node on the CPU provider. It
+changes nothing in what this provider takes: only `policy` and `min_sparsity` decide. If any node is left, session creation fails with ONNX
+Runtime's message "This session contains graph nodes that are assigned to the default CPU EP, but fallback to CPU EP has been explicitly
+disabled by the user." Combine the entry with `policy=always`, which takes all that can be run:
+
+```python
+options = onnxruntime.SessionOptions()
+options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+providers = [("SparseExecutionProvider", {{"policy": "always"}})]
+session = onnxruntime.InferenceSession("model.onnx", options, providers=providers, enable_fallback=0)
+```
+
+The CPU provider must not be among the providers: ONNX Runtime calls that a conflict. So the entry does not go together with
+`session_options()`, which lists the CPU provider.
 """
 
 MODELS = """\
