@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1] / "provider" / "onnxruntime_ep_sparse"
 LAYERS = [  # from the ground up; names on one layer do not import each other
-    ["_version", "files", "framed", "graph", "runtime", "options", "reasons"],
+    ["_version", "files", "framed", "graph", "runtime", "options", "reasons", "timing", "machine"],
     ["program", "formats"],
     ["ops"],
     ["passes"],

@@ -1,4 +1,4 @@
-"""The measuring protocol: turns, and one measurement from end to end."""
+"""One measurement from end to end."""
 
 import json
 
@@ -6,35 +6,6 @@ import numpy as np
 
 import onnxruntime_ep_sparse as sparse
 from onnxruntime_ep_sparse import measure
-
-
-class Counted:
-    """A session that only counts its runs and keeps whose turn it was."""
-
-    def __init__(self, log, name):
-        self.log, self.name = log, name
-
-    def run(self, outputs, feeds):
-        """Take a turn."""
-        self.log.append(self.name)
-
-
-def test_sessions_take_turns():
-    """As many pairs as asked for, the same number of runs in each, and progress to the end."""
-    log, shares = [], []
-    first, second = measure.alternate(Counted(log, "a"), Counted(log, "b"), {}, pairs=10, progress=shares.append)
-    assert first.shape == second.shape
-    pairs, runs = first.shape
-    assert pairs == 10
-    assert log[-pairs * 2 * runs :] == (["a"] * runs + ["b"] * runs) * pairs
-    assert shares[-1] == 1.0
-
-
-def test_slow_models_get_fewer_pairs():
-    """But enough for an interval, unless fewer were asked for."""
-    log = []
-    for pairs, got in ((30, measure.LEAST_PAIRS), (3, 3)):
-        assert len(measure.alternate(Counted(log, "a"), Counted(log, "b"), {}, pairs=pairs, budget_s=0.0)[0]) == got
 
 
 def test_measurement(sparse_model):

@@ -15,10 +15,10 @@ from rich.table import Table
 import onnxruntime_ep_sparse_kernels as kernels
 
 from .. import __version__, measure, options
+from ..machine import cpu_model
 from ..options import EP_NAME
 from ..ort import registration
 from .common import JsonOption, Output
-from .machine import cpu_model
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import os
-import platform
-from pathlib import Path
 from typing import Any
 
 from .. import options
 from .._version import __version__
+from ..machine import cpu_model
 from ..ort import registration
-
-
-def cpu_model() -> str:
-    """Return the name of the CPU's model."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 def environment() -> dict[str, Any]:

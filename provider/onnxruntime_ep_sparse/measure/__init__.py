@@ -4,12 +4,12 @@ It creates sessions of both providers and compares them.
 It must not import `models` or `cli`.
 """
 
+from ..ort.sessions import CPU, Feeds, Model, Ownership, create, make_session, ownership
+from ..timing import LEAST_PAIRS, Latency, Ratio, alternate, median_interval, ratio
 from .agreement import TOLERANCE, Agreement, agree
 from .memory import memory_of, resident_mb
 from .peak import best_seconds, peak_gflops
-from .protocol import CONTROL_TOLERANCE, LEAST_PAIRS, Measurement, Profile, Progress, Side, alternate, measure, profile, ratio
-from .sessions import CPU, Feeds, Model, Ownership, create, make_session, ownership
-from .statistics import Latency, Ratio, median_interval
+from .protocol import CONTROL_TOLERANCE, Measurement, Profile, Progress, Side, measure, profile
 
 __all__ = [
     "CONTROL_TOLERANCE",

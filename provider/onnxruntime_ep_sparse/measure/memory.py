@@ -17,7 +17,7 @@ import numpy as np
 
 from ..options import EP_NAME
 from ..ort import registration
-from .sessions import Feeds, Model, make_session
+from ..ort.sessions import Feeds, Model, make_session
 
 
 def memory_of(model: Model, provider: str, feeds: Feeds, options: Mapping[str, object] | None = None, threads: int = 0) -> float | None:

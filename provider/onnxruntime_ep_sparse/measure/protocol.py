@@ -7,7 +7,6 @@ itself can then be twice as slow. `session.force_spinning_stop` ends that; the A
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,19 +17,14 @@ from numpy.typing import NDArray
 from .. import options
 from ..diagnostics.step_times import Cost, StepTime, step_times
 from ..options import EP_NAME
+from ..ort.sessions import CPU, Feeds, Model, Ownership, create, make_session, ownership
+from ..timing import SAMPLE_S, Latency, Ratio, alternate, ratio, timed
 from .agreement import Agreement, agree
 from .memory import memory_of
 from .peak import peak_gflops
-from .sessions import CPU, Feeds, Model, Ownership, create, make_session, ownership
-from .statistics import Latency, Ratio
 
 CONTROL_TOLERANCE = 0.03
 """A measurement is valid if its A/A ratio differs from 1 by at most this."""
-LEAST_PAIRS = 6
-"""With so many pairs, the extremes enclose the median with more than 95 % confidence: 1 - 2 * 0.5**6 = 0.97."""
-SAMPLE_S = 2e-3
-"""Shortest time of a sample. Faster models run several times per sample, so that the clock and the switch of sessions do not matter."""
-
 Progress = Callable[[str, float], None]
 """A function that is called with the name of a step and the share of it that is done, 0 when it begins and 1 when it ends."""
 
@@ -101,45 +95,6 @@ class Profile:
 
         kinds = {kind: entry(cost) for kind, cost in self.kinds.items()}
         return {**asdict(self), "steps": [entry(step) for step in self.steps], "kinds": kinds}
-
-
-def alternate(
-    first: Any,
-    second: Any,
-    feeds: Feeds,
-    *,
-    pairs: int = 30,
-    budget_s: float = 60.0,
-    progress: Callable[[float], None] = lambda share: None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Run two sessions in turn, and return the times of both in seconds, with one row per pair and one column per run.
-
-    After a warm-up there are `pairs` pairs, or as many as `budget_s` seconds allow, but at least `LEAST_PAIRS`.
-    """
-    for session in (first, second):
-        session.run(None, feeds)
-    for _ in range(2):
-        warm = [_timed(session, feeds) for session in (first, second)]
-    runs = min(math.ceil(SAMPLE_S / min(warm)), 1000)
-    count = max(min(pairs, int(budget_s / (runs * sum(warm)))), min(LEAST_PAIRS, pairs))
-    times = np.empty((2, count, runs))
-    for pair in range(count):
-        for side, session in enumerate((first, second)):
-            for run in range(runs):
-                times[side, pair, run] = _timed(session, feeds)
-        progress((pair + 1) / count)
-    return times[0], times[1]
-
-
-def _timed(session: Any, feeds: Feeds) -> float:
-    began = time.perf_counter()
-    session.run(None, feeds)
-    return time.perf_counter() - began
-
-
-def ratio(first: NDArray[np.float64], second: NDArray[np.float64]) -> Ratio:
-    """Return how many times longer the first session took: the median of the ratios of all pairs."""
-    return Ratio.of(first.sum(axis=1) / second.sum(axis=1))
 
 
 def measure(
@@ -216,12 +171,12 @@ def profile(
     chosen = options.parse({**text, "threads": str(threads)} if threads and "threads" not in text else text)
     progress("time every step", 0)
     session = make_session(model, EP_NAME, {**text, "profile": "1"}, threads)
-    warm = [_timed(session, feeds) for _ in range(3)]
+    warm = [timed(session, feeds) for _ in range(3)]
     count = runs * min(math.ceil(SAMPLE_S / min(warm)), 1000)
     before = step_times(session)
     seconds: list[float] = []
     while len(seconds) < count and (not seconds or sum(seconds) < budget_s):
-        seconds.append(_timed(session, feeds))
+        seconds.append(timed(session, feeds))
         progress("time every step", len(seconds) / (count + 1))
     steps = tuple(step.since(earlier) for step, earlier in zip(step_times(session), before, strict=True))
     del session

@@ -1,4 +1,4 @@
-"""Sessions as measurements need them, and which nodes the provider has in them."""
+"""Sessions of either provider as measurements need them, and which nodes the provider has in them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..options import EP_NAME
-from ..ort import registration
+from . import registration
 
 CPU = "CPUExecutionProvider"
 
@@ -33,16 +33,20 @@ class Ownership:
         return asdict(self)
 
 
-def make_session(model: Model, provider: str, options: Mapping[str, object] | None = None, threads: int = 0) -> Any:
+def make_session(
+    model: Model, provider: str, options: Mapping[str, object] | None = None, threads: int = 0, *, silent: bool = False
+) -> Any:
     """Create a session without spinning between runs and without fallback, which records the assignment of nodes.
 
-    `threads` 0 leaves the number of threads to ONNX Runtime.
+    `threads` 0 leaves the number of threads to ONNX Runtime. A `silent` session prints no message of ONNX Runtime.
 
     ValueError for a wrong option; onnxruntime's own exceptions for a model that it cannot load.
     """
     ort = registration.runtime()
     chosen = ort.SessionOptions()
     chosen.intra_op_num_threads = threads
+    if silent:
+        chosen.log_severity_level = 4
     if provider == EP_NAME:
         chosen = registration.session_options(options, chosen)
     else:
