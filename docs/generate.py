@@ -8,6 +8,8 @@ from pathlib import Path
 from onnxruntime_ep_sparse import options, reasons
 from onnxruntime_ep_sparse.ops import table as ops
 from onnxruntime_ep_sparse.ops.row import FUSED
+from onnxruntime_ep_sparse.partition import measured
+from onnxruntime_ep_sparse.partition.nominal import COUNTS
 from onnxruntime_ep_sparse.program import limits
 
 HERE = Path(__file__).parent
@@ -37,6 +39,34 @@ that error and continues with the CPU provider alone, unless the session is crea
 `session_options()` sets `threads` to `intra_op_num_threads`. Without it, the configuration entry `session.intra_op_num_threads` or the
 variable `ORT_INTRA_OP_NUM_THREADS` sets it, and without these it is the number of CPUs that the process may use. A wrong number only
 costs speed; numbers above {workers:,} count as {workers:,}.
+
+## Measured decisions
+
+`policy=auto` goes by expected times. `policy=measure` runs the CPU provider and this one side by side while the session is created:
+
+```python
+options = {{"policy": "measure", "threads": "4", "measure_budget_ms": "20000", "cache_dir": "~/.cache/ort-sparse"}}
+session = onnxruntime.InferenceSession("model.onnx", providers=[("SparseExecutionProvider", options), "CPUExecutionProvider"])
+```
+
+- **What is measured.** Every product with at least {zeros:.0%} zeros (or `min_sparsity`) is a candidate, together with what is worth having
+  beside it. Each such region becomes a model of its own, which runs in a session of either provider in turn, with `threads` threads. It is
+  taken if the median of the paired ratios is above 1. If a region is not faster, the smaller ones within it that `auto` takes have a turn;
+  otherwise it stays with the CPU provider.
+- **Open dimensions.** Where the batch or the number of rows is open, {counts} of them are measured, the larger ones if there is time. A
+  region must be faster at each. Fix dimensions for certainty about yours: ONNX Runtime's `add_free_dimension_override_by_name` will do.
+- **Time.** `measure_budget_ms` is divided equally among the regions, those with the largest weights first. What is left when it is used up
+  is decided as by `auto`, and its reason says so. A region that is slow may exceed its share by a few runs.
+- **What is kept.** The process remembers what it has measured, for further sessions of the same model. With `cache_dir`, other processes
+  know it too: one small file for each region, named by a hash of CPU, instruction set, threads, budget, versions of both packages,
+  and content of the region. Processes may share the folder. A damaged file is measured again and replaced. A
+  [compiled model](compressed.md#compiled-models) keeps the regions that were taken, with their figures.
+- **Reasons.** `explain()` gives the figures of each node. Python's logger `onnxruntime_ep_sparse` tells at level INFO which region is being
+  measured; `ort-sparse` shows these lines.
+- **Limits.** A region is measured alone: what its neighbours gain or lose by the border is not seen. Sessions of other optimisation levels
+  than the default one are measured at the default one. Compressed weights are measured against dense ones. Regions with inputs that are not
+  float32, or with more than 2 GB of constants, are decided as by `auto`. So is everything where the module `onnx` or `onnxruntime` is out
+  of reach, as in a program in another language; a warning says so once. Measure on a machine that does nothing else.
 
 ## Without the CPU provider
 
@@ -76,7 +106,8 @@ The unit is a region: a connected piece of the graph around products with pruned
 3. Nodes at the rim go back where handing over is expected to cost less than keeping them, and the region is taken only if it is expected
    to gain as a whole, or `min_sparsity` says so.
 
-`policy=always` takes all that can be run and `policy=never` nothing.
+`policy=always` takes all that can be run and `policy=never` nothing. `policy=measure` [measures](options.md#measured-decisions) instead of
+estimating.
 
 ## Operators
 
@@ -148,7 +179,13 @@ def documents() -> dict[str, str]:
     """File name -> text."""
     variables = ", ".join(f"`{option.variable}`" for option in options.OPTIONS)
     return {
-        "options.md": OPTIONS.format(table=options.markdown(), variables=variables, workers=options.MAX_WORKERS),
+        "options.md": OPTIONS.format(
+            table=options.markdown(),
+            variables=variables,
+            workers=options.MAX_WORKERS,
+            zeros=measured.LEAST_ZEROS,
+            counts=", ".join(map(str, COUNTS[:-1])) + f" and {COUNTS[-1]}",
+        ),
         "reasons.md": REASONS.format(reasons=all_reasons()),
         "supported-models.md": MODELS.format(operators=operators(), rank=limits.MAX_RANK),
     }

@@ -9,8 +9,10 @@ import pytest
 
 from onnxruntime_ep_sparse import options, pipeline
 from onnxruntime_ep_sparse.graph.ir import subgraph
+from onnxruntime_ep_sparse.partition.measured import choose
 from onnxruntime_ep_sparse.partition.regions import grow
 from onnxruntime_ep_sparse.partition.select import select
+from onnxruntime_ep_sparse.partition.verdict import SizeTimes, UnmeasuredError, Verdict
 from support.making import pruned
 from support.programs import graph_of
 
@@ -112,6 +114,23 @@ def test_choosing_regions(family, policy):
 
     def work(made):
         assert select(made, options.parse(OPTIONS[policy])).regions
+
+    assert_linear(family, work)
+
+
+@pytest.mark.parametrize("faster", [True, False, None])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_choosing_measured_regions(family, faster):
+    """All of it but the measuring itself, whether regions win, lose, or there is no time for them."""
+
+    def timer(region, sizes, seconds):
+        if faster is None:
+            raise UnmeasuredError("no time")
+        return Verdict((SizeTimes(None, "", 2.0, 1.0, 2.0 if faster else 0.5),))
+
+    def work(made):
+        selection = choose(made, options.parse({"policy": "measure"}), timer)
+        assert any(decision.code in ("measured-faster", "measured-slower", "not-measured") for decision in selection.decisions)
 
     assert_linear(family, work)
 

@@ -72,7 +72,7 @@ def test_wrong_options_fail(model_bytes, way):
     names = ", ".join(sorted(option.name for option in options.OPTIONS))
     with pytest.raises(Exception, match=f"unknown option 'polcy'; valid options: {names}"):
         onnxruntime.InferenceSession(model_bytes, **way({"polcy": "always"}), enable_fallback=0)
-    with pytest.raises(Exception, match=r"option 'policy': 'often' is not valid; valid: 'auto', 'always', 'never'"):
+    with pytest.raises(Exception, match=r"option 'policy': 'often' is not valid; valid: 'auto', 'always', 'never', 'measure'"):
         onnxruntime.InferenceSession(model_bytes, **way({"policy": "often"}), enable_fallback=0)
 
 
@@ -116,7 +116,10 @@ def test_isa_unavailable(monkeypatch):
 
 def test_defaults():
     """Nothing given, nothing in the environment."""
-    assert options.parse({}, {}) == Options(policy="auto", min_sparsity=None, isa="auto", threads=None, profile=False)
+    assert options.parse({}, {}) == Options(
+        policy="auto", min_sparsity=None, isa="auto", threads=None, profile=False, measure_budget_ms=10_000
+    )
+    assert options.parse({}, {}).cache_dir is None
 
 
 def test_values():
@@ -137,12 +140,26 @@ def test_values():
         ("threads", "two"),
         ("isa", ""),
         ("profile", "yes"),
+        ("measure_budget_ms", "-1"),
+        ("measure_budget_ms", "1.5"),
+        ("measure_budget_ms", ""),
     ],
 )
 def test_bad_values(key, value):
     """Each names the option, the value and what is valid."""
     with pytest.raises(ValueError, match=f"option '{key}': '{value}' is not valid; valid: "):
         options.parse({key: value}, {})
+
+
+def test_paths_arrive(model_bytes, monkeypatch, tmp_path):
+    """Of any bytes, in the option or its variable."""
+    folder = tmp_path / "ü \udcff"
+    monkeypatch.setenv("ORT_SPARSE_CACHE_DIR", str(folder))
+    assert options.parse({}).cache_dir == str(folder)
+    onnxruntime.InferenceSession(model_bytes, **by_name({}), enable_fallback=0)
+    with pytest.raises(ValueError, match=r"option 'cache_dir': .* is not valid; valid: a path"):
+        options.parse({"cache_dir": "a\0b"}, {})
+    assert options.parse({"cache_dir": "a", "measure_budget_ms": "0"}, {}) == options.Options("auto", None, "auto", None, False, 0, "a")
 
 
 def test_thread_hint():

@@ -17,13 +17,15 @@ SESSION_PREFIX = f"ep.{EP_NAME.lower()}."
 
 @dataclass(frozen=True)
 class Options:
-    """The options of one session. `min_sparsity` and `threads` are None if not given."""
+    """The options of one session. `min_sparsity`, `threads` and `cache_dir` are None if not given."""
 
     policy: str
     min_sparsity: float | None
     isa: str
     threads: int | None
     profile: bool = False
+    measure_budget_ms: int = 10_000
+    cache_dir: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,18 @@ def _count(text: str) -> int | None:
     return value
 
 
+def _milliseconds(text: str) -> int:
+    if not text.isdecimal() or not text.isascii():
+        raise ValueError
+    return int(text)
+
+
+def _folder(text: str) -> str | None:
+    if "\0" in text:
+        raise ValueError
+    return text or None
+
+
 def _flag(text: str) -> bool:
     return _one_of("0", "1")(text) == "1"
 
@@ -102,9 +116,10 @@ OPTIONS = (
         "policy",
         "choice",
         "auto",
-        "'auto', 'always', 'never'",
-        "`auto` takes nodes that are expected to run faster than on the CPU provider, `always` all supported nodes, `never` none.",
-        _one_of("auto", "always", "never"),
+        "'auto', 'always', 'never', 'measure'",
+        "`auto` takes nodes that are expected to run faster than on the CPU provider, `always` all supported nodes, `never` none. "
+        "`measure` runs both providers when the session is created, and takes [what is faster](#measured-decisions).",
+        _one_of("auto", "always", "never", "measure"),
     ),
     Option(
         "min_sparsity",
@@ -137,6 +152,22 @@ OPTIONS = (
         "'0', '1'",
         "`1` measures the time of every step, for `step_times(session)` and `ort-sparse bench --per-step`.",
         _flag,
+    ),
+    Option(
+        "measure_budget_ms",
+        "integer",
+        "10000",
+        "a whole number of at least 0",
+        "Milliseconds that `policy=measure` spends on measuring in all; what is left when they are used up is decided as by `auto`.",
+        _milliseconds,
+    ),
+    Option(
+        "cache_dir",
+        "folder",
+        "",
+        "a path",
+        "Folder in which `policy=measure` keeps what it has measured, for later sessions and other processes; made if there is none.",
+        _folder,
     ),
 )
 

@@ -81,9 +81,14 @@ POLICY_ALWAYS = Reason(
     "policy is always",
     "Use policy=auto to take only nodes that are expected to become faster.",
 )
+MEASURED_FASTER = Reason(
+    "measured-faster",
+    "measured: {figures}",
+    "Use policy=auto to have the node judged by an estimate instead.",
+)
 COMPILED = Reason(
     "compiled",
-    "compiled: by version {version}",
+    "compiled: by version {version}{notes}",
     "Run the original model instead to have its nodes judged again: no option applies to a compiled region.",
 )
 
@@ -118,6 +123,17 @@ REGION_TOO_SMALL = Reason(
     "the region around it: estimated {ms:.2f} ms slower",
     "Prune more of the layers next to each other, or use policy=always to take the region all the same.",
     "policy=always",
+)
+MEASURED_SLOWER = Reason(
+    "measured-slower",
+    "the region around it was measured: {figures}",
+    "Prune more of the layers next to each other, or use policy=always to take the region all the same.",
+    "policy=always",
+)
+NOT_MEASURED = Reason(
+    "not-measured",
+    "{reason}; not measured: {why}",
+    "Raise measure_budget_ms if the time was used up: what cannot be measured is decided as by policy=auto.",
 )
 NOT_ADJACENT = Reason(
     "not-adjacent",

@@ -1,6 +1,7 @@
 """What each command prints, writes and exits with, on models that it can use."""
 
 import json
+import logging
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import pytest
 import onnxruntime_ep_sparse as sparse
 from onnxruntime_ep_sparse import measure, options
 from onnxruntime_ep_sparse.cli import given
+from onnxruntime_ep_sparse.ort import region_timer
 from onnxruntime_ep_sparse.reasons import ADVICE
 
 
@@ -55,6 +57,20 @@ def test_check_without_our_node(cli, monkeypatch):
     make = measure.make_session
     monkeypatch.setattr(measure, "make_session", lambda model, provider, given=None, threads=0: make(model, measure.CPU))
     assert "did not take the node" in cli("check", expect=1).out
+
+
+@pytest.mark.parametrize("command", ["analyze", "compile"])
+def test_measured_regions_are_shown(cli, sparse_model, tmp_path, monkeypatch, command):
+    """Which region is measured, among the steps; afterwards nobody listens. The times are made up."""
+    monkeypatch.setattr(region_timer, "_known", type(region_timer._known)())
+    monkeypatch.setattr(region_timer, "alternate", lambda *sessions, **rest: (np.full((6, 1), 2e-3), np.full((6, 1), 1e-3)))
+    log = logging.getLogger("onnxruntime_ep_sparse")
+    before = (list(log.handlers), log.level)
+    target = [tmp_path / "out.onnx"] if command == "compile" else []
+    lines = cli(command, sparse_model, *target, "--option", "policy=measure").err.splitlines()
+    (first,) = [i for i, line in enumerate(lines) if line == "policy=measure: region 1 of 1, 5 nodes"]
+    assert lines[first + 1].startswith("policy=measure: region 1 of 1: 2.00x ONNX Runtime's CPU provider (1 against 2 ms at 1 item; ")
+    assert (list(log.handlers), log.level) == before
 
 
 def test_analyze(cli, sparse_model):

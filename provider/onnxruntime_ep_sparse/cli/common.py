@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from .. import options
 from ..files import check_target, write
 from ..formats.onnx_file import load, referenced_files
 
+LOG = logging.getLogger("onnxruntime_ep_sparse")
 SCHEMA = 1
 LONGEST_MESSAGE = 2000
 """Characters of an error message. Names in models and messages of ONNX Runtime may have a million."""
@@ -46,12 +48,16 @@ class Group(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that the arguments name."""
+        handlers, level = list(LOG.handlers), LOG.level
         try:
             return super().invoke(ctx)
         except (UsageError, FailedError, ImportError) as error:
             message, code = str(error), 1 if isinstance(error, FailedError) else 2
         except UnicodeError as error:  # ONNX says that names are UTF-8, and ONNX Runtime's Python interface relies on it
             message, code = f"a name in the model, or of a file, is not UTF-8 text: {error}", 2
+        finally:
+            LOG.handlers[:] = handlers
+            LOG.setLevel(level)
         typer.echo(f"ort-sparse: {_one_line(message)}", err=True)
         raise typer.Exit(code)
 
@@ -79,6 +85,8 @@ class Output:
         if not self._console.is_terminal:
             self._console.width = 200
         self.steps = Steps()
+        LOG.addHandler(_Lines(self.steps))
+        LOG.setLevel(logging.INFO)
 
     def keep(self, files: Mapping[Path, str]) -> None:
         """Raise UsageError if the document would replace one of these files. The values say what they are."""
@@ -171,11 +179,27 @@ class Steps:
             self.seconds[step] = now - self._began
             self._console.print(f"{step:<32}{duration(self.seconds[step]):>10}")
 
+    def line(self, text: str) -> None:
+        """Print a line, above the bar if there is one."""
+        self._console.print(text, soft_wrap=True)
+
     def close(self) -> None:
         """Remove the bar, even if its step has not ended."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+class _Lines(logging.Handler):
+    """Prints what the provider reports while a session is created, such as what it measures, among the steps of a command."""
+
+    def __init__(self, steps: Steps) -> None:
+        super().__init__()
+        self._steps = steps
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one message."""
+        self._steps.line(record.getMessage())
 
 
 def duration(seconds: float) -> str:

@@ -28,6 +28,8 @@ EP_CONTEXT = ("com.microsoft", "EPContext")
 """Domain and operator of the nodes in which compiled models keep what a provider has made of a region."""
 CONTEXT_DATA = "ep_cache_context"
 """Their attribute that holds the bytes, or the name of the file that does."""
+NOTES = "notes"
+"""Their attribute that holds words for people."""
 KEPT = 4
 """Computed constants that are kept for whoever asks next. All of a net would take more memory than the model."""
 
@@ -133,12 +135,15 @@ def type_name(dtype: int) -> str:
 
 
 def subgraph(graph: Graph, indices: Collection[int]) -> Graph:
-    """Return the graph of some nodes, as if they were one region: what it reads are its inputs, what others read its outputs."""
-    nodes = tuple(node for node in graph.nodes if node.index in indices)
+    """Return the graph of some nodes, as if they were one region: what it reads are its inputs, what others read its outputs.
+
+    The time goes with the number of these nodes, so that a graph can be cut into many.
+    """
+    nodes = tuple(graph.nodes[place] for place in sorted(graph.places[i] for i in indices))
     made = {name for node in nodes for name in node.outputs if name}
     read = dict.fromkeys(name for node in nodes for name in node.inputs + node.implicit_inputs if name)
-    leaving = set(graph.outputs)
-    leaving.update(name for node in graph.nodes if node.index not in indices for name in node.inputs + node.implicit_inputs)
+    leaving = {name for name in made if any(reader.index not in indices for reader in graph.consumers.get(name, ()))}
+    leaving.update(graph.outputs)
     return replace(
         graph,
         nodes=nodes,

@@ -197,7 +197,7 @@ cdef object offer(SparseEp* ep, const void* ort_graph, void* support):
         raise
     try:
         try:
-            selection = select(source.graph, options_of(ep))
+            selection = chosen_of(source.graph, options_of(ep))
         except Exception as error:
             decided(ep, source, [undecided(node.name, node.op_type, node.domain, error) for node in source.graph.nodes])
             raise
@@ -217,6 +217,16 @@ cdef object offer(SparseEp* ep, const void* ort_graph, void* support):
                 free(nodes)
     finally:
         source.close()
+
+
+def chosen_of(graph, options):
+    """Return the regions of a graph, and the decisions about its nodes."""
+    if options.policy != "measure":
+        return select(graph, options)
+    from ..partition.measured import choose  # only here: these take 20 ms of a process's first session
+    from .region_timer import MEASURING, RegionTimer
+    with MEASURING:
+        return choose(graph, options, RegionTimer(options))
 
 
 def undecided(name, op_type, domain, error):
@@ -241,6 +251,12 @@ cdef object remember(SparseEp* ep, str key, decisions):
     text = c_copy(json.dumps(known))
     free(ep.decisions)
     ep.decisions = text
+
+
+cdef dict figures_of(SparseEp* ep):
+    """Return what was measured of the regions that are taken: outputs of their nodes -> the reason."""
+    decisions = [entry for entries in json.loads(ep.decisions).values() for entry in entries]
+    return {name: fields["reason"] for outputs, fields in decisions if fields["code"] == reasons.MEASURED_FASTER.code for name in outputs}
 
 
 cdef str explanation(SparseEp* ep):
@@ -284,10 +300,11 @@ cdef Status compile_regions(void* this, const void** graphs, const void** fused_
             options = options_of(<SparseEp*>this)
             request = ep_context.Request(**json.loads((<SparseEp*>this).request))
             known = getattr(_decoded, "weights", {})
+            figures = figures_of(<SparseEp*>this) if request.wanted and options.policy == "measure" else {}
             for i in range(count):
                 name = node_name(api, fused_nodes[i])
                 where = f"{name}: "
-                infos[i] = region_of(api, graphs[i], fused_nodes[i], name, options, request, known, &contexts[i])
+                infos[i] = region_of(api, graphs[i], fused_nodes[i], name, options, request, known, figures, &contexts[i])
             for i in range(count):
                 keep(&(<SparseEp*>this).regions, <Region*>infos[i])
                 (<Region*>infos[i]).last = i == count - 1

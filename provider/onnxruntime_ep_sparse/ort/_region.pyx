@@ -58,7 +58,7 @@ cdef str node_name(const Api* api, const void* node):
 
 
 cdef Region* region_of(const Api* api, const void* ort_graph, const void* fused_node, str name, options, request, dict known,
-                       void** context) except NULL:
+                       dict figures, void** context) except NULL:
     """Compile the program of one graph, and find the program's inputs and outputs among those of the fused node."""
     cdef Source source = read(api, ort_graph, known)
     cdef Region* region
@@ -69,7 +69,8 @@ cdef Region* region_of(const Api* api, const void* ort_graph, const void* fused_
     finally:
         source.close()
     if request.wanted:
-        attributes = ep_context.node_attributes(name, packed.isa, compiled.encode(packed), request, path)
+        notes = next((figures[output] for output in outputs if output in figures), "")
+        attributes = ep_context.node_attributes(name, packed.isa, compiled.encode(packed), request, path, notes)
         context[0] = context_node(api, name, inputs, outputs, attributes)
     program = program_of(compiled.for_isa(packed, isa_of(options)), options)
     region = <Region*>calloc(1, sizeof(Region))

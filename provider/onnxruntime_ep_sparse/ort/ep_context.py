@@ -20,7 +20,7 @@ from onnxruntime_ep_sparse_kernels.isa import ISAS
 
 from .._version import __version__
 from ..files import referred, shown, write
-from ..graph.ir import CONTEXT_DATA, EP_CONTEXT, FLOAT, Graph, Node
+from ..graph.ir import CONTEXT_DATA, EP_CONTEXT, FLOAT, NOTES, Graph, Node
 from ..options import EP_NAME
 from ..program import serialize as compiled
 
@@ -57,8 +57,12 @@ class Request:
         )
 
 
-def node_attributes(name: str, isa: str, blob: bytearray, request: Request, model_path: str) -> dict[str, int | bytes | bytearray]:
+def node_attributes(
+    name: str, isa: str, blob: bytearray, request: Request, model_path: str, notes: str = ""
+) -> dict[str, int | bytes | bytearray]:
     """Return the attributes of the node for region `name`. Without `embed`, write its bytes to a file beside the model.
+
+    `notes` are words for people, if there are any: what was measured of the region.
 
     ValueError if the bytes are too many for an attribute, or if no file can be beside the model.
     """
@@ -75,6 +79,7 @@ def node_attributes(name: str, isa: str, blob: bytearray, request: Request, mode
         "hardware_architecture": isa.encode(),
         "partition_name": name.encode(),
         "source": EP_NAME.encode(),
+        **({NOTES: notes.encode()} if notes else {}),
     }
 
 

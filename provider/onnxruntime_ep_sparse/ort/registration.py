@@ -58,7 +58,8 @@ def runtime() -> ModuleType:
     return ort
 
 
-def _registered(ort: ModuleType) -> bool:
+def is_registered(ort: ModuleType) -> bool:
+    """Return whether the provider is registered with the module onnxruntime."""
     return any(device.ep_name == EP_NAME for device in ort.get_ep_devices())
 
 
@@ -69,7 +70,7 @@ def register() -> None:
     """
     with _lock:
         ort = runtime()
-        if not _registered(ort):
+        if not is_registered(ort):
             ort.register_execution_provider_library(EP_NAME, get_library_path())
 
 
@@ -77,7 +78,7 @@ def unregister() -> None:
     """Undo `register()`, if it was called. RuntimeError while a session still has the provider."""
     with _lock:
         ort = runtime()
-        if not _registered(ort):
+        if not is_registered(ort):
             return
         from . import _plugin
 

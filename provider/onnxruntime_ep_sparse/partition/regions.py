@@ -104,3 +104,25 @@ def contract(
     successors[kept].discard(kept)
     predecessors[kept].discard(kept)
     return kept
+
+
+def contractible(graph: Graph, regions: Iterable[Iterable[int]]) -> bool:
+    """Return whether all regions, which share no node, can be contracted at once: the contracted graph has no cycle."""
+    place = {index: n for n, region in enumerate(regions) for index in region}
+    group = {node.index: place.get(node.index, -1 - node.index) for node in graph.nodes}
+    successors: dict[int, set[int]] = {n: set() for n in group.values()}
+    for node in graph.nodes:
+        for name in node.inputs + node.implicit_inputs:
+            if name in graph.producer and group[graph.producer[name].index] != group[node.index]:
+                successors[group[graph.producer[name].index]].add(group[node.index])
+    waiting = dict.fromkeys(successors, 0)
+    for following in successors.values():
+        for n in following:
+            waiting[n] += 1
+    ready = [n for n, count in waiting.items() if not count]
+    for n in ready:  # it grows
+        for m in successors[n]:
+            waiting[m] -= 1
+            if not waiting[m]:
+                ready.append(m)
+    return len(ready) == len(successors)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import reasons
-from ..graph.ir import EP_CONTEXT, FLOAT, Graph, Node, sizes_of, subgraph, weight_of
+from ..graph.ir import EP_CONTEXT, FLOAT, NOTES, Graph, Node, sizes_of, subgraph, weight_of
 from ..graph.nonzeros import Nonzeros
 from ..ops import table
 from ..options import EP_NAME, Options
@@ -25,6 +25,9 @@ from .decision import NodeDecision, Selection
 from .gain import RegionGain
 from .regions import grow
 from .sparsity import LIKELY, Zeros, zeros_of_all
+
+MOST_NOTES = 1000
+"""Characters of a compiled region's notes in a reason."""
 
 
 def select(graph: Graph, options: Options) -> Selection:
@@ -106,7 +109,9 @@ def is_compiled(node: Node) -> bool:
 
 def judge_compiled(node: Node) -> Judgement:
     """Judge a region of a compiled model: nobody else can run it, so that no option keeps it away."""
-    return Judgement(wanted=True, finding=reasons.COMPILED(version=node.attributes.get("ep_sdk_version")))
+    notes = node.attributes.get(NOTES)
+    words = f"; {notes[:MOST_NOTES]}" if isinstance(notes, str) and notes else ""
+    return Judgement(wanted=True, finding=reasons.COMPILED(version=node.attributes.get("ep_sdk_version"), notes=words))
 
 
 def judge(graph: Graph, node: Node, options: Options) -> Judgement:

@@ -1,0 +1,183 @@
+"""Times a region in two sessions, one of each provider, while another session is being created (`policy=measure`).
+
+The region becomes a model of its own. Both sessions have the threads of the hint `threads` and do not spin between runs. They run in turn
+until the interval of their paired ratios is clear of 1, or the time is used up. Ours has `policy=always`, so it measures nothing again.
+
+One session at a time measures in a process, since two would disturb each other: it holds `MEASURING`. Nothing else takes that lock, neither
+the sessions inside nor runs of any session.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from .._version import __version__
+from ..files import shown
+from ..graph.ir import Graph
+from ..machine import cpu_model
+from ..options import EP_NAME, Options, isa_of, workers_of
+from ..partition.nominal import Sizes
+from ..partition.verdict import FRAME, SizeTimes, UnmeasuredError, Verdict, load, save
+from ..timing import LEAST_PAIRS, alternate, ratio
+from . import registration
+from .sessions import CPU, make_session, ownership
+
+PAIRS = 30
+"""At most, of each size."""
+REMEMBERED = 1024
+"""Verdicts that a process remembers: a session may be created again, and ONNX Runtime may show one graph several times."""
+MESSAGE = 200
+"""Characters of an error in a reason."""
+USED_UP = "the time for measuring is used up"
+
+log = logging.getLogger("onnxruntime_ep_sparse")
+MEASURING = threading.Lock()
+"""Held by whoever calls a `RegionTimer`."""
+_known: OrderedDict[str, Verdict] = OrderedDict()
+_said: set[str] = set()
+
+
+class RegionTimer:
+    """Measures regions for a session with these options. It knows what this process and `cache_dir` have measured before."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.folder = Path(os.path.expanduser(options.cache_dir)) if options.cache_dir else None
+
+    def __call__(self, region: Graph, sizes: Sequence[Sizes], seconds: float) -> Verdict:
+        """Return the times of a region at some sizes, smallest first; UnmeasuredError if `seconds` are too few, or a session fails.
+
+        Sizes are left out for which there is no time left, at which the region does not run, or whose result cannot matter.
+        """
+        end = time.perf_counter() + seconds
+        if seconds <= 0 and not _known and self.folder is None:
+            raise UnmeasuredError(USED_UP)
+        ort = _module()
+        try:
+            from ..formats.region_model import model_of
+        except ImportError as error:
+            raise _unreachable(f"the module {error.name} is missing") from None
+        try:
+            model = model_of(region).SerializeToString(deterministic=True)
+        except Exception as error:  # weights that cannot be read, too little memory, protobuf's own
+            raise UnmeasuredError(f"its model cannot be written: {error}") from None
+        key = self._key(ort, model)
+        verdict = _known.get(key) or (load(self.folder, key) if self.folder is not None else None)
+        if verdict is None:
+            verdict = self._measured(model, region.inputs, sizes, end)
+        _known[key] = verdict
+        _known.move_to_end(key)
+        if len(_known) > REMEMBERED:
+            _known.popitem(last=False)
+        if self.folder is not None:
+            self._save(self.folder, key, verdict)
+        return verdict
+
+    def _key(self, ort: ModuleType, model: bytes) -> str:
+        """Return what a verdict depends on, as the name of a file: machine, threads, versions, budget and the content of the region."""
+        options = self.options
+        depends = [
+            *(FRAME.version, __version__, ort.__version__, cpu_model(), isa_of(options).name),
+            *(options.threads, workers_of(options), options.measure_budget_ms),
+        ]
+        content = blake2b(json.dumps(depends).encode(), digest_size=20)
+        content.update(model)
+        return f"ort-sparse-{content.hexdigest()}.verdict"
+
+    def _save(self, folder: Path, key: str, verdict: Verdict) -> None:
+        """Keep a verdict in `cache_dir` unless it is there already. A folder that cannot be written costs a warning."""
+        if load(folder, key) is not None:
+            return
+        try:
+            save(folder, key, verdict)
+        except (OSError, ValueError) as error:
+            _say(f"cache_dir {shown(folder)}: cannot keep what was measured: {error}")
+
+    def _measured(self, model: bytes, names: Sequence[str], sizes: Sequence[Sizes], end: float) -> Verdict:
+        """Measure a model at some sizes until `end`. UnmeasuredError as of `__call__`."""
+        if time.perf_counter() >= end:
+            raise UnmeasuredError(USED_UP)
+        given = {"policy": "always", "isa": self.options.isa, "profile": "0"}
+        threads = self.options.threads or 0
+        try:
+            sessions = make_session(model, CPU, None, threads, silent=True), make_session(model, EP_NAME, given, threads, silent=True)
+            owned = ownership(sessions[1])
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
+            raise UnmeasuredError(f"no session of it can be created: {_short(error)}") from None
+        if not owned.owned or owned.owned != owned.nodes:
+            raise UnmeasuredError(f"alone, {owned.nodes - owned.owned} of its {owned.nodes} nodes stay with the CPU provider")
+        times: list[SizeTimes] = []
+        why = USED_UP
+        for size in sizes:
+            left = end - time.perf_counter()
+            if left <= 0 or (times and _expected(times[-1], size) > left):
+                break
+            try:
+                times.append(_times(*sessions, names, size, left))
+            except Exception as error:  # a node that fits no such batch, too little memory
+                why = f"it does not run at nominal shapes: {_short(error)}"
+                continue
+            if times[-1].ratio <= 1:
+                break
+        if not times:
+            raise UnmeasuredError(why)
+        return Verdict(tuple(times))
+
+
+def _short(error: Exception) -> str:
+    """Return the beginning of a message of ONNX Runtime, which may name every tensor."""
+    text = " ".join(str(error).removeprefix("[ONNXRuntimeError] : ").split()) or type(error).__name__
+    return text if len(text) <= MESSAGE else f"{text[:MESSAGE]}..."
+
+
+def _module() -> ModuleType:
+    """Return the module onnxruntime if it is what this session runs in. UnmeasuredError if it is out of reach.
+
+    It is not imported: in a program that is not Python's, that would load another copy of ONNX Runtime.
+    """
+    ort = sys.modules.get("onnxruntime")
+    if ort is None or not registration.is_registered(ort):
+        raise _unreachable("the module onnxruntime is not in use here, or does not have this provider")
+    return ort
+
+
+def _unreachable(why: str) -> UnmeasuredError:
+    """Return the error that nothing can be measured in this process, after saying so once."""
+    _say(f"policy=measure decides like policy=auto: {why}")
+    return UnmeasuredError(why)
+
+
+def _say(text: str) -> None:
+    """Log a warning, the first time in this process."""
+    if text not in _said:
+        _said.add(text)
+        log.warning("%s", text)
+
+
+def _expected(before: SizeTimes, size: Sizes) -> float:
+    """Return the seconds that a size needs at least if the times grow with it: three runs to warm up, and the least number of pairs."""
+    growth = (size.count or 1) / (before.count or 1)
+    return (3 + LEAST_PAIRS) * (before.theirs_ms + before.ours_ms) / 1e3 * growth
+
+
+def _times(theirs: Any, ours: Any, names: Sequence[str], size: Sizes, seconds: float) -> SizeTimes:
+    """Measure one size on random inputs, which the sessions have in the order of `names`."""
+    rng = np.random.default_rng(0)
+    given = zip(theirs.get_inputs(), names, strict=True)
+    feeds = {value.name: rng.standard_normal(size.shapes[name], np.float32) for value, name in given}
+    first, second = alternate(theirs, ours, feeds, pairs=PAIRS, budget_s=seconds, enough=lambda found: found.low > 1 or found.high < 1)
+    theirs_ms, ours_ms = (float(np.median(times)) * 1e3 for times in (first, second))
+    return SizeTimes(size.count, size.unit, theirs_ms, ours_ms, ratio(first, second).median)
