@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,9 +25,10 @@ def depthwise(
     x__hw: NDArray[np.float32],
     weight__kk: NDArray[np.float32],
     bias: float,
-    stride: int,
-    pad: int,
-    rows_per_call: int = 0,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    dilations: Sequence[int] = ...,
+    rows_per_call: int = ...,
     low: float = ...,
     high: float = ...,
 ) -> NDArray[np.float32]: ...

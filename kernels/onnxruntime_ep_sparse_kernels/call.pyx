@@ -8,6 +8,8 @@ from libc.stdint cimport int32_t, int64_t, uint16_t
 cimport onnxruntime_ep_sparse_kernels.table as t
 from onnxruntime_ep_sparse_kernels._enums cimport APART, MAX_MR, MAX_NV
 
+from .pack import depthwise_values
+
 
 cdef t.KernelTable* table_of(capsule) except NULL:
     return <t.KernelTable*>PyCapsule_GetPointer(capsule, "onnxruntime_ep_sparse_kernels.table")
@@ -66,48 +68,52 @@ def spmm(capsule, int mr, int nv, const int32_t[::1] row_start, const int32_t[:,
             table.spmm[mr][nv](&call)
 
 
-def depthwise(capsule, const float[:, ::1] x__hw, const float[:, ::1] weight__kk, float bias, int64_t stride, int64_t pad,
+def depthwise(capsule, const float[:, ::1] x__hw, const float[:, ::1] weight__kk, float bias, strides, pads, dilations=(1, 1),
               int64_t rows_per_call=0, float low=-np.inf, float high=np.inf):
-    """Convolve one plane with a square window by the depthwise kernel of an instruction set's `capsule`.
+    """Convolve one plane with a window by the depthwise kernel of an instruction set's `capsule`.
 
-    `pad` zeros surround x; stride and padding are equal in both directions. The result is clamped to [low, high]. The kernel makes
-    `rows_per_call` rows of the output per call, or all at once if that is 0. Returns float32 (out_height, out_width).
+    `strides` and `dilations` are those of rows and columns; so many `pads` surround x, above and below, left and right. The result is
+    clamped to [low, high]. The kernel makes `rows_per_call` rows of the output per call, or all at once if that is 0. Returns float32
+    (out_height, out_width).
 
-    Raises ValueError if the window is not square or larger than the padded image.
+    Raises ValueError if a number is out of range, or if the window is larger than the padded image.
     """
     cdef t.KernelTable* table = table_of(capsule)
-    cdef int64_t kernel = weight__kk.shape[0], out_height, out_width, row, i
+    cdef int64_t row, i, lines
     cdef t.Depthwise d
-    if kernel == 0 or weight__kk.shape[1] != kernel or stride < 1 or pad < 0 or rows_per_call < 0:
-        raise ValueError(f"a window of {kernel}x{weight__kk.shape[1]} with stride {stride} and {pad} pads is invalid")
-    if x__hw.shape[0] == 0 or x__hw.shape[1] == 0 or min(x__hw.shape[0], x__hw.shape[1]) + 2 * pad < kernel:
-        raise ValueError(f"an image of {x__hw.shape[0]}x{x__hw.shape[1]} with {pad} pads is smaller than the window")
-    out_height = (x__hw.shape[0] + 2 * pad - kernel) // stride + 1
-    out_width = (x__hw.shape[1] + 2 * pad - kernel) // stride + 1
-    result = np.empty((out_height, out_width), np.float32)
+    d.size[0] = d.kernel[0] = d.stride[0] = d.dilation[0] = 1
+    d.pad[0] = d.slice = 0
+    out = []
+    for i in range(2):
+        d.size[i + 1] = x__hw.shape[i]
+        d.kernel[i + 1] = weight__kk.shape[i]
+        d.stride[i + 1], d.dilation[i + 1], d.pad[i + 1] = strides[i], dilations[i], pads[i]
+        if weight__kk.shape[i] == 0 or strides[i] < 1 or dilations[i] < 1 or pads[i] < 0 or rows_per_call < 0:
+            raise ValueError(f"a window of {weight__kk.shape[i]} taps, stride {strides[i]}, {pads[i]} pads is invalid")
+        reach = (weight__kk.shape[i] - 1) * dilations[i] + 1
+        if x__hw.shape[i] == 0 or x__hw.shape[i] + 2 * pads[i] < reach:
+            raise ValueError(f"an image of {x__hw.shape[0]}x{x__hw.shape[1]} with {pads[i]} pads is smaller than the window")
+        out.append((x__hw.shape[i] + 2 * pads[i] - reach) // strides[i] + 1)
+    result = np.empty(out, np.float32)
     cdef float[:, ::1] y = result
-    cdef const float[::1] zeros = np.zeros(x__hw.shape[1], np.float32)
+    cdef const float[:, :, ::1] value = depthwise_values(np.asarray(weight__kk).reshape(1, -1))
+    d.many = 1
+    d.out_width = y.shape[1]
+    lines = rows_per_call or y.shape[0]
+    cdef float[::1] scratch = np.full(table.depthwise_floats(&d, lines), np.nan, np.float32)
+    table.depthwise_begin(&d, &scratch[0], lines)
     d.x = &x__hw[0, 0]
     d.y = &y[0, 0]
-    d.value = &weight__kk[0, 0]
-    d.zeros = &zeros[0]
-    d.bias = bias
+    d.y_stride = y.shape[0] * y.shape[1]
+    d.value = &value[0, 0, 0]
+    d.bias = &bias
+    d.first = 0
+    d.outputs = 1
     d.low = low
     d.high = high
-    d.slice = 0
-    d.out_width = out_width
-    for i in range(3):
-        d.size[i] = x__hw.shape[i - 1] if i else 1
-        d.kernel[i] = kernel if i else 1
-        d.stride[i] = stride if i else 1
-        d.dilation[i] = 1
-        d.pad[i] = pad if i else 0
-    rows_per_call = rows_per_call or out_height
-    cdef int64_t[::1] pointers = np.empty(rows_per_call * stride + kernel, np.int64)
-    d.lines = <const float**>&pointers[0]
-    for row in range(0, out_height, rows_per_call):
+    for row in range(0, y.shape[0], lines):
         d.row_begin = row
-        d.row_end = row + rows_per_call if row + rows_per_call < out_height else out_height
+        d.row_end = row + lines if row + lines < y.shape[0] else y.shape[0]
         table.depthwise(&d)
     return result
 

@@ -6,7 +6,7 @@ setup.py runs it before Cython. Generated sources are not checked in.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from itertools import product
 from pathlib import Path
@@ -21,6 +21,7 @@ def write_kernels(isa: Isa, sources: Path, target: Path) -> None:
     """Write the module with the kernels of an instruction set to `target`. `sources` is this package's folder in the source tree."""
     names: dict[str, object] = {"isa": isa, "APART": APART, "SHARED": SHARED, "DEPTHWISE": DEPTHWISE, "Act": Act, "Op": Op}
     names["product"] = product
+    names["transposition"] = transposition
     names["declarations"] = _declarations(isa, sources / "simd")
     names["include"] = lambda family: _filled(sources / "templates" / f"{family}.pyx.in", **names).strip("\n")
     _write(_filled(sources / "templates" / "module.pyx.in", **names), target)
@@ -41,6 +42,37 @@ def write_enums(prefixes: Mapping[type[IntEnum], str], constants: Mapping[str, i
     for kind, prefix in prefixes.items():
         text += f"\ncdef enum {kind.__name__}:\n" + "".join(f"    {prefix}_{member.name} = {member.value}\n" for member in kind)
     _write(text, target)
+
+
+def transposition(lanes: int) -> Iterator[str]:
+    """Yield statements that turn the rows v0, v1 ... of a square into its columns: 4x4 squares within 128 bits, then whole quarters."""
+
+    def both(i: int, j: int, low: list[int], high: list[int]) -> Iterator[str]:
+        yield f"u = vf_shuffle(v{i}, v{j}, {', '.join(map(str, low))})"
+        yield f"v{j} = vf_shuffle(v{i}, v{j}, {', '.join(map(str, high))})"
+        yield f"v{i} = u"
+
+    quarters = range(0, lanes, 4)
+    for width, pairs in ((1, ((0, 1), (2, 3))), (2, ((0, 2), (1, 3)))):
+        # unpack singles: a0 b0 a1 b1 | a2 b2 a3 b3; then pairs: a0 b0 c0 d0 | a1 b1 c1 d1
+        first = [0, lanes, 1, lanes + 1] if width == 1 else [0, 1, lanes, lanes + 1]
+        low, high = [q + k for q in quarters for k in first], [q + k + 2 for q in quarters for k in first]
+        for q in quarters:
+            for i, j in pairs:
+                yield from both(q + i, q + j, low, high)
+    for q in quarters:
+        # the columns stand in the order 0 2 1 3
+        yield f"u = v{q + 1}"
+        yield f"v{q + 1} = v{q + 2}"
+        yield f"v{q + 2} = u"
+    width = 4
+    while width < lanes:
+        low = [k if not k & width else lanes + k - width for k in range(lanes)]
+        high = [k + width if not k & width else lanes + k for k in range(lanes)]
+        for i in range(lanes):
+            if not i & width:
+                yield from both(i, i + width, low, high)
+        width *= 2
 
 
 def _declarations(isa: Isa, folder: Path) -> list[str]:

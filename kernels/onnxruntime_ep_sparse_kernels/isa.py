@@ -17,8 +17,10 @@ SHARED = 4
 STRIP = 32
 """Rows are ordered by their number of nonzeros within strips of so many: work for threads is cut between strips."""
 
-DEPTHWISE = ((3, 1), (3, 2), (5, 1), (5, 2))
-"""(size, stride) of the square windows for which depthwise kernels are unrolled, with all weights in registers."""
+DEPTHWISE = ((1, False), (1, True), (2, False))
+"""(stride, whether it is dilated) of the 3x3 windows for which there are depthwise kernels that compute output by output."""
+DEPTHWISE_OUTPUTS = 16
+"""Weights of so many outputs of a depthwise convolution stand beside each other: a multiple of the lanes of every instruction set."""
 
 X86 = ("x86_64", "amd64")
 """Values of `platform.machine()` in lower case on which rows for x86 are built."""
@@ -102,7 +104,7 @@ MAX_MR = max(mr for isa in ISAS for mr, _ in isa.tiles)
 MAX_NV = max(nv for isa in ISAS for _, nv in isa.tiles)
 """The largest numbers in `tiles`: they size the kernel table."""
 
-C_CONSTANTS = ("APART", "SHARED", "STRIP", "MAX_MR", "MAX_NV")
+C_CONSTANTS = ("APART", "SHARED", "STRIP", "DEPTHWISE_OUTPUTS", "MAX_MR", "MAX_NV")
 """Numbers that C reads too: setup.py writes them to `_enums.pxd`."""
 
 

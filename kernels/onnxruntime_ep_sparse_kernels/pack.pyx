@@ -9,7 +9,7 @@ import numpy as np
 
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
-from onnxruntime_ep_sparse_kernels.isa import APART, SHARED, STRIP
+from onnxruntime_ep_sparse_kernels.isa import APART, DEPTHWISE_OUTPUTS, SHARED, STRIP
 
 cdef enum:
     PAGES = 1 << 15  # bytes from which an array may get pages of its own
@@ -283,3 +283,15 @@ def pack_shared(int64_t rows, int64_t blocks, const int64_t[::1] start, const ui
                     n += 1
             row_start[b, groups] = <int32_t>n
     return row_start__bg, row__bgr, trimmed(k__nc[:n]), trimmed(value__nr[:n])
+
+
+def depthwise_values(value__mt):
+    """Return the weights of a depthwise convolution as its kernels read them: DEPTHWISE_OUTPUTS outputs beside each other, tap after tap.
+
+    float32 (M, taps) -> (outputs / DEPTHWISE_OUTPUTS, taps, DEPTHWISE_OUTPUTS), with zeros for outputs after M.
+    """
+    outputs, taps = value__mt.shape
+    blocks = -(-outputs // DEPTHWISE_OUTPUTS)
+    padded = np.zeros((blocks * DEPTHWISE_OUTPUTS, taps), np.float32)
+    padded[:outputs] = value__mt
+    return np.ascontiguousarray(padded.reshape(blocks, DEPTHWISE_OUTPUTS, taps).swapaxes(1, 2))

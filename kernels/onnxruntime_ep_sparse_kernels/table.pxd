@@ -5,7 +5,7 @@ All sizes and strides count float32 elements.
 
 from libc.stdint cimport int32_t, int64_t, uint16_t
 
-from onnxruntime_ep_sparse_kernels._enums cimport MAX_MR, MAX_NV, Act, Op
+from onnxruntime_ep_sparse_kernels._enums cimport DEPTHWISE_OUTPUTS, MAX_MR, MAX_NV, Act, Op
 
 # One call of a tile kernel: row groups [row_begin, row_end) of MR rows each, in one K block, times NV vectors of pixels.
 # y[m, :] starts from partial[m, :] or bias[m] and adds value[m, j] * tile[offset[m, j], :] in ascending order of j. If `finish`, the kernel
@@ -73,25 +73,39 @@ ctypedef struct Pool:
     int64_t pad_end_y
     int64_t pad_end_x
 
-# One call of the depthwise kernel: rows [row_begin, row_end) of one plane of the output. Sizes and windows are depth, height, width.
+# One call of the depthwise kernel: rows [row_begin, row_end) of one plane of each of at most `lanes` outputs. Output i of all reads channel
+# i // many. Sizes and windows are depth, height, width.
 ctypedef struct Depthwise:
-    const float* x               # all planes of the channel
-    float* y                     # one plane
-    const float* value           # one weight per tap
-    const float* zeros           # size[2] zeros: a row of x outside the image
-    const float** lines          # scratch memory for pointers to the (row_end - row_begin) * stride[1] + kernel[1] rows of x that are read
-    float bias
-    float low
-    float high
+    const float* x               # an image: channel after channel
+    float* y                     # the plane of the first output ...
+    int64_t y_stride             # ... and how far it is to that of the next
+    const float* value           # of all outputs: DEPTHWISE_OUTPUTS of them beside each other, tap after tap
+    const float* bias            # of all outputs
+    int64_t first                # output, a multiple of `lanes`
+    int64_t outputs
     int64_t slice                # index of the plane along the depth of the output
     int64_t row_begin
     int64_t row_end
+    float low
+    float high
+    int64_t many                 # outputs of a channel
     int64_t out_width
     int64_t size[3]              # of x
     int64_t kernel[3]
     int64_t stride[3]
     int64_t dilation[3]
     int64_t pad[3]
+    # set by depthwise_begin
+    const float** lines          # to rows of x, for outputs one by one
+    const float* zeros           # a row outside the image
+    float* tile                  # rows of x with padding beside them, pixel after pixel, of `lanes` outputs
+    int64_t pitch                # pixels of a row
+    int64_t slice_floats         # of the tile: set by each call
+    int64_t tile_rows            # of a slice, at most
+    int64_t tile_floats
+    int32_t* place               # in the tile, of pixels that follow each other in x
+    float* result                # pixel after pixel
+    int is_clear                 # the tile has zeros where there is padding, and `place` is made
 
 ctypedef struct KernelTable:
     int lanes                               # float32 values per vector
@@ -99,8 +113,14 @@ ctypedef struct KernelTable:
     spmm_t spmm[MAX_MR + 1][MAX_NV + 1]     # [MR][NV], NULL for kernels that are not built
     void (*sell_one)(const SellCall* call) noexcept nogil
     void (*sell_lanes)(const SellCall* call) noexcept nogil
-    # y = min(high, max(low, bias + sum of value * x)): one chain over the taps of the window inside the image
-    void (*depthwise)(const Depthwise* d) noexcept nogil
+    # How many of so many rows are best computed by a call. `many` and all after it must be known, as in the next two.
+    int64_t (*depthwise_band)(const Depthwise* d, int64_t rows) noexcept nogil
+    # Scratch for calls of at most so many rows.
+    int64_t (*depthwise_floats)(const Depthwise* d, int64_t rows) noexcept nogil
+    # Prepares calls of at most so many rows, which differ in what stands before `low`.
+    void (*depthwise_begin)(Depthwise* d, float* scratch, int64_t rows) noexcept nogil
+    # y = min(high, max(low, bias + sum of value * x)): one chain over the taps of the window inside the rows of the image
+    void (*depthwise)(Depthwise* d) noexcept nogil
     # Copies a list of runs, channel after channel. Reads every `stride`-th pixel of the planes, and nothing from `end` on.
     void (*gather)(float* tile, int64_t tile_step, const float* plane, int64_t plane_step, int64_t channels, const Run* run,
                    int64_t runs, int64_t stride, const float* end) noexcept nogil

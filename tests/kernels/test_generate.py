@@ -35,11 +35,11 @@ def test_tile_kernels(isa, tmp_path):
 
 @EVERY_SET
 def test_depthwise_kernels(isa, tmp_path):
-    """The module has every unrolled depthwise kernel of the list, with masked loads and without, and uses each."""
+    """The module has every 3x3 depthwise kernel of the list, with masked loads and without, and uses each."""
     source = module_of(isa, tmp_path)
-    expected = {f"depthwise_{size}_{stride}{masked}" for size, stride in DEPTHWISE for masked in ("", "_masked")}
-    assert set(re.findall(r"cdef void (depthwise_\d_\d\w*)\(", source)) == expected
-    assert set(re.findall(r"= (depthwise_\d_\d\w*)$", source, re.M)) == expected
+    expected = {f"depthwise_3x3_{stride}{'_dilated' * d}{masked}" for stride, d in DEPTHWISE for masked in ("", "_masked")}
+    assert set(re.findall(r"cdef void (depthwise_3x3_\w+)\(", source)) == expected
+    assert set(re.findall(r"= (depthwise_3x3_\w+)$", source, re.M)) == expected
 
 
 @EVERY_SET

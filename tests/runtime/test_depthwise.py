@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from onnxruntime_ep_sparse import pipeline
 from onnxruntime_ep_sparse.program.enums import StepKind
 from onnxruntime_ep_sparse.runtime._program import Program
 from support.kernel_sets import table_of
-from support.making import noise, pruned
+from support.making import examples, noise, pruned
 from support.programs import EVERY_SET, Conv, graph_of, program_of
 
 DEPTHWISE = {
@@ -25,6 +27,9 @@ DEPTHWISE = {
     "stride 2, any kernel": (Conv(9, 9, (3, 7), group=9, strides=(1, 2), dilations=(2, 1), pads=(2, 3, 1, 2)), (2, 9, 17, 63)),
     "stride 3": (Conv(9, 9, (3, 3), group=9, strides=(3, 3), pads=(1, 2, 1, 0)), (2, 9, 17, 63)),
     "far dilation": (Conv(6, 6, (7, 7), group=6, zeros=0, dilations=(1, 900), pads=(3, 2700) * 2), (1, 6, 9, 3000)),
+    "31x31": (Conv(20, 20, (31, 31), group=20, zeros=0, pads=(15,) * 4), (1, 20, 14, 15)),
+    "7x7, stride 2, two outputs a channel": (Conv(36, 18, (7, 7), group=18, zeros=0, strides=(2, 2), pads=(3,) * 4), (2, 18, 28, 29)),
+    "dilated": (Conv(20, 20, (3, 3), group=20, zeros=0, dilations=(4, 4), pads=(4,) * 4), (2, 20, 61, 70)),
     "two outputs a channel": (Conv(24, 12, (3, 3), group=12, zeros=0, pads=(1,) * 4), (2, 12, 9, 20)),
     "one dimension": (Conv(12, 12, (9,), group=12, zeros=0, pads=(4, 4)), (2, 12, 100)),
     "three dimensions": (Conv(5, 5, (3, 3, 3), group=5, zeros=0, pads=(1,) * 6), (2, 5, 6, 7, 8)),
@@ -48,6 +53,44 @@ def test_depthwise(isa, name):
     others = np.arange(y.shape[1]) * shape[1] // y.shape[1] != 1
     assert poisoned[:, others].tobytes() == y[:, others].tobytes()
     assert np.isnan(poisoned[:, ~others]).any()
+
+
+@st.composite
+def windows(draw):
+    """(convolution, image): any rank, kernel, stride, dilation and pads; one or some outputs a channel; also images below the window."""
+    rank, channels, many = (
+        draw(st.sampled_from([1, 2, 2, 2, 3])),
+        draw(st.sampled_from([2, 5, 16, 17, 40])),
+        draw(st.sampled_from([1, 1, 2, 3])),
+    )
+    large = 12 if rank < 3 else 4
+    kernel = tuple(draw(st.one_of(st.just(3), st.integers(1, large))) for _ in range(rank))
+    strides, dilations = (tuple(draw(st.sampled_from(sizes)) for _ in range(rank)) for sizes in ([1, 1, 2, 2, 3, 5], [1, 1, 1, 2, 3, 7]))
+    if draw(st.booleans()):
+        kernel, strides, dilations = ((sizes[0],) * rank for sizes in (kernel, strides, dilations))
+    pads = tuple(draw(st.integers(0, 2 * k)) for k in kernel * 2)
+    reach = [(k - 1) * d + 1 - a - b for k, d, a, b in zip(kernel, dilations, pads, pads[rank:], strict=False)]
+    image = [max(1, n) + draw(st.integers(0, 40 if rank < 3 else 6)) for n in reach]
+    conv = Conv(channels * many, channels, kernel, zeros=0, group=channels, strides=strides, dilations=dilations, pads=pads)
+    return conv, (draw(st.integers(1, 2)), channels, *image)
+
+
+@EVERY_SET
+def test_any_window(isa):
+    """Every window gives the promised error, and the same bits for any number of workers and of images beside each other."""
+
+    @examples(120)
+    @given(windows())
+    def check(case):
+        conv, shape = case
+        spec = pipeline.lower_to_spec(conv.graph, isa)
+        assert spec.steps[0].kind == StepKind.DEPTHWISE
+        x = noise(np.random.default_rng(1), *shape)
+        y = conv.check(Program(spec, table_of(isa), 1), x)
+        assert Program(spec, table_of(isa), 3).run(x)[0].tobytes() == y.tobytes()
+        assert Program(spec, table_of(isa), 1).run(x[:1])[0].tobytes() == y[:1].tobytes()
+
+    check()
 
 
 FUSED_BANDS = {

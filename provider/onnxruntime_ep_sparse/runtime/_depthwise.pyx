@@ -3,7 +3,8 @@
 import numpy as np
 
 from libc.stdint cimport int64_t
-from libc.string cimport memset
+
+from onnxruntime_ep_sparse_kernels.pack import depthwise_values
 
 from ._from_python cimport copy_of
 from ._loops cimport items_of_runs, runs_per_item
@@ -16,19 +17,12 @@ from ._weight_store cimport shared_drop
 from ._windows cimport Window, fill_window, infer_window
 cimport onnxruntime_ep_sparse_kernels.table as t
 
-cdef enum:
-    # A depthwise convolution runs down the columns of so many pixels, an eighth of L1 with what they read.
-    BAND_FLOATS = 4096
-    # of a pointer
-    LINE_FLOATS = 2
-
-
 # Output m reads channel m * channels // M.
 cdef struct Depthwise:
     Window window
     int64_t M
     int64_t channels
-    float* value         # taps of each output
+    float* value         # taps of all outputs, in the order of the kernels
     float* bias
 
 
@@ -56,7 +50,7 @@ cdef int build(Step* step, object spec) except -1:
     fill_window(&p.window, spec.window)
     p.M = spec.m
     p.channels = spec.channels
-    p.value = <float*>copy_of(spec.value__mt, np.float32)
+    p.value = <float*>copy_of(depthwise_values(spec.value__mt), np.float32)
     p.bias = <float*>copy_of(spec.bias__m, np.float32)
     return 0
 
@@ -76,28 +70,45 @@ cdef int infer(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t
     return 0
 
 
-cdef int64_t band_floats(const Plan* plan, const Step* step, int64_t rows) noexcept nogil:
-    """Room for a row of zeros and for pointers to the rows that so many rows of the output read."""
+cdef void geometry(const Plan* plan, const Step* step, const DepthwisePlan* own, t.Depthwise* d) noexcept nogil:
+    """Sizes and window, for the kernels."""
     cdef const Window* w = &(<Depthwise*>step.spec).window
     cdef const Shape* x = &plan.values[step.x].shape
-    return ceil_div(x.dims[x.rank - 1], 16) * 16 + (rows * w.stride[1] + w.kernel[1]) * LINE_FLOATS
+    cdef int i
+    for i in range(3):
+        d.size[i] = x.dims[x.rank - 3 + i] if 3 - i <= w.rank else 1
+        d.kernel[i] = w.kernel[i]
+        d.stride[i] = w.stride[i]
+        d.dilation[i] = w.dilation[i]
+        d.pad[i] = own.pad[i]
+    d.many = (<Depthwise*>step.spec).M // (<Depthwise*>step.spec).channels
+    d.out_width = plan.values[step.y].shape.dims[w.rank + 1]
+
+
+cdef int64_t band_floats(const CompiledProgram* program, const Plan* plan, int index, int64_t rows) noexcept nogil:
+    """Scratch of the kernels for so many rows of the output."""
+    cdef t.Depthwise d
+    geometry(plan, &program.steps[index], <DepthwisePlan*>plan.steps[index].own, &d)
+    return program.kernels.depthwise_floats(&d, rows)
 
 
 cdef int plan_depthwise(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
-    """Runs of the output, for items of some: planes, or bands of rows of large ones."""
+    """Runs of the output, for items of some: planes of as many channels as a vector has lanes, or bands of rows of large ones."""
     cdef Step* step = &program.steps[index]
     cdef StepPlan* sp = &plan.steps[index]
     cdef DepthwisePlan* own = <DepthwisePlan*>sp.own
-    cdef Window* w = &(<Depthwise*>step.spec).window
+    cdef Depthwise* p = <Depthwise*>step.spec
+    cdef Window* w = &p.window
     cdef Shape* y = &plan.values[step.y].shape
-    cdef int64_t rows = y.dims[y.rank - 2] if y.rank > 3 else 1, width = y.dims[y.rank - 1]
-    cdef int64_t bands = ceil_div(rows * width, BAND_FLOATS)
-    own.band = ceil_div(ceil_div(rows, bands), 2) * 2 if bands else 1
-    own.inner = own.band * width if own.band < rows else rows * width
-    own.runs = y.dims[0] * y.dims[1] * (y.dims[2] if y.rank == 5 else 1) * ceil_div(rows, own.band)
+    cdef int64_t rows = y.dims[y.rank - 2] if y.rank > 3 else 1, width = y.dims[y.rank - 1], lanes = program.kernels.lanes
+    cdef t.Depthwise d
+    geometry(plan, step, own, &d)
+    own.band = program.kernels.depthwise_band(&d, rows)
+    own.inner = min(own.band, rows) * width * min(lanes, p.M)
+    own.runs = y.dims[0] * ceil_div(p.M, lanes) * (y.dims[2] if y.rank == 5 else 1) * ceil_div(rows, own.band)
     sp.items = items_of_runs(own.runs, own.inner)
     sp.work.macs = sp.work.dense_macs = plan.values[step.y].size * w.kernel[0] * w.kernel[1] * w.kernel[2]
-    need_scratch(plan, band_floats(plan, step, own.band))
+    need_scratch(plan, band_floats(program, plan, index, own.band))
     return 0
 
 
@@ -108,62 +119,61 @@ cdef int run(Job* job, const Host* host) noexcept nogil:
     return section(job, host, depthwise_item, job.sp.items, job.sp.parallel)
 
 
-cdef void depthwise_begin(Job* job, float* scratch, t.Depthwise* d) noexcept nogil:
-    """What is the same for all planes of a depthwise convolution."""
-    cdef DepthwisePlan* own = <DepthwisePlan*>job.sp.own
-    cdef Window* w = &(<Depthwise*>job.step.spec).window
-    cdef Shape* x = &job.plan.values[job.step.x].shape
-    cdef Shape* y = &job.plan.values[job.step.y].shape
+cdef void depthwise_begin(Job* job, float* scratch, int64_t rows, t.Depthwise* d) noexcept nogil:
+    """What is the same for all planes of a depthwise convolution, of which at most so many rows are computed at a time."""
     cdef bint clamps = job.step.act == ACT_CLAMP and job.step.r == NONE
-    cdef int i
-    for i in range(3):
-        d.size[i] = x.dims[x.rank - 3 + i] if 3 - i <= w.rank else 1
-        d.kernel[i] = w.kernel[i]
-        d.stride[i] = w.stride[i]
-        d.dilation[i] = w.dilation[i]
-        d.pad[i] = own.pad[i]
+    geometry(job.plan, job.step, <DepthwisePlan*>job.sp.own, d)
     d.low = job.step.alpha if clamps else <float>(-1.0 / 0.0)
     d.high = job.step.beta if clamps else <float>(1.0 / 0.0)
     d.slice = 0
-    d.out_width = y.dims[w.rank + 1]
-    memset(scratch, 0, d.size[2] * sizeof(float))
-    d.zeros = scratch
-    d.lines = <const float**>(scratch + (d.size[2] + 15) // 16 * 16)
+    d.value = (<Depthwise*>job.step.spec).value
+    d.bias = (<Depthwise*>job.step.spec).bias
+    job.program.kernels.depthwise_begin(d, scratch, rows)
 
 
-cdef void depthwise_rows(Job* job, t.Depthwise* d, int64_t image, int64_t m, float* y, const float* residual) noexcept nogil:
-    """Rows [row_begin, row_end) of one plane of the output, which begins at `y` as that of the residual at `residual`."""
+cdef void depthwise_rows(Job* job, t.Depthwise* d, int64_t image, int64_t first, float* y, const float* residual,
+                         int64_t y_stride) noexcept nogil:
+    """Rows [row_begin, row_end) of planes of outputs from `first` on, of which that of the first begins at `y`, that of its residual at
+    `residual`, and the others follow."""
     cdef Depthwise* p = <Depthwise*>job.step.spec
     cdef int64_t place = d.row_begin * d.out_width
-    d.x = job.x + (image * p.channels + m * p.channels // p.M) * d.size[0] * d.size[1] * d.size[2]
+    cdef int _
+    d.x = job.x + image * p.channels * d.size[0] * d.size[1] * d.size[2]
     d.y = y
-    d.value = p.value + m * d.kernel[0] * d.kernel[1] * d.kernel[2]
-    d.bias = p.bias[m]
+    d.y_stride = y_stride
+    d.first = first
+    d.outputs = min(job.program.kernels.lanes, p.M - first)
     job.program.kernels.depthwise(d)
-    if residual != NULL or not (job.step.act == ACT_NONE or job.step.act == ACT_CLAMP):
+    if residual == NULL and (job.step.act == ACT_NONE or job.step.act == ACT_CLAMP):
+        return
+    for _ in range(d.outputs):
         job.program.kernels.activate(y + place, y + place, residual + place if residual != NULL else NULL,
                                      (d.row_end - d.row_begin) * d.out_width, <t.Act>job.step.act, job.step.alpha, job.step.beta)
+        place += y_stride
 
 
 cdef void depthwise_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     """Some bands of planes."""
     cdef DepthwisePlan* own = <DepthwisePlan*>job.sp.own
-    cdef Window* w = &(<Depthwise*>job.step.spec).window
+    cdef Depthwise* p = <Depthwise*>job.step.spec
+    cdef int rank = p.window.rank
     cdef Shape* y = &job.plan.values[job.step.y].shape
-    cdef int64_t per = runs_per_item(own.inner), run, plane, rows, bands, slices, place
+    cdef int64_t per = runs_per_item(own.inner), run, rest, rows, bands, slices, place, first, lanes = job.program.kernels.lanes
+    cdef int64_t blocks = ceil_div(p.M, lanes)
     cdef t.Depthwise d
-    depthwise_begin(job, scratch, &d)
-    rows = y.dims[w.rank] if w.rank > 1 else 1
-    slices = y.dims[2] if w.rank > 2 else 1
-    bands = (rows + own.band - 1) // own.band
-    for run in range(index * per, own.runs if (index + 1) * per > own.runs else (index + 1) * per):
-        plane = run // bands
-        d.slice = plane % slices
+    depthwise_begin(job, scratch, own.band, &d)
+    rows = y.dims[rank] if rank > 1 else 1
+    slices = y.dims[2] if rank > 2 else 1
+    bands = ceil_div(rows, own.band)
+    for run in range(index * per, min(own.runs, (index + 1) * per)):
         d.row_begin = run % bands * own.band
-        d.row_end = d.row_begin + own.band if d.row_begin + own.band < rows else rows
-        place = plane * rows * d.out_width
-        depthwise_rows(job, &d, plane // slices // y.dims[1], plane // slices % y.dims[1], job.y + place,
-                       job.r + place if job.r != NULL else NULL)
+        d.row_end = min(rows, d.row_begin + own.band)
+        rest = run // bands
+        d.slice = rest % slices
+        rest //= slices
+        first = rest % blocks * lanes
+        place = ((rest // blocks * p.M + first) * slices + d.slice) * rows * d.out_width
+        depthwise_rows(job, &d, rest // blocks, first, job.y + place, job.r + place if job.r != NULL else NULL, slices * rows * d.out_width)
 
 
 cdef void band_item(Job* job, int64_t index, float* scratch) noexcept nogil:
@@ -171,18 +181,18 @@ cdef void band_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef StepPlan* sp = job.sp
     cdef Shape* between = &job.plan.values[job.step.y].shape
     cdef int64_t channels = between.dims[1], height = between.dims[2], width = between.dims[3], image = index // sp.bands
-    cdef int64_t m, i, pixels, place
+    cdef int64_t lanes = job.program.kernels.lanes, i, pixels, place
     cdef float* band = scratch + sp.band_offset
     cdef Job second = job[0]
     cdef StepPlan second_plan = sp[1]
     cdef ProductPlan q = (<ProductPlan*>sp[1].own)[0]
     cdef t.Depthwise d
-    depthwise_begin(job, scratch + sp.lines_offset, &d)
+    depthwise_begin(job, scratch + sp.lines_offset, ceil_div(height, sp.bands), &d)
     d.row_begin = index % sp.bands * height // sp.bands
     d.row_end = (index % sp.bands + 1) * height // sp.bands
     pixels = (d.row_end - d.row_begin) * width
-    for m in range(channels):
-        depthwise_rows(job, &d, image, m, band + m * pixels - d.row_begin * width, NULL)
+    for i in range(ceil_div(channels, lanes)):
+        depthwise_rows(job, &d, image, i * lanes, band + i * lanes * pixels - d.row_begin * width, NULL, pixels)
     # the product sees the band as its image
     place = image * q.y_image + d.row_begin * width
     q.in_width = q.out_width = q.pitch = q.pixels = q.flat = pixels

@@ -86,7 +86,7 @@ cdef struct StepKindOps:
     # The operand whose memory the result can take, because elements are read where they are written. NULL: none.
     Operand (*overwrites)(const Step* step, const StepPlan* sp) noexcept nogil
     # Scratch for so many rows of an image of the result, of kinds that can run in bands with the product after them. NULL: they cannot.
-    int64_t (*band_floats)(const Plan* plan, const Step* step, int64_t rows) noexcept nogil
+    int64_t (*band_floats)(const CompiledProgram* program, const Plan* plan, int index, int64_t rows) noexcept nogil
 
 cdef struct Step:
     const StepKindOps* ops

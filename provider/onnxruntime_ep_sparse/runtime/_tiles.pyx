@@ -456,7 +456,7 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
         before.parallel = program.workers > 1 and (before.parallel or sp.parallel)
         before.band_offset = ceil_div(floats, 16) * 16
         before.lines_offset = before.band_offset + ceil_div(p.channels * q.pixels, 16) * 16
-        floats = before.lines_offset + step_before.ops.band_floats(plan, step_before, ceil_div(x.dims[2], bands)) + run_bytes(p, q)
+        floats = before.lines_offset + step_before.ops.band_floats(program, plan, index - 1, ceil_div(x.dims[2], bands)) + run_bytes(p, q)
     need_scratch(plan, floats)
     need_shared(plan, shared_floats(p, q))
     if not bands:
