@@ -27,6 +27,23 @@ X86 = ("x86_64", "amd64")
 
 
 @dataclass(frozen=True)
+class FewPixels:
+    """What a weight costs the layouts for few pixels, in units of a dense kernel's time for a vector of weights and one pixel.
+
+    Measured by `tests/benchmarks/products.py` (docs/benchmarks.md, "Products by the number of rows"); `runtime/_few.pyx` compares them.
+    """
+
+    sell: tuple[float, ...]
+    """A vector of nonzeros in the layout SELL, for each number of `Isa.sell_pixels`."""
+    apart: tuple[float, float]
+    """A vector of nonzeros in a tile kernel of rows apart: fixed, and for each vector of pixels."""
+    shared: tuple[float, float]
+    """The same of rows that share columns."""
+    dense: tuple[float, float, float]
+    """Least of a vector of weights in a dense kernel, which has to be read: from L2, from L3, from memory."""
+
+
+@dataclass(frozen=True)
 class Isa:
     """One row of the table: an instruction set for which the kernels are built."""
 
@@ -46,6 +63,10 @@ class Isa:
     """The header in `simd/` that defines the vector primitives."""
     tiles: tuple[tuple[int, int], ...]
     """(MR, NV) of every tile kernel."""
+    dense_rows: int
+    """Pixels of the widest dense kernel for few pixels; each has accumulators for some vectors of outputs."""
+    few: FewPixels
+    """What decides between layouts where pixels are few."""
 
     @property
     def module(self) -> str:
@@ -56,6 +77,15 @@ class Isa:
     def compile_args(self) -> tuple[str, ...]:
         """All arguments of the C compiler: `flags`, and the macros that `simd/simd.h` reads."""
         return (f"-DSPARSE_LANES={self.lanes}", f'-DSPARSE_PRIMITIVES="{self.header}"', *self.flags)
+
+    @property
+    def sell_pixels(self) -> tuple[int, ...]:
+        """The numbers of pixels for which there are kernels of the layout SELL: one, and those that divide a vector, from four on."""
+        return (1, *(pixels for pixels in (4, 8, 16) if pixels <= self.lanes))
+
+    def dense_vectors(self, pixels: int) -> int:
+        """Return how many vectors of outputs a dense kernel for so many pixels has in registers, with a weight for each."""
+        return max(v for v in (1, 2, 3, 4) if v * (pixels + 1) < self.registers)
 
     def widest(self, mr: int) -> int:
         """Return the largest NV with this MR."""
@@ -76,6 +106,8 @@ ISAS = (
         flags=("-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mavx2", "-mfma", "-mprefer-vector-width=512"),
         header="x86_avx512.h",
         tiles=_tiles(8, 6),
+        dense_rows=8,
+        few=FewPixels(sell=(25, 25, 26, 44), apart=(24, 24), shared=(25, 10), dense=(3.6, 5.4, 11)),
     ),
     Isa(
         name="avx2",
@@ -86,6 +118,8 @@ ISAS = (
         flags=("-mavx2", "-mfma"),
         header="x86_avx2.h",
         tiles=_tiles(7, 3),
+        dense_rows=6,
+        few=FewPixels(sell=(12, 12, 17.4), apart=(11, 10), shared=(9.5, 5.5), dense=(2.3, 2.7, 6.8)),
     ),
     Isa(
         name="baseline",
@@ -96,15 +130,19 @@ ISAS = (
         flags=(),
         header="generic.h",
         tiles=_tiles(7, 3),
+        dense_rows=3,
+        few=FewPixels(sell=(5.4, 7.6), apart=(3.3, 4), shared=(3.3, 3), dense=(1.2, 1.3, 3)),
     ),
 )
 """Best first. The last needs no features and is built everywhere."""
 
 MAX_MR = max(mr for isa in ISAS for mr, _ in isa.tiles)
 MAX_NV = max(nv for isa in ISAS for _, nv in isa.tiles)
-"""The largest numbers in `tiles`: they size the kernel table."""
+MAX_LANES = max(isa.lanes for isa in ISAS)
+MAX_DENSE_ROWS = max(isa.dense_rows for isa in ISAS)
+"""The largest numbers in the rows: they size the kernel table."""
 
-C_CONSTANTS = ("APART", "SHARED", "STRIP", "DEPTHWISE_OUTPUTS", "MAX_MR", "MAX_NV")
+C_CONSTANTS = ("APART", "SHARED", "STRIP", "DEPTHWISE_OUTPUTS", "MAX_MR", "MAX_NV", "MAX_LANES", "MAX_DENSE_ROWS")
 """Numbers that C reads too: setup.py writes them to `_enums.pxd`."""
 
 

@@ -5,7 +5,7 @@ All sizes and strides count float32 elements.
 
 from libc.stdint cimport int32_t, int64_t, uint16_t
 
-from onnxruntime_ep_sparse_kernels._enums cimport DEPTHWISE_OUTPUTS, MAX_MR, MAX_NV, Act, Op
+from onnxruntime_ep_sparse_kernels._enums cimport DEPTHWISE_OUTPUTS, MAX_DENSE_ROWS, MAX_LANES, MAX_MR, MAX_NV, Act, Op
 
 # One call of a tile kernel: row groups [row_begin, row_end) of MR rows each, in one K block, times NV vectors of pixels.
 # y[m, :] starts from partial[m, :] or bias[m] and adds value[m, j] * tile[offset[m, j], :] in ascending order of j. If `finish`, the kernel
@@ -32,18 +32,36 @@ ctypedef struct SpmmCall:
 
 ctypedef void (*spmm_t)(const SpmmCall* call) noexcept nogil
 
-# Slices [slice_begin, slice_end) of a matrix in sliced ELLPACK layout (see runtime/_sell.pyx), times one pixel or `lanes` pixels.
+# Slices [slice_begin, slice_end) of a matrix in sliced ELLPACK layout (see runtime/_sell.pyx), times one pixel or the `pixels` of a kernel.
 ctypedef struct SellCall:
     const int32_t* start         # entries of slice s: start[s] .. start[s + 1], each with one value per row
     const int32_t* row           # `lanes` rows of each slice; a row may occur twice
     const uint16_t* k
     const float* value
     const float* bias            # one value per row
-    const float* partial         # sell_lanes: [M][lanes], replaces `bias` unless NULL; may be y
-    const float* x               # [K], or [K][lanes]
-    float* y                     # [M], or [M][lanes]
+    const float* partial         # of several pixels: [M][pixels], replaces `bias` unless NULL; may be y
+    const float* x               # [K][pixels]
+    float* y                     # [M][pixels]
     int32_t slice_begin
     int32_t slice_end
+
+ctypedef void (*sell_t)(const SellCall* call) noexcept nogil
+
+# Slices [slice_begin, slice_end) of `lanes` rows each of a matrix with all its zeros (see runtime/_dense.pyx), times some pixels.
+# y[p, m] starts from bias[m] and adds value[m, k] * x[p, k] in ascending order of k.
+ctypedef struct DenseCall:
+    const float* value           # [slices][K][lanes]
+    const float* bias            # [M]
+    const float* x               # pixel p begins at p * x_stride
+    int64_t x_stride
+    float* y
+    int64_t y_stride
+    int64_t depth                # K
+    int64_t rows                 # M, where the last slice may end early
+    int64_t slice_begin
+    int64_t slice_end
+
+ctypedef void (*dense_t)(const DenseCall* call) noexcept nogil
 
 # `length` neighbouring pixels of a tile that begin at `target`. They come from `source` on in a plane, or are zeros if it is negative.
 ctypedef struct Run:
@@ -111,8 +129,13 @@ ctypedef struct KernelTable:
     int lanes                               # float32 values per vector
     int widest[MAX_MR + 1]                  # NV of the widest kernel of each MR
     spmm_t spmm[MAX_MR + 1][MAX_NV + 1]     # [MR][NV], NULL for kernels that are not built
-    void (*sell_one)(const SellCall* call) noexcept nogil
-    void (*sell_lanes)(const SellCall* call) noexcept nogil
+    sell_t sell[MAX_LANES + 1]              # [pixels], NULL for kernels that are not built
+    int dense_rows                          # pixels of the widest dense kernel
+    dense_t dense[MAX_DENSE_ROWS + 1]       # [pixels]
+    # FewPixels in isa.py; of `spmm_cost` the first is fixed, the second for each vector of pixels
+    float sell_cost[MAX_LANES + 1]          # [pixels]
+    float spmm_cost[MAX_MR + 1][2]
+    float dense_least[3]
     # How many of so many rows are best computed by a call. `many` and all after it must be known, as in the next two.
     int64_t (*depthwise_band)(const Depthwise* d, int64_t rows) noexcept nogil
     # Scratch for calls of at most so many rows.
@@ -127,7 +150,8 @@ ctypedef struct KernelTable:
     # y[target + i] = act(x[source + i] + residual[target + i]) for each run, row after row of both. Overwrites x.
     void (*scatter)(float* y, int64_t y_stride, float* x, int64_t x_stride, int64_t rows, const Run* run, int64_t runs,
                     const float* residual, Act act, float alpha, float beta) noexcept nogil
-    # tile[k, r] = x[r, k] for k < depth, r < rows; r in [rows, pitch) repeats the last row. pitch is a multiple of `lanes`.
+    # tile[k, r] = x[r, k] for k < depth, r < rows; r in [rows, pitch) repeats the last row. pitch is a multiple of `lanes`, or one of those
+    # below for which there is a kernel in `sell`; likewise in scatter_rows.
     void (*gather_rows)(float* tile, int64_t pitch, const float* x, int64_t x_stride, int64_t rows, int64_t depth) noexcept nogil
     # y[r, m] = act(tile[m, r] + residual[r, m])
     void (*scatter_rows)(float* y, int64_t y_stride, const float* tile, int64_t pitch, int64_t rows, int64_t count,

@@ -1,15 +1,18 @@
 """One pruned MatMul of every size against the CPU provider: Y = X[M, K] W[K, N], M given only at run time.
 
     python tests/benchmarks/products.py [--threads 2] [--sparsity 0.7 0.8 0.9 0.95] [--rows 1 2 3 5 8 13 32 100 384 1000]
-                                        [--sizes 256 768 3072] [--policy always] [--pairs 15] [--json FILE]
+                                        [--sizes 256x256 256x768 ...] [--pattern unstructured] [--isa auto] [--policy always] [--pairs 15]
+                                        [--json FILE]
 
 A table for every sparsity: median of the paired ratios. Both providers run in turn in one process, without spinning against each other.
+The file has the median microseconds of both besides.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
@@ -21,31 +24,35 @@ from onnxruntime_ep_sparse import EP_NAME, measure
 from onnxruntime_ep_sparse.models.masks import mask
 
 
-def model(k: int, n: int, sparsity: float) -> onnx.ModelProto:
+SIZES = [f"{k}x{n}" for k, n in product((256, 768, 3072), repeat=2)]
+
+
+def model(k: int, n: int, sparsity: float, pattern: str) -> onnx.ModelProto:
     """One MatMul by a pruned weight of (K, N)."""
     rng = np.random.default_rng(0)
-    weight = mask(rng.standard_normal((k, n)).astype(np.float32), sparsity, "unstructured", rng).astype(np.float32)
+    weight = mask(rng.standard_normal((k, n)).astype(np.float32), sparsity, pattern, rng, axis=1).astype(np.float32)
     node = helper.make_node("MatMul", ["x", "w"], ["y"], name="matmul")
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["m", size]) for name, size in (("x", k), ("y", n))]
     graph = helper.make_graph([node], "matmul", values[:1], values[1:], [numpy_helper.from_array(weight, "w")])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def ratios(k: int, n: int, sparsity: float, rows: list[int], policy: str, threads: int, pairs: int) -> dict[int, float | None]:
-    """Median speed-up for each M; None where our provider leaves the node alone."""
-    built = model(k, n, sparsity).SerializeToString()
+def points(built: bytes, k: int, rows: list[int], options: dict[str, str], threads: int, pairs: int) -> Iterator[dict[str, float | None]]:
+    """The measurement of each M; its ratio is None where our provider leaves the node alone."""
     cpu = measure.make_session(built, measure.CPU, {}, threads)
-    ours = measure.make_session(built, EP_NAME, {"policy": policy}, threads)
-    if not measure.ownership(ours).owned:
-        return dict.fromkeys(rows)
+    ours = measure.make_session(built, EP_NAME, options, threads)
+    owned = measure.ownership(ours).owned
     rng = np.random.default_rng(1)
-    found: dict[int, float | None] = {}
     for m in rows:
+        if not owned:
+            yield {"m": m, "ratio": None}
+            continue
         feeds = {"x": rng.standard_normal((m, k)).astype(np.float32)}
         y, z = cpu.run(None, feeds)[0], ours.run(None, feeds)[0]
         assert np.abs(y - z).max() <= 1e-4 * np.abs(y).max()
-        found[m] = measure.ratio(*measure.alternate(cpu, ours, feeds, pairs=pairs, budget_s=2)).median
-    return found
+        times = measure.alternate(cpu, ours, feeds, pairs=pairs, budget_s=2)
+        medians = [float(np.median(side)) * 1e6 for side in times]
+        yield {"m": m, "ratio": measure.ratio(*times).median, "cpu_us": medians[0], "ours_us": medians[1]}
 
 
 def main() -> None:
@@ -53,23 +60,29 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--sparsity", type=float, nargs="+", default=[0.7, 0.8, 0.9, 0.95])
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 3, 5, 8, 13, 32, 100, 384, 1000])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 768, 3072])
+    parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="KxN")
+    parser.add_argument("--pattern", choices=("unstructured", "block4"), default="unstructured")
+    parser.add_argument("--isa", default="auto")
     parser.add_argument("--policy", choices=("always", "auto"), default="always")
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    points = []
+    options = {"policy": arguments.policy, "isa": arguments.isa}
+    all_points = []
     for sparsity in arguments.sparsity:
-        print(f"\n{sparsity:.0%} zeros, policy {arguments.policy}, {arguments.threads} threads\n")
+        print(f"\n{sparsity:.0%} zeros, {arguments.pattern}, {options}, {arguments.threads} threads\n")
         print("| K x N | " + " | ".join(f"M={m}" for m in arguments.rows) + " |")
         print("| --- |" + " --- |" * len(arguments.rows))
-        for k, n in product(arguments.sizes, repeat=2):
-            found = ratios(k, n, sparsity, arguments.rows, arguments.policy, arguments.threads, arguments.pairs)
-            cells = ["not taken" if ratio is None else f"{ratio:.2f}" for ratio in found.values()]
+        for size in arguments.sizes:
+            k, n = map(int, size.split("x"))
+            built = model(k, n, sparsity, arguments.pattern).SerializeToString()
+            found = list(points(built, k, arguments.rows, options, arguments.threads, arguments.pairs))
+            cells = ["not taken" if point["ratio"] is None else f"{point['ratio']:.2f}" for point in found]
             print(f"| {k} x {n} | " + " | ".join(cells) + " |", flush=True)
-            points += [{"k": k, "n": n, "m": m, "sparsity": sparsity, "ratio": ratio} for m, ratio in found.items()]
+            all_points += [{"k": k, "n": n, "sparsity": sparsity, **point} for point in found]
     if arguments.json:
-        arguments.json.write_text(json.dumps({"schema": 1, "policy": arguments.policy, "points": points}, indent=1))
+        head = {"schema": 2, **options, "pattern": arguments.pattern, "threads": arguments.threads}
+        arguments.json.write_text(json.dumps({**head, "points": all_points}, indent=1))
 
 
 if __name__ == "__main__":

@@ -61,6 +61,9 @@ def test_tiles(isa):
         assert mr * nv + (nv if mr == SHARED else 0) + 1 <= isa.registers
     for mr in {mr for mr, _ in isa.tiles}:
         assert {nv for m, nv in isa.tiles if m == mr} == set(range(1, isa.widest(mr) + 1))
+    for pixels in range(1, isa.dense_rows + 1):
+        assert isa.dense_vectors(pixels) * (pixels + 1) + 1 <= isa.registers
+    assert len(isa.few.sell) == len(isa.sell_pixels)
 
 
 def test_primitives():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from onnxruntime_ep_sparse import pipeline
+from onnxruntime_ep_sparse.runtime import _weight_store
 from onnxruntime_ep_sparse.runtime._program import Program
 from onnxruntime_ep_sparse_kernels.isa import APART
 from support.kernel_sets import table_of
@@ -92,6 +93,10 @@ FEW = {
     "empty rows": {"m": 40, "zeros": 0.99},
     "nothing": {"m": 12, "zeros": 1},
     "dense": {"m": 43, "zeros": 0},
+    "half zeros": {"m": 203, "k": 61, "zeros": 0.5},
+    "half zeros, residual": {"m": 50, "zeros": 0.5, "residual": True, "activation": "Relu"},
+    "blocks": {"m": 70, "k": 130, "pattern": "block4"},
+    "blocks, half zeros": {"m": 70, "zeros": 0.5, "pattern": "block4"},
     "clamp": {"activation": "Relu"},
     "activation": {"activation": "Tanh"},
     "residual": {"residual": True},
@@ -104,10 +109,10 @@ FEW = {
 @EVERY_SET
 @pytest.mark.parametrize("name", FEW)
 def test_few_rows(isa, name):
-    """A row gives the same bits alone, among few and among many, for any number of workers."""
-    case = {"m": 33, "k": 50, "zeros": 0.8, "activation": None, "residual": False} | FEW[name]
+    """A row gives the same bits alone, among few and among many, whatever layout these take, for any number of workers."""
+    case = {"m": 33, "k": 50, "zeros": 0.8, "pattern": "unstructured", "activation": None, "residual": False} | FEW[name]
     rng = np.random.default_rng(6)
-    weights = {"w": pruned(rng, (case["m"], case["k"]), case["zeros"]).T.copy(), "b": noise(rng, case["m"])}
+    weights = {"w": pruned(rng, (case["m"], case["k"]), case["zeros"], case["pattern"]).T.copy(), "b": noise(rng, case["m"])}
     shape = ("n", case["m"])
     nodes, inputs, last = [("MatMul", ("x", "w"), "p", shape, {}), ("Add", ("p", "b"), "s", shape, {})], {"x": ("n", case["k"])}, "s"
     if case["residual"]:
@@ -115,7 +120,7 @@ def test_few_rows(isa, name):
         nodes.append(("Add", ("s", "r"), "t", shape, {}))
     nodes.append((case["activation"] or "Neg", (last,), "y", shape, {}))
     graph = graph_of(nodes, inputs, weights)
-    data = [noise(rng, 3 * isa.lanes, dims[1]) for dims in inputs.values()]
+    data = [noise(rng, 3 * isa.lanes + 5, dims[1]) for dims in inputs.values()]
     (many,) = program_of(graph, isa).run(*data)
     exact = data[0].astype(np.float64) @ weights["w"] + weights["b"] + (data[1] if case["residual"] else 0)
     exact = {"Relu": lambda y: np.maximum(y, 0), "Tanh": np.tanh, "Sigmoid": lambda y: 1 / (1 + np.exp(-y))}.get(
@@ -124,9 +129,27 @@ def test_few_rows(isa, name):
     assert np.abs(many - exact).max() <= 1e-5 * max(np.abs(exact).max(), 1)
     for workers in (1, 2, 3):
         program = program_of(graph, isa, workers)
-        for rows in (1, 2, isa.lanes - 1, isa.lanes, isa.lanes + 1):
+        for rows in range(1, 3 * isa.lanes + 2) if workers == 1 else (1, 2, isa.lanes - 1, isa.lanes, isa.lanes + 1):
             (few,) = program.run(*(a[:rows] for a in data))
             assert few.tobytes() == many[:rows].tobytes()
+
+
+@EVERY_SET
+@pytest.mark.parametrize("zeros", [0.5, 0.97])
+def test_second_layout(isa, zeros):
+    """Weights are there a second time only where a run has needed it, once: with all their zeros where these are few, else without."""
+    m, k = 128, 64
+    weight = pruned(np.random.default_rng(8), (m, k), zeros)
+    program = program_of(graph_of([("MatMul", ("x", "w"), "y", ("n", m), {})], {"x": ("n", k)}, {"w": weight.T.copy()}), isa)
+    held = []
+    for rows in (0, 1, 2, 1):
+        program.run(noise(np.random.default_rng(rows), rows, k))
+        held.append(_weight_store.held()[1])
+    if zeros == 0.5:
+        assert held[1] - held[0] == 4 * m * k
+    else:
+        assert 0 < held[1] - held[0] < 4 * m * k / 4
+    assert held[1:] == held[1:2] * 3
 
 
 @EVERY_SET

@@ -4,6 +4,11 @@
 static inline vf vf_fma(vf a, vf b, vf c) { return a * b + c; }
 static inline vf vf_max(vf low, vf a) { return vf_pick(low > a, low, a); }
 static inline vf vf_min(vf high, vf a) { return vf_pick(high < a, high, a); }
+static inline vf vf_gather_parts(const float *x, const uint16_t *k, int n) {
+    vf a = vf_set(0);
+    for (int i = 0; i < SPARSE_LANES / n; i++) memcpy((char *)&a + 4 * i * n, x + (int64_t)n * k[i], 4 * n);
+    return a;
+}
 static inline vf vf_load_masked(const float *p, vf mask) {
     vf a = vf_set(0);
     for (int i = 0; i < SPARSE_LANES; i++)

@@ -7,6 +7,7 @@
  *   vf_fma(a, b, c)             a * b + c with one rounding, or with two everywhere if the instruction set has no FMA: every kernel of an
  *                               instruction set computes the same chain bit for bit.
  *   vf_max(low, a)              the larger; NaN in `a` stays. Likewise vf_min(high, a).
+ *   vf_gather_parts(x, k, n)    n values from x + n * k[0] on, then n from x + n * k[1] on, and so forth; n is 4 or 8 and divides the lanes.
  *   vf_load_masked(p, mask)     p[i] where the lane of `mask` has all bits set, 0 where it has none. The memory of those is not touched.
  *   vf_store_masked(p, mask, a) stores lanes in the same way. */
 #ifndef SPARSE_SIMD_H
@@ -77,6 +78,13 @@ static inline vf vf_lanes(int64_t first, int64_t end) {
 /* x[k[i]] in lane i. Scalar loads: on Zen 3 1.3 to 1.8 times as fast as a gather instruction. */
 #define AT_K(i) x[k[i]]
 static inline vf vf_gather(const float *x, const uint16_t *k) { return (vf){EACH_LANE(AT_K)}; }
+
+/* y[row[i] * n + j] = few[i * n + j] for each lane i and j < n. As a loop: unrolled, its addresses take the registers of the accumulators,
+ * and gcc 12 then keeps those in memory (8 pixels on AVX-512: 92 instead of 70 us for 768x768, half zeros). */
+static inline void store_parts(float *y, const int32_t *row, const float *few, int n) {
+#pragma GCC unroll 1
+    for (int i = 0; i < SPARSE_LANES; i++) memcpy(y + (int64_t)n * row[i], few + n * i, n * sizeof(float));
+}
 
 /* The first n < SPARSE_LANES values of a row, zeros after them. */
 static inline vf vf_load_part(const float *p, int64_t n) {

@@ -9,5 +9,9 @@ static inline vf vf_fma(vf a, vf b, vf c) { return (vf)_mm256_fmadd_ps((__m256)a
 /* maxps and minps return their second operand when one is NaN. */
 static inline vf vf_max(vf low, vf a) { return (vf)_mm256_max_ps((__m256)low, (__m256)a); }
 static inline vf vf_min(vf high, vf a) { return (vf)_mm256_min_ps((__m256)high, (__m256)a); }
+static inline vf vf_gather_parts(const float *x, const uint16_t *k, int n) {
+    if (n == 8) return vf_load(x + 8 * (int64_t)k[0]);
+    return (vf)_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(x + 4 * (int64_t)k[0])), _mm_loadu_ps(x + 4 * (int64_t)k[1]), 1);
+}
 static inline vf vf_load_masked(const float *p, vf mask) { return (vf)_mm256_maskload_ps(p, (__m256i)mask); }
 static inline void vf_store_masked(float *p, vf mask, vf a) { _mm256_maskstore_ps(p, (__m256i)mask, (__m256)a); }

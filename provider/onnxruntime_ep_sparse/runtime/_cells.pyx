@@ -341,9 +341,22 @@ cdef void multiply(const RecurrentRun* run, const Tile* tile, int64_t phase, int
     cdef t.KernelTable* kernels = run.program.kernels
     cdef const float* x = state_of(run, tile, STATE_RESET if phase else time % 2, 0)
     cdef t.SellCall sell
+    cdef t.DenseCall dense
     cdef t.SpmmCall call
     sums -= row * width
-    if q.sell:
+    if q.layout == LAYOUT_DENSE:
+        dense.value = panel.dense
+        dense.bias = sums
+        dense.x = x
+        dense.y = sums
+        dense.x_stride = dense.y_stride = 0
+        dense.depth = rec.hidden
+        dense.rows = panel.rows
+        dense.slice_begin = row // lanes
+        dense.slice_end = (stop + lanes - 1) // lanes
+        kernels.dense[1](&dense)
+        return
+    if q.layout == LAYOUT_SELL:
         sell.start = panel.sell.start
         sell.row = panel.sell.row
         sell.k = panel.sell.k
@@ -354,10 +367,7 @@ cdef void multiply(const RecurrentRun* run, const Tile* tile, int64_t phase, int
         sell.x = x
         sell.slice_begin = <int32_t>(row // lanes)
         sell.slice_end = <int32_t>((stop + lanes - 1) // lanes)
-        if width == 1:
-            kernels.sell_one(&sell)
-        else:
-            kernels.sell_lanes(&sell)
+        kernels.sell[width](&sell)
         return
     call.row_begin = <int32_t>(row // panel.mr)
     call.row_end = panel.groups if end == rec.hidden else <int32_t>(stop // panel.mr)

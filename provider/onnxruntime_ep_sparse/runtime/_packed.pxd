@@ -42,7 +42,9 @@ cdef struct Panel:
     int32_t* row           # [blocks][groups][mr]
     uint32_t* k
     float* value
-    Sell* sell             # made when a plan first needs it, or NULL; guarded by the lock of `runtime/_sell.pyx` until then
+    # Made when a plan first needs them, or NULL; guarded by the locks of `runtime/_sell.pyx` and `runtime/_dense.pyx` until then.
+    Sell* sell
+    float* dense           # [slices][K][lanes]: slices of as many rows as a vector has lanes, zeros included
 
 # Channels [channel_begin, channel_begin + channels) are gathered together, block by block, for one panel of rows.
 cdef struct GatherGroup:
@@ -96,6 +98,12 @@ cdef inline int64_t tile_position(const Product* p, const Offsets* o, int64_t un
     """Floats from the first channel of a group to this unit."""
     return unit // p.units * o.channel_floats + o.base[p.taps + unit % p.units]
 
+# How a product runs: by tiles of K blocks, or, where pixels are few, with another layout of the weights.
+cdef enum Layout:
+    LAYOUT_TILES
+    LAYOUT_SELL
+    LAYOUT_DENSE
+
 cdef struct ProductPlan:
     Offsets* offsets
     int64_t images
@@ -115,7 +123,7 @@ cdef struct ProductPlan:
     int64_t most_blocks    # of a group
     int64_t x_image
     int64_t y_image
-    int sell               # few pixels: the layout SELL, no tiles of K blocks
+    Layout layout
     int64_t y_plane        # from one row of the output to the next
     int64_t x_floats       # size of x, beyond which nothing may be read
     int64_t runs           # of a tile and channel, at most (Run in table.pxd)
@@ -135,6 +143,10 @@ cdef inline int64_t slice_tile(const ProductPlan* q, int64_t lanes, int64_t tile
 cdef inline int64_t run_bytes(const Product* p, const ProductPlan* q) noexcept nogil:
     """Room for the runs of a tile and the first run of every unit."""
     return (q.runs * sizeof(t.Run) + (p.units + 1) * sizeof(int32_t) + 63) // 64 * 64
+
+cdef inline bint counts(const int32_t* row, int64_t r) noexcept nogil:
+    """Whether a row of a group of a panel is itself, not the last one in the place of one that is missing."""
+    return r == 0 or row[r] != row[r - 1]
 
 # Fills a product of zeros from a `Product`, and frees what it points to, also where an exception has left it half filled.
 cdef int fill_product(Product* p, spec) except -1

@@ -72,6 +72,7 @@ cdef void release_product(Product* p) noexcept nogil:
         shared_drop(p.groups[g].panel.k)
         shared_drop(p.groups[g].panel.value)
         sell_free(p.groups[g].panel.sell)
+        shared_drop(p.groups[g].panel.dense)
     free(p.groups)
     shared_drop(p.segments)
     shared_drop(p.unit_segment)

@@ -10,6 +10,7 @@ from libc.string cimport memset
 
 from ._packed cimport *
 from ._sections cimport section
+from ._dense cimport dense_item
 from ._sell cimport sell_item
 from ._infer cimport infer_addend
 from ._structs cimport *
@@ -137,7 +138,7 @@ cdef void release_plan(const Step* step, StepPlan* sp) noexcept nogil:
 
 cdef Operand overwrites(const Step* step, const StepPlan* sp) noexcept nogil:
     """The residual, where elements of both stand at the same places."""
-    if step.r == NONE or (<Product*>step.spec).y_rows or (<ProductPlan*>sp.own).sell:
+    if step.r == NONE or (<Product*>step.spec).y_rows or (<ProductPlan*>sp.own).layout != LAYOUT_TILES:
         return NO_OPERAND
     return OPERAND_R
 
@@ -147,8 +148,10 @@ cdef Operand overwrites(const Step* step, const StepPlan* sp) noexcept nogil:
 
 cdef int run(Job* job, const Host* host) noexcept nogil:
     cdef ProductPlan* q = <ProductPlan*>job.sp.own
-    if q.sell:
+    if q.layout == LAYOUT_SELL:
         return section(job, host, sell_item, job.sp.items, job.sp.parallel)
+    if q.layout == LAYOUT_DENSE:
+        return section(job, host, dense_item, job.sp.items, job.sp.parallel)
     if q.shared_gather and section(job, host, gather_item, job.sp.items // q.chunks * q.most_blocks, True):
         return 1
     return section(job, host, product_item, job.sp.items, job.sp.parallel)

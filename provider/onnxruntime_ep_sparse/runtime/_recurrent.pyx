@@ -10,7 +10,8 @@ from ._cells cimport *
 from ._from_python cimport allocate, copy_of
 from ._packed cimport *
 from ._sections cimport IDLE_PERCENT, idle_percent
-from ._sell cimport sell_create, sell_fits
+from ._few cimport few_create, layout_of
+from ._sell cimport sell_width
 from ._structs cimport *
 from ._tiles cimport offsets_return, offsets_take
 from ._weight_store cimport shared_drop
@@ -125,6 +126,7 @@ cdef int plan_recurrent(CompiledProgram* program, Plan* plan, int index) noexcep
     cdef int64_t lanes = program.kernels.lanes, vectors, most, floats, macs = 0
     cdef int64_t blocks = (rec.hidden + UNITS - 1) // UNITS
     cdef ProductPlan* q
+    cdef bint tiled = False
     own.parts = <ProductPlan*>calloc(parts, sizeof(ProductPlan))
     if own.parts == NULL:
         return 1
@@ -143,18 +145,24 @@ cdef int plan_recurrent(CompiledProgram* program, Plan* plan, int index) noexcep
                 most = 65535 // floats
     own.tiles = (vectors + most - 1) // most if most else 0
     own.width = (vectors + own.tiles - 1) // own.tiles * lanes if own.tiles else 0
-    if own.sequences == 1:
-        own.width = 1
-    own.state_floats = (STATES * rec.hidden * own.width + 31) // 16 * 16
     for i in range(parts):
         q = &own.parts[i]
         q.images = q.slices = q.in_depth = q.in_height = q.out_height = 1
         q.in_width = q.out_width = q.pixels = q.flat = own.sequences
-        q.pitch = own.width
         q.tiles = own.tiles
-        q.sell = sell_fits(&rec.product[i], q, lanes)
-        if q.sell:
-            if sell_create(&rec.product[i].groups[0], lanes):
+        q.layout = layout_of(&rec.product[i], q, program.kernels) if own.sequences <= lanes else LAYOUT_TILES
+        # units stand in the state as [units, sequences]
+        if q.layout == LAYOUT_DENSE and own.sequences > 1:
+            q.layout = LAYOUT_SELL
+        tiled = tiled or q.layout == LAYOUT_TILES
+    if not tiled and own.sequences:
+        own.width = sell_width(program.kernels, own.sequences)
+    own.state_floats = (STATES * rec.hidden * own.width + 31) // 16 * 16
+    for i in range(parts):
+        q = &own.parts[i]
+        q.pitch = own.width
+        if q.layout != LAYOUT_TILES:
+            if few_create(&rec.product[i], q, lanes):
                 return 1
         elif own.tiles:
             q.offsets = offsets_take(&rec.product[i], q.pitch, own.width)

@@ -2,12 +2,15 @@ from libc.stdint cimport int64_t
 
 from ._packed cimport GatherGroup, Product, ProductPlan
 from ._structs cimport Job
-
-cdef enum:
-    SELL_VECTORS = 1  # of pixels, up to which a product runs so
+cimport onnxruntime_ep_sparse_kernels.table as t
 
 
-cdef bint sell_fits(const Product* p, const ProductPlan* q, int64_t lanes) noexcept nogil
+cdef inline int64_t sell_width(const t.KernelTable* kernels, int64_t pixels) noexcept nogil:
+    """Pixels of the narrowest kernel for so many pixels, at most a vector of them."""
+    while kernels.sell[pixels] == NULL:
+        pixels += 1
+    return pixels
+
 # Makes the layout of a group, unless it has one already; 0 on success, else memory is short.
 cdef int sell_create(GatherGroup* group, int64_t lanes) noexcept nogil
 cdef int64_t sell_floats(const Product* p, const ProductPlan* q, int64_t lanes) noexcept nogil

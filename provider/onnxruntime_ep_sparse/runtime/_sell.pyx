@@ -2,37 +2,21 @@
 
 With one pixel there is nothing to multiply a weight with but one number, so a vector holds rows instead of pixels: slices of as many rows
 as it has lanes, entry by entry, the rows of a strip ordered by length (SELL-C-sigma, Kreutzer et al. 2014, with C = lanes and
-sigma = STRIP). The weights are read once, all of K in one go; with up to `lanes` pixels the same slices multiply vectors of pixels.
-The chain of every output is that of the tile kernels, so results are the same bit for bit.
+sigma = STRIP). The weights are read once, all of K in one go. With some pixels a vector holds all of them for some rows of the slice; with
+as many as it has lanes, for one row. The chain of every output is that of the tile kernels, so results are the same bit for bit.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint16_t
 from libc.stdlib cimport calloc, free, malloc
 
 from ._lock cimport *
-from ._packed cimport GatherGroup, Panel, Product, ProductPlan, Sell, sell_free
+from ._packed cimport GatherGroup, Panel, Product, ProductPlan, Sell, counts, sell_free
 from ._structs cimport *
 from ._weight_store cimport shared_drop, shared_new, shared_settled
 cimport onnxruntime_ep_sparse_kernels.table as t
 
 if make_process_lock():
     raise MemoryError("a lock for layouts of products with few pixels")
-
-
-cdef bint sell_fits(const Product* p, const ProductPlan* q, int64_t lanes) noexcept nogil:
-    """Whether a product's pixels are few, and stand in memory as rows of x and y; K must be within reach of 16 bits."""
-    cdef int g
-    if p.taps != 1 or not q.pixels or q.slices != 1 or q.in_depth * q.in_height * q.in_width != q.pixels or (
-            q.pad[0] or q.pad[1] or q.pad[2]):
-        return False
-    if q.pixels > 1 and not (p.x_rows and p.y_rows and q.pixels <= SELL_VECTORS * lanes):
-        return False
-    if p.shape_rule == SHAPE_CONV and p.n_groups > 1:
-        return False
-    for g in range(p.n_groups):
-        if (p.groups[g].panel.mr != APART and q.pixels > 1) or p.groups[g].channels > 65536:
-            return False
-    return True
 
 
 cdef int sell_create(GatherGroup* group, int64_t lanes) noexcept nogil:
@@ -145,11 +129,6 @@ cdef Sell* sell_of(const GatherGroup* group, int64_t lanes) noexcept nogil:
     return sell
 
 
-cdef inline bint counts(const int32_t* row, int64_t r) noexcept nogil:
-    """Whether a row of a group is itself, not the last one in the place of one that is missing."""
-    return r == 0 or row[r] != row[r - 1]
-
-
 cdef int64_t sell_floats(const Product* p, const ProductPlan* q, int64_t lanes) noexcept nogil:
     """Scratch of a worker: a tile of x and one of y, where there is more than one pixel."""
     return (p.channels + p.M) * lanes + 16 if q.pixels > 1 else 0
@@ -164,7 +143,7 @@ cdef void sell_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef const float* x = job.x
     cdef const float* r = job.r
     cdef float* y = job.y
-    cdef int64_t chunk = index % q.chunks, tile, image, pixel, pixels, row, rows
+    cdef int64_t chunk = index % q.chunks, tile, image, pixel, pixels, row, rows, width
     cdef GatherGroup* group
     cdef Sell* sell
     cdef t.SellCall call
@@ -195,13 +174,17 @@ cdef void sell_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     if q.pixels == 1:
         call.x = x
         call.y = y
-        kernels.sell_one(&call)
+        kernels.sell[1](&call)
         if r != NULL or step.act != ACT_NONE:
             kernels.activate(y + row, y + row, r + row if r != NULL else NULL, rows, <t.Act>step.act, step.alpha, step.beta)
         return
-    kernels.gather_rows(scratch, kernels.lanes, x, p.channels, pixels, p.channels)
-    call.x = scratch
+    width = sell_width(kernels, pixels)
+    if width == 1:
+        call.x = x
+    else:
+        kernels.gather_rows(scratch, width, x, p.channels, pixels, p.channels)
+        call.x = scratch
     call.y = scratch + p.channels * kernels.lanes
-    kernels.sell_lanes(&call)
-    kernels.scatter_rows(y + row, p.M, call.y + row * kernels.lanes, kernels.lanes, pixels, rows, r + row if r != NULL else NULL,
+    kernels.sell[width](&call)
+    kernels.scatter_rows(y + row, p.M, call.y + row * width, width, pixels, rows, r + row if r != NULL else NULL,
                          <t.Act>step.act, step.alpha, step.beta)

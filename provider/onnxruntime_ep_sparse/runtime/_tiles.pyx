@@ -6,7 +6,9 @@ from libc.stdlib cimport calloc, free, malloc
 from ._lock cimport *
 from ._packed cimport *
 from ._sections cimport IDLE_PERCENT, PARALLEL_FROM, idle_percent
-from ._sell cimport sell_create, sell_fits, sell_floats
+from ._dense cimport DENSE_SLICES
+from ._few cimport few_create, layout_of
+from ._sell cimport sell_floats
 from ._structs cimport *
 from ._weight_store cimport shared_drop, shared_new, shared_settled
 from ._windows cimport Window
@@ -401,8 +403,9 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
         q.in_width = q.out_width = rows
     q.pixels = q.out_height * q.out_width
     q.y_plane = q.slices * q.pixels
-    if sell_fits(p, q, lanes):
-        return plan_sell(program, plan, step, sp)
+    q.layout = layout_of(p, q, program.kernels)
+    if q.layout != LAYOUT_TILES:
+        return plan_few(program, plan, step, sp)
     if bands:
         q.images = 1
         q.in_width = q.out_width = q.pixels = ceil_div(x.dims[2], bands) * x.dims[3]
@@ -464,24 +467,25 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
     return 0
 
 
-cdef int plan_sell(CompiledProgram* program, Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
-    """Items of a product with few pixels: images x tiles of a vector of pixels x rows; 0 on success."""
+cdef int plan_few(CompiledProgram* program, Plan* plan, Step* step, StepPlan* sp) noexcept nogil:
+    """Items of a product with few pixels: images x tiles of a vector of pixels x rows, or images x rows; 0 on success."""
     cdef ProductPlan* q = <ProductPlan*>sp.own
     cdef Product* p = <Product*>step.spec
-    cdef int64_t lanes = program.kernels.lanes, parts
-    cdef int g
-    for g in range(p.n_groups):
-        if sell_create(&p.groups[g], lanes):
-            return 1
-    q.sell = True
+    cdef int64_t lanes = program.kernels.lanes, parts, most = p.groups[0].panel.strips
+    if few_create(p, q, lanes):
+        return 1
     q.tiles = ceil_div(q.pixels, lanes)
+    if q.layout == LAYOUT_DENSE:
+        q.tiles = 1
+        most = ceil_div(p.groups[0].panel.rows, lanes * DENSE_SLICES)
+    else:
+        need_scratch(plan, sell_floats(p, q, lanes))
     parts = q.images * q.tiles
     sp.parallel = program.workers > 1 and p.macs * q.pixels * q.images > PARALLEL_FROM
     q.chunks = 1
-    while sp.parallel and q.chunks < p.groups[0].panel.strips and idle_percent(parts * q.chunks, program.workers) > IDLE_PERCENT:
+    while sp.parallel and q.chunks < most and idle_percent(parts * q.chunks, program.workers) > IDLE_PERCENT:
         q.chunks += 1
     sp.items = parts * q.chunks
-    need_scratch(plan, sell_floats(p, q, lanes))
     return 0
 
 

@@ -1,0 +1,71 @@
+"""Which layout of the weights a product with few pixels uses: that with the least time by measured costs.
+
+A tile of few pixels leaves lanes idle; SELL leaves none, but looks up x for every nonzero; the dense layout looks up nothing, but
+multiplies zeros. Which one is least depends on the number of pixels, the share of nonzeros, and where the weights come from. All give the
+same bits, so the choice is free.
+"""
+
+from libc.math cimport INFINITY
+from libc.stdint cimport int64_t
+
+from ._dense cimport dense_create
+from ._packed cimport LAYOUT_DENSE, LAYOUT_SELL, LAYOUT_TILES, Layout, Product, ProductPlan
+from ._sell cimport sell_create, sell_width
+from ._structs cimport *
+cimport onnxruntime_ep_sparse_kernels.table as t
+
+cdef enum:
+    FEW_VECTORS = 3            # of pixels, up to which a layout for few pixels can be the fastest
+    # Bytes of all weights with their zeros, up to which a core's L2 and the L3 hold them beside other things.
+    NEAR_BYTES = 512 * 1024
+    FAR_BYTES = 16 * 1024 * 1024
+
+
+cdef Layout layout_of(const Product* p, const ProductPlan* q, const t.KernelTable* kernels) noexcept nogil:
+    """Few pixels stand in memory as rows of x and y, and K is within reach of 16 bits."""
+    cdef int g
+    cdef double nonzeros = 0, weights = 0, sell, tiles, dense
+    if p.taps != 1 or not q.pixels or q.slices != 1 or q.in_depth * q.in_height * q.in_width != q.pixels or (
+            q.pad[0] or q.pad[1] or q.pad[2]):
+        return LAYOUT_TILES
+    if q.pixels > 1 and not (p.x_rows and p.y_rows and q.pixels <= FEW_VECTORS * kernels.lanes):
+        return LAYOUT_TILES
+    if p.shape_rule == SHAPE_CONV and p.n_groups > 1:
+        return LAYOUT_TILES
+    for g in range(p.n_groups):
+        if p.groups[g].channels > 65536:
+            return LAYOUT_TILES
+        nonzeros += p.groups[g].nonzeros
+        weights += p.groups[g].weights
+    sell = nonzeros * kernels.sell_cost[sell_width(kernels, q.pixels)] if q.pixels <= kernels.lanes else INFINITY
+    tiles = p.macs * spmm_cost(p, q, kernels)
+    dense = weights * dense_cost(q.pixels, weights, kernels)
+    if dense < sell and dense < tiles:
+        return LAYOUT_DENSE
+    return LAYOUT_SELL if sell < tiles else LAYOUT_TILES
+
+
+cdef double spmm_cost(const Product* p, const ProductPlan* q, const t.KernelTable* kernels) noexcept nogil:
+    """Of a vector of nonzeros in the tile kernels."""
+    cdef const float* cost = kernels.spmm_cost[p.groups[0].panel.mr]
+    return cost[0] + ceil_div(q.pixels, kernels.lanes) * cost[1]
+
+
+cdef double dense_cost(int64_t pixels, double weights, const t.KernelTable* kernels) noexcept nogil:
+    """Of a vector of weights in the dense kernels."""
+    cdef double bytes_ = weights * sizeof(float)
+    cdef float least = kernels.dense_least[0 if bytes_ <= NEAR_BYTES else 1 if bytes_ <= FAR_BYTES else 2]
+    if bytes_ > FAR_BYTES:
+        # what is read from memory does not stay near for all pixels (4096x4096: 1.5 to 1.75 times the time a pixel)
+        pixels += pixels // 2
+    return least if least > pixels else pixels
+
+
+cdef int few_create(Product* p, const ProductPlan* q, int64_t lanes) noexcept nogil:
+    cdef int g
+    for g in range(p.n_groups):
+        if q.layout == LAYOUT_SELL and sell_create(&p.groups[g], lanes):
+            return 1
+        if q.layout == LAYOUT_DENSE and dense_create(&p.groups[g], lanes):
+            return 1
+    return 0
