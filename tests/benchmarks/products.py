@@ -23,7 +23,6 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime_ep_sparse import EP_NAME, measure
 from onnxruntime_ep_sparse.models.masks import mask
 
-
 SIZES = [f"{k}x{n}" for k, n in product((256, 768, 3072), repeat=2)]
 
 

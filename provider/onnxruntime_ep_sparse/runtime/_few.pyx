@@ -5,7 +5,6 @@ multiplies zeros. Which one is least depends on the number of pixels, the share 
 same bits, so the choice is free.
 """
 
-from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
 from ._dense cimport dense_create
@@ -37,12 +36,19 @@ cdef Layout layout_of(const Product* p, const ProductPlan* q, const t.KernelTabl
             return LAYOUT_TILES
         nonzeros += p.groups[g].nonzeros
         weights += p.groups[g].weights
-    sell = nonzeros * kernels.sell_cost[sell_width(kernels, q.pixels)] if q.pixels <= kernels.lanes else INFINITY
+    sell = nonzeros * sell_cost(q.pixels, kernels)
     tiles = p.macs * spmm_cost(p, q, kernels)
     dense = weights * dense_cost(q.pixels, weights, kernels)
     if dense < sell and dense < tiles:
         return LAYOUT_DENSE
     return LAYOUT_SELL if sell < tiles else LAYOUT_TILES
+
+
+cdef double sell_cost(int64_t pixels, const t.KernelTable* kernels) noexcept nogil:
+    """Of a vector of nonzeros in the layout SELL: whole vectors of pixels, and what is left in the narrowest kernel for it."""
+    cdef int64_t left = pixels % kernels.lanes
+    cdef double cost = pixels // kernels.lanes * kernels.sell_cost[kernels.lanes]
+    return cost + kernels.sell_cost[sell_width(kernels, left)] if left else cost
 
 
 cdef double spmm_cost(const Product* p, const ProductPlan* q, const t.KernelTable* kernels) noexcept nogil:
@@ -52,13 +58,13 @@ cdef double spmm_cost(const Product* p, const ProductPlan* q, const t.KernelTabl
 
 
 cdef double dense_cost(int64_t pixels, double weights, const t.KernelTable* kernels) noexcept nogil:
-    """Of a vector of weights in the dense kernels."""
-    cdef double bytes_ = weights * sizeof(float)
-    cdef float least = kernels.dense_least[0 if bytes_ <= NEAR_BYTES else 1 if bytes_ <= FAR_BYTES else 2]
+    """Of a vector of weights in the dense kernels, which read it once for as many pixels as the widest has."""
+    cdef double bytes_ = weights * sizeof(float), each = pixels, least
+    cdef int64_t parts = ceil_div(pixels, kernels.dense_rows)
+    least = parts * kernels.dense_least[0 if bytes_ <= NEAR_BYTES else 1 if bytes_ <= FAR_BYTES else 2]
     if bytes_ > FAR_BYTES:
-        # what is read from memory does not stay near for all pixels (4096x4096: 1.5 to 1.75 times the time a pixel)
-        pixels += pixels // 2
-    return least if least > pixels else pixels
+        each *= 1.5  # 4096x4096: 1.5 to 1.75
+    return least if least > each else each
 
 
 cdef int few_create(Product* p, const ProductPlan* q, int64_t lanes) noexcept nogil:
