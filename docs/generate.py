@@ -36,9 +36,11 @@ Precedence: argument, environment variable, default.
 An unknown option or an invalid value is an error, which lists the valid ones. If the option was given by `providers=`, ONNX Runtime prints
 that error and continues with the CPU provider alone, unless the session is created with `enable_fallback=0`.
 
-`session_options()` sets `threads` to `intra_op_num_threads`. Without it, the configuration entry `session.intra_op_num_threads` or the
-variable `ORT_INTRA_OP_NUM_THREADS` sets it, and without these it is the number of CPUs that the process may use. A wrong number only
-costs speed; numbers above {workers:,} count as {workers:,}.
+Without `threads`, the provider takes the number that the session itself has: the configuration entry `session.intra_op_num_threads`,
+`SessionOptions.intra_op_num_threads` or the variable `ORT_INTRA_OP_NUM_THREADS`, and without these one per physical core. It is never more
+than the CPUs that the process may use: its affinity mask, and the CPU quota of its container (control groups of Linux, both versions). The
+size of a pool that sessions share (`use_per_session_threads`) is not known, nor are settings of the session where the provider is loaded
+without glibc: set `threads` there. A wrong number only costs speed; numbers above {workers:,} count as {workers:,}.
 
 ## Measured decisions
 

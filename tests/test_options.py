@@ -8,7 +8,7 @@ import pytest
 
 import onnxruntime_ep_sparse as sparse
 import onnxruntime_ep_sparse_kernels as kernels
-from onnxruntime_ep_sparse import options
+from onnxruntime_ep_sparse import cpus, options
 from onnxruntime_ep_sparse.options import Options
 from onnxruntime_ep_sparse_kernels.isa import ISAS
 
@@ -162,18 +162,59 @@ def test_paths_arrive(model_bytes, monkeypatch, tmp_path):
     assert options.parse({"cache_dir": "a", "measure_budget_ms": "0"}, {}) == options.Options("auto", None, "auto", None, False, 0, "a")
 
 
-def test_thread_hint():
-    """`threads`, else its variable, else what ONNX Runtime was told."""
+def test_thread_hint(monkeypatch):
+    """`threads`, else its variable, else what ONNX Runtime was told, if so many can work at once."""
+    monkeypatch.setattr(cpus, "usable", lambda: 8)
+    monkeypatch.setattr(cpus, "cores", lambda: 4)
     session = {"session.intra_op_num_threads": "3", "ep.sparseexecutionprovider.policy": "never", "session.other": "x"}
     assert options.from_session(session, {}) == Options("never", None, "auto", 3)
-    assert options.from_session({**session, "ep.sparseexecutionprovider.threads": "2"}, {}).threads == 2
+    assert options.from_session(session, {}, 2).threads == 3
+    assert options.from_session({**session, "ep.sparseexecutionprovider.threads": "9"}, {}).threads == 9
     assert options.from_session(session, {"ORT_SPARSE_THREADS": "5"}).threads == 5
+    assert options.from_session(session, {"ORT_SPARSE_THREADS": ""}).threads == 3
     assert options.from_session({}, {"ORT_INTRA_OP_NUM_THREADS": "6"}).threads == 6
-    assert options.from_session({"session.intra_op_num_threads": "0"}, {}).threads is None
+    assert options.from_session({}, {"ORT_INTRA_OP_NUM_THREADS": "6"}, 1).threads == 1
+    assert options.from_session({}, {"ORT_INTRA_OP_NUM_THREADS": "16"}).threads == 8
+    assert options.from_session({"session.intra_op_num_threads": "0"}, {}).threads == 4
 
 
-def test_base_is_copied_and_left_alone():
+@pytest.mark.parametrize("way", WAYS)
+def test_a_session_is_cut_for_its_own_threads(model_bytes, monkeypatch, way):
+    """The number in `SessionOptions` arrives on every way; more than the CPUs do not count."""
+    monkeypatch.setattr(cpus, "usable", lambda: 3)
+    monkeypatch.setattr(cpus, "cores", lambda: 2)
+    for pool, expected in ((1, 1), (2, 2), (5, 3), (0, 2)):
+        given = way({"policy": "always", "profile": "1"})
+        chosen = given.setdefault("sess_options", onnxruntime.SessionOptions())
+        chosen.intra_op_num_threads = pool
+        session = onnxruntime.InferenceSession(model_bytes, **given, enable_fallback=0)
+        assert {step.threads for step in sparse.step_times(session)} == {expected}
+
+
+def test_a_shared_pool(fresh, tmp_path, model_bytes):
+    """The number in `SessionOptions` does not count where sessions share a pool of another size."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model_bytes)
+    fresh(
+        """if True:
+        import sys, onnxruntime as ort, onnxruntime_ep_sparse as sparse
+        from onnxruntime_ep_sparse import cpus
+        cpus.usable, cpus.cores = lambda: 5, lambda: 3
+        sparse.register()
+        ort.set_global_thread_pool_sizes(2, 1)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.use_per_session_threads = 1, False
+        providers = [(sparse.EP_NAME, {"policy": "always", "profile": "1"}), "CPUExecutionProvider"]
+        session = ort.InferenceSession(sys.argv[1], options, providers=providers, enable_fallback=0)
+        assert {step.threads for step in sparse.step_times(session)} == {3}
+        """,
+        path,
+    )
+
+
+def test_base_is_copied_and_left_alone(monkeypatch):
     """Plain attributes come along; the thread count becomes the hint, also as an option of the session."""
+    monkeypatch.setattr(cpus, "usable", lambda: 4)
     base = onnxruntime.SessionOptions()
     base.intra_op_num_threads = 3
     base.log_severity_level = 3

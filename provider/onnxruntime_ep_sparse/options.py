@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields
 import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse_kernels.isa import ISAS, Isa, isa_named
 
+from . import cpus
+
 EP_NAME = "SparseExecutionProvider"
 
 SESSION_PREFIX = f"ep.{EP_NAME.lower()}."
@@ -142,7 +144,7 @@ OPTIONS = (
         "integer",
         "",
         "an integer of at least 1",
-        "Number of threads for which work is divided; it starts none. It should be that of the session, which ONNX Runtime does not tell.",
+        "Number of threads for which work is divided; it starts none. By default those of the session that can work at once.",
         _count,
     ),
     Option(
@@ -195,18 +197,18 @@ def parse(given: Mapping[str, str], environ: Mapping[str, str] | None = None) ->
     return Options(**values)  # type: ignore[arg-type]  # each row's parse gives its field's type
 
 
-def from_session(entries: Mapping[str, str], environ: Mapping[str, str] | None = None) -> Options:
+def from_session(entries: Mapping[str, str], environ: Mapping[str, str] | None = None, pool: int = 0) -> Options:
     """Return the options in a session's configuration entries. Errors as of `parse`.
 
-    If `threads` is not given, ONNX Runtime's own settings are used: the entry `session.intra_op_num_threads` (of ONNX Runtime 1.28 and
-    later) or the variable ORT_INTRA_OP_NUM_THREADS. `SessionOptions.intra_op_num_threads` never reaches a provider.
+    If `threads` is not given, it follows from ONNX Runtime's own settings: the entry `session.intra_op_num_threads` (of ONNX Runtime 1.28
+    and later), the number of threads of the session's own `pool` (0: not known, or left to ONNX Runtime), or the variable
+    ORT_INTRA_OP_NUM_THREADS.
     """
     environ = os.environ if environ is None else environ
     given = {key.removeprefix(SESSION_PREFIX): value for key, value in entries.items() if key.startswith(SESSION_PREFIX)}
-    if "threads" not in given and "ORT_SPARSE_THREADS" not in environ:
-        hint = entries.get("session.intra_op_num_threads") or environ.get("ORT_INTRA_OP_NUM_THREADS", "")
-        if hint.isdecimal() and int(hint) > 0:
-            given["threads"] = hint
+    if "threads" not in given and not environ.get("ORT_SPARSE_THREADS"):
+        numbers = (entries.get("session.intra_op_num_threads", ""), str(pool), environ.get("ORT_INTRA_OP_NUM_THREADS", ""))
+        given["threads"] = str(expected_threads(next((int(text) for text in numbers if text.isdecimal() and int(text)), 0)))
     return parse(given, environ)
 
 
@@ -222,10 +224,19 @@ def isa_of(options: Options) -> Isa:
     return isa_named(name)
 
 
+def expected_threads(pool: int = 0) -> int:
+    """Return how many threads of a pool can work at once: the pool's, but not more than CPUs that this process may use.
+
+    `pool` 0 stands for ONNX Runtime's default, a thread per physical core of the machine. Work is not cut for threads beyond the CPUs:
+    they would wait for each other, and ONNX Runtime wakes no more threads than a section has parts.
+    """
+    usable = cpus.usable()
+    return min(pool or cpus.cores() or usable, usable)
+
+
 def workers_of(options: Options) -> int:
-    """Threads to cut work for: the hint, or every CPU this process may use (ONNX Runtime's pool cannot be asked for its size)."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(options.threads or cpus, MAX_WORKERS)
+    """Return the number of threads that a session is expected to have, for which work is cut and packed."""
+    return min(options.threads or expected_threads(), MAX_WORKERS)
 
 
 MAX_WORKERS = 1024

@@ -14,7 +14,7 @@ from rich.table import Table
 
 import onnxruntime_ep_sparse_kernels as kernels
 
-from .. import __version__, measure, options
+from .. import __version__, cpus, measure, options
 from ..machine import cpu_model
 from ..options import EP_NAME
 from ..ort import registration
@@ -63,7 +63,7 @@ def check(json: JsonOption = None) -> None:
         ("CPU", f"{cpu_model()}: {', '.join(features) or 'no extensions known'}"),
         ("instruction set", f"{chosen or 'none'} (compiled: {', '.join(kernels.compiled_isas())}; runs here: {', '.join(available)})"),
         ("", "override: option isa=NAME or environment variable ORT_SPARSE_ISA=NAME"),
-        ("cores", f"{os.cpu_count()}, available to this process: {len(cores)}: {_ranges(cores)}"),
+        ("cores", f"{os.cpu_count()}, available to this process: {len(cores)}: {_ranges(cores)}; usable at once: {cpus.usable()}"),
         *(("device", f"{d['provider']} on {d['type']} ({d['vendor']})") for d in devices),
         *((f"self-test {t.operator}", f"{'PASS' if t.passed else 'FAIL'}: {t.message}") for t in tests),
     ):
@@ -82,7 +82,7 @@ def check(json: JsonOption = None) -> None:
             "onnxruntime_supported": {"oldest": _dotted(registration.OLDEST), "newest_tested": _dotted(registration.NEWEST_TESTED)},
             "cpu": {"model": cpu_model(), "features": features},
             "isa": {"compiled": list(kernels.compiled_isas()), "available": list(available), "chosen": chosen or None},
-            "cores": {"count": os.cpu_count(), "affinity": cores},
+            "cores": {"count": os.cpu_count(), "affinity": cores, "usable": cpus.usable()},
             "devices": devices,
             "self_test": [asdict(test) for test in tests],
         }

@@ -60,8 +60,8 @@ class StepTime(Cost):
     """Time and work of one step of a region, in all runs of its session so far.
 
     `kind` is a name of `StepKind` in lower case. `name` is the ONNX node, with the operators fused into it (`conv1 + Relu`). `description`
-    says what the step computes (`64->256 1x1/1, 90 % zeros`). In `within_next` of the runs, the next step computed this one too, band by
-    band; that step then has the time and the work of both.
+    says what the step computes (`64->256 1x1/1, 90 % zeros`), cut for so many `threads`. In `within_next` of the runs, the next step
+    computed this one too, band by band; that step then has the time and the work of both.
     """
 
     region: str
@@ -70,6 +70,7 @@ class StepTime(Cost):
     kind: str
     name: str
     description: str
+    threads: int
 
     def since(self, earlier: StepTime) -> StepTime:
         """Return the time and work since an `earlier` state of the same step."""

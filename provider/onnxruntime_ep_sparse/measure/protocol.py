@@ -168,7 +168,6 @@ def profile(
 ) -> Profile:
     """Time every step inside the regions: `runs` runs after a warm-up, more of fast models, fewer once `budget_s` seconds are spent."""
     text = {key: str(value) for key, value in (given or {}).items()}
-    chosen = options.parse({**text, "threads": str(threads)} if threads and "threads" not in text else text)
     progress("time every step", 0)
     session = make_session(model, EP_NAME, {**text, "profile": "1"}, threads)
     warm = [timed(session, feeds) for _ in range(3)]
@@ -182,6 +181,6 @@ def profile(
     del session
     progress("time every step", 1)
     progress("FMA peak of one core", 0)
-    peak = peak_gflops(options.isa_of(chosen))
+    peak = peak_gflops(options.isa_of(options.parse(text)))
     progress("FMA peak of one core", 1)
-    return Profile(options.workers_of(chosen), len(seconds), float(np.mean(seconds)) * 1e3, peak, steps)
+    return Profile(max((step.threads for step in steps), default=1), len(seconds), float(np.mean(seconds)) * 1e3, peak, steps)

@@ -34,6 +34,8 @@ cdef enum:
     CREATE_STATUS = 0
     GET_ERROR_CODE = 1
     GET_ERROR_MESSAGE = 2
+    CREATE_SESSION_OPTIONS = 10
+    SET_INTRA_OP_NUM_THREADS = 24
     CREATE_CUSTOM_OP_DOMAIN = 26
     CUSTOM_OP_DOMAIN_ADD = 27
     ADD_CUSTOM_OP_DOMAIN = 28
@@ -54,6 +56,8 @@ cdef enum:
     RELEASE_STATUS = 93
     RELEASE_TYPE_INFO = 98
     RELEASE_TENSOR_TYPE_AND_SHAPE_INFO = 99
+    RELEASE_SESSION_OPTIONS = 100
+    DISABLE_PER_SESSION_THREADS = 120
     KERNEL_INFO_GET_ATTRIBUTE_ARRAY_INT64 = 163
     CREATE_OP_ATTR = 211
     RELEASE_OP_ATTR = 212
@@ -158,6 +162,7 @@ ctypedef Status (*create_status_t)(int code, const char* message) noexcept nogil
 ctypedef int (*get_error_code_t)(const void* status) noexcept nogil
 ctypedef const char* (*get_error_message_t)(const void* status) noexcept nogil
 ctypedef void (*release_t)(void* object) noexcept nogil
+ctypedef Status (*change_t)(void* object) noexcept nogil
 ctypedef Status (*get_text_t)(const void* object, const char** out) noexcept nogil
 ctypedef Status (*get_count_t)(const void* object, size_t* out) noexcept nogil
 ctypedef Status (*get_number_t)(const void* object, int* out) noexcept nogil

@@ -39,6 +39,7 @@ from ._abi cimport (
 )
 from ._custom_ops cimport add_custom_ops
 from ._graph_reader cimport Source, raised, read, session_entries
+from ._pool cimport pool_size
 from ._region cimport Region, forget, keep, node_name, region_of, release_region, step_totals
 from ._status cimport c_copy, reason_of, remember_modules, status_of
 
@@ -126,7 +127,7 @@ cdef Status create_ep(void* this, const void** devices, const void** metadata, s
     with gil:
         try:
             entries = session_entries(api, session_options, GET_SESSION_OPTIONS_CONFIG_ENTRIES)
-            chosen = option_table.from_session(entries)
+            chosen = option_table.from_session(entries, pool=pool_size(api, session_options))
             ep = <SparseEp*>calloc(1, sizeof(SparseEp))
             if ep == NULL:
                 raise MemoryError

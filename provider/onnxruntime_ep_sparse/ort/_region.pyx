@@ -187,6 +187,7 @@ cdef list step_totals(const Region* regions):
             totals = &regions.kernel.program.totals[<int>i]
             steps.append({
                 "region": regions.kernel.name.decode("utf-8"), "index": i, "kind": kind, "name": name, "description": description,
+                "threads": regions.kernel.program.workers,
                 "runs": load(&regions.kernel.program.runs, RELAXED), "within_next": load(&totals.within_next, RELAXED),
                 "ns": load(&totals.ns, RELAXED), "macs": load(&totals.work.macs, RELAXED),
                 "dense_macs": load(&totals.work.dense_macs, RELAXED),

@@ -94,8 +94,8 @@ def session_options(
     """Return `SessionOptions` with this provider first, the CPU provider after it, and the operators of compressed models.
 
     The provider is registered if necessary. ValueError if `options` have an unknown key or an invalid value. All plain attributes of `base`
-    are copied: threads, optimisation level, logging, profiling and so on. Its `intra_op_num_threads` becomes the option `threads`, unless
-    that is given. `base` itself does not change.
+    are copied: threads, optimisation level, logging, profiling and so on. Its `intra_op_num_threads`, at most the CPUs that the process
+    may use, becomes the option `threads`, unless that is given. `base` itself does not change.
 
     onnxruntime cannot list configuration entries, providers, initializers, free dimensions and custom-op libraries, so these are not
     copied. If `base` has some, call `base.add_provider(EP_NAME, options)` instead, and for compressed models
@@ -103,7 +103,7 @@ def session_options(
     """
     given = {key: str(value) for key, value in (options or {}).items()}
     if base is not None and base.intra_op_num_threads > 0:
-        given.setdefault("threads", str(base.intra_op_num_threads))
+        given.setdefault("threads", str(option_table.expected_threads(base.intra_op_num_threads)))
     option_table.parse(given)
     register()
     ort = runtime()
