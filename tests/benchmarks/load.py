@@ -1,0 +1,195 @@
+"""Both providers under load: throughput and 99th percentile of the latency, side by side, in the situations of servers.
+
+    python tests/benchmarks/load.py [--seconds 2] [--repeats 3] [--option threads=2] [--cases shapes,...] [mobilenet bert ...]
+
+Each case of each net is a process of its own with a session (or eight) of each provider. They take turns in blocks of a quarter of a
+second, with a pause between, so that no thread of one still spins while the other computes. A line has calls per second and the 99th
+percentile in milliseconds of both, and the ratios of ours to the CPU provider's: above 1 we are better. With `--repeats` each figure is the
+median of so many processes.
+
+Run it on a machine that does nothing else, and not with real-time priority, by which spinning threads starve those that they wait for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime as ort
+from onnx import helper
+from shapes import model as model_of
+
+import onnxruntime_ep_sparse as sparse
+from onnxruntime_ep_sparse.models import BUILDERS, inputs_for
+
+CPU = "CPUExecutionProvider"
+BLOCK_S, PAUSE_S = 0.25, 0.05
+
+
+@dataclass(frozen=True)
+class Case:
+    """A situation. `threads` 0 leaves their number to ONNX Runtime; `shapes` is how many input shapes take turns."""
+
+    threads: int = 0
+    callers: int = 1
+    sessions: int = 1
+    shapes: int = 1
+    spinning: bool = True
+    shared_pool: bool = False
+    one_cpu: bool = False
+    busy_core: bool = False
+
+
+CASES = {
+    "shapes": Case(callers=8, shapes=20),
+    "sessions": Case(callers=8, sessions=8),
+    **{f"threads{n}": Case(threads=n) for n in range(1, 9)},
+    "one_cpu": Case(one_cpu=True),
+    "one_cpu_callers": Case(one_cpu=True, callers=8, shapes=20),
+    "shared_pool": Case(shared_pool=True, callers=4, sessions=4),
+    "no_spinning": Case(spinning=False),
+    "no_spinning_callers": Case(spinning=False, callers=8),
+    "busy_core": Case(busy_core=True),
+    "busy_core_callers": Case(busy_core=True, callers=4),
+}
+
+
+def mlp(sparsity: float) -> bytes:
+    """A policy net of three layers, 64-256-256-8."""
+    nodes = [
+        helper.make_node("Gemm", ["x", "w0"], ["h0"], transB=1),
+        helper.make_node("Tanh", ["h0"], ["a0"]),
+        helper.make_node("Gemm", ["a0", "w1"], ["h1"], transB=1),
+        helper.make_node("Tanh", ["h1"], ["a1"]),
+        helper.make_node("Gemm", ["a1", "w2"], ["y"], transB=1),
+    ]
+    return model_of(nodes, ["batch", 64], ["batch", 8], {"w0": (256, 64), "w1": (256, 256), "w2": (8, 256)}, sparsity)
+
+
+def built(name: str, **sizes: object) -> Callable[[float], bytes]:
+    """A builder's net, with an open batch."""
+    return lambda sparsity: BUILDERS[name](sparsity, **sizes).SerializeToString()
+
+
+NETS: dict[str, tuple[Callable[[float], bytes], str, Callable[[int], dict[str, tuple[int, ...]]]]] = {
+    "resnet": (built("resnet50", image=96), "input", lambda i: {"input": (1 + i, 3, 96, 96)}),
+    "mobilenet": (built("mobilenet_v2", image=128), "input", lambda i: {"input": (1 + i, 3, 128, 128)}),
+    "bert": (built("bert_base", layers=4), "input_ids", lambda i: {"input_ids": (1, 8 + i), "attention_mask": (1, 8 + i)}),
+    "lstm": (built("lstm", layers=1, hidden=512, steps=None), "input", lambda i: {"input": (8 + i, 1, 512)}),
+    "mlp": (mlp, "x", lambda i: {"x": (1 + i, 64)}),
+}
+"""How to build a net, and the shapes of its inputs for number i."""
+
+
+def session(model: bytes, provider: str, case: Case, options: dict[str, str]) -> ort.InferenceSession:
+    """A session as servers make it: ONNX Runtime's own API, no hint besides its own settings."""
+    chosen = ort.SessionOptions()
+    chosen.intra_op_num_threads = case.threads
+    chosen.use_per_session_threads = not case.shared_pool
+    chosen.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if not case.spinning:
+        chosen.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers = [CPU] if provider == CPU else [(provider, options), CPU]
+    return ort.InferenceSession(model, chosen, providers=providers, enable_fallback=0)
+
+
+def block(sessions: list[ort.InferenceSession], feeds: list[dict], callers: int, seconds: float) -> list[float]:
+    """Latencies in seconds of the calls of all callers, each of which calls a session again and again."""
+    until = time.perf_counter() + seconds
+
+    def call(caller: int) -> list[float]:
+        mine, i, latencies = sessions[caller % len(sessions)], caller, []
+        began = time.perf_counter()
+        while began < until:
+            mine.run(None, feeds[i % len(feeds)])
+            ended = time.perf_counter()
+            latencies.append(ended - began)
+            began, i = ended, i + 1
+        return latencies
+
+    if callers == 1:
+        return call(0)
+    with ThreadPoolExecutor(callers) as pool:
+        return [latency for latencies in pool.map(call, range(callers)) for latency in latencies]
+
+
+@contextmanager
+def busy(core: int) -> Iterator[None]:
+    """Another process computes on that core."""
+    command = f"import os\nos.sched_setaffinity(0, {{{core}}})\nwhile True: pass"
+    process = subprocess.Popen([sys.executable, "-c", command])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def measured(name: str, case: Case, sparsity: float, seconds: float, options: dict[str, str]) -> dict[str, list[float]]:
+    """For each provider: calls per second, 99th percentile in ms."""
+    build, _, shapes = NETS[name]
+    model = build(sparsity)
+    if case.one_cpu:
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    if case.shared_pool:
+        ort.set_global_thread_pool_sizes(0, 1)
+    sparse.register()
+    sides = {provider: [session(model, provider, case, options) for _ in range(case.sessions)] for provider in (CPU, sparse.EP_NAME)}
+    assert any(part.ep_name == sparse.EP_NAME for part in sides[sparse.EP_NAME][0].get_provider_graph_assignment_info())
+    feeds = [inputs_for(sides[CPU][0], shapes=shapes(i)) for i in range(case.shapes)]
+    latencies: dict[str, list[float]] = {provider: [] for provider in sides}
+    for sessions in sides.values():
+        for each in sessions:
+            for feed in feeds:
+                each.run(None, feed)
+        block(sessions, feeds, case.callers, BLOCK_S)
+    spent = dict.fromkeys(sides, 0.0)
+    for turn in range(max(2, round(seconds / BLOCK_S))):
+        for provider in (sides, reversed(sides))[turn % 2]:
+            time.sleep(PAUSE_S)
+            began = time.perf_counter()
+            latencies[provider] += block(sides[provider], feeds, case.callers, BLOCK_S)
+            spent[provider] += time.perf_counter() - began
+    return {p: [len(taken) / spent[p], float(np.percentile(taken, 99)) * 1e3] for p, taken in latencies.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each provider in a process")
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--sparsity", type=float, default=0.9)
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="of our provider")
+    parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--child", action="store_true", help="measure one case of one net in this process, and write JSON")
+    parser.add_argument("nets", nargs="*", default=list(NETS), metavar="NET", help=f"of {', '.join(NETS)}")
+    arguments = parser.parse_args()
+    options = dict(option.split("=") for option in arguments.option)
+    for net in arguments.nets:
+        for name in arguments.cases.split(","):
+            case = CASES[name]
+            if arguments.child:
+                with busy(max(os.sched_getaffinity(0))) if case.busy_core else nullcontext():
+                    print(json.dumps(measured(net, case, arguments.sparsity, arguments.seconds, options)))
+                continue
+            command = [sys.executable, __file__, "--child", "--cases", name, net]
+            command += [f"--seconds={arguments.seconds}", f"--sparsity={arguments.sparsity}"]
+            command += [f"--option={option}" for option in arguments.option]
+            results = [json.loads(subprocess.check_output(command)) for _ in range(arguments.repeats)]
+            (cpu, cpu_p99), (ours, our_p99) = (np.median([result[p] for result in results], axis=0) for p in (CPU, sparse.EP_NAME))
+            throughput = np.median([r[sparse.EP_NAME][0] / r[CPU][0] for r in results])
+            latency = np.median([r[CPU][1] / r[sparse.EP_NAME][1] for r in results])
+            figures = f"calls/s {cpu:8.0f} {ours:8.0f} {throughput:6.2f}x   p99 {cpu_p99:8.2f} {our_p99:8.2f} ms {latency:6.2f}x"
+            print(f"{net:10} {name:20} {figures}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
