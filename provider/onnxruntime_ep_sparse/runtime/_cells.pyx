@@ -14,6 +14,7 @@ from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy, memset
 
 from ._packed cimport *
+from ._sections cimport on_workers
 from ._structs cimport *
 cimport onnxruntime_ep_sparse_kernels.table as t
 
@@ -113,10 +114,8 @@ cdef int run_recurrent(Job* job, const Host* host) noexcept nogil:
         run.workers = run.items
     for i in range(run.workers + 1):
         counter(&run, i)[0] = 0
-    if run.workers > 1 and host.parallel_for(host.context, work, <size_t>run.workers, &run):
+    if on_workers(run.program, host, work, run.workers, &run):
         return 1
-    if run.workers == 1:
-        work(&run, 0)
     end_states(&run)
     return 0
 

@@ -21,6 +21,7 @@ from ._execute cimport execute
 from ._from_python cimport allocate, fill_shape
 from ._lock cimport *
 from ._plan cimport plan_create, plan_free
+from ._sections cimport run_begins, run_ends
 from ._structs cimport *
 
 cimport onnxruntime_ep_sparse_kernels.table as t
@@ -171,7 +172,9 @@ cdef int program_run(CompiledProgram* program, const Host* host, const float** i
     if room == NULL:
         snprintf(message, message_size, "out of memory for the places of %d inputs and %d outputs", program.n_inputs, program.n_outputs)
         return 1
+    run_begins()
     failed = run_slices(program, host, inputs, dims, ranks, message, message_size, room)
+    run_ends()
     if room != near:
         free(room)
     return failed

@@ -1,8 +1,47 @@
-"""Parallel sections over items. They go through the host, which in a session is ONNX Runtime's intra-op pool."""
+"""Parallel sections over items. They go through the host, which in a session is ONNX Runtime's intra-op pool.
+
+Runs of a process that are active at the same time share the threads that each could have alone: with as many runs as threads, each stays on
+its caller's. To wake another thread then costs both time, it waits for a CPU, and spins on one afterwards. Only who does an item changes.
+"""
 
 from libc.stdint cimport int64_t
 
-from ._structs cimport COUNTER_FLOATS, RELAXED, Host, Item, Job, fetch_add
+from ._structs cimport COUNTER_FLOATS, RELAXED, CompiledProgram, Host, Item, Job, fetch_add, load
+
+cdef int64_t active = 0
+
+
+cdef void run_begins() noexcept nogil:
+    fetch_add(&active, 1, RELAXED)
+
+
+cdef void run_ends() noexcept nogil:
+    fetch_add(&active, -1, RELAXED)
+
+
+cdef inline int64_t share(int64_t threads, int64_t runs) noexcept nogil:
+    return threads // runs if runs < threads else 1
+
+
+cdef int on_workers(const CompiledProgram* program, const Host* host, void (*body)(void*, size_t) noexcept nogil, int64_t workers,
+                    void* user) noexcept nogil:
+    cdef int64_t mine = share(program.workers, load(&active, RELAXED))
+    if mine > workers:
+        mine = workers
+    if mine > 1:
+        return host.parallel_for(host.context, body, <size_t>mine, user)
+    body(user, 0)
+    return 0
+
+
+def active_runs():
+    """Return how many runs of programs are active in this process, for tests."""
+    return load(&active, RELAXED)
+
+
+def share_of(int64_t threads, int64_t runs):
+    """Return how many of `threads` threads a run takes when so many runs are active, for tests."""
+    return share(threads, runs)
 
 
 cdef inline int64_t* counter(const Job* job, int64_t worker) noexcept nogil:
@@ -37,8 +76,6 @@ cdef int section(Job* job, const Host* host, Item item, int64_t items, bint para
         job.workers = job.items
     for w in range(job.workers):
         counter(job, w)[0] = w * job.items // job.workers
-    if job.workers > 1:
-        return host.parallel_for(host.context, work, <size_t>job.workers, job)
     if job.items:
-        work(job, 0)
+        return on_workers(job.program, host, work, job.workers, job)
     return 0
