@@ -86,7 +86,7 @@ ctypedef struct Pool:
     int64_t pad_x
     int64_t row_begin
     int64_t row_end
-    float* line                  # max_pool: scratch memory for a padded row and two vectors
+    float* line                  # scratch memory for a padded row and two vectors
     int count_include_pad        # an average counts the elements in [-pad, size + pad_end); 0: only those inside the image
     int64_t pad_end_y
     int64_t pad_end_x

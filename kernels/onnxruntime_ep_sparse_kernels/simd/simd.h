@@ -29,6 +29,7 @@ static inline void vf_store(float *p, vf a) { *(vf_unaligned *)p = a; }
 static inline vf vf_set(float a) { return a - (vf){0}; }
 static inline vf vf_add(vf a, vf b) { return a + b; }
 static inline vf vf_mul(vf a, vf b) { return a * b; }
+static inline vf vf_div(vf a, vf b) { return a / b; }
 static inline vf vf_pick(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
 static inline vf vf_abs(vf a) { return (vf)((vi)a & 0x7fffffff); }
 static inline vf vf_neg(vf a) { return (vf)((vi)a ^ (int32_t)0x80000000); }

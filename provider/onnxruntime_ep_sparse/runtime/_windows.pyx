@@ -151,7 +151,7 @@ cdef int infer_pool(Plan* plan, const Step* step, StepPlan* sp, char* message, s
 
 
 cdef int plan_pool(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
-    """An item a plane; a worker needs a padded row of max_pool, of which ceil_mode may look beyond the padding."""
+    """An item a plane; a worker needs a padded row, and ceil_mode may look beyond the padding."""
     cdef Step* step = &program.steps[index]
     cdef StepPlan* sp = &plan.steps[index]
     cdef Window* w = &(<Pool*>step.spec).window
