@@ -1,6 +1,6 @@
 """Depthwise, grouped and dilated convolutions against the CPU provider: each between two pruned 1x1 convolutions, and alone.
 
-    python tests/benchmarks/windows.py depthwise|grouped|dilated ... [--threads 1] [--isa avx2] [--pairs 15] [--only TEXT]
+    python tests/benchmarks/windows.py depthwise|grouped|dilated ... [--threads 1] [--isa NAME] [--pairs 15] [--only TEXT]
 
 `region` is the speed-up of the three convolutions together, `alone` that of a model of the one (both: median of paired ratios). `ours` and
 `theirs` are its own milliseconds between the two others: of the step, and in ONNX Runtime's profile.

@@ -1,6 +1,6 @@
 """Random cases on our provider and on the CPU provider: graphs, hostile graphs, sizes at run time, windows, products.
 
-    python tests/fuzz/differential.py --count 100000 --seed S [--isa avx2] [--kind graphs]
+    python tests/fuzz/differential.py --count 100000 --seed S [--isa NAME] [--kind graphs]
 
 Case number i is a function of seed and i alone, and so are its kind and its instruction set: `--first I --count 1` repeats it. The cases
 are those of the property tests in tests/conformance and tests/ops, and so is what is asserted of them: with `policy=always` who owns the

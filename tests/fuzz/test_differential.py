@@ -85,8 +85,8 @@ def test_a_dead_process_costs_one_case():
 def test_other_instruction_set(monkeypatch):
     """Cases without an option of their own follow the environment."""
     monkeypatch.setenv("ORT_SPARSE_ISA", "baseline")
-    with pytest.raises(ValueError, match="ORT_SPARSE_ISA is not avx2"):
-        next(cases(0, [0], "avx2"))
+    with pytest.raises(ValueError, match="ORT_SPARSE_ISA is not another"):
+        next(cases(0, [0], "another"))
 
 
 def test_random_graphs_have_every_operator():
