@@ -22,6 +22,11 @@ DEPTHWISE = ((1, False), (1, True), (2, False))
 DEPTHWISE_OUTPUTS = 16
 """Weights of so many outputs of a depthwise convolution stand beside each other: a multiple of the lanes of every instruction set."""
 
+FEW_VECTORS = 3
+"""Vectors of pixels up to which a layout for few pixels can be the fastest."""
+NEAR_BYTES, FAR_BYTES = 512 * 1024, 16 * 1024 * 1024
+"""Bytes of all weights with their zeros, up to which a core's L2 and the L3 hold them beside other things."""
+
 X86 = ("x86_64", "amd64")
 """Values of `platform.machine()` in lower case on which rows for x86 are built."""
 
@@ -87,6 +92,20 @@ class Isa:
         """Return how many vectors of outputs a dense kernel for so many pixels has in registers, with a weight for each."""
         return max(v for v in (1, 2, 3, 4) if v * (pixels + 1) < self.registers)
 
+    def nonzero_cost(self, pixels: int) -> float:
+        """Return what a vector of nonzeros costs for so few pixels, in SELL or in tiles: the least, as `runtime/_few.pyx` chooses."""
+        whole, left = divmod(pixels, self.lanes)
+        sell = whole * self.few.sell[-1]
+        if left:
+            sell += next(cost for cost, most in zip(self.few.sell, self.sell_pixels, strict=True) if left <= most)
+        return min(sell, self.few.apart[0] + (whole + (left > 0)) * self.few.apart[1])
+
+    def dense_cost(self, pixels: int, weights: int) -> float:
+        """Return what a vector of weights costs in a dense kernel for so few pixels."""
+        level = 0 if 4 * weights <= NEAR_BYTES else 1 if 4 * weights <= FAR_BYTES else 2
+        each = pixels * (1.5 if level == 2 else 1.0)
+        return max(each, -(-pixels // self.dense_rows) * self.few.dense[level])
+
     def widest(self, mr: int) -> int:
         """Return the largest NV with this MR."""
         return max(nv for m, nv in self.tiles if m == mr)
@@ -142,7 +161,19 @@ MAX_LANES = max(isa.lanes for isa in ISAS)
 MAX_DENSE_ROWS = max(isa.dense_rows for isa in ISAS)
 """The largest numbers in the rows: they size the kernel table."""
 
-C_CONSTANTS = ("APART", "SHARED", "STRIP", "DEPTHWISE_OUTPUTS", "MAX_MR", "MAX_NV", "MAX_LANES", "MAX_DENSE_ROWS")
+C_CONSTANTS = (
+    "APART",
+    "SHARED",
+    "STRIP",
+    "DEPTHWISE_OUTPUTS",
+    "MAX_MR",
+    "MAX_NV",
+    "MAX_LANES",
+    "MAX_DENSE_ROWS",
+    "FEW_VECTORS",
+    "NEAR_BYTES",
+    "FAR_BYTES",
+)
 """Numbers that C reads too: setup.py writes them to `_enums.pxd`."""
 
 

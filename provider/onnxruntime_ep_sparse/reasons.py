@@ -120,7 +120,7 @@ TOO_SMALL = Reason(
 )
 REGION_TOO_SMALL = Reason(
     "region-too-small",
-    "the region around it: estimated {ms:.2f} ms slower",
+    "the region around it: expected to save {ms:.3f} of {cpu_ms:.3f} ms, too little",
     "Prune more of the layers next to each other, or use policy=always to take the region all the same.",
     "policy=always",
 )

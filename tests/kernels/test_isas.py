@@ -22,6 +22,7 @@ MODULES = sorted(path for package in PACKAGES for path in package.rglob("*.so"))
 ON_X86 = platform.machine().lower() in X86
 MAY_NAME_THEM = {
     "kernels/onnxruntime_ep_sparse_kernels/isa.py": "the table",
+    "provider/onnxruntime_ep_sparse/ops/rates.py": "what calibrate.py has measured; one without rates takes those of the next",
     "tests/kernels/test_isas.py": "the pattern of this test",
 }
 """Files outside `simd/` that may name an instruction set or its intrinsics -> the reason."""

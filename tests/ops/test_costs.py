@@ -1,52 +1,68 @@
-"""Expected times of an operator: what must hold for each. Their numbers are pinned in tests/partition/test_cost.py."""
+"""Work of an operator: what must hold for each. Its prices are tested in tests/partition/test_cost.py."""
 
+import numpy as np
 import pytest
 
 from onnxruntime_ep_sparse.ops import costs
-from onnxruntime_ep_sparse.ops.costs import Estimate, Work
+from onnxruntime_ep_sparse.ops.costs import Setting, matrix_product, moved, taps_inside
+from onnxruntime_ep_sparse.program.steps import Window
+from onnxruntime_ep_sparse_kernels.isa import ISAS
 from support.nodes import one_node
-
-
-def test_time_grows_with_density_up_to_that_of_dense_kernels():
-    """Rows that share columns are a bound."""
-    estimate = Estimate(ort=5.0, fixed=1.0, dense=8.0, most=4.0)
-    assert [estimate.ours(density) for density in (0.0, 0.25, 0.5, 1.0)] == [1.0, 3.0, 5.0, 5.0]
 
 
 @pytest.mark.parametrize(
     ("shape", "rows", "expected"),
     [
-        ((3, 4, 5, 6), 128, (3, 4, 5, 6)),
-        (("n", 64, "h", None), 128, (1, 64, 28, 28)),
-        (("n", "t", 768), 128, (1, 128, 768)),
+        ((3, 4, 5, 6), None, (3, 4, 5, 6)),
+        (("n", 64, "h", None), None, (1, 64, 28, 28)),
+        (("n", "t", 768), None, (1, 128, 768)),
+        (("n", "t", 768), 8, (1, 128, 768)),
+        (("n", 768), None, (128, 768)),
         (("n", 768), 8, (8, 768)),
         ((768, "n"), 8, (768, 8)),
         ((-1, 5), 8, (8, 5)),
-        ((), 128, ()),
+        ((), None, ()),
     ],
 )
 def test_nominal_sizes(shape, rows, expected):
     """Numbers stand in for dimensions that are open."""
     graph, _ = one_node("Relu", [shape], shape)
-    assert costs.sizes(graph, "y", rows) == expected
+    assert Setting(graph, ISAS[0], {}, rows).sizes("y") == expected
 
 
-def test_large_weights_are_read_from_memory():
-    """A product with one pixel takes as long as reading its weights."""
-    near, far = int(costs.NEAR_BYTES / 4) - 1, int(costs.NEAR_BYTES / 4) + 1
-    assert costs.dense_seconds(1, far) > 2 * costs.dense_seconds(1, near)
-    assert costs.dense_seconds(1e12, 1) == 1e12 / costs.ORT_MACS
+def test_symbols_have_sizes():
+    """A symbol's size counts wherever the symbol stands; a number of rows that is judged comes first."""
+    graph, _ = one_node("Relu", [("n", 3)], ("n", 3))
+    assert Setting(graph, ISAS[0], {"n": 5}).sizes("y") == (5, 3)
+    assert Setting(graph, ISAS[0], {"n": 5}, rows=2).sizes("y") == (2, 3)
 
 
-@pytest.mark.parametrize("pixels", [1, 4, 8, 9, 100])
-@pytest.mark.parametrize("transposes", [True, False])
-def test_more_pixels_take_longer(pixels, transposes):
-    """On both sides, whichever kernel serves them."""
+def test_floats_count_by_the_cache_that_holds_them():
+    """Three kinds of work: a core's own cache, the cache of all cores, memory."""
+    assert [*moved("x", costs.NEAR_FLOATS)] == ["x"]
+    assert [*moved("x", costs.SHARED_FLOATS)] == ["x_shared"]
+    assert moved("x", costs.SHARED_FLOATS + 1) == {"x_far": costs.SHARED_FLOATS + 1}
+    assert moved("x", 7, among=costs.SHARED_FLOATS + 1) == {"x_far": 7}
 
-    def estimate(n):
-        return costs.product_seconds(Work(256 * 256 * n, 256 * 256, 1, n, 256 * n, 256 * n, 1, transposes))
 
-    less, more = estimate(pixels), estimate(2 * pixels)
-    assert less.ort <= more.ort
-    assert less.fixed < more.fixed
-    assert less.dense <= more.dense
+@pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
+@pytest.mark.parametrize("rows", [1, 4, 8, 9, 100])
+def test_more_rows_are_more_work(rows, isa):
+    """Of the same kind, with both providers."""
+    less, more = (matrix_product(isa, 0, n, 256, 128, 256 * 128) for n in (rows, 2 * rows))
+    for one, other in ((less.ort, more.ort), (less.ours, more.ours), (less.apart, more.apart), (less.shared, more.shared)):
+        assert all(amount <= other[name] for name, amount in one.items() if name in other)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_taps_inside_are_counted(seed):
+    """Of any window, per axis, against a count one by one."""
+    rng = np.random.default_rng(seed)
+    kernel, stride, dilation, begin, end = (int(rng.integers(low, high)) for low, high in ((1, 6), (1, 4), (1, 5), (0, 7), (0, 7)))
+    size = int(rng.integers(1, 20))
+    count = (size + begin + end - (kernel - 1) * dilation - 1) // stride + 1
+    if count < 1:
+        return
+    window = Window((kernel,), (stride,), (dilation,), (begin,), (end,))
+    taps = [i * stride + k * dilation - begin for i in range(count) for k in range(kernel)]
+    assert taps_inside(window, (size,), (count,)) == sum(0 <= tap < size for tap in taps)

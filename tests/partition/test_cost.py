@@ -1,9 +1,15 @@
-"""Expected times and break-evens: numbers that must not change by accident, and what must hold for every operator."""
+"""Expected times and break-evens: what must hold for every operator, on every instruction set and for any number of threads."""
+
+from dataclasses import replace
 
 import pytest
 
+from onnxruntime_ep_sparse.graph.ir import FLOAT, Graph, Node, Value
+from onnxruntime_ep_sparse.ops import rates
 from onnxruntime_ep_sparse.ops import table as ops
-from onnxruntime_ep_sparse.partition import cost
+from onnxruntime_ep_sparse.ops.costs import FEW_ROWS, NOMINAL_BATCH
+from onnxruntime_ep_sparse.partition.cost import DENSE, MARGIN, Density, Prices, kernels_work, rates_of
+from onnxruntime_ep_sparse_kernels.isa import ISAS
 from support.nodes import C, one_node
 
 CASES = {
@@ -17,6 +23,7 @@ CASES = {
     "conv 1-D": ("Conv", [(2, 80, 1500), (C, 384, 80, 3)], (2, 384, 1500), {}),
     "conv 1-D, open": ("Conv", [("n", 80, "t"), (C, 384, 80, 3)], ("n", 384, "t"), {}),
     "conv 3-D": ("Conv", [(1, 8, 8, 16, 16), (C, 16, 8, 3, 3, 3)], (1, 16, 8, 16, 16), {}),
+    "conv far dilated": ("Conv", [(1, 64, 17, 17), (C, 64, 64, 3, 3)], (1, 64, 17, 17), {"dilations": (12, 12), "pads": (12,) * 4}),
     "depthwise": ("Conv", [(1, 128, 28, 28), (C, 128, 1, 3, 3)], (1, 128, 28, 28), {"group": 128}),
     "grouped": ("Conv", [(1, 128, 28, 28), (C, 256, 32, 3, 3)], (1, 256, 28, 28), {"group": 4}),
     "gemm": ("Gemm", [(32, 1024), (C, 1024, 4096), (C, 4096)], (32, 4096), {}),
@@ -50,59 +57,39 @@ CASES = {
 """Operator, shapes of its inputs, shape of its output, attributes."""
 
 
-PINNED = {
-    "conv": (0.0032127640000000003, 0.0006157880426666667, 0.0031775527719298245, 0.42029622171312897),
-    "conv 1x1": (0.0014287284444444443, 0.000281052, 0.0014037871578947369, 0.4562778841709507),
-    "conv on 7x7": (0.0032127640000000003, 0.0005820970773333334, 0.003060475438596491, 0.4852607453724065),
-    "conv of one pixel": (6.74288e-06, 3.4166315789473687e-06, 3.4166315789473687e-06, 0.8065233106737013),
-    "conv of few pixels": (8.781777777777777e-06, 7.3142720000000005e-06, 9.166526315789474e-06, 0.8867394713674899),
-    "conv of open sizes": (0.000101852, 2.7141301333333333e-05, 0.00010702364912280701, 0.4690573884577981),
-    "conv of a batch": (0.001607132, 0.0004117608213333333, 0.0016898783859649123, 0.4682156635536443),
-    "conv 1-D": (0.0076815, 0.00147029232, 0.007589289473684211, 0.4234330827696178),
-    "conv 1-D, open": (0.00032918, 6.384112000000001e-05, 0.00032524568421052634, 0.419849784261791),
-    "conv 3-D": (0.000198108, 4.4570805333333334e-05, 0.0002014135438596491, 0.4392963185794875),
-    "depthwise": (9.181679999999999e-05, 1.0531680000000001e-05, 9.181679999999999e-05, 0.09241892779839223),
-    "grouped": (0.0057817751999999995, 0.00057952752, 0.0057817751999999995, 0.09093268211048633),
-    "gemm": (0.0037297702222222223, 0.001032512352, 0.0035663134736842106, 0.6637664720771491),
-    "gemm transB": (0.00016534, 5.62440701754386e-05, 5.62440701754386e-05, 0.7935829274891775),
-    "gemm of open rows": (0.008390108, 0.001732436832, 0.008046906315789474, 0.855963134765625),
-    "gemm, weight on the left": (8.483333333333333e-05, 2.6473333333333333e-05, 8.628070175438596e-05, 0.6353820335011557),
-    "gemm transA": (0.00021483333333333334, 5.795333333333334e-05, 0.00021853859649122807, 0.8668686868686869),
-    "matmul": (0.008390108, 0.001732436832, 0.008046906315789474, 0.5389308139865394),
-    "matmul of open rows": (0.008390108, 0.001732436832, 0.008046906315789474, 0.855963134765625),
-    "matmul of open sequences": (0.0020986520000000003, 0.000458810208, 0.0020374275789473684, 0.5449770657201987),
-    "matmul of 8 rows": (5.975422222222222e-05, 1.6655200000000003e-05, 5.873621052631579e-05, 0.6126249679411301),
-    "matmul of a vector": (2.2471519999999998e-05, 8.654526315789474e-06, 8.654526315789474e-06, 0.7964842164671266),
-    "matmul by a vector": (1.7844444444444444e-06, 5.024698666666666e-06, 5.186140350877193e-06, 2.0),
-    "matmul on the left": (2.4255555555555556e-05, 1.4661813333333335e-05, 3.159122807017544e-05, 0.740364618251095),
-    "matmul of a batch of weights": (3.7755555555555555e-06, 4.722456140350877e-06, 4.722456140350877e-06, 0.9601241632123119),
-    "lstm": (0.0015403648888888887, 0.0006828759359999999, 0.00556425936, 0.767719835348352),
-    "lstm, open": (0.011921144444444445, 0.0046758400000000006, 0.044008900000000004, 0.759014080359788),
-    "gru both ways": (0.023225633333333332, 0.010355154826666668, 0.08913204826666668, 0.7770813224252614),
-    "rnn, batch first": (5.1578933333333335e-05, 4.191425066666667e-05, 0.00011164250666666666, 0.835777543976642),
-    "relu": (2.00704e-05, 2.00704e-05, 2.00704e-05, None),
-    "gelu": (3.93216e-05, 3.93216e-05, 3.93216e-05, None),
-    "add": (2.00704e-05, 2.00704e-05, 2.00704e-05, None),
-    "pool": (2.00704e-05, 2.00704e-05, 2.00704e-05, None),
-    "norm": (3.93216e-05, 3.93216e-05, 3.93216e-05, None),
-    "transpose": (3.93216e-05, 3.93216e-05, 3.93216e-05, None),
-    "reshape": (0.0, 0.0, 0.0, None),
-    "flatten": (0.0, 0.0, 0.0, None),
-    "squeeze": (2.048e-07, 2.048e-07, 2.048e-07, None),
-    "concat": (2.4576e-06, 2.4576e-06, 2.4576e-06, None),
-}
-"""Of each case: seconds of ONNX Runtime, ours at density 0.1, ours at density 1; and the break-even of a node with a weight."""
+WEIGHTED = [name for name, case in CASES.items() if case[0] in ("Conv", "Gemm", "MatMul", "LSTM", "GRU", "RNN")]
+SETS = [(isa, threads) for isa in ISAS for threads in (1, 2, 6)]
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_numbers_stay(name):
-    """A change of the cost model is made on purpose, with these numbers."""
+def prices_of(name, isa=ISAS[0], threads=1):
+    """Prices of the graph of a case, and its node."""
     graph, node = one_node(*CASES[name])
-    ort, few, all_, limit = PINNED[name]
-    assert cost.node_seconds(graph, node, 0.1) == (ort, few)
-    assert cost.node_seconds(graph, node, 1.0) == (ort, all_)
-    if limit is not None:
-        assert cost.break_even(graph, node) == limit
+    return Prices(graph, isa, threads), node
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
+@pytest.mark.parametrize("scale", [1, 64])
+@pytest.mark.parametrize("name", CASES)
+def test_every_kind_of_work_has_a_rate(name, scale, isa):
+    """Whatever cache holds what a node moves."""
+    graph, node = one_node(*CASES[name])
+    prices = Prices(graph, isa, 1)
+    prices.setting = replace(prices.setting, weights=prices.setting.weights * scale**3, rows=scale)
+    estimate = ops.row_for(node).estimate(prices.setting, node)
+    known = rates_of(isa)
+    assert estimate.ort.keys() <= known.ort.keys()
+    assert estimate.ours.keys() | estimate.apart.keys() | estimate.shared.keys() <= known.ours.keys()
+    assert prices.price(estimate).ort >= 0
+
+
+def test_rates_say_where_they_are_from():
+    """One is there for every CPU; all rates are times."""
+    assert rates.RATES.keys() <= {isa.name for isa in ISAS}
+    assert ISAS[-1].name in rates.RATES
+    for known in rates.RATES.values():
+        assert known.cpu
+        assert known.date
+        assert all(len(both) == 2 and min(both) >= 0 for side in (known.ort, known.ours) for both in side.values())
 
 
 def test_every_operator_with_a_weight_has_a_case():
@@ -111,19 +98,93 @@ def test_every_operator_with_a_weight_has_a_case():
     assert judged <= {op_type for op_type, *_ in CASES.values()}
 
 
-@pytest.mark.parametrize("name", [name for name, numbers in PINNED.items() if numbers[3] is not None and numbers[3] < 1])
-def test_break_even_is_where_the_margin_is_reached(name):
-    """From there on we win by the margin for the nominal size, which is one of the judged ones; an open size may ask for more."""
-    graph, node = one_node(*CASES[name])
-    limit = cost.break_even(graph, node)
-    ort, ours = cost.node_seconds(graph, node, 1 - limit)
-    assert ort >= cost.MARGIN * ours * (1 - 1e-9)
-    if all(isinstance(size, int) for shape in CASES[name][1] for size in shape):
-        _, more = cost.node_seconds(graph, node, min((1 - limit) * 1.1, 1.0))
-        assert ort < cost.MARGIN * more or more == cost.node_seconds(graph, node, 1.0)[1]
+@pytest.mark.parametrize(("isa", "threads"), SETS, ids=lambda value: getattr(value, "name", value))
+@pytest.mark.parametrize("in_blocks", [False, True])
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_break_even_is_where_the_margin_is_reached(name, in_blocks, isa, threads):
+    """From there on we win by the margin at the nominal sizes, and lose at no others; a little below we do not."""
+    prices, node = prices_of(name, isa, threads)
+    limit = prices.break_even(node, Density(0.3, in_blocks))
+    counts = [(rows, MARGIN if rows is None else 1.0) for rows in ops.row_for(node).row_counts(prices.graph, node)]
+
+    def wins(sparsity):
+        density = Density(1 - sparsity, in_blocks)
+        found = [(prices.seconds(node, rows), margin) for rows, margin in counts]
+        return all(seconds.ort >= margin * seconds.ours(density) * (1 - 1e-9) for seconds, margin in found)
+
+    if limit <= 1:
+        assert all(wins(limit + (1 - limit) * part) for part in (0.0, 0.1, 0.5, 1.0))
+    if 0 < limit <= 1:
+        assert not wins(limit - 0.02 * (1 - limit) - 1e-6)
+    if limit > 1 and ops.row_for(node).estimate(prices.setting, node).apart:
+        assert not wins(1.0)
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_blocks_cost_no_more(name):
+    """Of two weights with equally many nonzeros, the one whose rows share columns is not slower."""
+    prices, node = prices_of(name)
+    seconds = prices.seconds(node)
+    if seconds.shared is not None and seconds.shared < seconds.apart:
+        assert all(seconds.ours(Density(d, True)) <= seconds.ours(Density(d)) * (1 + 1e-9) for d in (0.05, 0.3, 0.5, 0.9, 1.0))
+    assert seconds.ours(DENSE) == seconds.ours(Density(1.0, True))
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+@pytest.mark.parametrize("density", [0.1, 0.5, 0.7, 1.0])
+def test_seconds_are_those_of_the_work(name, density):
+    """What calibration fits is what decides: the price of a weight is that of the kernels' work on it."""
+    prices, node = prices_of(name)
+    estimate = ops.row_for(node).estimate(prices.setting, node)
+    for left in (Density(density), Density(density, True)):
+        work = prices.price(replace(estimate, ours={}, apart=kernels_work(estimate, left), shared={}))
+        assert prices.seconds(node).ours(left) == pytest.approx(prices.price(estimate).fixed + work.apart)
 
 
 def test_open_rows_ask_for_more():
     """A matrix with an open number of rows is judged by the worst of a few numbers."""
-    fixed, open_ = (cost.break_even(*one_node(*CASES[name])) for name in ("matmul", "matmul of open rows"))
-    assert fixed < open_ < 1
+    fixed, node = prices_of("matmul")
+    open_, other = prices_of("matmul of open rows")
+    assert fixed.break_even(node) <= open_.break_even(other) < 1
+    assert ops.row_for(other).row_counts(open_.graph, other) == (None, *FEW_ROWS)
+
+
+def test_taps_beyond_the_image_cost_nothing():
+    """A window of which only the middle column meets the image costs what a narrow one costs."""
+    shapes = [(1, 64, 17, 17), (C, 64, 64, 3, 3)]
+    far, node = one_node("Conv", shapes, (1, 64, 17, 17), {"dilations": (1, 24), "pads": (1, 24, 1, 24)})
+    narrow, other = one_node("Conv", [(1, 64, 17, 17), (C, 64, 64, 3, 1)], (1, 64, 17, 17), {"pads": (1, 0, 1, 0)})
+    ours = [Prices(graph, ISAS[0], 1).seconds(one).ours(Density(0.1)) for graph, one in ((far, node), (narrow, other))]
+    assert ours[0] == pytest.approx(ours[1])
+
+
+def streaming():
+    """An LSTM of one time step whose batch is open, and stands first in X behind the times, second in its states."""
+    values = {"x": (1, "b", 64), "w": (1, 512, 64), "r": (1, 512, 128), "h": (1, "b", 128), "c": (1, "b", 128), "y": (1, 1, "b", 128)}
+    node = Node(0, "lstm", "LSTM", "", 14, ("x", "w", "r", "", "", "h", "c"), ("y",), {"hidden_size": 128})
+    return Graph(
+        (node,), {name: Value(name, FLOAT, shape) for name, shape in values.items()}, frozenset("wr"), load=None, inputs=("x", "h", "c")
+    )
+
+
+def test_a_symbol_has_one_size():
+    """Wherever it appears: a batch is a batch in the states of a recurrent node, too."""
+    prices = Prices(streaming(), ISAS[0], 1)
+    assert prices.setting.open_sizes == {"b": NOMINAL_BATCH}
+    assert {prices.setting.sizes(name)[axis] for name, axis in (("x", 1), ("h", 1), ("c", 1), ("y", 2))} == {NOMINAL_BATCH}
+
+
+def test_a_symbol_is_what_its_longest_shape_says():
+    """Tokens are (batch, sequence); only their embeddings show which of the two is which."""
+    shapes = {"ids": ("b", "s"), "x": ("b", "s", 768), "image": ("b", 3, "h", "w")}
+    graph = Graph((), {name: Value(name, FLOAT, shape) for name, shape in shapes.items()}, frozenset(), load=None)
+    assert Prices(graph, ISAS[0], 1).setting.open_sizes == {"b": 1, "s": 128, "h": 28, "w": 28}
+
+
+def test_more_threads_share_the_work():
+    """Beyond two, in proportion; what is done per node stays."""
+    prices = [prices_of("conv", threads=threads)[0] for threads in (2, 4)]
+    node = prices[0].graph.nodes[0]
+    two, four = (p.seconds(node) for p in prices)
+    assert two.apart == pytest.approx(2 * four.apart)
+    assert prices[0].region == prices[1].region

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from onnxruntime_ep_sparse.graph.ir import FLOAT, Graph, Node, Value, subgraph
-from onnxruntime_ep_sparse.partition import cost
+from onnxruntime_ep_sparse.partition.cost import DENSE, Density, Prices
 from onnxruntime_ep_sparse.partition.gain import RegionGain
 from onnxruntime_ep_sparse.passes.run import run_passes
+from onnxruntime_ep_sparse_kernels.isa import ISAS
 
 CHANNELS, SIZE = 64, 28
 
@@ -27,6 +28,12 @@ def swish_net(rng, zeros=0.9):
     return Graph(nodes, values, frozenset({"w"}), load=lambda name: weight, inputs=("x",), outputs=("y",))
 
 
+def gain_of(graph, members, densities=None):
+    """The gain of some nodes of a graph as a region, on one thread."""
+    prices = Prices(graph, ISAS[0], 1)
+    return RegionGain(prices, prices.of(run_passes(graph)), members, densities or {})
+
+
 @pytest.fixture
 def graph():
     """That net."""
@@ -40,25 +47,24 @@ def test_the_passes_fuse_the_gate(graph):
 
 
 def test_a_fused_unit_costs_what_runs(graph):
-    """ONNX Runtime's time of both nodes, ours of the one that is left."""
+    """Both providers compute one Silu."""
     rewritten = run_passes(graph)
-    gain = RegionGain(graph, rewritten, range(4), {})
-    theirs = sum(cost.node_seconds(graph, graph.nodes[i], 1.0)[0] for i in (1, 2))
-    assert gain.saved[(1, 2)] == pytest.approx(theirs - cost.node_seconds(rewritten, rewritten.nodes[1], 1.0)[1])
-    assert set(gain.saved) == {(0,), (1, 2), (3,)}
+    gain = gain_of(graph, range(4))
+    silu = Prices(rewritten, ISAS[0], 1).seconds(rewritten.nodes[1])
+    assert gain.seconds[(1, 2)] == pytest.approx((silu.ort, silu.ours(DENSE)))
+    assert set(gain.seconds) == {(0,), (1, 2), (3,)}
 
 
 def test_a_part_of_a_unit_runs_as_it_stands(graph):
     """Where the region holds the Mul alone, nothing is fused in it."""
-    gain = RegionGain(graph, run_passes(graph), (2, 3), {})
-    theirs, ours = cost.node_seconds(graph, graph.nodes[2], 1.0)
-    assert gain.saved[(2,)] == pytest.approx(theirs - ours)
+    alone = Prices(graph, ISAS[0], 1).seconds(graph.nodes[2])
+    assert gain_of(graph, (2, 3)).seconds[(2,)] == pytest.approx((alone.ort, alone.ours(DENSE)))
 
 
 def test_units_are_given_back_whole(graph):
     """Trimming takes both nodes of the gate or none, and never a wanted one; what is given back does not lower the gain."""
     for wanted in ((0,), (3,), (0, 3)):
-        gain = RegionGain(graph, run_passes(graph), range(4), {0: 0.1, 3: 0.1})
+        gain = gain_of(graph, range(4), {0: Density(0.1), 3: Density(0.1)})
         before = gain.total()
         gain.trim(wanted)
         assert gain.members.issuperset(wanted)
@@ -68,7 +74,7 @@ def test_units_are_given_back_whole(graph):
 
 def test_without_is_the_difference_of_totals(graph):
     """Giving back a unit changes the total by what `without` says."""
-    gain = RegionGain(graph, run_passes(graph), range(4), {0: 0.1, 3: 0.1})
+    gain = gain_of(graph, range(4), {0: Density(0.1), 3: Density(0.1)})
     before, change = gain.total(), gain.without((1, 2))
     gain.give_back((1, 2))
     assert gain.total() - before == pytest.approx(change)

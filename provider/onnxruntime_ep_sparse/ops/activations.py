@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from ..program.steps import Activation
 from ..reasons import Finding
 from . import costs
 from .channels import ChannelPlan, Flow
+from .costs import Estimate, Setting
 from .row import FUSED, MICROSOFT, ONNX, OpRow
 
 
@@ -44,7 +46,7 @@ class ActivationRow:
     """One activation: the kernels' function with its two numbers, or `of`, which finds them for a node.
 
     `domains` is empty where only recurrent nodes know the activation. `bounded` says that every number gives a result from 0
-    to 1, so that the node may scale a channel of zeros.
+    to 1, so that the node may scale a channel of zeros. `rate` names what it takes per element (`ops/rates.py`).
     """
 
     op_type: str
@@ -55,6 +57,7 @@ class ActivationRow:
     domains: tuple[str, ...] = ONNX
     in_recurrent: InRecurrent = InRecurrent.NO
     bounded: bool = False
+    rate: str = "exp"
     of: Callable[[Graph, Node], Activation | Finding] | None = None
 
 
@@ -99,28 +102,36 @@ def _selu(graph: Graph, node: Node) -> Activation:
 ACTIVATIONS: dict[str, ActivationRow] = {
     row.op_type: row
     for row in (
-        ActivationRow("Relu", Act.CLAMP, 0.0, math.inf, in_recurrent=InRecurrent.YES),
-        ActivationRow("LeakyRelu", Act.LEAKY_RELU, Given("alpha", 0.01), in_recurrent=InRecurrent.YES),
-        ActivationRow("ThresholdedRelu", Act.THRESHOLDED_RELU, Given("alpha", 1.0), in_recurrent=InRecurrent.WITH_NUMBERS),
+        ActivationRow("Relu", Act.CLAMP, 0.0, math.inf, in_recurrent=InRecurrent.YES, rate="clamp"),
+        ActivationRow("LeakyRelu", Act.LEAKY_RELU, Given("alpha", 0.01), in_recurrent=InRecurrent.YES, rate="clamp"),
+        ActivationRow("ThresholdedRelu", Act.THRESHOLDED_RELU, Given("alpha", 1.0), in_recurrent=InRecurrent.WITH_NUMBERS, rate="clamp"),
         ActivationRow("Elu", Act.ELU, Given("alpha", 1.0), 1.0, in_recurrent=InRecurrent.YES),
         ActivationRow("Selu", Act.ELU, of=_selu),
         ActivationRow("Softplus", Act.SOFTPLUS, in_recurrent=InRecurrent.YES),
         ActivationRow("Softsign", Act.SOFTSIGN, in_recurrent=InRecurrent.YES),
         ActivationRow("Sigmoid", Act.SIGMOID, in_recurrent=InRecurrent.YES, bounded=True),
-        ActivationRow("HardSigmoid", Act.HARD_SIGMOID, Given("alpha", 0.2), Given("beta", 0.5), in_recurrent=InRecurrent.YES, bounded=True),
-        ActivationRow("HardSwish", Act.HARD_SWISH),
+        ActivationRow(
+            "HardSigmoid",
+            Act.HARD_SIGMOID,
+            Given("alpha", 0.2),
+            Given("beta", 0.5),
+            in_recurrent=InRecurrent.YES,
+            bounded=True,
+            rate="clamp",
+        ),
+        ActivationRow("HardSwish", Act.HARD_SWISH, rate="clamp"),
         ActivationRow("Tanh", Act.TANH, in_recurrent=InRecurrent.YES),
         ActivationRow("ScaledTanh", Act.SCALED_TANH, Given("alpha"), Given("beta"), "", (), InRecurrent.WITH_NUMBERS),
-        ActivationRow("Affine", Act.AFFINE, Given("alpha"), Given("beta"), "", (), InRecurrent.WITH_NUMBERS),
-        ActivationRow("Erf", Act.ERF),
-        ActivationRow("Abs", Act.ABS),
-        ActivationRow("Neg", Act.NEG),
-        ActivationRow("Sqrt", Act.SQRT),
+        ActivationRow("Affine", Act.AFFINE, Given("alpha"), Given("beta"), "", (), InRecurrent.WITH_NUMBERS, rate="clamp"),
+        ActivationRow("Erf", Act.ERF, rate="erf"),
+        ActivationRow("Abs", Act.ABS, rate="clamp"),
+        ActivationRow("Neg", Act.NEG, rate="clamp"),
+        ActivationRow("Sqrt", Act.SQRT, rate="clamp"),
         ActivationRow("Exp", Act.EXP),
-        ActivationRow("QuickGelu", Act.SILU, Given("alpha", 1.702), domains=MICROSOFT),
-        ActivationRow("Silu", Act.SILU, 1.0, note="x * sigmoid(x)", domains=(FUSED,)),
-        ActivationRow("Clip", Act.CLAMP, note="constant min and max", of=_clip),
-        ActivationRow("Gelu", Act.GELU_ERF, note="erf and tanh forms", domains=(*ONNX, *MICROSOFT), of=_gelu),
+        ActivationRow("QuickGelu", Act.SILU, Given("alpha", 1.702), domains=MICROSOFT, rate="silu"),
+        ActivationRow("Silu", Act.SILU, 1.0, note="x * sigmoid(x)", domains=(FUSED,), rate="silu"),
+        ActivationRow("Clip", Act.CLAMP, note="constant min and max", of=_clip, rate="clamp"),
+        ActivationRow("Gelu", Act.GELU_ERF, note="erf and tanh forms", domains=(*ONNX, *MICROSOFT), of=_gelu, rate="erf"),
     )
 }
 """Every activation, by operator."""
@@ -176,6 +187,10 @@ def _channels(flow: Flow, node: Node) -> ChannelPlan | None:
     return flow.same(node, node.inputs[0], x.known__c, value__c)
 
 
+def _estimate(rate: str, setting: Setting, node: Node) -> Estimate:
+    return costs.activation(setting, node, rate)
+
+
 ROWS = tuple(
     OpRow(
         row.op_type,
@@ -185,7 +200,8 @@ ROWS = tuple(
         row.note,
         row.domains,
         channels=_channels,
-        estimate=costs.activation_seconds,
+        estimate=partial(_estimate, row.rate),
+        blocked=row.rate == "clamp",
     )
     for row in ACTIVATIONS.values()
     if row.domains

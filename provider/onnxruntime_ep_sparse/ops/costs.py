@@ -1,155 +1,334 @@
-"""Expected times of a node, from which `partition` decides: constants, and the estimates that several operators share.
+"""Work of a node with both providers, from which `partition` expects times.
 
-One core of the AVX2 reference machine (docs/benchmarks.md, "Cost model"); only ratios matter, and both sides scale with cores and clock.
-Where a dimension is not known before the first run, a nominal one stands in: both sides grow with it alike.
+Work is a set of amounts by name: multiply-adds, floats moved, and so on. `ops/rates.py` says how long one of each takes on an instruction
+set. `tests/benchmarks/calibrate.py` measures these rates by the functions of this file, so that what decides is what was measured.
+
+ONNX Runtime computes 2-D convolutions in blocks of as many channels as a vector has lanes (NCHWc), others by im2col and GEMM
+(`onnxruntime/core/optimizer/nchwc_transformer.cc`, `core/mlas/lib`).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+from onnxruntime_ep_sparse_kernels.isa import APART, FEW_VECTORS, Isa
 
 from ..graph.ir import Graph, Node, shape_of
+from ..program.packing import pitch_bound, tap_layout
+from ..program.steps import Window
 
 NOMINAL_BATCH = 1
 NOMINAL_SPATIAL = 28
 NOMINAL_ROWS = 128
-FEW_ROWS = (1, 2, 8)
-"""What an unknown number of rows may be besides."""
+NOMINAL_TIMES = 64
+"""What stands in for a size that is only known at run time: of a batch, of an image, of a matrix or sequence, and of a recurrent node."""
+FEW_ROWS = (1, 2, 3, 5, 8)
+"""What an unknown number of rows may be besides NOMINAL_ROWS."""
 FEW_SEQUENCES = (1, 4, 16)
 """What an unknown number of sequences may be."""
-NOMINAL_TIMES = 64
+NEAR_FLOATS, SHARED_FLOATS = 1 << 18, 1 << 22
+"""Floats that a core's own cache holds (1 MB), and floats that the cache of all cores holds (16 MB)."""
 
-ORT_MACS = 36e9
-"""Multiply-adds per second of ONNX Runtime's dense Conv and Gemm (MLAS; ResNet-50's layers)."""
-ORT_GROUPED_MACS = 10e9
-"""The same for depthwise and other narrow grouped convolutions."""
-ORT_NEAR_BYTES, ORT_FAR_BYTES, NEAR_BYTES = 50e9, 20e9, 16e6
-"""Bytes of weights per second that a product with few pixels reads from a cache and from memory; and the bytes that a cache holds."""
-LANES = 8
-TILE_VECTORS = 8
-NONZERO_SECONDS, ROWS_NONZERO_SECONDS = 0.5e-9, 1.3e-9
-"""Of our tile kernels for rows apart: fixed time per nonzero and tile, the latter where rows are transposed (all but Conv) ..."""
-VECTOR_SECONDS = 0.27e-9
-"""... and per nonzero and vector of pixels."""
-CELL_SECONDS = 1e-9
-"""Per gate of a hidden unit, on both sides."""
-ONE_PIXEL_SECONDS, FEW_PIXELS_SECONDS = 0.35e-9, 0.5e-9
-"""Per nonzero that meets one pixel, or at most a vector of them (`runtime/_sell.pyx`)."""
-DENSE_MACS = 38e9
-"""Multiply-adds per second of our tile kernels for rows that share columns."""
-GROUPED_MACS = 10e9
-GATHER_FLOATS = 3e9
-"""Floats per second copied into tiles, and out of them."""
-ELEMENTS = 2.5e9
-"""Elements per second of activations, additions and pools, on both sides."""
-NODE_SECONDS = 1.5e-6
-"""Fixed time of a node, a region or a step."""
+Amounts = Mapping[str, float]
+NONE: Amounts = {}
+
+
+ORT_WORK = {
+    "call": "a run, besides its nodes",
+    "node": "a node, besides its work",
+    "conv_mac": "multiply-add of a convolution in blocked layout, for whole blocks of outputs",
+    "first_conv_mac": "the same with fewer input channels than a block",
+    "im2col_mac": "multiply-add of another convolution",
+    "grouped_mac": "multiply-add of a grouped convolution without blocked layout",
+    "depthwise_unblocked_mac": "multiply-add of a depthwise convolution without blocked layout",
+    "depthwise_tap": "tap of an output pixel of a depthwise convolution in blocked layout",
+    "depthwise_channel": "channel of it",
+    "gemm_mac": "multiply-add of a matrix product",
+    "few_rows_mac": "multiply-add of one with at most 16 rows",
+    "cell": "gate of a hidden unit",
+}
+"""Kinds of ONNX Runtime's work that have a rate."""
+ORT_MOVED = {
+    "float": "float that a product reads or writes",
+    "weight": "weight that a product reads",
+    "one_row_weight": "weight that a product with one row reads",
+    "reordered": "float that changes between the blocked layout and ours",
+}
+"""Those whose rate depends on the cache that holds the floats, as in `moved`."""
+OUR_WORK = {
+    "region": "a region, besides its steps",
+    "step": "a step, besides its work",
+    "row_tile": "row of a weight and tile of pixels",
+    "nonzero_tile": "nonzero of a 1x1 window and tile",
+    "nonzero_vector": "nonzero of a 1x1 window and vector of pixels",
+    "window_tile": "nonzero of another window and tile",
+    "window_vector": "nonzero of another window and vector of pixels",
+    "rows_tile": "nonzero of a matrix and tile of rows",
+    "rows_vector": "nonzero of a matrix and vector of rows",
+    "shared_vector": "weight of rows that share columns, and vector of pixels",
+    "depthwise_tap": "tap of an output of a depthwise convolution with an output in each lane",
+    "depthwise_output": "output of it",
+    "depthwise_wide_output": "output of a 3x3 one that goes output by output",
+    "depthwise_wide_strided_output": "the same of stride 2",
+    "recurrent": "cost of `FewPixels` of a time step",
+    "cell": "gate of a hidden unit",
+}
+"""Kinds of our work that have a rate."""
+OUR_MOVED = {
+    "gathered": "float gathered into a tile",
+    "stored": "float of a result",
+    "row_vector": "row of a weight and vector of pixels",
+    "rows_gathered": "float of a matrix, transposed into a tile",
+    "rows_stored": "float of a matrix product",
+    "few_rows": "cost of `FewPixels`",
+    "depthwise_float": "float that a depthwise convolution reads or writes",
+}
+BOTH_MOVED = {
+    "added": "result of an operator with two operands",
+    "clamp": "result of an activation without exponential",
+    "copied": "float that is copied",
+    "erf": "result of erf, Gelu",
+    "exp": "result of an activation with an exponential",
+    "silu": "result of x * sigmoid(x)",
+    "normalized": "result of a normalization",
+    "pool_tap": "tap of a pool",
+    "pooled": "float that a global pool reads",
+    "resized": "result of a Resize",
+    "transposed": "float of a Transpose",
+}
+"""Those of both providers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Expected seconds of a node: `ort` with ONNX Runtime's CPU provider; with ours `fixed`, `dense` for all of a dense weight with rows
-    apart, and at most `most` for the weight, which is the time with rows that share columns."""
+    """Work of a node: amounts by the names of rates.
 
-    ort: float
-    fixed: float
-    dense: float = 0.0
-    most: float = math.inf
-
-    def ours(self, density: float) -> float:
-        """Return our seconds for a weight with this share of nonzeros."""
-        return self.fixed + min(density * self.dense, self.most)
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Size of a product: multiply-adds when dense, weights, images x pixels of the output, floats gathered and stored, ONNX groups.
-
-    `transposes` says that pixels are the rows of a matrix, which are transposed into tiles.
+    `ort` is ONNX Runtime's; `ours` what we do whatever the weight; `apart` what we do for a weight without zeros where each row of the
+    weight has columns of its own, `shared` where rows share columns. These two are multiplied by a share of the weight. `dense`, if any, is
+    what we do at most, by multiplying zeros too.
     """
 
-    macs: float
-    weights: int
-    images: int
-    pixels: int
-    gathered: float
-    stored: int
-    groups: int
-    transposes: bool
+    ort: Amounts
+    ours: Amounts
+    apart: Amounts = field(default_factory=dict)
+    shared: Amounts = field(default_factory=dict)
+    dense: Amounts = field(default_factory=dict)
 
 
-def sizes(graph: Graph, name: str, rows: int = NOMINAL_ROWS) -> tuple[int, ...]:
-    """Return the shape of a value with nominal sizes for unknown ones; `rows` for those of a matrix."""
-    shape = shape_of(graph, name)
-    rank = len(shape)
-    nominal = [NOMINAL_BATCH, *[NOMINAL_SPATIAL if rank > 3 else NOMINAL_ROWS] * (rank - 1)][:rank]
-    if rank == 2:
-        nominal = [rows, rows]
-    return tuple(d if isinstance(d, int) and d >= 0 else n for d, n in zip(shape, nominal, strict=True))
+@dataclass(frozen=True)
+class Setting:
+    """What estimates depend on besides a node: the graph, the instruction set, and sizes that are only known at run time.
+
+    `open_sizes` holds the sizes that symbols stand for, the same wherever they appear. `rows`, if given, is the number of rows of a matrix
+    and of sequences instead, where that is unknown. `weights` is the number of floats in all constants, which a run reads.
+    `products` are the results of products, with which both providers compute an activation together.
+    """
+
+    graph: Graph
+    isa: Isa
+    open_sizes: Mapping[str, int]
+    rows: int | None = None
+    weights: int = 0
+    products: frozenset[str] = frozenset()
+
+    def sizes(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a value with nominal sizes for unknown ones."""
+        return tuple(self.size(d, axis, len(shape)) for shape in (shape_of(self.graph, name),) for axis, d in enumerate(shape))
+
+    def size(self, d: int | str | None, axis: int, rank: int) -> int:
+        """Return the size of a dimension, an assumed one if it is unknown."""
+        if isinstance(d, int) and d >= 0:
+            return d
+        if rank <= 2 and self.rows is not None:
+            return self.rows
+        return self.open_sizes[d] if isinstance(d, str) and d in self.open_sizes else nominal_size(axis, rank)
+
+    def with_rows(self, rows: int | None) -> Setting:
+        """Return the setting with another number of rows."""
+        return replace(self, rows=rows)
 
 
-def dense_seconds(macs: float, weights: int) -> float:
-    """Return ONNX Runtime's time of a dense matrix product: its multiply-adds, or reading the weights."""
-    return max(macs / ORT_MACS, 4 * weights / (ORT_NEAR_BYTES if 4 * weights < NEAR_BYTES else ORT_FAR_BYTES))
+def nominal_size(axis: int, rank: int) -> int:
+    """Return what stands in for an unknown size, by its place in a shape."""
+    if rank <= 2:
+        return NOMINAL_ROWS
+    return NOMINAL_BATCH if axis == 0 else NOMINAL_SPATIAL if rank > 3 else NOMINAL_ROWS
 
 
-def product_seconds(work: Work) -> Estimate:
-    """Estimate a product."""
-    move = (work.gathered + 0.5 * work.stored) / GATHER_FLOATS
-    if work.groups > 1:
-        return Estimate(NODE_SECONDS + work.macs / ORT_GROUPED_MACS, NODE_SECONDS, work.macs / GROUPED_MACS)
-    ort = dense_seconds(work.macs, work.weights)
-    vectors = work.images * math.ceil(work.pixels / LANES)
-    tiles = work.images * math.ceil(work.pixels / LANES / TILE_VECTORS)
-    if work.pixels == 1 or (work.pixels <= LANES and work.transposes):
-        dense = work.images * work.weights * (ONE_PIXEL_SECONDS if work.pixels == 1 else FEW_PIXELS_SECONDS)
+def kinds_of_work() -> tuple[list[str], list[str]]:
+    """Return the names of all rates, ONNX Runtime's and ours."""
+    levels = ("", "_shared", "_far")
+    names = ((ORT_WORK, ORT_MOVED), (OUR_WORK, OUR_MOVED))
+    theirs, ours = ([*plain, *(f"{name}{level}" for name in (*moving, *BOTH_MOVED) for level in levels)] for plain, moving in names)
+    return theirs, ours
+
+
+def moved(name: str, floats: float, among: float | None = None) -> Amounts:
+    """Return floats that are read or written, by the cache that holds the floats `among` which they stand, themselves without."""
+    among = floats if among is None else among
+    return {name if among <= NEAR_FLOATS else f"{name}_shared" if among <= SHARED_FLOATS else f"{name}_far": floats}
+
+
+@lru_cache(1024)
+def convolution(
+    isa: Isa,
+    weights: int,
+    x: tuple[int, ...],
+    whole: tuple[int, ...],
+    weight: tuple[int, ...],
+    y: tuple[int, ...],
+    window: Window,
+    groups: int,
+) -> Estimate:
+    """Return the work of a Conv of these shapes; `weights` as in `Setting`.
+
+    `whole` is the weight of the model; `weight` and `window` are what is left of it without the taps that never meet the image.
+    """
+    ort = ort_convolution(isa.lanes, weights, x, whole, y, window, groups)
+    outputs, pixels = math.prod(y), math.prod(y[2:])
+    if groups > 1 and weight[1] == 1:
+        return Estimate(ort, depthwise(isa, x, weight, y, window))
+    if pixels == 1 and math.prod(weight[2:]) == 1 and groups == 1:
+        # each image reads the weights
+        one = matrix_product(isa, weights, 1, weight[1], weight[0], math.prod(weight))
+        return Estimate(ort, one.ours, scaled(one.apart, y[0]), dense=scaled(one.dense, y[0]))
+    vectors, tiles = y[0] * math.ceil(pixels / isa.lanes), y[0] * math.ceil(pixels / isa.lanes / isa.widest(APART))
+    width, tile = x[-1], min(isa.lanes * isa.widest(APART), math.ceil(pixels / isa.lanes) * isa.lanes)
+    pitch = pitch_bound(window, width)
+    per_channel = sum(tile + reach_y * pitch + reach_x for *_, reach_y, reach_x in tap_layout(window, width, tile)[0])
+    size = math.prod(weight)
+    kind = "nonzero" if max(window.kernel) == 1 else "window"
+    return Estimate(
+        ort,
+        {
+            "step": 1,
+            "row_tile": weight[0] * tiles,
+            **moved("row_vector", weight[0] * vectors, outputs),
+            **moved("gathered", tiles * weight[1] * groups * per_channel),
+            **moved("stored", outputs),
+        },
+        {f"{kind}_tile": size * tiles, f"{kind}_vector": size * vectors},
+        {"shared_vector": size * vectors},
+    )
+
+
+def depthwise(isa: Isa, x: tuple[int, ...], weight: tuple[int, ...], y: tuple[int, ...], window: Window) -> Amounts:
+    """Return our work of a depthwise convolution: 3x3 windows of wide images go output by output, others with an output in each lane."""
+    outputs, taps, stride = math.prod(y), math.prod(weight[2:]), max(window.stride)
+    if weight[2:] == (3, 3) and (stride == 1 or (stride == 2 and max(window.dilation) == 1)) and 2 * (x[-1] - 2) > 3 * isa.lanes:
+        kind = "depthwise_wide" if stride == 1 else "depthwise_wide_strided"
+        return {"step": 1, f"{kind}_output": outputs, **moved("depthwise_float", math.prod(x) + outputs)}
+    lanes = math.ceil(y[1] / isa.lanes) * isa.lanes / y[1] * outputs
+    return {"step": 1, "depthwise_tap": lanes * taps, "depthwise_output": lanes, **moved("depthwise_float", math.prod(x) + outputs)}
+
+
+def ort_convolution(
+    lanes: int, weights: int, x: tuple[int, ...], weight: tuple[int, ...], y: tuple[int, ...], window: Window, groups: int
+) -> Amounts:
+    """Return ONNX Runtime's work of a Conv of these shapes, on a CPU with vectors of so many lanes; the others as in `convolution`."""
+    m, c = weight[:2]
+    floats = moved("float", math.prod(x) + math.prod(y))
+    if groups > 1 and len(x) == 4 and c == 1 and m == groups and m % lanes == 0:
+        return {"node": 1, "depthwise_tap": y[0] * m * taps_inside(window, x[2:], y[2:]), "depthwise_channel": y[0] * m, **floats}
+    if groups > 1:
+        kind = "conv" if len(x) == 4 and c % lanes == 0 and m // groups % lanes == 0 else "grouped" if c > 1 else "depthwise_unblocked"
     else:
-        nonzero = ROWS_NONZERO_SECONDS if work.transposes else NONZERO_SECONDS
-        dense = work.weights * (tiles * nonzero + vectors * VECTOR_SECONDS)
-    return Estimate(NODE_SECONDS + ort, NODE_SECONDS + move, dense, work.macs / DENSE_MACS)
+        kind = "im2col" if len(x) != 4 or (c > lanes and c % lanes) else "conv" if c >= lanes else "first_conv"
+    if kind in ("conv", "first_conv"):
+        # the last block of outputs is as wide as the others; taps beside the image are skipped
+        macs = y[0] * math.ceil(m / lanes) * lanes * c * taps_inside(window, x[2:], y[2:])
+    else:
+        macs = math.prod(y) * math.prod(weight[1:])
+    return {"node": 1, f"{kind}_mac": macs, **floats, **moved("weight", math.prod(weight), weights)}
 
 
-def recurrent_seconds(graph: Graph, node: Node, rows: int | None = None) -> Estimate:
-    """Estimate an LSTM, GRU or RNN; `rows` stands in for an unknown number of sequences."""
-    shape = shape_of(graph, node.inputs[0])
-    times, batch = shape[1::-1] if node.attributes.get("layout") else shape[:2]
-    times = times if isinstance(times, int) else NOMINAL_TIMES
-    batch = batch if isinstance(batch, int) else NOMINAL_BATCH if rows is None else rows
-    directions, gates, depth = sizes(graph, node.inputs[1])
-    hidden = directions * gates
-    weights = hidden * sizes(graph, node.inputs[2])[-1]
-    pixels = times * batch
-    projection = product_seconds(Work(pixels * hidden * depth, hidden * depth, 1, pixels, pixels * depth, pixels * hidden, 1, True))
-    # R is read in every time step: caches hold what they can
-    read = times * max(weights * batch / ORT_MACS, 4 * weights / ORT_NEAR_BYTES)
-    each = ONE_PIXEL_SECONDS if batch == 1 else FEW_PIXELS_SECONDS * math.ceil(batch / LANES)
-    cells = times * (hidden * batch * CELL_SECONDS + NODE_SECONDS)
-    return Estimate(projection.ort + read + cells, projection.fixed + cells, projection.dense + times * weights * each)
+def taps_inside(window: Window, image: tuple[int, ...], output: tuple[int, ...]) -> int:
+    """Return how many taps of all output pixels together stand inside the image."""
+    inside = 1
+    for axis, (size, count) in enumerate(zip(image, output, strict=True)):
+        stride, starts = window.stride[axis], range(window.kernel[axis])
+        begins = [k * window.dilation[axis] - window.pad_begin[axis] for k in starts]
+        inside *= sum(max(0, min(count, -((begin - size) // stride)) - max(0, -(begin // stride))) for begin in begins)
+    return inside
 
 
-def elementwise_seconds(graph: Graph, node: Node, rows: int | None = None) -> Estimate:
-    """Estimate a node whose time follows from the size of its result, the same on both sides."""
-    seconds = math.prod(sizes(graph, node.outputs[0])) / ELEMENTS
-    return Estimate(seconds, seconds)
+@lru_cache(1024)
+def matrix_product(isa: Isa, weights: int, rows: int, depth: int, outputs: int, size: int) -> Estimate:
+    """Return the work of (rows, depth) times a constant of `size` weights, which gives (rows, outputs); `weights` as in `Setting`."""
+    ort = ort_matrix_product(weights, rows, depth, outputs, size)
+    vectors, ours = math.ceil(rows / isa.lanes), {"step": 1, **moved("rows_gathered", rows * depth)}
+    if vectors <= FEW_VECTORS:
+        few = [size / isa.lanes * cost for cost in (isa.nonzero_cost(rows), isa.dense_cost(rows, size))]
+        apart, dense = (moved("few_rows", amount, weights) for amount in few)
+        return Estimate(ort, ours, apart, dense=dense)
+    tiles = math.ceil(vectors / isa.widest(APART))
+    ours |= {**moved("rows_stored", rows * outputs), "row_tile": outputs * tiles}
+    return Estimate(ort, ours, {"rows_tile": size * tiles, "rows_vector": size * vectors}, {"shared_vector": size * vectors})
 
 
-def activation_seconds(graph: Graph, node: Node, rows: int | None = None) -> Estimate:
-    """Estimate an activation, which is computed together with the product before it on both sides."""
-    seconds = 0.25 * math.prod(sizes(graph, node.outputs[0])) / ELEMENTS
-    return Estimate(seconds, seconds)
+def ort_matrix_product(weights: int, rows: int, depth: int, outputs: int, size: int) -> Amounts:
+    """Return ONNX Runtime's work of the same product."""
+    if rows == 1:
+        return {"node": 1, **moved("one_row_weight", size, weights)}
+    kind = "few_rows" if rows <= 16 else "gemm"
+    return {"node": 1, f"{kind}_mac": rows * size, **moved("weight", size, weights), **moved("float", rows * (depth + outputs))}
 
 
-def no_seconds(graph: Graph, node: Node, rows: int | None = None) -> Estimate:
-    """Estimate a node that moves no data."""
-    return Estimate(0.0, 0.0)
+def scaled(work: Amounts, times: float) -> Amounts:
+    """Return `times` some work."""
+    return {name: times * amount for name, amount in work.items()}
 
 
-def nominal_rows(graph: Graph, node: Node) -> tuple[int, ...]:
-    """Return the numbers of rows that a product is judged by, where none is unknown."""
-    return (NOMINAL_ROWS,)
+def combined(first: Amounts, second: Amounts, times: float) -> Amounts:
+    """Return the sum of some work and of `times` other work."""
+    return {name: first.get(name, 0.0) + times * second.get(name, 0.0) for name in {**first, **second}}
 
 
-def few_sequences(graph: Graph, node: Node) -> tuple[int, ...]:
-    """Return the numbers of sequences that a recurrent node is judged by."""
-    return FEW_SEQUENCES
+def elementwise(name: str, amount: float) -> Estimate:
+    """Return the work of a node that takes `amount` times the rate `name` with either provider."""
+    return Estimate({"node": 1, **moved(name, amount)}, {"step": 1, **moved(name, amount)})
+
+
+def activation(setting: Setting, node: Node, name: str) -> Estimate:
+    """Return the work of an activation, which takes the rate `name` per element, and less as part of a product."""
+    amounts = moved(name, math.prod(setting.sizes(node.outputs[0])))
+    if node.inputs[0] not in setting.products:
+        return Estimate({"node": 1, **amounts}, {"step": 1, **amounts})
+    if name == "clamp":
+        return Estimate(NONE, NONE)
+    return Estimate({"node": 1, **amounts}, amounts)
+
+
+def work_of(name: str) -> Callable[[Setting, Node], Estimate]:
+    """Return the estimate of a node that takes the rate `name` per element of its result with either provider."""
+
+    def estimate(setting: Setting, node: Node) -> Estimate:
+        return elementwise(name, math.prod(setting.sizes(node.outputs[0])))
+
+    return estimate
+
+
+copied = work_of("copied")
+
+
+def no_work(setting: Setting, node: Node) -> Estimate:
+    """Return the estimate of a node that moves no data."""
+    return Estimate({"node": 1}, NONE)
+
+
+def one_count(graph: Graph, node: Node) -> tuple[int | None, ...]:
+    """Return None as the only number of rows to judge by: no other sizes than the nominal ones."""
+    return (None,)
+
+
+def no_open_sizes(graph: Graph, node: Node) -> Mapping[str, int]:
+    """Return no sizes: the operator does not tell what its symbols stand for."""
+    return {}
+
+
+def open_sizes_of(shape: tuple[int | str | None, ...], sizes: Iterable[int]) -> dict[str, int]:
+    """Return the symbols in a shape with their sizes."""
+    return {d: size for d, size in zip(shape, sizes, strict=False) if isinstance(d, str)}

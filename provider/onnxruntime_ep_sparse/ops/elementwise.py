@@ -17,6 +17,7 @@ from ..program.enums import StepKind
 from ..program.kinds.elementwise import Binary
 from ..program.steps import Step
 from ..reasons import Finding
+from . import costs
 from .activations import is_bounded
 from .channels import ChannelPlan, Flow, Link
 from .row import OpRow
@@ -122,8 +123,10 @@ ROWS = (
             "two operands, broadcast",
             first_version=row.first_version,
             channels=_binary_channels,
+            estimate=costs.work_of("added"),
+            blocked=True,
         )
         for row in BINARY.values()
     ),
-    OpRow("Pow", "neighbour", _square_can_run, _square_lower, "squares", parameters=(1,)),
+    OpRow("Pow", "neighbour", _square_can_run, _square_lower, "squares", parameters=(1,), estimate=costs.work_of("added")),
 )

@@ -359,7 +359,7 @@ def _shuffle_lower(builder: Builder, node: Node) -> None:
 
 
 ROWS = (
-    OpRow("Transpose", "neighbour", _transpose_can_run, _transpose_lower),
+    OpRow("Transpose", "neighbour", _transpose_can_run, _transpose_lower, estimate=costs.work_of("transposed")),
     OpRow(
         "Reshape",
         "neighbour",
@@ -369,10 +369,13 @@ ROWS = (
         first_version=5,
         parameters=(1,),
         channels=_reshape_channels,
-        estimate=costs.no_seconds,
+        estimate=costs.no_work,
     ),
-    OpRow("Flatten", "neighbour", _flatten_can_run, _flatten_lower, channels=_flatten_channels, estimate=costs.no_seconds),
-    *(OpRow(name, "neighbour", _axes_can_run, _axes_lower, "constant axes", parameters=(1,)) for name in ("Squeeze", "Unsqueeze")),
+    OpRow("Flatten", "neighbour", _flatten_can_run, _flatten_lower, channels=_flatten_channels, estimate=costs.no_work),
+    *(
+        OpRow(name, "neighbour", _axes_can_run, _axes_lower, "constant axes", parameters=(1,), estimate=costs.no_work)
+        for name in ("Squeeze", "Unsqueeze")
+    ),
     OpRow(
         "Concat",
         "neighbour",
@@ -381,6 +384,7 @@ ROWS = (
         f"any axis, at most {MAX_PARTS} operands",
         first_version=4,
         channels=_concat_channels,
+        blocked=True,
     ),
     OpRow(
         "Pad",
@@ -400,6 +404,8 @@ ROWS = (
         "nearest or linear over height and width of NCHW by constant scales or sizes; no antialias, no tf_crop_and_resize",
         parameters=(1, 2, 3),
         channels=_resize_channels,
+        estimate=costs.work_of("resized"),
+        blocked=True,
     ),
     OpRow("DepthToSpace", "neighbour", _shuffle_can_run, _shuffle_lower),
     OpRow("SpaceToDepth", "neighbour", _shuffle_can_run, _shuffle_lower),

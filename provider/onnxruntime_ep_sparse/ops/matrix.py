@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from ..graph.nonzeros import Nonzeros
 from ..program.builder import Builder
 from ..reasons import Finding
 from .channels import ChannelPlan, Flow
-from .costs import FEW_ROWS, NOMINAL_ROWS, Estimate, Work, product_seconds, sizes
+from .costs import FEW_ROWS, Amounts, Estimate, Setting, matrix_product
 from .row import OpRow, Shape
 
 
@@ -31,24 +31,31 @@ def _one_constant(graph: Graph, node: Node) -> Finding | None:
     return reasons.ALL_CONSTANT() if any(constant) else reasons.NO_CONSTANT_OPERAND()
 
 
-def _row_counts(graph: Graph, node: Node) -> tuple[int, ...]:
+def _row_counts(graph: Graph, node: Node) -> tuple[int | None, ...]:
     """Return the numbers of rows to judge by: a few where the number is only known at run time and may be 1.
 
     With batch and sequence as two dimensions that is unlikely.
     """
     x = shape_of(graph, next(name for name in node.inputs[:2] if not graph.is_constant(name)))
-    return (*FEW_ROWS, NOMINAL_ROWS) if len(x) == 2 and not all(isinstance(d, int) for d in x) else (NOMINAL_ROWS,)
+    return (None, *FEW_ROWS) if len(x) == 2 and not all(isinstance(d, int) for d in x) else (None,)
 
 
-def _work(graph: Graph, node: Node, rows: int | None, transposed: bool) -> Work:
+def _estimate(setting: Setting, node: Node, transposed: bool = False) -> Estimate:
     """Return the work of a matrix product; `transposed` says that the depth of the weight stands where its outputs usually do."""
-    rows = NOMINAL_ROWS if rows is None else rows
-    right = graph.is_constant(node.inputs[1])
-    stored = math.prod(sizes(graph, node.outputs[0], rows))
-    x = math.prod(sizes(graph, node.inputs[0 if right else 1], rows))
-    weight = sizes(graph, node.inputs[1 if right else 0])
+    right = setting.graph.is_constant(node.inputs[1])
+    stored, x = math.prod(setting.sizes(node.outputs[0])), math.prod(setting.sizes(node.inputs[0 if right else 1]))
+    weight = setting.sizes(node.inputs[1 if right else 0])
     depth = weight[-2] if right != transposed and len(weight) > 1 else weight[-1]
-    return Work(stored * depth, math.prod(weight), 1, math.ceil(x / depth), x, stored, 1, True)
+    rows = math.ceil(x / depth)
+    return matrix_product(setting.isa, setting.weights, rows, depth, math.ceil(stored / max(rows, 1)), math.prod(weight))
+
+
+def other_work(setting: Setting, node: Node, outputs: Sequence[str]) -> Amounts:
+    """Return ONNX Runtime's work of a node that no region may hold: of a product of two activations, else of copying its `outputs`."""
+    graph = setting.graph
+    if node.op_type == "MatMul" and outputs and all(name in graph.values and graph.values[name].shape for name in node.inputs):
+        return {"node": 1, "gemm_mac": math.prod(setting.sizes(outputs[0])) * setting.sizes(node.inputs[0])[-1]}
+    return {"node": 1, "copied": sum(math.prod(setting.sizes(name)) for name in outputs)}
 
 
 def _gemm_can_run(graph: Graph, node: Node) -> Finding | None:
@@ -141,8 +148,8 @@ def _gemm_channels(flow: Flow, node: Node) -> ChannelPlan | None:
     return plan
 
 
-def _gemm_seconds(graph: Graph, node: Node, rows: int | None = None) -> Estimate:
-    return product_seconds(_work(graph, node, rows, _gemm_transposes(graph, node)))
+def _gemm_estimate(setting: Setting, node: Node) -> Estimate:
+    return _estimate(setting, node, _gemm_transposes(setting.graph, node))
 
 
 def _matmul_can_run(graph: Graph, node: Node) -> Finding | None:
@@ -186,10 +193,6 @@ def _matmul_channels(flow: Flow, node: Node) -> ChannelPlan | None:
     return flow.product(node, node.inputs[0], rank - 1, 1, None) if right and rank >= 2 else None
 
 
-def _matmul_seconds(graph: Graph, node: Node, rows: int | None = None) -> Estimate:
-    return product_seconds(_work(graph, node, rows, False))
-
-
 ROWS = (
     OpRow(
         "Gemm",
@@ -201,7 +204,7 @@ ROWS = (
         output_axis=_gemm_output_axis,
         implied=_gemm_implied,
         channels=_gemm_channels,
-        estimate=_gemm_seconds,
+        estimate=_gemm_estimate,
         row_counts=_row_counts,
     ),
     OpRow(
@@ -213,7 +216,7 @@ ROWS = (
         weights=_weights,
         output_axis=_matmul_output_axis,
         channels=_matmul_channels,
-        estimate=_matmul_seconds,
+        estimate=_estimate,
         row_counts=_row_counts,
     ),
 )

@@ -15,6 +15,7 @@ from ..program.kinds.elementwise import Binary
 from ..program.kinds.normalize import Normalize
 from ..program.steps import Step
 from ..reasons import Finding
+from . import costs
 from .channels import ChannelPlan, Flow
 from .row import OpRow
 
@@ -94,6 +95,14 @@ ROWS = (
         "inference with constant statistics",
         first_version=7,
         channels=_batchnorm_channels,
+        estimate=costs.work_of("added"),
     ),
-    OpRow("LayerNormalization", "neighbour", _layer_norm_can_run, _layer_norm_lower, "over the last dimension, constant weights"),
+    OpRow(
+        "LayerNormalization",
+        "neighbour",
+        _layer_norm_can_run,
+        _layer_norm_lower,
+        "over the last dimension, constant weights",
+        estimate=costs.work_of("normalized"),
+    ),
 )

@@ -17,7 +17,7 @@ from onnxruntime_ep_sparse_kernels.elementwise import Act
 from onnxruntime_ep_sparse_kernels.isa import STRIP
 
 from .. import reasons
-from ..graph.ir import INT32, Graph, Node, attribute_of, number_of
+from ..graph.ir import INT32, Graph, Node, attribute_of, number_of, shape_of
 from ..program import packing
 from ..program.builder import Builder
 from ..program.enums import Cell, ShapeRule, StepKind
@@ -25,8 +25,8 @@ from ..program.kinds.recurrent import Recurrent
 from ..program.limits import MAX_HIDDEN
 from ..program.steps import Activation, Step
 from ..reasons import Finding
-from . import costs
 from .activations import RECURRENT, InRecurrent, recurrent_activation
+from .costs import FEW_SEQUENCES, NOMINAL_BATCH, NOMINAL_TIMES, Estimate, Setting, combined, matrix_product, moved, open_sizes_of
 from .row import OpRow, Shape
 
 UNITS = STRIP
@@ -222,6 +222,46 @@ def _implied(graph: Graph, node: Node) -> dict[str, Shape]:
     return {**dict.fromkeys((x, h, c, *last), (None,) * 3), y: (None,) * 4}
 
 
+def _sequences_first(node: Node) -> bool:
+    return bool(node.attributes.get("layout"))
+
+
+def _sequence_counts(graph: Graph, node: Node) -> tuple[int | None, ...]:
+    """Return the numbers of sequences to judge by: a few where the number is only known at run time."""
+    sequences = shape_of(graph, node.inputs[0])[0 if _sequences_first(node) else 1]
+    return (None,) if isinstance(sequences, int) else (None, *FEW_SEQUENCES)
+
+
+def _open_sizes(graph: Graph, node: Node) -> dict[str, int]:
+    """Return the sizes to assume for symbols in the shape of X."""
+    nominal = (NOMINAL_TIMES, NOMINAL_BATCH)
+    return open_sizes_of(shape_of(graph, node.inputs[0]), nominal[::-1] if _sequences_first(node) else nominal)
+
+
+def _estimate(setting: Setting, node: Node) -> Estimate:
+    """Return the work of the input projection of all times, and of R time by time."""
+    shape = shape_of(setting.graph, node.inputs[0])
+    times, sequences = shape[1::-1] if _sequences_first(node) else shape[:2]
+    times = setting.size(times, 1, 3) if isinstance(times, int | str) else NOMINAL_TIMES
+    if not isinstance(sequences, int):
+        sequences = setting.size(sequences, 0, 3) if setting.rows is None else setting.rows
+    directions, gates, depth = setting.sizes(node.inputs[1])
+    hidden = setting.sizes(node.inputs[2])[-1]
+    gates *= directions
+    projection = matrix_product(setting.isa, setting.weights, times * sequences, depth, gates, gates * depth)
+    cells, size = times * sequences * gates, times * gates * hidden
+    ort = {**projection.ort, "cell": cells}
+    step = matrix_product(setting.isa, gates * hidden, sequences, hidden, gates, gates * hidden)
+    apart = combined(projection.apart, {"recurrent": sum(step.apart.values())}, times)
+    # R is read in every time step: caches hold what they can
+    if sequences == 1:
+        ort |= moved("one_row_weight", size, gates * hidden)
+    else:
+        ort |= {"few_rows_mac": size * sequences, **moved("weight", size, gates * hidden)}
+    dense = combined(projection.dense, {"recurrent": sum(step.dense.values())}, times) if projection.dense and step.dense else {}
+    return Estimate(ort, {**projection.ours, "step": 2, "cell": cells}, apart, dense=dense)
+
+
 def _second_axis(graph: Graph, node: Node) -> int:
     return 1
 
@@ -239,8 +279,9 @@ ROWS = tuple(
         parameters=(LENGTHS,),
         weights=_weights,
         output_axis=_second_axis,
-        estimate=costs.recurrent_seconds,
-        row_counts=costs.few_sequences,
+        estimate=_estimate,
+        row_counts=_sequence_counts,
+        open_sizes=_open_sizes,
         implied=_implied,
     )
     for row in CELLS.values()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ..graph.ir import Graph, Node
@@ -10,7 +10,7 @@ from ..program.builder import Builder
 from ..reasons import Finding
 from . import costs
 from .channels import ChannelPlan, Flow
-from .costs import Estimate
+from .costs import Estimate, Setting
 
 Shape = tuple[int | str | None, ...]
 ONNX = ("", "ai.onnx")
@@ -46,8 +46,9 @@ class OpRow:
     `parameters` are the indices of inputs that are not float data: shapes, axes, exponents, lengths.
 
     `weights` returns the names of the constant weights that are packed, and `output_axis` their axis of output features. `channels` is the
-    rule by which dead channels are followed through the node, None if it mixes channels. `estimate` returns the expected times of a node
-    for an assumed number of rows (None: the nominal one) where that is open, and `row_counts` the numbers to judge it by. `implied` returns
+    rule by which dead channels are followed through the node, None if it mixes channels. `estimate` returns the work of a node.
+    `row_counts` returns the numbers of rows to judge it by, None for the nominal one, and `open_sizes` the sizes to assume for symbols in
+    its shapes. `blocked` says that ONNX Runtime runs it in its blocked layout, between convolutions of two dimensions. `implied` returns
     what the weight or the operator says about the shapes of values, as far as that is certain: for values of unknown rank.
     """
 
@@ -63,6 +64,8 @@ class OpRow:
     weights: Callable[[Graph, Node], tuple[str, ...]] = no_weights
     output_axis: Callable[[Graph, Node], int] = first_axis
     channels: Callable[[Flow, Node], ChannelPlan | None] | None = None
-    estimate: Callable[[Graph, Node, int | None], Estimate] = costs.elementwise_seconds
-    row_counts: Callable[[Graph, Node], tuple[int, ...]] = costs.nominal_rows
+    estimate: Callable[[Setting, Node], Estimate] = costs.copied
+    row_counts: Callable[[Graph, Node], tuple[int | None, ...]] = costs.one_count
+    blocked: bool = False
+    open_sizes: Callable[[Graph, Node], Mapping[str, int]] = costs.no_open_sizes
     implied: Callable[[Graph, Node], dict[str, Shape]] = nothing_implied

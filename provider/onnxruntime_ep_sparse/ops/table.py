@@ -111,6 +111,12 @@ def is_activation(node: Node) -> bool:
     return row is not None and row.role == "activation"
 
 
+def is_blocked(node: Node) -> bool:
+    """Return whether ONNX Runtime runs a node in its blocked layout between convolutions."""
+    row = row_for(node)
+    return row is not None and row.blocked
+
+
 def weights_of(graph: Graph, node: Node) -> tuple[str, ...]:
     """Return the constant weights of a product or a recurrent node that are packed; nothing of others."""
     row = row_for(node)

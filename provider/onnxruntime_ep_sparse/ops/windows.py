@@ -15,7 +15,7 @@ from ..program.steps import Step, Window
 from ..program.windows import check_convolution, check_pool, meeting_taps
 from ..reasons import Finding
 from .channels import ChannelPlan, Flow
-from .costs import Estimate, Work, product_seconds, sizes
+from .costs import NOMINAL_BATCH, NOMINAL_SPATIAL, Estimate, Setting, convolution, elementwise, open_sizes_of
 from .row import OpRow, Shape
 
 AUTO_PAD = {
@@ -145,13 +145,12 @@ def _conv_channels(flow: Flow, node: Node) -> ChannelPlan | None:
     return flow.same(node, x, known__m, value__m, sliced=((1, 0, y), *[(2, 0, y)] * has_bias), attribute="group")
 
 
-def _conv_seconds(graph: Graph, node: Node, rows: int | None = None) -> Estimate:
-    weight, y = sizes(graph, node.inputs[1]), sizes(graph, node.outputs[0])
-    stored, pixels = math.prod(y), math.prod(y[2:])
-    # tiles repeat the rows that neighbouring taps share
-    gathered = math.prod(sizes(graph, node.inputs[0])[:2]) * pixels * (1 + 0.5 * (math.prod(weight[2:]) > 1))
-    groups = int(attribute_of(node, "group", 1))
-    return product_seconds(Work(stored * math.prod(weight[1:]), math.prod(weight), y[0], pixels, gathered, stored, groups, False))
+def _conv_estimate(setting: Setting, node: Node) -> Estimate:
+    weight, x, y = (setting.sizes(name) for name in (node.inputs[1], node.inputs[0], node.outputs[0]))
+    window = window_of(node, weight[2:])
+    smaller, _ = meeting_taps(window, x[2:])
+    ours = (*weight[:2], *smaller.kernel)
+    return convolution(setting.isa, setting.weights, x, weight, ours, y, smaller, int(attribute_of(node, "group", 1)))
 
 
 def _pool_can_run(graph: Graph, node: Node) -> Finding | None:
@@ -170,6 +169,21 @@ def _pool_can_run(graph: Graph, node: Node) -> Finding | None:
     if any(p >= k for p, k in zip(attribute_of(node, "pads", ()), kernel * 2, strict=False)):
         return reasons.PADS_COVER_WINDOW()
     return check_pool(window_of(node, kernel))
+
+
+def _open_sizes(graph: Graph, node: Node) -> dict[str, int]:
+    """Return the sizes to assume for symbols in the shape of the image."""
+    shape = shape_of(graph, node.inputs[0])
+    return open_sizes_of(shape, (NOMINAL_BATCH, 1, *[NOMINAL_SPATIAL] * (len(shape) - 2)))
+
+
+def _pool_estimate(setting: Setting, node: Node) -> Estimate:
+    y = setting.sizes(node.outputs[0])
+    return elementwise("pool_tap", math.prod(y) * math.prod(attribute_of(node, "kernel_shape", ())))
+
+
+def _global_pool_estimate(setting: Setting, node: Node) -> Estimate:
+    return elementwise("pooled", math.prod(setting.sizes(node.inputs[0])))
 
 
 def _counts_beyond_pad(node: Node) -> bool:
@@ -255,13 +269,35 @@ ROWS = (
         "1-D, 2-D, 3-D; constant weight and bias; any other attribute",
         weights=_conv_weights,
         channels=_conv_channels,
-        estimate=_conv_seconds,
+        estimate=_conv_estimate,
+        open_sizes=_open_sizes,
+        blocked=True,
         implied=_conv_implied,
     ),
-    OpRow("MaxPool", "neighbour", _pool_can_run, _pool_lower, "1-D, 2-D; without indices", channels=_pool_channels),
-    OpRow("AveragePool", "neighbour", _pool_can_run, _pool_lower, "1-D, 2-D", channels=_pool_channels),
-    OpRow("GlobalAveragePool", "neighbour", _global_pool_can_run, _global_pool_lower, channels=_global_pool_channels),
-    OpRow("GlobalMaxPool", "neighbour", _global_pool_can_run, _global_pool_lower, channels=_global_pool_channels),
+    OpRow(
+        "MaxPool", "neighbour", _pool_can_run, _pool_lower, "1-D, 2-D; without indices", channels=_pool_channels, estimate=_pool_estimate
+    ),
+    OpRow(
+        "AveragePool", "neighbour", _pool_can_run, _pool_lower, "1-D, 2-D", channels=_pool_channels, estimate=_pool_estimate, blocked=True
+    ),
+    OpRow(
+        "GlobalAveragePool",
+        "neighbour",
+        _global_pool_can_run,
+        _global_pool_lower,
+        channels=_global_pool_channels,
+        estimate=_global_pool_estimate,
+        blocked=True,
+    ),
+    OpRow(
+        "GlobalMaxPool",
+        "neighbour",
+        _global_pool_can_run,
+        _global_pool_lower,
+        channels=_global_pool_channels,
+        estimate=_global_pool_estimate,
+        blocked=True,
+    ),
     OpRow(
         "ReduceMean",
         "neighbour",
@@ -269,5 +305,6 @@ ROWS = (
         _global_pool_lower,
         "over all dimensions from the third on, which stay as 1",
         parameters=(1,),
+        estimate=_global_pool_estimate,
     ),
 )

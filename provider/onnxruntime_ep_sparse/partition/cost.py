@@ -1,35 +1,219 @@
-"""Expected times of nodes and regions with both providers, from which `select` decides. Estimates of operators stand in `ops`."""
+"""Expected times of nodes and regions with both providers, from which `select` decides.
+
+The rows of `ops` say how much work a node is, `ops/rates.py` how long each kind of work takes on an instruction set; here they meet.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from onnxruntime_ep_sparse_kernels.isa import ISAS, SHARED, Isa
+
 from ..graph.ir import Graph, Node
-from ..ops.table import row_for
+from ..ops import table
+from ..ops.costs import Amounts, Estimate, Setting, moved, nominal_size, scaled
+from ..ops.matrix import other_work
+from ..ops.rates import RATES, Rates
+from ..program.packing import SHARED_ROW_COST
 
-HANDOVER_FLOATS = 1.5e9
-"""Floats per second that cross the border of a region: ONNX Runtime leaves and re-enters its blocked layout and loses a fusion."""
 MARGIN = 1.1
-"""A product is taken for its own sake only if it is expected to win by this factor."""
+"""A product is taken for its own sake only if it is expected to win by this factor at the nominal sizes. It may not lose at any others."""
+REGION_MARGIN = 1.05
+"""A region is taken only if it is expected to win by this factor ..."""
+LEAST_SAVED = 5e-7
+"""... and to save so many seconds per run."""
 
 
-def node_seconds(graph: Graph, node: Node, density: float) -> tuple[float, float]:
-    """Return the expected seconds (ONNX Runtime, ours) of a supported node whose weight has this share of nonzeros."""
-    row = row_for(node)
-    assert row is not None, node.op_type
-    estimate = row.estimate(graph, node, None)
-    return estimate.ort, estimate.ours(density)
+@dataclass(frozen=True, slots=True)
+class Density:
+    """What is left of a weight: the share of nonzeros, and whether they stand in blocks of 4 outputs by 1 input."""
+
+    share: float = 1.0
+    in_blocks: bool = False
+
+    @property
+    def columns(self) -> float:
+        """The expected share of columns of SHARED rows in which something is left."""
+        return self.share if self.in_blocks else 1 - (1 - self.share) ** SHARED
+
+    @property
+    def shares_columns(self) -> bool:
+        """Whether `packing.choose_rows` chooses the kernels whose rows share columns."""
+        return self.columns * SHARED_ROW_COST < self.share
 
 
-def break_even(graph: Graph, node: Node) -> float:
-    """Return the sparsity from which a node with a weight is expected to win by MARGIN; above 1 if none is enough.
+DENSE = Density()
+MOST_APART = max((percent / 1000 for percent in range(1001) if not Density(percent / 1000).shares_columns), default=0.0)
+"""The largest share of nonzeros with which rows are apart, where zeros stand anywhere."""
 
-    Where the number of rows is not known, the worst case counts.
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """Expected seconds of a node: ONNX Runtime's; ours whatever the weight, and of a whole weight by the kinds of kernels.
+
+    `shared` and `dense` are None where no such kernel runs the weight.
     """
-    row = row_for(node)
-    assert row is not None, node.op_type
-    worst = 0.0
-    for rows in row.row_counts(graph, node):
-        estimate = row.estimate(graph, node, rows)
-        # without pixels there is nothing to win
-        density = (estimate.ort / MARGIN - estimate.fixed) / estimate.dense if estimate.dense > 0 else 0.0
-        worst = max(worst, 1.0 - min(density, 1.0) if density > 0 else 2.0)
-    return worst
+
+    ort: float
+    fixed: float
+    apart: float
+    shared: float | None
+    dense: float | None
+
+    def ours(self, density: Density) -> float:
+        """Return our seconds with such a weight."""
+        if self.shared is not None and density.shares_columns:
+            return self.fixed + density.columns * self.shared
+        apart = density.share * self.apart
+        return self.fixed + (apart if self.dense is None else min(apart, self.dense))
+
+    def break_even(self, margin: float, density: Density) -> float:
+        """Return the sparsity from which ours are fewer by a factor of `margin`, for such a pattern; above 1 if none is enough."""
+        left = self.ort / margin - self.fixed
+        if left <= 0 or not self.apart:
+            return 2.0
+        apart = min(left / self.apart, 1.0)
+        if self.dense is not None and self.dense <= left:
+            return 0.0
+        if self.shared is None:
+            return 1.0 - apart
+        columns = min(left / self.shared, 1.0)
+        if density.in_blocks:
+            return 1.0 - columns
+        if apart < MOST_APART:
+            return 1.0 - apart
+        return 1.0 - max(MOST_APART, 1 - (1 - columns) ** (1 / SHARED))
+
+
+class Prices:
+    """Expected times of the nodes of a graph on an instruction set, with a number of threads."""
+
+    def __init__(self, graph: Graph, isa: Isa, threads: int, setting: Setting | None = None) -> None:
+        self.graph = graph
+        self.threads = threads
+        self.rates = rates_of(isa)
+        self.setting = setting or setting_of(graph, isa)
+        self._ort = seconds_per_unit(self.rates.ort, threads)
+        self._ours = seconds_per_unit(self.rates.ours, threads)
+        self._handovers: dict[str, float] = {}
+
+    def of(self, graph: Graph) -> Prices:
+        """Return the prices of what the passes have made of the graph, for the same sizes."""
+        return Prices(graph, self.setting.isa, self.threads, replace(self.setting, graph=graph, products=results_of_products(graph)))
+
+    def seconds(self, node: Node, rows: int | None = None) -> Seconds:
+        """Return the expected seconds of a node that has a row."""
+        row = table.row_for(node)
+        assert row is not None, node.op_type
+        return self.price(row.estimate(self.setting if rows is None else self.setting.with_rows(rows), node))
+
+    def price(self, estimate: Estimate) -> Seconds:
+        """Return the seconds of some work."""
+        ours = self._ours
+        shared, dense = (price(work, ours) if work else None for work in (estimate.shared, estimate.dense))
+        return Seconds(price(estimate.ort, self._ort), price(estimate.ours, ours), price(estimate.apart, ours), shared, dense)
+
+    def left(self, node: Node) -> float:
+        """Return ONNX Runtime's expected seconds of a node that no region may hold, as far as the size of its result is known."""
+        known = [name for name in node.outputs if name and self._has_shape(name)]
+        return price(other_work(self.setting, node, known), self._ort)
+
+    def _has_shape(self, name: str) -> bool:
+        return name in self.graph.values and self.graph.values[name].shape is not None
+
+    def break_even(self, node: Node, density: Density = DENSE) -> float:
+        """Return the sparsity from which a node with a weight wins by MARGIN at its nominal sizes, and loses at no others; above 1 if none
+        is enough."""
+        row = table.row_for(node)
+        assert row is not None, node.op_type
+        counts = row.row_counts(self.graph, node)
+        return max(self.seconds(node, rows).break_even(MARGIN if rows is None else 1.0, density) for rows in counts)
+
+    def handover(self, name: str) -> float:
+        """Return the seconds that ONNX Runtime takes to reorder a value at the border of a region.
+
+        Within its blocked layout it need not; elsewhere the layout is ours anyway.
+        """
+        if name not in self._handovers:
+            nodes = (self.graph.producer[name], *self.graph.consumers.get(name, ()))
+            blocked = len(self.graph.values[name].shape or ()) == 4 if name in self.graph.values else False
+            blocked = blocked and table.is_blocked(nodes[0]) and any(map(table.is_blocked, nodes[1:]))
+            amounts = moved("reordered", math.prod(self.setting.sizes(name))) if blocked else {}
+            self._handovers[name] = price(amounts, self._ort)
+        return self._handovers[name]
+
+    @cached_property
+    def call(self) -> float:
+        """Seconds that a run takes besides its nodes, with either provider."""
+        return self._ort["call"]
+
+    @cached_property
+    def region(self) -> float:
+        """Seconds that a region takes besides its steps."""
+        return self._ours["region"]
+
+
+def rates_of(isa: Isa) -> Rates:
+    """Return the rates of an instruction set, or of the best one below it that has been measured."""
+    names = [row.name for row in ISAS]
+    return next(RATES[name] for name in names[names.index(isa.name) :] if name in RATES)
+
+
+def setting_of(graph: Graph, isa: Isa) -> Setting:
+    """Return the setting of a graph, with nominal sizes."""
+    return Setting(graph, isa, open_sizes(graph), weights=floats_in_constants(graph), products=results_of_products(graph))
+
+
+def results_of_products(graph: Graph) -> frozenset[str]:
+    """Return the names of the results of products."""
+    return frozenset(node.outputs[0] for node in graph.nodes if (row := table.row_for(node)) is not None and row.role == "product")
+
+
+def open_sizes(graph: Graph) -> dict[str, int]:
+    """Return the sizes to assume for the symbols in a graph's shapes: what operators tell, then what their places suggest."""
+    sizes: dict[str, int] = {}
+    for node in graph.nodes:
+        row = table.row_for(node)
+        if row is not None and node.inputs[:1] and node.inputs[0] in graph.values and graph.values[node.inputs[0]].shape is not None:
+            for symbol, size in row.open_sizes(graph, node).items():
+                sizes.setdefault(symbol, size)
+    # the more dimensions a value has, the more the place of one says
+    shapes = sorted((value.shape for value in graph.values.values() if value.shape is not None), key=len, reverse=True)
+    for shape in shapes:
+        for axis, d in enumerate(shape):
+            if isinstance(d, str):
+                sizes.setdefault(d, nominal_size(axis, len(shape)))
+    return sizes
+
+
+def floats_in_constants(graph: Graph) -> int:
+    """Return how many elements the constants of a graph have."""
+    shapes = (graph.values[name].shape for name in graph.constant_names if name in graph.values)
+    return sum(math.prod(d for d in shape if isinstance(d, int)) for shape in shapes if shape)
+
+
+def seconds_per_unit(rates: Mapping[str, tuple[float, float]], threads: int) -> dict[str, float]:
+    """Return seconds per unit of every rate for a number of threads: measured for one and two, more share the work as two do."""
+    if threads < 2:
+        return {name: one * 1e-9 for name, (one, _) in rates.items()}
+    return {name: two * 1e-9 * (1.0 if name in PER_NODE else 2 / threads) for name, (_, two) in rates.items()}
+
+
+PER_NODE = frozenset({"call", "node", "step", "region"})
+"""Rates of what does not get less with more threads."""
+
+
+def kernels_work(estimate: Estimate, density: Density) -> Amounts:
+    """Return the work of the kernels for such a weight."""
+    if estimate.shared and density.shares_columns:
+        return scaled(estimate.shared, density.columns)
+    apart = scaled(estimate.apart, density.share)
+    return min(apart, estimate.dense, key=lambda work: sum(work.values())) if estimate.dense else apart
+
+
+def price(amounts: Amounts, rates: Mapping[str, float]) -> float:
+    """Return the seconds of some work."""
+    return sum(amount * rates[name] for name, amount in amounts.items())

@@ -19,6 +19,10 @@ class NodeDecision:
 
     `shape` and `sparsity` are those of its constant weight, None without one; `region` numbers the region that took it. `reason` says why
     it was or was not taken, `code` is that reason's stable name, `option` the provider option that overrides it, "" if there is none.
+
+    `cpu_ms` is the time that ONNX Runtime's CPU provider is expected to take for the node, `ms` what it is expected to take now; only their
+    sums mean much. Of nodes that are computed together, the last one has the time of all, and a region's first node that of handing over
+    its values. They are None where `auto` has not decided, or takes nothing.
     """
 
     name: str
@@ -32,6 +36,8 @@ class NodeDecision:
     code: str
     reason: str
     option: str
+    cpu_ms: float | None = None
+    ms: float | None = None
 
     @classmethod
     def of(
@@ -43,8 +49,9 @@ class NodeDecision:
         shape: tuple[int, ...] | None = None,
         sparsity: float | None = None,
         pattern: str = "",
+        seconds: tuple[float, float] | None = None,
     ) -> NodeDecision:
-        """Return the decision about `node`, which is taken if it has a region."""
+        """Return the decision about `node`, which is taken if it has a region; `seconds` are those of the CPU provider and ours."""
         return cls(
             name=node.name,
             op_type=node.op_type,
@@ -57,6 +64,8 @@ class NodeDecision:
             code=finding.code,
             reason=finding.text,
             option=finding.option,
+            cpu_ms=None if seconds is None else seconds[0] * 1e3,
+            ms=None if seconds is None else seconds[1] * 1e3,
         )
 
     def to_dict(self) -> dict:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from heapq import heappop, heappush
 
-from ..graph.ir import Graph, Node
-from ..ops.costs import NODE_SECONDS, sizes
-from .cost import HANDOVER_FLOATS, node_seconds
+from ..graph.ir import Node
+from ..ops.row import FUSED
+from .cost import DENSE, LEAST_SAVED, REGION_MARGIN, Density, Prices
 
 Unit = tuple[int, ...]
 """Indices of nodes, ascending."""
@@ -18,25 +17,35 @@ Unit = tuple[int, ...]
 class RegionGain:
     """Seconds that taking some nodes as one region is expected to save, the hand-over at its border included.
 
-    ONNX Runtime runs the nodes of `graph`; the provider runs those of `rewritten`, what the passes have made of them, with weights of
-    the density (share of nonzeros) that stands in `density` by index, 1 by default.
+    ONNX Runtime runs the nodes of the graph that `prices` are for; the provider runs those of the graph that `rewritten` are for, what the
+    passes have made of them, with weights whose `densities` stand by index, dense ones by default.
     """
 
-    def __init__(self, graph: Graph, rewritten: Graph, members: Iterable[int], density: Mapping[int, float]) -> None:
-        self.graph = graph
+    def __init__(self, prices: Prices, rewritten: Prices, members: Iterable[int], densities: Mapping[int, Density]) -> None:
+        self.prices = prices
+        self.graph = prices.graph
         self.members = set(members)
-        self.readers = Counter(name for i in self.members for name in reads(graph.nodes[i]))
+        self.readers = Counter(name for i in self.members for name in reads(self.graph.nodes[i]))
         """How many nodes of the region read each value."""
-        self.saved: dict[Unit, float] = {}
-        for node in (rewritten.nodes[place] for place in sorted(rewritten.places[i] for i in self.members & rewritten.places.keys())):
+        self.seconds: dict[Unit, tuple[float, float]] = {}
+        """Of ONNX Runtime and of ours, for each unit."""
+        made = rewritten.graph
+        for node in (made.nodes[place] for place in sorted(made.places[i] for i in self.members & made.places.keys())):
             unit = tuple(sorted((node.index, *node.covers)))
             if self.members.issuperset(unit):
-                theirs = sum(node_seconds(graph, graph.nodes[i], density.get(i, 1.0))[0] for i in unit)
-                self.saved[unit] = theirs - node_seconds(rewritten, node, density.get(node.index, 1.0))[1]
+                ours = rewritten.seconds(node)
+                # ONNX Runtime fuses the patterns that exporters write as several nodes, too
+                theirs = ours.ort if node.domain == FUSED else sum(prices.seconds(self.graph.nodes[i]).ort for i in unit)
+                self.seconds[unit] = theirs, ours.ours(densities.get(node.index, DENSE))
         # where only a part of a unit is in the region, its nodes run one by one
-        for i in self.members.difference(*self.saved):
-            theirs, ours = node_seconds(graph, graph.nodes[i], density.get(i, 1.0))
-            self.saved[(i,)] = theirs - ours
+        for i in self.members.difference(*self.seconds):
+            alone = prices.seconds(self.graph.nodes[i])
+            self.seconds[(i,)] = alone.ort, alone.ours(densities.get(i, DENSE))
+
+    def saved(self, unit: Unit) -> float:
+        """Seconds that a unit saves, without the hand-over."""
+        theirs, ours = self.seconds[unit]
+        return theirs - ours
 
     def holds(self, index: int, gone: Unit = ()) -> bool:
         """Whether the region, without the nodes that are `gone`, holds a node."""
@@ -53,7 +62,7 @@ class RegionGain:
         readers = len(self.graph.consumers.get(name, ()))
         if self.readers_inside(name, gone) == (readers if self.holds(maker.index, gone) else 0):
             return 0.0
-        return math.prod(sizes(self.graph, name)) / HANDOVER_FLOATS
+        return self.prices.handover(name)
 
     def readers_inside(self, name: str, gone: Unit = ()) -> int:
         """How many nodes of the region without the nodes that are `gone` read a value."""
@@ -66,17 +75,29 @@ class RegionGain:
 
     def total(self) -> float:
         """Seconds that the region saves as it is."""
-        return sum(self.saved.values()) - sum(self.crossing(name) for name in self.values(self.members)) - NODE_SECONDS
+        return sum(map(self.saved, self.seconds)) - self.overhead()
+
+    def is_enough(self) -> bool:
+        """Whether the region saves so much that it should be taken."""
+        return self.total() >= max(LEAST_SAVED, self.theirs() * (1 - 1 / REGION_MARGIN))
+
+    def theirs(self) -> float:
+        """Seconds that ONNX Runtime's CPU provider takes for the nodes of the region."""
+        return sum(theirs for theirs, _ in self.seconds.values())
+
+    def overhead(self) -> float:
+        """Seconds of the region besides its nodes."""
+        return sum(self.crossing(name) for name in self.values(self.members)) + self.prices.region
 
     def without(self, unit: Unit) -> float:
         """Seconds that giving back one unit would add to the saving."""
-        return sum(self.crossing(name) - self.crossing(name, unit) for name in self.values(unit)) - self.saved[unit]
+        return sum(self.crossing(name) - self.crossing(name, unit) for name in self.values(unit)) - self.saved(unit)
 
     def give_back(self, unit: Unit) -> None:
         """Take the nodes of a unit out of the region."""
         self.members.difference_update(unit)
         self.readers.subtract(name for i in unit for name in reads(self.graph.nodes[i]))
-        del self.saved[unit]
+        del self.seconds[unit]
 
     def trim(self, wanted: Collection[int]) -> None:
         """Give back units at the border that hold no wanted node, one at a time, as long as that is expected to save time.
@@ -84,7 +105,7 @@ class RegionGain:
         The units are looked at in order, again and again. After the first round only those for which a unit given back has changed
         something, so that the time does not grow with the square of the region.
         """
-        units = sorted(self.saved)
+        units = sorted(self.seconds)
         place = {i: n for n, unit in enumerate(units) for i in unit}
         counts = (Counter(name for i in unit for name in reads(self.graph.nodes[i])) for unit in units)
         most = max((max(count.values(), default=0) for count in counts), default=0)

@@ -143,5 +143,5 @@ class _State:
     def _decision(self, index: int, region: int | None) -> NodeDecision:
         """Return what became of a node. Those outside of all candidates are decided as by `auto`."""
         decision, finding = self.estimated[index], self.findings.get(index)
-        decision = replace(decision, region=region, taken=region is not None)
+        decision = replace(decision, region=region, taken=region is not None, cpu_ms=None, ms=None)
         return decision if finding is None else replace(decision, code=finding.code, reason=finding.text, option=finding.option)

@@ -9,6 +9,7 @@ the passes, because what they leave is what would run: products are judged again
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,14 +18,14 @@ from .. import reasons
 from ..graph.ir import EP_CONTEXT, FLOAT, NOTES, Graph, Node, sizes_of, subgraph, weight_of
 from ..graph.nonzeros import Nonzeros
 from ..ops import table
-from ..options import EP_NAME, Options
+from ..options import EP_NAME, Options, isa_of, workers_of
 from ..passes.run import run_passes
 from ..reasons import Finding
 from . import cost
 from .decision import NodeDecision, Selection
 from .gain import RegionGain
 from .regions import grow
-from .sparsity import LIKELY, Zeros, zeros_of_all
+from .sparsity import BLOCKS, LIKELY, Zeros, zeros_of_all
 
 MOST_NOTES = 1000
 """Characters of a compiled region's notes in a reason."""
@@ -32,40 +33,61 @@ MOST_NOTES = 1000
 
 def select(graph: Graph, options: Options) -> Selection:
     """Choose the regions of `graph` under `options` (policy, min_sparsity)."""
+    prices = cost.Prices(graph, isa_of(options), workers_of(options))
     weighty = [node for node in graph.nodes if table.weights_of(graph, node) or table.left_weights_of(graph, node)]
-    judgements = {node.index: judge(graph, node, options) for node in weighty}
+    judgements = {node.index: judge(prices, node, options) for node in weighty}
     # Most models have nothing to take: their other nodes need not be looked at.
-    idle = not any(j.wanted or (j.runnable and j.density <= 1 - LIKELY) for j in judgements.values())
+    idle = not any(j.wanted or (j.runnable and j.density.share <= 1 - LIKELY) for j in judgements.values())
     compiled = {node.index: judge_compiled(node) for node in graph.nodes if is_compiled(node) and not node.ep_name}
     judgements |= compiled
     for node in graph.nodes:
         if node.index not in judgements:
-            judgements[node.index] = judge_bystander(graph, node, options) if idle else judge(graph, node, options)
+            judgements[node.index] = judge_bystander(graph, node, options) if idle else judge(prices, node, options)
     runnable = {index for index, j in judgements.items() if j.runnable}
-    rewritten = graph
+    rewritten = prices
     if options.policy == "auto" and not idle:
-        rewritten = run_passes(subgraph(graph, runnable))
-        for node in rewritten.nodes:
-            judge_rewritten(graph, rewritten, node, options, judgements[node.index])
+        rewritten = prices.of(run_passes(subgraph(graph, runnable)))
+        for node in rewritten.graph.nodes:
+            judge_rewritten(prices, rewritten, node, options, judgements[node.index])
     wanted = {index for index, j in judgements.items() if j.wanted} - compiled.keys()
-    density = {index: j.density for index, j in judgements.items()}
+    densities = {index: j.density for index, j in judgements.items()}
     regions = [[index] for index in compiled]
+    gains = []
     for region in grow(graph, runnable, wanted):
         if options.policy == "always":
             regions.append(region)
             continue
-        gain = RegionGain(graph, rewritten, region, density)
+        gain = RegionGain(prices, rewritten, region, densities)
         gain.trim(wanted)
-        saved = gain.total()
-        if saved > 0 or options.min_sparsity is not None:  # the user's figure stands above our estimate
+        if gain.is_enough() or options.min_sparsity is not None:  # the user's figure stands above our estimate
             regions.append(sorted(gain.members))
+            gains.append(gain)
         else:
+            finding = reasons.REGION_TOO_SMALL(ms=gain.total() * 1e3, cpu_ms=gain.theirs() * 1e3)
             for i in region:
-                judgements[i].finding = reasons.REGION_TOO_SMALL(ms=-saved * 1e3)
+                judgements[i].finding = finding
     regions.sort()
     place = {index: n for n, region in enumerate(regions) for index in region}
-    decisions = tuple(judgements[node.index].decision(node, place.get(node.index)) for node in graph.nodes)
+    seconds = expected_seconds(prices, gains, runnable) if gains else {}
+    decisions = tuple(judgements[node.index].decision(node, place.get(node.index), seconds.get(node.index)) for node in graph.nodes)
     return Selection(tuple(tuple(region) for region in regions), decisions)
+
+
+def expected_seconds(prices: cost.Prices, gains: Iterable[RegionGain], runnable: Collection[int]) -> dict[int, tuple[float, float]]:
+    """Return the seconds that the CPU provider is expected to take for every node, and those that it takes with these regions."""
+    seconds: dict[int, tuple[float, float]] = {}
+    for gain in gains:
+        units = dict.fromkeys(gain.members, (0.0, 0.0)) | {unit[-1]: both for unit, both in gain.seconds.items()}
+        first = min(units)
+        units[first] = units[first][0], units[first][1] + gain.overhead()
+        seconds |= units
+    for node in prices.graph.nodes:
+        if node.index not in seconds:
+            alone = prices.seconds(node).ort if node.index in runnable else prices.left(node)
+            seconds[node.index] = alone, alone
+    theirs, ours = seconds[0]
+    seconds[0] = theirs + prices.call, ours + prices.call
+    return seconds
 
 
 @dataclass(slots=True)
@@ -79,17 +101,17 @@ class Judgement:
     shape: tuple[int, ...] | None = None
     sparsity: float | None = None
     pattern: str = ""
-    density: float = 1.0
-    """Share of nonzeros in the weight that will be packed."""
+    density: cost.Density = cost.DENSE
+    """What is left of the weight that will be packed."""
 
-    def decision(self, node: Node, region: int | None) -> NodeDecision:
-        """Return what became of `node`, which `region` has taken, if any."""
+    def decision(self, node: Node, region: int | None, seconds: tuple[float, float] | None) -> NodeDecision:
+        """Return what became of `node`, which `region` has taken, if any; `seconds` as in `NodeDecision.of`."""
         finding = self.finding
         if region is not None and (not self.wanted or finding is None):
             finding = reasons.NEIGHBOUR()
         elif finding is None:
             finding = reasons.NOT_ADJACENT()
-        return NodeDecision.of(node, finding, region, shape=self.shape, sparsity=self.sparsity, pattern=self.pattern)
+        return NodeDecision.of(node, finding, region, shape=self.shape, sparsity=self.sparsity, pattern=self.pattern, seconds=seconds)
 
 
 def judge_bystander(graph: Graph, node: Node, options: Options) -> Judgement:
@@ -114,8 +136,9 @@ def judge_compiled(node: Node) -> Judgement:
     return Judgement(wanted=True, finding=reasons.COMPILED(version=node.attributes.get("ep_sdk_version"), notes=words))
 
 
-def judge(graph: Graph, node: Node, options: Options) -> Judgement:
+def judge(prices: cost.Prices, node: Node, options: Options) -> Judgement:
     """Judge one node on its own."""
+    graph = prices.graph
     weights = table.weights_of(graph, node)
     j = Judgement()
     if weights and (graph.values[weights[0]].dtype == FLOAT or graph.values[weights[0]].shape is not None):
@@ -129,11 +152,11 @@ def judge(graph: Graph, node: Node, options: Options) -> Judgement:
     if not weights:
         return j
     zeros = zeros_of_all([(weight_of(graph, name), table.output_axis(graph, node)) for name in weights])
-    j.sparsity, j.pattern, j.density = zeros.sparsity, zeros.pattern, 1.0 - zeros.sparsity
+    j.sparsity, j.pattern, j.density = zeros.sparsity, zeros.pattern, cost.Density(1.0 - zeros.sparsity, zeros.pattern == BLOCKS)
     if options.policy == "always":
         j.wanted, j.finding = True, reasons.POLICY_ALWAYS()
     else:
-        j.wanted, j.finding = judge_sparsity(graph, node, zeros, options)
+        j.wanted, j.finding = judge_sparsity(prices, node, zeros, options)
     return j
 
 
@@ -163,19 +186,24 @@ def refusal(graph: Graph, node: Node, options: Options) -> Finding | None:
         return reasons.CONSTANTS_UNREADABLE(error=error)
 
 
-def judge_sparsity(graph: Graph, node: Node, zeros: Zeros, options: Options) -> tuple[bool, Finding]:
+def judge_sparsity(prices: cost.Prices, node: Node, zeros: Zeros, options: Options) -> tuple[bool, Finding]:
     """Return whether the sparsity of a product is above its break-even, under `auto`, and the finding that says so."""
     limit, above, below = options.min_sparsity, reasons.ABOVE_MIN_SPARSITY, reasons.BELOW_MIN_SPARSITY
     if limit is None:
-        limit, above, below = cost.break_even(graph, node), reasons.ABOVE_BREAK_EVEN, reasons.BELOW_BREAK_EVEN
+        limit, above, below = (
+            prices.break_even(node, cost.Density(1.0 - zeros.sparsity, zeros.pattern == BLOCKS)),
+            reasons.ABOVE_BREAK_EVEN,
+            reasons.BELOW_BREAK_EVEN,
+        )
         if limit > 1:
             return False, reasons.TOO_SMALL()
     wanted = zeros.sparsity >= limit and (zeros.sparsity > 0 or options.min_sparsity is not None)
     return wanted, (above if wanted else below)(about="" if zeros.counted else "about ", sparsity=zeros.sparsity, limit=limit)
 
 
-def judge_rewritten(graph: Graph, rewritten: Graph, node: Node, options: Options, j: Judgement) -> None:
+def judge_rewritten(prices: cost.Prices, rewritten: cost.Prices, node: Node, options: Options, j: Judgement) -> None:
     """Under `auto`: judge a product by the weight that the passes have left, without dead channels, its own and its operand's."""
+    graph, left_graph = prices.graph, rewritten.graph
     original = graph.nodes[node.index]
     weights = table.weights_of(graph, original)
     if not weights or node.inputs == original.inputs:
@@ -183,12 +211,11 @@ def judge_rewritten(graph: Graph, rewritten: Graph, node: Node, options: Options
     weight, left = weights[0], node.inputs[original.inputs.index(weights[0])]
     if weight == left:
         return
-    j.density = density_of(rewritten, left)
-    share = np.prod(sizes_of(rewritten, left)) / np.prod(sizes_of(graph, weight))
+    j.density = cost.Density(density_of(left_graph, left), j.density.in_blocks)
+    share = np.prod(sizes_of(left_graph, left)) / np.prod(sizes_of(graph, weight))
     if j.wanted or options.min_sparsity is not None or share == 1:
         return
-    theirs, ours = cost.node_seconds(graph, original, j.density)[0], cost.node_seconds(rewritten, node, j.density)[1]
-    if theirs > cost.MARGIN * ours:
+    if prices.seconds(original).ort > cost.MARGIN * rewritten.seconds(node).ours(j.density):
         j.wanted, j.finding = True, reasons.DEAD_CHANNELS(left=share)
 
 

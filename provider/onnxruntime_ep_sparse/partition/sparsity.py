@@ -21,6 +21,10 @@ LIKELY = 0.3
 """A sample with fewer zeros than this (share) is taken at its word: its binomial error at 8192 elements is under 2 %."""
 
 
+BLOCKS = "4x1 blocks"
+"""The pattern in which 4 outputs share the places of their zeros."""
+
+
 @dataclass(frozen=True, slots=True)
 class Zeros:
     """Share of zeros (exact if `counted`, else from a sample) and the name of their pattern."""
@@ -86,7 +90,7 @@ def _pattern(weight: NDArray) -> str:
     if outputs >= 4:
         blocks = nonzero[: outputs // 4 * 4].reshape(outputs // 4, 4, depth)
         if (blocks.any(axis=1) == blocks.all(axis=1)).all():
-            return "4x1 blocks"
+            return BLOCKS
     for m in (4, 8, 16):
         if depth % m == 0:
             counts = np.count_nonzero(nonzero.reshape(outputs, depth // m, m), axis=2)

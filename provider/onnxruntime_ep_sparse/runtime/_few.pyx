@@ -13,12 +13,6 @@ from ._sell cimport sell_create, sell_width
 from ._structs cimport *
 cimport onnxruntime_ep_sparse_kernels.table as t
 
-cdef enum:
-    FEW_VECTORS = 3            # of pixels, up to which a layout for few pixels can be the fastest
-    # Bytes of all weights with their zeros, up to which a core's L2 and the L3 hold them beside other things.
-    NEAR_BYTES = 512 * 1024
-    FAR_BYTES = 16 * 1024 * 1024
-
 
 cdef Layout layout_of(const Product* p, const ProductPlan* q, const t.KernelTable* kernels) noexcept nogil:
     """Few pixels stand in memory as rows of x and y, and K is within reach of 16 bits."""

@@ -1,0 +1,480 @@
+"""Measure the rates by which the provider expects times, and write them to `ops/rates.py`.
+
+    python tests/benchmarks/calibrate.py [--isa NAME] [--threads 1 2] [--only NET ...] [--samples FILE] [--dry] [--worst 10]
+
+Nets run with both providers. Every node of ONNX Runtime and every step of ours is timed where it stands, among the others. What the rows of
+`ops` say about their work is fitted to these times: one rate per kind of work, by least squares of relative errors, none negative
+(Lawson and Hanson 1974, `scipy.optimize.nnls`). The machine must do nothing else. `--dry` writes nothing; `--worst` lists so many entries
+that the rates predict worst. `--samples` names a file that keeps what was measured: a further call measures only what is missing there.
+
+The rates of an instruction set hold for CPUs that have no better one, so that ONNX Runtime must use it as well: run it on such a CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import date
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper
+from scipy.optimize import nnls
+
+import onnxruntime_ep_sparse as sparse
+import onnxruntime_ep_sparse_kernels as kernels
+from onnxruntime_ep_sparse import models
+from onnxruntime_ep_sparse.diagnostics.step_times import step_times
+from onnxruntime_ep_sparse.graph.ir import Graph, subgraph
+from onnxruntime_ep_sparse.machine import cpu_model
+from onnxruntime_ep_sparse.ops import rates, table
+from onnxruntime_ep_sparse.ops.costs import Amounts, Estimate, kinds_of_work, moved
+from onnxruntime_ep_sparse.ort import _plugin
+from onnxruntime_ep_sparse.partition.cost import Density, kernels_work, results_of_products, setting_of
+from onnxruntime_ep_sparse.passes.run import run_passes
+from onnxruntime_ep_sparse_kernels.isa import Isa, isa_named
+
+NETS: tuple[tuple[str, float, int, str], ...] = (
+    ("resnet50", 0.5, 1, "unstructured"),
+    ("resnet50", 0.9, 1, "unstructured"),
+    ("resnet50", 0.8, 3, "unstructured"),
+    ("resnet50", 0.7, 1, "block4"),
+    ("mobilenet_v1", 0.8, 1, "unstructured"),
+    ("mobilenet_v1", 0.9, 8, "unstructured"),
+    ("mobilenet_v2", 0.9, 1, "unstructured"),
+    ("mobilenet_v2", 0.6, 3, "unstructured"),
+    ("efficientnet_b0", 0.8, 1, "unstructured"),
+    ("efficientnet_b0", 0.9, 3, "unstructured"),
+    ("unet", 0.9, 1, "unstructured"),
+    ("unet", 0.6, 1, "unstructured"),
+    ("bert_base", 0.9, 1, "unstructured"),
+    ("bert_base", 0.5, 1, "unstructured"),
+    ("bert_base", 0.8, 3, "unstructured"),
+    ("bert_base", 0.6, 1, "block4"),
+    ("lstm", 0.9, 1, "unstructured"),
+    ("lstm", 0.7, 8, "unstructured"),
+    ("deep_speech", 0.9, 1, "unstructured"),
+    ("gru", 0.9, 3, "unstructured"),
+    ("streaming_lstm", 0.8, 1, "unstructured"),
+    ("streaming_lstm", 0.9, 8, "unstructured"),
+    ("mlp_policy", 0.9, 1, "unstructured"),
+    ("mlp_policy", 0.7, 8, "unstructured"),
+    ("mobilenet_v3", 0.8, 1, "unstructured"),
+    ("nasnet_mobile", 0.8, 1, "unstructured"),
+    ("convnext_tiny", 0.8, 1, "unstructured"),
+    ("deeplab_v3", 0.8, 1, "unstructured"),
+    ("r3d18", 0.8, 1, "unstructured"),
+)
+"""Builder, zeros, batch and pattern."""
+ROWS = tuple(
+    (rows, k, n, zeros) for rows in (1, 2, 3, 5, 8, 16, 48) for k, n in ((256, 256), (768, 3072), (4096, 1024)) for zeros in (0.6, 0.9)
+)
+"""Rows, depth, outputs and zeros of single matrix products."""
+OPERATORS = {
+    "BiasGelu": "erf",
+    "FastGelu": "erf",
+    "Gelu": "erf",
+    "QuickGelu": "silu",
+    "ReorderInput": "reordered",
+    "ReorderOutput": "reordered",
+    "Softmax": "copied",
+    "Upsample": "resized",
+}
+"""What ONNX Runtime makes of a graph's nodes: the rate per element of the result."""
+BLOCKS = 8
+"""Blocks of runs, of which the median counts."""
+SECONDS = 3.0
+"""Time of the runs of a net with each provider."""
+LEAST, SHORTEST = 2e-6, 2e-7
+"""Nodes of less time do not count in full, because ONNX Runtime's profile counts whole microseconds; none takes less than the latter."""
+CHAIN = 200
+"""Nodes of the chain by which the profile's own time is measured."""
+
+
+@dataclass
+class Seen:
+    """What the rows say about the work of one graph, by the names of nodes and of their first results."""
+
+    estimates: dict[str, Estimate] = field(default_factory=dict)
+    fused: dict[str, Amounts] = field(default_factory=dict)
+    """Our work of the activation behind a product."""
+    ort: dict[str, tuple[str, Amounts]] = field(default_factory=dict)
+    makers: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A node or step: its work, its seconds, and what it is."""
+
+    amounts: Amounts
+    seconds: float
+    about: str
+
+
+@contextlib.contextmanager
+def seen_graphs(isa: Isa) -> Iterator[list[Seen]]:
+    """Collect what the rows say about every graph that the provider is shown."""
+    seen: list[Seen] = []
+    select = _plugin.select
+
+    def look(graph: Graph, options: Any) -> Any:
+        seen.append(examined(graph, isa))
+        return select(graph, options)
+
+    _plugin.select = look
+    try:
+        yield seen
+    finally:
+        _plugin.select = select
+
+
+def examined(graph: Graph, isa: Isa) -> Seen:
+    """Return the work of the nodes of a graph, for ONNX Runtime as they stand and for us behind the passes."""
+    seen = Seen()
+    setting = setting_of(graph, isa)
+    runnable = {node.index for node in graph.nodes if table.can_run(graph, node) is None}
+    for node in graph.nodes:
+        seen.makers[node.outputs[0]] = (node.op_type, node.inputs[0] if node.inputs else "")
+        row = table.row_for(node)
+        if node.index in runnable and row is not None:
+            seen.ort[node.outputs[0]] = seen.ort[node.name] = (node.op_type, row.estimate(setting, node).ort)
+    rewritten = run_passes(subgraph(graph, runnable))
+    setting = replace(setting, graph=rewritten, products=results_of_products(rewritten))
+    for node in rewritten.nodes:
+        row = table.row_for(node)
+        assert row is not None
+        estimate = seen.estimates[node.name or node.outputs[0]] = row.estimate(setting, node)
+        if row.role == "activation" and node.inputs[0] in setting.products:
+            maker = rewritten.producer[node.inputs[0]]
+            seen.fused[maker.name or maker.outputs[0]] = estimate.ours
+    return seen
+
+
+def ort_amounts(seen: Seen, name: str, op_type: str, elements: float) -> Amounts | None:
+    """Return the work of a node of ONNX Runtime's optimised graph, None if the rows do not tell."""
+    if op_type in OPERATORS:
+        return {"node": 1, **moved(OPERATORS[op_type], elements)}
+    if name in seen.ort and seen.ort[name][0] == op_type:
+        return seen.ort[name][1]
+    # a fused node in blocked layout is named after its result, behind its activation and addition
+    result = name.removesuffix("_nchwc")
+    while result in seen.makers and seen.makers[result][0] != op_type:
+        result = seen.makers[result][1]
+    return seen.ort[result][1] if result in seen.ort else None
+
+
+def profile_overhead(node: float) -> float:
+    """Return the seconds that ONNX Runtime's profile adds to every node, from a chain of nodes that take `node` seconds each."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    with tempfile.TemporaryDirectory() as folder:
+        options.enable_profiling, options.profile_file_prefix = True, str(Path(folder, "profile"))
+        session = ort.InferenceSession(chain(CHAIN).SerializeToString(), options, providers=["CPUExecutionProvider"])
+        feeds = {"x": np.ones((1, 16), np.float32)}
+        for _ in range(200):
+            session.run(None, feeds)
+        events = json.loads(Path(session.end_profiling()).read_text())
+    durations = [event["dur"] for event in events if event["name"].endswith("_kernel_time")]
+    return float(np.mean(np.sort(durations)[: len(durations) * 3 // 4])) * 1e-6 - node
+
+
+def timed(
+    model: Any, feeds: Mapping[str, np.ndarray], isa: Isa, threads: int, pattern: str, overhead: float, about: str
+) -> tuple[list[Timed], list[Timed]]:
+    """Return the nodes of ONNX Runtime and the steps of ours in runs of a model, with their work and seconds."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    for value in model.graph.input:
+        for d, size in zip(value.type.tensor_type.shape.dim, feeds[value.name].shape, strict=True):
+            if d.dim_param:
+                options.add_free_dimension_override_by_name(d.dim_param, size)
+    data = model.SerializeToString()
+    choice = {"policy": "always", "isa": isa.name, "threads": str(threads), "profile": "1"}
+    with seen_graphs(isa) as graphs:
+        ours = ort.InferenceSession(data, options, providers=[(sparse.EP_NAME, choice), "CPUExecutionProvider"], enable_fallback=0)
+    seen = graphs[0]
+    with tempfile.TemporaryDirectory() as folder:
+        options.enable_profiling, options.profile_file_prefix = True, str(Path(folder, "profile"))
+        theirs = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        begin = time.perf_counter()
+        theirs.run(None, feeds)
+        runs = max(5, min(200, int(SECONDS / (time.perf_counter() - begin))))
+        for _ in range(runs):
+            theirs.run(None, feeds)
+        events = json.loads(Path(theirs.end_profiling()).read_text())
+    return ort_nodes(events, seen, overhead, about), our_steps(ours, feeds, runs, seen, pattern, about)
+
+
+def ort_nodes(events: list[dict], seen: Seen, overhead: float, about: str) -> list[Timed]:
+    """Return ONNX Runtime's nodes from its profile: the mean of the faster three quarters of the runs but the first two."""
+    durations = defaultdict(list)
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            arguments = event["args"]
+            shape = next(iter(arguments["output_type_shape"][0].values())) if arguments.get("output_type_shape") else ()
+            durations[event["name"].removesuffix("_kernel_time"), arguments["op_name"], tuple(shape)].append(event["dur"])
+    found = []
+    for (name, op_type, shape), spent in durations.items():
+        amounts = ort_amounts(seen, name, op_type, math.prod(shape))
+        if amounts is not None:
+            kept = sorted(spent[2:])[: max(1, len(spent) * 3 // 4)]
+            seconds = max(float(np.mean(kept)) * 1e-6 - overhead, SHORTEST)
+            found.append(Timed(amounts, seconds, f"{about} {op_type} {name} {shape}"))
+    return found
+
+
+def our_steps(session: Any, feeds: Mapping[str, np.ndarray], runs: int, seen: Seen, pattern: str, about: str) -> list[Timed]:
+    """Return our steps; those of one node, and those that run band by band with the next, are one entry."""
+    for _ in range(2):
+        session.run(None, feeds)
+    states = [step_times(session)]
+    for _ in range(BLOCKS):
+        for _ in range(math.ceil(runs / BLOCKS)):
+            session.run(None, feeds)
+        states.append(step_times(session))
+    # what disturbs the machine meets a few blocks of runs only
+    spent = np.median([[b.ns - a.ns for a, b in zip(*pair, strict=True)] for pair in pairwise(states)], axis=0) / math.ceil(runs / BLOCKS)
+    groups: dict[str, tuple[float, dict[str, float], str]] = {}
+    waiting: dict[str, float] = {}
+    for step, ns in zip(states[-1], spent, strict=True):
+        names = step.name.split(" + ")
+        estimate = seen.estimates.get(names[0])
+        if estimate is None or not step.ns:
+            continue
+        density = Density(step.macs / step.dense_macs if step.dense_macs else 1.0, pattern == "block4")
+        seconds, amounts, what = groups.get(step.name, (0.0, dict(waiting), step.description))
+        parts = [kernels_work(estimate, density)] if step.dense_macs else []
+        if step.name not in groups:
+            parts += [estimate.ours, seen.fused.get(names[0], {}) if names[1:] else {}]
+        for name, amount in (item for part in parts for item in part.items()):
+            amounts[name] = amounts.get(name, 0.0) + amount
+        if step.within_next == step.runs:
+            waiting = amounts
+        else:
+            waiting = {}
+            groups[step.name] = (seconds + ns * 1e-9, amounts, what)
+    return [Timed(amounts, seconds, f"{about} {name} {what}") for name, (seconds, amounts, what) in groups.items()]
+
+
+def fitted(entries: list[Timed], title: str, worst: int, known: Mapping[str, float]) -> dict[str, float]:
+    """Return nanoseconds per unit of every kind of work, of which some are `known` in seconds, and print how well they predict."""
+    names = sorted({name for entry in entries for name in entry.amounts} - known.keys())
+    fixed = np.array([sum(known[name] * amount for name, amount in entry.amounts.items() if name in known) for entry in entries])
+    seconds = np.maximum([entry.seconds for entry in entries], fixed + SHORTEST)
+    share = np.array([[entry.amounts.get(name, 0.0) for name in names] for entry in entries]) / seconds[:, None]
+    rest = 1 - fixed / seconds
+    scale = share.max(axis=0)
+    weight = np.minimum(1.0, np.sqrt(seconds / LEAST))
+    for _ in range(8):  # outliers count less from time to time
+        found = nnls(share / scale * weight[:, None], rest * weight)[0] / scale
+        error = np.abs(share @ found - rest)
+        weight = np.minimum(1.0, np.sqrt(seconds / LEAST)) / (1 + error / 0.2)
+    predicted = share @ found + fixed / seconds
+    within = np.average(np.abs(np.log(predicted)) < math.log(1.25), weights=seconds)
+    print(f"{title}: {len(entries)} entries, {within:.0%} of the time within 25 %, all together {predicted @ seconds / seconds.sum():.3f}")
+    for i in np.argsort(-np.abs(np.log(np.maximum(predicted, 1e-3))) * seconds)[:worst]:
+        print(f"    {entries[i].about}: {seconds[i] * 1e6:.1f} us, predicted {predicted[i] * seconds[i] * 1e6:.1f}")
+    return {name: float(found[i] * 1e9) for i, name in enumerate(names)} | {name: value * 1e9 for name, value in known.items()}
+
+
+def chain(length: int) -> onnx.ModelProto:
+    """Return a small pruned product with so many nodes without work behind it."""
+    rng = np.random.default_rng(0)
+    weight = models.mask(rng.standard_normal((16, 16)).astype(np.float32), 0.5)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y0"], name="product")]
+    nodes += [helper.make_node("Abs", [f"y{i}"], [f"y{i + 1}"], name=f"abs{i}") for i in range(length)]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 16]) for name in ("x", f"y{length}")]
+    graph = helper.make_graph(nodes, "chain", ends[:1], ends[1:], [numpy_helper.from_array(weight, "w")])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def run_seconds(length: int, providers: list) -> float:
+    """Return the seconds of a run of that chain."""
+    model = chain(length)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=providers, enable_fallback=0)
+    feeds, spent = models.inputs_for(model), []
+    for _ in range(3000):
+        begin = time.perf_counter()
+        session.run(None, feeds)
+        spent.append(time.perf_counter() - begin)
+    return float(np.median(spent))
+
+
+def fixed_seconds(isa: Isa) -> dict[str, float]:
+    """Return seconds of what has no size: a node and a call of ONNX Runtime, a step of ours, and what a region adds to its steps."""
+    ours = [(sparse.EP_NAME, {"policy": "always", "isa": isa.name, "threads": "1"}), "CPUExecutionProvider"]
+    theirs = ["CPUExecutionProvider"]
+    one, many = run_seconds(1, theirs), run_seconds(CHAIN, theirs)
+    node = (many - one) / (CHAIN - 1)
+    # the first of our chain is computed with the product
+    one_step, steps = run_seconds(1, ours), run_seconds(CHAIN, ours)
+    step = (steps - one_step) / (CHAIN - 1)
+    return {"node": node, "call": one - 2 * node, "step": step, "region": max(0.0, one_step - one + 2 * node - step)}
+
+
+class Samples:
+    """What was measured, in a file of JSON lines if there is one."""
+
+    def __init__(self, path: Path | None, isa: Isa) -> None:
+        self.path, self.isa = path, isa
+        lines = path.read_text().splitlines() if path is not None and path.exists() else []
+        self.kept = {(line["isa"], line["about"], line["threads"]): line for line in map(json.loads, lines)}
+
+    def of(self, about: str, threads: int, measure: Callable[[], tuple[list[Timed], list[Timed]]]) -> tuple[list[Timed], list[Timed]]:
+        """Return what is kept of a workload, else measure it and keep it."""
+        line = self.kept.get((self.isa.name, about, threads))
+        if line is None:
+            theirs, ours = measure()
+            line = {"isa": self.isa.name, "about": about, "threads": threads, "ort": [*map(asdict, theirs)], "ours": [*map(asdict, ours)]}
+            if self.path is not None:
+                with self.path.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+        return [Timed(**entry) for entry in line["ort"]], [Timed(**entry) for entry in line["ours"]]
+
+
+def completed(found: list[dict[str, float]], names: list[str]) -> dict[str, tuple[float, float]]:
+    """Return the rates of these names with one and two threads. A cache that no net has filled counts as the next one that one has."""
+    result = {}
+    for name in sorted(names):
+        stem = name.removesuffix("_far").removesuffix("_shared")
+        order = [name, f"{stem}_shared", f"{stem}_far", stem]
+        both = [next(rate[key] for key in order if key in rate) for rate in found]
+        result[name] = (float(f"{both[0]:.4g}"), float(f"{both[-1]:.4g}"))
+    return result
+
+
+def write(isa: str, found: rates.Rates) -> None:
+    """Put the rates of an instruction set into `ops/rates.py`."""
+    path = Path(rates.__file__)
+    head, mark, _ = path.read_text().partition("RATES: dict[str, Rates] = {")
+    lines = [mark]
+    for name, rate in (rates.RATES | {isa: found}).items():
+        lines += [f'    "{name}": Rates(', f"        cpu={json.dumps(rate.cpu)},", f'        date="{rate.date}",']
+        for side in ("ort", "ours"):
+            lines += [f"        {side}={{", *(f'            "{key}": {value},' for key, value in getattr(rate, side).items()), "        },"]
+        lines.append("    ),")
+    path.write_text(head + "\n".join([*lines, "}"]) + "\n")
+
+
+def workloads(only: list[str] | None) -> Iterator[tuple[str, Any, dict[str, np.ndarray], str]]:
+    """Yield what is timed: its name, the model, its inputs, and the pattern of its zeros."""
+    for net, zeros, batch, pattern in NETS:
+        if only is None or net in only:
+            model = models.BUILDERS[net](sparsity=zeros, pattern=pattern)
+            yield f"{net} {zeros:.0%} {pattern} b{batch}", model, models.inputs_for(model, batch=batch), pattern
+    for size in (14, 56) if only is None or "grouped" in only else ():
+        model = grouped_net(size)
+        yield f"grouped {size}", model, models.inputs_for(model), "unstructured"
+    for size in (28, 112) if only is None or "operators" in only else ():
+        model = operator_net(size)
+        yield f"operators {size}", model, models.inputs_for(model), "unstructured"
+    for rows, k, n, zeros in ROWS if only is None or "rows" in only else ():
+        model = models.single_gemm(n, k, sparsity=zeros)
+        yield f"gemm {rows}x{k}x{n} {zeros:.0%}", model, models.inputs_for(model, batch=rows), "unstructured"
+
+
+GROUPS = ((128, 32), (128, 4), (240, 3), (64, 2), (22, 22), (24, 1))
+"""Channels and groups of grouped convolutions, of which nets have few."""
+
+
+def grouped_net(size: int) -> onnx.ModelProto:
+    """Return a net in which 3x3 convolutions with each of GROUPS read pruned ones of (1, channels, size, size), and others read them."""
+    rng = np.random.default_rng(0)
+    nodes, constants = [], []
+    for channels, groups in GROUPS:
+        shapes = {"a": (channels, 64, 1, 1), "g": (channels, channels // groups, 3, 3), "b": (64, channels, 1, 1)}
+        x = "x"
+        for key, shape in shapes.items():
+            name = f"{channels}_{groups}_{key}"
+            weight = rng.standard_normal(shape).astype(np.float32) * 0.1
+            constants.append(numpy_helper.from_array(models.mask(weight, 0.8 if key != "g" else 0.5 * (groups % 2)), f"{name}_w"))
+            extra = {"group": groups, "pads": [1] * 4} if key == "g" else {}
+            nodes.append(helper.make_node("Conv", [x, f"{name}_w"], [name], name=name, **extra))
+            x = name
+    outputs = [helper.make_tensor_value_info(f"{channels}_{groups}_b", TensorProto.FLOAT, None) for channels, groups in GROUPS]
+    ends = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 64, size, size])
+    graph = helper.make_graph(nodes, "grouped", [ends], outputs, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+OPERATOR_NODES: tuple[tuple[str, dict[str, Any]], ...] = (
+    *((name, {}) for name in ("Sigmoid", "Tanh", "Exp", "Elu", "Softplus", "Erf", "Gelu", "HardSwish", "HardSigmoid", "LeakyRelu", "Abs")),
+    ("Transpose", {"perm": [0, 2, 3, 1]}),
+    ("AveragePool", {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
+    ("MaxPool", {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
+    ("GlobalAveragePool", {}),
+    ("DepthToSpace", {"blocksize": 2}),
+    ("LayerNormalization", {}),
+)
+"""Operators that the nets have too few of, with their attributes."""
+
+
+def operator_net(size: int) -> onnx.ModelProto:
+    """Return a net in which each of OPERATOR_NODES reads a pruned convolution of (1, 64, size, size) and an addition that nothing fuses."""
+    rng = np.random.default_rng(0)
+    weight = models.mask(rng.standard_normal((64, 64, 1, 1)).astype(np.float32) * 0.1, 0.9)
+    constants = [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(np.ones(size, np.float32), "scale")]
+    nodes, outputs = [], []
+    for op_type, attributes in OPERATOR_NODES:
+        y = f"{op_type}_y"
+        nodes.append(helper.make_node("Conv", ["x", "w"], [f"{y}_conv"], name=f"{y}_conv"))
+        nodes.append(helper.make_node("Add", [f"{y}_conv", "x"], [f"{y}_sum"], name=f"{y}_sum"))
+        parameters = ["scale"] if op_type == "LayerNormalization" else []
+        nodes.append(helper.make_node(op_type, [f"{y}_sum", *parameters], [y], name=y, **attributes))
+        outputs.append(helper.make_tensor_value_info(y, TensorProto.FLOAT, None))
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 64, size, size])
+    graph = helper.make_graph(nodes, "operators", [x], outputs, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--isa", default=kernels.available_isas()[0])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--only", nargs="+")
+    parser.add_argument("--samples", type=Path)
+    parser.add_argument("--worst", type=int, default=0)
+    parser.add_argument("--dry", action="store_true")
+    arguments = parser.parse_args()
+    isa = isa_named(arguments.isa)
+    sparse.register()
+    theirs, ours = [], []
+    fixed = fixed_seconds(isa)
+    overhead = profile_overhead(fixed["node"])
+    samples = Samples(arguments.samples, isa)
+    for threads in arguments.threads:
+        nodes: list[Timed] = []
+        steps: list[Timed] = []
+        for about, model, feeds, pattern in workloads(arguments.only):
+            their, our = samples.of(about, threads, partial(timed, model, feeds, isa, threads, pattern, overhead, about))
+            both = [sum(entry.seconds for entry in entries) * 1e3 for entries in (their, our)]
+            print(f"{about}, {threads} threads: {both[0]:.2f} ms, ours {both[1]:.2f} ms", flush=True)
+            nodes, steps = nodes + their, steps + our
+        theirs.append(fitted(nodes, f"ONNX Runtime, {threads} threads", arguments.worst, {"node": fixed["node"]}))
+        ours.append(fitted(steps, f"ours on {isa.name}, {threads} threads", arguments.worst, {"step": fixed["step"]}))
+    for their, our in zip(theirs, ours, strict=True):
+        their["call"], our["region"] = fixed["call"] * 1e9, fixed["region"] * 1e9
+    found = rates.Rates(cpu_model(), date.today().isoformat(), *map(completed, (theirs, ours), kinds_of_work()))
+    print(found)
+    if not arguments.dry:
+        write(isa.name, found)
+
+
+if __name__ == "__main__":
+    main()
