@@ -31,6 +31,7 @@ from typing import Any
 
 from onnxruntime_ep_sparse import EP_NAME, measure
 from onnxruntime_ep_sparse.cli.machine import environment
+from onnxruntime_ep_sparse.diagnostics.explain import expected, explain
 from onnxruntime_ep_sparse.models import BUILDERS, inputs_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,9 +92,11 @@ class Point:
         return 0.2 + max(min(net.seconds * self.batch / self.threads, SCREENING_S), net.seconds * self.batch / self.threads / 2)
 
 
-def predicted(session: Any, point: Point) -> float | None:
-    """The speed-up that the model of cost expects of a session at a point; None as long as the package tells none."""
-    return None
+def predicted(model: bytes, inputs: Sequence[Any], feeds: measure.Feeds, threads: int) -> float:
+    """The speed-up that the provider expects where the sizes of these inputs are known; 1 where it would then take nothing."""
+    sizes = {d: size for i in inputs for d, size in zip(i.shape, feeds[i.name].shape, strict=True) if isinstance(d, str)}
+    times = expected(explain(measure.make_session(model, EP_NAME, {"policy": "auto"}, threads, sizes)))
+    return 1.0 if times is None else times.speedup
 
 
 # one point
@@ -148,7 +151,7 @@ def of_sessions(model: bytes, points: Sequence[Point]) -> Iterator[dict[str, Any
             error = max(a.max_relative for a in measure.agree(names, ours.run(None, dict(feeds)), cpu.run(None, dict(feeds))))
             with cores(threads):
                 line |= measured(cpu, lambda: measure.make_session(model, measure.CPU, None, threads), ours, feeds)
-            line |= {"error": error, "predicted": predicted(ours, point)}
+            line |= {"error": error, "predicted": predicted(model, ours.get_inputs(), feeds, threads)}
         yield line | {"seconds": round(time.perf_counter() - began, 2)}
 
 

@@ -121,6 +121,27 @@ def test_analyze_batch_and_unnamed_nodes(cli, saved, chain):
     assert cli("analyze", path, "--shape", "x=3x64x28x28", "--json", "-").document["totals"]["macs"] == three
 
 
+def test_analyze_expects_times(cli, sparse_model, dense_model):
+    """Milliseconds of both providers for every node, whose sums are those of the model; of a model that is left none."""
+    result = cli("analyze", sparse_model, "--all", "--json", "-")
+    expected, nodes = result.document["expected"], result.document["nodes"]
+    for key in ("cpu_ms", "ms"):
+        assert sum(node[key] for node in nodes) == pytest.approx(expected[key])
+    assert expected["speedup"] == pytest.approx(expected["cpu_ms"] / expected["ms"])
+    assert expected["speedup"] > 1
+    assert f"{expected['speedup']:.2f} times as fast" in cli("analyze", sparse_model).out
+    assert cli("analyze", dense_model, "--json", "-").document["expected"] is None
+    assert "times as fast" not in cli("analyze", dense_model).out
+
+
+def test_analyze_expects_more_of_a_batch(cli, saved, chain):
+    """--batch and --shape set the sizes of open dimensions."""
+    path = saved(chain(0.95))
+    one, three = (cli("analyze", path, "--batch", n, "--json", "-").document["expected"]["cpu_ms"] for n in (1, 3))
+    assert three > 1.5 * one
+    assert cli("analyze", path, "--shape", "x=3x64x28x28", "--json", "-").document["expected"]["cpu_ms"] == three
+
+
 def test_bench(cli, sparse_model, tmp_path):
     """Steps on stderr, tables on stdout, and a document that has all of it."""
     path = tmp_path / "bench.json"

@@ -9,14 +9,14 @@ import onnx
 import typer
 from onnx import AttributeProto, shape_inference
 
-from ..diagnostics.explain import explain
+from ..diagnostics.explain import expected, explain
 from ..formats.compressed_model import outline
 from ..options import EP_NAME
 from ..partition.decision import NodeDecision
 from ..reasons import ADVICE
 from .common import Batch, JsonOption, ModelArgument, Output, ProviderOptions, Shapes, provider_options
 from .given import GivenModel
-from .inputs import shapes_for
+from .inputs import open_sizes_for, shapes_for
 
 PRODUCTS = ("Conv", "MatMul", "Gemm")
 
@@ -35,18 +35,24 @@ def analyze(
     """Show which nodes the sparse provider takes, and why.
 
     Each row shows a node's sparsity and pattern, and its region or the reason why it is not taken. Multiplications
-    (MACs) follow from the model's shapes; give open dimensions by --batch and --shape.
+    (MACs) follow from the model's shapes, and so do the milliseconds that both providers are expected to take; give
+    open dimensions by --batch and --shape.
     """
     out = Output("analyze", json, model)
     options = provider_options(option)
     given = GivenModel.of(model, out.steps)
     session = given.session(EP_NAME, options)
-    macs = macs_of(given.source, batch or 1, shapes_for(session, shape))
+    shapes = shapes_for(session, shape)
+    sizes = open_sizes_for(session, batch, shapes)
+    if sizes:
+        session = given.session(EP_NAME, options, sizes=sizes)
+    macs = macs_of(given.source, batch or 1, shapes)
     decisions = explain(session)
+    times = expected(decisions)
     rows = [(d, macs.get(_key(d)) if d.op_type in PRODUCTS else None) for d in decisions]
     shown = [row for row in rows if every or row[0].op_type in PRODUCTS or row[0].sparsity is not None]
 
-    table = out.table("node", "op", "weight", ">sparsity", "pattern", ">MACs", ">region", "reason")
+    table = out.table("node", "op", "weight", ">sparsity", "pattern", ">MACs", ">CPU ms", ">ms", ">region", "reason")
     for d, count in shown:
         table.add_row(
             d.name or "(unnamed)",
@@ -55,14 +61,19 @@ def analyze(
             f"{d.sparsity:.1%}" if d.sparsity is not None else "",
             d.pattern,
             _count(count),
+            *(f"{ms:.3f}" if ms is not None else "" for ms in (d.cpu_ms, d.ms)),
             str(d.region) if d.region is not None else "-",
             _reason(d),
         )
     out.print(table)
     totals = _totals(rows)
     out.print(_summary(totals))
+    if times is not None:
+        out.print(
+            f"expected: {times.cpu_ms:.3f} ms with the CPU provider, {times.ms:.3f} ms with {EP_NAME}, {times.speedup:.2f} times as fast"
+        )
     nodes = [{**d.to_dict(), "advice": ADVICE[d.code], "macs": count} for d, count in shown]
-    out.document({"model": given.name, "options": options, "totals": totals, "nodes": nodes})
+    out.document({"model": given.name, "options": options, "totals": totals, "expected": times and times.to_dict(), "nodes": nodes})
 
 
 def _reason(d: NodeDecision) -> str:

@@ -30,13 +30,15 @@ class GivenModel:
         check_name(Path(text))
         return cls(text, text)
 
-    def session(self, provider: str, given: Mapping[str, str] | None = None, threads: int = 0) -> Any:
+    def session(
+        self, provider: str, given: Mapping[str, str] | None = None, threads: int = 0, sizes: Mapping[str, int] | None = None
+    ) -> Any:
         """Create a session by `measure.make_session`.
 
         UsageError if the CPU provider cannot load the model, FailedError if only the sparse provider cannot.
         """
         try:
-            return measure.make_session(self.source, provider, given, threads)
+            return measure.make_session(self.source, provider, given, threads, sizes)
         except ImportError:
             raise
         except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,15 @@ def shapes_for(session: Any, shapes: list[str] | None) -> dict[str, tuple[int, .
         ):
             raise UsageError(f"--shape: {name} is {_words(declared[name])} in the model, not {_words(given[name])}")
     return given
+
+
+def open_sizes_for(session: Any, batch: int | None, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """Return the sizes that `--batch` and `--shape` give to named dimensions which the model leaves open."""
+    sizes: dict[str, int] = {}
+    for i in session.get_inputs():
+        given = shapes.get(i.name, (batch,) if batch is not None else ())
+        sizes |= {d: int(size) for d, size in zip(i.shape, given, strict=False) if isinstance(d, str)}
+    return sizes
 
 
 def _from_file(session: Any, file: str) -> dict[str, NDArray]:

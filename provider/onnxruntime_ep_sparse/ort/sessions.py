@@ -34,11 +34,18 @@ class Ownership:
 
 
 def make_session(
-    model: Model, provider: str, options: Mapping[str, object] | None = None, threads: int = 0, *, silent: bool = False
+    model: Model,
+    provider: str,
+    options: Mapping[str, object] | None = None,
+    threads: int = 0,
+    sizes: Mapping[str, int] | None = None,
+    *,
+    silent: bool = False,
 ) -> Any:
     """Create a session without spinning between runs and without fallback, which records the assignment of nodes.
 
-    `threads` 0 leaves the number of threads to ONNX Runtime. A `silent` session prints no message of ONNX Runtime.
+    `threads` 0 leaves the number of threads to ONNX Runtime. `sizes` are those of open dimensions by their names. A `silent` session prints
+    no message of ONNX Runtime.
 
     ValueError for a wrong option; onnxruntime's own exceptions for a model that it cannot load.
     """
@@ -52,6 +59,8 @@ def make_session(
     else:
         chosen.register_custom_ops_library(registration.get_library_path())
         chosen.add_provider(provider, {})
+    for name, size in (sizes or {}).items():
+        chosen.add_free_dimension_override_by_name(name, size)
     chosen.add_session_config_entry("session.force_spinning_stop", "1")
     chosen.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return ort.InferenceSession(model if isinstance(model, bytes) else os.fspath(model), chosen, enable_fallback=0)
