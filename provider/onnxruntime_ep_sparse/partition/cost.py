@@ -91,18 +91,30 @@ class Seconds:
 class Prices:
     """Expected times of the nodes of a graph on an instruction set, with a number of threads."""
 
-    def __init__(self, graph: Graph, isa: Isa, threads: int, setting: Setting | None = None) -> None:
+    def __init__(self, graph: Graph, isa: Isa, threads: int) -> None:
         self.graph = graph
+        self.isa = isa
         self.threads = threads
-        self.rates = rates_of(isa)
-        self.setting = setting or setting_of(graph, isa)
-        self._ort = seconds_per_unit(self.rates.ort, threads)
-        self._ours = seconds_per_unit(self.rates.ours, threads)
         self._handovers: dict[str, float] = {}
 
     def of(self, graph: Graph) -> Prices:
         """Return the prices of what the passes have made of the graph, for the same sizes."""
-        return Prices(graph, self.setting.isa, self.threads, replace(self.setting, graph=graph, products=results_of_products(graph)))
+        prices = Prices(graph, self.isa, self.threads)
+        prices.setting = replace(self.setting, graph=graph, products=results_of_products(graph))
+        return prices
+
+    @cached_property
+    def setting(self) -> Setting:
+        """The setting of the graph, made when a price is first asked for: of most models none is."""
+        return setting_of(self.graph, self.isa)
+
+    @cached_property
+    def _ort(self) -> dict[str, float]:
+        return seconds_per_unit(rates_of(self.isa).ort, self.threads)
+
+    @cached_property
+    def _ours(self) -> dict[str, float]:
+        return seconds_per_unit(rates_of(self.isa).ours, self.threads)
 
     def seconds(self, node: Node, rows: int | None = None) -> Seconds:
         """Return the expected seconds of a node that has a row."""
@@ -145,12 +157,12 @@ class Prices:
             self._handovers[name] = price(amounts, self._ort)
         return self._handovers[name]
 
-    @cached_property
+    @property
     def call(self) -> float:
         """Seconds that a run takes besides its nodes, with either provider."""
         return self._ort["call"]
 
-    @cached_property
+    @property
     def region(self) -> float:
         """Seconds that a region takes besides its steps."""
         return self._ours["region"]
