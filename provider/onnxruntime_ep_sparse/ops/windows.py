@@ -274,29 +274,30 @@ ROWS = (
         blocked=True,
         implied=_conv_implied,
     ),
-    OpRow(
-        "MaxPool", "neighbour", _pool_can_run, _pool_lower, "1-D, 2-D; without indices", channels=_pool_channels, estimate=_pool_estimate
+    *(
+        OpRow(
+            op_type,
+            "neighbour",
+            _pool_can_run,
+            _pool_lower,
+            f"1-D, 2-D{without}",
+            channels=_pool_channels,
+            estimate=_pool_estimate,
+            blocked=True,
+        )
+        for op_type, without in (("MaxPool", "; without indices"), ("AveragePool", ""))
     ),
-    OpRow(
-        "AveragePool", "neighbour", _pool_can_run, _pool_lower, "1-D, 2-D", channels=_pool_channels, estimate=_pool_estimate, blocked=True
-    ),
-    OpRow(
-        "GlobalAveragePool",
-        "neighbour",
-        _global_pool_can_run,
-        _global_pool_lower,
-        channels=_global_pool_channels,
-        estimate=_global_pool_estimate,
-        blocked=True,
-    ),
-    OpRow(
-        "GlobalMaxPool",
-        "neighbour",
-        _global_pool_can_run,
-        _global_pool_lower,
-        channels=_global_pool_channels,
-        estimate=_global_pool_estimate,
-        blocked=True,
+    *(
+        OpRow(
+            op_type,
+            "neighbour",
+            _global_pool_can_run,
+            _global_pool_lower,
+            channels=_global_pool_channels,
+            estimate=_global_pool_estimate,
+            blocked=True,
+        )
+        for op_type in ("GlobalAveragePool", "GlobalMaxPool")
     ),
     OpRow(
         "ReduceMean",
