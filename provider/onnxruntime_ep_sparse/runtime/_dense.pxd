@@ -7,6 +7,5 @@ cdef enum:
     DENSE_SLICES = 4      # between which the work may be cut: what a kernel takes at a time
 
 
-# Makes the layout of a group, unless it has one already; 0 on success, else memory is short.
-cdef int dense_create(GatherGroup* group, int64_t lanes) noexcept nogil
+cdef float* dense_of(const GatherGroup* group, int64_t lanes) noexcept nogil
 cdef void dense_item(Job* job, int64_t index, float* scratch) noexcept nogil

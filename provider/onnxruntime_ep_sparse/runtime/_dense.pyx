@@ -7,41 +7,13 @@ A zero adds nothing to a finite chain, so results are those of the other layouts
 
 from libc.stdint cimport int32_t, int64_t
 
-from ._lock cimport *
 from ._packed cimport GatherGroup, Panel, Product, ProductPlan, counts
 from ._structs cimport *
-from ._weight_store cimport shared_drop, shared_new, shared_settled
+from ._weight_store cimport shared_new, shared_settled
 cimport onnxruntime_ep_sparse_kernels.table as t
 
 cdef enum:
     NEAR_SLICES = 12      # whose weights stay near from the first pixels to the last; kernels take 4, 3 or 2 at a time
-
-
-if make_process_lock():
-    raise MemoryError("a lock for dense layouts of products with few pixels")
-
-
-cdef int dense_create(GatherGroup* group, int64_t lanes) noexcept nogil:
-    """The layout is made outside the lock. Of two that are made at the same time, the first one stays."""
-    cdef float* made
-    cdef bint has
-    process_lock()
-    has = group.panel.dense != NULL
-    process_unlock()
-    if has:
-        return 0
-    made = dense_of(group, lanes)
-    if made == NULL:
-        return 1
-    process_lock()
-    has = group.panel.dense != NULL
-    if not has:
-        group.panel.dense = made
-    process_unlock()
-    if has:
-        shared_drop(made)
-    return 0
-
 
 cdef float* dense_of(const GatherGroup* group, int64_t lanes) noexcept nogil:
     """Make a group's dense layout out of its panel; NULL without memory."""

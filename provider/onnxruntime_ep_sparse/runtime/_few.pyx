@@ -7,11 +7,16 @@ same bits, so the choice is free.
 
 from libc.stdint cimport int64_t
 
-from ._dense cimport dense_create
-from ._packed cimport LAYOUT_DENSE, LAYOUT_SELL, LAYOUT_TILES, Layout, Product, ProductPlan
-from ._sell cimport sell_create, sell_width
+from ._dense cimport dense_of
+from ._lock cimport *
+from ._packed cimport LAYOUT_DENSE, LAYOUT_SELL, LAYOUT_TILES, GatherGroup, Layout, Panel, Product, ProductPlan, Sell, sell_free
+from ._sell cimport sell_of, sell_width
 from ._structs cimport *
+from ._weight_store cimport shared_drop
 cimport onnxruntime_ep_sparse_kernels.table as t
+
+if make_process_lock():
+    raise MemoryError("a lock for layouts of products with few pixels")
 
 
 cdef Layout layout_of(const Product* p, const ProductPlan* q, const t.KernelTable* kernels) noexcept nogil:
@@ -64,8 +69,41 @@ cdef double dense_cost(int64_t pixels, double weights, const t.KernelTable* kern
 cdef int few_create(Product* p, const ProductPlan* q, int64_t lanes) noexcept nogil:
     cdef int g
     for g in range(p.n_groups):
-        if q.layout == LAYOUT_SELL and sell_create(&p.groups[g], lanes):
-            return 1
-        if q.layout == LAYOUT_DENSE and dense_create(&p.groups[g], lanes):
+        if q.layout != LAYOUT_TILES and group_create(&p.groups[g], q.layout, lanes):
             return 1
     return 0
+
+
+cdef int group_create(GatherGroup* group, Layout layout, int64_t lanes) noexcept nogil:
+    """Make the layout of a group, unless it has one already. It is made outside the lock. Of two that are made at the same time, the first
+    one stays."""
+    cdef Panel* panel = &group.panel
+    cdef Sell* sell = NULL
+    cdef float* dense = NULL
+    cdef bint has
+    process_lock()
+    has = has_layout(panel, layout)
+    process_unlock()
+    if has:
+        return 0
+    if layout == LAYOUT_SELL:
+        sell = sell_of(group, lanes)
+    else:
+        dense = dense_of(group, lanes)
+    if sell == NULL and dense == NULL:
+        return 1
+    process_lock()
+    has = has_layout(panel, layout)
+    if not has and layout == LAYOUT_SELL:
+        panel.sell = sell
+    elif not has:
+        panel.dense = dense
+    process_unlock()
+    if has:
+        sell_free(sell)
+        shared_drop(dense)
+    return 0
+
+
+cdef inline bint has_layout(const Panel* panel, Layout layout) noexcept nogil:
+    return panel.sell != NULL if layout == LAYOUT_SELL else panel.dense != NULL

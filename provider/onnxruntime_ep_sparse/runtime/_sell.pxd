@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t
 
-from ._packed cimport GatherGroup, Product, ProductPlan
+from ._packed cimport GatherGroup, Product, ProductPlan, Sell
 from ._structs cimport Job
 cimport onnxruntime_ep_sparse_kernels.table as t
 
@@ -11,7 +11,6 @@ cdef inline int64_t sell_width(const t.KernelTable* kernels, int64_t pixels) noe
         pixels += 1
     return pixels
 
-# Makes the layout of a group, unless it has one already; 0 on success, else memory is short.
-cdef int sell_create(GatherGroup* group, int64_t lanes) noexcept nogil
+cdef Sell* sell_of(const GatherGroup* group, int64_t lanes) noexcept nogil
 cdef int64_t sell_floats(const Product* p, const ProductPlan* q, int64_t lanes) noexcept nogil
 cdef void sell_item(Job* job, int64_t index, float* scratch) noexcept nogil

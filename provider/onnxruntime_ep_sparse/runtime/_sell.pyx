@@ -9,37 +9,10 @@ as many as it has lanes, for one row. The chain of every output is that of the t
 from libc.stdint cimport int32_t, int64_t, uint16_t
 from libc.stdlib cimport calloc, free, malloc
 
-from ._lock cimport *
 from ._packed cimport GatherGroup, Panel, Product, ProductPlan, Sell, counts, sell_free
 from ._structs cimport *
 from ._weight_store cimport shared_drop, shared_new, shared_settled
 cimport onnxruntime_ep_sparse_kernels.table as t
-
-if make_process_lock():
-    raise MemoryError("a lock for layouts of products with few pixels")
-
-
-cdef int sell_create(GatherGroup* group, int64_t lanes) noexcept nogil:
-    """The layout is made outside the lock. Of two that are made at the same time, the first one stays."""
-    cdef Sell* made
-    cdef bint has
-    process_lock()
-    has = group.panel.sell != NULL
-    process_unlock()
-    if has:
-        return 0
-    made = sell_of(group, lanes)
-    if made == NULL:
-        return 1
-    process_lock()
-    has = group.panel.sell != NULL
-    if not has:
-        group.panel.sell = made
-    process_unlock()
-    if has:
-        sell_free(made)
-    return 0
-
 
 cdef Sell* sell_of(const GatherGroup* group, int64_t lanes) noexcept nogil:
     """Make a group's SELL out of its panel; NULL without memory."""
