@@ -1,8 +1,9 @@
-"""How many CPUs this process may use at once: its affinity mask, and the quotas of its container."""
+"""The CPUs of this process: how many it may use at once, by its affinity mask and the quotas of its container; and what they are."""
 
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
 from fractions import Fraction
 from math import ceil
@@ -63,3 +64,13 @@ def _read(file: Path) -> str:
         return file.read_text("utf-8", "replace")
     except OSError:
         return ""
+
+
+def cpu_model() -> str:
+    """Return the name of the CPU's model."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

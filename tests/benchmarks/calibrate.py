@@ -36,9 +36,9 @@ from scipy.optimize import nnls
 import onnxruntime_ep_sparse as sparse
 import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse import models
+from onnxruntime_ep_sparse.cpus import cpu_model
 from onnxruntime_ep_sparse.diagnostics.step_times import step_times
 from onnxruntime_ep_sparse.graph.ir import Graph, subgraph
-from onnxruntime_ep_sparse.machine import cpu_model
 from onnxruntime_ep_sparse.ops import rates, table
 from onnxruntime_ep_sparse.ops.costs import Amounts, Estimate, kinds_of_work, moved
 from onnxruntime_ep_sparse.ort import _plugin

@@ -15,7 +15,7 @@ from rich.table import Table
 import onnxruntime_ep_sparse_kernels as kernels
 
 from .. import __version__, cpus, measure, options
-from ..machine import cpu_model
+from ..cpus import cpu_model
 from ..options import EP_NAME
 from ..ort import registration
 from .common import JsonOption, Output

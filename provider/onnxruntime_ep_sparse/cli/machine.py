@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import options
 from .._version import __version__
-from ..machine import cpu_model
+from ..cpus import cpu_model
 from ..ort import registration
 
 

@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 from .._version import __version__
+from ..cpus import cpu_model
 from ..files import shown
 from ..graph.ir import Graph
-from ..machine import cpu_model
 from ..options import EP_NAME, Options, isa_of, workers_of
 from ..partition.nominal import Sizes
 from ..partition.verdict import FRAME, SizeTimes, UnmeasuredError, Verdict, load, save
