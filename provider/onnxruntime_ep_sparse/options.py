@@ -168,7 +168,7 @@ OPTIONS = (
         "folder",
         "",
         "a path",
-        "Folder in which `policy=measure` keeps what it has measured, for later sessions and other processes; made if there is none.",
+        "Folder for the measurements of `policy=measure`, so that later processes can use them. It is created if it does not exist.",
         _folder,
     ),
 )

@@ -142,7 +142,7 @@ def named(i, base, where, value, message):
 def test_hostile_step(base, where, value, message):
     """Each is refused with the number of the step and the cause, by `decode` too."""
     if where == ("spec", "initial_h"):
-        value = lambda _: first(*base)[0].inputs["lengths"]  # noqa: E731
+        value = lambda _: first(*base)[0].inputs["lengths"]  # noqa: E731  # a value of the table of cases, as the others are
     program, index = first(*base)
     check(program)
     hostile = changed(program, ("steps", index, *where), value)
