@@ -156,7 +156,7 @@ def judge(prices: cost.Prices, node: Node, options: Options) -> Judgement:
     if options.policy == "always":
         j.wanted, j.finding = True, reasons.POLICY_ALWAYS()
     else:
-        j.wanted, j.finding = judge_sparsity(prices, node, zeros, options)
+        j.wanted, j.finding = judge_sparsity(prices, node, zeros, j.density, options)
     return j
 
 
@@ -186,15 +186,11 @@ def refusal(graph: Graph, node: Node, options: Options) -> Finding | None:
         return reasons.CONSTANTS_UNREADABLE(error=error)
 
 
-def judge_sparsity(prices: cost.Prices, node: Node, zeros: Zeros, options: Options) -> tuple[bool, Finding]:
+def judge_sparsity(prices: cost.Prices, node: Node, zeros: Zeros, density: cost.Density, options: Options) -> tuple[bool, Finding]:
     """Return whether the sparsity of a product is above its break-even, under `auto`, and the finding that says so."""
     limit, above, below = options.min_sparsity, reasons.ABOVE_MIN_SPARSITY, reasons.BELOW_MIN_SPARSITY
     if limit is None:
-        limit, above, below = (
-            prices.break_even(node, cost.Density(1.0 - zeros.sparsity, zeros.pattern == BLOCKS)),
-            reasons.ABOVE_BREAK_EVEN,
-            reasons.BELOW_BREAK_EVEN,
-        )
+        limit, above, below = prices.break_even(node, density), reasons.ABOVE_BREAK_EVEN, reasons.BELOW_BREAK_EVEN
         if limit > 1:
             return False, reasons.TOO_SMALL()
     wanted = zeros.sparsity >= limit and (zeros.sparsity > 0 or options.min_sparsity is not None)
