@@ -51,7 +51,8 @@ ctypedef void (*sell_t)(const SellCall* call) noexcept nogil
 # y[p, m] starts from bias[m] and adds value[m, k] * x[p, k] in ascending order of k.
 ctypedef struct DenseCall:
     const float* value           # [slices][K][lanes]
-    const float* bias            # [M]
+    const float* bias            # [M], that of pixel p at p * bias_stride: 0 where all have the same
+    int64_t bias_stride
     const float* x               # pixel p begins at p * x_stride
     int64_t x_stride
     float* y

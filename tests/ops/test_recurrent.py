@@ -195,12 +195,13 @@ def test_like_the_cpu_provider(case, options):
             assert_promise(case, feeds, ours.run(None, feeds), theirs.run(None, feeds))
 
 
+@pytest.mark.parametrize(("batch", "zeros"), [(11, 0.8), (5, 0.2)])
 @pytest.mark.parametrize("direction", ["forward", "bidirectional"])
 @pytest.mark.parametrize("op_type", GATES)
-def test_batch_first(op_type, direction):
+def test_batch_first(op_type, direction, batch, zeros):
     """layout=1 (which the CPU provider does not have) is layout=0 with times and sequences exchanged."""
-    case = Recurrent(op_type, 20, 40, direction=direction, optional=("b", "lengths", "h"))
-    feeds = case.feeds(5, 11)
+    case = Recurrent(op_type, 20, 40, direction=direction, optional=("b", "lengths", "h"), zeros=zeros)
+    feeds = case.feeds(5, batch)
     expected = cpu_session(case.model()).run(None, feeds)
     case.attributes["layout"] = 1
     swapped = {name: x if name == "lengths" else np.ascontiguousarray(x.swapaxes(0, 1)) for name, x in feeds.items()}
@@ -210,7 +211,7 @@ def test_batch_first(op_type, direction):
         assert_close(ours, np.ascontiguousarray(theirs.swapaxes(0, 1)))
 
 
-@pytest.mark.parametrize("zeros", [0.5, 0.9])
+@pytest.mark.parametrize("zeros", [0.2, 0.5, 0.9])
 @pytest.mark.parametrize("op_type", GATES)
 def test_bits_do_not_depend_on_threads_or_batch(op_type, zeros):
     """A sequence computes the same alone and among others, on one thread and on several."""
@@ -240,11 +241,12 @@ def test_fewer_threads_than_it_was_cut_for():
 
 
 @pytest.mark.parametrize("isa", SETS, ids=lambda isa: isa.name)
+@pytest.mark.parametrize("zeros", [0.2, 0.7])
 @pytest.mark.parametrize("batch", [1, 3, 5, 13, 21])
 @pytest.mark.parametrize("op_type", GATES)
-def test_every_set(op_type, batch, isa):
-    """Every set of kernels, without ONNX Runtime."""
-    case = Recurrent(op_type, 30, 70, optional=("b", "h", "lengths"), zeros=0.7)
+def test_every_set(op_type, batch, zeros, isa):
+    """Every set of kernels, without ONNX Runtime, with few zeros and with many."""
+    case = Recurrent(op_type, 30, 70, optional=("b", "h", "lengths"), zeros=zeros)
     feeds = case.feeds(4, batch)
     shapes = {"x": ("t", "n", 30), "h": (1, "n", 70), "lengths": ("n",)}
     values = {name: Value(name, INT32 if name == "lengths" else FLOAT, shape) for name, shape in shapes.items()}

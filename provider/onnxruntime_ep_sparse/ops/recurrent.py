@@ -258,8 +258,8 @@ def _estimate(setting: Setting, node: Node) -> Estimate:
         ort |= moved("one_row_weight", size, gates * hidden)
     else:
         ort |= {"few_rows_mac": size * sequences, **moved("weight", size, gates * hidden)}
-    # the state of several sequences stands as [units, sequences], which the dense kernels cannot read (runtime/_recurrent.pyx)
-    dense = combined(projection.dense, {"recurrent": sum(step.dense.values())}, times) if projection.dense and sequences == 1 else {}
+    few = sequences <= setting.isa.lanes
+    dense = combined(projection.dense, {"recurrent": sum(step.dense.values())}, times) if projection.dense and step.dense and few else {}
     return Estimate(ort, {**projection.ours, "step": 2, "cell": cells}, apart, dense=dense)
 
 

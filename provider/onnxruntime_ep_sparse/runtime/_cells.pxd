@@ -42,6 +42,8 @@ cdef struct RecurrentPlan:
     int64_t sequences
     int64_t width          # of a row of the state, in sequences
     int64_t tiles          # of sequences, each with a state of its own
+    int64_t together       # tiles that an item multiplies at once: more than one only where each is a single sequence
+    int64_t groups         # of so many tiles, in each direction
     int64_t chunks         # of the hidden units
     int64_t rounds         # in which the workers go through all times and phases; they wait for each other between two
     int64_t state_floats   # of a tile

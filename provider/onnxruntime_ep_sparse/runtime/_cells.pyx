@@ -159,11 +159,15 @@ cdef inline Tile tile_of(const RecurrentRun* run, int64_t index) noexcept nogil:
     cdef Tile tile
     cdef int64_t lanes = run.program.kernels.lanes, first
     tile.direction = index // run.own.tiles
-    first = slice_tile(run.own.parts, lanes, index % run.own.tiles, &tile.vectors)
-    tile.first = first * lanes
-    tile.count = run.own.sequences - tile.first
-    if tile.count > tile.vectors * lanes:
-        tile.count = tile.vectors * lanes
+    if run.own.together > 1:
+        tile.first = index % run.own.tiles
+        tile.count = tile.vectors = 1
+    else:
+        first = slice_tile(run.own.parts, lanes, index % run.own.tiles, &tile.vectors)
+        tile.first = first * lanes
+        tile.count = run.own.sequences - tile.first
+        if tile.count > tile.vectors * lanes:
+            tile.count = tile.vectors * lanes
     tile.state = run.state + index * run.own.state_floats
     return tile
 
@@ -255,36 +259,51 @@ cdef inline bint over(const RecurrentRun* run, int64_t time, int64_t sequence) n
 
 
 cdef void recurrent_item(const RecurrentRun* run, int64_t stage, int64_t index, float* scratch) noexcept nogil:
-    """Some hidden units of a tile at one time, or one of its phases."""
+    """Some hidden units of a group of tiles at one time, or one of its phases."""
     cdef Recurrent* rec = run.rec
     cdef RecurrentPlan* own = run.own
     cdef int64_t phase = stage % rec.phases, time = stage // rec.phases, chunk = index % own.chunks
-    cdef int64_t blocks = (rec.hidden + UNITS - 1) // UNITS, gates = rec.gates[phase], unit, end, units
-    cdef Tile tile = tile_of(run, index // own.chunks)
-    cdef float* sums
-    cdef float* late = scratch + rec.all_gates * most_units(rec, own) * own.width
+    cdef int64_t blocks = (rec.hidden + UNITS - 1) // UNITS, unit, end, i
+    cdef int64_t direction = index // own.chunks // own.groups, group = index // own.chunks % own.groups
+    cdef int64_t first = direction * own.tiles + group * own.tiles // own.groups
+    cdef int64_t tiles = direction * own.tiles + (group + 1) * own.tiles // own.groups - first
+    cdef int64_t floats = most_units(rec, own) * own.width   # of a gate, and of what waits for it
+    cdef float* late = scratch + own.together * rec.all_gates * floats
+    cdef Tile tile
     unit = chunk * blocks // own.chunks * UNITS
     end = (chunk + 1) * blocks // own.chunks * UNITS
     if end > rec.hidden:
         end = rec.hidden
-    load_projection(run, &tile, phase, time, unit, end, scratch)
-    if rec.late != NULL:
-        keep_late(run, &tile, unit, end, scratch, late)
-    multiply(run, &tile, phase, time, unit, end, scratch)
-    sums = scratch
+    for i in range(tiles):
+        tile = tile_of(run, first + i)
+        load_projection(run, &tile, phase, time, unit, end, scratch + i * rec.all_gates * floats)
+        if rec.late != NULL:
+            keep_late(run, &tile, unit, end, scratch + i * rec.all_gates * floats, late + i * floats)
+    tile = tile_of(run, first)
+    multiply(run, &tile, tiles, phase, time, unit, end, scratch)
+    for i in range(tiles):
+        tile = tile_of(run, first + i)
+        finish_units(run, &tile, phase, time, unit, end, scratch + i * rec.all_gates * floats, late + i * floats)
+        if phase == rec.phases - 1:
+            store_output(run, &tile, time, unit, end)
+
+
+cdef void finish_units(const RecurrentRun* run, const Tile* tile, int64_t phase, int64_t time, int64_t unit, int64_t end, float* sums,
+                       float* late) noexcept nogil:
+    """Gates and new state of these units."""
+    cdef Recurrent* rec = run.rec
+    cdef int64_t units
     while unit < end:
         units = UNITS if unit + UNITS <= end else end - unit
         if rec.cell == CELL_LSTM:
-            lstm(run, &tile, time, unit, units, sums)
+            lstm(run, tile, time, unit, units, sums)
         elif rec.cell == CELL_GRU:
-            gru(run, &tile, phase, time, unit, units, sums, late)
+            gru(run, tile, phase, time, unit, units, sums, late)
         else:
-            rnn(run, &tile, time, unit, units, sums)
-        sums += gates * units * own.width
-        late += units * own.width
+            rnn(run, tile, time, unit, units, sums)
+        sums += rec.gates[phase] * units * run.own.width
+        late += units * run.own.width
         unit += units
-    if phase == rec.phases - 1:
-        store_output(run, &tile, time, chunk * blocks // own.chunks * UNITS, end)
 
 
 cdef void load_projection(const RecurrentRun* run, const Tile* tile, int64_t phase, int64_t time, int64_t unit, int64_t end,
@@ -327,9 +346,9 @@ cdef void keep_late(const RecurrentRun* run, const Tile* tile, int64_t unit, int
         unit += units
 
 
-cdef void multiply(const RecurrentRun* run, const Tile* tile, int64_t phase, int64_t time, int64_t unit, int64_t end,
+cdef void multiply(const RecurrentRun* run, const Tile* tile, int64_t tiles, int64_t phase, int64_t time, int64_t unit, int64_t end,
                    float* sums) noexcept nogil:
-    """Add R times the state to the sums of these units."""
+    """Add R times the state to the sums of these units, for so many tiles from this one on."""
     cdef Recurrent* rec = run.rec
     cdef int64_t part = tile.direction * rec.phases + phase, width = run.own.width, row = rec.gates[phase] * unit
     cdef int64_t stop = rec.gates[phase] * end, v, b, step, lanes = run.program.kernels.lanes
@@ -348,12 +367,13 @@ cdef void multiply(const RecurrentRun* run, const Tile* tile, int64_t phase, int
         dense.bias = sums
         dense.x = x
         dense.y = sums
-        dense.x_stride = dense.y_stride = 0
+        dense.x_stride = run.own.state_floats
+        dense.bias_stride = dense.y_stride = rec.all_gates * most_units(rec, run.own)
         dense.depth = rec.hidden
         dense.rows = panel.rows
         dense.slice_begin = row // lanes
         dense.slice_end = (stop + lanes - 1) // lanes
-        kernels.dense[1](&dense)
+        kernels.dense[tiles](&dense)
         return
     if q.layout == LAYOUT_SELL:
         sell.start = panel.sell.start

@@ -58,6 +58,7 @@ cdef void dense_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     parts = ceil_div(q.pixels, kernels.dense_rows)
     call.value = panel.dense
     call.bias = p.bias + panel.row_begin % p.M
+    call.bias_stride = 0
     call.x_stride = p.channels
     call.y_stride = p.M
     call.depth = p.channels

@@ -126,7 +126,7 @@ cdef int plan_recurrent(CompiledProgram* program, Plan* plan, int index) noexcep
     cdef int64_t lanes = program.kernels.lanes, vectors, most, floats, macs = 0
     cdef int64_t blocks = (rec.hidden + UNITS - 1) // UNITS
     cdef ProductPlan* q
-    cdef bint tiled = False
+    cdef bint tiled = False, dense = True
     own.parts = <ProductPlan*>calloc(parts, sizeof(ProductPlan))
     if own.parts == NULL:
         return 1
@@ -151,16 +151,24 @@ cdef int plan_recurrent(CompiledProgram* program, Plan* plan, int index) noexcep
         q.in_width = q.out_width = q.pixels = q.flat = own.sequences
         q.tiles = own.tiles
         q.layout = layout_of(&rec.product[i], q, program.kernels) if own.sequences <= lanes else LAYOUT_TILES
-        # units stand in the state as [units, sequences]
-        if q.layout == LAYOUT_DENSE and own.sequences > 1:
-            q.layout = LAYOUT_SELL
         tiled = tiled or q.layout == LAYOUT_TILES
-    if not tiled and own.sequences:
+        dense = dense and q.layout == LAYOUT_DENSE
+    own.together = 1
+    if dense and own.sequences:
+        # a dense kernel reads and writes units side by side: each sequence has a state of its own
+        own.width = 1
+        own.tiles = own.sequences
+        own.groups = ceil_div(own.sequences, program.kernels.dense_rows)
+        own.together = ceil_div(own.sequences, own.groups)
+    elif not tiled and own.sequences:
         own.width = sell_width(program.kernels, own.sequences)
+    own.groups = ceil_div(own.tiles, own.together)
     own.state_floats = (STATES * rec.hidden * own.width + 31) // 16 * 16
     for i in range(parts):
         q = &own.parts[i]
         q.pitch = own.width
+        if q.layout == LAYOUT_DENSE and own.width > 1:
+            q.layout = LAYOUT_SELL
         if q.layout != LAYOUT_TILES:
             if few_create(&rec.product[i], q, lanes):
                 return 1
@@ -169,7 +177,7 @@ cdef int plan_recurrent(CompiledProgram* program, Plan* plan, int index) noexcep
             if q.offsets == NULL:
                 return 1
     own.chunks = 1
-    i = <int>(rec.directions * own.tiles)
+    i = <int>(rec.directions * own.groups)
     own.rounds = 1 if idle_percent(i, program.workers) <= IDLE_PERCENT else own.times * rec.phases
     sp.parallel = program.workers > 1 and (macs * own.times if own.rounds == 1 else macs) > PARALLEL_MACS
     while sp.parallel and own.rounds > 1 and own.chunks < blocks and (i * own.chunks < ITEMS * program.workers or (
@@ -177,7 +185,7 @@ cdef int plan_recurrent(CompiledProgram* program, Plan* plan, int index) noexcep
         own.chunks += 1
     sp.items = i * own.chunks
     # the sums of an item, and as much as a gate of it
-    need_scratch(plan, (rec.all_gates + 1) * most_units(rec, own) * own.width + 32)
+    need_scratch(plan, (rec.all_gates + 1) * most_units(rec, own) * own.width * own.together + 32)
     need_shared(plan, recurrent_floats(rec, own))
     for i in range(parts):
         sp.work.macs += rec.product[i].groups[0].nonzeros * own.sequences * own.times
