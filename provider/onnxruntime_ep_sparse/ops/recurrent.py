@@ -258,8 +258,7 @@ def _estimate(setting: Setting, node: Node) -> Estimate:
         ort |= moved("one_row_weight", size, gates * hidden)
     else:
         ort |= {"few_rows_mac": size * sequences, **moved("weight", size, gates * hidden)}
-    few = sequences <= setting.isa.lanes
-    dense = combined(projection.dense, {"recurrent": sum(step.dense.values())}, times) if projection.dense and step.dense and few else {}
+    dense = combined(projection.dense, {"recurrent": sum(step.dense.values())}, times) if projection.dense and step.dense else {}
     return Estimate(ort, {**projection.ours, "step": 2, "cell": cells}, apart, dense=dense)
 
 

@@ -150,7 +150,9 @@ cdef int plan_recurrent(CompiledProgram* program, Plan* plan, int index) noexcep
         q.images = q.slices = q.in_depth = q.in_height = q.out_height = 1
         q.in_width = q.out_width = q.pixels = q.flat = own.sequences
         q.tiles = own.tiles
-        q.layout = layout_of(&rec.product[i], q, program.kernels) if own.sequences <= lanes else LAYOUT_TILES
+        q.layout = layout_of(&rec.product[i], q, program.kernels)
+        if q.layout == LAYOUT_SELL and own.sequences > lanes:
+            q.layout = LAYOUT_TILES
         tiled = tiled or q.layout == LAYOUT_TILES
         dense = dense and q.layout == LAYOUT_DENSE
     own.together = 1
@@ -168,7 +170,7 @@ cdef int plan_recurrent(CompiledProgram* program, Plan* plan, int index) noexcep
         q = &own.parts[i]
         q.pitch = own.width
         if q.layout == LAYOUT_DENSE and own.width > 1:
-            q.layout = LAYOUT_SELL
+            q.layout = LAYOUT_SELL if own.sequences <= lanes else LAYOUT_TILES
         if q.layout != LAYOUT_TILES:
             if few_create(&rec.product[i], q, lanes):
                 return 1
