@@ -93,12 +93,13 @@ class Isa:
         return max(v for v in (1, 2, 3, 4) if v * (pixels + 1) < self.registers)
 
     def nonzero_cost(self, pixels: int) -> float:
-        """Return what a vector of nonzeros costs for so few pixels, in SELL or in tiles: the least, as `runtime/_few.pyx` chooses."""
+        """Return what a vector of nonzeros costs for so many pixels, in SELL or in tiles: the least, as `runtime/_few.pyx` chooses."""
         whole, left = divmod(pixels, self.lanes)
         sell = whole * self.few.sell[-1]
         if left:
             sell += next(cost for cost, most in zip(self.few.sell, self.sell_pixels, strict=True) if left <= most)
-        return min(sell, self.few.apart[0] + (whole + (left > 0)) * self.few.apart[1])
+        vectors = whole + (left > 0)
+        return min(sell, -(-vectors // self.widest(APART)) * self.few.apart[0] + vectors * self.few.apart[1])
 
     def dense_cost(self, pixels: int, weights: int) -> float:
         """Return what a vector of weights costs in a dense kernel for so few pixels."""

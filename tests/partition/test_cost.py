@@ -7,7 +7,7 @@ import pytest
 from onnxruntime_ep_sparse.graph.ir import FLOAT, Graph, Node, Value
 from onnxruntime_ep_sparse.ops import rates
 from onnxruntime_ep_sparse.ops import table as ops
-from onnxruntime_ep_sparse.ops.costs import FEW_ROWS, NOMINAL_BATCH
+from onnxruntime_ep_sparse.ops.costs import FEW_ROWS, NOMINAL_BATCH, Estimate
 from onnxruntime_ep_sparse.partition.cost import DENSE, MARGIN, Density, Prices, kernels_work, rates_of
 from onnxruntime_ep_sparse_kernels.isa import ISAS
 from support.nodes import C, one_node
@@ -78,7 +78,8 @@ def test_every_kind_of_work_has_a_rate(name, scale, isa):
     estimate = ops.row_for(node).estimate(prices.setting, node)
     known = rates_of(isa)
     assert estimate.ort.keys() <= known.ort.keys()
-    assert estimate.ours.keys() | estimate.apart.keys() | estimate.shared.keys() <= known.ours.keys()
+    for each in (estimate, estimate.second or estimate):
+        assert each.ours.keys() | each.apart.keys() | each.shared.keys() | each.dense.keys() <= known.ours.keys()
     assert prices.price(estimate).ort >= 0
 
 
@@ -137,8 +138,8 @@ def test_seconds_are_those_of_the_work(name, density):
     prices, node = prices_of(name)
     estimate = ops.row_for(node).estimate(prices.setting, node)
     for left in (Density(density), Density(density, True)):
-        work = prices.price(replace(estimate, ours={}, apart=kernels_work(estimate, left), shared={}))
-        assert prices.seconds(node).ours(left) == pytest.approx(prices.price(estimate).fixed + work.apart)
+        work = prices.price(Estimate({}, kernels_work(estimate, left)))
+        assert prices.seconds(node).ours(left) == pytest.approx(prices.price(estimate).fixed + work.fixed)
 
 
 def test_open_rows_ask_for_more():

@@ -48,6 +48,7 @@ ORT_WORK = {
     "depthwise_channel": "channel of it",
     "gemm_mac": "multiply-add of a matrix product",
     "few_rows_mac": "multiply-add of one with at most 16 rows",
+    "recurrent_mac": "multiply-add of a time step with several sequences",
     "cell": "gate of a hidden unit",
 }
 """Kinds of ONNX Runtime's work that have a rate."""
@@ -108,7 +109,7 @@ class Estimate:
 
     `ort` is ONNX Runtime's; `ours` what we do whatever the weight; `apart` what we do for a weight without zeros where each row of the
     weight has columns of its own, `shared` where rows share columns. These two are multiplied by a share of the weight. `dense`, if any, is
-    what we do at most, by multiplying zeros too.
+    what we do at most, by multiplying zeros too. `second` is our work for another weight of the node, with as many zeros: R of an LSTM.
     """
 
     ort: Amounts
@@ -116,6 +117,7 @@ class Estimate:
     apart: Amounts = field(default_factory=dict)
     shared: Amounts = field(default_factory=dict)
     dense: Amounts = field(default_factory=dict)
+    second: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -282,9 +284,9 @@ def scaled(work: Amounts, times: float) -> Amounts:
     return {name: times * amount for name, amount in work.items()}
 
 
-def combined(first: Amounts, second: Amounts, times: float) -> Amounts:
-    """Return the sum of some work and of `times` other work."""
-    return {name: first.get(name, 0.0) + times * second.get(name, 0.0) for name in {**first, **second}}
+def combined(first: Amounts, second: Amounts) -> Amounts:
+    """Return the sum of some work and other work."""
+    return {name: first.get(name, 0.0) + second.get(name, 0.0) for name in {**first, **second}}
 
 
 def elementwise(name: str, amount: float) -> Estimate:

@@ -8,13 +8,13 @@ the worker that has multiplied the rows of some units can finish these units.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxruntime_ep_sparse_kernels.elementwise import Act
-from onnxruntime_ep_sparse_kernels.isa import STRIP
+from onnxruntime_ep_sparse_kernels.isa import FEW_VECTORS, STRIP
 
 from .. import reasons
 from ..graph.ir import INT32, Graph, Node, attribute_of, number_of, shape_of
@@ -26,7 +26,7 @@ from ..program.limits import MAX_HIDDEN
 from ..program.steps import Activation, Step
 from ..reasons import Finding
 from .activations import RECURRENT, InRecurrent, recurrent_activation
-from .costs import FEW_SEQUENCES, NOMINAL_BATCH, NOMINAL_TIMES, Estimate, Setting, combined, matrix_product, moved, open_sizes_of
+from .costs import FEW_SEQUENCES, NOMINAL_BATCH, NOMINAL_TIMES, NONE, Estimate, Setting, matrix_product, moved, open_sizes_of
 from .row import OpRow, Shape
 
 UNITS = STRIP
@@ -251,15 +251,17 @@ def _estimate(setting: Setting, node: Node) -> Estimate:
     projection = matrix_product(setting.isa, setting.weights, times * sequences, depth, gates, gates * depth)
     cells, size = times * sequences * gates, times * gates * hidden
     ort = {**projection.ort, "cell": cells}
-    step = matrix_product(setting.isa, gates * hidden, sequences, hidden, gates, gates * hidden)
-    apart = combined(projection.apart, {"recurrent": sum(step.apart.values())}, times)
     # R is read in every time step: caches hold what they can
     if sequences == 1:
         ort |= moved("one_row_weight", size, gates * hidden)
     else:
-        ort |= {"few_rows_mac": size * sequences, **moved("weight", size, gates * hidden)}
-    dense = combined(projection.dense, {"recurrent": sum(step.dense.values())}, times) if projection.dense and step.dense else {}
-    return Estimate(ort, {**projection.ours, "step": 2, "cell": cells}, apart, dense=dense)
+        ort |= {"recurrent_mac": size * sequences, **moved("weight", size, gates * hidden)}
+    # the dense kernels run as many sequences as they run rows of a matrix (runtime/_recurrent.pyx)
+    isa, weights = setting.isa, size / setting.isa.lanes
+    apart = {"recurrent": weights * isa.nonzero_cost(sequences)}
+    few = sequences <= FEW_VECTORS * isa.lanes
+    dense = {"recurrent": weights * isa.dense_cost(sequences, gates * hidden)} if few else NONE
+    return replace(projection, ort=ort, ours={**projection.ours, "step": 2, "cell": cells}, second=Estimate(NONE, NONE, apart, dense=dense))
 
 
 def _second_axis(graph: Graph, node: Node) -> int:

@@ -14,7 +14,7 @@ from onnxruntime_ep_sparse_kernels.isa import ISAS, SHARED, Isa
 
 from ..graph.ir import Graph, Node
 from ..ops import table
-from ..ops.costs import Amounts, Estimate, Setting, moved, nominal_size, scaled
+from ..ops.costs import Amounts, Estimate, Setting, combined, moved, nominal_size, scaled
 from ..ops.matrix import other_work
 from ..ops.rates import RATES, Rates
 from ..program.packing import SHARED_ROW_COST
@@ -54,7 +54,7 @@ MOST_APART = max((percent / 1000 for percent in range(1001) if not Density(perce
 class Seconds:
     """Expected seconds of a node: ONNX Runtime's; ours whatever the weight, and of a whole weight by the kinds of kernels.
 
-    `shared` and `dense` are None where no such kernel runs the weight.
+    `shared` and `dense` are None where no such kernel runs the weight. `second` holds those of another weight of the node, if there is one.
     """
 
     ort: float
@@ -62,16 +62,20 @@ class Seconds:
     apart: float
     shared: float | None
     dense: float | None
+    second: Seconds | None = None
 
     def ours(self, density: Density) -> float:
         """Return our seconds with such a weight."""
+        fixed = self.fixed + (self.second.ours(density) if self.second is not None else 0.0)
         if self.shared is not None and density.shares_columns:
-            return self.fixed + density.columns * self.shared
+            return fixed + density.columns * self.shared
         apart = density.share * self.apart
-        return self.fixed + (apart if self.dense is None else min(apart, self.dense))
+        return fixed + (apart if self.dense is None else min(apart, self.dense))
 
     def break_even(self, margin: float, density: Density) -> float:
         """Return the sparsity from which ours are fewer by a factor of `margin`, for such a pattern; above 1 if none is enough."""
+        if self.second is not None:
+            return self._bisected(margin, density)
         left = self.ort / margin - self.fixed
         if left <= 0 or not self.apart:
             return 2.0
@@ -86,6 +90,24 @@ class Seconds:
         if apart < MOST_APART:
             return 1.0 - apart
         return 1.0 - max(MOST_APART, 1 - (1 - columns) ** (1 / SHARED))
+
+    def _bisected(self, margin: float, density: Density) -> float:
+        """Return the same of a node with two weights, to a millionth."""
+
+        def wins(sparsity: float) -> bool:
+            return margin * self.ours(replace(density, share=1 - sparsity)) <= self.ort
+
+        if not wins(1.0):
+            return 2.0
+        # between these one kind of kernel runs, and fewer zeros never take less time
+        edges = [1.0, 1 - MOST_APART, 0.0]
+        while len(edges) > 1 and wins(edges[1]):
+            edges.pop(0)
+        high, low = edges[0], edges[1] if len(edges) > 1 else edges[0]
+        while high - low > 1e-6:
+            middle = (low + high) / 2
+            low, high = (low, middle) if wins(middle) else (middle, high)
+        return high
 
 
 class Prices:
@@ -126,7 +148,8 @@ class Prices:
         """Return the seconds of some work."""
         ours = self._ours
         shared, dense = (price(work, ours) if work else None for work in (estimate.shared, estimate.dense))
-        return Seconds(price(estimate.ort, self._ort), price(estimate.ours, ours), price(estimate.apart, ours), shared, dense)
+        second = None if estimate.second is None else self.price(estimate.second)
+        return Seconds(price(estimate.ort, self._ort), price(estimate.ours, ours), price(estimate.apart, ours), shared, dense, second)
 
     def left(self, node: Node) -> float:
         """Return ONNX Runtime's expected seconds of a node that no region may hold, as far as the size of its result is known."""
@@ -221,9 +244,12 @@ PER_NODE = frozenset({"call", "node", "step", "region"})
 def kernels_work(estimate: Estimate, density: Density) -> Amounts:
     """Return the work of the kernels for such a weight."""
     if estimate.shared and density.shares_columns:
-        return scaled(estimate.shared, density.columns)
-    apart = scaled(estimate.apart, density.share)
-    return min(apart, estimate.dense, key=lambda work: sum(work.values())) if estimate.dense else apart
+        work = scaled(estimate.shared, density.columns)
+    else:
+        work = scaled(estimate.apart, density.share)
+        if estimate.dense:
+            work = min(work, estimate.dense, key=lambda amounts: sum(amounts.values()))
+    return work if estimate.second is None else combined(work, kernels_work(estimate.second, density))
 
 
 def price(amounts: Amounts, rates: Mapping[str, float]) -> float:
