@@ -261,10 +261,9 @@ def our_steps(session: Any, feeds: Mapping[str, np.ndarray], runs: int, seen: Se
             continue
         density = Density(step.macs / step.dense_macs if step.dense_macs else 1.0, pattern == "block4")
         seconds, amounts, what = groups.get(step.name, (0.0, dict(waiting), step.description))
-        parts = [kernels_work(estimate, density)] if step.dense_macs else []
-        if step.name not in groups:
-            parts += [estimate.ours, seen.fused.get(names[0], {}) if names[1:] else {}]
-        for name, amount in (item for part in parts for item in part.items()):
+        # the first step of a node stands for all of them
+        parts = [estimate.ours, seen.fused.get(names[0], {}) if names[1:] else {}, kernels_work(estimate, density)]
+        for name, amount in (item for part in parts if step.name not in groups for item in part.items()):
             amounts[name] = amounts.get(name, 0.0) + amount
         if step.within_next == step.runs:
             waiting = amounts
