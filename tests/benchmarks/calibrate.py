@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
+import recurrent
 from onnx import TensorProto, helper, numpy_helper
 from scipy.optimize import nnls
 
@@ -65,10 +66,12 @@ NETS: tuple[tuple[str, float, int, str], ...] = (
     ("bert_base", 0.6, 1, "block4"),
     ("lstm", 0.9, 1, "unstructured"),
     ("lstm", 0.7, 8, "unstructured"),
+    ("lstm", 0.6, 1, "unstructured"),
     ("lstm", 0.6, 3, "unstructured"),
     ("lstm", 0.8, 17, "unstructured"),
     ("lstm", 0.3, 4, "unstructured"),
     ("deep_speech", 0.9, 1, "unstructured"),
+    ("gru", 0.8, 1, "unstructured"),
     ("gru", 0.9, 3, "unstructured"),
     ("gru", 0.7, 4, "unstructured"),
     ("gru", 0.6, 16, "unstructured"),
@@ -90,6 +93,11 @@ ROWS = tuple(
     for zeros in (0.6, 0.9)
 )
 """Rows, depth, outputs and zeros of single matrix products."""
+CELLS = tuple(
+    (op_type, hidden, batch, zeros) for op_type, hidden in (("LSTM", 256), ("GRU", 64)) for batch in (1, 4, 16) for zeros in (0.6, 0.9)
+)
+"""Operator, hidden units, sequences and zeros of single recurrent nodes."""
+CELL_TIMES = 32
 OPERATORS = {
     "BiasGelu": "erf",
     "FastGelu": "erf",
@@ -406,6 +414,9 @@ def workloads(only: list[str] | None) -> Iterator[tuple[str, Any, dict[str, np.n
     for rows, k, n, zeros in ROWS if only is None or "rows" in only else ():
         model = models.single_gemm(n, k, sparsity=zeros)
         yield f"gemm {rows}x{k}x{n} {zeros:.0%}", model, models.inputs_for(model, batch=rows), "unstructured"
+    for op_type, hidden, batch, zeros in CELLS if only is None or "cells" in only else ():
+        feeds = {"x": np.random.default_rng(1).standard_normal((CELL_TIMES, batch, hidden)).astype(np.float32)}
+        yield f"cells {op_type} {hidden} {zeros:.0%} b{batch}", recurrent.model(op_type, hidden, zeros), feeds, "unstructured"
 
 
 GROUPS = ((128, 32), (128, 4), (240, 3), (64, 2), (22, 22), (42, 7), (24, 1))

@@ -48,6 +48,7 @@ ORT_WORK = {
     "depthwise_channel": "channel of it",
     "gemm_mac": "multiply-add of a matrix product",
     "few_rows_mac": "multiply-add of one with at most 16 rows",
+    "recurrent_weight": "weight of R in a time step with one sequence",
     "recurrent_mac": "multiply-add of a time step with several sequences",
     "cell": "gate of a hidden unit",
 }
@@ -75,6 +76,7 @@ OUR_WORK = {
     "depthwise_wide_output": "output of a 3x3 one that goes output by output",
     "depthwise_wide_strided_output": "the same of stride 2",
     "recurrent": "cost of `FewPixels` of a time step",
+    "recurrent_dense": "the same where R is multiplied with all its zeros",
     "cell": "gate of a hidden unit",
 }
 """Kinds of our work that have a rate."""

@@ -253,14 +253,14 @@ def _estimate(setting: Setting, node: Node) -> Estimate:
     ort = {**projection.ort, "cell": cells}
     # R is read in every time step: caches hold what they can
     if sequences == 1:
-        ort |= moved("one_row_weight", size, gates * hidden)
+        ort |= {"recurrent_weight": size}
     else:
         ort |= {"recurrent_mac": size * sequences, **moved("weight", size, gates * hidden)}
     # the dense kernels run as many sequences as they run rows of a matrix (runtime/_recurrent.pyx)
     isa, weights = setting.isa, size / setting.isa.lanes
     apart = {"recurrent": weights * isa.nonzero_cost(sequences)}
     few = sequences <= FEW_VECTORS * isa.lanes
-    dense = {"recurrent": weights * isa.dense_cost(sequences, gates * hidden)} if few else NONE
+    dense = {"recurrent_dense": weights * isa.dense_cost(sequences, gates * hidden)} if few else NONE
     return replace(projection, ort=ort, ours={**projection.ours, "step": 2, "cell": cells}, second=Estimate(NONE, NONE, apart, dense=dense))
 
 
