@@ -29,7 +29,7 @@ FEW_ROWS = (1, 2, 3, 5, 8)
 """What an unknown number of rows may be besides NOMINAL_ROWS."""
 FEW_SEQUENCES = (1, 4, 16)
 """What an unknown number of sequences may be."""
-NEAR_FLOATS, SHARED_FLOATS = 1 << 18, 1 << 22
+NEAR_FLOATS, SHARED_FLOATS = 1 << 18, 4_000_000
 """Floats that a core's own cache holds (1 MB), and floats that the cache of all cores holds (16 MB)."""
 
 Amounts = Mapping[str, float]
@@ -48,7 +48,6 @@ ORT_WORK = {
     "depthwise_channel": "channel of it",
     "gemm_mac": "multiply-add of a matrix product",
     "few_rows_mac": "multiply-add of one with at most 16 rows",
-    "recurrent_weight": "weight of R in a time step with one sequence",
     "recurrent_mac": "multiply-add of a time step with several sequences",
     "cell": "gate of a hidden unit",
 }
@@ -57,6 +56,7 @@ ORT_MOVED = {
     "float": "float that a product reads or writes",
     "weight": "weight that a product reads",
     "one_row_weight": "weight that a product with one row reads",
+    "recurrent_weight": "weight of R that a time step reads",
     "reordered": "float that changes between the blocked layout and ours",
 }
 """Those whose rate depends on the cache that holds the floats, as in `moved`."""

@@ -252,10 +252,9 @@ def _estimate(setting: Setting, node: Node) -> Estimate:
     cells, size = times * sequences * gates, times * gates * hidden
     ort = {**projection.ort, "cell": cells}
     # R is read in every time step: caches hold what they can
-    if sequences == 1:
-        ort |= {"recurrent_weight": size}
-    else:
-        ort |= {"recurrent_mac": size * sequences, **moved("weight", size, gates * hidden)}
+    ort |= moved("recurrent_weight", size, gates * hidden)
+    if sequences > 1:
+        ort |= {"recurrent_mac": size * sequences}
     # the dense kernels run as many sequences as they run rows of a matrix (runtime/_recurrent.pyx)
     isa, weights = setting.isa, size / setting.isa.lanes
     apart = {"recurrent": weights * isa.nonzero_cost(sequences)}
