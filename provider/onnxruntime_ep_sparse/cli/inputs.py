@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models import inputs_for
+from ..models.inputs import check_feeds, inputs_for, shape_words
 from .common import UsageError
 
 
@@ -45,7 +45,7 @@ def shapes_for(session: Any, shapes: list[str] | None) -> dict[str, tuple[int, .
         if len(given[name]) != len(declared[name]) or any(
             isinstance(d, int) and d != g for d, g in zip(declared[name], given[name], strict=True)
         ):
-            raise UsageError(f"--shape: {name} is {_words(declared[name])} in the model, not {_words(given[name])}")
+            raise UsageError(f"--shape: {name} is {shape_words(declared[name])} in the model, not {shape_words(given[name])}")
     return given
 
 
@@ -66,22 +66,8 @@ def _from_file(session: Any, file: str) -> dict[str, NDArray]:
         raise UsageError(f"cannot read {file}: {getattr(error, 'strerror', None) or 'not an npz file of arrays'}") from None
     except Exception as error:  # a damaged archive: zipfile.BadZipFile, zlib.error
         raise UsageError(f"cannot read {file}: {error}") from None
-    wanted = [i.name for i in session.get_inputs()]
-    if set(arrays) != set(wanted):
-        raise UsageError(f"{file} has {', '.join(arrays) or 'nothing'}; the model's inputs are {', '.join(wanted)}")
-    for i in session.get_inputs():
-        array = arrays[i.name]
-        wants = i.type.removeprefix("tensor(").removesuffix(")")
-        wants = {"float": "float32", "double": "float64"}.get(wants, wants)
-        if wants not in ("string", array.dtype.name):
-            raise UsageError(f"{file}: {i.name} is {array.dtype}, the model wants {wants}")
-        declared = tuple(i.shape)
-        if array.ndim != len(declared):
-            raise UsageError(f"{file}: {i.name} has rank {array.ndim}, the model wants {_words(declared)}")
-        if any(isinstance(d, int) and d != g for d, g in zip(declared, array.shape, strict=True)):
-            raise UsageError(f"{file}: {i.name} is {_words(array.shape)}, the model wants {_words(declared)}")
-    return {name: arrays[name] for name in wanted}
-
-
-def _words(shape: Any) -> str:
-    return "x".join("?" if d is None else str(d) for d in shape) or "a scalar"
+    try:
+        check_feeds(arrays, session.get_inputs(), file)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return {i.name: arrays[i.name] for i in session.get_inputs()}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from .masks import smallest
+from .masks import cubic, smallest
 
 if TYPE_CHECKING:
     import onnx
@@ -86,7 +86,7 @@ def train(
 def sparsity_at(share: float, final: float) -> float:
     """The cubic schedule: sparsity after this share of the training."""
     begin, end = PRUNING
-    return final * (1 - (1 - min(max((share - begin) / (end - begin), 0), 1)) ** 3)
+    return final * cubic((share - begin) / (end - begin))
 
 
 # --- data

@@ -69,3 +69,30 @@ def _random(argument: Any, shape: tuple[int, ...], rng: np.random.Generator) -> 
     if "mask" in argument.name:
         return np.ones(shape, dtype)
     return rng.integers(0, 100 if "ids" in argument.name and "type" not in argument.name else 2, shape).astype(dtype)
+
+
+def check_feeds(feeds: Mapping[str, NDArray], inputs: Sequence[Any], where: str, *, samples: bool = False) -> None:
+    """Raise ValueError if arrays do not fit the inputs of a model by name, type, rank or fixed dimensions. `where` tells their origin.
+
+    With `samples`, the first axis of each array may have any length, the same for all of them.
+    """
+    wanted = [i.name for i in inputs]
+    if set(feeds) != set(wanted):
+        raise ValueError(f"{where} has {', '.join(feeds) or 'nothing'}; the model's inputs are {', '.join(wanted)}")
+    for i in inputs:
+        array, declared = feeds[i.name], tuple(i.shape)
+        name = i.type.removeprefix("tensor(").removesuffix(")")
+        wants = NUMPY_NAMES.get(name, name)
+        if wants not in ("string", array.dtype.name):
+            raise ValueError(f"{where}: {i.name} is {array.dtype}, the model wants {wants}")
+        if array.ndim != len(declared):
+            raise ValueError(f"{where}: {i.name} has rank {array.ndim}, the model wants {shape_words(declared)}")
+        if any(isinstance(d, int) and d != g for d, g in list(zip(declared, array.shape, strict=True))[samples:]):
+            raise ValueError(f"{where}: {i.name} is {shape_words(array.shape)}, the model wants {shape_words(declared)}")
+        if samples and (not array.ndim or len(array) != len(feeds[wanted[0]])):
+            raise ValueError(f"{where}: the first axis of every array must be the samples, and those of {wanted[0]} and {i.name} differ")
+
+
+def shape_words(shape: Sequence[int | str | None]) -> str:
+    """Return a shape as people write it."""
+    return "x".join("?" if d is None else str(d) for d in shape) or "a scalar"

@@ -54,6 +54,11 @@ def smallest(weight: NDArray, sparsity: float) -> NDArray[np.bool_]:
     return zero.reshape(weight.shape)
 
 
+def cubic(share: float) -> float:
+    """Return how much of the final sparsity is reached after a share of the steps, 0 to 1: Zhu and Gupta 2017."""
+    return 1 - (1 - min(max(share, 0.0), 1.0)) ** 3
+
+
 def _check(sparsity: float) -> None:
     if not 0 <= sparsity <= 1:
         raise ValueError(f"sparsity {sparsity} is not between 0 and 1")
