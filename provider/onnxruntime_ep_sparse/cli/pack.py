@@ -37,13 +37,16 @@ def pack(
     """Compress the weights of a pruned model.
 
     The compression is lossless: `unpack` restores the same model. Conv, MatMul and Gemm with a pruned weight become the
-    operators of the same name in the domain ep.sparse. IN stays as it is, and OUT appears when it is complete.
+    operators of the same name in the domain ep.sparse. Where nodes compute a weight of constants, as exporters leave masks, the weight
+    takes their place. IN stays as it is, and OUT appears when it is complete.
     """
     out = Output("pack", json, source, [target, model_file.data_beside(target)])
     arguments = {"min_sparsity": min_sparsity, "standard": standard}
     weights = _written("pack", compressed_model.pack, source, target, out, arguments)
     kept = [weight for weight in weights if weight.reason]
-    _report(out, source, target, weights, f"{len(weights) - len(kept)} of {len(weights)} weights compressed", arguments)
+    folded = sum(bool(weight.folded) for weight in weights)
+    words = f" ({folded} in the place of nodes that computed them of constants)" if folded else ""
+    _report(out, source, target, weights, f"{len(weights) - len(kept)} of {len(weights)} weights compressed{words}", arguments)
 
 
 def unpack(source: Source, target: Target, *, json: JsonOption = None) -> None:

@@ -6,6 +6,9 @@ A node Conv, MatMul or Gemm with a pruned constant weight becomes the operator o
 the weight, it gets the shape of the nonzeros. Everything else stays as it is, order and names included, so that `unpack` restores the
 model that was given to `pack`. The metadata of a tensor (NOTE) hold whatever else that needs.
 
+A weight that nodes compute of constants alone, as exporters leave a mask, becomes an initializer first (`formats/constants.py`) if its
+compressed form is smaller than these constants. `unpack` restores such a model with the weight in the place of the computation.
+
 The standard form keeps the nodes, and writes the weights as ONNX's own `sparse_initializer`, which ONNX Runtime makes dense when it loads
 them.
 """
@@ -15,8 +18,8 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,15 +27,15 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, TensorShapeProto, ValueInfoProto
+from onnx import ModelProto, NodeProto, SparseTensorProto, TensorProto, TensorShapeProto, ValueInfoProto
 
 from ..graph.auto_pad import CONV_STRIDE_BEYOND, pads_as_defined
 from . import onnx_file as model_file
+from .constants import ONNX, Constants, NotComputedError, remove, uses_of
 from .onnx_file import Writer, array_of, is_external, set_floats, text_of
 from .schema import DOMAIN, OPERATORS, VERSION, WEIGHT_SHAPE
 from .weight_codec import decode, encode, index_of
 
-ONNX = ("", "ai.onnx")
 FIRST_OPSET = 7
 """Gemm broadcasts its bias since this version."""
 NOTE = "ep.sparse.was"
@@ -47,7 +50,10 @@ Progress = Callable[[float], None]
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """The result for one weight: bytes of its data before and after. If it stays as it is, these are equal and `reason` says why."""
+    """The result for one weight: bytes of its data before and after. If it stays as it is, these are equal and `reason` says why.
+
+    `folded` are the operators that computed it of constants, for example ("Mul",) for a mask, with its bytes those of the constants.
+    """
 
     name: str
     op_type: str
@@ -56,6 +62,7 @@ class Weight:
     bytes_before: int
     bytes_after: int
     reason: str = ""
+    folded: tuple[str, ...] = ()
 
 
 def pack(
@@ -148,40 +155,63 @@ class _Packing(_Rewriting):
         for node in self.graph.node:
             if node.op_type in OPERATORS and node.domain in ONNX and len(node.input) > 1:
                 self.nodes[node.input[1]].append(node)
-        self.initializers = {tensor.name for tensor in self.graph.initializer}
-        self.uses = _uses(self.graph)
+        self.constants = Constants(model, source)
+        self.uses = uses_of(self.graph)
         self.inputs = {value.name for value in self.graph.input}
         self.names = {*self.uses, *self.inputs, *self.infos, *(name for node in model_file.nodes(self.graph) for name in node.output)}
 
     def run(self, progress: Progress) -> list[Weight]:
         """Compress the weights that can be compressed, and carry the rest over."""
         graph = self.graph
+        names = {tensor.name for tensor in graph.initializer}
+        folded = [name for name in self.nodes if self.constants.is_expression(name) and self.compress_expression(name)]
+        self.constants.sweep()
+        if self.standard:  # a restored model has them behind the initializers that are left
+            for at, sparse in enumerate(graph.sparse_initializer[len(graph.sparse_initializer) - len(folded) :], len(graph.initializer)):
+                _set_note(sparse.values, {**(_note_of(sparse.values, DENSE_NOTE) or {}), "at": at})
         for tensor in model_file.tensors_beside_initializers(self.model):
             self.carry_over(tensor)
         gone = set()
-        initializers = list(graph.initializer)
+        initializers = [tensor for tensor in graph.initializer if tensor.name in names]
         for at, tensor in enumerate(initializers):
             progress(at / len(initializers))
             if tensor.name not in self.nodes or not self.compress(tensor, at):
                 self.carry_over(tensor)
             elif self.standard:
                 gone.add(at)
-        _remove(graph.initializer, gone)
+        remove(graph.initializer, gone)
         if not self.standard:
-            _remove(
-                graph.sparse_initializer, {at for at, sparse in enumerate(graph.sparse_initializer) if self.compress_sparse(sparse, at)}
-            )
+            remove(graph.sparse_initializer, {at for at, sparse in enumerate(graph.sparse_initializer) if self.compress_sparse(sparse, at)})
+        self.constants.sweep()
         if any(node.domain == DOMAIN for node in graph.node):
             self.model.opset_import.add(domain=DOMAIN, version=VERSION)
         return self.weights
 
     def compress(self, tensor: TensorProto, at: int) -> bool:
         """Compress a weight from `graph.initializer`, if that is possible and makes it smaller."""
-        name, shape = tensor.name, tuple(tensor.dims)
-        reason = self.why_not(tensor, shape)
+        reason = self.why_not(tensor, tuple(tensor.dims))
         if reason:
-            return self.leave(tensor, shape, None, reason)
-        weight: NDArray[np.float32] = array_of(tensor, self.source)
+            return self.leave(tensor, tuple(tensor.dims), None, reason)
+        return self.compress_array(tensor, array_of(tensor, self.source), at)
+
+    def compress_expression(self, name: str) -> bool:
+        """Compress a weight that nodes compute of constants, and remove these, if that is possible and makes the model smaller."""
+        try:
+            weight = self.constants.array(name)
+        except NotComputedError as error:
+            return self.leave(TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[0]), (0,), None, str(error))
+        tensor = self.constants.header(name, weight)
+        reason = self.why_not(tensor, weight.shape)
+        if reason:
+            return self.leave(tensor, weight.shape, None, reason)
+        if not self.compress_array(tensor, weight, 0, self.constants.operators(name)):
+            return False
+        self.constants.fold(name)
+        return True
+
+    def compress_array(self, tensor: TensorProto, weight: NDArray[np.float32], at: int, folded: Sequence[str] = ()) -> bool:
+        """Let `tensor` hold the nonzeros of a weight, if there are few enough. It is not yet in the graph if the weight is `folded`."""
+        name, shape = tensor.name, weight.shape
         sparsity = _sparsity(weight)
         if sparsity < self.min_sparsity:
             return self.leave(tensor, shape, sparsity, f"fewer zeros than {self.min_sparsity:.4g}")
@@ -189,16 +219,19 @@ class _Packing(_Rewriting):
         # the standard form has 8 bytes per index and cannot tell -0.0 from +0.0, so the note holds the index of the compressed form
         text = base64.b64encode(index.tobytes()).decode() if self.standard else ""
         after = values.nbytes + (2 * values.nbytes + len(text) if self.standard else index.nbytes)
-        if after >= weight.nbytes:
+        before = self.constants.freed_bytes(name) if folded else weight.nbytes
+        if after >= before:
             return self.leave(tensor, shape, sparsity, "it would not become smaller")
-        self.done(name, shape, sparsity, weight.nbytes, after)
+        self.done(name, shape, sparsity, before, after, folded=folded)
         if self.standard:
             note = {"at": at, "external": is_external(tensor), "index": text}
             self.graph.sparse_initializer.append(_sparse(tensor, values, np.flatnonzero(weight), shape, self.writer))
             _set_note(self.graph.sparse_initializer[-1].values, note)
-        else:
-            set_floats(tensor, values, self.writer)
-            self.rewrite(tensor, index, shape)
+            return True
+        set_floats(tensor, values, self.writer)
+        if folded:
+            self.graph.initializer.append(tensor)
+        self.rewrite(tensor, index, shape)
         return True
 
     def compress_sparse(self, sparse: SparseTensorProto, at: int) -> bool:
@@ -251,7 +284,7 @@ class _Packing(_Rewriting):
 
     def bias_fits(self, node: NodeProto) -> bool:
         """Return whether the compressed operator can add the third input: it is missing, constant, or C of a Gemm with beta 1."""
-        if all(not name or (name in self.initializers and name not in self.inputs) for name in node.input[2:]):
+        if all(not name or self.constants.holds(name) for name in node.input[2:]):
             return True
         return node.op_type == "Gemm" and all(attribute.f == 1 for attribute in node.attribute if attribute.name == "beta")
 
@@ -264,13 +297,23 @@ class _Packing(_Rewriting):
 
     def leave(self, tensor: TensorProto, shape: tuple[int, ...], sparsity: float | None, reason: str) -> bool:
         """Note why a weight stays as it is, and return False."""
-        size = math.prod(shape) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        size = model_file.size_of(tensor)
         self.done(tensor.name, shape, sparsity, size, size, reason)
         return False
 
-    def done(self, name: str, shape: tuple[int, ...], sparsity: float | None, before: int, after: int, reason: str = "") -> None:
+    def done(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        sparsity: float | None,
+        before: int,
+        after: int,
+        reason: str = "",
+        folded: Sequence[str] = (),
+    ) -> None:
         """Note what became of a weight."""
-        self.weights.append(Weight(text_of(name), self.nodes[name][0].op_type, shape, sparsity, before, after, reason))
+        op_type = self.nodes[name][0].op_type
+        self.weights.append(Weight(text_of(name), op_type, shape, sparsity, before, after, reason, tuple(folded)))
 
     def rewrite(self, tensor: TensorProto, index: NDArray[np.uint8], shape: tuple[int, ...]) -> None:
         """Give a weight whose `tensor` holds the nonzeros its index, and its nodes the compressed operator."""
@@ -286,11 +329,22 @@ class _Packing(_Rewriting):
         for info in self.infos[tensor.name]:
             _set_declared_shape(info, tuple(tensor.dims))
         for node in self.nodes[tensor.name]:
+            self.fold_bias(node)
             if node.HasField("domain"):
                 _set_note(node, {"domain": node.domain})
             node.domain = DOMAIN
             node.input.insert(2, name)
             node.attribute.append(onnx.helper.make_attribute(WEIGHT_SHAPE, shape))
+
+    def fold_bias(self, node: NodeProto) -> None:
+        """Let the third input of a node that gets a compressed operator be an initializer, if nodes compute it of constants."""
+        for name in node.input[2:]:
+            if self.constants.is_expression(name):
+                bias = self.constants.array(name)
+                tensor = self.constants.header(name, bias)
+                set_floats(tensor, bias, self.writer)
+                self.graph.initializer.append(tensor)
+                self.constants.fold(name)
 
 
 class _Unpacking(_Rewriting):
@@ -336,11 +390,11 @@ class _Unpacking(_Rewriting):
                 gone.add(tensor.name)
             else:
                 set_floats(tensor, weight, self.writer)
-        _remove(graph.initializer, {at for at, tensor in enumerate(graph.initializer) if tensor.name in gone})
-        _remove(graph.sparse_initializer, {at for at, s in enumerate(graph.sparse_initializer) if _note_of(s.values, DENSE_NOTE)})
+        remove(graph.initializer, {at for at, tensor in enumerate(graph.initializer) if tensor.name in gone})
+        remove(graph.sparse_initializer, {at for at, s in enumerate(graph.sparse_initializer) if _note_of(s.values, DENSE_NOTE)})
         _insert(graph.initializer, dense)
         _insert(graph.sparse_initializer, sparse)
-        _remove(self.model.opset_import, {at for at, imported in enumerate(self.model.opset_import) if imported.domain == DOMAIN})
+        remove(self.model.opset_import, {at for at, imported in enumerate(self.model.opset_import) if imported.domain == DOMAIN})
         return self.weights
 
     def decoded(self, tensor: TensorProto) -> NDArray[np.float32]:
@@ -415,13 +469,6 @@ def _words(node: NodeProto) -> str:
     return f"node {text_of(node.name or (node.output[0] if node.output else ''))!r}"
 
 
-def _uses(graph: GraphProto) -> Counter[str]:
-    """Count how often each value is read, by nodes within nodes too, or is an output."""
-    uses = Counter(name for node in model_file.nodes(graph) for name in node.input)
-    uses.update(output.name for each in (graph, *model_file.graphs_within(graph.node)) for output in each.output)
-    return uses
-
-
 # sparse_initializer
 
 
@@ -470,11 +517,6 @@ def _places_of(sparse: SparseTensorProto, source: Path) -> NDArray[np.int64]:
 # lists and notes
 
 
-def _remove(items: Any, places: set[int]) -> None:
-    for at in sorted(places, reverse=True):
-        del items[at]
-
-
 def _insert(items: Any, placed: list[tuple[int, Any]]) -> None:
     """Insert each item at its position. Ascending order: an item's position counts all items before it.
 
@@ -491,7 +533,7 @@ def _name_of(item: TensorProto | SparseTensorProto) -> str | bytes:
 
 
 def _set_note(holder: TensorProto | NodeProto, note: dict[str, Any] | None) -> None:
-    _remove(holder.metadata_props, {at for at, entry in enumerate(holder.metadata_props) if entry.key == NOTE})
+    remove(holder.metadata_props, {at for at, entry in enumerate(holder.metadata_props) if entry.key == NOTE})
     if note is not None:
         holder.metadata_props.add(key=NOTE, value=json.dumps(note))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -164,7 +165,7 @@ def _location(tensor: TensorProto) -> str:
 
 
 def array_of(tensor: TensorProto, model: Path) -> NDArray:
-    """Return the data of a float32, uint8 or int64 tensor of the file `model`, as a view if possible.
+    """Return the data of a tensor of the file `model`, as a view if possible. Its element type must be one that numpy has.
 
     ValueError if they do not fill its shape.
     """
@@ -177,11 +178,19 @@ def array_of(tensor: TensorProto, model: Path) -> NDArray:
     elif tensor.data_type == TensorProto.FLOAT:
         data = _float_data(tensor)
     else:
-        data = np.array(tensor.int64_data if tensor.data_type == TensorProto.INT64 else tensor.int32_data, dtype).view(np.uint8)
+        field = onnx.helper.tensor_dtype_to_field(tensor.data_type)
+        wide = {"double_data": np.float64, "uint64_data": np.uint64}.get(field, np.int64)
+        bits = np.dtype("<u2") if tensor.data_type == TensorProto.FLOAT16 else dtype
+        data = np.array(getattr(tensor, field), wide).astype(bits).view(np.uint8)
     size = int(np.prod(tensor.dims, dtype=object))
     if min(tensor.dims, default=0) < 0 or len(data) != size * dtype.itemsize:
         raise ValueError(f"{text_of(tensor.name)!r} has {len(data)} bytes, its shape {list(tensor.dims)} needs {size * dtype.itemsize}")
     return np.frombuffer(data, dtype).reshape(tensor.dims)
+
+
+def size_of(tensor: TensorProto) -> int:
+    """Return how many bytes the data of a tensor of its type and shape have."""
+    return math.prod(tensor.dims) * np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
 
 
 def set_floats(tensor: TensorProto, array: NDArray[np.float32], writer: Writer) -> None:
