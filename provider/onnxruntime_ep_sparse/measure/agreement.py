@@ -71,9 +71,12 @@ def _agreement(name: str, y: NDArray, y_ort: NDArray) -> Agreement:
     )
 
 
+def class_axis(y: NDArray) -> int | None:
+    """Return the axis of the classes of an output: axis 1 of images and classifier outputs, the last axis of sequences; or None."""
+    axis = 1 if y.ndim in (2, 4, 5) else -1
+    return None if y.ndim == 0 or y.shape[axis] < 2 or y.dtype.kind != "f" else axis
+
+
 def _argmax_share(y: NDArray, y_ort: NDArray) -> float | None:
-    """Compare along axis 1 of images and classifier outputs, along the last axis of sequences."""
-    axis = 1 if y_ort.ndim in (2, 4, 5) else -1
-    if y_ort.ndim == 0 or y_ort.shape[axis] < 2 or y_ort.dtype.kind != "f":
-        return None
-    return float((y.argmax(axis) == y_ort.argmax(axis)).mean())
+    axis = class_axis(y_ort)
+    return None if axis is None else float((y.argmax(axis) == y_ort.argmax(axis)).mean())

@@ -1,0 +1,78 @@
+"""The one table of methods: how the zeros of a layer are chosen, and what the other weights become."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .admm import admm
+from .patterns import Choice
+from .problem import Problem
+from .refit import refit
+from .sparsegpt import sparsegpt
+
+Score = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
+"""A function of weights (M, K) and the mean squares of the K inputs that returns a score (M, K): what is lost with a weight."""
+Fit = Callable[[Problem, NDArray[np.float32], Choice], tuple[NDArray[np.float32], NDArray[np.bool_]]]
+"""A function of a problem and its solution without zeros that returns weights and a mask (M, K). All weights are scaled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method either scores the dense weights, and keeps the values of those that stay, or fits them; then `refits` says how well.
+
+    `by_row` gives all outputs of a Gemm or MatMul the same number of zeros. `weights_only` needs no data.
+    """
+
+    name: str
+    score: Score | None = None
+    fit: Fit | None = None
+    refits: bool = False
+    by_row: bool = True
+    weights_only: bool = False
+
+
+def _magnitude(weight__mk: NDArray[np.float32], squares__k: NDArray[np.float32]) -> NDArray[np.float32]:
+    return weight__mk * weight__mk
+
+
+def _wanda(weight__mk: NDArray[np.float32], squares__k: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Score after Sun et al. 2023, https://arxiv.org/abs/2306.11695: magnitude times the norm of the input, squared."""
+    return weight__mk * weight__mk * squares__k
+
+
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {
+        row.name: row
+        for row in (
+            Method("admm", fit=admm, refits=True),
+            Method("sparsegpt", fit=sparsegpt),
+            Method("wanda", score=_wanda),
+            Method("magnitude", score=_magnitude, by_row=False, weights_only=True),
+        )
+    }
+)
+WITHOUT_FIT = METHODS["wanda"]
+"""What is done with a layer that has too few samples for a fit: its mask needs only K numbers of the data."""
+
+
+def scored(method: Method, weight__mk: NDArray[np.float32], squares__k: NDArray[np.float32], choice: Choice) -> NDArray[np.bool_]:
+    """Return the mask of a method that scores."""
+    assert method.score is not None
+    return choice.kept(method.score(weight__mk, squares__k))
+
+
+def fitted(
+    method: Method, problem: Problem, weight__mk: NDArray[np.float32], choice: Choice
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the weights, not scaled, and the mask of a method that fits."""
+    assert method.fit is not None
+    target__mk = problem.target(weight__mk)
+    pruned__mk, kept__mk = method.fit(problem, target__mk, choice)
+    if method.refits:
+        pruned__mk = refit(problem, pruned__mk, kept__mk, target__mk)
+    return problem.unscaled(pruned__mk), kept__mk

@@ -1,0 +1,185 @@
+"""The model that is pruned: its nodes and constants, wherever their data are, and what pruning changes of it."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+from ..formats.constants import fold
+from ..formats.onnx_file import array_of, graphs_within, is_external, load, tensors
+from ..models.inputs import signature
+
+Model = str | os.PathLike[str] | bytes | ModelProto
+ONNX = ("", "ai.onnx")
+AROUND_PRODUCTS = {"Conv", "Gemm", "MatMul", "LSTM", "GRU", "Add"}
+"""Operators with weights, and the one that adds a bias to a MatMul."""
+
+
+class Source:
+    """A model as it was given. `path` is its file, where its external data are; None for a model in memory.
+
+    `model` is a copy, in which weights that nodes compute of constants alone are initializers. `constants` has all initializers by name,
+    those that are inputs as well included.
+    """
+
+    def __init__(self, given: Model) -> None:
+        """Read a model, without its external data. ValueError if it is none, or if a model in memory has its data elsewhere."""
+        self.path: Path | None = None
+        self.model = ModelProto()
+        if isinstance(given, ModelProto):
+            self.model.CopyFrom(given)
+        elif isinstance(given, bytes):
+            self.model = _parsed(given)
+        else:
+            self.path = Path(given)
+            self.model = load(self.path)
+        if self.path is None and any(is_external(tensor) for tensor in tensors(self.model)):
+            raise ValueError("the data of this model are in other files: give its path, or load it with them")
+        graph = self.model.graph
+        fold(self.model, _foldable(graph.node), self.path, integers=True)
+        self.constants = {tensor.name: tensor for tensor in graph.initializer}
+        self.sparse_constants = {sparse.values.name: sparse for sparse in graph.sparse_initializer}
+        self.nodes = list(graph.node)
+        self.reads = [names_read(node) for node in self.nodes]
+        self.opset = next((imported.version for imported in self.model.opset_import if imported.domain in ONNX), 0)
+        self.inputs = {each.name: each for each in signature(self.model) if not self.is_constant(each.name)}
+        self.outputs = [info.name for info in graph.output]
+        self.readers: dict[str, list[int]] = defaultdict(list)
+        for i, names in enumerate(self.reads):
+            for name in names:
+                self.readers[name].append(i)
+
+    def is_constant(self, name: str) -> bool:
+        """Return whether a value is an initializer, sparse or not."""
+        return name in self.constants or name in self.sparse_constants
+
+    def is_weight(self, name: str) -> bool:
+        """Return whether a value is a float32 initializer that is not sparse."""
+        return name in self.constants and self.constants[name].data_type == TensorProto.FLOAT
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a constant."""
+        return tuple(self.constants[name].dims)
+
+    def array(self, name: str) -> NDArray:
+        """Return the data of a constant. ValueError if they are missing or damaged."""
+        tensor = self.constants[name]
+        if tensor.data_type == TensorProto.FLOAT:
+            return array_of(tensor, self.path or Path())
+        return numpy_helper.to_array(tensor, os.fspath(self.path.parent) if self.path else "")
+
+    def constants_size(self, name: str) -> int:
+        """Return the number of elements of a constant."""
+        return prod(self.shape(name))
+
+    def only_reader(self, name: str) -> int | None:
+        """Return the index of the node that alone reads a value, None where there is none, several, or the value is an output."""
+        readers = self.readers[name]
+        return readers[0] if len(readers) == 1 and name not in self.outputs else None
+
+
+def names_read(node: NodeProto) -> list[str]:
+    """Return the names of the values that a node reads, those that the graphs in its attributes take from outside included."""
+    names = [name for name in node.input if name]
+    for graph in graphs_within([node]):
+        inside = {info.name for info in graph.input} | {tensor.name for tensor in graph.initializer}
+        inside |= {name for member in graph.node for name in member.output}
+        names += [name for member in graph.node for name in member.input if name and name not in inside]
+        names += [info.name for info in graph.output if info.name not in inside]
+    return list(dict.fromkeys(names))
+
+
+class Changes:
+    """What pruning has changed so far: nodes with other inputs, and constants with other data. Everything else is as in `source`."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.nodes = [_copy(node) for node in source.nodes]
+        self.constants: dict[str, NDArray] = {}
+        self._copies: dict[tuple[str, int, frozenset[int]], str] = {}
+
+    def array(self, name: str) -> NDArray:
+        """Return the data of a constant as it is now."""
+        return self.constants[name] if name in self.constants else self.source.array(name)
+
+    def tensor(self, name: str) -> TensorProto:
+        """Return a constant as it is now; its data may be in another file."""
+        return numpy_helper.from_array(self.constants[name], name) if name in self.constants else self.source.constants[name]
+
+    def set_input(self, index: int, slot: int, like: str, data: NDArray, sharing: Collection[int] = ()) -> str:
+        """Give input `slot` of a node other data, and return its name.
+
+        It is a new one, derived from `like`, if the input is missing, or if nodes read the constant besides this one and `sharing`, which
+        get the same data.
+        """
+        node = self.nodes[index]
+        node.input.extend([""] * (slot + 1 - len(node.input)))
+        name = node.input[slot]
+        if name not in self.constants:
+            others = set(self.source.readers[name]) - {index, *sharing}
+            if not name or others or name in self.source.outputs:
+                key = name, slot, frozenset((index, *sharing))
+                name = self._copies.setdefault(key, self._new_name(name or like))
+                node.input[slot] = name
+        self.constants[name] = data
+        return name
+
+    def _new_name(self, like: str) -> str:
+        """Return a name that no value has."""
+        taken = {name for node in self.nodes for name in (*node.input, *node.output)} | {*self.source.constants, *self.constants}
+        return next(name for name in _numbered(f"{like}_pruned") if name not in taken)
+
+
+def attribute(node: NodeProto, name: str, default: Any) -> Any:
+    """Return the value of an attribute, `default` if the node does not have it."""
+    return next((helper.get_attribute_value(each) for each in node.attribute if each.name == name), default)
+
+
+def _parsed(data: bytes) -> ModelProto:
+    """Return the model of serialised bytes. ValueError if they are none."""
+    model = ModelProto()
+    try:
+        model.ParseFromString(data)
+    except Exception as error:  # protobuf's DecodeError; onnx does not say which protobuf it has
+        raise ValueError(f"these bytes are not an ONNX model: {error}") from None
+    if not model.HasField("graph"):
+        raise ValueError("these bytes are not an ONNX model: it has no graph")
+    return model
+
+
+def _foldable(nodes: Iterable[NodeProto]) -> list[str]:
+    """Return the values that become initializers where nodes compute them of constants alone: of Constant nodes, and around products."""
+    return [
+        name
+        for node in nodes
+        for name in (node.output if node.op_type == "Constant" else node.input if node.op_type in AROUND_PRODUCTS else ())
+        if name
+    ]
+
+
+def _copy(node: NodeProto) -> NodeProto:
+    copy = NodeProto()
+    copy.CopyFrom(node)
+    return copy
+
+
+def _numbered(name: str) -> Iterator[str]:
+    """Yield a name, then the same with a number behind it, without end."""
+    yield name
+    number = 2
+    while True:
+        yield f"{name}_{number}"
+        number += 1
+
+
+def typed(names: Iterable[str], arrays: dict[str, NDArray]) -> list[ValueInfoProto]:
+    """Return infos of values, of the types and ranks of `arrays`, without sizes."""
+    kinds = {name: helper.np_dtype_to_tensor_dtype(arrays[name].dtype) for name in names}
+    return [helper.make_tensor_value_info(name, kind, [None] * arrays[name].ndim) for name, kind in kinds.items()]
