@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 
+from onnxruntime_ep_sparse.prune.layers import Site
 from onnxruntime_ep_sparse.prune.selection import layers
 from onnxruntime_ep_sparse.prune.source import Changes, Source
 from support.making import examples, model_of, noise
@@ -23,8 +24,13 @@ def one(model):
     return source, layer
 
 
-def product(source, layer, x, most=10**6):
-    columns = layer.columns(x, np.random.default_rng(0), most)
+def columns_of(layer, x, most=10**6, seed=0):
+    site = Site([None if slot == layer.slot else x for slot in (0, 1)], lambda: None)
+    return np.concatenate(list(layer.columns(site, np.random.default_rng(seed), most)), axis=1)
+
+
+def product(source, layer, x):
+    columns = columns_of(layer, x)
     return np.einsum("grk,gmk->grm", columns, layer.matrices(source.array(layer.weight)))
 
 
@@ -77,7 +83,7 @@ def test_sampled_positions():
     model = model_of([helper.make_node("Conv", ["x", "w"], ["y"])], {"x": [None] * 4}, ["y"], {"w": noise(rng, 4, 3, 3, 3)})
     _, layer = one(model)
     x = noise(rng, 2, 3, 9, 9)
-    some = [layer.columns(x, np.random.default_rng(seed), 5) for seed in (1, 1, 2)]
+    some = [columns_of(layer, x, 5, seed) for seed in (1, 1, 2)]
     assert some[0].shape == (1, 10, 27)
     assert (some[0] == some[1]).all()
     assert (some[0] != some[2]).any()

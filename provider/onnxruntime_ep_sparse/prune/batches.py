@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..models.inputs import check_feeds
+from .recurrent_layers import GATES
 from .source import Source
 
 MOST_SAMPLES = 64
@@ -34,7 +35,7 @@ class Data:
 def read(source: Source, feeds: Iterable[Mapping[str, NDArray]], samples: int | None, holdout: float, seed: int) -> Data:
     """Read at most `samples` samples, and hold out a share `holdout` of them, chosen by `seed`: at least one if the share is not 0.
 
-    The first axis counts samples if all inputs leave its size open; else a feed is one sample. ValueError if feeds do not match the
+    The first axis counts samples if all inputs leave its size open and none counts times there; else a feed is one sample. ValueError if feeds do not match the
     model's inputs, or there are too few.
     """
     if not 0 <= holdout < 1:
@@ -43,7 +44,7 @@ def read(source: Source, feeds: Iterable[Mapping[str, NDArray]], samples: int | 
         raise ValueError(f"samples {samples}: at least 1 is needed")
     if not source.inputs:
         raise ValueError("the model has no inputs")
-    open_axis = all(each.shape and not isinstance(each.shape[0], int) for each in source.inputs.values())
+    open_axis = all(each.shape and not isinstance(each.shape[0], int) for each in source.inputs.values()) and not _counts_times(source)
     checked = list(_first(_checked(source, feeds, open_axis), samples, open_axis))
     count = sum(_samples(batch, open_axis) for batch in checked)
     if not count:
@@ -65,6 +66,11 @@ def read(source: Source, feeds: Iterable[Mapping[str, NDArray]], samples: int | 
         kept += _pieces(batch, np.flatnonzero(~here))
         set_aside += _pieces(batch, np.flatnonzero(here))
     return Data([*kept, *set_aside], range(len(kept)), range(len(kept), len(kept) + len(set_aside)), count, held, open_axis)
+
+
+def _counts_times(source: Source) -> bool:
+    """Return whether an input goes right into a recurrent node, where the first axis counts times."""
+    return any(node.op_type in GATES and node.input[0] in source.inputs for node in source.nodes)
 
 
 def _samples(batch: Batch, open_axis: bool) -> int:

@@ -12,8 +12,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from ..graph.auto_pad import CONV_STRIDE_BEYOND, pads_as_defined
-from .layers import Bias, Layer
+from .layers import Bias, Layer, Site
 from .source import ONNX, Source, attribute
+
+
+ROWS_AT_ONCE = 1024
+"""Rows of columns that are made at once: a row is as large as the kernel's window."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,6 @@ class ConvLayer(Layer):
     auto_pad: str
 
     by_row: ClassVar[bool] = False
-    sampled: ClassVar[bool] = True
 
     @property
     def geometry(self) -> tuple[object, ...]:
@@ -43,8 +46,15 @@ class ConvLayer(Layer):
         outputs = self.shape__gmk[0] * self.shape__gmk[1]
         return np.ascontiguousarray(np.moveaxis(matrices__gmk.reshape(outputs, *self.kernel, self.run), -1, 1))
 
-    def columns(self, x: NDArray[np.float32], rng: np.random.Generator, most: int) -> NDArray[np.float32]:
-        """Return what the kernel sees at some positions, the same ones in all images of a batch: (G, rows, taps * C)."""
+    def columns(self, site: Site, rng: np.random.Generator, most: int) -> Iterator[NDArray[np.float32]]:
+        """Yield what the kernel sees at some positions, (G, rows, taps * C): the same positions of some images."""
+        x = site.input(0)
+        assert x is not None, "a Conv has an input"
+        step = max(ROWS_AT_ONCE // most, 1)
+        for begin in range(0, len(x), step):
+            yield self._columns(x[begin : begin + step], rng, most)
+
+    def _columns(self, x: NDArray[np.float32], rng: np.random.Generator, most: int) -> NDArray[np.float32]:
         rank, groups = len(self.kernel), self.shape__gmk[0]
         axes = tuple(range(2, 2 + rank))
         extent = [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True)]

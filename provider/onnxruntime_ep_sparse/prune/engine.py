@@ -22,7 +22,7 @@ from .pruned import Pruned
 from .report import LayerReport, OutputQuality, Report, qualities
 from .selection import select
 from .source import Changes, Model, Source
-from .statistics import ROWS_AT_ONCE, Columns, Statistics, statistics_of
+from .statistics import Columns, Statistics, statistics_of
 from .store import Store
 from .streams import Stream
 from .workers import Workers
@@ -145,7 +145,7 @@ class Pass:
         ValueError if shared weights would need different masks.
         """
         self.source, self.plan, self.method, self.pattern = source, plan, method, pattern
-        self.layers = sorted([*layers, *dense], key=lambda layer: layer.index)
+        self.layers = sorted([*layers, *dense], key=lambda layer: (layer.index, layer.slot))
         self.data, self.workers, self.seed, self.progress = data, workers, seed, progress
         self.changes = Changes(source)
         self.masks = Masks()
@@ -167,7 +167,7 @@ class Pass:
             if layer.name not in self.plan and not self._may_be_refitted(layer):
                 continue
             for stream in (self._dense, self._pruned):
-                if layer.x not in stream.live:
+                if not stream.has(layer.needs):
                     stream.advance(layer.index)
             if layer.name in self.plan:
                 self._prune(layer)
@@ -267,13 +267,9 @@ class Pass:
         samples = self.data.samples - self.data.held_out_samples
         most = max(ceil(ROWS_PER_INPUT * layer.inputs / samples), LEAST_POSITIONS)
         for batch in batches:
-            dense, pruned = self._dense[layer.x][batch], self._pruned[layer.x][batch]
-            step = max(ROWS_AT_ONCE // most, 1) if layer.sampled else len(dense)
-            for begin in range(0, len(dense), step):
-                seed = [self.seed, layer.index, batch, begin]
-                part = slice(begin, begin + step)
-                first, second = (layer.columns(each[part], np.random.default_rng(seed), most) for each in (dense, pruned))
-                yield first, second
+            sites = [stream.site(layer.index, batch) for stream in (self._dense, self._pruned)]
+            seed = self.seed, layer.index, batch
+            yield from zip(*(layer.columns(site, np.random.default_rng(seed), most) for site in sites), strict=True)
 
     def _error(
         self, layer: Layer, dense__gmk: NDArray[np.float32], pruned__gmk: NDArray[np.float32], delta__gm: NDArray[np.float64]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
@@ -14,6 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .source import Changes
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A node with a batch: its inputs, None where it has none, and a function that computes its first output."""
+
+    inputs: Sequence[NDArray | None]
+    output: Callable[[], NDArray]
+
+    def input(self, slot: int) -> NDArray | None:
+        """Return an input, None where there is none."""
+        return self.inputs[slot] if slot < len(self.inputs) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +72,11 @@ class Layer(ABC):
 
     by_row: ClassVar[bool]
     """Whether all outputs get the same number of zeros."""
-    sampled: ClassVar[bool]
-    """Whether `columns` takes some positions of an image, not all rows."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The values that `columns` reads."""
+        return (self.x,)
 
     @property
     def inputs(self) -> int:
@@ -86,5 +102,5 @@ class Layer(ABC):
         """Undo `matrices`."""
 
     @abstractmethod
-    def columns(self, x: NDArray[np.float32], rng: np.random.Generator, most: int) -> NDArray[np.float32]:
-        """Return what the matrices are multiplied by, (G, rows, K): at most `most` rows of an image, chosen by `rng`."""
+    def columns(self, site: Site, rng: np.random.Generator, most: int) -> Iterator[NDArray[np.float32]]:
+        """Yield what the matrices are multiplied by, (G, rows, K), in parts: at most `most` rows of an image, chosen by `rng`."""

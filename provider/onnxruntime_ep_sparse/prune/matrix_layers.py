@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from .layers import Bias, Layer
+from .layers import Bias, Layer, Site
 from .source import ONNX, Source, attribute
 
 GEMM_WITHOUT_C = 11
@@ -25,7 +25,6 @@ class MatrixLayer(Layer):
     x_columns: bool
 
     by_row: ClassVar[bool] = True
-    sampled: ClassVar[bool] = False
 
     @property
     def geometry(self) -> tuple[object, ...]:
@@ -40,10 +39,12 @@ class MatrixLayer(Layer):
         """Undo `matrices`."""
         return np.ascontiguousarray(matrices__gmk[0].T if self.weight_km else matrices__gmk[0])
 
-    def columns(self, x: NDArray[np.float32], rng: np.random.Generator, most: int) -> NDArray[np.float32]:
-        """Return all rows (or columns) of x, (1, rows, K)."""
+    def columns(self, site: Site, rng: np.random.Generator, most: int) -> Iterator[NDArray[np.float32]]:
+        """Yield all rows (or columns) of x, (1, rows, K)."""
+        x = site.input(1 - self.slot)
+        assert x is not None, "these nodes have two operands"
         rows = np.swapaxes(x, -1, -2) if self.x_columns and x.ndim > 1 else x
-        return rows.reshape(1, -1, self.inputs)
+        yield rows.reshape(1, -1, self.inputs)
 
 
 def of_gemm(source: Source, index: int, name: str) -> Iterator[MatrixLayer]:

@@ -18,7 +18,7 @@ from ..models.inputs import signature
 
 Model = str | os.PathLike[str] | bytes | ModelProto
 ONNX = ("", "ai.onnx")
-AROUND_PRODUCTS = {"Conv", "Gemm", "MatMul", "LSTM", "GRU", "Add"}
+AROUND_PRODUCTS = {"Conv", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Add"}
 """Operators with weights, and the one that adds a bias to a MatMul."""
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 from ..ort.sessions import CPU, make_session
+from .layers import Site
 from .source import Changes, names_read, typed
 from .store import Arrays, Store
 from .workers import Workers
@@ -29,6 +30,7 @@ class Stream:
         self.position = 0
         self.live: dict[str, Arrays] = {}
         self._batches = range(len(batches))
+        self._probe: tuple[int, Piece] | None = None
         self._watched, self._workers, self._store = watched, workers, store
         for name in changes.source.inputs:
             self.live[name] = Arrays(store)
@@ -37,6 +39,36 @@ class Stream:
 
     def __getitem__(self, name: str) -> Arrays:
         return self.live[name]
+
+    def has(self, names: Sequence[str]) -> bool:
+        """Return whether all of these values are constants, or live."""
+        return all(name in self.live or self.changes.source.is_constant(name) for name in names)
+
+    def site(self, index: int, batch: int) -> Site:
+        """Return a node, whose inputs are constants or live, with a batch."""
+        node = self.changes.nodes[index]
+        inputs = [self._value(name, batch) if name else None for name in node.input]
+
+        def output() -> NDArray:
+            if self._probe is None or self._probe[0] != index:
+                self._probe = index, self._probe_of(node)
+            piece = self._probe[1]
+            return piece.run({name: self.live[name][batch] for name in piece.inputs})[piece.outputs[0]]
+
+        return Site(inputs, output)
+
+    def _value(self, name: str, batch: int) -> NDArray | None:
+        """Return a live value or a constant; None if it is neither, for who does not need it."""
+        if name in self.live:
+            return self.live[name][batch]
+        return self.changes.array(name) if name in self.changes.constants or name in self.changes.source.constants else None
+
+    def _probe_of(self, node: NodeProto) -> Piece:
+        """Return a session of a node alone, whose first output has a name in any case."""
+        alone = NodeProto()
+        alone.CopyFrom(node)
+        alone.output[0] = alone.output[0] or "first output"
+        return Piece(self.changes, [alone], [alone.output[0]], {name: values[0] for name, values in self.live.items()})
 
     def advance(self, position: int) -> None:
         """Run the nodes before `position` that have not run yet. ValueError if one fails, or makes a number that is not finite."""
