@@ -48,9 +48,7 @@ def products(model, feeds):
     with Workers(1) as workers:
         stream = Stream(Changes(source), [feeds], (), workers, Store(1 << 20))
         columns = [next(layer.columns(stream.site(0, 0), np.random.default_rng(0), 9)) for layer in both]
-    of_w, of_r = (
-        np.einsum("grk,gmk->rgm", c, layer.matrices(source.array(layer.weight))) for c, layer in zip(columns, both, strict=True)
-    )
+    of_w, of_r = (np.einsum("grk,gmk->rgm", c, layer.matrices(source.array(layer.weight))) for c, layer in zip(columns, both, strict=True))
     directions = source.shape("w")[0]
     return [each.reshape(len(each), directions, -1).transpose(1, 0, 2) for each in (of_w, of_r)], columns[1]
 
@@ -63,9 +61,7 @@ def expected(model, feeds):
     return y[:, inside]
 
 
-CASES = [
-    (direction, lengths, initial) for direction in ("forward", "reverse", "bidirectional") for lengths in (0, 1) for initial in (0, 1)
-]
+CASES = [(direction, lengths, initial) for direction in ("forward", "reverse", "bidirectional") for lengths in (0, 1) for initial in (0, 1)]
 
 
 @pytest.mark.parametrize(("direction", "lengths", "initial"), CASES)
@@ -74,18 +70,14 @@ def test_rnn(direction, lengths, initial):
     model, feeds = recurrent(np.random.default_rng(0), "RNN", direction, lengths=lengths, initial=initial)
     (of_w, of_r), _ = products(model, feeds)
     bias = numpy_helper.to_array(model.graph.initializer[2])[:, None]
-    np.testing.assert_allclose(
-        np.tanh(of_w + of_r + bias[..., :HIDDEN] + bias[..., HIDDEN:]), expected(model, feeds), rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_allclose(np.tanh(of_w + of_r + bias[..., :HIDDEN] + bias[..., HIDDEN:]), expected(model, feeds), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("reset_after", [0, 1])
 @pytest.mark.parametrize(("direction", "lengths", "initial"), CASES[::3])
 def test_gru(direction, lengths, initial, reset_after):
     """The candidate's columns are the states times the reset gate, where that comes first."""
-    model, feeds = recurrent(
-        np.random.default_rng(0), "GRU", direction, lengths=lengths, initial=initial, linear_before_reset=reset_after
-    )
+    model, feeds = recurrent(np.random.default_rng(0), "GRU", direction, lengths=lengths, initial=initial, linear_before_reset=reset_after)
     (of_w, of_r), columns = products(model, feeds)
     bias = numpy_helper.to_array(model.graph.initializer[2])[:, None]
     before = columns if reset_after else columns.reshape(len(of_w), 3, -1, HIDDEN)[:, 0]
@@ -116,6 +108,7 @@ def test_pruned(op_type, direction):
 def test_not_pruned():
     """The recurrent weight of a GRU with other gates, or clipped ones, is left out where the reset gate comes first."""
     rng = np.random.default_rng(2)
-    for attributes, left in (({"activations": ["HardSigmoid", "Tanh"]}, ["cell.W"]), ({"clip": 1.0}, ["cell.W"]), ({}, ["cell.W", "cell.R"])):
+    only_w, both = ["cell.W"], ["cell.W", "cell.R"]
+    for attributes, left in (({"activations": ["HardSigmoid", "Tanh"]}, only_w), ({"clip": 1.0}, only_w), ({}, both)):
         model, _ = recurrent(rng, "GRU", "forward", **attributes)
         assert [layer.name for layer in layers(Source(model))] == left

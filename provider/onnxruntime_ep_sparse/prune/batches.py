@@ -35,8 +35,8 @@ class Data:
 def read(source: Source, feeds: Iterable[Mapping[str, NDArray]], samples: int | None, holdout: float, seed: int) -> Data:
     """Read at most `samples` samples, and hold out a share `holdout` of them, chosen by `seed`: at least one if the share is not 0.
 
-    The first axis counts samples if all inputs leave its size open and none counts times there; else a feed is one sample. ValueError if feeds do not match the
-    model's inputs, or there are too few.
+    The first axis counts samples if all inputs leave its size open and none counts times there; else a feed is one sample. ValueError if
+    feeds do not match the model's inputs, or there are too few.
     """
     if not 0 <= holdout < 1:
         raise ValueError(f"holdout {holdout} is not a share: 0 and more, below 1")

@@ -15,7 +15,6 @@ from ..graph.auto_pad import CONV_STRIDE_BEYOND, pads_as_defined
 from .layers import Bias, Layer, Site
 from .source import ONNX, Source, attribute
 
-
 ROWS_AT_ONCE = 1024
 """Rows of columns that are made at once: a row is as large as the kernel's window."""
 

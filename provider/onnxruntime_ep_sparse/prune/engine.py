@@ -19,8 +19,8 @@ from .methods import METHODS, WITHOUT_FIT, Method, fitted, scored
 from .patterns import Pattern, choices, pattern_of
 from .problem import Problem
 from .pruned import Pruned
-from .report import LayerReport, OutputQuality, Report, qualities
-from .selection import select
+from .report import LayerReport, OutputQuality, Quality, Report
+from .selection import Selected, select
 from .source import Changes, Model, Source
 from .statistics import Columns, Statistics, statistics_of
 from .store import Store
@@ -76,11 +76,9 @@ def prune(
         raise ValueError(f"memory {memory / 1e6:.0f} MB is too little: layer {largest.name!r} needs {needed / 1e6:.0f} MB, or skip it")
     held = read(source, data, samples, holdout, seed)
     plan = allocate(selected.pruned, sparsity)
-    dense = [layer for layer in selected.dense if _needed_memory(layer) <= needed] if chosen_method.refits else []
+    selected.dense[:] = [layer for layer in selected.dense if _needed_memory(layer) <= needed]
     with Workers(threads) as workers:
-        run = Pass(
-            source, selected.pruned, dense, plan, chosen_method, chosen_pattern, held, workers, Store(memory - needed), seed, progress
-        )
+        run = Pass(source, selected, plan, chosen_method, chosen_pattern, held, workers, Store(memory - needed), seed, progress)
         run.run()
     report = Report(
         method,
@@ -129,8 +127,7 @@ class Pass:
     def __init__(
         self,
         source: Source,
-        layers: Sequence[Layer],
-        dense: Sequence[Layer],
+        selected: Selected,
         plan: Mapping[str, float],
         method: Method,
         pattern: Pattern,
@@ -140,12 +137,13 @@ class Pass:
         seed: int,
         progress: Progress,
     ) -> None:
-        """Prepare a pass. `plan` has the sparsity of each of `layers` by its name; those of `dense` may be fitted, but get no zeros.
+        """Prepare a pass. `plan` has the sparsity of each pruned layer by its name; the dense ones may be fitted, but get no zeros.
 
         ValueError if shared weights would need different masks.
         """
         self.source, self.plan, self.method, self.pattern = source, plan, method, pattern
-        self.layers = sorted([*layers, *dense], key=lambda layer: (layer.index, layer.slot))
+        self.classes = selected.classes
+        self.layers = sorted([*selected.pruned, *(selected.dense if method.refits else [])], key=lambda layer: (layer.index, layer.slot))
         self.data, self.workers, self.seed, self.progress = data, workers, seed, progress
         self.changes = Changes(source)
         self.masks = Masks()
@@ -153,7 +151,7 @@ class Pass:
         self.outputs: list[OutputQuality] = []
         self.warnings: list[str] = []
         self.refitted: set[str] = set()
-        self._sharing = _shared(layers, plan, method)
+        self._sharing = _shared(selected.pruned, plan, method)
         watched = {layer.x for layer in self.layers} | set(source.outputs)
         self._dense = Stream(Changes(source), data.batches, watched, workers, store)
         self._pruned = Stream(self.changes, data.batches, watched, workers, store)
@@ -174,6 +172,9 @@ class Pass:
             else:
                 self._refit(layer)
         self._known = None
+        if self.method.fit is not None and not any(report.refitted for report in self.reports):
+            few = ", ".join(f"{report.name!r} needs {report.inputs} and has {report.samples}" for report in self.reports[:3])
+            raise ValueError(f"no layer has enough samples to be fitted: {few}; give more data, or use method wanda or magnitude")
         self.progress(total - 1, total, "held-out samples")
         if self.data.held_out:
             self._judge()
@@ -227,7 +228,7 @@ class Pass:
                 zeros=kept.size - int(np.count_nonzero(kept)),
                 inputs=layer.inputs,
                 samples=statistics.rows,
-                refitted=method.refits,
+                refitted=method.fit is not None,
                 error=self._error(layer, dense__gmk, pruned__gmk, delta__gm) if self.data.held_out else None,
             )
         )
@@ -290,7 +291,7 @@ class Pass:
 
     def _judge(self) -> None:
         """Compare the results of both models on the held-out data."""
-        found = qualities(self.source.outputs)
+        found = {name: Quality(name, name in self.classes) for name in self.source.outputs}
         for stream in (self._dense, self._pruned):
             stream.go_on_with(self.data.held_out)
             stream.advance(len(self.source.nodes))

@@ -41,7 +41,7 @@ class RecurrentLayer(Layer):
     @property
     def geometry(self) -> tuple[object, ...]:
         """What the columns depend on besides `x`."""
-        return ("recurrent", self.index if self.slot == R or LENGTHS < len(self.reads) else None)
+        return (self.index, self.slot)
 
     def matrices(self, weight: NDArray) -> NDArray:
         """Return the weight as (G, M, K)."""
@@ -72,7 +72,7 @@ class RecurrentLayer(Layer):
     def _states_before(self, site: Site, inside__tn: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return the state that each time begins with, (directions, times, sequences, H)."""
         y__dtnh = site.output().transpose(1, 0, 2, 3)
-        directions, times, sequences, hidden = y__dtnh.shape
+        directions, _, sequences, hidden = y__dtnh.shape
         initial = site.input(INITIAL)
         initial__dnh = np.zeros((directions, sequences, hidden), np.float32) if initial is None else initial
         before__dtnh = np.empty_like(y__dtnh)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -47,7 +46,7 @@ class OutputQuality:
     """An output of the pruned model beside the dense one's, over held-out samples.
 
     `cosine` is the mean of the samples'. `kl` is the mean Kullback-Leibler divergence of the classes, in nats, and `top1` the share of
-    positions with the same largest class; both are None without an axis of classes.
+    positions with the same largest class; both are None where the output is not a classifier's.
     """
 
     name: str
@@ -108,10 +107,10 @@ class Report:
 
 
 class Quality:
-    """Collects an output of both models, batch by batch."""
+    """Collects an output of both models, batch by batch. `classes` says that it has an axis of classes."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, classes: bool) -> None:
+        self.name, self._classes = name, classes
         self._cosines: list[float] = []
         self._kl: list[float] = []
         self._same: list[bool] = []
@@ -121,7 +120,7 @@ class Quality:
         dense, pruned = dense.astype(np.float64), pruned.astype(np.float64)
         rows = (len(dense), -1) if by_sample and dense.ndim else (1, -1)
         self._cosines += [_cosine(a, b) for a, b in zip(dense.reshape(rows), pruned.reshape(rows), strict=True)]
-        axis = class_axis(dense)
+        axis = class_axis(dense) if self._classes else None
         if axis is None:
             return
         dense, pruned = np.moveaxis(dense, axis, -1), np.moveaxis(pruned, axis, -1)
@@ -155,8 +154,3 @@ def _log_probabilities(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.log(np.maximum(values, 1e-12))
     shifted = values - values.max(-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-
-
-def qualities(names: Sequence[str]) -> dict[str, Quality]:
-    """Return an empty `Quality` for each output."""
-    return {name: Quality(name) for name in names}

@@ -20,7 +20,10 @@ LAYERS: Mapping[str, Callable[[Source, int, str], Iterator[Layer]]] = MappingPro
 """The one table of operators with weights that can be pruned. A row is a function of a model, the index of a node, and its name."""
 LEAST_OUTPUTS, LEAST_INPUTS = 8, 16
 """A smaller matrix costs too little time for zeros in it to save any."""
-BEHIND_CLASSIFIER = {"Add", "ArgMax", "Cast", "Flatten", "Identity", "LogSoftmax", "Reshape", "Sigmoid", "Softmax", "Squeeze", "Transpose"}
+BEHIND_CLASSIFIER = {
+    *("Add", "ArgMax", "Cast", "Flatten", "GlobalAveragePool", "Identity", "LogSoftmax", "Relu", "Reshape"),
+    *("Sigmoid", "Softmax", "Squeeze", "Transpose", "Unsqueeze"),
+}
 """Operators that may stand between the last product of a classifier and an output of the model."""
 
 
@@ -39,11 +42,13 @@ class Selected:
     """Layers by what becomes of them, each list in the order of the nodes.
 
     `pruned` get zeros. `dense` stay dense for their role, not because someone named them. `skipped` has the reasons for all but `pruned`.
+    `classes` are the outputs of the model that classifiers make.
     """
 
     pruned: list[Layer]
     dense: list[Layer]
     skipped: list[Skipped]
+    classes: set[str]
 
 
 def select(source: Source, skip: str | None, only: str | None) -> Selected:
@@ -53,9 +58,10 @@ def select(source: Source, skip: str | None, only: str | None) -> Selected:
     layers are left out by their role: the first convolutions, depthwise ones, classifiers, small ones. ValueError if none is left.
     """
     skipped_names, only_names = _pattern("skip", skip), _pattern("only", only)
-    selected = Selected([], [], [])
+    selected = Selected([], [], [], set())
     roles = _Roles(source)
     for layer in layers(source):
+        selected.classes.update(roles.outputs_of(layer))
         reason = ""
         if skipped_names and skipped_names.search(layer.name):
             reason = "its name matches skip"
@@ -109,18 +115,16 @@ class _Roles:
             return "it is a depthwise convolution"
         if groups * outputs < LEAST_OUTPUTS or inputs < LEAST_INPUTS:
             return f"it has fewer than {LEAST_OUTPUTS} outputs or {LEAST_INPUTS} inputs"
-        if self._is_classifier(layer):
-            return "its result is the model's"
+        if self.outputs_of(layer):
+            return "it is a classifier: its result is the model's"
         return ""
 
-    def _is_classifier(self, layer: Layer) -> bool:
-        """Return whether a layer's result is an output of the model, but for a bias, the form and a function of each element."""
+    def outputs_of(self, layer: Layer) -> set[str]:
+        """Return the outputs of the model that are a layer's result but for a bias, the form, and functions that keep the order."""
         source = self._source
         names = set(source.nodes[layer.index].output)
         for node in source.nodes[layer.index + 1 :]:
-            if names.intersection(source.outputs):
-                return True
             others = [name for name in node.input if name and name not in names]
             if node.op_type in BEHIND_CLASSIFIER and len(others) < len(node.input) and all(map(source.is_constant, others)):
                 names.update(node.output)
-        return bool(names.intersection(source.outputs))
+        return names.intersection(source.outputs)
