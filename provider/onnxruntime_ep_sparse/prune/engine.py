@@ -68,6 +68,8 @@ def prune(
     chosen_pattern, chosen_method = pattern_of(pattern), _row("method", method, METHODS)
     sparsity = _sparsity(sparsity, chosen_pattern)
     allocate = _row("allocation", allocation, ALLOCATIONS)
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads {threads}: at least 1 is needed")
     source = Source(model)
     selected = select(source, skip, only)
     largest = max(selected.pruned, key=_needed_memory)
@@ -217,7 +219,8 @@ class Pass:
         else:
             name, delta__gm = self._put(layer, statistics, dense__gmk, pruned__gmk)
         kept = layer.restored(kept__gmk)
-        self.masks.add(name, kept, layer.restored(dense__gmk), self.changes.constants[name], delta__gm.astype(np.float32))
+        if name not in self.masks:  # layers that share a weight have the same mask
+            self.masks.add(name, kept, layer.restored(dense__gmk), self.changes.constants[name], delta__gm.astype(np.float32))
         self.reports.append(
             LayerReport(
                 name=layer.name,

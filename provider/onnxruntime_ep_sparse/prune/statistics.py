@@ -12,6 +12,8 @@ from .workers import Workers, mirror
 
 ROWS_AT_ONCE = 1024
 """Rows that are multiplied at once, fewer where batches have fewer."""
+SMALL = 64
+"""Inputs up to which the matrices of all groups are multiplied by one call."""
 
 Columns = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Inputs of a layer in the dense and in the pruned stream, (G, rows, K) each; equal rows belong together."""
@@ -89,7 +91,10 @@ class _Sums:
         self._dense_sum__gk += dense__grk.sum(axis=1, dtype=np.float64)
         self._sum__gk += pruned__grk.sum(axis=1, dtype=np.float64)
         self._squares__gk += np.einsum("grk,grk->gk", pruned__grk, pruned__grk, dtype=np.float64)
-        if self._matrices:
+        if self._matrices and pruned__grk.shape[2] <= SMALL:
+            self._hessian__gkk += pruned__grk.transpose(0, 2, 1) @ pruned__grk
+            self._cross__gkk += dense__grk.transpose(0, 2, 1) @ pruned__grk
+        elif self._matrices:
             for group in range(len(pruned__grk)):
                 self._workers.add_product(self._hessian__gkk[group], pruned__grk[group], pruned__grk[group], lower=True)
                 self._workers.add_product(self._cross__gkk[group], dense__grk[group], pruned__grk[group], lower=False)
