@@ -21,7 +21,7 @@ def test_moments(groups, inputs, sizes, centred):
     """A mean far from zero does not spoil the second moments."""
     parts = list(batches(groups, sizes, inputs, 100.0, np.random.default_rng(0)))
     with Workers(2) as workers:
-        found = statistics_of(iter(parts), workers, matrices=True, centred=centred)
+        found = statistics_of(iter(parts), workers, most=1024, matrices=True, centred=centred)
     dense, pruned = (np.concatenate(side, axis=1).astype(np.float64) for side in zip(*parts, strict=True))
     rows = dense.shape[1]
     assert found.rows == rows
@@ -41,7 +41,7 @@ def test_only_what_is_asked_for():
     """Without matrices, none are made."""
     parts = list(batches(2, [9], 4, 0.0, np.random.default_rng(0)))
     with Workers(1) as workers:
-        found = statistics_of(iter(parts), workers, matrices=False, centred=True)
+        found = statistics_of(iter(parts), workers, most=1024, matrices=False, centred=True)
     assert found.hessian__gkk is None
     assert found.difference__gkk is None
 
@@ -52,5 +52,5 @@ def test_same_bits_for_any_number_of_threads():
     results = []
     for threads in (1, 3):
         with Workers(threads) as workers:
-            results.append(statistics_of(iter(parts), workers, matrices=True, centred=True).hessian__gkk)
+            results.append(statistics_of(iter(parts), workers, most=1024, matrices=True, centred=True).hessian__gkk)
     assert (results[0] == results[1]).all()

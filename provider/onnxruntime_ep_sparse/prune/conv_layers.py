@@ -12,11 +12,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from ..graph.auto_pad import CONV_STRIDE_BEYOND, pads_as_defined
-from .layers import Bias, Layer, Site
+from .layers import Bias, Layer, Site, rows_at_once
 from .source import ONNX, Source, attribute
-
-ROWS_AT_ONCE = 1024
-"""Rows of columns that are made at once: a row is as large as the kernel's window."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class ConvLayer(Layer):
         """Yield what the kernel sees at some positions, (G, rows, taps * C): the same positions of some images."""
         x = site.input(0)
         assert x is not None, "a Conv has an input"
-        step = max(ROWS_AT_ONCE // most, 1)
+        step = max(rows_at_once(self.shape__gmk) // most, 1)
         for begin in range(0, len(x), step):
             yield self._columns(x[begin : begin + step], rng, most)
 

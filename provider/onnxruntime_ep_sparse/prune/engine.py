@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .allocation import ALLOCATIONS
 from .batches import Data, read
-from .layers import Layer
+from .layers import Layer, rows_at_once
 from .masks import Masks
 from .methods import METHODS, WITHOUT_FIT, Method, fitted, scored
 from .patterns import Pattern, choices, pattern_of
@@ -259,7 +259,9 @@ class Pass:
         if self._known is None or self._known[0] != key:
             self._known = None
             columns = self._columns(layer, self.data.calibration)
-            statistics = statistics_of(columns, self.workers, matrices=fits, centred=layer.bias is not None)
+            statistics = statistics_of(
+                columns, self.workers, most=rows_at_once(layer.shape__gmk), matrices=fits, centred=layer.bias is not None
+            )
             problems = []
             if statistics.hessian__gkk is not None and statistics.difference__gkk is not None:
                 problems = [Problem(h, d, self.workers) for h, d in zip(statistics.hessian__gkk, statistics.difference__gkk, strict=True)]

@@ -16,6 +16,16 @@ from numpy.typing import NDArray
 
 from .source import Changes
 
+MOST_ROWS = 1024
+MOST_NUMBERS = 4 << 20
+"""Rows of columns that are handled at once, and numbers in them."""
+
+
+def rows_at_once(shape__gmk: Sequence[int]) -> int:
+    """Return how many rows of a layer's columns are handled at once."""
+    groups, _, inputs = shape__gmk
+    return max(min(MOST_ROWS, MOST_NUMBERS // max(groups * inputs, 1)), 16)
+
 
 @dataclass(frozen=True, slots=True)
 class Site:

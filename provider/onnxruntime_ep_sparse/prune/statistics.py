@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from .workers import Workers, mirror
 
-ROWS_AT_ONCE = 1024
-"""Rows that are multiplied at once, fewer where batches have fewer."""
 SMALL = 64
 """Inputs up to which the matrices of all groups are multiplied by one call."""
 
@@ -36,22 +34,22 @@ class Statistics:
     difference__gkk: NDArray[np.float32] | None
 
 
-def statistics_of(batches: Iterable[Columns], workers: Workers, *, matrices: bool, centred: bool) -> Statistics:
-    """Return the statistics of all rows. Without `matrices` only means and squares are computed."""
+def statistics_of(batches: Iterable[Columns], workers: Workers, *, most: int, matrices: bool, centred: bool) -> Statistics:
+    """Return the statistics of all rows, at most `most` at once. Without `matrices` only means and squares are computed."""
     sums = _Sums(workers, matrices, centred)
-    for dense__grk, pruned__grk in _joined(batches):
-        for begin in range(0, pruned__grk.shape[1], ROWS_AT_ONCE):
-            rows = slice(begin, begin + ROWS_AT_ONCE)
+    for dense__grk, pruned__grk in _joined(batches, most):
+        for begin in range(0, pruned__grk.shape[1], most):
+            rows = slice(begin, begin + most)
             sums.add(dense__grk[:, rows], pruned__grk[:, rows])
     return sums.result()
 
 
-def _joined(batches: Iterable[Columns]) -> Iterable[Columns]:
+def _joined(batches: Iterable[Columns], most: int) -> Iterable[Columns]:
     """Yield the same rows in larger arrays: adding a product to a large matrix takes long for few rows."""
     waiting: list[Columns] = []
     for columns in batches:
         waiting.append(columns)
-        if sum(pruned.shape[1] for _, pruned in waiting) >= ROWS_AT_ONCE // 2:
+        if sum(pruned.shape[1] for _, pruned in waiting) >= most // 2:
             yield _concatenated(waiting)
             waiting = []
     if waiting:

@@ -40,6 +40,9 @@ class Workers:
 
     def map(self, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """Return the results of `work` for all items, in their order. Raise what the first item that failed raised."""
+        items = list(items)
+        if self.threads == 1 or len(items) == 1:
+            return [work(item) for item in items]
         return list(self._pool.map(work, items))
 
     def product(self, a__mk: NDArray[np.float32], b__kn: NDArray[np.float32]) -> NDArray[np.float32]:
