@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +106,13 @@ class Masks(Mapping[str, NDArray[np.bool_]]):
         """Write all of it to an `.npz` file, which appears when it is complete. ValueError or OSError if it cannot be written."""
         target = Path(path)
         check_target(target, {})
-        arrays: dict[str, NDArray] = {}
+        with NewFiles() as files:
+            self.write(files.open(target))
+            files.commit()
+
+    def write(self, file: BinaryIO) -> None:
+        """Write what `save` writes to an open file. Equal masks give equal bytes."""
+        arrays: dict[str, Any] = {}
         for name, entry in self._entries.items():
             arrays[f"kept:{name}"] = entry.kept
             if entry.pruned is not None:
@@ -115,9 +121,7 @@ class Masks(Mapping[str, NDArray[np.bool_]]):
                 arrays[f"shift:{name}"] = entry.shift
             if entry.dense is not None:
                 arrays |= {f"{arrangement}:{name}": rows for arrangement, rows in entry.dense.signatures.items()}
-        with NewFiles() as files:
-            write(files.open(target), arrays)
-            files.commit()
+        np.savez_compressed(file, **arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> Masks:
@@ -137,11 +141,6 @@ class Masks(Mapping[str, NDArray[np.bool_]]):
         if not masks:
             raise ValueError(f"{shown(path)} has no masks: no array in it is called kept:NAME")
         return masks
-
-
-def write(file: Any, arrays: Mapping[str, NDArray]) -> None:
-    """Write arrays to a file as a compressed `.npz`, whose bytes depend on nothing else."""
-    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def _entry(name: str, kept: NDArray, arrays: Mapping[str, NDArray], file: str) -> Entry:
