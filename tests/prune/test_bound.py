@@ -134,16 +134,50 @@ def test_shifts_go_into_the_biases():
         np.testing.assert_allclose(module["fc.bias"], bias + shift / factor, rtol=1e-5)
 
 
-def test_shifts_without_a_bias():
-    """Said, unless a BatchNormalization follows, which takes means away itself."""
+def test_shifts_go_into_the_means_of_a_batch_normalization():
+    """Of the one that was folded; where it is trained, its bias must not have them."""
+    rng = np.random.default_rng(0)
+    weight, shift = normal(0, 8, 6), normal(2, 8)
+    norms = {}
+    for name in ("one", "two"):
+        mean, variance = rng.standard_normal(8), rng.uniform(0.5, 2, 8)
+        norms |= {f"{name}__weight": rng.standard_normal(8), f"{name}__running_mean": mean, f"{name}__running_var": variance}
+    scale = norms["two__weight"] / np.sqrt(norms["two__running_var"] + 1e-3)
+    exported = (weight * scale[:, None]).astype(np.float32)
+    masks = Masks()
+    masks.add("w", np.ones(exported.shape, bool), exported, exported, shift)
+    module = Module(fc__weight=weight, **norms)
+    masks.attach(module).copy_weights()
+    np.testing.assert_allclose(module["two.running_mean"], norms["two__running_mean"] - shift / scale, rtol=1e-4)
+    np.testing.assert_allclose(module["one.running_mean"], norms["one__running_mean"], rtol=1e-6)
+
+
+def test_shifts_without_a_place():
+    """A layer without a bias: said once, by its name."""
     weight, shift = normal(0, 8, 6), normal(2, 8)
     masks = Masks()
     masks.add("w", np.ones(weight.shape, bool), weight, weight, shift)
-    with pytest.warns(UserWarning, match=r"no bias that could take the shift of its mean: fc\.weight"):
+    with pytest.warns(UserWarning, match=r"could take the shift of their outputs: fc\.weight"):
         masks.attach(Module(fc__weight=weight))
+    masks = Masks()
+    masks.add("w", np.ones(weight.shape, bool), weight, weight, 0 * shift)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        masks.attach(Module(fc__weight=weight * np.linspace(0.5, 2, 8)[:, None]))
+        masks.attach(Module(fc__weight=weight))
+
+
+def test_weights_without_a_mask():
+    """Those of layers that were refitted but not pruned are copied, and left to the training."""
+    weight, head = normal(0, 8, 6), normal(1, 4, 8)
+    masks = masks_of(w=weight)
+    masks.add_fitted("h", head, 2 * head, np.ones(4, np.float32))
+    module = Module(fc__weight=weight, head__weight=head, head__bias=np.zeros(4))
+    bound = masks.attach(module)
+    assert list(bound.masks) == ["fc.weight"]
+    bound.copy_weights()
+    bound.apply()
+    np.testing.assert_allclose(module["head.weight"], 2 * head, rtol=1e-6)
+    np.testing.assert_allclose(module["head.bias"], 1)
 
 
 def test_weights_that_are_not_in_the_module():

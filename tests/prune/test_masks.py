@@ -21,12 +21,14 @@ def of_net():
         dense = RNG.standard_normal(shape).astype(np.float32)
         kept = RNG.random(shape) > 0.7
         masks.add(name, kept, dense, np.where(kept, 2 * dense, 0), np.arange(np.prod(shape[:-1])) if name != "fc" else None)
+    masks.add_fitted("head", dense, 3 * dense)
     return masks
 
 
 def same(one, other):
     """Whether everything is equal, to the bit."""
     assert list(one) == list(other)
+    assert one.entries().keys() == other.entries().keys()
     for name, entry in one.entries().items():
         found = other.entries()[name]
         for a, b in ((entry.kept, found.kept), (entry.pruned, found.pruned), (entry.shift, found.shift)):
@@ -50,6 +52,11 @@ def test_a_mapping_of_names_to_masks():
     assert masks.sparsity == pytest.approx(3 / 4)
     assert "2 weights" in repr(masks)
     assert Masks().sparsity == 0
+    masks.add_fitted("c", np.ones((2, 2), np.float32), np.zeros((2, 2), np.float32))
+    assert list(masks) == ["a", "b"]
+    assert len(masks) == 2
+    assert "c" not in masks
+    assert masks.sparsity == pytest.approx(3 / 4)
 
 
 def test_there_and_back(tmp_path):
@@ -92,7 +99,7 @@ def test_same_masks_same_bytes(tmp_path):
 def test_what_does_not_fit_together():
     """Names twice, shapes, values that the mask says are zero."""
     masks = Masks({"a": np.ones((2, 3), bool)})
-    with pytest.raises(ValueError, match="two masks for the weight 'a'"):
+    with pytest.raises(ValueError, match="the weight 'a' was added before"):
         masks.add("a", np.ones((2, 3), bool))
     with pytest.raises(ValueError, match="different shapes"):
         masks.add("b", np.ones((2, 3), bool), np.ones((3, 2), np.float32))

@@ -41,14 +41,18 @@ class Tensor:
 
 
 class Module:
-    """Parameters by name."""
+    """Parameters by name, and buffers, whose names begin with `running`."""
 
-    def __init__(self, **parameters):
-        self.parameters = {name.replace("__", "."): Tensor(values) for name, values in parameters.items()}
+    def __init__(self, **tensors):
+        self.tensors = {name.replace("__", "."): Tensor(values) for name, values in tensors.items()}
 
     def named_parameters(self):
         """Pairs of name and parameter."""
-        return iter(self.parameters.items())
+        return ((name, tensor) for name, tensor in self.tensors.items() if ".running" not in name)
+
+    def named_buffers(self):
+        """Pairs of name and buffer."""
+        return ((name, tensor) for name, tensor in self.tensors.items() if ".running" in name)
 
     def __getitem__(self, name):
-        return self.parameters[name].values
+        return self.tensors[name].values

@@ -7,7 +7,7 @@ imports torch.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,43 +35,44 @@ class Bound:
     def of(cls, module: Any, entries: Mapping[str, Entry]) -> Bound:
         """Find weights among the parameters of a module: by their content if it is known, else by name."""
         parameters = dict(module.named_parameters())
+        buffers = dict(module.named_buffers()) if hasattr(module, "named_buffers") else {}
         arrays = {name: values_of(parameter) for name, parameter in parameters.items()}
+        known = arrays | {name: values_of(buffer) for name, buffer in buffers.items()}
         fingerprints = {name: entry.dense for name, entry in entries.items() if entry.dense is not None}
         pieces = match(arrays, fingerprints)
         missing = uncovered(fingerprints, pieces)
-        pieces = {name: found for name, found in pieces.items() if not {piece.weight for piece in found} & {*missing}}
-        masks, values = Masks(), {}
-        without_bias = []
+        masks, values, homeless = Masks(), {}, []
         for name, found in pieces.items():
-            masks.add(name, _mask(arrays[name], found, entries))
+            if {piece.weight for piece in found} & {*missing}:
+                continue
+            if any(entries[piece.weight].kept is not None for piece in found):
+                masks.add(name, _mask(arrays[name], found, entries))
             if all(entries[piece.weight].pruned is not None for piece in found):
                 values[name] = _weights(arrays[name], found, entries)
-            values |= (biases := _biases(name, arrays, found, entries))
-            if not biases and any(_matters(piece, entries) for piece in found):
-                without_bias.append(name)
-        for name, entry in entries.items():
-            if entry.dense is None:
-                if name in arrays and arrays[name].shape == entry.kept.shape:
-                    masks.add(name, entry.kept)
-                    if entry.pruned is not None:
-                        values[name] = entry.pruned
-                else:
-                    missing.append(name)
+                shifted = _shifted(name, _shift(len(arrays[name]), found, entries), found, known)
+                values |= shifted or {}
+                homeless += [name] if shifted is None else []
+        for name in entries.keys() - fingerprints.keys():
+            entry = entries[name]
+            if entry.kept is not None and name in arrays and arrays[name].shape == entry.kept.shape:
+                masks.add(name, entry.kept)
+                values |= {} if entry.pruned is None else {name: entry.pruned}
+            else:
+                missing.append(name)
         if not masks:
             raise ValueError(
                 f"no parameter of the module has the values of a weight with a mask, such as {next(iter(entries), 'none')!r}: "
                 "attach masks to the module as it was exported, before it is trained further"
             )
         if missing:
-            warnings.warn(f"masks without a parameter in the module, which stay unused: {', '.join(missing)}", stacklevel=3)
-        if without_bias:
-            warnings.warn(
-                f"parameters whose layer has no bias that could take the shift of its mean: {', '.join(without_bias)}", stacklevel=3
-            )
-        return cls(parameters, masks, values, tuple(missing))
+            warnings.warn(f"masks without a parameter in the module, which stay unused: {', '.join(sorted(missing))}", stacklevel=3)
+        if homeless:
+            words = "parameters without a bias or a BatchNormalization that could take the shift of their outputs"
+            warnings.warn(f"{words}: {', '.join(homeless)}", stacklevel=3)
+        return cls(parameters | buffers, masks, values, tuple(missing))
 
     def copy_weights(self) -> None:
-        """Set the parameters to the pruned weights, and the biases beside them to those that belong to these.
+        """Set the parameters to the pruned weights, and biases, or means of a BatchNormalization, to what belongs to these.
 
         ValueError if the masks have no weights.
         """
@@ -108,7 +109,9 @@ def _rows(array: NDArray) -> NDArray:
 def _mask(parameter: NDArray, pieces: list[Piece], entries: Mapping[str, Entry]) -> NDArray[np.bool_]:
     mask = np.ones(parameter.shape, np.bool_)
     for piece in pieces:
-        _rows(mask)[piece.rows] = arranged(entries[piece.weight].kept, piece.arrangement)[piece.weight_rows]
+        kept = entries[piece.weight].kept
+        if kept is not None:
+            _rows(mask)[piece.rows] = arranged(kept, piece.arrangement)[piece.weight_rows]
     return mask
 
 
@@ -121,27 +124,46 @@ def _weights(parameter: NDArray, pieces: list[Piece], entries: Mapping[str, Entr
     return weights
 
 
-def _biases(name: str, arrays: Mapping[str, NDArray], pieces: list[Piece], entries: Mapping[str, Entry]) -> dict[str, NDArray[np.float32]]:
-    """Return the shifted bias of the layer, if it has one and some shift is known: `conv.bias` beside `conv.weight`, and so on."""
+def _shift(outputs: int, pieces: list[Piece], entries: Mapping[str, Entry]) -> NDArray[np.float32]:
+    """Return what pruning added to the outputs of a parameter's layer, as they are before a BatchNormalization."""
+    shift__o = np.zeros(outputs, np.float32)
+    for piece in pieces:
+        added = entries[piece.weight].shift
+        if added is not None:
+            shift__o[piece.rows] = added[piece.weight_rows] / piece.scales
+    return shift__o
+
+
+def _shifted(
+    name: str, shift__o: NDArray[np.float32], pieces: list[Piece], arrays: Mapping[str, NDArray]
+) -> dict[str, NDArray[np.float32]] | None:
+    """Return the new value of what takes a shift: the bias beside the parameter, or the mean of its BatchNormalization. None without both.
+
+    Where a BatchNormalization is trained, it takes means away itself. So a shift in its bias would count twice.
+    """
+    if not shift__o.any():
+        return {}
     head, dot, last = name.rpartition(".")
     bias = f"{head}{dot}{last.replace('weight', 'bias')}"
-    shifts = {piece.weight: entries[piece.weight].shift for piece in pieces}
-    if (
-        bias == name
-        or bias not in arrays
-        or arrays[bias].shape != arrays[name].shape[:1]
-        or all(shift is None for shift in shifts.values())
-    ):
-        return {}
-    value = arrays[bias].copy()
+    if bias != name and bias in arrays and arrays[bias].shape == shift__o.shape:
+        return {bias: arrays[bias] + shift__o}
+    scale__o = np.empty_like(shift__o)
     for piece in pieces:
-        shift = shifts[piece.weight]
-        if shift is not None:
-            value[piece.rows] += shift[piece.weight_rows] / piece.scales
-    return {bias: value}
+        scale__o[piece.rows] = piece.scales
+    means = [mean for mean in _normalizations(scale__o, arrays) if arrays[mean].shape == shift__o.shape]
+    return {means[0]: arrays[means[0]] - shift__o} if len(means) == 1 else None
 
 
-def _matters(piece: Piece, entries: Mapping[str, Entry]) -> bool:
-    """Return whether a shift needs a bias. A BatchNormalization, which shows in the scales, takes means away itself while it is trained."""
-    shift = entries[piece.weight].shift
-    return shift is not None and bool(shift.any()) and bool(np.allclose(piece.scales, 1, atol=1e-3))
+def _normalizations(scale__o: NDArray[np.float32], arrays: Mapping[str, NDArray]) -> Iterator[str]:
+    """Yield the running means of each BatchNormalization that scales by `scale__o`, which is weight / sqrt(variance + epsilon).
+
+    Epsilon is not known, but it is the same for all outputs.
+    """
+    for name, variance__o in arrays.items():
+        head, dot, last = name.rpartition(".")
+        mean = f"{head}{dot}running_mean"
+        if last == "running_var" and mean in arrays and variance__o.shape == scale__o.shape:
+            squares__o = np.square(arrays.get(f"{head}{dot}weight", np.float32(1)) / scale__o)
+            epsilon__o = squares__o - variance__o
+            if np.all(np.abs(epsilon__o - np.median(epsilon__o)) <= 1e-4 * squares__o):
+                yield mean

@@ -1,7 +1,8 @@
 """The masks of a pruned model by the names of its weights, with what finds these weights again in a module of PyTorch.
 
 A file of masks is an `.npz`: `kept:NAME` is the mask in the weight's shape, `values:NAME` its kept values, `shift:NAME` what was added to
-the bias of each output, `rows:NAME`, `columns:NAME` and `stacked:NAME` are signatures of the dense weight (`prune/matching.py`).
+the bias of each output, `rows:NAME`, `columns:NAME` and `stacked:NAME` are signatures of the dense weight (`prune/matching.py`). A weight
+that stays dense but was refitted has all its values as `fitted:NAME`.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One weight: its mask; its pruned values, zero where the mask is False; the shift of its outputs' biases; its dense fingerprint."""
+    """One weight: its mask, None if it is not pruned; its values, zero where the mask is False; shifts of biases; its dense fingerprint."""
 
-    kept: NDArray[np.bool_]
+    kept: NDArray[np.bool_] | None
     pruned: NDArray[np.float32] | None
     shift: NDArray[np.float32] | None
     dense: Fingerprint | None
@@ -59,23 +60,33 @@ class Masks(Mapping[str, NDArray[np.bool_]]):
         """
         kept = np.ascontiguousarray(mask, np.bool_)
         if name in self._entries:
-            raise ValueError(f"two masks for the weight {name!r}")
+            raise ValueError(f"the weight {name!r} was added before")
         if any(array is not None and array.shape != kept.shape for array in (dense, pruned)):
             raise ValueError(f"{name!r}: the mask and the values have different shapes")
         if pruned is not None and np.any(pruned[~kept]):
             raise ValueError(f"{name!r}: a value is not zero where the mask is False")
         values = None if pruned is None else np.asarray(pruned, np.float32)
-        shifts = None if shift is None else np.asarray(shift, np.float32).reshape(-1)
-        self._entries[name] = Entry(kept, values, shifts, None if dense is None else Fingerprint.of(dense))
+        self._entries[name] = Entry(kept, values, _flat(shift), None if dense is None else Fingerprint.of(dense))
+
+    def add_fitted(
+        self, name: str, dense: NDArray[np.float32], fitted: NDArray[np.float32], shift: NDArray[np.float32] | None = None
+    ) -> None:
+        """Add a weight that has no mask, but other values than before. ValueError if there is one of this name."""
+        if name in self._entries:
+            raise ValueError(f"the weight {name!r} was added before")
+        self._entries[name] = Entry(None, np.asarray(fitted, np.float32), _flat(shift), Fingerprint.of(dense))
 
     def __getitem__(self, name: str) -> NDArray[np.bool_]:
-        return self._entries[name].kept
+        kept = self._entries[name].kept
+        if kept is None:
+            raise KeyError(name)
+        return kept
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        return (name for name, entry in self._entries.items() if entry.kept is not None)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return sum(1 for _ in self)
 
     def __repr__(self) -> str:
         return f"Masks of {len(self)} weights, {self.sparsity:.1%} of {sum(mask.size for mask in self.values())} elements pruned"
@@ -87,7 +98,7 @@ class Masks(Mapping[str, NDArray[np.bool_]]):
         return pruned / max(sum(mask.size for mask in self.values()), 1)
 
     def entries(self) -> Mapping[str, Entry]:
-        """Return everything that is known of each weight."""
+        """Return everything that is known of each weight, those without a mask included."""
         return dict(self._entries)
 
     def attach(self, module: Any) -> Bound:
@@ -114,9 +125,12 @@ class Masks(Mapping[str, NDArray[np.bool_]]):
         """Write what `save` writes to an open file. Equal masks give equal bytes."""
         arrays: dict[str, Any] = {}
         for name, entry in self._entries.items():
-            arrays[f"kept:{name}"] = entry.kept
-            if entry.pruned is not None:
-                arrays[f"values:{name}"] = entry.pruned[entry.kept]
+            if entry.kept is None:
+                arrays[f"fitted:{name}"] = entry.pruned
+            else:
+                arrays[f"kept:{name}"] = entry.kept
+                if entry.pruned is not None:
+                    arrays[f"values:{name}"] = entry.pruned[entry.kept]
             if entry.shift is not None:
                 arrays[f"shift:{name}"] = entry.shift
             if entry.dense is not None:
@@ -134,28 +148,32 @@ class Masks(Mapping[str, NDArray[np.bool_]]):
         except (ValueError, AttributeError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
             raise ValueError(f"cannot read {shown(path)}: not an npz file of masks") from None
         masks = cls()
-        for key, kept in arrays.items():
+        for key in arrays:
             kind, _, name = key.partition(":")
-            if kind == "kept":
-                masks._entries[name] = _entry(name, kept, arrays, shown(path))
+            if kind in ("kept", "fitted"):
+                masks._entries[name] = _entry(name, arrays, shown(path))
         if not masks:
             raise ValueError(f"{shown(path)} has no masks: no array in it is called kept:NAME")
         return masks
 
 
-def _entry(name: str, kept: NDArray, arrays: Mapping[str, NDArray], file: str) -> Entry:
+def _flat(shift: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+    return None if shift is None else np.asarray(shift, np.float32).reshape(-1)
+
+
+def _entry(name: str, arrays: Mapping[str, NDArray], file: str) -> Entry:
     """Return what a file says of one weight. ValueError if it does not fit together."""
-    values, shift = arrays.get(f"values:{name}"), arrays.get(f"shift:{name}")
+    kept, values, fitted, shift = (arrays.get(f"{kind}:{name}") for kind in ("kept", "values", "fitted", "shift"))
     signatures = {way: arrays[f"{way}:{name}"] for way in ARRANGEMENTS if f"{way}:{name}" in arrays}
-    floats = [array for array in (values, shift, *signatures.values()) if array is not None]
-    if kept.dtype != np.bool_ or any(array.dtype != np.float32 for array in floats):
+    floats = [array for array in (values, fitted, shift, *signatures.values()) if array is not None]
+    if (kept is not None and kept.dtype != np.bool_) or any(array.dtype != np.float32 for array in floats):
         raise ValueError(f"{file}: the arrays of {name!r} have other types than those of masks")
-    if values is not None and values.shape != (int(kept.sum()),):
+    if kept is not None and values is not None and values.shape != (int(kept.sum()),):
         raise ValueError(f"{file}: {name!r} keeps {int(kept.sum())} values, and there are {values.size}")
-    if any(rows.shape[1:] != (PROJECTIONS + 1,) or not len(rows) or kept.size % len(rows) for rows in signatures.values()):
+    size = next(array.size for array in (kept, fitted) if array is not None)
+    if any(rows.shape[1:] != (PROJECTIONS + 1,) or not len(rows) or size % len(rows) for rows in signatures.values()):
         raise ValueError(f"{file}: the signatures of {name!r} do not fit its mask")
-    pruned = None
-    if values is not None:
-        pruned = np.zeros(kept.shape, np.float32)
-        pruned[kept] = values
-    return Entry(kept, pruned, shift, Fingerprint(kept.size, signatures) if signatures else None)
+    if kept is not None and values is not None:
+        fitted = np.zeros(kept.shape, np.float32)
+        fitted[kept] = values
+    return Entry(kept, fitted, shift, Fingerprint(size, signatures) if signatures else None)
