@@ -138,7 +138,7 @@ def test_documents_that_would_replace_a_model(refused, command, sparse_model, tm
     assert not target.exists()
 
 
-@pytest.mark.parametrize("arguments", [("analyze",), ("bench", "m.onnx", "--pairs", "0"), ("compare", "m.onnx", "--fast"), ("prune",)])
+@pytest.mark.parametrize("arguments", [("analyze",), ("bench", "m.onnx", "--pairs", "0"), ("compare", "m.onnx", "--fast"), ("quantize",)])
 def test_arguments(cli, arguments):
     """What the parser itself refuses."""
     assert cli(*arguments, expect=2).err

@@ -17,10 +17,14 @@ from onnxruntime_ep_sparse.cli import COMMANDS
 from onnxruntime_ep_sparse.formats.onnx_file import load, referenced_files
 from onnxruntime_ep_sparse.formats.schema import DOMAIN
 
+PRUNE = ("prune", "--data", "{inputs}", "--sparsity", "0.5", "--only", "product", "--holdout", "0", "{model}")
 WRITING = {
     "analyze --json": ("analyze", "{model}", "--json", "{target}"),
     "bench --json": ("bench", "{model}", "--inputs", "{inputs}", "--json", "{target}"),
     "compare --json": ("compare", "{model}", "--inputs", "{inputs}", "--json", "{target}"),
+    "prune OUT": (*PRUNE, "{target}"),
+    "prune --masks": (*PRUNE, "{other}", "--masks", "{target}"),
+    "prune --json": (*PRUNE, "{other}", "--json", "{target}"),
     "pack OUT": ("pack", "{model}", "{target}"),
     "pack --json": ("pack", "{model}", "{other}", "--json", "{target}"),
     "unpack OUT": ("unpack", "{model}", "{target}"),
@@ -50,7 +54,7 @@ def given(inputs_of_commands, tmp_path, chain, cli):
         if not made.exists():
             (made / "below").mkdir(parents=True)
             model = chain(0.95)
-            np.savez(made / "inputs.npz", x=np.zeros((1, 64, 28, 28), np.float32))
+            np.savez(made / "inputs.npz", x=np.ones((1, 64, 28, 28), np.float32))
             if kind == "external data":
                 onnx.save(model, made / "model.onnx", save_as_external_data=True, location="model.onnx.weights", size_threshold=0)
             else:

@@ -19,6 +19,7 @@ ARGUMENTS = {
     "bench": ["{model}", "--option", "policy=always", "--pairs", "6", "--no-memory"],
     "compare": ["{model}"],
     "demo": ["--quick"],
+    "prune": ["{model}", "{target}", "--data", "random", "--samples", "20", "--sparsity", "0.5", "--only", "relu|product"],
     "pack": ["{model}", "{target}"],
     "unpack": ["{model}", "{target}"],
     "compile": ["{model}", "{target}"],

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import analyze, bench, check, compare, compile, demo, pack
+from . import analyze, bench, check, compare, compile, demo, pack, prune
 from .common import Group
 
 COMMANDS: tuple[Callable[..., None], ...] = (
@@ -22,12 +22,13 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     bench.bench,
     compare.compare,
     demo.demo,
+    prune.prune,
     pack.pack,
     pack.unpack,
     compile.compile,
 )
 """The one table of commands, in the order of `--help`: each is called like its function."""
-ABOUT = "Analyze, measure and convert pruned ONNX models for the sparse execution provider."
+ABOUT = "Prune, analyze, measure and convert ONNX models for the sparse execution provider."
 
 app = typer.Typer(
     cls=Group,
