@@ -206,6 +206,31 @@ def test_nodes_within_nodes():
     np.testing.assert_array_equal(*y)
 
 
+def test_functions_and_odd_outputs():
+    """Functions of the model's own are there in each piece; outputs may be inputs, constants, or what is not compared."""
+    body = [helper.make_node("Relu", ["v"], ["r"]), helper.make_node("Neg", ["r"], ["w"])]
+    function = helper.make_function("own", "NegativeRelu", ["v"], ["w"], body, [helper.make_opsetid("", 20)])
+    model = two_layers(helper.make_node("NegativeRelu", ["a"], ["b"], domain="own"), k=np.float32([1, 2]))
+    model.functions.append(function)
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    for name, kind in (("x", TensorProto.FLOAT), ("k", TensorProto.FLOAT), ("n", TensorProto.INT64)):
+        model.graph.output.append(helper.make_tensor_value_info(name, kind, None))
+    model.graph.node.append(helper.make_node("Shape", ["c"], ["n"]))
+    report = prune(model, [X], sparsity=0.5).report
+    assert [(output.name, output.cosine == 1) for output in report.outputs] == [("y", False), ("x", True), ("n", True)]
+
+
+def test_a_sequence_cannot_be_kept():
+    """A value that is no tensor stops at a layer, in plain words."""
+    between = [helper.make_node("SequenceConstruct", ["a", "a"], ["s"]), helper.make_node("Relu", ["a"], ["b"])]
+    model = two_layers(*between)
+    model.graph.node.insert(4, helper.make_node("SequenceAt", ["s", "zero"], ["e"]))
+    model.graph.node[-1].input[0] = "d"
+    model.graph.node.insert(5, helper.make_node("Add", ["c", "e"], ["d"]))
+    model.graph.initializer.append(numpy_helper.from_array(np.int64(0), "zero"))
+    refused(model, match="'s' is not a tensor, but has to be kept while a layer is pruned")
+
+
 def test_fixed_batch():
     """Where the model fixes the first axis, a feed is one sample."""
     model = two_layers()

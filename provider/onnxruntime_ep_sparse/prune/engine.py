@@ -297,7 +297,8 @@ class Pass:
 
     def _judge(self) -> None:
         """Compare the results of both models on the held-out data."""
-        found = {name: Quality(name, name in self.classes) for name in self.source.outputs}
+        results = [name for name in self.source.outputs if not self.source.is_constant(name)]
+        found = {name: Quality(name, name in self.classes) for name in results}
         for stream in (self._dense, self._pruned):
             stream.go_on_with(self.data.held_out)
             stream.advance(len(self.source.nodes))
