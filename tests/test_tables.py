@@ -43,10 +43,11 @@ def test_enums_count_from_zero(kind):
 
 
 PROVIDER = ROOT / "provider" / "onnxruntime_ep_sparse"
-OTHERS = ("passes", "models", "cli")
-"""Folders that name operators for other reasons: what exporters write as several nodes, nets that the package builds, sizes of layers."""
-COMPRESSED = {"formats/compressed_model.py", "formats/schema.py", "ort/_custom_ops.pyx", "ort/custom_op_shapes.py"}
-"""Files that name the operators of compressed models, which are three of ONNX's."""
+OTHERS = ("passes", "models", "cli", "prune")
+"""Folders that name operators for other reasons: what exporters write as several nodes, nets that the package builds, sizes of layers,
+weights that can be pruned."""
+COMPRESSED = {"formats/compressed_model.py", "formats/schema.py", "ort/_custom_ops.pyx", "ort/custom_op_shapes.py", "formats/constants.py"}
+"""Files that name the operators of compressed models, which are three of ONNX's, and those that compute their weights of constants."""
 RESIDUAL = {"program/builder.py": {"Add"}}
 """A product takes the sum that alone reads it."""
 

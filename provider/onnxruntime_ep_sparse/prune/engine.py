@@ -20,7 +20,7 @@ from .patterns import Pattern, choices, pattern_of
 from .problem import Problem
 from .pruned import Pruned
 from .report import LayerReport, OutputQuality, Quality, Report
-from .selection import Selected, select
+from .selection import Selected, select, source_of
 from .source import Changes, Model, Source
 from .statistics import Columns, Statistics, statistics_of
 from .store import Store
@@ -70,7 +70,7 @@ def prune(
     allocate = _row("allocation", allocation, ALLOCATIONS)
     if threads is not None and threads < 1:
         raise ValueError(f"threads {threads}: at least 1 is needed")
-    source = Source(model)
+    source = source_of(model)
     selected = select(source, skip, only)
     largest = max(selected.pruned, key=_needed_memory)
     needed = _needed_memory(largest)

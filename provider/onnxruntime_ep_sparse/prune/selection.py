@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from ..formats.constants import fold
 from .conv_layers import of_conv
 from .layers import Layer
 from .matrix_layers import of_gemm, of_matmul
 from .recurrent_layers import of_recurrent
-from .source import ONNX, Source
+from .source import ONNX, Model, Source, loaded
 
 LAYERS: Mapping[str, Callable[[Source, int, str], Iterator[Layer]]] = MappingProxyType(
     {"Conv": of_conv, "Gemm": of_gemm, "MatMul": of_matmul, "LSTM": of_recurrent, "GRU": of_recurrent, "RNN": of_recurrent}
@@ -25,6 +26,19 @@ BEHIND_CLASSIFIER = {
     *("Sigmoid", "Softmax", "Squeeze", "Transpose", "Unsqueeze"),
 }
 """Operators that may stand between the last product of a classifier and an output of the model."""
+
+
+def source_of(given: Model) -> Source:
+    """Read a model, without its external data. Weights and biases that nodes compute of constants alone become initializers.
+
+    ValueError if it is none, or if a model in memory has its data elsewhere.
+    """
+    model, path = loaded(given)
+    around = {*LAYERS, "Add"}  # an Add is the bias of a MatMul
+    names = [name for node in model.graph.node if node.op_type in around for name in node.input if name]
+    made = [name for node in model.graph.node if node.op_type == "Constant" for name in node.output]
+    fold(model, [*made, *names], path, integers=True)
+    return Source(model, path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,38 +12,23 @@ from typing import Any
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from ..formats.constants import fold
 from ..formats.onnx_file import array_of, graphs_within, is_external, load, tensors
 from ..models.inputs import signature
 
 Model = str | os.PathLike[str] | bytes | ModelProto
 ONNX = ("", "ai.onnx")
-AROUND_PRODUCTS = {"Conv", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Add"}
-"""Operators with weights, and the one that adds a bias to a MatMul."""
 
 
 class Source:
     """A model as it was given. `path` is its file, where its external data are; None for a model in memory.
 
-    `model` is a copy, in which weights that nodes compute of constants alone are initializers. `constants` has all initializers by name,
-    those that are inputs as well included.
+    `constants` has all initializers by name, those that are inputs as well included.
     """
 
-    def __init__(self, given: Model) -> None:
-        """Read a model, without its external data. ValueError if it is none, or if a model in memory has its data elsewhere."""
-        self.path: Path | None = None
-        self.model = ModelProto()
-        if isinstance(given, ModelProto):
-            self.model.CopyFrom(given)
-        elif isinstance(given, bytes):
-            self.model = _parsed(given)
-        else:
-            self.path = Path(given)
-            self.model = load(self.path)
-        if self.path is None and any(is_external(tensor) for tensor in tensors(self.model)):
-            raise ValueError("the data of this model are in other files: give its path, or load it with them")
+    def __init__(self, model: ModelProto, path: Path | None = None) -> None:
+        """Take over a model without its external data."""
+        self.model, self.path = model, path
         graph = self.model.graph
-        fold(self.model, _foldable(graph.node), self.path, integers=True)
         self.constants = {tensor.name: tensor for tensor in graph.initializer}
         self.sparse_constants = {sparse.values.name: sparse for sparse in graph.sparse_initializer}
         self.nodes = list(graph.node)
@@ -83,6 +68,23 @@ class Source:
         """Return the index of the node that alone reads a value, None where there is none, several, or the value is an output."""
         readers = self.readers[name]
         return readers[0] if len(readers) == 1 and name not in self.outputs else None
+
+
+def loaded(given: Model) -> tuple[ModelProto, Path | None]:
+    """Return a copy of a model, without external data, and its path.
+
+    ValueError if it is none, or if a model in memory has its data elsewhere.
+    """
+    if not isinstance(given, ModelProto | bytes):
+        return load(Path(given)), Path(given)
+    model = ModelProto()
+    if isinstance(given, bytes):
+        model = _parsed(given)
+    else:
+        model.CopyFrom(given)
+    if any(is_external(tensor) for tensor in tensors(model)):
+        raise ValueError("the data of this model are in other files: give its path, or load it with them")
+    return model, None
 
 
 def names_read(node: NodeProto) -> list[str]:
@@ -152,16 +154,6 @@ def _parsed(data: bytes) -> ModelProto:
     if not model.HasField("graph"):
         raise ValueError("these bytes are not an ONNX model: it has no graph")
     return model
-
-
-def _foldable(nodes: Iterable[NodeProto]) -> list[str]:
-    """Return the values that become initializers where nodes compute them of constants alone: of Constant nodes, and around products."""
-    return [
-        name
-        for node in nodes
-        for name in (node.output if node.op_type == "Constant" else node.input if node.op_type in AROUND_PRODUCTS else ())
-        if name
-    ]
 
 
 def _copy(node: NodeProto) -> NodeProto:
