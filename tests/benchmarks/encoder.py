@@ -68,11 +68,15 @@ class Encoder:
         package = importlib.util.find_spec(PACKAGE)
         if package is None or package.origin is None:
             raise SystemExit(MISSING.format(PACKAGE))
+        return cls.of(Path(package.origin).parent / "model")
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """That of a folder with the files of the package; SystemExit says how to install what is missing."""
         try:
             from tokenizers import Tokenizer
         except ImportError:
             raise SystemExit(MISSING.format("tokenizers")) from None
-        folder = Path(package.origin).parent / "model"
         content = (folder / "model.safetensors").read_bytes()
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         tokenizer.no_truncation()
