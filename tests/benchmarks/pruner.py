@@ -174,7 +174,9 @@ def peer(run: Run) -> None:
         for name in ("Wanda", "SparseGPT"):
             run.line("peer", f"{sparsity:.0%}, cosine, onnxsim's {name} asked", cosine["ours"], cosine[name])
         times = {f"cpu_seconds_{name}": each for name, each in seconds.items()}
-        run.line("peer", f"{sparsity:.0%}, CPU seconds, onnxsim's SparseGPT asked", seconds["ours"], seconds["SparseGPT"], most=True, **times)
+        run.line(
+            "peer", f"{sparsity:.0%}, CPU seconds, onnxsim's SparseGPT asked", seconds["ours"], seconds["SparseGPT"], most=True, **times
+        )
 
 
 PARTS: dict[str, Callable[[Run], None]] = {

@@ -6,7 +6,6 @@ A `Case` has a dense model, feeds to calibrate with, other feeds to test with, a
 from __future__ import annotations
 
 import io
-import json
 import re
 import tarfile
 import tempfile
@@ -249,7 +248,9 @@ def efficientnet_lite0(checkpoint: Mapping[str, NDArray[np.float32]], size: int 
         kernel, made = weight.shape[2], -(-at // stride)
         pad = max((made - 1) * stride + kernel - at, 0)
         pads = [pad // 2, pad // 2, pad - pad // 2, pad - pad // 2]
-        nodes.append(helper.make_node("Conv", [x, f"{name}.weight", f"{name}.bias"], [name], name, strides=[stride] * 2, pads=pads, group=group))
+        nodes.append(
+            helper.make_node("Conv", [x, f"{name}.weight", f"{name}.bias"], [name], name, strides=[stride] * 2, pads=pads, group=group)
+        )
         if act:
             nodes.append(helper.make_node("Clip", [name, "zero", "six"], [f"{name}.act"]))
         return f"{name}.act" if act else name, made

@@ -1,40 +1,26 @@
-"""Prunes a model: goes through its layers in order, each on the inputs that the pruned layers before it give it."""
+"""Prunes a model: the arguments of a user, a pass or several, and the report."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from math import ceil
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from .allocation import ALLOCATIONS
-from .batches import Data, read
-from .layers import Layer, rows_at_once
-from .masks import Masks
-from .methods import METHODS, WITHOUT_FIT, Method, fitted, scored
-from .patterns import Pattern, choices, pattern_of
-from .problem import Problem
+from .allocation import ALLOCATIONS, weights
+from .batches import read
+from .layers import Layer
+from .methods import METHODS
+from .patterns import Pattern, pattern_of
 from .pruned import Pruned
-from .report import LayerReport, OutputQuality, Quality, Report
-from .selection import Selected, select, source_of
-from .source import Changes, Model, Source
-from .statistics import Columns, Statistics, statistics_of
-from .store import Store
-from .streams import Stream
+from .report import Report, mean_error
+from .selection import select
+from .sequential import Pass, Progress, Setting
+from .source import Model, Source
 from .workers import Workers
 
 MEMORY = 2 << 30
-ROWS_PER_INPUT = 64
-"""Rows of a convolution's columns that are wanted for each of its K inputs: more positions of each image, where images are few."""
-LEAST_POSITIONS = 16
-"""Positions of each image that are taken in any case, if it has so many."""
-
-Progress = Callable[[int, int, str], None]
-"""A function that is called with how many layers are done, how many there are, and what comes next."""
 
 
 def prune(
@@ -77,11 +63,14 @@ def prune(
     if needed > memory:
         raise ValueError(f"memory {memory / 1e6:.0f} MB is too little: layer {largest.name!r} needs {needed / 1e6:.0f} MB, or skip it")
     held = read(source, data, samples, holdout, seed)
-    plan = allocate(selected.pruned, sparsity)
     selected.dense[:] = [layer for layer in selected.dense if _needed_memory(layer) <= needed]
     with Workers(threads) as workers:
-        run = Pass(source, selected, plan, chosen_method, chosen_pattern, held, workers, Store(memory - needed), seed, progress)
-        run.run()
+        setting = Setting(source, selected, chosen_method, chosen_pattern, held, workers, memory - needed, seed, progress)
+        runs = []
+        for plan in allocate(setting, sparsity, weights(setting)):
+            runs.append(Pass(setting, plan))
+            runs[-1].run()
+    run = min(runs, key=lambda each: mean_error(each.outputs))
     report = Report(
         method,
         pattern,
@@ -118,206 +107,3 @@ def _needed_memory(layer: Layer) -> int:
     """Return the bytes that solving a layer needs: its matrices (K, K), and copies of its weight."""
     groups, outputs, inputs = layer.shape__gmk
     return 4 * ((4 * groups + 1) * inputs**2 + 10 * outputs * inputs + groups * outputs * inputs)
-
-
-class Pass:
-    """One pass over the layers, in the order of the nodes. `changes`, `masks`, `reports`, `outputs`, `warnings` are the result.
-
-    `refitted` has the names of the layers that were fitted to their new inputs without getting zeros.
-    """
-
-    def __init__(
-        self,
-        source: Source,
-        selected: Selected,
-        plan: Mapping[str, float],
-        method: Method,
-        pattern: Pattern,
-        data: Data,
-        workers: Workers,
-        store: Store,
-        seed: int,
-        progress: Progress,
-    ) -> None:
-        """Prepare a pass. `plan` has the sparsity of each pruned layer by its name; the dense ones may be fitted, but get no zeros.
-
-        ValueError if shared weights would need different masks.
-        """
-        self.source, self.plan, self.method, self.pattern = source, plan, method, pattern
-        self.classes = selected.classes
-        self.layers = sorted([*selected.pruned, *(selected.dense if method.refits else [])], key=lambda layer: (layer.index, layer.slot))
-        self.data, self.workers, self.seed, self.progress = data, workers, seed, progress
-        self.changes = Changes(source)
-        self.masks = Masks()
-        self.reports: list[LayerReport] = []
-        self.outputs: list[OutputQuality] = []
-        self.warnings: list[str] = []
-        self.refitted: set[str] = set()
-        self._sharing = _shared(selected.pruned, plan, method)
-        watched = {layer.x for layer in self.layers} | set(source.outputs)
-        self._dense = Stream(Changes(source), data.batches, watched, workers, store)
-        self._pruned = Stream(self.changes, data.batches, watched, workers, store)
-        self._known: tuple[object, Statistics, list[Problem]] | None = None
-
-    def run(self) -> None:
-        """Prune all layers, then judge the result."""
-        total = len(self.layers) + 1
-        for number, layer in enumerate(self.layers):
-            self.progress(number, total, layer.name)
-            if layer.name not in self.plan and not self._may_be_refitted(layer):
-                continue
-            for stream in (self._dense, self._pruned):
-                if not stream.has(layer.needs):
-                    stream.advance(layer.index)
-            if layer.name in self.plan:
-                self._prune(layer)
-            else:
-                self._refit(layer)
-        self._known = None
-        if self.method.fit is not None and not any(report.refitted for report in self.reports):
-            few = ", ".join(f"{report.name!r} needs {report.inputs} and has {report.samples}" for report in self.reports[:3])
-            raise ValueError(f"no layer has enough samples to be fitted: {few}; give more data, or use method wanda or magnitude")
-        self.progress(total - 1, total, "held-out samples")
-        if self.data.held_out:
-            self._judge()
-        self.progress(total, total, "")
-
-    def _may_be_refitted(self, layer: Layer) -> bool:
-        """Return whether a dense layer is fitted: its inputs are no longer the dense ones, and its weight is its own."""
-        return bool(self.reports) and self.source.only_reader(layer.weight) == layer.index
-
-    def _refit(self, layer: Layer) -> None:
-        """Fit all weights of a dense layer to the inputs that it gets now."""
-        statistics, problems = self._knowledge(layer)
-        if statistics.rows < layer.inputs:
-            return
-        dense__gmk = layer.matrices(self.source.array(layer.weight))
-        fitted__gmk = np.stack([problem.unscaled(problem.target(each)) for problem, each in zip(problems, dense__gmk, strict=True)])
-        name, delta__gm = self._put(layer, statistics, dense__gmk, fitted__gmk)
-        self.masks.add_fitted(name, layer.restored(dense__gmk), self.changes.constants[name], delta__gm.astype(np.float32))
-        self.refitted.add(layer.name)
-
-    def _prune(self, layer: Layer) -> None:
-        """Choose the zeros of a layer, and fit the other weights if the method does and there are enough samples."""
-        statistics, problems = self._knowledge(layer)
-        method = self.method
-        if method.fit is not None and statistics.rows < layer.inputs:
-            method = WITHOUT_FIT
-            few = f"{layer.inputs} inputs, but only {statistics.rows} samples of them"
-            self.warnings.append(f"layer {layer.name!r} has {few}: its weights are not refitted")
-        dense__gmk = layer.matrices(self.source.array(layer.weight))
-        pruned__gmk, kept__gmk = np.empty_like(dense__gmk), np.empty(dense__gmk.shape, np.bool_)
-        by_row = layer.by_row and method.by_row
-        for group, choice in enumerate(choices(self.pattern, self.plan[layer.name], layer.shape__gmk, layer.run, by_row)):
-            if method.fit is None:
-                kept__gmk[group] = scored(method, dense__gmk[group], statistics.squares__gk[group].astype(np.float32), choice)
-                pruned__gmk[group] = np.where(kept__gmk[group], dense__gmk[group], 0)
-            else:
-                pruned__gmk[group], kept__gmk[group] = fitted(method, problems[group], dense__gmk[group], choice)
-        if method.fit is None:
-            delta__gm = np.zeros(dense__gmk.shape[:2])
-            name = self._put_weight(layer, pruned__gmk)
-        else:
-            name, delta__gm = self._put(layer, statistics, dense__gmk, pruned__gmk)
-        kept = layer.restored(kept__gmk)
-        if name not in self.masks:  # layers that share a weight have the same mask
-            self.masks.add(name, kept, layer.restored(dense__gmk), self.changes.constants[name], delta__gm.astype(np.float32))
-        self.reports.append(
-            LayerReport(
-                name=layer.name,
-                op_type=layer.op_type,
-                weight=name,
-                shape=kept.shape,
-                size=kept.size,
-                zeros=kept.size - int(np.count_nonzero(kept)),
-                inputs=layer.inputs,
-                samples=statistics.rows,
-                refitted=method.fit is not None,
-                error=self._error(layer, dense__gmk, pruned__gmk, delta__gm) if self.data.held_out else None,
-            )
-        )
-
-    def _put(
-        self, layer: Layer, statistics: Statistics, dense__gmk: NDArray[np.float32], fitted__gmk: NDArray[np.float32]
-    ) -> tuple[str, NDArray[np.float64]]:
-        """Give a layer fitted weights, and its bias what the mean of its results has lost. Return the weight's name, and the latter."""
-        delta__gm = np.zeros(dense__gmk.shape[:2])
-        if layer.bias is not None:
-            delta__gm = np.einsum("gmk,gk->gm", dense__gmk, statistics.dense_mean__gk)
-            delta__gm -= np.einsum("gmk,gk->gm", fitted__gmk, statistics.mean__gk)
-            layer.bias.add(self.changes, delta__gm)
-        return self._put_weight(layer, fitted__gmk), delta__gm
-
-    def _put_weight(self, layer: Layer, weight__gmk: NDArray[np.float32]) -> str:
-        """Give a layer other weights, and return the name of the constant."""
-        data = layer.restored(weight__gmk)
-        return self.changes.set_input(layer.index, layer.slot, layer.weight, data, self._sharing.get(layer.weight, ()))
-
-    def _knowledge(self, layer: Layer) -> tuple[Statistics, list[Problem]]:
-        """Return the statistics of a layer and a problem for each of its matrices, those of the layer before if its inputs are the same."""
-        fits = self.method.fit is not None
-        key = layer.x, layer.geometry, layer.bias is None
-        if self._known is None or self._known[0] != key:
-            self._known = None
-            columns = self._columns(layer, self.data.calibration)
-            statistics = statistics_of(
-                columns, self.workers, most=rows_at_once(layer.shape__gmk), matrices=fits, centred=layer.bias is not None
-            )
-            problems = []
-            if statistics.hessian__gkk is not None and statistics.difference__gkk is not None:
-                problems = [Problem(h, d, self.workers) for h, d in zip(statistics.hessian__gkk, statistics.difference__gkk, strict=True)]
-            self._known = key, statistics, problems
-        return self._known[1:]
-
-    def _columns(self, layer: Layer, batches: range) -> Iterator[Columns]:
-        """Yield the inputs of a layer in both streams, the same rows of both."""
-        samples = self.data.samples - self.data.held_out_samples
-        most = max(ceil(ROWS_PER_INPUT * layer.inputs / samples), LEAST_POSITIONS)
-        for batch in batches:
-            sites = [stream.site(layer.index, batch) for stream in (self._dense, self._pruned)]
-            seed = self.seed, layer.index, batch
-            yield from zip(*(layer.columns(site, np.random.default_rng(seed), most) for site in sites), strict=True)
-
-    def _error(
-        self, layer: Layer, dense__gmk: NDArray[np.float32], pruned__gmk: NDArray[np.float32], delta__gm: NDArray[np.float64]
-    ) -> float:
-        """Return the squared error of a layer's results on held-out data, relative to the variance of the dense results."""
-        wrong, squares, rows = 0.0, 0.0, 0
-        sums__gm = np.zeros(delta__gm.shape)
-        for x_dense__grk, x_pruned__grk in self._columns(layer, self.data.held_out):
-            rows += x_dense__grk.shape[1]
-            for group, delta__m in enumerate(delta__gm):
-                y_dense = self.workers.product(x_dense__grk[group], dense__gmk[group].T).astype(np.float64)
-                y_pruned = self.workers.product(x_pruned__grk[group], pruned__gmk[group].T) + delta__m
-                wrong += float(((y_pruned - y_dense) ** 2).sum())
-                squares += float((y_dense**2).sum())
-                sums__gm[group] += y_dense.sum(axis=0)
-        variance = squares - float((sums__gm**2).sum()) / max(rows, 1)
-        return wrong / variance if variance > 0 else float(wrong > 0)
-
-    def _judge(self) -> None:
-        """Compare the results of both models on the held-out data."""
-        results = [name for name in self.source.outputs if not self.source.is_constant(name)]
-        found = {name: Quality(name, name in self.classes) for name in results}
-        for stream in (self._dense, self._pruned):
-            stream.go_on_with(self.data.held_out)
-            stream.advance(len(self.source.nodes))
-        for name, quality in found.items():
-            for batch in self.data.held_out:
-                dense, pruned = self._dense[name][batch], self._pruned[name][batch]
-                if dense.dtype.kind in "fiub" and dense.shape == pruned.shape and dense.size:
-                    quality.add(dense, pruned, by_sample=self.data.by_sample)
-        self.outputs = [quality.result() for quality in found.values() if quality.any]
-
-
-def _shared(layers: Sequence[Layer], plan: Mapping[str, float], method: Method) -> dict[str, list[int]]:
-    """Return the nodes of the layers of each weight. ValueError if one belongs to layers that want different masks."""
-    by_weight: dict[str, list[Layer]] = defaultdict(list)
-    for layer in layers:
-        by_weight[layer.weight].append(layer)
-    for weight, group in by_weight.items():
-        alike = method.weights_only and len({(plan[layer.name], layer.op_type, layer.shape__gmk, layer.slot) for layer in group}) == 1
-        if len(group) > 1 and not alike:
-            names = ", ".join(repr(layer.name) for layer in group)
-            raise ValueError(f"layers {names} share the weight {weight!r} but want different masks: skip them, or use method magnitude")
-    return {weight: [layer.index for layer in group] for weight, group in by_weight.items()}

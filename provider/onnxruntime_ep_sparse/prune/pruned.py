@@ -25,12 +25,12 @@ class Pruned:
     @property
     def model(self) -> ModelProto:
         """The model with all its data. It may have more than 2 GB; `save` needs less memory."""
-        model = self._outline()
+        model = _outline(self.changes)
         for tensor in tensors(model):
             if tensor.name in self.changes.constants:
                 tensor.CopyFrom(numpy_helper.from_array(self.changes.constants[tensor.name], tensor.name))
             elif is_external(tensor):
-                tensor.raw_data = external_bytes(tensor, self._path).tobytes()
+                tensor.raw_data = external_bytes(tensor, self.changes.source.path or Path()).tobytes()
                 tensor.ClearField("external_data")
                 tensor.data_location = TensorProto.DEFAULT
         return model
@@ -40,31 +40,33 @@ class Pruned:
 
         ValueError if `target` is the model that was pruned or one of its files; OSError if it cannot be written.
         """
-        model = self._outline()
-        with Writer(self._path, Path(target), model) as writer:
-            for tensor in tensors(model):
-                if tensor.name in self.changes.constants:
-                    set_floats(tensor, self.changes.constants[tensor.name], writer)
-                elif is_external(tensor):
-                    writer.external(tensor, external_bytes(tensor, self._path))
-            writer.save(model)
+        save(self.changes, Path(target))
 
-    @property
-    def _path(self) -> Path:
-        return self.changes.source.path or Path()
 
-    def _outline(self) -> ModelProto:
-        """Return the model with its nodes as they are now. Changed constants still have their old data, new ones have none."""
-        source = self.changes.source
-        model = ModelProto()
-        model.CopyFrom(source.model)
-        del model.graph.node[:]
-        model.graph.node.extend(self.changes.nodes)
-        read = {name for node in model.graph.node for name in names_read(node)} | set(source.outputs)
-        replaced = {name for node in source.nodes for name in node.input} - read
-        kept = [tensor for tensor in model.graph.initializer if tensor.name not in replaced]
-        new = [TensorProto(name=name, data_type=TensorProto.FLOAT, raw_data=b"") for name in self.changes.constants]
-        known = {tensor.name for tensor in kept}
-        del model.graph.initializer[:]
-        model.graph.initializer.extend([*kept, *(tensor for tensor in new if tensor.name not in known)])
-        return model
+def save(changes: Changes, target: Path) -> None:
+    """Write a changed model as `Pruned.save` does."""
+    model, source = _outline(changes), changes.source.path or Path()
+    with Writer(source, target, model) as writer:
+        for tensor in tensors(model):
+            if tensor.name in changes.constants:
+                set_floats(tensor, changes.constants[tensor.name], writer)
+            elif is_external(tensor):
+                writer.external(tensor, external_bytes(tensor, source))
+        writer.save(model)
+
+
+def _outline(changes: Changes) -> ModelProto:
+    """Return a changed model with its nodes as they are now. Changed constants still have their old data, new ones have none."""
+    source = changes.source
+    model = ModelProto()
+    model.CopyFrom(source.model)
+    del model.graph.node[:]
+    model.graph.node.extend(changes.nodes)
+    read = {name for node in model.graph.node for name in names_read(node)} | set(source.outputs)
+    replaced = {name for node in source.nodes for name in node.input} - read
+    kept = [tensor for tensor in model.graph.initializer if tensor.name not in replaced]
+    new = [TensorProto(name=name, data_type=TensorProto.FLOAT, raw_data=b"") for name in changes.constants]
+    known = {tensor.name for tensor in kept}
+    del model.graph.initializer[:]
+    model.graph.initializer.extend([*kept, *(tensor for tensor in new if tensor.name not in known)])
+    return model

@@ -45,12 +45,14 @@ class LayerReport:
 class OutputQuality:
     """An output of the pruned model beside the dense one's, over held-out samples.
 
-    `cosine` is the mean of the samples'. `kl` is the mean Kullback-Leibler divergence of the classes, in nats, and `top1` the share of
-    positions with the same largest class; both are None where the output is not a classifier's.
+    `cosine` is the mean of the samples'. `error` is the square of the difference over the variance of the dense results. `kl` is the mean
+    Kullback-Leibler divergence of the classes, in nats, and `top1` the share of positions with the same largest class; both are None
+    where the output is not a classifier's.
     """
 
     name: str
     cosine: float
+    error: float
     kl: float | None
     top1: float | None
 
@@ -112,12 +114,23 @@ class Quality:
     def __init__(self, name: str, classes: bool) -> None:
         self.name, self._classes = name, classes
         self._cosines: list[float] = []
+        self._wrong = self._squares = self._sum = 0.0
+        self._numbers = 0
         self._kl: list[float] = []
         self._same: list[bool] = []
+
+    def add_if_numbers(self, dense: NDArray, pruned: NDArray, *, by_sample: bool) -> None:
+        """Add a batch, unless it cannot be compared: texts, nothing, or shapes that depend on the values."""
+        if dense.dtype.kind in "fiub" and dense.shape == pruned.shape and dense.size:
+            self.add(dense, pruned, by_sample=by_sample)
 
     def add(self, dense: NDArray, pruned: NDArray, *, by_sample: bool) -> None:
         """Add a batch. `by_sample` says that the first axis counts samples."""
         dense, pruned = dense.astype(np.float64), pruned.astype(np.float64)
+        self._wrong += float(((pruned - dense) ** 2).sum())
+        self._squares += float((dense**2).sum())
+        self._sum += float(dense.sum())
+        self._numbers += dense.size
         rows = (len(dense), -1) if by_sample and dense.ndim else (1, -1)
         self._cosines += [_cosine(a, b) for a, b in zip(dense.reshape(rows), pruned.reshape(rows), strict=True)]
         axis = class_axis(dense) if self._classes else None
@@ -138,9 +151,19 @@ class Quality:
         return OutputQuality(
             self.name,
             float(np.mean(self._cosines)),
+            self._error(),
             float(np.mean(self._kl)) if self._kl else None,
             float(np.mean(self._same)) if self._same else None,
         )
+
+    def _error(self) -> float:
+        variance = self._squares - self._sum**2 / self._numbers
+        return self._wrong / variance if variance > 0 else float(self._wrong > 0)
+
+
+def mean_error(outputs: Sequence[OutputQuality]) -> float:
+    """Return the mean error of some outputs, infinity if there are none."""
+    return float(np.mean([output.error for output in outputs])) if outputs else float("inf")
 
 
 def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
