@@ -6,7 +6,8 @@
     sparse.register()
     session = ort.InferenceSession("model.onnx", providers=[sparse.EP_NAME, "CPUExecutionProvider"])
 
-Importing this package registers nothing and does not import onnxruntime. `prune` and `Masks` are imported when they are first used.
+Importing this package registers nothing and does not import onnxruntime.
+`prune(model, data, sparsity=0.6)` makes a sparse model of a dense one; `Masks`, `Gradual` and `Cubic` are for training loops.
 """
 
 from importlib import import_module
@@ -18,6 +19,11 @@ from .diagnostics.step_times import StepTime, step_times
 from .options import EP_NAME
 from .ort.registration import get_ep_name, get_ep_names, get_library_path, register, session_options, unregister
 from .partition.decision import NodeDecision
+from .prune import prune
+
+if TYPE_CHECKING:
+    from .prune.gradual import Cubic, Gradual
+    from .prune.masks import Masks
 
 if TYPE_CHECKING:
     from .prune.engine import prune
@@ -25,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EP_NAME",
+    "Cubic",
+    "Gradual",
     "Masks",
     "NodeDecision",
     "StepTime",
@@ -40,11 +48,11 @@ __all__ = [
     "unregister",
 ]
 
+_LATER = {"Cubic": ".prune.gradual", "Gradual": ".prune.gradual", "Masks": ".prune.masks"}
+"""Names that sessions do not need, and their modules, which are imported when they are first used."""
+
 
 def __getattr__(name: str) -> Any:
-    """Import what few users need: the package `prune`, which can be called, and `Masks`."""
-    if name == "prune":
-        return import_module(f"{__name__}.prune")
-    if name == "Masks":
-        return import_module(f"{__name__}.prune.masks").Masks
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LATER[name], __name__), name)

@@ -295,10 +295,18 @@ def test_no_model(refused, folder):
     assert "is not an ONNX model" in refused(model="text.onnx")
 
 
-def test_a_package_that_is_missing(refused, monkeypatch):
-    """The line says what to install."""
-    monkeypatch.setattr("onnxruntime_ep_sparse.cli.prune.find_spec", lambda name: None)
-    assert "pip install 'onnxruntime-ep-sparse[prune]'" in refused()
+def test_a_package_that_is_missing(folder, fresh):
+    """The line says what to install, and nothing is written."""
+    code = """if True:
+        import os, sys
+        sys.modules["scipy"] = None
+        os.chdir(sys.argv.pop(1))
+        from onnxruntime_ep_sparse.__main__ import main
+        main()
+        """
+    command = ["prune", "model.onnx", "out.onnx", "--data", "data.npz", "--sparsity", "0.5"]
+    assert "pruning needs scipy: pip install 'onnxruntime-ep-sparse[prune]'" in fresh(code, folder, *command, expect=2).stderr
+    assert names_in(folder) == ["data.npz", "model.onnx"]
 
 
 def test_a_full_disk(prune, folder, monkeypatch):

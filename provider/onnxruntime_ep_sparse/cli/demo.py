@@ -99,7 +99,7 @@ def _one_shot(out: Output, threads: int, pairs: int, budget_s: float) -> dict[st
     from threadpoolctl import threadpool_limits
 
     from ..models import digits
-    from ..prune.engine import prune
+    from ..prune import prune
 
     with threadpool_limits(1):
         trained = digits.train(seed=0, progress=lambda share: out.steps("train without pruning", share), sparsity=0.0, epochs=8)

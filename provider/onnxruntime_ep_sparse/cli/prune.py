@@ -7,7 +7,6 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +15,7 @@ import typer
 from ..files import NewFiles, check_target, shown
 from ..formats import onnx_file
 from ..models import signature
+from ..prune import prune as prune_model
 from ..prune.data import READERS, Request, feeds_of
 from ..prune.patterns import PATTERNS
 from .common import FailedError, JsonOption, Output, UsageError
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 LOW_COSINE = 0.9
 """Below this cosine there is a warning: little is left of the model without training."""
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-NEEDED = ("scipy", "threadpoolctl")
 
 Data = Annotated[str, typer.Option("--data", metavar="DATA", help=f"Calibration data: {', '.join(row.form for row in READERS)}.")]
 Sparsity = Annotated[float | None, typer.Option("--sparsity", metavar="SHARE", help="Share of zeros in the pruned layers, such as 0.6.")]
@@ -72,8 +71,6 @@ def prune(
     and the others are refitted to the dense model's results. OUT runs anywhere; with this provider it runs faster. IN
     stays as it is, and OUT appears when it is complete.
     """
-    if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise UsageError(f"pruning needs {missing[0]}: pip install 'onnxruntime-ep-sparse[prune]'")
     out = Output("prune", json, source, [target, onnx_file.data_beside(target), masks, *_existing(data, tokenizer)])
     if min_cosine is not None and not holdout > 0:
         raise UsageError("--min-cosine judges by held-out data: give a --holdout above 0")
@@ -127,8 +124,6 @@ def show(report: Report, out: Output) -> None:
 
 def _pruned(source: Path, feeds: Any, given: dict[str, Any], out: Output) -> Pruned:
     """Prune, and show the progress. FailedError if that fails for another reason than wrong use."""
-    from ..prune.engine import prune as prune_model
-
     out.steps("prune", 0)
     try:
         result = prune_model(

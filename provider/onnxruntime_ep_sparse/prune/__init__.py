@@ -1,23 +1,21 @@
 """Prunes dense models from calibration data alone: ONNX in, ONNX out.
 
 It goes through a model layer by layer, chooses the weights that become zero and refits the others against the dense model's outputs.
-It needs onnx, onnxruntime, scipy and threadpoolctl.
-
-The package is also the function `sparse.prune(model, data, ...)`: calling it calls `engine.prune`, which has the documentation.
+It needs onnx, onnxruntime, scipy and threadpoolctl. Masks for training need numpy alone.
 """
 
-import sys
-from types import ModuleType
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .pruned import Pruned
 
 
-class _Callable(ModuleType):
-    """A package that can be called. Python sets a subpackage as an attribute of its parent, so a function cannot have that name."""
-
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        from .engine import prune
-
-        return prune(*arguments, **named)
-
-
-sys.modules[__name__].__class__ = _Callable
+def prune(model: Any, data: Any, **arguments: Any) -> Pruned:
+    """Prune a model on calibration data: `engine.prune`, which has the arguments. ImportError if a package is missing."""
+    try:
+        from .engine import prune as run
+    except ModuleNotFoundError as error:
+        raise ImportError(f"pruning needs {str(error.name).partition('.')[0]}: pip install 'onnxruntime-ep-sparse[prune]'") from None
+    return run(model, data, **arguments)
