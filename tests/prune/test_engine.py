@@ -8,9 +8,9 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
-from onnxruntime_ep_sparse.prune.engine import prune
 from onnxruntime_ep_sparse.prune.methods import METHODS
 from support.making import model_of, noise
+from support.pruning import prune
 
 
 def outputs(model, x):

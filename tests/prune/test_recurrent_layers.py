@@ -5,7 +5,6 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxruntime_ep_sparse.prune.engine import prune
 from onnxruntime_ep_sparse.prune.recurrent_layers import GATES
 from onnxruntime_ep_sparse.prune.selection import layers
 from onnxruntime_ep_sparse.prune.source import Changes, Source
@@ -13,6 +12,7 @@ from onnxruntime_ep_sparse.prune.store import Store
 from onnxruntime_ep_sparse.prune.streams import Stream
 from onnxruntime_ep_sparse.prune.workers import Workers
 from support.making import noise
+from support.pruning import prune
 
 TIMES, SEQUENCES, INPUTS, HIDDEN = 7, 3, 5, 4
 

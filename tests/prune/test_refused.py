@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxruntime_ep_sparse.prune import batches
-from onnxruntime_ep_sparse.prune.engine import prune
 from support.making import model_of, noise
+from support.pruning import prune
 
 RNG = np.random.default_rng(0)
 X = {"x": noise(RNG, 120, 24)}

@@ -18,6 +18,7 @@ from .report import Report, mean_error
 from .selection import select
 from .sequential import Pass, Progress, Setting
 from .source import Model, Source
+from .speed import LEAST_ZEROS, MOST_ZEROS, Bench, Search
 from .workers import Workers
 
 MEMORY = 2 << 30
@@ -28,9 +29,10 @@ def prune(
     data: Iterable[Mapping[str, NDArray]],
     *,
     sparsity: float | None = None,
+    speedup: float | None = None,
     pattern: str = "unstructured",
     method: str = "admm",
-    allocation: str = "uniform",
+    allocation: str | None = None,
     skip: str | None = None,
     only: str | None = None,
     samples: int | None = None,
@@ -38,21 +40,31 @@ def prune(
     memory: int = MEMORY,
     threads: int | None = None,
     seed: int = 0,
+    timed: bool = True,
     progress: Progress = lambda done, total, what: None,
 ) -> Pruned:
     """Prune a model on calibration data, without labels and without training.
 
     `model` is a path, bytes or a `ModelProto`, which do not change. `data` yields dicts from input names to arrays; the first axis counts
     samples where the model leaves its size open. At most `samples` of them are used, and of these a share `holdout` only to judge the
-    result. `sparsity` is the share of zeros in all pruned layers; the pattern "N:M" implies it.
+    result. `sparsity` is the share of zeros in all pruned layers; the pattern "N:M" implies it. With `speedup` in its place, such as 1.5,
+    the sparsity is searched with which the model is so many times as fast as with the CPU provider, on the batch of median size.
+
+    `allocation` says how zeros are spread over the layers: "uniform", or "measured" by the error that each layer causes when it alone is
+    pruned, if that leaves more of the model on held-out data; it takes several times as long, and is what `speedup` does by default.
 
     `skip` and `only` are regular expressions of the layers' names. Without `only`, first convolutions, depthwise ones, classifiers and
-    small layers stay dense. `memory` is a limit in bytes on what is needed besides the model. Results depend on `seed`, not on `threads`.
+    small layers stay dense. `memory` is a limit in bytes on what is needed besides the model. Results depend on `seed`, not on `threads`,
+    except that a `speedup` depends on measured times. `timed` measures the speed of the result for the report, in some seconds.
 
     ValueError, of one line, if the arguments, the model or the data do not allow it.
     """
     chosen_pattern, chosen_method = pattern_of(pattern), _row("method", method, METHODS)
-    sparsity = _sparsity(sparsity, chosen_pattern)
+    if speedup is None:
+        sparsity = _sparsity(sparsity, chosen_pattern)
+    else:
+        _check_speedup(speedup, sparsity, chosen_pattern)
+    allocation = allocation or ("uniform" if speedup is None else "measured")
     allocate = _row("allocation", allocation, ALLOCATIONS)
     if threads is not None and threads < 1:
         raise ValueError(f"threads {threads}: at least 1 is needed")
@@ -66,20 +78,31 @@ def prune(
     selected.dense[:] = [layer for layer in selected.dense if _needed_memory(layer) <= needed]
     with Workers(threads) as workers:
         setting = Setting(source, selected, chosen_method, chosen_pattern, held, workers, memory - needed, seed, progress)
-        runs = []
-        for plan in allocate(setting, sparsity, weights(setting)):
-            runs.append(Pass(setting, plan))
-            runs[-1].run()
-    run = min(runs, key=lambda each: mean_error(each.outputs))
+        bench = Bench(setting, threads or 0) if timed or speedup is not None else None
+        if speedup is not None and bench is not None:
+            names = [layer.name for layer in selected.pruned]
+            search = Search(names, speedup, bench.speed_up, progress)
+            sparsity = search.sparsity()
+            costs = bench.costs(sorted({LEAST_ZEROS, sparsity, MOST_ZEROS}))
+            plans = [plan if len(set(plan.values())) == 1 else search.as_fast(plan) for plan in allocate(setting, sparsity, costs)]
+        else:
+            plans = allocate(setting, sparsity or 0.0, weights(setting))
+        runs = [Pass(setting, plan) for plan in plans]
+        for run in runs:
+            run.run()
+        run = min(runs, key=lambda each: mean_error(each.outputs))
+        speed, times = bench.judge(run.changes, speedup) if bench else (None, {})
     report = Report(
         method,
         pattern,
+        "uniform" if len(set(run.plan.values())) == 1 else allocation,
         held.samples,
         held.held_out_samples,
-        tuple(run.reports),
+        tuple(replace(each, cpu_ms=cpu_ms, ms=ms) for each in run.reports for cpu_ms, ms in [times.get(each.name, (None, None))]),
         tuple(replace(each, refitted=each.name in run.refitted) for each in selected.skipped),
         tuple(run.outputs),
-        tuple(run.warnings),
+        (*run.warnings, *([speed.sentence()] if speed and speed.reached is False else [])),
+        speed,
     )
     return Pruned(run.changes, run.masks, report)
 
@@ -101,6 +124,16 @@ def _sparsity(given: float | None, pattern: Pattern) -> float:
     if not 0 < given < 1:
         raise ValueError(f"sparsity {given:g} is not between 0 and 1")
     return given
+
+
+def _check_speedup(speedup: float, sparsity: float | None, pattern: Pattern) -> None:
+    """Raise ValueError if a speed-up cannot be asked for."""
+    if sparsity is not None:
+        raise ValueError("sparsity and speedup: give one of them")
+    if pattern.sparsity is not None:
+        raise ValueError(f"speedup: the pattern {pattern.name} implies a sparsity; give another pattern")
+    if not 1 < speedup < 100:
+        raise ValueError(f"speedup {speedup:g} is not above 1")
 
 
 def _needed_memory(layer: Layer) -> int:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..diagnostics.explain import Expected
 from ..measure.agreement import class_axis
+from ..timing import Ratio
 from .selection import Skipped
+
+WITHIN = 0.05
+"""A speed-up is reached if the measured one is not lower by more than this share."""
 
 
 @dataclass(frozen=True)
 class LayerReport:
     """A pruned layer. `samples` is the number of rows that its K `inputs` were seen with; `refitted` says whether that sufficed.
 
-    `error` is what is left of the difference to the dense layer's results on held-out data: its square over the variance of the dense
-    results. 0 is none, 1 is that of a constant. It is None if nothing was held out.
+    `cpu_ms` is how long the CPU provider is expected to take for it in a run, `ms` how long it is expected to take now; both are None where
+    the provider takes nothing or nothing was timed. `error` is what is left of the difference to the dense layer's results on held-out
+    data: its square over the variance of the dense results. 0 is none, 1 is that of a constant. It is None if nothing was held out.
     """
 
     name: str
@@ -30,6 +37,8 @@ class LayerReport:
     samples: int
     refitted: bool
     error: float | None
+    cpu_ms: float | None = None
+    ms: float | None = None
 
     @property
     def sparsity(self) -> float:
@@ -58,17 +67,62 @@ class OutputQuality:
 
 
 @dataclass(frozen=True)
+class Speed:
+    """The pruned model with this provider against the CPU provider, by the protocol of `measure`, under the policy `auto`.
+
+    `shapes` are those of the inputs in a run. `owned` of `nodes` nodes are the provider's; if it has none, nothing is timed: `speed_up`,
+    `cpu_ms` and `ms` (medians) are None. `valid` says whether the CPU provider against itself was within 3 % of 1. `expected` is what the
+    cost model says, None where the provider takes nothing. `asked` is the speed-up that was asked for, if one was.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    threads: int
+    owned: int
+    nodes: int
+    speed_up: Ratio | None
+    valid: bool
+    cpu_ms: float | None
+    ms: float | None
+    expected: Expected | None
+    asked: float | None = None
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the speed-up that was asked for was reached within 5 %, None if none was."""
+        return None if self.asked is None else self.speed_up is not None and self.speed_up.median >= (1 - WITHIN) * self.asked
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict with the fields and `reached` as keys."""
+        return {**asdict(self), "reached": self.reached}
+
+    def sentence(self) -> str:
+        """Return the speed in plain words."""
+        if self.speed_up is None:
+            return f"It is no faster: this provider takes none of its {self.nodes} nodes."
+        interval = f"[{self.speed_up.low:.2f}, {self.speed_up.high:.2f}]"
+        asked = "" if self.reached is None else f", {self.asked:g} was asked for" if self.reached else f", NOT the {self.asked:g} asked for"
+        doubt = "" if self.valid else " (the machine was not quiet)"
+        taken = f"which takes {self.owned} of {self.nodes} nodes"
+        return f"With this provider, {taken}, it is {self.speed_up.median:.2f} {interval} times as fast{asked}{doubt}."
+
+
+@dataclass(frozen=True)
 class Report:
-    """The whole result. `warnings` are sentences. `outputs` is empty if nothing was held out."""
+    """The whole result. `warnings` are sentences. `outputs` is empty if nothing was held out, `speed` is None if it was not measured.
+
+    `allocation` says how zeros were spread over the layers.
+    """
 
     method: str
     pattern: str
+    allocation: str
     samples: int
     held_out: int
     layers: tuple[LayerReport, ...]
     skipped: tuple[Skipped, ...]
     outputs: tuple[OutputQuality, ...]
     warnings: tuple[str, ...] = field(default=())
+    speed: Speed | None = None
 
     @property
     def zeros(self) -> int:
@@ -90,6 +144,7 @@ class Report:
         return {
             **asdict(self),
             "layers": [layer.to_dict() for layer in self.layers],
+            "speed": self.speed and self.speed.to_dict(),
             "zeros": self.zeros,
             "size": self.size,
             "cosine": self.cosine,
@@ -97,7 +152,10 @@ class Report:
         }
 
     def sentence(self) -> str:
-        """Return what is left of the model, in plain words."""
+        """Return what is left of the model, and how fast it is, in plain words."""
+        return " ".join([self._left(), *([self.speed.sentence()] if self.speed else [])])
+
+    def _left(self) -> str:
         share = f"{self.zeros / self.size:.1%} of {self.size:,} weights in {len(self.layers)} layers are zero"
         if self.cosine is None:
             return f"{share}; nothing was held out, so what is left of the model is not known."

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ..diagnostics.explain import Expected, expected, explain
+from ..diagnostics.explain import expected, explain
 from ..diagnostics.step_times import step_times
 from ..measure.protocol import Measurement, measure
 from ..options import EP_NAME
 from ..ort.registration import register
 from ..ort.sessions import make_session
-from ..timing import Ratio
 from .allocation import Cost, Costs
 from .methods import METHODS, scored
 from .patterns import choices
 from .pruned import save
-from .sequential import Plan, Setting
+from .report import WITHIN, Speed
+from .sequential import Plan, Progress, Setting
 from .source import Changes
 
 PAIRS, BUDGET_S = 30, 10.0
@@ -32,60 +30,12 @@ SEARCH_PAIRS, SEARCH_BUDGET_S = 10, 3.0
 LEAST_ZEROS, MOST_ZEROS = 0.2, 0.98
 """Between these sparsities it is searched."""
 TRIES = 7
+CORRECTIONS = 3
+LEAST_STEP = 0.005
+"""Sparsities nearer to each other than this are not told apart by a measurement."""
 NEAR = 0.02
 """The search ends when the measured speed-up differs from the one that was asked for by at most this share."""
-WITHIN = 0.05
-"""A speed-up is reached if the measured one is not lower by more than this share."""
 STEP_RUNS = 15
-
-
-@dataclass(frozen=True)
-class LayerTime:
-    """Milliseconds that a layer is expected to take: with the CPU provider, and as it is run now."""
-
-    cpu_ms: float
-    ms: float
-
-
-@dataclass(frozen=True)
-class Speed:
-    """The pruned model with this provider against the CPU provider, by the protocol of `measure`, under the policy `auto`.
-
-    `shapes` are those of the inputs of a run. `owned` of `nodes` nodes are the provider's; if it has none, nothing is timed, and `speed_up`,
-    `control`, `cpu_ms` and `ms` (medians) are None. `asked` is the speed-up that was asked for, if one was. `valid` says whether the CPU
-    provider against itself was within 3 % of 1. `expected` is what the cost model says, None where the provider takes nothing.
-    """
-
-    shapes: dict[str, tuple[int, ...]]
-    threads: int
-    owned: int
-    nodes: int
-    speed_up: Ratio | None
-    control: Ratio | None
-    valid: bool
-    cpu_ms: float | None
-    ms: float | None
-    expected: Expected | None
-    asked: float | None = None
-
-    @property
-    def reached(self) -> bool | None:
-        """Whether the speed-up that was asked for was reached within 5 %, None if none was."""
-        return None if self.asked is None else self.speed_up is not None and self.speed_up.median >= (1 - WITHIN) * self.asked
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict with the fields and `reached` as keys."""
-        return {**asdict(self), "reached": self.reached}
-
-    def sentence(self) -> str:
-        """Return the speed in plain words."""
-        taken = f"{self.owned} of {self.nodes} nodes are this provider's"
-        if self.speed_up is None:
-            return f"The pruned model is no faster: none of its {self.nodes} nodes is taken."
-        interval = f"[{self.speed_up.low:.2f}, {self.speed_up.high:.2f}]"
-        asked = "" if self.reached is None else f", {self.asked:g} was asked for" if self.reached else f", NOT the {self.asked:g} asked for"
-        doubt = "" if self.valid else "; the machine was not quiet"
-        return f"It is {self.speed_up.median:.2f} {interval} times as fast as with the CPU provider{asked}: {taken}{doubt}."
 
 
 class Bench:
@@ -103,35 +53,29 @@ class Bench:
             ratio = self._measured(path, SEARCH_PAIRS, SEARCH_BUDGET_S).speed_up
         return 1.0 if ratio is None else ratio.median
 
-    def judge(self, changes: Changes, asked: float | None) -> tuple[Speed, dict[str, LayerTime]]:
-        """Return the speed of a pruned model, and what its layers are expected to take, by their names."""
+    def judge(self, changes: Changes, asked: float | None) -> tuple[Speed, dict[str, tuple[float | None, float | None]]]:
+        """Return the speed of a pruned model, and by their names what its layers are expected to take: `cpu_ms`, `ms`."""
         with _saved(changes) as path:
             result = self._measured(path, PAIRS, BUDGET_S)
             session = make_session(path, EP_NAME, None, self._threads, self._sizes(), silent=True)
             decisions = explain(session)
             del session
-        names = {
-            name: layer.name
-            for layer in self._setting.selected.pruned
-            for name in (layer.name, self._setting.source.nodes[layer.index].name)
-        }
-        times = {
-            names[d.name]: LayerTime(d.cpu_ms, d.ms) for d in decisions if d.name in names and d.cpu_ms is not None and d.ms is not None
-        }
-        sides = (None, None) if result.cpu is None or result.sparse is None else (result.cpu.latency.p50_ms, result.sparse.latency.p50_ms)
+        nodes = self._setting.source.nodes
+        names = {name: layer.name for layer in self._setting.selected.pruned for name in (layer.name, nodes[layer.index].name) if name}
+        known = [d for d in decisions if d.name in names and d.cpu_ms is not None and d.ms is not None]
         speed = Speed(
-            {name: array.shape for name, array in self.feeds.items()},
-            self._threads,
-            result.ownership.owned,
-            result.ownership.nodes,
-            result.speed_up,
-            result.control,
-            result.valid,
-            *sides,
-            expected(decisions),
-            asked,
+            shapes={name: array.shape for name, array in self.feeds.items()},
+            threads=self._threads,
+            owned=result.ownership.owned,
+            nodes=result.ownership.nodes,
+            speed_up=result.speed_up,
+            valid=result.valid,
+            cpu_ms=result.cpu.latency.p50_ms if result.cpu else None,
+            ms=result.sparse.latency.p50_ms if result.sparse else None,
+            expected=expected(decisions),
+            asked=asked,
         )
-        return speed, times
+        return speed, {names[d.name]: (d.cpu_ms, d.ms) for d in known}
 
     def costs(self, sparsities: Iterable[float]) -> Costs:
         """Return the milliseconds of each layer by the share of its weights that it keeps: measured steps, the median of some runs.
@@ -206,26 +150,52 @@ def _saved(changes: Changes) -> Iterator[Path]:
         yield path
 
 
-def sparsity_for(speedup: float, measured: Callable[[float], float]) -> float:
-    """Return the sparsity with which `measured` is nearest to a speed-up: the times between two sparsities are taken for a line.
+class Search:
+    """Finds plans with which a model is `speedup` times as fast. `measured` returns how many times as fast a plan makes it."""
 
-    ValueError if the largest sparsity is too slow.
-    """
-    low, high = LEAST_ZEROS, MOST_ZEROS
-    time = {high: 1 / measured(high)}
-    wanted = 1 / speedup
-    if time[high] * (1 - WITHIN) > wanted:
-        raise ValueError(f"speedup {speedup:g} cannot be reached: with {high:.0%} zeros the model is {1 / time[high]:.2f} times as fast")
-    time[low] = 1 / measured(low)
-    for _ in range(TRIES):
-        nearest = min(time, key=lambda each: abs(time[each] - wanted))
-        if abs(wanted / time[nearest] - 1) <= NEAR:
-            break
-        low = max((each for each in time if time[each] > wanted), default=LEAST_ZEROS)
-        high = min((each for each in time if time[each] <= wanted and each > low), default=MOST_ZEROS)
-        if high - low < 0.005 or time[low] <= wanted:
-            break
-        share = (time[low] - wanted) / (time[low] - time[high])
-        middle = low + (high - low) * min(max(share, 0.1), 0.9)
-        time[middle] = 1 / measured(middle)
-    return min(time, key=lambda each: abs(time[each] - wanted))
+    def __init__(self, layers: Sequence[str], speedup: float, measured: Callable[[Plan], float], progress: Progress) -> None:
+        self._layers, self._speedup, self._measured, self._progress = layers, speedup, measured, progress
+        self._time: dict[float, float] = {}
+
+    def sparsity(self) -> float:
+        """Return the sparsity of all layers. Times between two sparsities are taken for a line.
+
+        ValueError if the largest sparsity is too slow.
+        """
+        wanted = 1 / self._speedup
+        if self._try(MOST_ZEROS) * (1 - WITHIN) > wanted:
+            best = f"with {MOST_ZEROS:.0%} zeros the model is {1 / self._time[MOST_ZEROS]:.2f} times as fast"
+            raise ValueError(f"speedup {self._speedup:g} cannot be reached: {best}")
+        self._try(LEAST_ZEROS)
+        for _ in range(TRIES):
+            if abs(wanted / self._time[self._nearest] - 1) <= NEAR:
+                break
+            low = max((each for each, time in self._time.items() if time > wanted), default=LEAST_ZEROS)
+            high = min((each for each, time in self._time.items() if time <= wanted and each > low), default=MOST_ZEROS)
+            if high - low < LEAST_STEP or self._time[low] <= wanted:
+                break
+            share = (self._time[low] - wanted) / (self._time[low] - self._time[high])
+            self._try(low + (high - low) * min(max(share, 0.1), 0.9))
+        return self._nearest
+
+    def as_fast(self, plan: Plan) -> Plan:
+        """Return a plan with more or fewer zeros in all layers, in proportion, so that it is as fast as was asked for."""
+        slope = (self._time[LEAST_ZEROS] - self._time[MOST_ZEROS]) / (MOST_ZEROS - LEAST_ZEROS)
+        for _ in range(CORRECTIONS):
+            off = 1 / self._measured(plan) - 1 / self._speedup
+            if abs(off) * self._speedup <= NEAR or slope <= 0:
+                break
+            kept = sum(1 - sparsity for sparsity in plan.values()) / len(plan)
+            factor = min(max(1 - off / slope / kept, 0.5), 1.5)
+            plan = {name: min(max(1 - factor * (1 - sparsity), LEAST_ZEROS / 2), MOST_ZEROS) for name, sparsity in plan.items()}
+        return plan
+
+    @property
+    def _nearest(self) -> float:
+        return min(self._time, key=lambda each: abs(self._time[each] - 1 / self._speedup))
+
+    def _try(self, sparsity: float) -> float:
+        """Measure a sparsity of all layers, and return the time relative to the CPU provider's."""
+        self._progress(len(self._time), TRIES + 2, f"speed-up with {sparsity:.0%} zeros")
+        self._time[sparsity] = 1 / self._measured(dict.fromkeys(self._layers, sparsity))
+        return self._time[sparsity]
