@@ -5,6 +5,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from onnxruntime_ep_sparse.prune.batches import Batches
 from onnxruntime_ep_sparse.prune.recurrent_layers import GATES
 from onnxruntime_ep_sparse.prune.selection import layers
 from onnxruntime_ep_sparse.prune.source import Changes, Source
@@ -45,8 +46,10 @@ def products(model, feeds):
     source = Source(model)
     both = list(layers(source))
     assert [layer.name for layer in both] == ["cell.W", "cell.R"]
+    batches = Batches(feeds, Store(1 << 20))
+    batches.append(feeds)
     with Workers(1) as workers:
-        stream = Stream(Changes(source), [feeds], (), workers, Store(1 << 20))
+        stream = Stream(Changes(source), batches, (), workers, Store(1 << 20))
         columns = [next(layer.columns(stream.site(0, 0), np.random.default_rng(0), 9)) for layer in both]
     of_w, of_r = (np.einsum("grk,gmk->rgm", c, layer.matrices(source.array(layer.weight))) for c, layer in zip(columns, both, strict=True))
     directions = source.shape("w")[0]

@@ -56,7 +56,8 @@ def test_nothing_but_zeros():
 
 def report(outputs):
     layer = LayerReport("fc", "Gemm", "w", (30, 20), 600, 450, 30, 900, True, 0.125)
-    return Report("admm", "unstructured", 100, 20, (layer,), (Skipped("head", "Gemm", "it is a classifier"),), outputs)
+    skipped = (Skipped("head", "Gemm", "it is a classifier"),)
+    return Report("admm", "unstructured", "uniform", samples=100, held_out=20, layers=(layer,), skipped=skipped, outputs=outputs)
 
 
 def test_sentence_and_json():

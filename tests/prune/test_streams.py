@@ -5,11 +5,19 @@ import onnxruntime
 import pytest
 from onnx import helper
 
+from onnxruntime_ep_sparse.prune.batches import Batches
 from onnxruntime_ep_sparse.prune.source import Changes, Source
 from onnxruntime_ep_sparse.prune.store import Arrays, Store
 from onnxruntime_ep_sparse.prune.streams import Stream
 from onnxruntime_ep_sparse.prune.workers import Workers
 from support.making import model_of, noise
+
+
+def batches_of(feeds):
+    batches = Batches(feeds[0], Store(10**6))
+    for feed in feeds:
+        batches.append(feed)
+    return batches
 
 
 def residual_net(rng):
@@ -36,7 +44,7 @@ def test_pieces(limit, stops):
     batches = [{"x": noise(rng, rows, 9)} for rows in (3, 1, 8)]
     store = Store(limit)
     with Workers(2) as workers:
-        stream = Stream(Changes(Source(model)), batches, (), workers, store)
+        stream = Stream(Changes(Source(model)), batches_of(batches), (), workers, store)
         for stop in stops:
             stream.advance(stop)
             assert "unused" not in stream.live
@@ -53,7 +61,7 @@ def test_only_some_batches():
     """After `go_on_with` only those batches run."""
     rng = np.random.default_rng(0)
     with Workers(1) as workers:
-        stream = Stream(Changes(Source(residual_net(rng))), [{"x": noise(rng, 2, 9)}] * 3, (), workers, Store(10**6))
+        stream = Stream(Changes(Source(residual_net(rng))), batches_of([{"x": noise(rng, 2, 9)}] * 3), (), workers, Store(10**6))
         stream.go_on_with(range(1, 2))
         stream.advance(8)
         assert stream.live["y"][1].shape == (2, 9)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from ..models.inputs import check_feeds
 from .recurrent_layers import GATES
 from .source import Source
+from .store import Arrays, Store
 
 MOST_SAMPLES = 64
 """Samples of one batch."""
@@ -20,23 +22,53 @@ MOST_BYTES = 4 << 20
 Batch = dict[str, NDArray]
 
 
+class Batches(Sequence[Batch]):
+    """Batches of inputs, in memory as far as a store allows. `inputs` has their arrays by name."""
+
+    def __init__(self, names: Iterable[str], store: Store) -> None:
+        self.inputs = {name: Arrays(store) for name in names}
+        self.sizes: list[int] = []
+        """The bytes of each batch."""
+
+    def append(self, batch: Batch) -> None:
+        """Add a batch."""
+        for name, arrays in self.inputs.items():
+            arrays[len(self.sizes)] = batch[name]
+        self.sizes.append(_bytes(batch))
+
+    @overload
+    def __getitem__(self, number: int) -> Batch: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Batch]: ...
+    def __getitem__(self, number: int | slice) -> Batch | Sequence[Batch]:
+        if isinstance(number, slice):
+            return [self[each] for each in range(*number.indices(len(self)))]
+        return {name: arrays[number] for name, arrays in self.inputs.items()}
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+
 @dataclass(frozen=True)
 class Data:
-    """Batches for calibration, then those that are held out. `by_sample` says that the first axis of all arrays counts samples."""
+    """Batches for calibration and those that are held out, by their numbers. `samples` counts both.
 
-    batches: list[Batch]
-    calibration: range
-    held_out: range
+    `by_sample` says that the first axis of all arrays counts samples.
+    """
+
+    batches: Batches
+    calibration: list[int]
+    held_out: list[int]
     samples: int
     held_out_samples: int
     by_sample: bool
 
 
-def read(source: Source, feeds: Iterable[Mapping[str, NDArray]], samples: int | None, holdout: float, seed: int) -> Data:
-    """Read at most `samples` samples, and hold out a share `holdout` of them, chosen by `seed`: at least one if the share is not 0.
+def read(source: Source, feeds: Iterable[Mapping[str, NDArray]], samples: int | None, holdout: float, seed: int, store: Store) -> Data:
+    """Read at most `samples` samples, and hold out a share `holdout` of them, at least one if that is not 0.
 
-    The first axis counts samples if all inputs leave its size open and none counts times there; else a feed is one sample. ValueError if
-    feeds do not match the model's inputs, or there are too few.
+    They are chosen at random by `seed`, from each feed its share. The first axis counts samples if all inputs leave its size open and none
+    counts times there; else a feed is one sample. ValueError if feeds do not match the model's inputs, or there are too few.
     """
     if not 0 <= holdout < 1:
         raise ValueError(f"holdout {holdout} is not a share: 0 and more, below 1")
@@ -45,27 +77,28 @@ def read(source: Source, feeds: Iterable[Mapping[str, NDArray]], samples: int | 
     if not source.inputs:
         raise ValueError("the model has no inputs")
     open_axis = all(each.shape and not isinstance(each.shape[0], int) for each in source.inputs.values()) and not _counts_times(source)
-    checked = list(_first(_checked(source, feeds, open_axis), samples, open_axis))
-    count = sum(_samples(batch, open_axis) for batch in checked)
+    rng = np.random.default_rng(seed)
+    phase = rng.random()
+    batches = Batches(source.inputs, store)
+    kept: list[int] = []
+    set_aside: list[int] = []
+    count = held = 0
+    for feed in _first(_checked(source, feeds, open_axis), samples, open_axis):
+        here = _samples(feed, open_axis)
+        count += here
+        wanted = min(max(int(count * holdout + phase), 1), count - 1) if holdout else 0
+        chosen = np.zeros(here, np.bool_)
+        chosen[rng.choice(here, wanted - held, replace=False)] = True
+        held = wanted
+        for rows, numbers in ((np.flatnonzero(~chosen), kept), (np.flatnonzero(chosen), set_aside)):
+            for batch in _pieces(feed, rows) if open_axis else [feed] * len(rows):
+                numbers.append(len(batches))
+                batches.append(batch)
     if not count:
         raise ValueError("there are no calibration data: the iterable yields nothing, or arrays without samples")
-    held = round(holdout * count) or int(holdout > 0)
-    if held >= count:
+    if holdout and not held:
         raise ValueError(f"{count} samples are too few to hold out {holdout:g} of them: give more, or holdout 0")
-    chosen = np.zeros(count, np.bool_)
-    chosen[np.random.default_rng(seed).choice(count, held, replace=False)] = True
-    kept: list[Batch] = []
-    set_aside: list[Batch] = []
-    begin = 0
-    for batch in checked:
-        here = chosen[begin : begin + _samples(batch, open_axis)]
-        begin += len(here)
-        if not open_axis:
-            (set_aside if here[0] else kept).append(batch)
-            continue
-        kept += _pieces(batch, np.flatnonzero(~here))
-        set_aside += _pieces(batch, np.flatnonzero(here))
-    return Data([*kept, *set_aside], range(len(kept)), range(len(kept), len(kept) + len(set_aside)), count, held, open_axis)
+    return Data(batches, kept, set_aside, count, held, open_axis)
 
 
 def _counts_times(source: Source) -> bool:
@@ -92,9 +125,13 @@ def _first(batches: Iterable[Batch], samples: int | None, open_axis: bool) -> It
                 return
 
 
+def _bytes(batch: Batch) -> int:
+    return sum(array.nbytes for array in batch.values())
+
+
 def _pieces(batch: Batch, rows: NDArray[np.int64]) -> Iterator[Batch]:
     """Yield the samples `rows` of a batch, a few at a time."""
-    size = sum(array.nbytes for array in batch.values()) // max(len(next(iter(batch.values()))), 1)
+    size = _bytes(batch) // max(len(next(iter(batch.values()))), 1)
     most = max(1, min(MOST_SAMPLES, MOST_BYTES // max(size, 1)))
     for begin in range(0, len(rows), most):
         yield {name: np.ascontiguousarray(array[rows[begin : begin + most]]) for name, array in batch.items()}

@@ -19,6 +19,7 @@ from .selection import select
 from .sequential import Pass, Progress, Setting
 from .source import Model, Source
 from .speed import LEAST_ZEROS, MOST_ZEROS, Bench, Search
+from .store import Store
 from .workers import Workers
 
 MEMORY = 2 << 30
@@ -74,10 +75,11 @@ def prune(
     needed = _needed_memory(largest)
     if needed > memory:
         raise ValueError(f"memory {memory / 1e6:.0f} MB is too little: layer {largest.name!r} needs {needed / 1e6:.0f} MB, or skip it")
-    held = read(source, data, samples, holdout, seed)
+    inputs = Store((memory - needed) // 2)
+    held = read(source, data, samples, holdout, seed, inputs)
     selected.dense[:] = [layer for layer in selected.dense if _needed_memory(layer) <= needed]
     with Workers(threads) as workers:
-        setting = Setting(source, selected, chosen_method, chosen_pattern, held, workers, memory - needed, seed, progress)
+        setting = Setting(source, selected, chosen_method, chosen_pattern, held, workers, memory - needed - inputs.used, seed, progress)
         bench = Bench(setting, threads or 0) if timed or speedup is not None else None
         if speedup is not None and bench is not None:
             names = [layer.name for layer in selected.pruned]

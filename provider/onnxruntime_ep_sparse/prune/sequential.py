@@ -189,7 +189,7 @@ class Pass:
             self._known = key, statistics, problems
         return self._known[1:]
 
-    def _columns(self, layer: Layer, batches: range) -> Iterator[Columns]:
+    def _columns(self, layer: Layer, batches: Sequence[int]) -> Iterator[Columns]:
         """Yield the inputs of a layer in both streams, the same rows of both."""
         samples = self.data.samples - self.data.held_out_samples
         most = max(ceil(ROWS_PER_INPUT * layer.inputs / samples), LEAST_POSITIONS)

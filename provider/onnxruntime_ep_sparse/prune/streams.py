@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 from ..ort.sessions import CPU, make_session
+from .batches import Batch, Batches
 from .layers import Site
 from .source import Changes, names_read, typed
 from .store import Arrays, Store
 from .workers import Workers
-
-Batch = dict[str, NDArray]
 
 
 class Stream:
@@ -24,18 +23,15 @@ class Stream:
     Before that point all nodes have run. Only values that later nodes read are kept, and the model's outputs.
     """
 
-    def __init__(self, changes: Changes, batches: Sequence[Batch], watched: Collection[str], workers: Workers, store: Store) -> None:
+    def __init__(self, changes: Changes, batches: Batches, watched: Collection[str], workers: Workers, store: Store) -> None:
         """Begin before the first node. Values whose names are in `watched` must be finite."""
         self.changes = changes
         self.position = 0
         self.live: dict[str, Arrays] = {}
-        self._batches = range(len(batches))
+        self._batches: Sequence[int] = range(len(batches))
         self._probe: tuple[int, Piece] | None = None
         self._watched, self._workers, self._store = watched, workers, store
-        for name in changes.source.inputs:
-            self.live[name] = Arrays(store)
-            for number in self._batches:
-                self.live[name][number] = batches[number][name]
+        self.live.update(batches.inputs)
 
     def __getitem__(self, name: str) -> Arrays:
         return self.live[name]
@@ -88,7 +84,9 @@ class Stream:
             self._workers.map(run, self._batches)
         self.position = position
         for name in [name for name in self.live if name not in needed]:
-            self.live.pop(name).drop()
+            gone = self.live.pop(name)
+            if name not in self.changes.source.inputs:  # other streams read the inputs too
+                gone.drop()
         self.live |= made
 
     def _origin(self, nodes: Sequence[NodeProto], watched: str, batch: int) -> str:
@@ -104,7 +102,7 @@ class Stream:
                 return f"node {node.name or node.output[0]!r} ({node.op_type}) makes {what} of the calibration data"
         raise AssertionError(f"{watched} is finite in a second run")
 
-    def go_on_with(self, batches: range) -> None:
+    def go_on_with(self, batches: Sequence[int]) -> None:
         """Run only `batches` from here on."""
         self._batches = batches
 
