@@ -42,7 +42,7 @@ def test_every_sample_once(sizes, holdout, seed, limit, samples):
     """In calibration or held out, the share as close as whole samples allow, in batches that are not too large."""
     total = min(sum(sizes), samples or sum(sizes))
     if total < 1 + (holdout > 0):
-        with pytest.raises(ValueError, match="no calibration data|too few"):
+        with pytest.raises(ValueError, match=r"no calibration data|too few"):
             read(SOURCE, feeds_of(sizes), samples, holdout, seed, Store(limit))
         return
     data = read(SOURCE, feeds_of(sizes), samples, holdout, seed, Store(limit))
