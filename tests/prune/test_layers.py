@@ -65,7 +65,7 @@ def convolutions(draw):
 
 
 @given(convolutions())
-@examples(60)
+@examples(30)
 def test_convolutions(case):
     """Columns times matrices, position by position, are the convolution."""
     model, x = case

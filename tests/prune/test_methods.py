@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from onnxruntime_ep_sparse.prune import methods
 from onnxruntime_ep_sparse.prune.methods import METHODS, fitted, scored
 from onnxruntime_ep_sparse.prune.patterns import block_sums, choices, pattern_of
 from onnxruntime_ep_sparse.prune.problem import DAMPING, Problem, factor
 from onnxruntime_ep_sparse.prune.refit import refit
-from onnxruntime_ep_sparse.prune.sparsegpt import _inverse_factor
 from onnxruntime_ep_sparse.prune.workers import Workers
 
 ROWS, OUTPUTS, INPUTS = 4000, 24, 96
@@ -98,13 +98,30 @@ def test_target(workers):
     np.testing.assert_allclose(problem.unscaled(problem.target(weight)), expected, atol=1e-3)
 
 
-def test_inverse_factor():
-    """SparseGPT's factor is upper triangular, and its square is the inverse."""
-    a = np.random.default_rng(3).standard_normal((30, 9))
-    hessian = (a.T @ a / 30 + 0.1 * np.eye(9)).astype(np.float32)
-    upper = _inverse_factor(hessian)
+def test_inverses(workers):
+    """SparseGPT's factor is upper triangular, and its square is the inverse; ADMM's inverse is that of a raised diagonal."""
+    problem = Problem(*moments(*inputs_of(np.random.default_rng(3), 9)), workers)
+    upper = problem.inverse_factor__kk
     assert (np.tril(upper, -1) == 0).all()
-    np.testing.assert_allclose(upper.T @ upper, np.linalg.inv(hessian), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(upper.T @ upper @ problem.hessian__kk, np.eye(9), atol=1e-3)
+    for added in (1.0, 0.5):
+        np.testing.assert_allclose(problem.inverse(added) @ (problem.hessian__kk + added * np.eye(9)), np.eye(9), atol=1e-4)
+
+
+@pytest.mark.parametrize("pattern", ["unstructured", "4x1", "2:4"])
+@pytest.mark.parametrize("name", ["admm", "sparsegpt"])
+def test_in_parts(name, pattern, workers, monkeypatch):
+    """Where rows do not depend on each other, a large matrix is fitted part by part, with the same number of zeros, as well."""
+    rng = np.random.default_rng(6)
+    dense, pruned = inputs_of(rng, 32)
+    weight = rng.standard_normal((600, 32)).astype(np.float32)
+    (choice,) = choices(pattern_of(pattern), 0.5, weight[None].shape, 32, True)
+    results = [prune(name, weight, dense, pruned, choice, workers)]
+    monkeypatch.setattr(methods, "MOST_NUMBERS", 256 * 32)
+    results.append(prune(name, weight, dense, pruned, choice, workers))
+    assert [(~kept).sum() for _, kept in results] == [9600, 9600]
+    losses = [loss(result, weight, dense, pruned) for result, _ in results]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
 def test_factor_of_a_singular_matrix():

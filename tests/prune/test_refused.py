@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxruntime_ep_sparse.prune import batches
+from onnxruntime_ep_sparse.prune.engine import BESIDES
 from support.making import model_of, noise
 from support.pruning import prune
 
@@ -271,7 +272,7 @@ def test_interrupted(tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prune(two_layers(), [X], sparsity=0.5, memory=4 * (5 * 24**2 + 11 * 24**2), progress=stop)
+        prune(two_layers(), [X], sparsity=0.5, memory=BESIDES + 4 * (5 * 24**2 + 14 * 24**2), progress=stop)
     assert not os.listdir(tmp_path)
 
 

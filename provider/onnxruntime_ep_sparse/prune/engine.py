@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .allocation import ALLOCATIONS, weights
 from .batches import read
 from .layers import Layer
-from .methods import METHODS
+from .methods import METHODS, fitted_at_once
 from .patterns import Pattern, pattern_of
 from .pruned import Pruned
 from .report import Report, mean_error
@@ -23,6 +23,8 @@ from .store import Store
 from .workers import Workers
 
 MEMORY = 2 << 30
+BESIDES = 32 << 20
+"""Bytes for one batch in its session, its columns, and what libraries keep."""
 
 
 def prune(
@@ -139,6 +141,7 @@ def _check_speedup(speedup: float, sparsity: float | None, pattern: Pattern) -> 
 
 
 def _needed_memory(layer: Layer) -> int:
-    """Return the bytes that solving a layer needs: its matrices (K, K), and copies of its weight."""
+    """Return the bytes that a layer needs: its matrices (K, K), copies of its weight, and a little."""
     groups, outputs, inputs = layer.shape__gmk
-    return 4 * ((4 * groups + 1) * inputs**2 + 10 * outputs * inputs + groups * outputs * inputs)
+    at_once = fitted_at_once((outputs, inputs), by_row=layer.by_row)
+    return BESIDES + 4 * ((4 * groups + 1) * inputs**2 + 10 * at_once * inputs + 4 * groups * outputs * inputs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -14,6 +14,10 @@ from .patterns import Choice
 from .problem import Problem
 from .refit import refit
 from .sparsegpt import sparsegpt
+from .workers import ROWS
+
+MOST_NUMBERS = 4 << 20
+"""Weights that are fitted at once, where rows do not depend on each other: a method has about ten copies of them."""
 
 Score = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
 """A function of weights (M, K) and the mean squares of the K inputs that returns a score (M, K): what is lost with a weight."""
@@ -71,8 +75,19 @@ def fitted(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return the weights, not scaled, and the mask of a method that fits."""
     assert method.fit is not None
-    target__mk = problem.target(weight__mk)
-    pruned__mk, kept__mk = method.fit(problem, target__mk, choice)
-    if method.refits:
-        pruned__mk = refit(problem, pruned__mk, kept__mk, target__mk)
-    return problem.unscaled(pruned__mk), kept__mk
+    pruned__mk, kept__mk = np.empty_like(weight__mk), np.empty(weight__mk.shape, np.bool_)
+    rows = fitted_at_once(weight__mk.shape, by_row=choice.by_row)
+    for begin in range(0, len(weight__mk), rows):
+        end = min(begin + rows, len(weight__mk))
+        target__mk = problem.target(weight__mk[begin:end])
+        part__mk, kept__mk[begin:end] = method.fit(problem, target__mk, choice.of_rows(begin, end, len(weight__mk)))
+        if method.refits:
+            part__mk = refit(problem, part__mk, kept__mk[begin:end], target__mk)
+        pruned__mk[begin:end] = problem.unscaled(part__mk)
+    return pruned__mk, kept__mk
+
+
+def fitted_at_once(shape__mk: Sequence[int], *, by_row: bool) -> int:
+    """Return how many rows of a matrix are fitted at once: all of them where any row may take the zeros of any other."""
+    rows, inputs = shape__mk
+    return min(max(MOST_NUMBERS // inputs // ROWS * ROWS, ROWS), rows) if by_row else rows

@@ -65,6 +65,11 @@ class Choice:
         """Return which weights stay (True), those with the highest scores; `share` of the zeros are made."""
         return self._kept(score__mk, round(self.zeros * share), self.run)
 
+    def of_rows(self, begin: int, end: int, rows: int) -> Choice:
+        """Return the choice for some of `rows` rows, with their share of the zeros; they cut no block."""
+        before, until, all_blocks = (-(-row // self.pattern.outputs) for row in (begin, end, rows))
+        return replace(self, zeros=self.zeros * until // all_blocks - self.zeros * before // all_blocks)
+
     def kept_columns(self, score__mc: NDArray[np.float32], begin: int, columns: int) -> NDArray[np.bool_]:
         """Return `kept` for the columns from `begin` on alone, with their share of the zeros. The whole matrix has `columns` columns.
 

@@ -59,6 +59,14 @@ class Problem:
         """The lower triangular L with L Lᵀ = H; what is above its diagonal is undefined."""
         return factor(self.hessian__kk)
 
+    @cached_property
+    def inverse_factor__kk(self) -> NDArray[np.float32]:
+        """The upper triangular U with UᵀU = H⁻¹: the inverse of R, where R Rᵀ = H and R is upper triangular as well."""
+        reversed_factor = factor(self.hessian__kk[::-1, ::-1])  # L Lᵀ is H with its order reversed, so R is L reversed
+        inverse__kk, info = lapack.strtri(reversed_factor, lower=1, overwrite_c=1)
+        assert not info
+        return np.triu(np.ascontiguousarray(inverse__kk[::-1, ::-1]))
+
     def inverse(self, added: float) -> NDArray[np.float32]:
         """Return (H + added)⁻¹, the last one that was asked for without computing it again."""
         if self._inverse is None or self._inverse[0] != added:

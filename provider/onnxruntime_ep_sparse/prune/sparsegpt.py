@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack
 
 from .patterns import Choice
-from .problem import Problem, factor
+from .problem import Problem
 
 BLOCK = 128
 """Columns whose zeros are chosen together, and whose errors the later columns take over together."""
@@ -18,7 +17,7 @@ BLOCK = 128
 def sparsegpt(problem: Problem, target__mk: NDArray[np.float32], choice: Choice) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return weights and their mask. What a column loses is spread over the columns after it. All weights are scaled."""
     columns = target__mk.shape[1]
-    upper__kk = _inverse_factor(problem.hessian__kk)
+    upper__kk = problem.inverse_factor__kk
     diagonal__k = np.diagonal(upper__kk).copy()
     weight__mk = target__mk.copy()
     kept__mk = np.ones(weight__mk.shape, np.bool_)
@@ -59,11 +58,3 @@ def _groups(choice: Choice, begin: int, end: int) -> Iterator[tuple[int, int]]:
     run, inputs = min(choice.run, end - begin), choice.pattern.inputs
     for tap in range(begin, end, run):
         yield from ((tap + first, tap + min(first + inputs, run)) for first in range(0, run, inputs))
-
-
-def _inverse_factor(hessian__kk: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the upper triangular U with UᵀU = H⁻¹: the inverse of R, where R Rᵀ = H and R is upper triangular as well."""
-    reversed_factor = factor(hessian__kk[::-1, ::-1])  # L Lᵀ is H with its order reversed, so R is L reversed
-    inverse__kk, info = lapack.strtri(reversed_factor, lower=1, overwrite_c=1)
-    assert not info
-    return np.triu(np.ascontiguousarray(inverse__kk[::-1, ::-1]))
