@@ -232,6 +232,34 @@ def test_a_sequence_cannot_be_kept():
     refused(model, match="'s' is not a tensor, but has to be kept while a layer is pruned")
 
 
+def test_old_models():
+    """Before IR version 4 every initializer is an input as well: new ones become inputs, replaced ones stop being inputs."""
+    rng = np.random.default_rng(3)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], name="first"),
+        helper.make_node("Conv", ["a", "v"], ["b"], name="second"),
+        helper.make_node("Conv", ["b", "v"], ["c"], name="third"),
+        helper.make_node("Tanh", ["c"], ["y"]),
+    ]
+    arrays = {"w": noise(rng, 16, 3, 1, 1), "v": noise(rng, 16, 16, 1, 1)}
+    model = model_of(nodes, {"x": ["n", 3, 9, 9], "w": [16, 3, 1, 1], "v": [16, 16, 1, 1]}, {"y": ["n", 16, 9, 9]}, arrays, opset=8)
+    model.ir_version = 3
+    images = {"x": noise(rng, 9, 3, 9, 9)}
+    result = prune(model, [images], sparsity=0.5, method="magnitude", only="second").model
+    assert [info.name for info in result.graph.input] == ["x", "w", "v", "v_pruned"]
+    result = prune(model, [images], sparsity=0.5, skip="third").model
+    assert [info.name for info in result.graph.input] == ["x", "w", "v", "b_bias_pruned", "v_pruned"]
+    onnx.checker.check_model(result)
+    assert np.isfinite(onnxruntime.InferenceSession(result.SerializeToString()).run(None, images)[0]).all()
+
+
+def test_compressed():
+    """A model whose weights are compressed has to be unpacked."""
+    model = two_layers()
+    model.opset_import.append(helper.make_opsetid("ep.sparse", 1))
+    refused(model, match="ort-sparse unpack it first")
+
+
 def test_fixed_batch():
     """Where the model fixes the first axis, a feed is one sample."""
     model = two_layers()

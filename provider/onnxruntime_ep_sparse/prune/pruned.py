@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from onnx import ModelProto, TensorProto, numpy_helper
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from ..formats.onnx_file import Writer, external_bytes, is_external, set_floats, tensors
 from .masks import Masks
 from .report import Report
 from .source import Changes, names_read
+
+INITIALIZERS_ALONE = 4
+"""The first IR version in which an initializer need not be an input."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +32,10 @@ class Pruned:
     def model(self) -> ModelProto:
         """The model with all its data. It may have more than 2 GB; `save` needs less memory."""
         model = _outline(self.changes)
+        for tensor, array in _changed(model, self.changes):
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
         for tensor in tensors(model):
-            if tensor.name in self.changes.constants:
-                tensor.CopyFrom(numpy_helper.from_array(self.changes.constants[tensor.name], tensor.name))
-            elif is_external(tensor):
+            if is_external(tensor):
                 tensor.raw_data = external_bytes(tensor, self.changes.source.path or Path()).tobytes()
                 tensor.ClearField("external_data")
                 tensor.data_location = TensorProto.DEFAULT
@@ -48,25 +54,41 @@ def save(changes: Changes, target: Path) -> None:
     model, source = _outline(changes), changes.source.path or Path()
     with Writer(source, target, model) as writer:
         for tensor in tensors(model):
-            if tensor.name in changes.constants:
-                set_floats(tensor, changes.constants[tensor.name], writer)
-            elif is_external(tensor):
+            if is_external(tensor) and tensor.name not in changes.constants:
                 writer.external(tensor, external_bytes(tensor, source))
+        for tensor, array in _changed(model, changes):
+            set_floats(tensor, array, writer)
         writer.save(model)
 
 
 def _outline(changes: Changes) -> ModelProto:
-    """Return a changed model with its nodes as they are now. Changed constants still have their old data, new ones have none."""
-    source = changes.source
-    model = ModelProto()
+    """Return a changed model with its nodes as they are now. Changed constants still have their old data, new ones have none.
+
+    Constants that no node reads any more are gone. Before IR version 4 every initializer is an input as well.
+    """
+    source, model = changes.source, ModelProto()
     model.CopyFrom(source.model)
-    del model.graph.node[:]
-    model.graph.node.extend(changes.nodes)
-    read = {name for node in model.graph.node for name in names_read(node)} | set(source.outputs)
-    replaced = {name for node in source.nodes for name in node.input} - read
-    kept = [tensor for tensor in model.graph.initializer if tensor.name not in replaced]
-    new = [TensorProto(name=name, data_type=TensorProto.FLOAT, raw_data=b"") for name in changes.constants]
-    known = {tensor.name for tensor in kept}
-    del model.graph.initializer[:]
-    model.graph.initializer.extend([*kept, *(tensor for tensor in new if tensor.name not in known)])
+    graph = model.graph
+    del graph.node[:]
+    graph.node.extend(changes.nodes)
+    read = {name for node in graph.node for name in names_read(node)} | {info.name for info in graph.output}
+    gone = {name for node in source.nodes for name in node.input if name in source.constants} - read
+    for fields in (graph.initializer, graph.input, graph.value_info):
+        kept = [field for field in fields if field.name not in gone]
+        if len(kept) < len(fields):
+            del fields[:]
+            fields.extend(kept)
+    known = {tensor.name for tensor in graph.initializer}
+    for name, array in changes.constants.items():
+        if name in read and name not in known:
+            graph.initializer.add(name=name, data_type=TensorProto.FLOAT, raw_data=b"")
+            if model.ir_version < INITIALIZERS_ALONE:
+                graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape))
     return model
+
+
+def _changed(model: ModelProto, changes: Changes) -> Iterator[tuple[TensorProto, NDArray[np.float32]]]:
+    """Yield the initializers of an outline that have other data, and these."""
+    for tensor in model.graph.initializer:
+        if tensor.name in changes.constants:
+            yield tensor, changes.constants[tensor.name]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from ..formats.constants import fold
+from ..formats.schema import DOMAIN
 from .conv_layers import of_conv
 from .layers import Layer
 from .matrix_layers import of_gemm, of_matmul
@@ -31,9 +32,11 @@ BEHIND_CLASSIFIER = {
 def source_of(given: Model) -> Source:
     """Read a model, without its external data. Weights and biases that nodes compute of constants alone become initializers.
 
-    ValueError if it is none, or if a model in memory has its data elsewhere.
+    ValueError if it is none, if its weights are compressed, or if a model in memory has its data elsewhere.
     """
     model, path = loaded(given)
+    if any(imported.domain == DOMAIN for imported in model.opset_import):
+        raise ValueError("the weights of this model are compressed: ort-sparse unpack it first")
     around = {*LAYERS, "Add"}  # an Add is the bias of a MatMul
     names = [name for node in model.graph.node if node.op_type in around for name in node.input if name]
     made = [name for node in model.graph.node if node.op_type == "Constant" for name in node.output]
