@@ -9,7 +9,7 @@ from .patterns import Choice
 from .problem import Problem
 
 STEPS, RAMP = 12, 9
-"""Steps in all, and how many until all zeros are made. More of both gained nothing."""
+"""Steps in all, and how many until all zeros are made."""
 PENALTY = 1.0
 """The penalty of ADMM, rho: the mean eigenvalue of H, which has ones on its diagonal."""
 
