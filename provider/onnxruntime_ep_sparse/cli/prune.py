@@ -49,7 +49,12 @@ def prune(
     speedup: SpeedUp = None,
     pattern: Annotated[str, typer.Option("--pattern", help=f"{', '.join(PATTERNS)} such as 2:4.")] = "unstructured",
     method: Annotated[str, typer.Option("--method", help="admm, sparsegpt, wanda, magnitude; from the best to the fastest.")] = "admm",
-    allocation: Annotated[str, typer.Option("--allocation", help="Sparsity of the layers: uniform, measured.")] = "uniform",
+    allocation: Annotated[
+        str | None,
+        typer.Option(
+            "--allocation", help="Sparsity of the layers: uniform, or measured (the default with --speedup, several times as long)."
+        ),
+    ] = None,
     skip: Annotated[str | None, typer.Option("--skip", metavar="REGEX", help="Names of layers that stay dense.")] = None,
     only: Annotated[
         str | None, typer.Option("--only", metavar="REGEX", help="Names of the layers to prune, also first convolutions and classifiers.")
@@ -103,11 +108,14 @@ def prune(
 
 def show(report: Report, out: Output) -> None:
     """Print what pruning did to each layer, to the outputs, and what is left of the model."""
-    table = out.table("layer", "op", "shape", ">zeros", ">samples/K", "weights", ">error")
+    table = out.table("layer", "op", "shape", ">zeros", ">samples/K", "weights", ">error", ">CPU ms", ">ms")
     for layer in report.layers:
         error = "" if layer.error is None else f"{layer.error:.4f}"
+        times = ["" if ms is None else f"{ms:.4f}" for ms in (layer.cpu_ms, layer.ms)]
         shape, samples = "x".join(map(str, layer.shape)), f"{layer.samples / layer.inputs:.1f}"
-        table.add_row(layer.name, layer.op_type, shape, f"{layer.sparsity:.1%}", samples, "refitted" if layer.refitted else "kept", error)
+        table.add_row(
+            layer.name, layer.op_type, shape, f"{layer.sparsity:.1%}", samples, "refitted" if layer.refitted else "kept", error, *times
+        )
     out.print(table)
     for skipped in report.skipped:
         out.print(f"dense: {skipped.name} ({skipped.op_type}): {skipped.reason}")

@@ -51,6 +51,11 @@ def weights(setting: Setting) -> Costs:
     return {layer.name: Cost((0.0, 1.0), (0.0, float(layer.size))) for layer in setting.selected.pruned}
 
 
+def is_uniform(plan: Plan) -> bool:
+    """Return whether a plan gives all layers the same sparsity."""
+    return len(set(plan.values())) == 1
+
+
 def uniform(setting: Setting, sparsity: float, costs: Costs) -> list[Plan]:
     """Give all layers the same sparsity."""
     return [{layer.name: sparsity for layer in setting.selected.pruned}]

@@ -8,23 +8,25 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .allocation import ALLOCATIONS, weights
+from .allocation import ALLOCATIONS, Allocation, is_uniform, weights
 from .batches import read
 from .layers import Layer
 from .methods import METHODS, fitted_at_once
 from .patterns import Pattern, pattern_of
 from .pruned import Pruned
-from .report import Report, mean_error
-from .selection import select
-from .sequential import Pass, Progress, Setting
-from .source import Model, Source
-from .speed import LEAST_ZEROS, MOST_ZEROS, Bench, Search
+from .report import WITHIN, Report, Speed, mean_error
+from .selection import select, source_of
+from .sequential import Pass, Plan, Progress, Setting
+from .source import Model
+from .speed import LEAST_ZEROS, MOST_ZEROS, Bench, LayerTimes, Search
 from .store import Store
 from .workers import Workers
 
 MEMORY = 2 << 30
 BESIDES = 32 << 20
 """Bytes for one batch in its session, its columns, and what libraries keep."""
+CORRECTIONS = 2
+"""How often a model is pruned anew because it is not as fast as was asked for."""
 
 
 def prune(
@@ -83,32 +85,64 @@ def prune(
     with Workers(threads) as workers:
         setting = Setting(source, selected, chosen_method, chosen_pattern, held, workers, memory - needed - inputs.used, seed, progress)
         bench = Bench(setting, threads or 0) if timed or speedup is not None else None
+        speed: Speed | None = None
+        times: LayerTimes = {}
         if speedup is not None and bench is not None:
-            names = [layer.name for layer in selected.pruned]
-            search = Search(names, speedup, bench.speed_up, progress)
-            sparsity = search.sparsity()
-            costs = bench.costs(sorted({LEAST_ZEROS, sparsity, MOST_ZEROS}))
-            plans = [plan if len(set(plan.values())) == 1 else search.as_fast(plan) for plan in allocate(setting, sparsity, costs)]
+            run, speed, times = _as_fast(setting, allocate, bench, speedup)
         else:
-            plans = allocate(setting, sparsity or 0.0, weights(setting))
-        runs = [Pass(setting, plan) for plan in plans]
-        for run in runs:
-            run.run()
-        run = min(runs, key=lambda each: mean_error(each.outputs))
-        speed, times = bench.judge(run.changes, speedup) if bench else (None, {})
+            run = _best(setting, allocate(setting, sparsity or 0.0, weights(setting)))
+            if bench is not None:
+                speed, times = bench.judge(run.changes, None)
     report = Report(
         method,
         pattern,
-        "uniform" if len(set(run.plan.values())) == 1 else allocation,
+        "uniform" if is_uniform(run.plan) else allocation,
         held.samples,
         held.held_out_samples,
         tuple(replace(each, cpu_ms=cpu_ms, ms=ms) for each in run.reports for cpu_ms, ms in [times.get(each.name, (None, None))]),
         tuple(replace(each, refitted=each.name in run.refitted) for each in selected.skipped),
         tuple(run.outputs),
-        (*run.warnings, *([speed.sentence()] if speed and speed.reached is False else [])),
+        (*run.warnings, *_missed(speed)),
         speed,
     )
     return Pruned(run.changes, run.masks, report)
+
+
+def _best(setting: Setting, plans: Iterable[Plan]) -> Pass:
+    """Prune by each plan, and return the pass that leaves most of the model on held-out data."""
+    best: Pass | None = None
+    for plan in plans:
+        run = Pass(setting, plan)
+        run.run()
+        if best is None or mean_error(run.outputs) < mean_error(best.outputs):
+            best = run
+    assert best is not None
+    return best
+
+
+def _as_fast(setting: Setting, allocate: Allocation, bench: Bench, speedup: float) -> tuple[Pass, Speed, LayerTimes]:
+    """Prune so that the model is `speedup` times as fast: the result is measured, and pruned anew with other sparsities if it is not."""
+    search = Search([layer.name for layer in setting.selected.pruned], speedup, bench.speed_up, setting.progress)
+    sparsity = search.sparsity()
+    costs = bench.costs(sorted({LEAST_ZEROS, sparsity, MOST_ZEROS}))
+    plans = allocate(setting, sparsity, costs)
+    run = _best(setting, [plan if is_uniform(plan) else search.as_fast(plan) for plan in plans])
+    speed, times = bench.judge(run.changes, speedup)
+    for _ in range(CORRECTIONS):
+        if speed.off <= WITHIN:
+            break
+        other = _best(setting, [search.corrected(run.plan, speed.factor)])
+        other_speed, other_times = bench.judge(other.changes, speedup)
+        if other_speed.off < speed.off:
+            run, speed, times = other, other_speed, other_times
+    return run, speed, times
+
+
+def _missed(speed: Speed | None) -> list[str]:
+    """Return a warning if a speed-up was asked for and not reached."""
+    if speed is None or speed.reached is not False:
+        return []
+    return [f"the speed-up is {speed.factor:.2f}, not the {speed.asked:g} that was asked for"]
 
 
 def _row(what: str, name: str, table: Mapping[str, Any]) -> Any:

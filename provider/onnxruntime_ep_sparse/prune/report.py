@@ -89,7 +89,17 @@ class Speed:
     @property
     def reached(self) -> bool | None:
         """Whether the speed-up that was asked for was reached within 5 %, None if none was."""
-        return None if self.asked is None else self.speed_up is not None and self.speed_up.median >= (1 - WITHIN) * self.asked
+        return None if self.asked is None else self.factor >= (1 - WITHIN) * self.asked
+
+    @property
+    def factor(self) -> float:
+        """The speed-up, 1 where the provider takes nothing."""
+        return self.speed_up.median if self.speed_up else 1.0
+
+    @property
+    def off(self) -> float:
+        """By which share the speed-up differs from the one that was asked for, 0 if none was."""
+        return abs(self.factor / self.asked - 1) if self.asked else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict with the fields and `reached` as keys."""

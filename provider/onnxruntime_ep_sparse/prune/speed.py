@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from .source import Changes
 
 PAIRS, BUDGET_S = 30, 10.0
 """Of the measurement that is reported."""
-SEARCH_PAIRS, SEARCH_BUDGET_S = 10, 3.0
+SEARCH_PAIRS, SEARCH_BUDGET_S = 20, 4.0
 """Of each measurement while the sparsity for a speed-up is searched."""
 LEAST_ZEROS, MOST_ZEROS = 0.2, 0.98
 """Between these sparsities it is searched."""
@@ -36,6 +36,10 @@ LEAST_STEP = 0.005
 NEAR = 0.02
 """The search ends when the measured speed-up differs from the one that was asked for by at most this share."""
 STEP_RUNS = 15
+
+
+LayerTimes = Mapping[str, tuple[float | None, float | None]]
+"""By the names of layers, how many ms they are expected to take: `LayerReport.cpu_ms` and `.ms`."""
 
 
 class Bench:
@@ -53,7 +57,7 @@ class Bench:
             ratio = self._measured(path, SEARCH_PAIRS, SEARCH_BUDGET_S).speed_up
         return 1.0 if ratio is None else ratio.median
 
-    def judge(self, changes: Changes, asked: float | None) -> tuple[Speed, dict[str, tuple[float | None, float | None]]]:
+    def judge(self, changes: Changes, asked: float | None) -> tuple[Speed, LayerTimes]:
         """Return the speed of a pruned model, and by their names what its layers are expected to take: `cpu_ms`, `ms`."""
         with _saved(changes) as path:
             result = self._measured(path, PAIRS, BUDGET_S)
@@ -179,16 +183,28 @@ class Search:
         return self._nearest
 
     def as_fast(self, plan: Plan) -> Plan:
-        """Return a plan with more or fewer zeros in all layers, in proportion, so that it is as fast as was asked for."""
-        slope = (self._time[LEAST_ZEROS] - self._time[MOST_ZEROS]) / (MOST_ZEROS - LEAST_ZEROS)
+        """Return a plan with more or fewer zeros in all layers, so that it is as fast as was asked for."""
         for _ in range(CORRECTIONS):
-            off = 1 / self._measured(plan) - 1 / self._speedup
-            if abs(off) * self._speedup <= NEAR or slope <= 0:
+            measured = self._measured(plan)
+            if abs(measured / self._speedup - 1) <= NEAR:
                 break
-            kept = sum(1 - sparsity for sparsity in plan.values()) / len(plan)
-            factor = min(max(1 - off / slope / kept, 0.5), 1.5)
-            plan = {name: min(max(1 - factor * (1 - sparsity), LEAST_ZEROS / 2), MOST_ZEROS) for name, sparsity in plan.items()}
+            plan = self.corrected(plan, measured)
         return plan
+
+    def corrected(self, plan: Plan, measured: float) -> Plan:
+        """Return a plan that keeps more or fewer weights of all layers, in proportion, because this one was `measured` times as fast."""
+        kept = 1 - sum(plan.values()) / len(plan)
+        more = (1 / self._speedup - 1 / measured) / self._slope
+        factor = min(max(1 + more / kept, 0.5), 1.5)
+        return {name: min(max(1 - factor * (1 - sparsity), 0.0), MOST_ZEROS) for name, sparsity in plan.items()}
+
+    @property
+    def _slope(self) -> float:
+        """How much time a share of weights takes, between the fast and the slow sparsity that are nearest to what was asked for."""
+        high = min(each for each, time in self._time.items() if time <= self._time[self._nearest])
+        slower = [each for each in self._time if each < high and self._time[each] > self._time[high]]
+        low, fast = (max(slower), high) if slower else (LEAST_ZEROS, MOST_ZEROS)
+        return max((self._time[low] - self._time[fast]) / (fast - low), 0.1)
 
     @property
     def _nearest(self) -> float:

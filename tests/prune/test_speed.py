@@ -1,0 +1,128 @@
+"""How many zeros a speed-up needs, and what the report says about speed."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onnxruntime_ep_sparse.prune import engine
+from onnxruntime_ep_sparse.prune.report import Speed
+from onnxruntime_ep_sparse.prune.speed import LEAST_ZEROS, MOST_ZEROS, Search
+from onnxruntime_ep_sparse.timing import Ratio
+from support.making import examples, model_of, noise
+
+MODEL_SIZES = (256, 512, 512, 10)
+
+
+def machine(fixed, even):
+    """A model whose time falls with its zeros to a part that is `fixed`; it is as fast as with the CPU provider at `even`."""
+
+    def measured(plan):
+        sparsity = sum(plan.values()) / len(plan)
+        return max(1.0, 1 / (fixed + (1 - fixed) * (1 - sparsity) / (1 - even)))
+
+    return measured
+
+
+@examples(100)
+@given(st.floats(0.0, 0.4), st.floats(0.0, 0.6), st.floats(1.1, 6))
+def test_search(fixed, even, speedup):
+    """The sparsity that is found makes the model as fast as was asked for, or it is said that none does."""
+    measured = machine(fixed, even)
+    search = Search(["a", "b"], speedup, measured, lambda *progress: None)
+    best = measured({"a": MOST_ZEROS})
+    if best < 0.95 * speedup:
+        with pytest.raises(ValueError, match=f"cannot be reached: with 98% zeros the model is {best:.2f} times as fast"):
+            search.sparsity()
+        return
+    found = search.sparsity()
+    if found == LEAST_ZEROS:
+        assert measured({"a": found}) >= 0.95 * speedup
+        return
+    assert measured({"a": found}) == pytest.approx(speedup, rel=0.05)
+    faster = search.as_fast({"a": min(found + 0.1, 0.98), "b": max(found - 0.2, 0)})
+    assert measured(faster) == pytest.approx(speedup, rel=0.05)
+
+
+def feeds(rng, batch=16, count=30):
+    return [{"x": noise(rng, batch, 40) @ noise(rng, 40, 256)} for _ in range(count)]
+
+
+def perceptron(rng):
+    from onnx import helper
+
+    nodes, arrays, x = [], {}, "x"
+    for i in range(3):
+        inputs, outputs = MODEL_SIZES[i : i + 2]
+        arrays |= {f"w{i}": noise(rng, inputs, outputs) / np.float32(inputs) ** 0.5, f"b{i}": noise(rng, outputs)}
+        nodes.append(helper.make_node("Gemm", [x, f"w{i}", f"b{i}"], ["y" if i == 2 else f"h{i}"], name=f"fc{i}"))
+        if i < 2:
+            nodes.append(helper.make_node("Relu", [f"h{i}"], [f"r{i}"]))
+        x = f"r{i}"
+    return model_of(nodes, {"x": ["batch", 256]}, ["y"], arrays)
+
+
+def test_report():
+    """The report has the nodes that are taken, the measured speed-up with its interval, and expected times of the layers."""
+    rng = np.random.default_rng(0)
+    report = engine.prune(perceptron(rng), feeds(rng), sparsity=0.95, threads=1).report
+    speed = report.speed
+    assert 0 < speed.owned <= speed.nodes
+    assert speed.speed_up.low <= speed.speed_up.median <= speed.speed_up.high
+    assert speed.shapes == {"x": (13, 256)}  # a fifth of the samples is held out
+    assert speed.cpu_ms > 0 < speed.ms
+    assert speed.expected.cpu_ms > speed.expected.ms > 0
+    assert all(0 < layer.ms < layer.cpu_ms for layer in report.layers)
+    assert f"{speed.speed_up.median:.2f} [" in report.sentence()
+    document = json.loads(json.dumps(report.to_dict()))
+    assert document["speed"]["speed_up"]["pairs"] == speed.speed_up.pairs
+    assert document["speed"]["reached"] is None
+
+
+def test_nothing_is_taken():
+    """Too few zeros: it is said in words, and layers have no expected times."""
+    rng = np.random.default_rng(0)
+    report = engine.prune(perceptron(rng), feeds(rng), sparsity=0.01, method="magnitude", threads=1).report
+    assert (report.speed.owned, report.speed.speed_up, report.speed.expected, report.speed.factor) == (0, None, None, 1.0)
+    assert "takes none of its" in report.sentence()
+    assert {(layer.cpu_ms, layer.ms) for layer in report.layers} == {(None, None)}
+
+
+def test_speedup(monkeypatch):
+    """Zeros are added until the model is fast enough; times come from a machine without noise."""
+    rng = np.random.default_rng(0)
+    measured = machine(0.1, 0.3)
+    monkeypatch.setattr(engine.Bench, "speed_up", lambda bench, plan: measured(plan))
+    judge = engine.Bench.judge
+
+    def judged(bench, changes, asked):
+        speed, times = judge(bench, changes, asked)
+        zeros = np.mean([np.mean(changes.array(name) == 0) for name in ("w0", "w1")])
+        factor = measured({"a": zeros})
+        return Speed(**{**vars(speed), "speed_up": Ratio(factor, factor, factor, 1, 30)}), times
+
+    monkeypatch.setattr(engine.Bench, "judge", judged)
+    for allocation in ("uniform", None):
+        report = engine.prune(perceptron(rng), feeds(rng), speedup=2.0, allocation=allocation, threads=1).report
+        assert report.speed.reached
+        assert report.speed.factor == pytest.approx(2, rel=0.05)
+        assert "2 was asked for" in report.sentence()
+    with pytest.raises(ValueError, match="speedup 50 cannot be reached"):
+        engine.prune(perceptron(rng), feeds(rng), speedup=50, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"speedup": 1.5, "sparsity": 0.5}, "give one of them"),
+        ({"speedup": 1.5, "pattern": "2:4"}, "implies a sparsity"),
+        ({"speedup": 0.9}, "speedup 0.9 is not above 1"),
+        ({}, "needs a sparsity"),
+    ],
+)
+def test_wrong_use(arguments, words):
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match=words):
+        engine.prune(perceptron(rng), feeds(rng), **arguments)
