@@ -26,7 +26,7 @@ def test_cost():
     np.testing.assert_allclose(cost.at(np.array([0.0, 0.2, 0.3, 0.8, 1.0])), [0, 1, 1.5, 6, 8])
 
 
-@examples(100)
+@examples(40)
 @given(
     st.lists(st.tuples(st.floats(1e-6, 10), st.floats(0.2, 5), st.floats(1, 1e6)), min_size=1, max_size=8),
     st.floats(0.15, 0.85),
