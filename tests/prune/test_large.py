@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxruntime_ep_sparse.prune.engine import BESIDES
+from onnxruntime_ep_sparse.prune.sequential import BESIDES
 from support.making import model_of, noise
 from support.pruning import prune
 

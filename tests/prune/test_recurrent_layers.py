@@ -51,6 +51,7 @@ def products(model, feeds):
     with Workers(1) as workers:
         stream = Stream(Changes(source), batches, (), workers, Store(1 << 20))
         columns = [next(layer.columns(stream.site(0, 0), np.random.default_rng(0), 9)) for layer in both]
+        assert all(found.shape[1] == layer.rows(stream.site(0, 0), 9) for found, layer in zip(columns, both, strict=True))
     of_w, of_r = (np.einsum("grk,gmk->rgm", c, layer.matrices(source.array(layer.weight))) for c, layer in zip(columns, both, strict=True))
     directions = source.shape("w")[0]
     return [each.reshape(len(each), directions, -1).transpose(1, 0, 2) for each in (of_w, of_r)], columns[1]

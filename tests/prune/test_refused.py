@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxruntime_ep_sparse.prune import batches
-from onnxruntime_ep_sparse.prune.engine import BESIDES
+from onnxruntime_ep_sparse.prune.sequential import BESIDES
 from support.making import model_of, noise
 from support.pruning import prune
 
@@ -328,3 +328,20 @@ def test_too_few_samples_for_one_layer():
     pruned = {t.name: numpy_helper.to_array(t) for t in result.model.graph.initializer}["w1"]
     assert np.count_nonzero(pruned == 0) == wide.zeros == 2400
     assert (pruned[pruned != 0] == arrays["w1"][pruned != 0]).all()
+
+
+def test_no_memory_for_what_is_not_fitted():
+    """Matrices of inputs are made only for a layer that is fitted: with enough samples, by a method that fits."""
+    rng = np.random.default_rng(6)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w0"], ["a"], name="narrow"),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("MatMul", ["b", "w1"], ["c"], name="wide"),
+        helper.make_node("Tanh", ["c"], ["y"]),
+    ]
+    model = model_of(nodes, {"x": ["n", 24]}, ["y"], {"w0": noise(rng, 24, 3000), "w1": noise(rng, 3000, 24)})
+    limit = 2 * BESIDES
+    assert [layer.refitted for layer in prune(model, [X], sparsity=0.5, memory=limit).report.layers] == [True, False]
+    many = {"x": noise(rng, 4000, 24)}
+    assert prune(model, [many], sparsity=0.5, memory=limit, method="wanda").report.zeros == 72000
+    refused(model, [many], match=r"memory is too little: layer 'wide' needs \d+ MB; give more, or skip the layer", memory=limit)

@@ -42,6 +42,15 @@ class ConvLayer(Layer):
         outputs = self.shape__gmk[0] * self.shape__gmk[1]
         return np.ascontiguousarray(np.moveaxis(matrices__gmk.reshape(outputs, *self.kernel, self.run), -1, 1))
 
+    def rows(self, site: Site, most: int) -> int:
+        """Return the number of positions of all images."""
+        x = site.input(0)
+        assert x is not None, "a Conv has an input"
+        pads, rank = self._pads(x.shape[2:]), len(self.kernel)
+        padded = [size + before + after for size, before, after in zip(x.shape[2:], pads[:rank], pads[rank:], strict=True)]
+        free = [size - (k - 1) * d - 1 for size, k, d in zip(padded, self.kernel, self.dilations, strict=True)]
+        return len(x) * min(prod(each // stride + 1 for each, stride in zip(free, self.strides, strict=True)), most)
+
     def columns(self, site: Site, rng: np.random.Generator, most: int) -> Iterator[NDArray[np.float32]]:
         """Yield what the kernel sees at some positions, (G, rows, taps * C): the same positions of some images."""
         x = site.input(0)

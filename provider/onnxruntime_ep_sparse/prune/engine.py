@@ -10,21 +10,18 @@ from numpy.typing import NDArray
 
 from .allocation import ALLOCATIONS, Allocation, is_uniform, weights
 from .batches import read
-from .layers import Layer
-from .methods import METHODS, fitted_at_once
+from .methods import METHODS
 from .patterns import Pattern, pattern_of
 from .pruned import Pruned
 from .report import WITHIN, Report, Speed, mean_error
 from .selection import select, source_of
-from .sequential import Pass, Plan, Progress, Setting
+from .sequential import Pass, Plan, Progress, Setting, needed_memory
 from .source import Model
 from .speed import LEAST_ZEROS, MOST_ZEROS, Bench, LayerTimes, Search
 from .store import Store
 from .workers import Workers
 
 MEMORY = 2 << 30
-BESIDES = 32 << 20
-"""Bytes for one batch in its session, its columns, and what libraries keep."""
 CORRECTIONS = 2
 """How often a model is pruned anew because it is not as fast as was asked for."""
 
@@ -75,15 +72,13 @@ def prune(
         raise ValueError(f"threads {threads}: at least 1 is needed")
     source = source_of(model)
     selected = select(source, skip, only)
-    largest = max(selected.pruned, key=_needed_memory)
-    needed = _needed_memory(largest)
-    if needed > memory:
-        raise ValueError(f"memory {memory / 1e6:.0f} MB is too little: layer {largest.name!r} needs {needed / 1e6:.0f} MB, or skip it")
-    inputs = Store((memory - needed) // 2)
+    solving = max((size for layer in selected.pruned if (size := needed_memory(layer, chosen_method)) <= memory), default=0)
+    inputs = Store((memory - solving) // 2)
     held = read(source, data, samples, holdout, seed, inputs)
-    selected.dense[:] = [layer for layer in selected.dense if _needed_memory(layer) <= needed]
     with Workers(threads) as workers:
-        setting = Setting(source, selected, chosen_method, chosen_pattern, held, workers, memory - needed - inputs.used, seed, progress)
+        setting = Setting(
+            source, selected, chosen_method, chosen_pattern, held, workers, solving, memory - solving - inputs.used, seed, progress
+        )
         bench = Bench(setting, threads or 0) if timed or speedup is not None else None
         speed: Speed | None = None
         times: LayerTimes = {}
@@ -172,10 +167,3 @@ def _check_speedup(speedup: float, sparsity: float | None, pattern: Pattern) -> 
         raise ValueError(f"speedup: the pattern {pattern.name} implies a sparsity; give another pattern")
     if not 1 < speedup < 100:
         raise ValueError(f"speedup {speedup:g} is not above 1")
-
-
-def _needed_memory(layer: Layer) -> int:
-    """Return the bytes that a layer needs: its matrices (K, K), copies of its weight, and a little."""
-    groups, outputs, inputs = layer.shape__gmk
-    at_once = fitted_at_once((outputs, inputs), by_row=layer.by_row)
-    return BESIDES + 4 * ((4 * groups + 1) * inputs**2 + 10 * at_once * inputs + 4 * groups * outputs * inputs)

@@ -112,5 +112,9 @@ class Layer(ABC):
         """Undo `matrices`."""
 
     @abstractmethod
+    def rows(self, site: Site, most: int) -> int:
+        """Return how many rows `columns` yields."""
+
+    @abstractmethod
     def columns(self, site: Site, rng: np.random.Generator, most: int) -> Iterator[NDArray[np.float32]]:
         """Yield what the matrices are multiplied by, (G, rows, K), in parts: at most `most` rows of an image, chosen by `rng`."""

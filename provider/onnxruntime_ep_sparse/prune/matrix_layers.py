@@ -39,6 +39,12 @@ class MatrixLayer(Layer):
         """Undo `matrices`."""
         return np.ascontiguousarray(matrices__gmk[0].T if self.weight_km else matrices__gmk[0])
 
+    def rows(self, site: Site, most: int) -> int:
+        """Return the number of rows (or columns) of x."""
+        x = site.input(1 - self.slot)
+        assert x is not None, "these nodes have two operands"
+        return x.size // self.inputs
+
     def columns(self, site: Site, rng: np.random.Generator, most: int) -> Iterator[NDArray[np.float32]]:
         """Yield all rows (or columns) of x, (1, rows, K)."""
         x = site.input(1 - self.slot)

@@ -51,13 +51,13 @@ class RecurrentLayer(Layer):
         """Undo `matrices`."""
         return matrices__gmk.reshape(self.stored)
 
+    def rows(self, site: Site, most: int) -> int:
+        """Return the number of times of all sequences."""
+        return int(_inside(site).sum())
+
     def columns(self, site: Site, rng: np.random.Generator, most: int) -> Iterator[NDArray[np.float32]]:
         """Yield what the matrices are multiplied by, (G, rows, K), at all times within the lengths of the sequences."""
-        x__tnk = _needed(site.input(X))
-        lengths = site.input(LENGTHS)
-        inside__tn = np.ones(x__tnk.shape[:2], np.bool_)
-        if lengths is not None:
-            inside__tn = np.arange(len(x__tnk))[:, None] < lengths
+        x__tnk, inside__tn = _needed(site.input(X)), _inside(site)
         if self.slot == W:
             yield x__tnk[inside__tn][None]
             return
@@ -95,6 +95,13 @@ class RecurrentLayer(Layer):
         shift__dm = bias__dm[:, gate] + bias__dm[:, 3 * hidden :][:, gate]
         sums = [x__rk @ w[gate].T + h @ r[gate].T + b for w, r, h, b in zip(w__dmk, r__dmk, states__drh, shift__dm, strict=True)]
         return np.stack([expit(each) for each in sums])
+
+
+def _inside(site: Site) -> NDArray[np.bool_]:
+    """Return which times are within the lengths of the sequences, (times, sequences)."""
+    times, sequences = _needed(site.input(X)).shape[:2]
+    lengths = site.input(LENGTHS)
+    return np.ones((times, sequences), np.bool_) if lengths is None else np.arange(times)[:, None] < lengths
 
 
 def _needed(array: NDArray | None) -> NDArray:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .batches import Data
 from .layers import Layer, rows_at_once
 from .masks import Masks
-from .methods import WITHOUT_FIT, Method, fitted, scored
+from .methods import WITHOUT_FIT, Method, fitted, fitted_at_once, scored
 from .patterns import Pattern, choices
 from .problem import Problem
 from .report import LayerReport, OutputQuality, Quality
@@ -29,6 +29,9 @@ ROWS_PER_INPUT = 64
 LEAST_POSITIONS = 16
 """Positions of each image that are taken in any case, if it has so many."""
 
+BESIDES = 32 << 20
+"""Bytes for one batch in its session, its columns, and what libraries keep."""
+
 Progress = Callable[[int, int, str], None]
 """A function that is called with how many layers are done, how many there are, and what comes next."""
 Plan = Mapping[str, float]
@@ -37,7 +40,10 @@ Plan = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Setting:
-    """What all passes over a model have in common. `store_bytes` is how much memory the values between layers may take."""
+    """What all passes over a model have in common.
+
+    `solving_bytes` is how much memory a layer may take while it is solved, `store_bytes` how much the values between layers may.
+    """
 
     source: Source
     selected: Selected
@@ -45,6 +51,7 @@ class Setting:
     pattern: Pattern
     data: Data
     workers: Workers
+    solving_bytes: int
     store_bytes: int
     seed: int
     progress: Progress
@@ -105,7 +112,8 @@ class Pass:
 
     def _may_be_refitted(self, layer: Layer) -> bool:
         """Return whether a dense layer is fitted: its inputs are no longer the dense ones, and its weight is its own."""
-        return bool(self.reports) and self.source.only_reader(layer.weight) == layer.index
+        fits = needed_memory(layer, self.method) <= self.setting.solving_bytes
+        return bool(self.reports) and fits and self.source.only_reader(layer.weight) == layer.index
 
     def _refit(self, layer: Layer) -> None:
         """Fit all weights of a dense layer to the inputs that it gets now."""
@@ -175,10 +183,13 @@ class Pass:
 
     def _knowledge(self, layer: Layer) -> tuple[Statistics, list[Problem]]:
         """Return the statistics of a layer and a problem for each of its matrices, those of the layer before if its inputs are the same."""
-        fits = self.method.fit is not None
         key = layer.x, layer.geometry, layer.bias is None
         if self._known is None or self._known[0] != key:
             self._known = None
+            fits = self.method.fit is not None and self._rows(layer) >= layer.inputs
+            needed = needed_memory(layer, self.method if fits else WITHOUT_FIT)
+            if needed > self.setting.solving_bytes:
+                raise ValueError(f"memory is too little: layer {layer.name!r} needs {needed / 1e6:.0f} MB; give more, or skip the layer")
             columns = self._columns(layer, self.data.calibration)
             statistics = statistics_of(
                 columns, self.workers, most=rows_at_once(layer.shape__gmk), matrices=fits, centred=layer.bias is not None
@@ -189,10 +200,18 @@ class Pass:
             self._known = key, statistics, problems
         return self._known[1:]
 
+    def _rows(self, layer: Layer) -> int:
+        """Return how many rows `_columns` yields for calibration."""
+        most = self._positions(layer)
+        return sum(layer.rows(self.pruned_stream.site(layer.index, batch), most) for batch in self.data.calibration)
+
+    def _positions(self, layer: Layer) -> int:
+        """Return at most how many positions of an image are seen."""
+        return max(ceil(ROWS_PER_INPUT * layer.inputs / (self.data.samples - self.data.held_out_samples)), LEAST_POSITIONS)
+
     def _columns(self, layer: Layer, batches: Sequence[int]) -> Iterator[Columns]:
         """Yield the inputs of a layer in both streams, the same rows of both."""
-        samples = self.data.samples - self.data.held_out_samples
-        most = max(ceil(ROWS_PER_INPUT * layer.inputs / samples), LEAST_POSITIONS)
+        most = self._positions(layer)
         for batch in batches:
             sites = [stream.site(layer.index, batch) for stream in (self.dense_stream, self.pruned_stream)]
             seed = self.seed, layer.index, batch
@@ -225,6 +244,16 @@ class Pass:
             for batch in self.data.held_out:
                 quality.add_if_numbers(self.dense_stream[name][batch], self.pruned_stream[name][batch], by_sample=self.data.by_sample)
         self.outputs = [quality.result() for quality in found.values() if quality.any]
+
+
+def needed_memory(layer: Layer, method: Method) -> int:
+    """Return the bytes that a layer needs: copies of its weight, if it is fitted its matrices (K, K), and a little."""
+    groups, outputs, inputs = layer.shape__gmk
+    copies = BESIDES + 4 * 4 * groups * outputs * inputs
+    if method.fit is None:
+        return copies
+    at_once = fitted_at_once((outputs, inputs), by_row=layer.by_row and method.by_row)
+    return copies + 4 * ((4 * groups + 1) * inputs**2 + 10 * at_once * inputs)
 
 
 def _shared(layers: Sequence[Layer], plan: Mapping[str, float], method: Method) -> dict[str, list[int]]:
