@@ -29,14 +29,10 @@ def rows_at_once(shape__gmk: Sequence[int]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A node with a batch: its inputs, None where it has none, and a function that computes its first output."""
+    """A node with a batch: functions that return an input by its number, None where there is none, and compute the first output."""
 
-    inputs: Sequence[NDArray | None]
+    input: Callable[[int], NDArray | None]
     output: Callable[[], NDArray]
-
-    def input(self, slot: int) -> NDArray | None:
-        """Return an input, None where there is none."""
-        return self.inputs[slot] if slot < len(self.inputs) else None
 
 
 @dataclass(frozen=True, slots=True)

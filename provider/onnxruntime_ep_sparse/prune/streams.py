@@ -43,7 +43,12 @@ class Stream:
     def site(self, index: int, batch: int) -> Site:
         """Return a node, whose inputs are constants or live, with a batch."""
         node = self.changes.nodes[index]
-        inputs = [self._value(name, batch) if name else None for name in node.input]
+
+        def value(slot: int) -> NDArray | None:
+            name = node.input[slot] if slot < len(node.input) else ""
+            if not name:
+                return None
+            return self.live[name][batch] if name in self.live else self.changes.array(name)
 
         def output() -> NDArray:
             if self._probe is None or self._probe[0] != index:
@@ -51,13 +56,7 @@ class Stream:
             piece = self._probe[1]
             return piece.run({name: self.live[name][batch] for name in piece.inputs})[piece.outputs[0]]
 
-        return Site(inputs, output)
-
-    def _value(self, name: str, batch: int) -> NDArray | None:
-        """Return a live value or a constant; None if it is neither, for who does not need it."""
-        if name in self.live:
-            return self.live[name][batch]
-        return self.changes.array(name) if name in self.changes.constants or name in self.changes.source.constants else None
+        return Site(value, output)
 
     def _probe_of(self, node: NodeProto) -> Piece:
         """Return a session of a node alone, whose first output has a name in any case."""
