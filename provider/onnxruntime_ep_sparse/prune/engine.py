@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .allocation import ALLOCATIONS, Allocation, is_uniform, weights
 from .batches import read
-from .methods import METHODS
+from .methods import METHODS, WITHOUT_FIT
 from .patterns import Pattern, pattern_of
 from .pruned import Pruned
 from .report import WITHIN, Report, Speed, mean_error
@@ -72,7 +72,8 @@ def prune(
         raise ValueError(f"threads {threads}: at least 1 is needed")
     source = source_of(model)
     selected = select(source, skip, only)
-    solving = max((size for layer in selected.pruned if (size := needed_memory(layer, chosen_method)) <= memory), default=0)
+    sizes = [needed_memory(layer, way) for layer in selected.pruned for way in (chosen_method, WITHOUT_FIT)]
+    solving = max((size for size in sizes if size <= memory), default=0)
     inputs = Store((memory - solving) // 2)
     held = read(source, data, samples, holdout, seed, inputs)
     with Workers(threads) as workers:
