@@ -17,7 +17,21 @@ from onnxruntime_ep_sparse.cli import COMMANDS
 from onnxruntime_ep_sparse.formats.onnx_file import load, referenced_files
 from onnxruntime_ep_sparse.formats.schema import DOMAIN
 
-PRUNE = ("prune", "--data", "{inputs}", "--sparsity", "0.5", "--only", "product", "--holdout", "0", "{model}")
+PRUNE = (
+    "prune",
+    "--data",
+    "{inputs}",
+    "--sparsity",
+    "0.5",
+    "--only",
+    "product",
+    "--holdout",
+    "0",
+    "--method",
+    "magnitude",
+    "--no-timing",
+    "{model}",
+)
 WRITING = {
     "analyze --json": ("analyze", "{model}", "--json", "{target}"),
     "bench --json": ("bench", "{model}", "--inputs", "{inputs}", "--json", "{target}"),

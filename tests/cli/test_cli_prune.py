@@ -55,7 +55,7 @@ def prune(cli, folder):
     def run(*arguments, expect=0, model="model.onnx", data="data.npz", sparsity=0.6):
         share = [] if sparsity is None else ["--sparsity", sparsity]
         where = data if data == "random" else folder / data
-        return cli("prune", folder / model, folder / "out.onnx", "--data", where, *share, *arguments, expect=expect)
+        return cli("prune", folder / model, folder / "out.onnx", "--data", where, *share, "--no-timing", *arguments, expect=expect)
 
     return run
 
@@ -88,7 +88,7 @@ def test_a_model_its_masks_and_a_report(prune, folder):
     assert document["written"]
     assert [(layer["name"], layer["zeros"]) for layer in report["layers"]] == [("fc0", 461), ("fc1", 288)]
     text = " ".join(result.out.split())
-    for words in ("fc0", "fc1", "60.0%", "dense: fc2 (Gemm)", f"{report['cosine']:.4f}", report["sentence"], "wrote"):
+    for words in ("fc0", "fc1", "60.0%", "refitted: fc2 (Gemm)", f"{report['cosine']:.4f}", report["sentence"], "wrote"):
         assert words in text
     assert names_in(folder) == ["data.npz", "m.npz", "model.onnx", "out.onnx", "r.json"]
 
@@ -157,6 +157,16 @@ def test_help_lists_the_tables(cli):
     text = " ".join(cli("prune", "--help").out.split())
     for name in (*METHODS, *PATTERNS, *ALLOCATIONS, *(row.form for row in READERS)):
         assert name in text, name
+
+
+def test_the_speed(cli, folder):
+    """Of a layer as expected, of the model as measured, unless nobody wants to know; an asked speed-up needs no sparsity."""
+    arguments = ("prune", folder / "model.onnx", folder / "out.onnx", "--data", folder / "data.npz")
+    result = cli(*arguments, "--sparsity", 0.9, "--json", "-")
+    assert result.document["report"]["speed"]["nodes"] == 5
+    assert "It is no faster" in result.document["report"]["sentence"]
+    assert "speedup" in cli(*arguments, "--sparsity", 0.9, "--speedup", 2, expect=2).err
+    assert "speedup 0.5 is not above 1" in cli(*arguments, "--speedup", 0.5, expect=2).err
 
 
 def test_random_data(prune):

@@ -151,8 +151,8 @@ class Steps:
         self._task = TaskID(0)
         self._began = self._shown = 0.0
 
-    def __call__(self, step: str, share: float) -> None:
-        """Show progress, as a `measure.Progress`."""
+    def __call__(self, step: str, share: float, what: str = "") -> None:
+        """Show progress, as a `measure.Progress`. `what` is the part of the step that runs now."""
         now = time.perf_counter()
         if share <= 0:
             self._began = now
@@ -172,7 +172,7 @@ class Steps:
                 self._shown = now
         elif share < 1:
             if self._bar is not None and now - self._shown > self.REFRESH_S:
-                self._bar.update(self._task, completed=share, refresh=True)
+                self._bar.update(self._task, completed=share, description=f"{step} {what}".strip(), refresh=True)
                 self._shown = now
         else:
             self.close()

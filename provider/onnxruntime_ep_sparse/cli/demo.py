@@ -26,7 +26,7 @@ def demo(
     threads: Threads = 0,
     json: JsonOption = None,
 ) -> None:
-    """Measure two pruned nets and prune a third, in about a minute.
+    """Measure two pruned nets and prune a third, in a minute.
 
     The first is a ResNet-50 with random weights of which 90 % are zero. The second is a small net that is trained and
     pruned here on handwritten digits, to compare its accuracy on both providers. The third is the same net, trained

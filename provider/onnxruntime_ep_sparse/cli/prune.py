@@ -50,10 +50,7 @@ def prune(
     pattern: Annotated[str, typer.Option("--pattern", help=f"{', '.join(PATTERNS)} such as 2:4.")] = "unstructured",
     method: Annotated[str, typer.Option("--method", help="admm, sparsegpt, wanda, magnitude; from the best to the fastest.")] = "admm",
     allocation: Annotated[
-        str | None,
-        typer.Option(
-            "--allocation", help="Sparsity of the layers: uniform, or measured (the default with --speedup, several times as long)."
-        ),
+        str | None, typer.Option("--allocation", help="How zeros are spread: uniform, or measured; the latter with --speedup.")
     ] = None,
     skip: Annotated[str | None, typer.Option("--skip", metavar="REGEX", help="Names of layers that stay dense.")] = None,
     only: Annotated[
@@ -68,6 +65,7 @@ def prune(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of all that is random. Equal seeds give equal files.")] = 0,
     masks: Annotated[Path | None, typer.Option("--masks", metavar="M.npz", help="Write the masks too, for fine-tuning.")] = None,
     min_cosine: MinCosine = None,
+    no_timing: Annotated[bool, typer.Option("--no-timing", help="Do not measure the speed of the result.")] = False,
     json: JsonOption = None,
 ) -> None:
     """Prune a dense model, without labels or training.
@@ -81,13 +79,12 @@ def prune(
         raise UsageError("--min-cosine judges by held-out data: give a --holdout above 0")
     limit = _bytes(memory)
     check_source(source)
-    given: dict[str, Any] = {"sparsity": sparsity, "pattern": pattern, "method": method, "allocation": allocation}
-    given |= {"skip": skip, "only": only, "holdout": holdout, "seed": seed}
-    given |= {} if speedup is None else {"speedup": speedup}
+    given: dict[str, Any] = {"sparsity": sparsity, "speedup": speedup, "pattern": pattern, "method": method, "allocation": allocation}
+    given |= {"skip": skip, "only": only, "holdout": holdout, "memory": limit, "seed": seed}
     with _usage(), _warnings(out):
         _check_targets(source, target, masks, data, tokenizer)
         request = Request(signature(onnx_file.load(source)), samples, seed, image, tokenizer)
-        result = _pruned(source, feeds_of(data, request), {**given, "memory": limit, "threads": threads or None}, out)
+        result = _pruned(source, feeds_of(data, request), {**given, "threads": threads or None, "timed": not no_timing}, out)
     show(result.report, out)
     cosine = result.report.cosine
     enough = min_cosine is None or (cosine is not None and cosine >= min_cosine)
@@ -98,7 +95,7 @@ def prune(
         out.steps.line(
             f"warning: cosine {cosine:.3f} with the dense model: fewer zeros, more data, or fine-tuning with --masks will make it better"
         )
-    document = {"source": str(source), "target": str(target), "data": data, "samples": samples, "memory": limit, **given}
+    document = {"source": str(source), "target": str(target), "data": data, "samples": samples, **given}
     out.document(
         {**document, "masks": masks and str(masks), "min_cosine": min_cosine, "written": enough, "report": result.report.to_dict()}
     )
@@ -108,17 +105,17 @@ def prune(
 
 def show(report: Report, out: Output) -> None:
     """Print what pruning did to each layer, to the outputs, and what is left of the model."""
-    table = out.table("layer", "op", "shape", ">zeros", ">samples/K", "weights", ">error", ">CPU ms", ">ms")
+    timed = any(layer.ms is not None for layer in report.layers)
+    table = out.table("layer", "op", "shape", ">zeros", ">samples/K", "weights", ">error", *[">ms before", ">ms now"] * timed)
     for layer in report.layers:
         error = "" if layer.error is None else f"{layer.error:.4f}"
-        times = ["" if ms is None else f"{ms:.4f}" for ms in (layer.cpu_ms, layer.ms)]
         shape, samples = "x".join(map(str, layer.shape)), f"{layer.samples / layer.inputs:.1f}"
-        table.add_row(
-            layer.name, layer.op_type, shape, f"{layer.sparsity:.1%}", samples, "refitted" if layer.refitted else "kept", error, *times
-        )
+        times = ["" if ms is None else f"{ms:.3f}" for ms in (layer.cpu_ms, layer.ms)] * timed
+        weights = "refitted" if layer.refitted else "as before"
+        table.add_row(layer.name, layer.op_type, shape, f"{layer.sparsity:.1%}", samples, weights, error, *times)
     out.print(table)
     for skipped in report.skipped:
-        out.print(f"dense: {skipped.name} ({skipped.op_type}): {skipped.reason}")
+        out.print(f"no zeros{', but refitted' if skipped.refitted else ''}: {skipped.name} ({skipped.op_type}): {skipped.reason}")
     if report.outputs:
         table = out.table("output", ">cosine", ">KL", ">largest class equal")
         for output in report.outputs:
@@ -134,9 +131,7 @@ def _pruned(source: Path, feeds: Any, given: dict[str, Any], out: Output) -> Pru
     """Prune, and show the progress. FailedError if that fails for another reason than wrong use."""
     out.steps("prune", 0)
     try:
-        result = prune_model(
-            source, feeds, **given, progress=lambda done, total, what: out.steps("prune", min(done / total, 1 - 1e-9) or 1e-9)
-        )
+        result = prune_model(source, feeds, **given, progress=lambda done, total, what: out.steps("prune", _within(done / total), what))
     except (ValueError, ImportError):
         raise
     except MemoryError:
@@ -147,6 +142,11 @@ def _pruned(source: Path, feeds: Any, given: dict[str, Any], out: Output) -> Pru
         out.steps.close()
     out.steps("prune", 1)
     return result
+
+
+def _within(share: float) -> float:
+    """Return a share at which a step neither begins nor ends: a search goes over all layers several times."""
+    return min(max(share, 1e-9), 1 - 1e-9)
 
 
 def _write(result: Pruned, target: Path, masks: Path | None) -> None:
