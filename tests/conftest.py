@@ -1,5 +1,6 @@
 """What every test may use: a registered provider, small models, fresh interpreters."""
 
+import os
 import subprocess
 import sys
 
@@ -83,6 +84,13 @@ def fresh():
         return process
 
     return run
+
+
+@pytest.fixture
+def anywhere():
+    """The environment of a program that runs in another folder: relative paths in PYTHONPATH lead to the same folders."""
+    paths = [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def make_chain(sparsity, batch="batch", names=("conv", "relu", "product")):

@@ -1,7 +1,6 @@
 """`prune`: what it prints, writes and refuses."""
 
 import json
-import os
 import stat
 import subprocess
 import sys
@@ -344,7 +343,7 @@ def test_files_are_replaced(prune, folder):
         assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
 
 
-def test_ctrl_c(folder):
+def test_ctrl_c(folder, anywhere):
     """In the middle of the work: no OUT, no masks, nothing else, no traceback."""
     (folder / "calibration.py").write_text(
         "import os, signal\nimport numpy as np\n"
@@ -356,9 +355,7 @@ def test_ctrl_c(folder):
     before = names_in(folder)
     command = [sys.executable, "-B", "-m", "onnxruntime_ep_sparse", "prune", "model.onnx", "out.onnx", "--data", "calibration:feeds"]
     command += ["--sparsity", "0.5", "--masks", "m.npz"]
-    paths = [os.path.abspath(path) if path else "" for path in os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    process = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    process = subprocess.run(command, cwd=folder, env=anywhere, capture_output=True, text=True, timeout=120, check=False)
     assert process.returncode == 130, process.stderr
     assert "Traceback" not in process.stderr
     assert names_in(folder) == before
