@@ -134,6 +134,20 @@ def test_shifts_go_into_the_biases():
         np.testing.assert_allclose(module["fc.bias"], bias + shift / factor, rtol=1e-5)
 
 
+@pytest.mark.parametrize("outputs", [8, 6])
+def test_shifts_of_layers_whose_parameter_has_its_inputs_first(outputs):
+    """As Conv1D of transformers: (I, O), like the weight of a MatMul."""
+    weight, bias, shift = normal(0, 6, outputs), normal(1, outputs), normal(2, outputs)
+    masks = Masks()
+    masks.add("w", np.ones(weight.shape, bool), weight, 2 * weight, shift)
+    module = Module(fc__weight=weight, fc__bias=bias)
+    masks.attach(module).copy_weights()
+    np.testing.assert_allclose(module["fc.weight"], 2 * weight, rtol=1e-6)
+    np.testing.assert_allclose(module["fc.bias"], bias + shift, rtol=1e-5)
+    with pytest.warns(UserWarning, match=r"could take the shift of their outputs: fc\.weight"):
+        masks.attach(Module(fc__weight=weight))
+
+
 def test_shifts_go_into_the_means_of_a_batch_normalization():
     """Of the one that was folded; where it is trained, its bias must not have them."""
     rng = np.random.default_rng(0)

@@ -128,9 +128,12 @@ def _shift(outputs: int, pieces: list[Piece], entries: Mapping[str, Entry]) -> N
     """Return what pruning added to the outputs of a parameter's layer, as they are before a BatchNormalization."""
     shift__o = np.zeros(outputs, np.float32)
     for piece in pieces:
-        added = entries[piece.weight].shift
-        if added is not None:
-            shift__o[piece.rows] = added[piece.weight_rows] / piece.scales
+        entry = entries[piece.weight]
+        if entry.shift is None or entry.dense is None:
+            continue
+        if entry.shift.size != len(entry.dense.signatures[piece.arrangement]):  # rows are inputs, as in Conv1D of transformers
+            return entry.shift
+        shift__o[piece.rows] = entry.shift[piece.weight_rows] / piece.scales
     return shift__o
 
 
@@ -147,10 +150,10 @@ def _shifted(
     bias = f"{head}{dot}{last.replace('weight', 'bias')}"
     if bias != name and bias in arrays and arrays[bias].shape == shift__o.shape:
         return {bias: arrays[bias] + shift__o}
-    scale__o = np.empty_like(shift__o)
+    scale__o = np.ones(len(arrays[name]), np.float32)
     for piece in pieces:
         scale__o[piece.rows] = piece.scales
-    means = [mean for mean in _normalizations(scale__o, arrays) if arrays[mean].shape == shift__o.shape]
+    means = list(_normalizations(scale__o, arrays)) if shift__o.shape == scale__o.shape else []
     return {means[0]: arrays[means[0]] - shift__o} if len(means) == 1 else None
 
 
@@ -162,7 +165,7 @@ def _normalizations(scale__o: NDArray[np.float32], arrays: Mapping[str, NDArray]
     for name, variance__o in arrays.items():
         head, dot, last = name.rpartition(".")
         mean = f"{head}{dot}running_mean"
-        if last == "running_var" and mean in arrays and variance__o.shape == scale__o.shape:
+        if last == "running_var" and mean in arrays and variance__o.shape == arrays[mean].shape == scale__o.shape:
             squares__o = np.square(arrays.get(f"{head}{dot}weight", np.float32(1)) / scale__o)
             epsilon__o = squares__o - variance__o
             if np.all(np.abs(epsilon__o - np.median(epsilon__o)) <= 1e-4 * squares__o):
