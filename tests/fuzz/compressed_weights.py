@@ -208,7 +208,7 @@ def sessions(rng: np.random.Generator) -> str:
 
 @cache
 def files() -> list[onnx.ModelProto]:
-    """A dense model with a sparse_initializer, and what `pack` makes of it in both forms, with notes of every kind."""
+    """Dense models with a sparse_initializer or a mask, and what `pack` makes of the first in both forms, with notes of every kind."""
     rng = np.random.default_rng(0)
     weight, other = ((rng.standard_normal(shape) * (rng.random(shape) >= 0.8)).astype(np.float32) for shape in ((40, 12), (12, 30)))
     places = np.flatnonzero(other)
@@ -220,7 +220,19 @@ def files() -> list[onnx.ModelProto]:
     graph = helper.make_graph(nodes, "fuzz", values[:1], values[1:], [numpy_helper.from_array(weight, "weight")])
     graph.sparse_initializer.append(standard)
     dense = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    models = [dense]
+    masked = onnx.ModelProto()
+    masked.CopyFrom(dense)
+    masked.graph.node[0].input[1] = "values"
+    makers = [
+        helper.make_node("Transpose", ["weight"], ["first"], perm=[1, 0]),
+        helper.make_node("Constant", [], ["mask"], value=numpy_helper.from_array((weight != 0).T.astype(np.float32), "other")),
+        helper.make_node("Mul", ["mask", "first"], ["fuzz"]),
+        helper.make_node("Transpose", ["fuzz"], ["values"], perm=[1, 0]),
+    ]
+    nodes = [*makers, *masked.graph.node]
+    del masked.graph.node[:]
+    masked.graph.node.extend(nodes)
+    models = [dense, masked]
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "source.onnx"), Path(folder, "target.onnx")
         onnx.save(dense, source)
