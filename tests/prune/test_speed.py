@@ -113,6 +113,39 @@ def test_speedup(monkeypatch):
         engine.prune(perceptron(rng), feeds(rng), speedup=50, threads=1)
 
 
+def test_costs(monkeypatch):
+    """Layers cost what their steps take: more with more weights, and the larger one more. ONNX Runtime renames a MatMul with an Add."""
+    from onnx import helper
+
+    rng = np.random.default_rng(0)
+    arrays = {"w0": noise(rng, 64, 1024) / 8, "b0": noise(rng, 1024), "w1": noise(rng, 1024, 64) / 32}
+    nodes = [
+        helper.make_node("MatMul", ["x", "w0"], ["p"], name="up"),
+        helper.make_node("Add", ["p", "b0"], ["q"], name="bias"),
+        helper.make_node("Relu", ["q"], ["r"]),
+        helper.make_node("MatMul", ["r", "w1"], ["s"], name="down"),
+        helper.make_node("Softmax", ["s"], ["y"]),
+    ]
+    model = model_of(nodes, {"x": ["batch", "sequence", 64]}, ["y"], arrays)
+    batches = [{"x": noise(rng, 4, 32, 64)} for _ in range(20)]
+    report = engine.prune(model, batches, sparsity=0.9, only="up|down", threads=1, holdout=0.25).report
+    assert all(layer.ms and layer.cpu_ms and layer.ms < layer.cpu_ms for layer in report.layers)
+    seen = {}
+
+    def spy(setting, sparsity, costs):
+        seen.update(costs)
+        return [{layer.name: sparsity for layer in setting.selected.pruned}]
+
+    monkeypatch.setattr(engine, "ALLOCATIONS", {"spy": spy})
+    measured = machine(0.1, 0.3)
+    monkeypatch.setattr(engine.Bench, "speed_up", lambda bench, plan: measured(plan))
+    engine.prune(model, batches, speedup=2, allocation="spy", only="up|down", threads=1, holdout=0.25, method="magnitude")
+    for cost in seen.values():
+        assert len(cost.kept) == 3
+        assert list(cost.cost) == sorted(cost.cost)
+        assert cost.cost[-1] > 1.5 * cost.cost[0] > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

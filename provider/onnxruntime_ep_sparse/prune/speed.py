@@ -36,6 +36,8 @@ LEAST_STEP = 0.005
 NEAR = 0.02
 """The search ends when the measured speed-up differs from the one that was asked for by at most this share."""
 STEP_RUNS = 15
+FUSED = "/MatMulAddFusion"
+"""What ONNX Runtime appends to the name of a MatMul that it makes a Gemm together with the Add behind it."""
 
 
 LayerTimes = Mapping[str, tuple[float | None, float | None]]
@@ -66,7 +68,7 @@ class Bench:
             del session
         nodes = self._setting.source.nodes
         names = {name: layer.name for layer in self._setting.selected.pruned for name in (layer.name, nodes[layer.index].name) if name}
-        known = [d for d in decisions if d.name in names and d.cpu_ms is not None and d.ms is not None]
+        known = {d.name.removesuffix(FUSED): (d.cpu_ms, d.ms) for d in decisions}
         speed = Speed(
             shapes={name: array.shape for name, array in self.feeds.items()},
             threads=self._threads,
@@ -79,7 +81,7 @@ class Bench:
             expected=expected(decisions),
             asked=asked,
         )
-        return speed, {names[d.name]: (d.cpu_ms, d.ms) for d in known}
+        return speed, {layer: known[name] for name, layer in names.items() if name in known}
 
     def costs(self, sparsities: Iterable[float]) -> Costs:
         """Return the milliseconds of each layer by the share of its weights that it keeps: measured steps, the median of some runs.
@@ -114,7 +116,7 @@ class Bench:
             session.run(None, self.feeds)
             after = step_times(session)
             for step, earlier in zip(after, before, strict=True):
-                samples.setdefault(step.name.split(" + ")[0], []).append(step.since(earlier).ms)
+                samples.setdefault(step.name.split(" + ")[0].removesuffix(FUSED), []).append(step.since(earlier).ms)
             before = after
         return {name: float(np.median(values)) for name, values in samples.items()}
 
