@@ -124,11 +124,11 @@ def _as_fast(setting: Setting, allocate: Allocation, bench: Bench, speedup: floa
     plans = allocate(setting, sparsity, costs)
     run = _best(setting, [plan if is_uniform(plan) else search.as_fast(plan) for plan in plans])
     speed, times = bench.judge(run.changes, speedup)
-    for _ in range(CORRECTIONS):
-        if speed.off <= WITHIN:
-            break
-        other = _best(setting, [search.corrected(run.plan, speed.factor)])
+    tried = [(run.plan, speed.factor)]
+    while speed.off > WITHIN and len(tried) <= CORRECTIONS:
+        other = _best(setting, [search.next_plan(tried)])
         other_speed, other_times = bench.judge(other.changes, speedup)
+        tried.append((other.plan, other_speed.factor))
         if other_speed.off < speed.off:
             run, speed, times = other, other_speed, other_times
     return run, speed, times

@@ -30,7 +30,7 @@ SEARCH_PAIRS, SEARCH_BUDGET_S = 20, 4.0
 LEAST_ZEROS, MOST_ZEROS = 0.2, 0.98
 """Between these sparsities it is searched."""
 TRIES = 7
-CORRECTIONS = 3
+CORRECTIONS = 4
 LEAST_STEP = 0.005
 """Sparsities nearer to each other than this are not told apart by a measurement."""
 NEAR = 0.02
@@ -186,19 +186,31 @@ class Search:
 
     def as_fast(self, plan: Plan) -> Plan:
         """Return a plan with more or fewer zeros in all layers, so that it is as fast as was asked for."""
+        tried: list[tuple[Plan, float]] = []
         for _ in range(CORRECTIONS):
-            measured = self._measured(plan)
-            if abs(measured / self._speedup - 1) <= NEAR:
+            tried.append((plan, self._measured(plan)))
+            if min(abs(factor / self._speedup - 1) for _, factor in tried) <= NEAR:
                 break
-            plan = self.corrected(plan, measured)
-        return plan
+            plan = self.next_plan(tried)
+        return min(tried, key=lambda each: abs(1 / each[1] - 1 / self._speedup))[0]
 
-    def corrected(self, plan: Plan, measured: float) -> Plan:
-        """Return a plan that keeps more or fewer weights of all layers, in proportion, because this one was `measured` times as fast."""
-        kept = 1 - sum(plan.values()) / len(plan)
-        more = (1 / self._speedup - 1 / measured) / self._slope
-        factor = min(max(1 + more / kept, 0.5), 1.5)
-        return {name: min(max(1 - factor * (1 - sparsity), 0.0), MOST_ZEROS) for name, sparsity in plan.items()}
+    def next_plan(self, tried: Sequence[tuple[Plan, float]]) -> Plan:
+        """Return a plan that should be as fast as was asked for, by plans and how many times as fast they made the model.
+
+        After one, all layers keep more or fewer weights in proportion; after more, the line through the two nearest ones is followed.
+        """
+        wanted = 1 / self._speedup
+        (first, factor), *others = sorted(tried, key=lambda each: abs(1 / each[1] - wanted))
+        time = 1 / factor
+        other = next(((plan, 1 / factor) for plan, factor in others if abs(1 / factor - time) > NEAR * wanted / 2), None)
+        if other is None:
+            kept = 1 - sum(first.values()) / len(first)
+            scale = min(max(1 + (wanted - time) / self._slope / kept, 0.5), 1.5)
+            moved = {name: 1 - scale * (1 - sparsity) for name, sparsity in first.items()}
+        else:
+            share = min(max((wanted - time) / (other[1] - time), -1.0), 2.0)
+            moved = {name: sparsity + share * (other[0][name] - sparsity) for name, sparsity in first.items()}
+        return {name: min(max(sparsity, 0.0), MOST_ZEROS) for name, sparsity in moved.items()}
 
     @property
     def _slope(self) -> float:
