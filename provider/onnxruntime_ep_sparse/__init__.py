@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from .prune.gradual import Cubic, Gradual
     from .prune.masks import Masks
 
-if TYPE_CHECKING:
-    from .prune.engine import prune
-    from .prune.masks import Masks
-
 __all__ = [
     "EP_NAME",
     "Cubic",

@@ -132,27 +132,3 @@ def test_saved_file(rng, tmp_path):
     assert source.read_bytes() == before
     with pytest.raises(ValueError, match="model itself"):
         result.save(source)
-
-
-@pytest.mark.parametrize(
-    "first", ["", "import onnxruntime_ep_sparse.prune.patterns", "from onnxruntime_ep_sparse.prune.engine import prune"]
-)
-def test_public_name(fresh, first):
-    """`sparse.prune` can be called whatever was imported before it, and importing the package imports nothing that only it needs."""
-    fresh(
-        f"""
-import sys
-import onnxruntime_ep_sparse as sparse
-assert not {{"scipy", "onnx", "onnxruntime", "threadpoolctl"}} & set(sys.modules)
-{first}
-try:
-    sparse.prune(b"", [], sparsity=0.5)
-except ValueError as error:
-    assert "not an ONNX model" in str(error)
-else:
-    raise AssertionError
-assert not sparse.Masks()
-assert {{"prune", "Masks"}} <= set(sparse.__all__)
-assert not hasattr(sparse, "prunes")
-"""
-    )

@@ -122,7 +122,8 @@ class Pass:
             return
         dense__gmk = layer.matrices(self.source.array(layer.weight))
         fitted__gmk = np.stack([problem.unscaled(problem.target(each)) for problem, each in zip(problems, dense__gmk, strict=True)])
-        self._put(layer, statistics, dense__gmk, fitted__gmk)
+        name, delta__gm = self._put(layer, statistics, dense__gmk, fitted__gmk)
+        self.masks.add_fitted(name, layer.restored(dense__gmk), self.changes.constants[name], delta__gm.astype(np.float32))
         self.refitted.add(layer.name)
 
     def prune_layer(self, layer: Layer) -> None:

@@ -22,7 +22,7 @@ ONNX = ("", "ai.onnx")
 class Source:
     """A model as it was given. `path` is its file, where its external data are; None for a model in memory.
 
-    `constants` has all initializers by name, those that are inputs as well included.
+    `constants` has all initializers by name, those that are inputs as well included; `outputs` has the results that are none of them.
     """
 
     def __init__(self, model: ModelProto, path: Path | None = None) -> None:
@@ -35,7 +35,8 @@ class Source:
         self.reads = [names_read(node) for node in self.nodes]
         self.opset = next((imported.version for imported in self.model.opset_import if imported.domain in ONNX), 0)
         self.inputs = {each.name: each for each in signature(self.model) if not self.is_constant(each.name)}
-        self.outputs = [info.name for info in graph.output]
+        self.outputs = [info.name for info in graph.output if not self.is_constant(info.name)]
+        self._exposed = {info.name for info in graph.output}
         self.readers: dict[str, list[int]] = defaultdict(list)
         for i, names in enumerate(self.reads):
             for name in names:
@@ -67,7 +68,11 @@ class Source:
     def only_reader(self, name: str) -> int | None:
         """Return the index of the node that alone reads a value, None where there is none, several, or the value is an output."""
         readers = self.readers[name]
-        return readers[0] if len(readers) == 1 and name not in self.outputs else None
+        return readers[0] if len(readers) == 1 and not self.is_output(name) else None
+
+    def is_output(self, name: str) -> bool:
+        """Return whether a value is an output of the model, a constant included."""
+        return name in self._exposed
 
 
 def loaded(given: Model) -> tuple[ModelProto, Path | None]:
@@ -126,7 +131,7 @@ class Changes:
         name = node.input[slot]
         if name not in self.constants:
             others = set(self.source.readers[name]) - {index, *sharing}
-            if not name or others or name in self.source.outputs:
+            if not name or others or self.source.is_output(name):
                 key = name, slot, frozenset((index, *sharing))
                 name = self._copies.setdefault(key, self._new_name(name or like))
                 node.input[slot] = name
