@@ -47,7 +47,6 @@ ORT_WORK = {
     "depthwise_tap": "tap of an output pixel of a depthwise convolution in blocked layout",
     "depthwise_channel": "channel of it",
     "gemm_mac": "multiply-add of a matrix product",
-    "few_rows_mac": "multiply-add of one with at most 16 rows",
     "recurrent_mac": "multiply-add of a time step with several sequences",
     "cell": "gate of a hidden unit",
 }
@@ -55,6 +54,7 @@ ORT_WORK = {
 ORT_MOVED = {
     "float": "float that a product reads or writes",
     "weight": "weight that a product reads",
+    "few_rows_mac": "multiply-add of a matrix product with at most 16 rows, by the cache that holds the weights",
     "one_row_weight": "weight that a product with one row reads",
     "recurrent_weight": "weight of R that a time step reads",
     "reordered": "float that changes between the blocked layout and ours",
@@ -277,8 +277,8 @@ def ort_matrix_product(weights: int, rows: int, depth: int, outputs: int, size: 
     """Return ONNX Runtime's work of the same product."""
     if rows == 1:
         return {"node": 1, **moved("one_row_weight", size, weights)}
-    kind = "few_rows" if rows <= 16 else "gemm"
-    return {"node": 1, f"{kind}_mac": rows * size, **moved("weight", size, weights), **moved("float", rows * (depth + outputs))}
+    macs = moved("few_rows_mac", rows * size, weights) if rows <= 16 else {"gemm_mac": rows * size}
+    return {"node": 1, **macs, **moved("weight", size, weights), **moved("float", rows * (depth + outputs))}
 
 
 def scaled(work: Amounts, times: float) -> Amounts:
