@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from ..models.inputs import check_feeds, inputs_for, shape_words
+from ..models.inputs import check_feeds, inputs_for, load_arrays, shape_words
 from .common import UsageError
 
 
@@ -60,13 +60,7 @@ def open_sizes_for(session: Any, batch: int | None, shapes: Mapping[str, Sequenc
 
 def _from_file(session: Any, file: str) -> dict[str, NDArray]:
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = dict(archive.items())
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise UsageError(f"cannot read {file}: {getattr(error, 'strerror', None) or 'not an npz file of arrays'}") from None
-    except Exception as error:  # a damaged archive: zipfile.BadZipFile, zlib.error
-        raise UsageError(f"cannot read {file}: {error}") from None
-    try:
+        arrays = load_arrays(Path(file), "arrays")
         check_feeds(arrays, session.get_inputs(), file)
     except ValueError as error:
         raise UsageError(str(error)) from None

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..files import shown
 
 if TYPE_CHECKING:
     import onnx
@@ -69,6 +74,17 @@ def _random(argument: Any, shape: tuple[int, ...], rng: np.random.Generator) -> 
     if "mask" in argument.name:
         return np.ones(shape, dtype)
     return rng.integers(0, 100 if "ids" in argument.name and "type" not in argument.name else 2, shape).astype(dtype)
+
+
+def load_arrays(path: Path, what: str) -> dict[str, NDArray]:
+    """Return the arrays of an npz file by their names. ValueError, which says that it is no npz file of `what`, if it cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive.items())
+    except OSError as error:
+        raise ValueError(f"cannot read {shown(path)}: {error.strerror or f'not an npz file of {what}'}") from None
+    except (ValueError, AttributeError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+        raise ValueError(f"cannot read {shown(path)}: not an npz file of {what}") from None
 
 
 def check_feeds(feeds: Mapping[str, NDArray], inputs: Sequence[Any], where: str, *, samples: bool = False) -> None:

@@ -11,8 +11,6 @@ import importlib
 import re
 import sys
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import shown
-from ..models.inputs import Input, check_feeds, inputs_for
+from ..models.inputs import Input, check_feeds, inputs_for, load_arrays
 from .images import SUFFIXES, ImageOptions
 from .texts import encoded
 
@@ -121,13 +119,7 @@ def _random(_: str, request: Request) -> Iterator[Feeds]:
 
 def _arrays(path: Path, request: Request) -> Feeds:
     """Read a file of arrays with the samples along the first axis. ValueError if they do not fit the model."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = dict(archive.items())
-    except OSError as error:
-        raise ValueError(f"cannot read {shown(path)}: {error.strerror or 'not an npz file of arrays'}") from None
-    except (ValueError, AttributeError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
-        raise ValueError(f"cannot read {shown(path)}: not an npz file of arrays") from None
+    arrays = load_arrays(path, "arrays")
     check_feeds(arrays, request.inputs, shown(path), samples=True)
     return arrays
 

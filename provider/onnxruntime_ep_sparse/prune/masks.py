@@ -7,8 +7,6 @@ that stays dense but was refitted has all its values as `fitted:NAME`.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import NewFiles, check_target, shown
+from ..models.inputs import load_arrays
 from .matching import ARRANGEMENTS, PROJECTIONS, Fingerprint
 
 if TYPE_CHECKING:
@@ -140,13 +139,7 @@ class Masks(Mapping[str, NDArray[np.bool_]]):
     @classmethod
     def load(cls, path: str | Path) -> Masks:
         """Read a file of masks. ValueError if it cannot be read, or is none."""
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = dict(archive.items())
-        except OSError as error:
-            raise ValueError(f"cannot read {shown(path)}: {error.strerror or 'not an npz file'}") from None
-        except (ValueError, AttributeError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
-            raise ValueError(f"cannot read {shown(path)}: not an npz file of masks") from None
+        arrays = load_arrays(Path(path), "masks")
         masks = cls()
         for key in arrays:
             kind, _, name = key.partition(":")
