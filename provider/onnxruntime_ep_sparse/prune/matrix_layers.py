@@ -53,8 +53,8 @@ class MatrixLayer(Layer):
         yield rows.reshape(1, -1, self.inputs)
 
 
-def of_gemm(source: Source, index: int, name: str) -> Iterator[MatrixLayer]:
-    """Yield the layer of a Gemm, if one of its matrices is constant."""
+def of_product(source: Source, index: int, name: str) -> Iterator[MatrixLayer]:
+    """Yield the layer of a Gemm or MatMul, if one operand is a constant matrix."""
     node = source.nodes[index]
     slot = _constant_slot(source, node)
     if slot is None:
@@ -63,16 +63,17 @@ def of_gemm(source: Source, index: int, name: str) -> Iterator[MatrixLayer]:
     transposed = bool(attribute(node, "transB" if right else "transA", 0))
     shape = source.shape(node.input[slot])
     outputs, inputs = shape if transposed == right else shape[::-1]
+    bias_of = _gemm_bias if node.op_type == "Gemm" else _bias_behind
     yield MatrixLayer(
         index,
         name,
-        "Gemm",
+        node.op_type,
         node.input[slot],
         slot,
         node.input[1 - slot],
         (1, outputs, inputs),
         inputs,
-        _gemm_bias(source, index, outputs, right),
+        bias_of(source, index, outputs, right),
         weight_km=transposed != right,
         x_columns=bool(attribute(node, "transA" if right else "transB", 0)) == right,
     )
@@ -92,31 +93,6 @@ def _gemm_bias(source: Source, index: int, outputs: int, right: bool) -> Bias | 
     return Bias(index, 2, shape, scale=alpha / beta) if full[0 if right else 1] == 1 and features in (1, outputs) else None
 
 
-def of_matmul(source: Source, index: int, name: str) -> Iterator[MatrixLayer]:
-    """Yield the layer of a MatMul, if one operand is a constant matrix."""
-    node = source.nodes[index]
-    slot = _constant_slot(source, node)
-    if slot is None:
-        return
-    right = slot == 1
-    shape = source.shape(node.input[slot])
-    inputs, outputs = shape if right else shape[::-1]
-    bias = _bias_behind(source, index, outputs) if right else None
-    yield MatrixLayer(
-        index,
-        name,
-        "MatMul",
-        node.input[slot],
-        slot,
-        node.input[1 - slot],
-        (1, outputs, inputs),
-        inputs,
-        bias,
-        weight_km=right,
-        x_columns=not right,
-    )
-
-
 def _constant_slot(source: Source, node: NodeProto) -> int | None:
     """Return which operand is a constant matrix of float32, while the other one is not constant."""
     if node.domain not in ONNX or source.is_constant(node.input[0]) == source.is_constant(node.input[1]):
@@ -126,10 +102,10 @@ def _constant_slot(source: Source, node: NodeProto) -> int | None:
     return slot if usable else None
 
 
-def _bias_behind(source: Source, index: int, outputs: int) -> Bias | None:
-    """Return the constant that an Add adds to the product, where the Add alone reads it."""
+def _bias_behind(source: Source, index: int, outputs: int, right: bool) -> Bias | None:
+    """Return the constant that an Add adds to the product of a matrix on the right, where the Add alone reads it."""
     product = source.nodes[index].output[0]
-    reader = source.only_reader(product)
+    reader = source.only_reader(product) if right else None
     if reader is None or source.nodes[reader].op_type != "Add" or source.nodes[reader].domain not in ONNX:
         return None
     slot = 1 if source.nodes[reader].input[0] == product else 0

@@ -12,12 +12,12 @@ from ..formats.constants import fold
 from ..formats.schema import DOMAIN
 from .conv_layers import of_conv
 from .layers import Layer
-from .matrix_layers import of_gemm, of_matmul
+from .matrix_layers import of_product
 from .recurrent_layers import of_recurrent
 from .source import ONNX, Model, Source, loaded
 
 LAYERS: Mapping[str, Callable[[Source, int, str], Iterator[Layer]]] = MappingProxyType(
-    {"Conv": of_conv, "Gemm": of_gemm, "MatMul": of_matmul, "LSTM": of_recurrent, "GRU": of_recurrent, "RNN": of_recurrent}
+    {"Conv": of_conv, "Gemm": of_product, "MatMul": of_product, "LSTM": of_recurrent, "GRU": of_recurrent, "RNN": of_recurrent}
 )
 """The one table of operators with weights that can be pruned. A row is a function of a model, the index of a node, and its name."""
 LEAST_OUTPUTS, LEAST_INPUTS = 8, 16
