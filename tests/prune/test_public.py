@@ -26,7 +26,7 @@ def test_names():
     """All that are listed are there, and no others."""
     assert all(getattr(sparse, name) is not None for name in sparse.__all__)
     with pytest.raises(AttributeError, match="no attribute 'prunes'"):
-        sparse.prunes  # noqa: B018
+        _ = sparse.prunes
 
 
 def test_prune(chain):

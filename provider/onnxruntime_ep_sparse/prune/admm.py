@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..models.masks import cubic
 from .patterns import Choice
 from .problem import Problem
 
@@ -27,7 +28,7 @@ def admm(problem: Problem, target__mk: NDArray[np.float32], choice: Choice) -> t
         share = min(step / RAMP, 1)
         wanted__mk = weight__mk + dual__mk
         if choice.pattern.kept is None:
-            kept__mk = choice.kept(wanted__mk * wanted__mk, 1 - (1 - share) ** 3)
+            kept__mk = choice.kept(wanted__mk * wanted__mk, cubic(share))
             masked__mk = np.where(kept__mk, wanted__mk, np.float32(0))
         else:
             kept__mk = choice.kept(wanted__mk * wanted__mk)

@@ -115,10 +115,8 @@ def _first(batches: Iterable[Batch], samples: int | None, open_axis: bool) -> It
     left = samples
     for batch in batches:
         here = _samples(batch, open_axis)
-        if left is not None and here > left:
-            batch = {name: array[:left] for name, array in batch.items()}  # noqa: PLW2901
         if here:
-            yield batch
+            yield {name: array[:left] for name, array in batch.items()} if left is not None and here > left else batch
         if left is not None:
             left -= here
             if left <= 0:

@@ -58,7 +58,7 @@ class Arrays:
             return
         with self._lock:
             if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="ort-sparse-")  # noqa: SIM115
+                self._file = tempfile.TemporaryFile(prefix="ort-sparse-")  # noqa: SIM115  # it stays open as long as this object lives
             offset, self._end = self._end, self._end + array.nbytes
             self._in_file[number] = offset, array.dtype, array.shape
         _write(self._file.fileno(), np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, offset)

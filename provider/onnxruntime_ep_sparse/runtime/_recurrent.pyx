@@ -160,8 +160,7 @@ cdef int plan_recurrent(CompiledProgram* program, Plan* plan, int index) noexcep
         # a dense kernel reads and writes units side by side: each sequence has a state of its own
         own.width = 1
         own.tiles = own.sequences
-        own.groups = ceil_div(own.sequences, program.kernels.dense_rows)
-        own.together = ceil_div(own.sequences, own.groups)
+        own.together = ceil_div(own.sequences, ceil_div(own.sequences, program.kernels.dense_rows))
     elif not tiled and own.sequences:
         own.width = sell_width(program.kernels, own.sequences)
     own.groups = ceil_div(own.tiles, own.together)
