@@ -191,7 +191,7 @@ class Steps:
 
 
 class _Lines(logging.Handler):
-    """Prints what the provider reports while a session is created, such as what it measures, among the steps of a command."""
+    """Prints the provider's log messages among the steps of a command: while a session is created, it says what it measures."""
 
     def __init__(self, steps: Steps) -> None:
         super().__init__()

@@ -73,7 +73,7 @@ class Constants:
     """The constants of a model's main graph: initializers that no input overrides, and expressions of them.
 
     `source` is the path of the model's file, where external data are found. A model in memory without external data needs none. `fold`
-    changes `model`; after the last one, `sweep` removes what nobody reads any more.
+    changes `model`. Call `sweep` after the last `fold`: it removes nodes and initializers that no node reads any more.
 
     `integers` makes DequantizeLinear a part of expressions. Their values are exact as well, but ONNX Runtime computes some products with
     such weights in integers, so the folded model has other results. A model whose activations are integers too keeps its DequantizeLinear.
@@ -123,7 +123,7 @@ class Constants:
         return name in self._tensors or name in self._made
 
     def is_expression(self, name: str) -> bool:
-        """Return whether nodes compute this value of constants alone, and it is no output of the graph."""
+        """Return whether nodes compute this value from constants alone. An output of the graph does not count."""
         return name in self._made and name not in self._outputs and isinstance(name, str)  # protobuf has bytes where it is not UTF-8
 
     def operators(self, name: str) -> list[str]:
@@ -200,13 +200,13 @@ class Constants:
         return any(is_external(tensor) for tensor in (*read, *(_value_of(node) for node in nodes if node.op_type == "Constant")))
 
     def freed_bytes(self, name: str) -> int:
-        """Return the bytes of the constants that nobody needs once an expression is folded, in other files too."""
+        """Return the bytes of the constants that no other node reads: folding an expression frees them, also in other files."""
         nodes, names = self._dying(name)
         tensors = [self._tensors[each] for each in names] + [_value_of(node) for node in nodes if node.op_type == "Constant"]
         return sum(model_file.size_of(tensor) for tensor in tensors)
 
     def _dying(self, name: str) -> tuple[list[NodeProto], list[str]]:
-        """Return the nodes and the initializers that nobody needs once the expression `name` is a constant."""
+        """Return the nodes and the initializers that no other node reads once the expression `name` is a constant."""
         left: Counter[str] = Counter()
         nodes: dict[int, NodeProto] = {}
         tensors: list[str] = []
