@@ -3,6 +3,7 @@
 import os
 
 import numpy as np
+import onnx
 from hypothesis import HealthCheck, settings
 from onnx import TensorProto, helper, numpy_helper
 
@@ -68,3 +69,8 @@ def carried(nodes, shape, weights=None, declared=None, opset=20):
 def dynamic(shape):
     """Names for all dimensions but the last, which the identity fixes."""
     return [f"d{i}" for i in range(len(shape) - 1)] + [shape[-1]]
+
+
+def bits_of(path):
+    """The whole model of a file with its external data."""
+    return onnx.load(path).SerializeToString(deterministic=True)
