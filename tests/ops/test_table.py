@@ -92,6 +92,31 @@ def test_parameters_of_any_shape_get_an_answer(name, shape):
         assert finding is None or finding.text
 
 
+@pytest.mark.parametrize("value", [2, 3, -1, 2**40])
+@pytest.mark.parametrize(
+    ("name", "flag"), [(name, flag) for name in KNOWN for flag in sorted(ops.FLAGS & set(defs.get_schema(name, 22).attributes))]
+)
+def test_flags_are_0_or_1(name, flag, value):
+    """ONNX Runtime takes ceil_mode=2 for 0, and transA=2 for 1: whatever it does, such nodes are left to it."""
+    graph, node = one_node(name, [(2, 4, 4, 4)], (2, 4, 4, 4), {flag: value})
+    finding = ops.can_run(graph, node)
+    assert finding.code == "unsupported-attribute"
+    assert f"{flag}={value}" in finding.text
+
+
+def test_every_flag_is_known():
+    """Whole numbers whose documented values are 0 and 1, of the operators in the table."""
+    whole = {
+        attribute.name
+        for name in KNOWN
+        for attribute in defs.get_schema(name, 22).attributes.values()
+        if attribute.type == defs.OpSchema.AttrType.INT
+    }
+    numbers = {"axis", "group", "hidden_size", "blocksize", "stash_type", "spatial", "start", "end", "training_mode"}
+    assert whole - numbers == ops.FLAGS & whole
+    assert whole >= ops.FLAGS
+
+
 def test_further_outputs_are_declined():
     """Indices of a MaxPool that are read, whatever their type; those that are not matter to no one."""
     graph, node = one_node("MaxPool", [(1, 4, 8, 8)], (1, 4, 7, 7), {"kernel_shape": (2, 2)})

@@ -26,6 +26,15 @@ def row_for(node: Node) -> OpRow | None:
     return row if row is not None and node.domain in row.domains else None
 
 
+FLAGS = frozenset(
+    (
+        *("allowzero", "antialias", "ceil_mode", "count_include_pad", "exclude_outside", "input_forget", "keepdims", "layout"),
+        *("linear_before_reset", "noop_with_empty_axes", "storage_order", "transA", "transB"),
+    )
+)
+"""Attributes that are 0 or 1. ONNX does not define other values: ONNX Runtime takes them for 1 in some operators and for 0 in others."""
+
+
 def can_run(graph: Graph, node: Node) -> Finding | None:
     """Return None if a region may hold this node, else the reason why not."""
     unclear = [name for name in (*node.inputs, *node.outputs) if name and name not in graph.values]
@@ -34,6 +43,9 @@ def can_run(graph: Graph, node: Node) -> Finding | None:
     row = row_for(node)
     if row is None:
         return reasons.UNSUPPORTED_OPERATOR(operator=node.op_type)
+    for name in sorted(FLAGS & node.attributes.keys()):
+        if node.attributes[name] not in (0, 1):
+            return reasons.UNSUPPORTED_ATTRIBUTE(name=name, value=node.attributes[name])
     # BatchNormalization, LayerNormalization and MaxPool have more results, which exporters may leave without readers
     further = [name for name in node.outputs[row.results :] if name in graph.consumers or name in graph.outputs]
     if further or not (node.outputs[0] or row.results > 1):
