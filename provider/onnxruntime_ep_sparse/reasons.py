@@ -183,6 +183,11 @@ NOT_FLOAT32 = Reason(
     "type {type} is not supported, only float32",
     "Export the model in float32: float16, bfloat16, float64 and quantised layers run on the CPU provider.",
 )
+QUANTISED = Reason(
+    "quantised",
+    "{operator} multiplies quantised weights, only float32 is supported",
+    "Prune and export the float32 model: quantised layers run on the CPU provider.",
+)
 TYPE_UNKNOWN = Reason(
     "type-unknown",
     "type of {name!r} is unknown",

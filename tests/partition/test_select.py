@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 import onnxruntime_ep_sparse as sparse
 from onnxruntime_ep_sparse.graph.ir import FLOAT, Graph, Node, Value
@@ -268,3 +268,95 @@ def test_pruned_products_that_are_left(name, policy):
         assert decision.shape == shape
         assert decision.sparsity == pytest.approx(0.9, abs=0.05)
         assert decision.pattern == "unstructured"
+
+
+def quantised_products(rng):
+    """Products of integers with a weight whose zeros are its zero point: of all, of each output feature, or 0 without one."""
+    zero = np.uint8([7])
+    weight = np.where(rng.random((16, 24)) < 0.9, 0, rng.integers(1, 60, (16, 24)))
+    filters = np.where(rng.random((8, 8, 3, 3)) < 0.9, 0, rng.integers(1, 60, (8, 8, 3, 3)))
+    scales = {"s": np.float32([0.1])}
+    make = helper.make_node
+    return {
+        "MatMulInteger": (make("MatMulInteger", ["q", "w"], ["i"]), {"w": weight.astype(np.int8)}, [4, 16]),
+        "MatMulInteger, zero point": (
+            make("MatMulInteger", ["q", "w", "", "z"], ["i"]),
+            {"w": (weight + 7).astype(np.uint8), "z": zero.reshape(())},
+            [4, 16],
+        ),
+        "MatMulInteger, a zero point per column": (
+            make("MatMulInteger", ["q", "w", "", "z"], ["i"]),
+            {"w": (weight + np.arange(24)).astype(np.uint8), "z": np.arange(24, dtype=np.uint8)},
+            [4, 16],
+        ),
+        "ConvInteger": (
+            make("ConvInteger", ["q", "w", "", "z"], ["i"]),
+            {"w": (filters + 7).astype(np.uint8), "z": zero.reshape(())},
+            [1, 8, 9, 9],
+        ),
+        "QLinearConv": (
+            make("QLinearConv", ["q", "s", "qz", "w", "s", "z", "s", "qz"], ["i"]),
+            {"w": (filters + np.arange(8).reshape(8, 1, 1, 1)).astype(np.uint8), "z": np.arange(8, dtype=np.uint8), "qz": zero.reshape(())}
+            | scales,
+            [1, 8, 9, 9],
+        ),
+        "QLinearMatMul": (
+            make("QLinearMatMul", ["q", "s", "qz", "w", "s", "z", "s", "qz"], ["i"]),
+            {"w": (weight + 7).astype(np.uint8), "z": zero, "qz": zero} | scales,
+            [4, 16],
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", quantised_products(np.random.default_rng(0)))
+def test_pruned_quantised_products(name):
+    """They count as pruned and left, and the reason says that they are quantised."""
+    node, weights, x = quantised_products(np.random.default_rng(5))[name]
+    nodes = [
+        helper.make_node("Cast", ["x"], ["q"], to=TensorProto.UINT8),
+        node,
+        helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT),
+    ]
+    made = {decision.op_type: decision for decision in sparse.explain(make_session(model_of(nodes, {"x": x}, ["y"], weights)))}
+    decision = made[node.op_type]
+    assert decision.code == "quantised"
+    assert decision.shape == weights["w"].shape
+    assert decision.sparsity == pytest.approx(np.mean(zeros_in(node, weights)))
+    assert decision.sparsity == pytest.approx(0.9, abs=0.05)
+    assert decision.pattern == "unstructured"
+
+
+def zeros_in(node, weights):
+    """Where a weight equals its zero point."""
+    shape = [-1, 1, 1, 1] if "Conv" in node.op_type else [1, -1]
+    return weights["w"] == weights.get("z", np.uint8(0)).reshape(shape)
+
+
+@pytest.mark.parametrize(
+    ("op_type", "attributes", "shape", "x"),
+    [
+        ("Conv", {}, (8, 8, 3, 3), [1, 8, 9, 9]),
+        ("MatMul", {}, (16, 24), [4, 16]),
+        ("Gemm", {}, (16, 24), [4, 16]),
+        ("Gemm", {"transB": 1}, (24, 16), [4, 16]),
+    ],
+)
+def test_pruned_weights_behind_dequantize_linear(op_type, attributes, shape, x):
+    """They count as pruned and left too, whichever axis their zero points belong to."""
+    rng = np.random.default_rng(6)
+    axis = 0 if op_type == "Conv" or attributes else 1
+    zero = np.arange(shape[axis], dtype=np.uint8)
+    weight = np.where(rng.random(shape) < 0.9, 0, rng.integers(1, 60, shape)) + zero.reshape(
+        [-1 if i == axis else 1 for i in range(len(shape))]
+    )
+    scale = np.full(zero.shape, 0.1, np.float32)
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "s", "z"], ["d"], axis=axis),
+        helper.make_node(op_type, ["x", "d"], ["y"], name="product", **attributes),
+    ]
+    model = model_of(nodes, {"x": x}, ["y"], {"w": weight.astype(np.uint8), "s": scale, "z": zero})
+    made = {decision.name: decision for decision in sparse.explain(make_session(model))}
+    decision = made["product"]
+    assert decision.code == "quantised"
+    assert decision.shape == shape
+    assert decision.sparsity == pytest.approx(0.9, abs=0.05)

@@ -81,7 +81,7 @@ def _reason(d: NodeDecision) -> str:
 
 
 def _totals(rows: list[tuple[NodeDecision, int | None]]) -> dict[str, Any]:
-    """Return counts over all nodes, and shares of all MACs. The shares are None if the MACs of one product are unknown."""
+    """Return counts over all nodes, and shares of all MACs of Conv, MatMul and Gemm. The shares are None if one product's are unknown."""
     pruned = [d for d, _ in rows if is_pruned(d)]
     products = [(d, count) for d, count in rows if d.op_type in PRODUCTS]
     known = [(d, count) for d, count in products if count is not None]
@@ -92,6 +92,7 @@ def _totals(rows: list[tuple[NodeDecision, int | None]]) -> dict[str, Any]:
         "regions": len({d.region for d, _ in rows if d.taken}),
         "pruned_nodes": len(pruned),
         "pruned_nodes_taken": sum(d.taken for d in pruned),
+        "products": len(products),
         "macs": total or None,
         "macs_taken_share": sum(count for d, count in known if d.taken) / total if total else None,
         "macs_zero_share": sum(count * (d.sparsity or 0.0) for d, count in known) / total if total else None,
@@ -107,6 +108,8 @@ def _summary(t: dict[str, Any]) -> str:
     regions = f"{t['regions']} region{'' if t['regions'] == 1 else 's'}"
     words = f"{EP_NAME} takes {t['nodes_taken']} of {t['nodes']} nodes in {regions}"
     words += f", {t['pruned_nodes_taken']} of {t['pruned_nodes']} pruned ones"
+    if not t["products"]:
+        return words
     if t["macs"] is None:
         return f"{words}; MACs unknown: the shapes of some products cannot be inferred (try --shape)"
     share = f"{t['macs_taken_share']:.1%} of {_count(t['macs'])} MACs"

@@ -17,8 +17,12 @@ from .nonzeros import Nonzeros
 
 FLOAT = 1
 """`ONNXTensorElementDataType` of float32, the one element type the kernels take (the same number in `onnx.TensorProto`)."""
+UINT8 = 2
+INT8 = 3
 INT32 = 6
 INT64 = 7
+FLOAT16 = 10
+FLOAT64 = 11
 TYPE_NAMES = (
     *("unknown", "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool", "float16", "float64"),
     *("uint32", "uint64", "complex64", "complex128", "bfloat16"),

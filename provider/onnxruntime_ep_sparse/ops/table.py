@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from .. import reasons
-from ..graph.ir import FLOAT, Graph, Node, Value, type_name
+from ..graph.ir import FLOAT, FLOAT16, FLOAT64, INT8, UINT8, Graph, Node, Value, type_name
 from ..program.limits import MAX_RANK
 from ..reasons import Finding
 from . import activations, elementwise, layout, matrix, normalization, recurrent, windows
@@ -35,6 +35,11 @@ FLAGS = frozenset(
 """Attributes that are 0 or 1. ONNX does not define other values: ONNX Runtime takes them for 1 in some operators and for 0 in others."""
 
 
+def unsupported(node: Node) -> Finding:
+    """Return the reason why a node without a row cannot run."""
+    return reasons.QUANTISED(operator=node.op_type) if is_quantised(node) else reasons.UNSUPPORTED_OPERATOR(operator=node.op_type)
+
+
 def can_run(graph: Graph, node: Node) -> Finding | None:
     """Return None if a region may hold this node, else the reason why not."""
     unclear = [name for name in (*node.inputs, *node.outputs) if name and name not in graph.values]
@@ -42,7 +47,7 @@ def can_run(graph: Graph, node: Node) -> Finding | None:
         return reasons.NAME_NOT_UNIQUE(name=unclear[0].partition("\0")[0])
     row = row_for(node)
     if row is None:
-        return reasons.UNSUPPORTED_OPERATOR(operator=node.op_type)
+        return unsupported(node)
     for name in sorted(FLAGS & node.attributes.keys()):
         if node.attributes[name] not in (0, 1):
             return reasons.UNSUPPORTED_ATTRIBUTE(name=name, value=node.attributes[name])
@@ -65,8 +70,11 @@ def can_run(graph: Graph, node: Node) -> Finding | None:
         return reasons.OPSET_TOO_OLD(version=node.since_version, first=row.first_version)
     finding = row.can_run(graph, node)
     overridable = [name for name in node.inputs if name in graph.defaults]
-    if finding is not None and overridable and finding.reason in (reasons.WEIGHT_NOT_CONSTANT, reasons.NO_CONSTANT_OPERAND):
-        return reasons.WEIGHT_IS_INPUT(name=overridable[0])
+    if finding is not None and finding.reason in (reasons.WEIGHT_NOT_CONSTANT, reasons.NO_CONSTANT_OPERAND):
+        if overridable:
+            return reasons.WEIGHT_IS_INPUT(name=overridable[0])
+        if _dequantised(graph, node):
+            return reasons.QUANTISED(operator=node.op_type)
     return finding
 
 
@@ -87,34 +95,89 @@ def with_implied_shapes(graph: Graph) -> Graph:
     return replace(graph, values={**graph.values, **found})
 
 
-EITHER = ((0, 0), (1, 1))
-LEFT_PRODUCTS: dict[tuple[str, str], tuple[tuple[int, int], ...]] = {
-    ("", "ConvTranspose"): ((1, 1),),
-    ("", "DeformConv"): ((1, 0),),
+@dataclass(frozen=True, slots=True)
+class LeftWeight:
+    """An input that may be the weight of a product without a row.
+
+    `axis` is the axis of its output features, `zero_point` the input that holds the number that stands for 0, None in float operators.
+    """
+
+    place: int
+    axis: int
+    zero_point: int | None = None
+
+
+EITHER = (LeftWeight(0, 0), LeftWeight(1, 1))
+LEFT_PRODUCTS: dict[tuple[str, str], tuple[LeftWeight, ...]] = {
+    ("", "ConvInteger"): (LeftWeight(1, 0, 3),),
+    ("", "ConvTranspose"): (LeftWeight(1, 1),),
+    ("", "DeformConv"): (LeftWeight(1, 0),),
     ("", "Einsum"): EITHER,
-    ("com.microsoft", "Attention"): ((1, 1),),
-    ("com.microsoft", "FusedConv"): ((1, 0),),
+    ("", "MatMulInteger"): (LeftWeight(0, 0, 2), LeftWeight(1, 1, 3)),
+    ("", "QLinearConv"): (LeftWeight(3, 0, 5),),
+    ("", "QLinearMatMul"): (LeftWeight(0, 0, 2), LeftWeight(3, 1, 5)),
+    ("com.microsoft", "Attention"): (LeftWeight(1, 1),),
+    ("com.microsoft", "DynamicQuantizeMatMul"): (LeftWeight(1, 1, 3),),
+    ("com.microsoft", "FusedConv"): (LeftWeight(1, 0),),
     ("com.microsoft", "FusedGemm"): EITHER,
     ("com.microsoft", "FusedMatMul"): EITHER,
-    ("com.microsoft", "GemmFastGelu"): ((1, 1),),
-    ("com.microsoft", "NhwcFusedConv"): ((1, 0),),
+    ("com.microsoft", "GemmFastGelu"): (LeftWeight(1, 1),),
+    ("com.microsoft", "MatMulIntegerToFloat"): (LeftWeight(1, 1, 5),),
+    ("com.microsoft", "NhwcFusedConv"): (LeftWeight(1, 0),),
+    ("com.microsoft", "QGemm"): (LeftWeight(3, 1, 5),),
+    ("com.microsoft", "QLinearConv"): (LeftWeight(3, 0, 5),),
     ("com.microsoft", "TransposeMatMul"): EITHER,
 }
-"""Products without a row, which are left to other providers: domain and operator to the inputs that may be weights, each with the axis of
-its output features."""
+"""Products without a row, which are left to other providers: domain and operator to the inputs that may be weights."""
+COUNTABLE = (FLOAT, FLOAT16, FLOAT64, INT8, UINT8)
+"""Element types of weights whose zeros are counted."""
 
 
-def left_weights_of(graph: Graph, node: Node) -> tuple[tuple[str, int], ...]:
-    """Return the constant float32 weights of a product that is left to other providers, each with the axis of its output features."""
+def is_quantised(node: Node) -> bool:
+    """Return whether a node is a product of integers."""
+    return any(weight.zero_point is not None for weight in _left(node))
+
+
+def _left(node: Node) -> tuple[LeftWeight, ...]:
+    return LEFT_PRODUCTS.get(("" if node.domain in ONNX else node.domain, node.op_type), ())
+
+
+def left_weights_of(graph: Graph, node: Node) -> tuple[tuple[str, int, str], ...]:
+    """Return the constant weights of a product that is left to other providers.
+
+    Each is its name, the axis of its output features and the name of its zero point, "" without one.
+    """
     row = row_for(node)
     if row is not None:
-        weights = [(name, row.output_axis(graph, node)) for name in row.weights(graph, node)]
+        dequantised = _dequantised(graph, node)
+        if dequantised:
+            graph = replace(graph, constant_names=graph.constant_names | dequantised.keys())
+        axis = row.output_axis(graph, node)
+        found = [dequantised.get(name, (name, "")) for name in row.weights(graph, node)]
+        weights = [(name, axis, zero_point) for name, zero_point in found]
     else:
-        places = LEFT_PRODUCTS.get(("" if node.domain in ONNX else node.domain, node.op_type), ())
-        weights = [(node.inputs[i], axis) for i, axis in places if i < len(node.inputs)]
-    floats = (graph.values[name] for name, _ in weights if graph.is_constant(name))
-    wide = {value.name for value in floats if value.dtype == FLOAT and len(value.shape or ()) > 1 and 0 not in (value.shape or ())}
-    return tuple((name, axis) for name, axis in weights if name in wide)
+        weights = [
+            (node.inputs[left.place], left.axis, _input(node, left.zero_point)) for left in _left(node) if left.place < len(node.inputs)
+        ]
+    return tuple(weight for weight in weights if graph.is_constant(weight[0]) and _is_countable(graph.values[weight[0]]))
+
+
+def _dequantised(graph: Graph, node: Node) -> dict[str, tuple[str, str]]:
+    """Return the inputs of a node that DequantizeLinear makes of a constant: name to that constant and its zero point, "" without one."""
+    makers = {name: graph.producer[name] for name in node.inputs if name in graph.producer}
+    return {
+        name: (maker.inputs[0], _input(maker, 2))
+        for name, maker in makers.items()
+        if maker.op_type == "DequantizeLinear" and graph.is_constant(maker.inputs[0])
+    }
+
+
+def _input(node: Node, place: int | None) -> str:
+    return "" if place is None or place >= len(node.inputs) else node.inputs[place]
+
+
+def _is_countable(value: Value) -> bool:
+    return value.dtype in COUNTABLE and len(value.shape or ()) > 1 and 0 not in (value.shape or ())
 
 
 def is_activation(node: Node) -> bool:

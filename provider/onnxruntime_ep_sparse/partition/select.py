@@ -120,7 +120,7 @@ def judge_bystander(graph: Graph, node: Node, options: Options) -> Judgement:
         return Judgement(finding=reasons.POLICY_NEVER())
     row = table.row_for(node)
     if row is None:
-        return Judgement(finding=reasons.UNSUPPORTED_OPERATOR(operator=node.op_type))
+        return Judgement(finding=table.unsupported(node))
     return Judgement(finding=table.can_run(graph, node) if row.role in ("product", "recurrent") else None)
 
 
@@ -166,10 +166,19 @@ def judge_left(graph: Graph, node: Node, j: Judgement) -> None:
     if not weights:
         return
     try:
-        zeros = zeros_of_all([(weight_of(graph, name), axis) for name, axis in weights])
-    except (RuntimeError, OSError):  # constants that cannot be read
+        zeros = zeros_of_all([(left_weight(graph, name, axis, zero_point), axis) for name, axis, zero_point in weights])
+    except (RuntimeError, OSError, ValueError):  # constants that cannot be read, or zero points that do not fit
         return
     j.shape, j.sparsity, j.pattern = sizes_of(graph, weights[0][0]), zeros.sparsity, zeros.pattern
+
+
+def left_weight(graph: Graph, name: str, axis: int, zero_point: str) -> np.ndarray | Nonzeros:
+    """Return a weight whose zeros can be counted: a quantised one is 0 where it equals its zero point, per tensor or per output feature."""
+    weight = weight_of(graph, name)
+    offset = graph.constant(zero_point)
+    if offset is None or isinstance(weight, Nonzeros) or not offset.any():
+        return weight
+    return weight != offset.reshape([-1 if i == axis % weight.ndim else 1 for i in range(weight.ndim)])
 
 
 def refusal(graph: Graph, node: Node, options: Options) -> Finding | None:
