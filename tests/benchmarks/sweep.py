@@ -1,14 +1,14 @@
 """The sweep of docs/benchmarks.md: nets x zeros x batch x threads with `policy=auto`. No point may be slower than the CPU provider.
 
     python tests/benchmarks/sweep.py [--results sweep.jsonl] [--quick] [--limit-seconds S]
-    python tests/benchmarks/sweep.py --report
+    python tests/benchmarks/sweep.py --report [--json docs/data/sweep.json]
 
 A point is screened with 8 pairs. One below 1.0 is measured three times with 30 pairs, and fails if the upper end of its interval is under
 0.97 in all three, or if results differ. Where our provider owns no node, both sessions are the same: that is noted, and nothing is timed.
 
 A point is a line of the results file. A further call does what is missing for this build and machine: the commit of the sources, the CPU,
 the instruction set, the version of onnxruntime. Each net has a process of its own; one that dies costs the point that it was at. A point
-with one thread runs on one core. `--report` prints the table.
+with one thread runs on one core. `--report` prints the table; `--json` writes the points for it and for the pictures of docs/pictures.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from onnxruntime_ep_sparse import EP_NAME, measure
@@ -250,11 +249,17 @@ def in_processes(points: Sequence[Point], worker: Callable[[Sequence[Point]], li
                 yield {"point": asdict(at), "died": process.returncode}
 
 
+def ratio_of(line: dict[str, Any]) -> dict[str, Any] | None:
+    """The ratio that counts: the middle one of the repeats, else that of the screening; None where nothing was timed."""
+    if repeats := line.get("repeats"):
+        return sorted(repeats, key=lambda repeat: repeat["median"])[len(repeats) // 2]
+    return line.get("screening")
+
+
 def speed_up(line: dict[str, Any]) -> float | None:
-    """The measured speed-up: the middle one of the repeats, else that of the screening; None where nothing was timed."""
-    if line.get("repeats"):
-        return median(repeat["median"] for repeat in line["repeats"])
-    return line["screening"]["median"] if "screening" in line else None
+    """The measured speed-up; None where nothing was timed."""
+    ratio = ratio_of(line)
+    return None if ratio is None else ratio["median"]
 
 
 def failure(line: dict[str, Any]) -> str:
@@ -317,6 +322,32 @@ def report(found: dict[Point, dict[str, Any]], wanted: Sequence[Point]) -> Itera
         yield f"- {named(Point(**line['point']))}: {failure(line)}"
 
 
+def document(found: dict[Point, dict[str, Any]], wanted: Sequence[Point]) -> dict[str, Any]:
+    """Return what was measured, for tables and pictures: "speedup", its interval and "predicted" are None where nothing was taken.
+
+    "machine" is the number of an entry of "machines".
+    """
+    points: list[dict[str, Any]] = []
+    machines: list[dict[str, Any]] = []
+    for point in (point for point in wanted if point in found):
+        line = found[point]
+        if line["machine"] not in machines:
+            machines.append(line["machine"])
+        ratio = ratio_of(line) or {}
+        figures = {"speedup": ratio.get("median"), "low": ratio.get("low"), "high": ratio.get("high"), "predicted": line.get("predicted")}
+        rounded = {name: None if value is None else round(value, 3) for name, value in figures.items()}
+        counts = {"owned": line.get("owned"), "nodes": line.get("nodes"), "machine": machines.index(line["machine"])}
+        points.append({**asdict(point), **rounded, **counts})
+    return {"schema": 1, "machines": machines, "points": points}
+
+
+def written(document: dict[str, Any]) -> str:
+    """Return a document as JSON with a line per point, so that changes can be read."""
+    points = ",\n".join(json.dumps(point) for point in document["points"])
+    rest = json.dumps({**document, "points": []})
+    return rest.replace('"points": []', f'"points": [\n{points}\n]') + "\n"
+
+
 def named(point: Point) -> str:
     """A point in words."""
     return f"{point.model}, {point.zeros:.0%} zeros, batch {point.batch}, {point.threads} thread{'s' * (point.threads > 1)}"
@@ -353,6 +384,7 @@ def main() -> int:
     parser.add_argument("--zeros", type=numbers(float), metavar="SHARE,...", help="from 0 to 1")
     parser.add_argument("--batches", type=numbers(int), metavar="N,...")
     parser.add_argument("--threads", type=numbers(int), metavar="N,...")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the points that were measured as a document")
     parser.add_argument("--limit-seconds", type=float, default=float("inf"), help="begin no point after this time")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -380,6 +412,8 @@ def main() -> int:
         sweep(arguments.results, wanted, arguments.limit_seconds, worker)
     found = read(arguments.results, machine())
     print("\n".join(report(found, wanted)))
+    if arguments.json:
+        arguments.json.write_text(written(document(found, wanted)))
     return int(any(failure(found[point]) for point in wanted if point in found))
 
 

@@ -60,6 +60,18 @@ def test_verdict(found, fails, value):
     assert sweep.outcome(found).startswith("FAILS: ") is fails
 
 
+def test_document():
+    """It has the middle one of the repeats with its interval, and no figures where nothing was taken."""
+    lines = [line(OTHER, 0.9, (0.95, 0.96, 0.98), predicted=1.25), nothing(POINTS[0])]
+    found = {Point(**entry["point"]): {**entry, "machine": KEY} for entry in lines}
+    document = sweep.document(found, [OTHER, *POINTS])
+    assert json.loads(sweep.written(document)) == document
+    first, second = document["points"]
+    assert (first["model"], first["speedup"], first["low"], first["high"], first["predicted"]) == ("lstm", 0.94, 0.84, 0.96, 1.25)
+    assert document["machines"] == [KEY]
+    assert (second["model"], second["speedup"], second["predicted"], second["owned"]) == ("mlp_policy", None, None, 0)
+
+
 def test_all_points():
     """The number that the nets, zeros, batches and threads make; images have at most 8."""
     points = sweep.points_of(list(NETS), sweep.ZEROS, sweep.SEQUENCES, sweep.THREADS)
