@@ -22,6 +22,10 @@ OPTIONS = """\
 Provider options are strings. Pass them to ONNX Runtime, or to `session_options()`, which checks them at once:
 
 ```python
+import onnxruntime
+import onnxruntime_ep_sparse
+
+onnxruntime_ep_sparse.register()
 providers = [("SparseExecutionProvider", {{"policy": "always", "threads": "2"}}), "CPUExecutionProvider"]
 session = onnxruntime.InferenceSession("model.onnx", providers=providers, enable_fallback=0)
 

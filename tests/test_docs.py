@@ -1,15 +1,25 @@
-"""Documents that follow from the code."""
+"""Documents: those that follow from the code, links, code blocks, pictures."""
 
+import importlib.util
+import os
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx.helper import make_node
+
+from support.making import model_of, pruned
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 WRITTEN = runpy.run_path(str(DOCS / "generate.py"))["documents"]()
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 
 
 @pytest.mark.parametrize("name", WRITTEN)
@@ -29,8 +39,77 @@ def test_architecture_names_every_file():
     assert listed == names
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def name_of(page):
+    """The path of a page in the repository."""
+    return str(page.relative_to(ROOT))
+
+
+def anchors(page):
+    """The anchors of a page's headings, as GitHub and MyST make them."""
+    text = FENCED.sub("", page.read_text())
+    titles = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title) for title in re.findall(r"^#+ (.+)$", text, re.M)]
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links(page):
-    """Links within the repository lead to something."""
-    for target in re.findall(r"\]\((?!\w+:)([^)#]+)", page.read_text()):
+    """Links within the repository lead to something, and those to a section to a heading."""
+    text = FENCED.sub("", page.read_text())
+    for target, anchor in re.findall(r"\]\((?!\w+:)([^)#\s]*)(?:#([^)\s]*))?\)", text):
+        path = page.parent / target if target else page
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
+    for target in re.findall(r'(?:src|srcset)="(?!\w+:)([^"]+)"', text):
         assert (page.parent / target).exists(), target
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the models that the pages name: a pruned one with an open batch, and what `pack` makes of it."""
+    folder = tmp_path_factory.mktemp("pages")
+    rng = np.random.default_rng(0)
+    nodes = [make_node("MatMul", ["x", "up"], ["a"]), make_node("Relu", ["a"], ["b"]), make_node("MatMul", ["b", "down"], ["y"])]
+    model = model_of(nodes, {"x": ["batch", 256]}, ["y"], {"up": pruned(rng, (256, 512)), "down": pruned(rng, (512, 256))})
+    for name in ("model.onnx", "pruned.onnx"):
+        onnx.save(model, folder / name)
+    subprocess.run([sys.executable, "-m", "onnxruntime_ep_sparse", "pack", "model.onnx", "compressed.onnx"], cwd=folder, check=True)
+    return folder
+
+
+def blocks(page, kind):
+    """The code blocks of a page of one kind."""
+    return [code for found, code in FENCED.findall(page.read_text()) if found == kind]
+
+
+ELSEWHERE = ("docs/tutorial/pytorch.md", "docs/examples")
+"""Pages that have tests of their own: tests/prune/test_tutorial.py, tests/examples."""
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page, "python") and not name_of(page).startswith(ELSEWHERE)], ids=name_of
+)
+def test_python_blocks(page, folder):
+    """The Python of a page runs, block after block, in a process of its own."""
+    code = "\n".join(blocks(page, "python"))
+    if "import torch" in code and importlib.util.find_spec("torch") is None:
+        pytest.skip("needs torch: pip install torch")
+    environment = {**os.environ, "HOME": str(folder)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Falling back" not in done.stdout + done.stderr
+
+
+def test_pictures():
+    """What is checked in is what pictures.py draws from the data."""
+    matplotlib = pytest.importorskip("matplotlib", reason="needs the extra: pip install '.[docs]'")
+    if not matplotlib.__version__.startswith("3.11."):
+        pytest.skip(f"matplotlib {matplotlib.__version__} draws other bytes than 3.11, which the extra [docs] has")
+    drawn = runpy.run_path(str(DOCS / "pictures.py"))["drawn"]()
+    assert all((DOCS / "images" / name).read_text() == svg for name, svg in drawn.items()), "run python docs/pictures.py"
+
+
+def test_every_picture_is_shown():
+    """Each picture stands on a page, in its light and its dark form if it has both."""
+    text = "".join(page.read_text() for page in PAGES)
+    for picture in (DOCS / "images").iterdir():
+        assert picture.name in text, picture.name
