@@ -113,3 +113,16 @@ def test_every_picture_is_shown():
     text = "".join(page.read_text() for page in PAGES)
     for picture in (DOCS / "images").iterdir():
         assert picture.name in text, picture.name
+
+
+@pytest.mark.slow
+def test_site(tmp_path):
+    """Sphinx builds the site of these pages without a warning."""
+    missing = [name for name in ("sphinx", "myst_parser", "furo") if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}: pip install '.[docs]'")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-n", str(DOCS), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "explanation" / "how-it-works.html").exists()
+    assert (tmp_path / "images" / "regions.svg").exists()
