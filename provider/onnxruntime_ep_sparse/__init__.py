@@ -7,6 +7,7 @@
     session = ort.InferenceSession("model.onnx", providers=[sparse.EP_NAME, "CPUExecutionProvider"])
 
 Importing this package registers nothing and does not import onnxruntime.
+`SessionFactory("model.onnx")` makes sessions in other processes: it can be pickled, sessions cannot.
 `prune(model, data, sparsity=0.6)` makes a sparse model of a dense one; `Masks`, `Gradual` and `Cubic` are for training loops.
 """
 
@@ -18,6 +19,7 @@ from .diagnostics.explain import explain
 from .diagnostics.step_times import StepTime, step_times
 from .options import EP_NAME
 from .ort.registration import get_ep_name, get_ep_names, get_library_path, register, session_options, unregister
+from .ort.session_factory import SessionFactory
 from .partition.decision import NodeDecision
 from .prune import prune
 
@@ -31,6 +33,7 @@ __all__ = [
     "Gradual",
     "Masks",
     "NodeDecision",
+    "SessionFactory",
     "StepTime",
     "__version__",
     "explain",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ..options import EP_NAME
 from ..ort import registration
+from ..ort.sessions import ask
 from ..partition.decision import NodeDecision
 
 
@@ -54,17 +52,6 @@ def expected(decisions: Iterable[NodeDecision]) -> Expected | None:
     estimated = [(d.cpu_ms, d.ms) for d in decisions if d.cpu_ms is not None and d.ms is not None]
     cpu_ms, ms = (sum(column) for column in zip(*estimated, strict=True)) if estimated else (0.0, 0.0)
     return Expected(cpu_ms, ms) if ms > 0 else None
-
-
-def ask(session: Any, key: str) -> Any:
-    """Return the provider's answer to one of its dynamic options. ValueError if the session does not have the provider."""
-    if EP_NAME not in session.get_providers():
-        raise ValueError(f"this session has no {EP_NAME}, only {', '.join(session.get_providers())}")
-    from ..ort import _plugin
-
-    token = uuid.uuid4().hex
-    session.set_ep_dynamic_options({key: token})
-    return json.loads(_plugin.take_answer(token))
 
 
 def _session(model: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from .explain import ask
+from ..ort.sessions import ask
 
 
 @dataclass(frozen=True)

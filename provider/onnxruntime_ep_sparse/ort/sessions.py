@@ -1,10 +1,12 @@
-"""Sessions of either provider as measurements need them, and which nodes the provider has in them."""
+"""Sessions of either provider for workers and measurements, which nodes the provider has in them, and questions to it."""
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -80,6 +82,17 @@ def ownership(session: Any) -> Ownership:
             for node in members:
                 operators[node.op_type] = operators.get(node.op_type, 0) + 1
     return Ownership(sum(operators.values()), nodes, dict(sorted(operators.items())))
+
+
+def ask(session: Any, key: str) -> Any:
+    """Return the provider's answer to one of its dynamic options. ValueError if the session does not have the provider."""
+    if EP_NAME not in session.get_providers():
+        raise ValueError(f"this session has no {EP_NAME}, only {', '.join(session.get_providers())}")
+    from . import _plugin
+
+    token = uuid.uuid4().hex
+    session.set_ep_dynamic_options({key: token})
+    return json.loads(_plugin.take_answer(token))
 
 
 def create(
