@@ -82,6 +82,29 @@ session = onnxruntime.InferenceSession("model.onnx", providers=[("SparseExecutio
   float32, or with more than 2 GB of constants, are decided as by `auto`. So is everything where the module `onnx` or `onnxruntime` is out
   of reach, as in a program in another language; a warning says so once. Measure on a machine that does nothing else.
 
+## Dynamic options
+
+A session can be told something while it lives, from any thread: `session.set_ep_dynamic_options({{"cancel": "1"}})`.
+
+{dynamic}
+An unknown option or an invalid value is an error, which lists the valid ones, and then nothing of that call is done. Options whose names
+begin with `{runtime}` are ONNX Runtime's own.
+
+## Stopping runs
+
+`session.set_ep_dynamic_options({{"cancel": "1"}})` stops all runs of the session that are in progress. Each ends with the step that it is
+in; a recurrent step is left between two times. It raises `Fail`, whose one line contains "cancelled by the dynamic option 'cancel'", and
+ONNX Runtime logs an error. Runs that begin after the call are not concerned, even while cancelled runs are still ending.
+
+- **Between regions.** A run that computes nodes of the CPU provider goes on until it comes to a region of this one, and then ends. Behind
+  the last region it finishes. So the option changes nothing in sessions of which this provider takes no node.
+- **One run.** `RunOptions.terminate = True` stops the runs that were given these options. ONNX Runtime looks at it between nodes, this
+  provider also between the steps of a region, with the same message: "Exiting due to terminate flag being set to true." This needs glibc.
+  Elsewhere the run ends behind the region.
+- **Parallel execution.** In sessions with `ExecutionMode.ORT_PARALLEL` a run ends if it is in a region at the moment of the call, and
+  within regions `terminate` has no effect.
+- **Compressed models without the provider.** Their custom operators are nodes of the CPU provider.
+
 ## Without the CPU provider
 
 ONNX Runtime's configuration entry `session.disable_cpu_ep_fallback=1` makes sessions fail that would run a node on the CPU provider. It
@@ -296,6 +319,8 @@ def documents() -> dict[str, str]:
         "options.md": OPTIONS.format(
             table=options.markdown(),
             variables=variables,
+            dynamic=options.dynamic_markdown(),
+            runtime=options.RUNTIME_PREFIX,
             workers=options.MAX_WORKERS,
             zeros=measured.LEAST_ZEROS,
             counts=", ".join(map(str, COUNTS[:-1])) + f" and {COUNTS[-1]}",

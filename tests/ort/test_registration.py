@@ -346,11 +346,13 @@ def test_reloaded_modules(fresh, order):
 
 
 def test_dynamic_options(session, model_bytes):
-    """`explain` and `profile` are ours, `ep.dynamic.` is ONNX Runtime's own, and anything else is a mistake."""
+    """`ep.dynamic.` is ONNX Runtime's own, what our table does not have is a mistake, and then nothing of the same call is done."""
     ours = session(model_bytes)
     ours.set_ep_dynamic_options({"ep.dynamic.workload_type": "Default"})
-    with pytest.raises(Exception, match="unknown dynamic option 'explian'; valid: 'explain', 'profile'"):
-        ours.set_ep_dynamic_options({"explian": "token"})
+    with pytest.raises(Exception, match="unknown dynamic option 'explian'; valid: 'cancel', 'explain', 'profile'"):
+        ours.set_ep_dynamic_options({"explain": "token", "explian": "token"})
+    with pytest.raises(KeyError):
+        _plugin.take_answer("token")
 
 
 def test_explain_takes_sessions_and_models(session, model, model_bytes, model_file):

@@ -7,6 +7,8 @@ import pytest
 from onnx import helper
 
 from onnxruntime_ep_sparse import options, pipeline
+from onnxruntime_ep_sparse.graph.ir import FLOAT, Graph, Node, Value
+from onnxruntime_ep_sparse.runtime import _arenas
 from support.making import model_of, noise, pruned
 from support.programs import EVERY_SET, Conv, graph_of, program_of
 from support.promises import cpu_session, owned_session
@@ -113,3 +115,64 @@ def test_any_number_of_inputs_and_outputs(count):
         feeds = {name: noise(rng, rows, 8) for name in inputs}
         for y, expected in zip(session.run(None, feeds), cpu_session(model).run(None, feeds), strict=True):
             np.testing.assert_allclose(y, expected, atol=1e-4)
+
+
+class Stop:
+    """A question whether to stop, which is answered with yes the n-th time alone; `asked` counts."""
+
+    def __init__(self, n=0):
+        self.n, self.asked = n, 0
+
+    def __call__(self):
+        self.asked += 1
+        return self.asked == self.n
+
+
+def assert_stops_everywhere(program, x, least):
+    """Wherever a run is stopped, it says so, and leaves plans and arenas as they were; the next run is right."""
+    (expected,) = program.run(x)
+    held, stop = _arenas.held(), Stop()
+    assert program.run(x, stop=stop)[0].tobytes() == expected.tobytes()
+    assert stop.asked >= least
+    for n in sorted({1, 2, stop.asked // 2, stop.asked - 1, stop.asked}):
+        with pytest.raises(RuntimeError, match="stopped by a function"):
+            program.run(x, stop=Stop(n))
+        assert {runs for _, runs in program.plans()} == {0}
+        assert _arenas.held() == held
+        assert program.run(x)[0].tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_stopped_between_steps(workers):
+    """In every step of every slice of a batch."""
+    rng = np.random.default_rng(3)
+    constants = {"w": noise(rng, 40, 3, 1, 1), "v": noise(rng, 2, 40, 3, 3)}
+    nodes = [
+        ("Conv", ("x", "w"), "a", (None, 40, None, None), {}),
+        ("Conv", ("a", "v"), "y", (None, 2, None, None), {"pads": (1, 1, 1, 1)}),
+    ]
+    program = pipeline.lower(graph_of(nodes, {"x": ("n", 3, "h", "w")}, constants), options.parse({"threads": str(workers)}))
+    assert_stops_everywhere(program, noise(rng, 11, 3, 120, 150), least=2 * 3)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize(("batch", "times"), [(1, 20), (40, 20), (200, 5)])
+def test_stopped_between_times(op, batch, times, workers):
+    """In every time of a recurrent step; a yes that is taken back later still stops the run."""
+    rng = np.random.default_rng(4)
+    gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[op]
+    constants = {"w": pruned(rng, (1, gates * 96, 20), 0.5), "r": pruned(rng, (1, gates * 96, 96), 0.5)}
+    values = {"x": Value("x", FLOAT, ("t", "b", 20)), "y": Value("y", FLOAT, ("t", 1, "b", 96))}
+    values |= {name: Value(name, FLOAT, array.shape) for name, array in constants.items()}
+    node = Node(0, "", op, "", 0, ("x", "w", "r"), ("y",), {"hidden_size": 96})
+    graph = Graph((node,), values, frozenset(constants), constants.__getitem__, ("x",), ("y",))
+    program = pipeline.lower(graph, options.parse({"threads": str(workers)}))
+    assert_stops_everywhere(program, noise(rng, times, batch, 20), least=2 + times)
+
+
+def test_a_question_that_fails():
+    """An exception in it stops the run too."""
+    program = pipeline.lower(Conv(6, 8, (3, 3)).graph, options.parse({}))
+    with pytest.raises(RuntimeError, match="the function that says whether to stop has failed"):
+        program.run(np.zeros((1, 8, 5, 5), np.float32), stop=lambda: 1 // 0)

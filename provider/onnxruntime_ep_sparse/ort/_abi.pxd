@@ -39,6 +39,8 @@ cdef enum:
     CREATE_CUSTOM_OP_DOMAIN = 26
     CUSTOM_OP_DOMAIN_ADD = 27
     ADD_CUSTOM_OP_DOMAIN = 28
+    CREATE_RUN_OPTIONS = 39
+    RUN_OPTIONS_SET_TERMINATE = 46
     GET_TENSOR_MUTABLE_DATA = 51
     CAST_TYPE_INFO_TO_TENSOR_INFO = 55
     CREATE_TENSOR_TYPE_AND_SHAPE_INFO = 57
@@ -54,6 +56,7 @@ cdef enum:
     KERNEL_CONTEXT_GET_INPUT = 90
     KERNEL_CONTEXT_GET_OUTPUT = 91
     RELEASE_STATUS = 93
+    RELEASE_RUN_OPTIONS = 97
     RELEASE_TYPE_INFO = 98
     RELEASE_TENSOR_TYPE_AND_SHAPE_INFO = 99
     RELEASE_SESSION_OPTIONS = 100
@@ -252,8 +255,8 @@ cdef struct OrtEp:
     void* GetPreferredDataLayout
     void* ShouldConvertDataLayoutForOp
     Status (*SetDynamicOptions)(void* ep, const char* const* keys, const char* const* values, size_t count) noexcept nogil
-    void* OnRunStart
-    void* OnRunEnd
+    Status (*OnRunStart)(void* ep, const void* run_options) noexcept nogil
+    Status (*OnRunEnd)(void* ep, const void* run_options, flag sync_stream) noexcept nogil
     void* CreateAllocator
     void* CreateSyncStreamForDevice
     const char* (*GetCompiledModelCompatibilityInfo)(void* ep, const void* graph) noexcept nogil

@@ -1,6 +1,7 @@
 """Runs a compiled program with ONNX Runtime's arguments. See ort/_binding.pyx."""
 
 from ._abi cimport Api, Status
+from ._runs cimport Stop
 from ..runtime._program cimport CompiledProgram, Program
 
 
@@ -14,5 +15,6 @@ cdef struct Kernel:
 
 # Takes the program over; `inputs` and `outputs` are the node's, by name.
 cdef int kernel_fill(Kernel* kernel, Program program, list inputs, list outputs, str name) except -1
-cdef Status kernel_run(const Api* api, const Kernel* kernel, void* context) noexcept nogil
+# `stop` can stop the run; NULL: nothing does.
+cdef Status kernel_run(const Api* api, const Kernel* kernel, void* context, const Stop* stop) noexcept nogil
 cdef void kernel_release(Kernel* kernel) noexcept nogil

@@ -29,6 +29,7 @@ from ._abi cimport (
     tensor_t,
 )
 from ..runtime._program cimport Host, Program, program_release, program_run
+from ._runs cimport Stop, reason_to_stop
 from ._status cimport c_copy
 
 cdef extern from *:
@@ -40,6 +41,7 @@ cdef struct Call:
     void* context
     const Api* api
     const Kernel* kernel
+    const Stop* stop
     Status failure
 
 
@@ -100,7 +102,11 @@ cdef float* run_output(void* context, size_t index, const int64_t* dims, size_t 
     return <float*>data if call.failure == NULL else NULL
 
 
-cdef Status kernel_run(const Api* api, const Kernel* kernel, void* context) noexcept nogil:
+cdef const char* run_stop(void* context) noexcept nogil:
+    return reason_to_stop((<const Call*>context).stop)
+
+
+cdef Status kernel_run(const Api* api, const Kernel* kernel, void* context, const Stop* stop) noexcept nogil:
     cdef size_t count = kernel.input_count, i
     cdef const float** data = <const float**>alloca((count + 1) * sizeof(void*))
     cdef const int64_t** dims = <const int64_t**>alloca((count + 1) * sizeof(void*))
@@ -129,10 +135,14 @@ cdef Status kernel_run(const Api* api, const Kernel* kernel, void* context) noex
     call.context = context
     call.api = api
     call.kernel = kernel
+    call.stop = stop
     call.failure = NULL
     host.context = &call
     host.parallel_for = run_parallel
     host.output = run_output
+    host.stop = NULL
+    if stop != NULL:
+        host.stop = run_stop
     reason[0] = 0
     if program_run(kernel.program, &host, data, dims, ranks, reason, sizeof(reason)) == 0:
         return NULL

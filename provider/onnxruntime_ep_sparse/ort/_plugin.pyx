@@ -8,7 +8,7 @@ compute ..., release.
 
 from cpython.ref cimport PyObject
 from libc.stddef cimport size_t
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc
 
@@ -34,14 +34,18 @@ from ._abi cimport (
     create_ep_device_t,
     device_type_t,
     failed,
+    flag,
     get_table_t,
     release_t,
 )
 from ._custom_ops cimport add_custom_ops
 from ._graph_reader cimport Source, raised, read, session_entries
+from ._opaque cimport UNKNOWN
 from ._pool cimport pool_size
 from ._region cimport Region, forget, keep, node_name, region_of, release_region, step_totals
+from ._runs cimport place_of_terminate, run_begins, run_ends
 from ._status cimport c_copy, reason_of, remember_modules, status_of
+from ..runtime._structs cimport RELAXED, fetch_add
 
 import json
 import threading
@@ -89,6 +93,8 @@ cdef struct SparseEp:
     Region* regions  # all that are not released
     char* request  # JSON of the session's ep_context.Request
     char* compatibility  # compatibility info for compiled models
+    int64_t cancels  # how often the session's runs were cancelled
+    int terminate  # where RunOptions have this flag, or UNKNOWN
 
 
 cdef enum:
@@ -144,7 +150,10 @@ cdef Status create_ep(void* this, const void** devices, const void** metadata, s
     ep.base.Compile = compile_regions
     ep.base.ReleaseNodeComputeInfos = release_regions
     ep.base.SetDynamicOptions = set_dynamic_options
+    ep.base.OnRunStart = on_run_start
+    ep.base.OnRunEnd = on_run_end
     ep.base.GetCompiledModelCompatibilityInfo = compatibility_of
+    ep.terminate = place_of_terminate(api)
     count_add(&live, 1)
     out[0] = ep
     return NULL
@@ -270,19 +279,31 @@ cdef Status set_dynamic_options(void* this, const char* const* keys, const char*
     cdef size_t i
     with gil:
         try:
-            for i in range(count):
-                key = keys[i].decode("utf-8", "replace")
-                token = values[i].decode("utf-8", "replace")
-                if key == "explain":
-                    _answers[token] = explanation(<SparseEp*>this)
+            given = [(keys[i].decode("utf-8", "replace"), values[i].decode("utf-8", "replace")) for i in range(count)]
+            for key, value in given:
+                option_table.check_dynamic(key, value)
+            for key, value in given:
+                if key == "cancel":
+                    fetch_add(&(<SparseEp*>this).cancels, 1, RELAXED)
+                elif key == "explain":
+                    _answers[value] = explanation(<SparseEp*>this)
                 elif key == "profile":
                     profiled = options_of(<SparseEp*>this).profile
-                    _answers[token] = json.dumps(step_totals((<SparseEp*>this).regions) if profiled else None)
-                elif not key.startswith("ep.dynamic."):  # hints of ONNX Runtime to every provider of the session
-                    raise ValueError(f"unknown dynamic option {key!r}; valid: 'explain', 'profile'")
+                    _answers[value] = json.dumps(step_totals((<SparseEp*>this).regions) if profiled else None)
             return NULL
         except BaseException as error:
             return status_of(api, error, "")
+
+
+cdef Status on_run_start(void* this, const void* run_options) noexcept nogil:
+    cdef SparseEp* ep = <SparseEp*>this
+    run_begins(&ep.cancels, <const char*>run_options + ep.terminate if ep.terminate != UNKNOWN else NULL)
+    return NULL
+
+
+cdef Status on_run_end(void* this, const void* run_options, flag sync_stream) noexcept nogil:
+    run_ends(&(<SparseEp*>this).cancels)
+    return NULL
 
 
 # Compiled regions
@@ -307,7 +328,7 @@ cdef Status compile_regions(void* this, const void** graphs, const void** fused_
                 where = f"{name}: "
                 infos[i] = region_of(api, graphs[i], fused_nodes[i], name, options, request, known, figures, &contexts[i])
             for i in range(count):
-                keep(&(<SparseEp*>this).regions, <Region*>infos[i])
+                keep(&(<SparseEp*>this).regions, <Region*>infos[i], &(<SparseEp*>this).cancels)
                 (<Region*>infos[i]).last = i == count - 1
             return NULL
         except BaseException as error:

@@ -1,5 +1,7 @@
 """Compiled regions of a session. See ort/_region.pyx."""
 
+from libc.stdint cimport int64_t
+
 from ._abi cimport Api, OrtNodeComputeInfo
 from ._binding cimport Kernel
 
@@ -7,6 +9,7 @@ from ._binding cimport Kernel
 cdef struct Region:
     OrtNodeComputeInfo base  # first: ONNX Runtime holds a pointer to it
     const Api* api
+    const int64_t* cancels  # how often the session's runs were cancelled
     Region* next
     Kernel kernel
     char* labels  # JSON: kind, name and description of each step
@@ -20,7 +23,7 @@ cdef Region* region_of(const Api* api, const void* ort_graph, const void* fused_
                        dict figures, void** context) except NULL
 cdef void release_region(Region* region) noexcept nogil
 
-# `regions` is the session's list of all regions that are not released.
-cdef void keep(Region** regions, Region* region) noexcept nogil
+# `regions` is the session's list of all regions that are not released, `cancels` its count of cancelled runs.
+cdef void keep(Region** regions, Region* region, const int64_t* cancels) noexcept nogil
 cdef void forget(Region** regions, Region* region) noexcept nogil
 cdef list step_totals(const Region* regions)

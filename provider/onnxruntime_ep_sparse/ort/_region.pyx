@@ -26,6 +26,7 @@ from ._abi cimport (
 )
 from ._binding cimport kernel_fill, kernel_release, kernel_run
 from ._graph_reader cimport Source, encoded, names, raised, read
+from ._runs cimport Stop, stop_of_run
 from ._status cimport c_copy
 from ..runtime._program cimport StepTotals
 from ..runtime._structs cimport RELAXED, load
@@ -133,8 +134,9 @@ cdef object create_attribute(const Api* api, bytes name, const char* data, int s
     raised(api, (<create_op_attr_t>api.slots[CREATE_OP_ATTR])(name, data, size, type, out))
 
 
-cdef void keep(Region** regions, Region* region) noexcept nogil:
+cdef void keep(Region** regions, Region* region, const int64_t* cancels) noexcept nogil:
     """Append a region, so that the list stays in the order in which the regions were compiled."""
+    region.cancels = cancels
     while regions[0] != NULL:
         regions = &regions[0].next
     regions[0] = region
@@ -172,7 +174,9 @@ cdef void release_state(void* this, void* state) noexcept nogil:
 
 
 cdef Status compute(void* this, void* state, void* context) noexcept nogil:
-    return kernel_run((<const Region*>this).api, &(<const Region*>this).kernel, context)
+    cdef const Region* region = <const Region*>this
+    cdef Stop stop = stop_of_run(region.cancels)
+    return kernel_run(region.api, &region.kernel, context, &stop)
 
 
 # Profiling

@@ -48,6 +48,8 @@ cdef extern from *:
         }
     }
     """
+    const char* load_text "__atomic_load_n"(const char** p, int order) nogil
+    void store_text "__atomic_store_n"(const char** p, const char* text, int order) nogil
     int64_t sparse_claim(int64_t* p, int64_t end) nogil
     void sparse_finish(int64_t* p) nogil
     void sparse_wait(int64_t* p, int64_t least) nogil
@@ -59,6 +61,8 @@ cdef enum:
 # One execution of a recurrent node.
 cdef struct RecurrentRun:
     CompiledProgram* program
+    const Host* host
+    const char* stopped        # why, once a worker has been told to stop
     Recurrent* rec
     RecurrentPlan* own
     const float* x             # the input projection
@@ -87,6 +91,8 @@ cdef int run_recurrent(Job* job, const Host* host) noexcept nogil:
     cdef RecurrentRun run
     cdef int64_t i
     run.program = job.program
+    run.host = host
+    run.stopped = NULL
     run.rec = <Recurrent*>job.step.spec
     run.own = own
     run.x = job.x
@@ -116,8 +122,21 @@ cdef int run_recurrent(Job* job, const Host* host) noexcept nogil:
         counter(&run, i)[0] = 0
     if on_workers(run.program, host, work, run.workers, &run):
         return 1
+    if run.stopped != NULL:
+        job.reason = run.stopped
+        return 1
     end_states(&run)
     return 0
+
+
+cdef inline bint stops(RecurrentRun* run) noexcept nogil:
+    """Whether the run is to stop. All workers then claim and finish what is left without computing it, so that none waits in vain."""
+    cdef const char* reason = load_text(&run.stopped, RELAXED)
+    if reason == NULL:
+        reason = asked_to_stop(run.host)
+        if reason != NULL:
+            store_text(&run.stopped, reason, RELAXED)
+    return reason != NULL
 
 
 cdef void work(void* user, size_t worker) noexcept nogil:
@@ -137,6 +156,8 @@ cdef void work(void* user, size_t worker) noexcept nogil:
                 if claimed < 0:
                     break
                 for stage in range(turn * stages, (turn + 1) * stages):
+                    if stops(run):
+                        break
                     recurrent_item(run, stage, begin + claimed - turn * own, scratch)
                 sparse_finish(done)
         if turn + 1 < rounds:

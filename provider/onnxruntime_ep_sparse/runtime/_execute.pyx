@@ -52,6 +52,9 @@ cdef int execute(CompiledProgram* program, Plan* plan, const Host* host, const f
     for s in range(program.n_steps):
         if s and plan.steps[s - 1].bands:
             continue
+        reason[0] = asked_to_stop(host)
+        if reason[0] != NULL:
+            return 1
         step = &program.steps[s]
         job.step = step
         job.sp = &plan.steps[s]

@@ -271,14 +271,24 @@ cdef int serial_for(void* context, void (*body)(void*, size_t) noexcept nogil, s
 
 
 cdef float* keep_output(void* context, size_t index, const int64_t* dims, size_t rank) noexcept nogil:
-    """The array for an output, made under the GIL: only Program.run() uses this host."""
+    """The array for an output, made under the GIL: only Program.run() uses this host, whose context is (outputs, stop)."""
     with gil:
         try:
             array = np.empty([dims[i] for i in range(rank)], np.float32)
-            (<list>context)[index] = array
+            (<tuple>context)[0][index] = array
             return <float*><uintptr_t>array.ctypes.data
         except Exception:
             return NULL
+
+
+cdef const char* ask_function(void* context) noexcept nogil:
+    with gil:
+        try:
+            if not (<tuple>context)[1]():
+                return NULL
+            return b"stopped by a function"
+        except Exception:
+            return b"the function that says whether to stop has failed"
 
 
 Place = namedtuple("Place", ("storage", "slot", "offset", "size"))
@@ -325,8 +335,11 @@ cdef class Program:
         self.compiled = NULL
         return program
 
-    def run(self, *inputs):
-        """Compute the outputs (list of float32 arrays) for inputs in the order of `input_names`; RuntimeError says why shapes are bad."""
+    def run(self, *inputs, stop=None):
+        """Compute the outputs (list of float32 arrays) for inputs in the order of `input_names`; RuntimeError says why shapes are bad.
+
+        The function `stop` is asked between steps, and between the times of a recurrent step, whether the run is to stop.
+        """
         if self.compiled == NULL:
             raise ValueError("this program was handed to a session already")
         if len(inputs) != len(self.input_names):
@@ -343,9 +356,13 @@ cdef class Program:
         cdef char message[256]
         cdef Host host
         cdef int failed
-        host.context = <void*>outputs
+        context = (outputs, stop)
+        host.context = <void*>context
         host.parallel_for = serial_for
         host.output = keep_output
+        host.stop = NULL
+        if stop is not None:
+            host.stop = ask_function
         with nogil:
             failed = program_run(self.compiled, &host, c_data, c_dims, c_ranks, message, sizeof(message))
         if failed:

@@ -182,6 +182,11 @@ cdef struct Host:
     int (*parallel_for)(void* context, void (*body)(void*, size_t) noexcept nogil, size_t total, void* user) noexcept nogil
     # Allocates output `index` with these dimensions; NULL on failure.
     float* (*output)(void* context, size_t index, const int64_t* dims, size_t rank) noexcept nogil
+    # Why the run is to stop now, or NULL. All threads of a run may call it. NULL: nothing stops a run.
+    const char* (*stop)(void* context) noexcept nogil
+
+cdef inline const char* asked_to_stop(const Host* host) noexcept nogil:
+    return host.stop(host.context) if host.stop != NULL else NULL
 
 cdef struct CompiledProgram:
     t.KernelTable* kernels
