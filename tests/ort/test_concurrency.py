@@ -222,6 +222,43 @@ def test_dense_weights_go(fresh, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_forked_while_a_run_is_active(fresh, tmp_path):
+    """The child knows nothing of its parent's runs, which would take their share of its threads for ever."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(MODEL)
+    fresh(
+        """if True:
+        import os, sys, threading, numpy as np, onnxruntime_ep_sparse as sparse
+        from onnxruntime_ep_sparse.runtime import _sections
+        factory = sparse.SessionFactory(sys.argv[1], {"policy": "always"}, threads=2, require_owned=True)
+        session, x = factory(), np.zeros((2, 24, 20, 20), np.float32)
+        ending = threading.Event()
+        def work():
+            while not ending.is_set():
+                try:
+                    session.run(None, {"x": np.zeros((2000, 24, 40, 40), np.float32)})
+                except Exception as error:
+                    assert "cancelled" in str(error), error
+        thread = threading.Thread(target=work)
+        thread.start()
+        while not _sections.active_runs():
+            pass
+        child = os.fork()
+        if child == 0:
+            before = _sections.active_runs()
+            factory().run(None, {"x": x})
+            os._exit(0 if before == _sections.active_runs() == 0 else 1)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        ending.set()
+        while thread.is_alive():
+            session.set_ep_dynamic_options({"cancel": "1"})
+        assert code == 0 == _sections.active_runs()
+        """,
+        path,
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_in_a_forked_child(fresh, tmp_path):
     """A child with a session of its own computes the parent's bits, with threads and while the parent's session lives."""
     path = tmp_path / "model.onnx"

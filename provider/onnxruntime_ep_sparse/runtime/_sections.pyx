@@ -8,7 +8,28 @@ from libc.stdint cimport int64_t
 
 from ._structs cimport COUNTER_FLOATS, RELAXED, CompiledProgram, Host, Item, Job, fetch_add, load
 
+cdef extern from *:
+    """
+    #if defined(_WIN32)
+    static int sparse_in_children(void (*function)(void)) { return 0; }
+    #else
+    #include <pthread.h>
+    static int sparse_in_children(void (*function)(void)) { return pthread_atfork(0, 0, function); }
+    #endif
+    """
+    int call_in_forked_children "sparse_in_children"(void (*function)() noexcept nogil) nogil
+
 cdef int64_t active = 0
+
+
+cdef void forget_runs() noexcept nogil:
+    """A forked child has none of the threads whose runs are active in its parent."""
+    global active
+    active = 0
+
+
+if call_in_forked_children(forget_runs):
+    raise MemoryError("a function to call in forked children")
 
 
 cdef void run_begins() noexcept nogil:
