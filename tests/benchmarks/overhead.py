@@ -24,8 +24,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
     model = mlp(arguments.sparsity)
-    cpu, ours = (measure.make_session(model, name, None, arguments.threads) for name in (measure.CPU, EP_NAME))
-    profiled = measure.make_session(model, EP_NAME, {"profile": "1"}, arguments.threads)
+    cpu = measure.make_session(model, measure.CPU, None, arguments.threads)
+    ours = measure.make_session(model, EP_NAME, {"policy": "always"}, arguments.threads)
+    profiled = measure.make_session(model, EP_NAME, {"policy": "always", "profile": "1"}, arguments.threads)
     assert measure.ownership(ours).owned == measure.ownership(ours).nodes
     x, y = np.random.default_rng(1).standard_normal((1, 64)).astype(np.float32), np.zeros((1, 8), np.float32)
 

@@ -23,7 +23,7 @@ LONG = np.zeros((200_000, 16), np.float32)
 """An input whose run takes the better part of a minute, where it is not stopped."""
 SHORT = noise(np.random.default_rng(1), 3, 16)
 CALLERS = 8
-ROUNDS = pytest.mark.parametrize("rounds", [40, pytest.param(400, marks=pytest.mark.slow)])
+ROUNDS = pytest.mark.parametrize("rounds", [40, pytest.param(200, marks=pytest.mark.slow)])
 
 
 def perceptron():

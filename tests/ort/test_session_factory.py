@@ -233,7 +233,9 @@ def test_require_owned(dense_model, sparse_model):
 def test_require_owned_of_nothing():
     """A model without nodes has nothing to take."""
     value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
-    empty = onnx.helper.make_model(onnx.helper.make_graph([], "empty", [value], [value]), ir_version=8)
+    empty = onnx.helper.make_model(
+        onnx.helper.make_graph([], "empty", [value], [value]), ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 17)]
+    )
     with pytest.raises(RuntimeError, match="it has no nodes"):
         sparse.SessionFactory(empty.SerializeToString(), require_owned=True)()
 
