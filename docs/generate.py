@@ -97,7 +97,8 @@ in; a recurrent step is left between two times. It raises `Fail`, whose one line
 ONNX Runtime logs an error. Runs that begin after the call are not concerned, even while cancelled runs are still ending.
 
 - **Between regions.** A run that computes nodes of the CPU provider goes on until it comes to a region of this one, and then ends. Behind
-  the last region it finishes. So the option changes nothing in sessions of which this provider takes no node.
+  the last region it finishes. So the option changes nothing in sessions of which this provider takes no node. Sessions without this
+  provider accept any dynamic option, without effect.
 - **One run.** `RunOptions.terminate = True` stops the runs that were given these options. ONNX Runtime looks at it between nodes, this
   provider also between the steps of a region, with the same message: "Exiting due to terminate flag being set to true." This needs glibc.
   Elsewhere the run ends behind the region.
