@@ -68,6 +68,7 @@ def test_any_order(calls):
     pool.close()
 
 
+@examples(100)
 @given(st.integers(1, 4), st.lists(st.integers(1, 50), min_size=1, max_size=40))
 def test_sizes_that_grow(callers, growth):
     """Each round of runs needs more than the one before: nothing of that stays but the last."""
