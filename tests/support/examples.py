@@ -1,0 +1,42 @@
+"""The documented examples: the commands of their READMEs, and what has to be installed for them."""
+
+import re
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "docs" / "examples"
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+OTHER_NAMES = {"ray_data": "ray"}
+"""Extras whose name is not that of the example's folder."""
+
+
+def extra_of(name: str) -> str:
+    """Return the name of the extra that an example needs."""
+    return OTHER_NAMES.get(name, name)
+
+
+def missing(extra: str) -> list[str]:
+    """Return the requirements of an extra that are not installed in the version that it asks for; extras of this package are followed."""
+    lacking = []
+    for requirement in map(Requirement, EXTRAS[extra]):
+        if requirement.name == "onnxruntime-ep-sparse":
+            lacking += [line for inner in sorted(requirement.extras) for line in missing(inner)]
+        elif not requirement.marker or requirement.marker.evaluate():
+            try:
+                installed = metadata.version(requirement.name)
+            except metadata.PackageNotFoundError:
+                installed = None
+            if installed is None or not requirement.specifier.contains(installed, prereleases=True):
+                lacking.append(str(requirement))
+    return lacking
+
+
+def commands(page: Path) -> list[str]:
+    r"""Return the commands of all ```sh blocks of a page, without comments and blank lines. Lines that end with \ are joined."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", page.read_text(), re.M | re.S)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
