@@ -200,53 +200,24 @@ def parse(given: Mapping[str, str], environ: Mapping[str, str] | None = None) ->
 def from_session(entries: Mapping[str, str], environ: Mapping[str, str] | None = None, pool: int = 0) -> Options:
     """Return the options in a session's configuration entries. Errors as of `parse`.
 
-    If `threads` is not given, it follows from ONNX Runtime's own settings: the entry `session.intra_op_num_threads` (of ONNX Runtime 1.28
-    and later), the number of threads of the session's own `pool` (0: not known, or left to ONNX Runtime), or the variable
-    ORT_INTRA_OP_NUM_THREADS.
+    If `threads` is not given, it follows from ONNX Runtime's own settings: see `pool_threads`.
     """
     environ = os.environ if environ is None else environ
     given = {key.removeprefix(SESSION_PREFIX): value for key, value in entries.items() if key.startswith(SESSION_PREFIX)}
     if "threads" not in given and not environ.get("ORT_SPARSE_THREADS"):
-        numbers = (entries.get("session.intra_op_num_threads", ""), str(pool), environ.get("ORT_INTRA_OP_NUM_THREADS", ""))
-        given["threads"] = str(expected_threads(next((int(text) for text in numbers if text.isdecimal() and int(text)), 0)))
+        given["threads"] = str(expected_threads(pool_threads(entries, pool, environ)))
     return parse(given, environ)
 
 
-@dataclass(frozen=True)
-class DynamicOption:
-    """What a session can be told after its creation. `accepts` says whether a value is `valid`."""
+def pool_threads(entries: Mapping[str, str], pool: int, environ: Mapping[str, str] | None = None) -> int:
+    """Return the number of threads that ONNX Runtime's settings give a session, 0 if it is not known or left to ONNX Runtime.
 
-    name: str
-    valid: str
-    meaning: str
-    accepts: Callable[[str], bool]
-
-
-DYNAMIC_OPTIONS = (
-    DynamicOption("cancel", "'1'", "Stops [all runs of the session that are in progress](#stopping-runs).", "1".__eq__),
-    DynamicOption("explain", "a token", "Asks for the decisions about the nodes: used by `explain(session)`.", bool),
-    DynamicOption("profile", "a token", "Asks for the time of every step: used by `step_times(session)`.", bool),
-)
-
-RUNTIME_PREFIX = "ep.dynamic."
-"""Of keys of ONNX Runtime itself, which it shows to every provider of a session."""
-
-
-def check_dynamic(key: str, value: str) -> None:
-    """ValueError, which lists what is valid, for a dynamic option that this provider does not have or a value that it does not accept."""
-    option = next((option for option in DYNAMIC_OPTIONS if option.name == key), None)
-    if option is None:
-        if not key.startswith(RUNTIME_PREFIX):
-            valid = ", ".join(repr(option.name) for option in DYNAMIC_OPTIONS)
-            raise ValueError(f"unknown dynamic option {key!r}; valid: {valid}")
-    elif not option.accepts(value):
-        raise ValueError(f"dynamic option {key!r}: {value!r} is not valid; valid: {option.valid}")
-
-
-def dynamic_markdown() -> str:
-    """Return the table of dynamic options for the documentation."""
-    rows = [f"| `{o.name}` | {o.valid} | {o.meaning} |" for o in DYNAMIC_OPTIONS]
-    return "\n".join(["| dynamic option | valid | meaning |", "| --- | --- | --- |", *rows, ""])
+    It is the entry `session.intra_op_num_threads` (of ONNX Runtime 1.28 and later), the number of threads of the session's own `pool`
+    (0: not known), or the variable ORT_INTRA_OP_NUM_THREADS.
+    """
+    environ = os.environ if environ is None else environ
+    numbers = (entries.get("session.intra_op_num_threads", ""), str(pool), environ.get("ORT_INTRA_OP_NUM_THREADS", ""))
+    return next((int(text) for text in numbers if text.isdecimal() and int(text)), 0)
 
 
 def markdown() -> str:

@@ -93,8 +93,7 @@ cdef struct SparseEp:
     Region* regions  # all that are not released
     char* request  # JSON of the session's ep_context.Request
     char* compatibility  # compatibility info for compiled models
-    int64_t cancels  # how often the session's runs were cancelled
-    int terminate  # where RunOptions have this flag, or UNKNOWN
+    int pool  # threads of the session's pool, with the caller; 0 if not known
 
 
 cdef enum:
@@ -133,10 +132,12 @@ cdef Status create_ep(void* this, const void** devices, const void** metadata, s
     with gil:
         try:
             entries = session_entries(api, session_options, GET_SESSION_OPTIONS_CONFIG_ENTRIES)
-            chosen = option_table.from_session(entries, pool=pool_size(api, session_options))
+            pool = option_table.pool_threads(entries, pool_size(api, session_options))
+            chosen = option_table.from_session(entries, pool=pool)
             ep = <SparseEp*>calloc(1, sizeof(SparseEp))
             if ep == NULL:
                 raise MemoryError
+            ep.pool = pool
             ep.options = c_copy(json.dumps(asdict(chosen)))
             ep.decisions = c_copy("{}")
             ep.request = c_copy(json.dumps(asdict(ep_context.Request.of(entries))))
@@ -327,6 +328,7 @@ cdef Status compile_regions(void* this, const void** graphs, const void** fused_
                 name = node_name(api, fused_nodes[i])
                 where = f"{name}: "
                 infos[i] = region_of(api, graphs[i], fused_nodes[i], name, options, request, known, figures, &contexts[i])
+                (<Region*>infos[i]).has_pool = (<SparseEp*>this).pool != 1
             for i in range(count):
                 keep(&(<SparseEp*>this).regions, <Region*>infos[i], &(<SparseEp*>this).cancels)
                 (<Region*>infos[i]).last = i == count - 1

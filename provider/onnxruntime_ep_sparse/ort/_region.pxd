@@ -14,6 +14,8 @@ cdef struct Region:
     Kernel kernel
     char* labels  # JSON: kind, name and description of each step
     bint last  # of those compiled together
+    bint has_pool  # the session may have threads besides the caller's
+    long forks  # that had led to the process which made the region
 
 
 cdef str node_name(const Api* api, const void* node)

@@ -5,6 +5,7 @@
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t
+from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
 
 from ._abi cimport (
@@ -13,6 +14,7 @@ from ._abi cimport (
     ATTRIBUTE_STRING,
     CREATE_NODE,
     CREATE_OP_ATTR,
+    FAIL,
     GET_MODEL_EDITOR_API,
     NODE_GET_NAME,
     RELEASE_OP_ATTR,
@@ -20,6 +22,7 @@ from ._abi cimport (
     Status,
     create_node_t,
     create_op_attr_t,
+    failed,
     get_table_t,
     get_text_t,
     release_t,
@@ -48,7 +51,18 @@ cdef extern from *:
     #else
     static void sparse_return_free_memory(void) {}
     #endif
+    #if defined(__unix__) || defined(__APPLE__)
+    #include <pthread.h>
+    static long sparse_forks = 0;
+    static void sparse_forked(void) { sparse_forks++; }
+    static int sparse_count_forks(void) { return pthread_atfork(0, 0, sparse_forked); }
+    #else
+    static const long sparse_forks = 0;
+    static int sparse_count_forks(void) { return 0; }
+    #endif
     """
+    long forks "sparse_forks"  # between the process in which this module was imported and this one
+    int count_forks "sparse_count_forks"() nogil
     void return_free_memory "sparse_return_free_memory"() nogil
 
 
@@ -88,6 +102,7 @@ cdef Region* region_of(const Api* api, const void* ort_graph, const void* fused_
     region.base.Compute = compute
     region.base.ReleaseState = release_state
     region.api = api
+    region.forks = forks
     return region
 
 
@@ -174,9 +189,22 @@ cdef void release_state(void* this, void* state) noexcept nogil:
 
 
 cdef Status compute(void* this, void* state, void* context) noexcept nogil:
-    cdef const Region* region = <const Region*>this
-    cdef Stop stop = stop_of_run(region.cancels)
-    return kernel_run(region.api, &region.kernel, context, &stop)
+    if (<const Region*>this).forks != forks and (<const Region*>this).has_pool:
+        return lost_threads(<const Region*>this)
+    return kernel_run((<const Region*>this).api, &(<const Region*>this).kernel, context)
+
+
+cdef Status lost_threads(const Region* region) noexcept nogil:
+    """A forked process has none of the pool's threads. ONNX Runtime does not notice, and hangs or crashes when it ends the session."""
+    cdef char[768] message
+    snprintf(message, sizeof(message),
+             "SparseExecutionProvider: %.200s: this session was created before a fork, and its threads exist in the parent process only; "
+             "create the session after the fork, or with intra_op_num_threads=1", region.kernel.name)
+    return failed(region.api, FAIL, message)
+
+
+if count_forks() != 0:
+    raise MemoryError("no memory to watch for forks")
 
 
 # Profiling
