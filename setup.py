@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import re
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -27,15 +29,22 @@ def import_source(package: Path, *names: str) -> list[ModuleType]:
 
 
 isa, elementwise, generate = import_source(KERNELS, "isa", "elementwise", "generate")
-enums, limits = import_source(PROVIDER, "program.enums", "program.limits")
+enums, limits, version = import_source(PROVIDER, "program.enums", "program.limits", "_version")
 
 runtime_constants = {**{name: getattr(limits, name) for name in limits.C_LIMITS}, "N_STEP_KINDS": len(enums.StepKind)}
 generate.write_enums(elementwise.C_PREFIXES, {name: getattr(isa, name) for name in isa.C_CONSTANTS}, KERNELS / "_enums.pxd")
 generate.write_enums(enums.C_PREFIXES, runtime_constants, PROVIDER / "runtime" / "_enums.pxd")
 
-common = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-unused-function"]
+# -g0: Python's own flags ask for debug information, which is most of a module's size; ORT_SPARSE_CFLAGS=-g1 brings it back
+common = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-unused-function"]
 if os.environ.get("ORT_SPARSE_CFLAGS"):
     common += os.environ["ORT_SPARSE_CFLAGS"].split()
+
+
+def index_page(version: str) -> str:
+    """Return the README as a package index shows it: links into the repository lead to the files of this version's tag on the web."""
+    source = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Source"]
+    return re.sub(r"\]\((?![\w+.-]+:|#)", f"]({source}/blob/v{version}/", (ROOT / "README.md").read_text())
 
 
 def extension(source: Path, flags: list[str] = (), depends: list[Path] = ()) -> Extension:
@@ -81,6 +90,8 @@ stamp.write_text(str(directives))
 
 workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 setup(
+    long_description=index_page(version.__version__),
+    long_description_content_type="text/markdown",
     packages=find_packages("provider") + find_packages("kernels"),
     include_package_data=False,
     package_data={"": ["py.typed", "*.pyi"]},
