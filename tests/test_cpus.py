@@ -5,6 +5,7 @@ import os
 import pytest
 
 from onnxruntime_ep_sparse import cpus, options
+from support.cgroups import quota
 
 MANY = 12
 """CPUs in the affinity mask of these tests."""
@@ -58,6 +59,20 @@ V1 = {"proc/self/cgroup": "9:name=systemd:/\n5:cpuset,cpuacct:/x\n4:cpu,cpuacct:
 def test_usable(machine, files, usable):
     """The smallest quota of the groups around the process, or the affinity mask."""
     assert cpus.usable(machine(files)) == usable
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(0.5, 1), (1, 1), (1.5, 2)])
+def test_real_group(fresh, limit, expected):
+    """A process in a control group of this system, if it may make one."""
+    code = """
+import sys
+from onnxruntime_ep_sparse import cpus
+before = cpus.usable()
+open(sys.argv[1], "w").write("0")
+assert cpus.usable() == min(before, int(sys.argv[2])), (before, cpus.usable())
+"""
+    with quota(limit) as group:
+        fresh(code, group, expected)
 
 
 def test_without_affinity(machine, monkeypatch):
