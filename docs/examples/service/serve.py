@@ -168,7 +168,8 @@ def main() -> None:
     """Load the model, then serve it until SIGTERM or SIGINT. Exits with 1 and one line if it cannot be served."""
     settings = read()
     try:
-        listening = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio sets TCP_NODELAY only if it sees the protocol
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((settings.host, settings.port))
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
