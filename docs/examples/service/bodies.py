@@ -1,4 +1,4 @@
-"""Bodies of requests and answers: JSON, and numpy's .npy and .npz, which are some fifty times as fast to read."""
+"""Bodies of requests and answers: JSON, and numpy's .npy and .npz, which are much faster to read."""
 
 from __future__ import annotations
 
