@@ -12,6 +12,7 @@ import json
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +51,10 @@ class Result:
 
 @dataclass
 class Run:
-    """Both sessions, and what they have found so far. `seconds` has a pair per batch: dense, pruned."""
+    """Both sessions, and what they have found so far.
+
+    `seconds` has a pair per batch: dense, pruned. `counts` says how many pictures have equal labels, and how many have not.
+    """
 
     dense: Any
     pruned: Any
@@ -60,6 +64,7 @@ class Run:
     skipped: list[Skipped] = field(default_factory=list)
     thumbnails: dict[str, Image.Image] = field(default_factory=dict)
     seconds: list[tuple[float, float]] = field(default_factory=list)
+    counts: Counter[bool] = field(default_factory=Counter)
 
     def classify(self, pictures: Sequence[tuple[str, Image.Image]]) -> None:
         """Run both models with a batch. One that is not full is filled up, so that all batches take equally long."""
@@ -79,7 +84,8 @@ class Run:
             dense, pruned = (most_likely(row.ravel()) for row in rows)
             result = Result(name, dense, pruned)
             self.results.append(result)
-            if sum(each.agrees == result.agrees for each in self.results) <= ON_SHEET:
+            self.counts[result.agrees] += 1
+            if self.counts[result.agrees] <= ON_SHEET:
                 self.thumbnails[name] = thumbnail(picture)
 
     def per_picture(self) -> tuple[float, float, float]:

@@ -33,7 +33,10 @@ class Load:
         parts = urlsplit(url)
         self.host, self.port = parts.hostname or "127.0.0.1", parts.port or 80
         self.health = json.loads(self._ask("/health"))
-        (given,) = self.health["inputs"]
+        inputs = self.health["inputs"]
+        if len(inputs) != 1:
+            raise ValueError(f"the model has {len(inputs)} inputs, and load.py sends one array")
+        (given,) = inputs
         shape = [rows, *(sizes[size] if isinstance(size, str) else size for size in given["shape"][1:])]
         rng = np.random.default_rng(0)
         drawn = [rng.standard_normal(shape) if "float" in given["dtype"] else rng.integers(0, 2, shape) for _ in range(SAMPLES)]
@@ -119,7 +122,7 @@ def main() -> None:
     try:
         load = Load(given.url, given.seconds, given.model, sizes, given.rows)
     except (OSError, HTTPException, ValueError, KeyError) as error:
-        sys.exit(f"load.py: cannot load {given.url}: {error!r}")
+        sys.exit(f"load.py: cannot load {given.url}: {type(error).__name__}: {error}")
     began = time.perf_counter()
     load.end = began + given.seconds
     threads = [threading.Thread(target=load.connect, args=(number,)) for number in range(given.connections)]

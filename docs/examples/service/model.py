@@ -82,7 +82,7 @@ class Model:
         except LoadError:
             raise
         except Exception as error:  # ONNX Runtime's own classes
-            raise LoadError(f"the model fails with zeros and ones of its own shapes: {one_line(error)}") from None
+            raise LoadError(f"the warm-up fails: {one_line(error)}") from None
 
     def _check_rows(self, sizes: dict[str, int]) -> None:
         """Raise LoadError unless two rows give the same results together and alone."""
@@ -147,11 +147,6 @@ def _input(value: Any) -> Input:
 def one_line(error: BaseException) -> str:
     """Return the message of an exception without line breaks, at most 500 characters of it."""
     return " ".join(str(error).split())[:500]
-
-
-def rows_of(feeds: Feeds, start: int, stop: int) -> Feeds:
-    """Return some rows of the feeds."""
-    return {name: array[start:stop] for name, array in feeds.items()}
 
 
 def joined(parts: Sequence[Feeds]) -> Feeds:

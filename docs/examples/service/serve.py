@@ -30,7 +30,7 @@ from starlette.requests import ClientDisconnect
 
 ROUTES = {"/predict": "POST", "/health": "GET", "/metrics": "GET"}
 DISCARDED = 4
-"""So many times the largest body is read and thrown away, so that a client that sends more than that much sees the answer 413."""
+"""A longer body is read and thrown away up to so many times the limit, because most clients read an answer when they have sent all."""
 
 
 @dataclass
