@@ -100,13 +100,14 @@ class Batcher:
 
     def _run(self, session: ort.InferenceSession, batch: Sequence[Waiting]) -> list[list[NDArray[Any]] | Exception]:
         """Run a batch, in a thread of its own. Return for each request its outputs, or the exception that it causes."""
+        rows = [waiting.rows for waiting in batch]
         try:
             with self._metrics.run_seconds.time():
                 outputs = session.run(None, joined([waiting.feeds for waiting in batch]))
+            parts = list(split(outputs, rows)) if self._model.batched else [outputs]
         except Exception as error:  # ONNX Runtime's own classes
             if len(batch) == 1:
                 return [error]
             return [outcome for waiting in batch for outcome in self._run(session, [waiting])]  # only one of them may be to blame
-        rows = [waiting.rows for waiting in batch]
         self._metrics.batch_rows.observe(sum(rows))
-        return list(split(outputs, rows)) if self._model.batched else [outputs]
+        return parts
