@@ -58,7 +58,7 @@ def draw(path: Path, title: str, lines: Sequence[str], cells: Sequence[Cell]) ->
         for text, ink in [(cell.name, GREY), *((word, color) for word in words)]:
             pen.text((left, below), _shortened(text, small, width), ink, small)
             below += LINE
-    page.save(path, quality=85)
+    page.save(path, quality=78)
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
