@@ -59,7 +59,7 @@ class Client:
 
     def until(self, true):
         """Wait until something holds."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while not true():
             assert time.monotonic() < end, "in vain"
             time.sleep(0.02)
@@ -281,7 +281,7 @@ def test_sigterm(environment, mobilenet):
 
 def test_is_not_healthy_before_the_warm_up_is_done(environment, mobilenet):
     """It listens, and says so."""
-    process = command(environment, mobilenet, "--port", port := free_port(), "--max-batch", 64)
+    process = command(environment, mobilenet, "--port", port := free_port(), "--max-batch", 32)
     client = Client(process, port)
     states, refused = [], []
 
