@@ -10,11 +10,11 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from PIL import Image
 
 from support.examples import EXAMPLES, commands
 from support.making import pruned
 
+Image = pytest.importorskip("PIL.Image", reason="needs pillow: pip install '.[classify]'")
 EXAMPLE = EXAMPLES / "classify_folder"
 PROGRAMS = {".venv/bin/python": [sys.executable], ".venv/bin/ort-sparse": [sys.executable, "-m", "onnxruntime_ep_sparse"]}
 
