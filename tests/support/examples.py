@@ -1,6 +1,8 @@
 """The documented examples: the commands of their READMEs, and what has to be installed for them."""
 
 import re
+import shlex
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -40,3 +42,11 @@ def commands(page: Path) -> list[str]:
     blocks = re.findall(r"^```sh\n(.*?)^```$", page.read_text(), re.M | re.S)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def words(command: str, **changes: str) -> list[str]:
+    """Return a command of a README for this Python and these files, whatever the working folder. `changes` are values of its options."""
+    found = shlex.split(command.replace("docs/examples/", f"{EXAMPLES}/"))
+    for option, value in changes.items():
+        found[found.index(f"--{option}") + 1] = value
+    return [sys.executable if word == ".venv/bin/python" else word for word in found]
