@@ -49,7 +49,7 @@ def test_readme(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (["nowhere", "results"], "there is no folder nowhere"),
         (["photos", "results"], "there is no image in photos"),
@@ -58,7 +58,7 @@ def test_readme(run, tmp_path):
         (["photos", "results", "--model", "text.onnx"], "text.onnx: "),
     ],
 )
-def test_wrong_use(run, tmp_path, arguments, words):
+def test_wrong_use(run, tmp_path, arguments, message):
     """One line that says what is wrong, before Spark is started."""
     (tmp_path / "photos").mkdir()
     (tmp_path / "text.onnx").write_text("no model")
@@ -66,4 +66,4 @@ def test_wrong_use(run, tmp_path, arguments, words):
         (tmp_path / "photos" / "a.jpg").write_bytes(b"no image")
     (line,) = run(*CLASSIFY, *arguments, expect=2).stderr.splitlines()
     assert line.startswith("error: ")
-    assert words in line
+    assert message in line
