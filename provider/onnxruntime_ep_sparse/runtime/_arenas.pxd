@@ -7,8 +7,7 @@ cdef struct Arena:
     int64_t floats
     size_t bytes           # of the mapping
     int64_t touched        # floats from the beginning that runs may have written to
-    int64_t recent         # the most that a run of this epoch has needed ...
-    int64_t before         # ... and of the epoch before that the arena was used in
+    int64_t recent         # the most that a run of this epoch has needed
     int64_t epoch          # in which it was returned last
     float* data
 

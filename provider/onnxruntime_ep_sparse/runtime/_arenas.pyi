@@ -1,3 +1,5 @@
+EPOCH_RUNS: int
+
 class Loan:
     address: int
     floats: int

@@ -6,8 +6,8 @@ A run that no waiting arena is large enough for takes the place of the largest: 
 same time. Arenas are mappings of their own and go back to the system as a whole. From malloc they left holes: in a ResNet-50 whose batch
 grew from 1 to 25 arenas of 16 MB held 118 MB, 305 MB without ONNX Runtime's own arena.
 
-What a large run has needed is kept for EPOCH runs of the process after it, at most for twice as many: so one image of 4K does not stay for
-as long as the process lives, and sizes that take turns cost nothing.
+The pages that a large run has touched are kept for the next EPOCH runs of the process, at most for twice as many: so one image of 4K does
+not stay for as long as the process lives, and sizes that take turns cost nothing. The arenas of a burst of callers go in the same way.
 """
 
 from libc.stddef cimport size_t
@@ -65,6 +65,8 @@ cdef enum:
     EPOCH = 256        # runs
     PAGE = 64 * 1024   # a multiple of every system's page but the huge one
 
+
+EPOCH_RUNS = EPOCH
 
 cdef int64_t returned = 0
 cdef Arena* waiting = NULL
@@ -125,7 +127,7 @@ cdef Arena* arena_new(int64_t floats) noexcept nogil:
         free(arena)
         return NULL
     arena.floats = arena.bytes // sizeof(float)
-    arena.touched = arena.recent = arena.before = 0
+    arena.touched = arena.recent = 0
     arena.epoch = returned // EPOCH
     return arena
 
@@ -145,13 +147,12 @@ cdef void all_freed(Arena* gone) noexcept nogil:
 
 
 cdef void epoch_ended(Arena* arena, int64_t epoch) noexcept nogil:
-    """Pages beyond what the runs of this epoch and of the one before have needed go back to the system."""
-    cdef size_t needed = max(arena.recent, arena.before) * sizeof(float), end = arena.touched * sizeof(float)
+    """Pages beyond what the runs of the epoch have needed go back to the system."""
+    cdef size_t needed = arena.recent * sizeof(float), end = arena.touched * sizeof(float)
     needed = (needed + HUGE_PAGE - 1) // HUGE_PAGE * HUGE_PAGE
     if needed < end:
         sparse_drop_pages(<char*>arena.data, needed, (end + PAGE - 1) // PAGE * PAGE)
         arena.touched = needed // sizeof(float)
-    arena.before = arena.recent
     arena.recent = 0
     arena.epoch = epoch
 
