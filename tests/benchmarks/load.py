@@ -3,9 +3,9 @@
     python tests/benchmarks/load.py [--seconds 2] [--repeats 3] [--option threads=2] [--cases shapes,...] [mobilenet bert ...]
 
 Each case of each net is a process of its own with a session (or eight) of each provider. They take turns in blocks of a quarter of a
-second, with a pause between, so that no thread of one still spins while the other computes. A line has calls per second and the 99th
-percentile in milliseconds of both, and the ratios of ours to the CPU provider's: above 1 we are better. With `--repeats` each figure is the
-median of so many processes.
+second, with a pause between, so that no thread of one still spins while the other computes. Callers are threads in C (`callers.py`, which
+needs a C compiler as `cc`). A line has calls per second and the 99th percentile in milliseconds of both, and the ratios of ours to the CPU
+provider's: above 1 we are better. With `--repeats` each figure is the median of so many processes.
 
 Run it on a machine that does nothing else, and not with real-time priority, by which spinning threads starve those that they wait for.
 """
@@ -19,12 +19,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime as ort
+from callers import Api, Load
+from numpy.typing import NDArray
 from onnx import helper
 from shapes import model as model_of
 
@@ -90,36 +91,13 @@ NETS: dict[str, tuple[Callable[[float], bytes], str, Callable[[int], dict[str, t
 """How to build a net, and the shapes of its inputs for number i."""
 
 
-def session(model: bytes, provider: str, case: Case, options: dict[str, str]) -> ort.InferenceSession:
-    """A session as servers make it: ONNX Runtime's own API, no hint besides its own settings."""
-    chosen = ort.SessionOptions()
-    chosen.intra_op_num_threads = case.threads
-    chosen.use_per_session_threads = not case.shared_pool
-    chosen.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    if not case.spinning:
-        chosen.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers = [CPU] if provider == CPU else [(provider, options), CPU]
-    return ort.InferenceSession(model, chosen, providers=providers, enable_fallback=0)
-
-
-def block(sessions: list[ort.InferenceSession], feeds: list[dict], callers: int, seconds: float) -> list[float]:
-    """Latencies in seconds of the calls of all callers, each of which calls a session again and again."""
-    until = time.perf_counter() + seconds
-
-    def call(caller: int) -> list[float]:
-        mine, i, latencies = sessions[caller % len(sessions)], caller, []
-        began = time.perf_counter()
-        while began < until:
-            mine.run(None, feeds[i % len(feeds)])
-            ended = time.perf_counter()
-            latencies.append(ended - began)
-            began, i = ended, i + 1
-        return latencies
-
-    if callers == 1:
-        return call(0)
-    with ThreadPoolExecutor(callers) as pool:
-        return [latency for latencies in pool.map(call, range(callers)) for latency in latencies]
+def sessions_of(api: Api, model: bytes, provider: str, case: Case, options: dict[str, str]) -> list[int]:
+    """Sessions as servers make them: ONNX Runtime's own API, no hint besides its own settings."""
+    entries = {} if case.spinning else {"session.intra_op.allow_spinning": "0"}
+    ours = None if provider == CPU else provider
+    if ours:
+        entries |= {f"ep.{provider.lower()}.{name}": value for name, value in options.items()}
+    return [api.session(model, case.threads, entries, case.shared_pool, ours) for _ in range(case.sessions)]
 
 
 @contextmanager
@@ -140,26 +118,28 @@ def measured(name: str, case: Case, sparsity: float, seconds: float, options: di
     model = build(sparsity)
     if case.one_cpu:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    if case.shared_pool:
-        ort.set_global_thread_pool_sizes(0, 1)
     sparse.register()
-    sides = {provider: [session(model, provider, case, options) for _ in range(case.sessions)] for provider in (CPU, sparse.EP_NAME)}
-    assert any(part.ep_name == sparse.EP_NAME for part in sides[sparse.EP_NAME][0].get_provider_graph_assignment_info())
-    feeds = [inputs_for(sides[CPU][0], shapes=shapes(i)) for i in range(case.shapes)]
-    latencies: dict[str, list[float]] = {provider: [] for provider in sides}
-    for sessions in sides.values():
-        for each in sessions:
-            for feed in feeds:
-                each.run(None, feed)
-        block(sessions, feeds, case.callers, BLOCK_S)
+    known = ort.InferenceSession(model, providers=[(sparse.EP_NAME, options), CPU], enable_fallback=0)
+    assert any(decision.taken for decision in sparse.explain(known))
+    feeds = [inputs_for(known, shapes=shapes(i)) for i in range(case.shapes)]
+    outputs = [output.name for output in known.get_outputs()]
+    del known
+    sparse.unregister()
+    api = Api(case.shared_pool)
+    sides = {provider: Load(api, sessions_of(api, model, provider, case, options), feeds, outputs) for provider in (CPU, sparse.EP_NAME)}
+    latencies: dict[str, list[NDArray]] = {provider: [] for provider in sides}
+    for load in sides.values():
+        load.warm_up()
+        load.block(case.callers, BLOCK_S)
     spent = dict.fromkeys(sides, 0.0)
     for turn in range(max(2, round(seconds / BLOCK_S))):
         for provider in (sides, reversed(sides))[turn % 2]:
             time.sleep(PAUSE_S)
             began = time.perf_counter()
-            latencies[provider] += block(sides[provider], feeds, case.callers, BLOCK_S)
+            latencies[provider].append(sides[provider].block(case.callers, BLOCK_S))
             spent[provider] += time.perf_counter() - began
-    return {p: [len(taken) / spent[p], float(np.percentile(taken, 99)) * 1e3] for p, taken in latencies.items()}
+    taken = {provider: np.concatenate(blocks) for provider, blocks in latencies.items()}
+    return {provider: [len(all_) / spent[provider], float(np.percentile(all_, 99)) * 1e3] for provider, all_ in taken.items()}
 
 
 def main() -> None:

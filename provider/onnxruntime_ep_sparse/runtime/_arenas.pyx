@@ -114,7 +114,7 @@ cdef inline bint better(const Arena* a, const Arena* b, const void* user) noexce
 
 
 cdef Arena* arena_new(int64_t floats) noexcept nogil:
-    """Larger than needed, by a quarter at most: sizes that grow by one a call seldom need another, and what nobody touches costs nothing."""
+    """Larger than needed, by a quarter at most: sizes that grow by one a call seldom need another; what nobody touches costs nothing."""
     cdef Arena* arena = <Arena*>malloc(sizeof(Arena))
     cdef size_t bytes = floats * sizeof(float), step = PAGE
     if arena == NULL:
