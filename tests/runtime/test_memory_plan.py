@@ -1,7 +1,7 @@
 """Places of values: those that are needed at the same time never overlap; sums, activations and Concat use memory that is there."""
 
 import math
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -182,6 +182,36 @@ def places_of(spec, *shapes):
 
 
 TANH = Activation(Act.TANH)
+
+
+def arena_of(places):
+    """Floats up to the end of the last value."""
+    return max(place.offset + place.size for place in places if place.storage == "arena")
+
+
+def test_large_values_come_first():
+    """A value in the middle that is smaller than its neighbours cuts the memory in no two holes that are too small for the last one."""
+    rng, window = np.random.default_rng(0), Window((1, 1), (1, 1), (1, 1), (0, 0), (0, 0))
+    channels = (4, 8, 2, 10, 4)
+    products = [packing.convolution(pruned(rng, (m, c, 1, 1), 0.5), None, window, 1, (4, 4), ISA) for c, m in pairwise(channels)]
+    steps = [Step(StepKind.PRODUCT, i, i + 1, spec=product) for i, product in enumerate(products)]
+    places = places_of(chain(*steps, outputs=[4]), (1, 4, 4, 4))
+    slack = 2 * 16  # what kernels may read too much, of two values
+    assert arena_of(places) <= (10 + 2) * 16 + slack
+
+
+@pytest.mark.parametrize("count", [20, 1500])
+def test_short_and_long_programs(count):
+    """Long programs get their places step by step: values never overlap, and the memory of those that are gone is used again."""
+    steps = [Step(StepKind.ACTIVATE, 0, 1, activation=TANH)]
+    for y in range(2, 2 * count, 2):
+        steps += [Step(StepKind.ACTIVATE, 0, y, activation=TANH), Step(StepKind.BINARY, y - 1, y + 1, y, spec=Binary(Op.ADD))]
+    spec = chain(*steps, outputs=[2 * count - 1])
+    program = Program(spec, table_of(ISA), 1)
+    plan = Plan(spec, program, (1, 64)).check()
+    assert arena_of(plan.places) <= 3 * (64 + 16)
+    x = noise(np.random.default_rng(1), 1, 64)
+    np.testing.assert_allclose(program.run(x)[0], count * np.tanh(x), rtol=1e-3)
 
 
 def test_sum_takes_the_place_of_its_residual():
