@@ -167,7 +167,7 @@ def main() -> None:
             (cpu, cpu_p99), (ours, our_p99) = (np.median([result[p] for result in results], axis=0) for p in (CPU, sparse.EP_NAME))
             throughput = np.median([r[sparse.EP_NAME][0] / r[CPU][0] for r in results])
             latency = np.median([r[CPU][1] / r[sparse.EP_NAME][1] for r in results])
-            figures = f"calls/s {cpu:8.0f} {ours:8.0f} {throughput:6.2f}x   p99 {cpu_p99:8.2f} {our_p99:8.2f} ms {latency:6.2f}x"
+            figures = f"calls/s {cpu:8.0f} {ours:8.0f} {throughput:6.2f}x   p99 {cpu_p99:9.3f} {our_p99:9.3f} ms {latency:6.2f}x"
             print(f"{net:10} {name:20} {figures}", flush=True)
 
 
