@@ -4,6 +4,8 @@ The CPU provider's own optimisations trust names too: it reuses memory and adds 
 Runtime does before any provider sees the graph, such as making a Gemm of MatMul and Add, stays on.
 """
 
+import itertools
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -23,14 +25,14 @@ KINDS = ["MatMul", "left", "Gemm", "Conv", "depthwise"]
 
 
 class Products:
-    """A random chain of products of one kind, with operators between them that broadcast, and inputs declared by names."""
+    """A random chain of products of one kind, with operators between them that broadcast, and inputs declared by names, or not at all."""
 
     def __init__(self, kind, seed):
         self.kind, self.rng = kind, np.random.default_rng(seed)
         self.features = self.choice(1, 3, 4, 8)
         self.rank = 2 if kind == "Gemm" else self.choice(3, 4) if kind in ("Conv", "depthwise") else self.choice(2, 3, 4)
         self.axis = {"MatMul": self.rank - 1, "Gemm": 1, "left": self.rank - 2}.get(kind, 1)
-        declared = self.shape([NAMES[i] for i in range(self.rank)])
+        declared = self.shape([NAMES[i] if self.chance(0.8) else None for i in range(self.rank)])
         if kind in ("Conv", "depthwise") and self.chance(0.6):
             declared[2:] = [5] * (self.rank - 2)
         self.inputs = {"x": declared, **{f"r{i}": list(declared) for i in range(self.integer(1, 2))}}
@@ -96,10 +98,13 @@ class Products:
         sizes = {name: self.choice(1, 1, 2, 3, 4) for name in NAMES}
         wild = self.chance(0.15)
 
-        def size(d):
-            return d if isinstance(d, int) else self.choice(*range(1, 5)) if wild else self.choice(sizes[d], sizes[d], 1, sizes[d])
+        def size(axis, d):
+            if isinstance(d, int):
+                return d
+            usual = sizes[d or NAMES[axis]]
+            return self.choice(*range(1, 5)) if wild else self.choice(usual, usual, 1, usual)
 
-        return {name: noise(self.rng, *map(size, shape)) for name, shape in self.inputs.items()}
+        return {name: noise(self.rng, *itertools.starmap(size, enumerate(shape))) for name, shape in self.inputs.items()}
 
 
 def plain_session(model):

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from support.making import noise, pruned
+from support.making import examples, noise, pruned
 from support.programs import EVERY_SET, Conv, graph_of, program_of
 
 
@@ -63,3 +65,41 @@ def pool(x, kernel, stride, pads, reduce):
     x = np.pad(x, [(0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])], constant_values=np.nan)
     windows = np.lib.stride_tricks.sliding_window_view(x, kernel, axis=(2, 3))[:, :, :: stride[0], :: stride[1]]
     return reduce(windows, axis=(4, 5))
+
+
+@EVERY_SET
+@examples(10)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_any_number_of_workers(isa, seed):
+    """Items of steps around products, whole and cut anywhere, with enough elements for several of them: numpy's results, equal bits."""
+    rng = np.random.default_rng(seed)
+    sizes = [int(size) for size in rng.choice((1, 2, 3, 16, 30, 48), 3)]
+    sizes.append(int(rng.integers(40_000, 90_000)) // int(np.prod(sizes)) + 1)
+    rng.shuffle(sizes)
+    other = [1 if rng.random() < 0.4 else size for size in sizes]
+    order = tuple(int(axis) for axis in rng.permutation(4))
+    before, after = rng.integers(0, 4, 4), rng.integers(0, 4, 4)
+    constants = {"scale": noise(rng, sizes[-1]), "shift": noise(rng, sizes[-1]), "pads": np.concatenate([before, after])}
+    turned = [sizes[axis] for axis in order]
+    nodes = [
+        ("Mul", ("x", "z"), "product", sizes, {}),
+        ("Relu", ("product",), "relu", sizes, {}),
+        ("Transpose", ("relu",), "turned", turned, {"perm": order}),
+        ("Pad", ("relu", "pads"), "padded", [None] * 4, {}),
+        ("Concat", ("relu", "x"), "joined", [None] * 4, {"axis": 3}),
+        ("LayerNormalization", ("relu", "scale", "shift"), "normal", sizes, {"axis": -1}),
+    ]
+    outputs = ("product", "relu", "turned", "padded", "joined", "normal")
+    graph = graph_of(nodes, {"x": sizes, "z": other}, constants, outputs)
+    x, z = noise(rng, *sizes), noise(rng, *other)
+    alone = program_of(graph, isa, workers=1).run(x, z)
+    relu = np.maximum(x * z, np.float32(0))
+    expected = (x * z, relu, relu.transpose(order), np.pad(relu, [*zip(before, after, strict=True)]), np.concatenate([relu, x], 3))
+    for got, wanted in zip(alone, expected, strict=False):
+        np.testing.assert_array_equal(got, wanted)
+    centred = relu - relu.mean(-1, keepdims=True, dtype=np.float64)
+    normal = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * constants["scale"] + constants["shift"]
+    np.testing.assert_allclose(alone[-1], normal, rtol=1e-3, atol=1e-3)
+    for workers in (2, 3, 7):
+        results = program_of(graph, isa, workers=workers).run(x, z)
+        assert [y.tobytes() for y in results] == [y.tobytes() for y in alone]

@@ -243,7 +243,7 @@ class Builder:
                 if step is None or step.activation.act != Act.NONE:
                     continue
                 merged = self.with_bias(step, mine, other)
-                if merged is None and same_shape(self.graph, mine, other) and not self.graph.is_constant(other):
+                if merged is None and may_have_one_shape(self.graph, mine, other) and not self.graph.is_constant(other):
                     merged = replace(step, r=self.value(other))
                 if merged is not None:
                     del self.pending[mine]
@@ -272,7 +272,7 @@ class Builder:
         return replace(step, spec=replace(product, bias__m=product.bias__m + full.reshape(-1)))
 
 
-def same_shape(graph: Graph, a: str, b: str) -> bool:
-    """Return whether two values have the same shape for all inputs: unknown dimensions count as different."""
+def may_have_one_shape(graph: Graph, a: str, b: str) -> bool:
+    """Return whether two values can have the same shape at run time: an unknown dimension can be any."""
     shapes = shape_of(graph, a), shape_of(graph, b)
-    return shapes[0] == shapes[1] and None not in shapes[0]
+    return len(shapes[0]) == len(shapes[1]) and all(d == e or d is None or e is None for d, e in zip(*shapes, strict=True))

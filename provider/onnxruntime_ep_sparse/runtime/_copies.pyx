@@ -5,7 +5,7 @@ from libc.stdio cimport snprintf
 from libc.string cimport memcpy
 
 from ._from_python cimport fill_shape
-from ._loops cimport Loops, items_of_runs, run_places, runs_per_item
+from ._loops cimport Loops, even_items, item_begin, run_places
 from ._structs cimport *
 cimport onnxruntime_ep_sparse_kernels.table as t
 
@@ -14,7 +14,8 @@ cdef enum:
     COPY_RUN = 16384
 
 
-cdef void set_loops(StepPlan* sp, int n, const int64_t* extent, const int64_t* a_stride, const int64_t* b_stride) noexcept nogil:
+cdef void set_loops(StepPlan* sp, int64_t workers, int n, const int64_t* extent, const int64_t* a_stride,
+                    const int64_t* b_stride) noexcept nogil:
     """Loops over `n` dimensions, neighbours joined where both sides keep one stride; items are some runs of the innermost."""
     cdef Loops* loops = <Loops*>sp.own
     cdef int i, k
@@ -43,20 +44,20 @@ cdef void set_loops(StepPlan* sp, int n, const int64_t* extent, const int64_t* a
         loops.b_stride[i], loops.b_stride[k] = loops.b_stride[k], loops.b_stride[i]
     loops.inner = loops.extent[loops.n - 1]
     loops.runs = total // loops.inner if loops.inner else 0
-    sp.items = items_of_runs(loops.runs, loops.inner)
+    sp.items = even_items(loops.runs, loops.inner, workers)
 
 
 cdef void copy_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     """Some runs of the loops of `set_loops`."""
     cdef Loops* loops = <Loops*>job.sp.own
     cdef t.KernelTable* kernels = job.program.kernels
-    cdef int64_t per = runs_per_item(loops.inner), run = index * per, a, b, i
-    cdef int64_t end = run + per if run + per < loops.runs else loops.runs
     cdef int64_t from_step = loops.a_stride[loops.n - 1], to_step = loops.b_stride[loops.n - 1]
     cdef const float* x
     cdef float* y
     # Runs that begin at neighbouring elements are the columns of a matrix, of which as many as a vector has lanes are copied together.
     cdef bint columns = to_step == 1 and loops.n > 1 and loops.a_stride[loops.n - 2] == 1 and loops.extent[loops.n - 2] % kernels.lanes == 0
+    cdef int64_t multiple = kernels.lanes if columns else 1, a, b, i
+    cdef int64_t run = item_begin(index, job.sp.items, loops.runs, multiple), end = item_begin(index + 1, job.sp.items, loops.runs, multiple)
     while run < end:
         run_places(loops, run, &a, &b)
         if columns and run % kernels.lanes == 0 and run + kernels.lanes <= end:
@@ -222,7 +223,7 @@ cdef int infer_concat(Plan* plan, const Step* step, StepPlan* sp, char* message,
     return 0
 
 
-cdef void complete_concat(Plan* plan, const Step* step, StepPlan* sp) noexcept nogil:
+cdef void complete_concat(const CompiledProgram* program, Plan* plan, const Step* step, StepPlan* sp) noexcept nogil:
     """One operand's way into the result. Where it is one run of that, its maker can write it there."""
     cdef int axis = (<Concat*>step.spec).axis
     cdef Shape* x = &plan.values[step.x].shape
@@ -234,7 +235,7 @@ cdef void complete_concat(Plan* plan, const Step* step, StepPlan* sp) noexcept n
         a[i] = element_count(x, i + 1, x.rank)
         b[i] = element_count(y, i + 1, y.rank)
     sp.origin = (<ConcatPlan*>sp.own).start * b[axis]
-    set_loops(sp, x.rank, x.dims, a, b)
+    set_loops(sp, program.workers, x.rank, x.dims, a, b)
     sp.view = PART_VIEW if element_count(x, 0, axis) == 1 else NO_VIEW
     sp.work.moved = 2 * plan.values[step.x].size
 
@@ -315,7 +316,7 @@ cdef int plan_pad(CompiledProgram* program, Plan* plan, int index) noexcept nogi
         loops.a_stride[i] = loops.a_stride[k + i]
     loops.inner = loops.extent[loops.n - 1]
     loops.runs = plan.values[step.y].size // loops.inner if loops.inner else 0
-    plan.steps[index].items = items_of_runs(loops.runs, loops.inner)
+    plan.steps[index].items = even_items(loops.runs, loops.inner, program.workers)
     return 0
 
 
@@ -330,12 +331,12 @@ cdef void pad_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef PadPlan* own = <PadPlan*>job.sp.own
     cdef Loops* loops = &own.loops
     cdef float value = (<Pad*>job.step.spec).fill
-    cdef int64_t runs = loops.runs, per = runs_per_item(loops.inner), run, rest, a, i
+    cdef int64_t run, rest, a, i
     cdef int64_t lead = own.lead[loops.n - 1], data = own.data[loops.n - 1]
     cdef int loop
     cdef bint inside
     cdef float* y
-    for run in range(index * per, runs if (index + 1) * per > runs else (index + 1) * per):
+    for run in range(item_begin(index, job.sp.items, loops.runs, 1), item_begin(index + 1, job.sp.items, loops.runs, 1)):
         rest = run
         a = 0
         inside = True
@@ -423,9 +424,9 @@ cdef int plan_shuffle(CompiledProgram* program, Plan* plan, int index) noexcept 
     w[4] = 1
     w[5] = block
     if shuffle.to_depth:
-        set_loops(sp, 6, extent, w, d)
+        set_loops(sp, program.workers, 6, extent, w, d)
     else:
-        set_loops(sp, 6, extent, d, w)
+        set_loops(sp, program.workers, 6, extent, d, w)
     return 0
 
 
@@ -473,5 +474,5 @@ cdef int plan_transpose(CompiledProgram* program, Plan* plan, int index) noexcep
         axis = <int>(<Transpose*>step.spec).target.dims[i]
         from_x[i] = element_count(x, axis + 1, x.rank)
         from_y[i] = element_count(y, i + 1, y.rank)
-    set_loops(&plan.steps[index], y.rank, y.dims, from_x, from_y)
+    set_loops(&plan.steps[index], program.workers, y.rank, y.dims, from_x, from_y)
     return 0

@@ -3,9 +3,18 @@
 from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 
-from ._loops cimport ACTIVATE_CHUNK, Loops, items_of_runs, run_places, runs_per_item
+from ._loops cimport Loops, even_items, item_begin, run_places
 from ._structs cimport *
 cimport onnxruntime_ep_sparse_kernels.table as t
+
+
+cdef enum:
+    LINE = 16            # floats of a cache line, between which results are cut into items
+
+
+cdef int64_t items_of_elements(const Plan* plan, const CompiledProgram* program, int index) noexcept nogil:
+    """Items of a result whose elements are computed each on its own."""
+    return even_items(plan.values[program.steps[index].y].size, 1, program.workers)
 
 
 # --- activations
@@ -24,14 +33,13 @@ cdef int infer_activate(Plan* plan, const Step* step, StepPlan* sp, char* messag
 
 
 cdef int plan_activate(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
-    plan.steps[index].items = ceil_div(plan.values[program.steps[index].y].size, ACTIVATE_CHUNK)
+    plan.steps[index].items = items_of_elements(plan, program, index)
     return 0
 
 
 cdef void activate_item(Job* job, int64_t index, float* scratch) noexcept nogil:
-    cdef int64_t begin = index * ACTIVATE_CHUNK, n = job.plan.values[job.step.y].size - begin
-    if n > ACTIVATE_CHUNK:
-        n = ACTIVATE_CHUNK
+    cdef int64_t size = job.plan.values[job.step.y].size, begin = item_begin(index, job.sp.items, size, LINE)
+    cdef int64_t n = item_begin(index + 1, job.sp.items, size, LINE) - begin
     job.program.kernels.activate(job.y + begin, job.x + begin, NULL, n, <t.Act>job.step.act, job.step.alpha, job.step.beta)
 
 
@@ -125,20 +133,22 @@ cdef int plan_binary(CompiledProgram* program, Plan* plan, int index) noexcept n
         loops.extent[0] = 1
         loops.a_stride[0] = loops.b_stride[0] = 0
     loops.inner = loops.extent[loops.n - 1]
-    loops.runs = plan.values[step.y].size // loops.inner if loops.inner else 0
-    plan.steps[index].items = items_of_runs(loops.runs, loops.inner)
+    plan.steps[index].items = items_of_elements(plan, program, index)
     return 0
 
 
 cdef void binary_item(Job* job, int64_t index, float* scratch) noexcept nogil:
-    """Some runs of the innermost loop; an item is about ACTIVATE_CHUNK elements."""
+    """Some elements, run by run of the innermost loop; the first run and the last one may be cut."""
     cdef Loops* loops = <Loops*>job.sp.own
     cdef t.Op op = <t.Op>(<Binary*>job.step.spec).op
-    cdef int64_t runs = loops.runs, per = runs_per_item(loops.inner), run, a, b
-    for run in range(index * per, runs if (index + 1) * per > runs else (index + 1) * per):
-        run_places(loops, run, &a, &b)
-        job.program.kernels.binary(job.y + run * loops.inner, job.x + a, loops.a_stride[loops.n - 1],
-                                   job.r + b, loops.b_stride[loops.n - 1], loops.inner, op)
+    cdef int64_t size = job.plan.values[job.step.y].size, a, b, inside, n
+    cdef int64_t a_step = loops.a_stride[loops.n - 1], b_step = loops.b_stride[loops.n - 1]
+    cdef int64_t place = item_begin(index, job.sp.items, size, LINE), end = item_begin(index + 1, job.sp.items, size, LINE)
+    while place < end:
+        run_places(loops, place // loops.inner, &a, &b)
+        inside = place % loops.inner
+        n = min(loops.inner - inside, end - place)
+        job.program.kernels.binary(job.y + place, job.x + a + inside * a_step, a_step, job.r + b + inside * b_step, b_step, n, op)
         if job.step.act != ACT_NONE:
-            job.program.kernels.activate(job.y + run * loops.inner, job.y + run * loops.inner, NULL, loops.inner, <t.Act>job.step.act,
-                                         job.step.alpha, job.step.beta)
+            job.program.kernels.activate(job.y + place, job.y + place, NULL, n, <t.Act>job.step.act, job.step.alpha, job.step.beta)
+        place += n

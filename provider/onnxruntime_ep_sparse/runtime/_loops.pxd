@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t
 
+from ._sections cimport IDLE_PERCENT, idle_percent
 from ._structs cimport MAX_RANK
 
 cdef enum:
@@ -25,6 +26,19 @@ cdef inline int64_t runs_per_item(int64_t inner) noexcept nogil:
 cdef inline int64_t items_of_runs(int64_t runs, int64_t inner) noexcept nogil:
     """Items of about ACTIVATE_CHUNK elements that runs of `inner` elements make."""
     return (runs + runs_per_item(inner) - 1) // runs_per_item(inner) if runs and inner else 0
+
+
+cdef inline int64_t even_items(int64_t runs, int64_t inner, int64_t workers) noexcept nogil:
+    """Items of at most about ACTIVATE_CHUNK elements, with which the workers end together where there are enough runs."""
+    cdef int64_t items = items_of_runs(runs, inner)
+    while items and items < runs and idle_percent(items, workers) > IDLE_PERCENT:
+        items += 1
+    return items
+
+
+cdef inline int64_t item_begin(int64_t index, int64_t items, int64_t runs, int64_t multiple) noexcept nogil:
+    """The first run of an item of even_items, rounded down to a multiple; the end of the last one for `items` itself."""
+    return runs if index == items else index * runs // items // multiple * multiple
 
 
 cdef inline void run_places(const Loops* loops, int64_t run, int64_t* a, int64_t* b) noexcept nogil:

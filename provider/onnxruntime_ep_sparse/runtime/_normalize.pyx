@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 
-from ._loops cimport items_of_runs, runs_per_item
+from ._loops cimport even_items, item_begin
 from ._structs cimport *
 
 
@@ -46,13 +46,13 @@ cdef int plan_normalize(CompiledProgram* program, Plan* plan, int index) noexcep
     cdef NormalizePlan* own = <NormalizePlan*>plan.steps[index].own
     own.width = x.dims[x.rank - 1]
     own.rows = element_count(x, 0, x.rank - 1)
-    plan.steps[index].items = items_of_runs(own.rows, own.width)
+    plan.steps[index].items = even_items(own.rows, own.width, program.workers)
     return 0
 
 
 cdef void normalize_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     """Some rows."""
     cdef NormalizePlan* own = <NormalizePlan*>job.sp.own
-    cdef int64_t per = runs_per_item(own.width), begin = index * per, rows = own.rows - begin if own.rows - begin < per else per
+    cdef int64_t begin = item_begin(index, job.sp.items, own.rows, 1), rows = item_begin(index + 1, job.sp.items, own.rows, 1) - begin
     job.program.kernels.normalize(job.y + begin * own.width, job.x + begin * own.width, job.r, rows, own.width,
                                   (<Normalize*>job.step.spec).epsilon)

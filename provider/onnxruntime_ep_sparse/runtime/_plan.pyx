@@ -101,7 +101,7 @@ cdef int plan_steps(CompiledProgram* program, Plan* plan, char* message, size_t 
         sp = &plan.steps[s]
         sp.work.moved = plan.values[step.x].size + plan.values[step.y].size + (plan.values[step.r].size if step.r != NONE else 0)
         if step.ops.complete != NULL:
-            step.ops.complete(plan, step, sp)
+            step.ops.complete(program, plan, step, sp)
     return 0
 
 

@@ -76,7 +76,7 @@ cdef struct StepKindOps:
     # program's lock: others may plan the same step. `parallel` is set as usual before.
     int (*plan)(CompiledProgram* program, Plan* plan, int index) noexcept nogil
     # The rest of the plan, when the results of all steps have their shapes. NULL: there is none.
-    void (*complete)(Plan* plan, const Step* step, StepPlan* sp) noexcept nogil
+    void (*complete)(const CompiledProgram* program, Plan* plan, const Step* step, StepPlan* sp) noexcept nogil
     # Frees what StepPlan.own points to, also where the plan is half made. NULL: it points to nothing.
     void (*release_plan)(const Step* step, StepPlan* sp) noexcept nogil
     # Item `index` of the step's only parallel section; no two of them write the same memory. NULL where there is `run`.
