@@ -57,7 +57,8 @@ cdef void copy_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     # Runs that begin at neighbouring elements are the columns of a matrix, of which as many as a vector has lanes are copied together.
     cdef bint columns = to_step == 1 and loops.n > 1 and loops.a_stride[loops.n - 2] == 1 and loops.extent[loops.n - 2] % kernels.lanes == 0
     cdef int64_t multiple = kernels.lanes if columns else 1, a, b, i
-    cdef int64_t run = item_begin(index, job.sp.items, loops.runs, multiple), end = item_begin(index + 1, job.sp.items, loops.runs, multiple)
+    cdef int64_t run = item_begin(index, job.sp.items, loops.runs, multiple)
+    cdef int64_t end = item_begin(index + 1, job.sp.items, loops.runs, multiple)
     while run < end:
         run_places(loops, run, &a, &b)
         if columns and run % kernels.lanes == 0 and run + kernels.lanes <= end:
