@@ -5,7 +5,8 @@
 Nets run with both providers. Every node of ONNX Runtime and every step of ours is timed where it stands, among the others. What the rows of
 `ops` say about their work is fitted to these times: one rate per kind of work, by least squares of relative errors, none negative
 (Lawson and Hanson 1974, `scipy.optimize.nnls`). The machine must do nothing else. `--dry` writes nothing; `--worst` lists so many entries
-that the rates predict worst. `--samples` names a file that keeps what was measured: a further call measures only what is missing there.
+that the rates predict worst. `--samples` names a file that keeps the seconds: a further call measures only what is missing there. The work
+is always what the rows say now, so that another kind of work needs no new measurement.
 
 The rates of an instruction set hold for CPUs that have no better one, so that ONNX Runtime must use it as well: run it on such a CPU.
 """
@@ -20,9 +21,9 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
-from functools import partial
+from functools import partial, reduce
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,10 @@ import onnxruntime_ep_sparse as sparse
 import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse import models
 from onnxruntime_ep_sparse.cpus import cpu_model
-from onnxruntime_ep_sparse.diagnostics.step_times import step_times
+from onnxruntime_ep_sparse.diagnostics.step_times import StepTime, step_times
 from onnxruntime_ep_sparse.graph.ir import Graph, subgraph
 from onnxruntime_ep_sparse.ops import rates, table
-from onnxruntime_ep_sparse.ops.costs import Amounts, Estimate, kinds_of_work, moved
+from onnxruntime_ep_sparse.ops.costs import ORT_FUSES, Amounts, Estimate, combined, kinds_of_work, moved
 from onnxruntime_ep_sparse.ort import _plugin
 from onnxruntime_ep_sparse.partition.cost import Density, kernels_work, results_of_products, setting_of
 from onnxruntime_ep_sparse.passes.run import run_passes
@@ -53,6 +54,7 @@ NETS: tuple[tuple[str, float, int, str], ...] = (
     ("resnet50", 0.8, 3, "unstructured"),
     ("resnet50", 0.7, 1, "block4"),
     ("mobilenet_v1", 0.8, 1, "unstructured"),
+    ("mobilenet_v1", 0.9, 1, "unstructured"),
     ("mobilenet_v1", 0.9, 8, "unstructured"),
     ("mobilenet_v2", 0.9, 1, "unstructured"),
     ("mobilenet_v2", 0.6, 3, "unstructured"),
@@ -71,6 +73,7 @@ NETS: tuple[tuple[str, float, int, str], ...] = (
     ("lstm", 0.8, 17, "unstructured"),
     ("lstm", 0.3, 4, "unstructured"),
     ("deep_speech", 0.9, 1, "unstructured"),
+    ("gru", 0.5, 1, "unstructured"),
     ("gru", 0.8, 1, "unstructured"),
     ("gru", 0.9, 3, "unstructured"),
     ("gru", 0.7, 4, "unstructured"),
@@ -78,9 +81,14 @@ NETS: tuple[tuple[str, float, int, str], ...] = (
     ("streaming_lstm", 0.8, 1, "unstructured"),
     ("streaming_lstm", 0.9, 8, "unstructured"),
     ("mlp_policy", 0.9, 1, "unstructured"),
+    ("mlp_policy", 0.8, 3, "unstructured"),
     ("mlp_policy", 0.7, 8, "unstructured"),
+    ("mlp_policy", 0.7, 17, "unstructured"),
+    ("mlp_policy", 0.9, 17, "unstructured"),
     ("mobilenet_v3", 0.8, 1, "unstructured"),
+    ("mobilenet_v3", 0.9, 1, "unstructured"),
     ("nasnet_mobile", 0.8, 1, "unstructured"),
+    ("nasnet_mobile", 0.6, 3, "unstructured"),
     ("convnext_tiny", 0.8, 1, "unstructured"),
     ("deeplab_v3", 0.8, 1, "unstructured"),
     ("r3d18", 0.8, 1, "unstructured"),
@@ -88,7 +96,7 @@ NETS: tuple[tuple[str, float, int, str], ...] = (
 """Builder, zeros, batch and pattern."""
 ROWS = tuple(
     (rows, k, n, zeros)
-    for rows in (1, 2, 3, 5, 8, 16, 48)
+    for rows in (1, 2, 3, 5, 8, 16, 17, 48)
     for k, n in ((64, 256), (256, 256), (512, 512), (768, 3072), (4096, 1024))
     for zeros in (0.6, 0.9)
 )
@@ -115,8 +123,10 @@ SECONDS = 3.0
 """Time of the runs of a net with each provider."""
 LEAST, SHORTEST = 4e-6, 2e-7
 """Nodes of less time do not count in full, because ONNX Runtime's profile counts whole microseconds; none takes less than the latter."""
-NEAR_WEIGHTS = ("few_rows", "few_rows_mac", "one_row_weight", "weight")
+NEAR_WEIGHTS = ("few_rows", "few_rows_dense", "few_rows_mac", "few_rows_weight", "one_row_weight", "weight")
 """What counts as with one thread: products of so few weights gain nothing from a second one. Alone they show how long it takes to wake."""
+SHORT_RUN = 1e-4
+"""A net with shorter runs is timed as a whole with ONNX Runtime."""
 CHAIN = 200
 """Nodes of the chain by which the profile's own time is measured."""
 
@@ -129,6 +139,8 @@ class Seen:
     fused: dict[str, Amounts] = field(default_factory=dict)
     """Our work of the activation behind a product."""
     ort: dict[str, tuple[str, Amounts]] = field(default_factory=dict)
+    ort_fused: dict[str, Amounts] = field(default_factory=dict)
+    """ONNX Runtime's work of the activation behind a product."""
     makers: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
@@ -167,7 +179,10 @@ def examined(graph: Graph, isa: Isa) -> Seen:
         seen.makers[node.outputs[0]] = (node.op_type, node.inputs[0] if node.inputs else "")
         row = table.row_for(node)
         if node.index in runnable and row is not None:
-            seen.ort[node.outputs[0]] = seen.ort[node.name] = (node.op_type, row.estimate(setting, node).ort)
+            work = row.estimate(setting, node).ort
+            seen.ort[node.outputs[0]] = seen.ort[node.name] = (node.op_type, work)
+            if node.op_type in ORT_FUSES and node.inputs[0] in setting.products:
+                seen.ort_fused[node.inputs[0]] = seen.ort_fused[graph.producer[node.inputs[0]].name] = work
     rewritten = run_passes(subgraph(graph, runnable))
     setting = replace(setting, graph=rewritten, products=results_of_products(rewritten))
     for node in rewritten.nodes:
@@ -186,11 +201,14 @@ def ort_amounts(seen: Seen, name: str, op_type: str, elements: float) -> Amounts
         return {"node": 1, **moved(OPERATORS[op_type], elements)}
     if name in seen.ort and seen.ort[name][0] == op_type:
         return seen.ort[name][1]
+    if op_type.startswith("Fused") and name.removeprefix("fused ") in seen.ort:
+        product = name.removeprefix("fused ")
+        return combined(seen.ort[product][1], seen.ort_fused.get(product, {}))
     # a fused node in blocked layout is named after its result, behind its activation and addition
     result = name.removesuffix("_nchwc")
     while result in seen.makers and seen.makers[result][0] != op_type:
         result = seen.makers[result][1]
-    return seen.ort[result][1] if result in seen.ort else None
+    return combined(seen.ort[result][1], seen.ort_fused.get(result, {})) if result in seen.ort else None
 
 
 def profile_overhead(node: float) -> float:
@@ -208,62 +226,114 @@ def profile_overhead(node: float) -> float:
     return float(np.mean(np.sort(durations)[: len(durations) * 3 // 4])) * 1e-6 - node
 
 
-def timed(
-    model: Any, feeds: Mapping[str, np.ndarray], isa: Isa, threads: int, pattern: str, fixed: Mapping[str, float], about: str
-) -> tuple[list[Timed], list[Timed]]:
-    """Return the nodes of ONNX Runtime and the steps of ours in runs of a model, with their work and seconds."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    for value in model.graph.input:
-        for d, size in zip(value.type.tensor_type.shape.dim, feeds[value.name].shape, strict=True):
-            if d.dim_param:
-                options.add_free_dimension_override_by_name(d.dim_param, size)
-    data = model.SerializeToString()
-    choice = {"policy": "always", "isa": isa.name, "threads": str(threads), "profile": "1"}
-    with seen_graphs(isa) as graphs:
-        ours = ort.InferenceSession(data, options, providers=[(sparse.EP_NAME, choice), "CPUExecutionProvider"], enable_fallback=0)
-    seen = graphs[0]
-    theirs = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    begin = time.perf_counter()
-    theirs.run(None, feeds)
-    runs = max(5, min(200, int(SECONDS / (time.perf_counter() - begin))))
-    if len(model.graph.node) == 1:
-        # the profile counts whole microseconds, which is much of a small product
-        seconds = max(median_run(theirs, feeds, 10 * runs) - fixed["call"], SHORTEST)
-        _, amounts = seen.ort[model.graph.output[0].name]
-        return [Timed(amounts, seconds, f"{about} alone")], our_steps(ours, feeds, runs, seen, pattern, about)
-    with tempfile.TemporaryDirectory() as folder:
-        options.enable_profiling, options.profile_file_prefix = True, str(Path(folder, "profile"))
-        theirs = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        for _ in range(runs + 1):
-            theirs.run(None, feeds)
-        events = json.loads(Path(theirs.end_profiling()).read_text())
-    return ort_nodes(events, seen, fixed, about), our_steps(ours, feeds, runs, seen, pattern, about)
+class Workload:
+    """A model with its inputs, and what the rows say about its work."""
+
+    def __init__(self, model: onnx.ModelProto, feeds: Mapping[str, np.ndarray], isa: Isa, threads: int, pattern: str) -> None:
+        self.feeds, self.pattern = feeds, pattern
+        self.nodes = len(model.graph.node)
+        self._data = model.SerializeToString()
+        self._threads = threads
+        self._sizes = {
+            d.dim_param: size
+            for value in model.graph.input
+            for d, size in zip(value.type.tensor_type.shape.dim, feeds[value.name].shape, strict=True)
+            if d.dim_param
+        }
+        choice = {"policy": "always", "isa": isa.name, "threads": str(threads), "profile": "1"}
+        with seen_graphs(isa) as graphs:
+            self._ours = self._session([(sparse.EP_NAME, choice), "CPUExecutionProvider"])
+        self._seen = graphs[0]
+        for _ in range(2):
+            self._ours.run(None, feeds)
+        self._parts = step_parts(step_times(self._ours), self._seen, pattern)
+
+    def _session(self, providers: list, profile: str = "") -> ort.InferenceSession:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        for name, size in self._sizes.items():
+            options.add_free_dimension_override_by_name(name, size)
+        if profile:
+            options.enable_profiling, options.profile_file_prefix = True, profile
+        return ort.InferenceSession(self._data, options, providers=providers, enable_fallback=0)
+
+    def measured(self, fixed: Mapping[str, float]) -> dict[str, list]:
+        """Return seconds: [nodes of ONNX Runtime as (operator, name, shape), seconds] and [step of ours, seconds]."""
+        theirs = self._session(["CPUExecutionProvider"])
+        seconds = median_run(theirs, self.feeds, 3)
+        runs = max(5, min(200, int(SECONDS / seconds)))
+        with tempfile.TemporaryDirectory() as folder:
+            profiled = self._session(["CPUExecutionProvider"], str(Path(folder, "profile")))
+            for _ in range(runs + 1):
+                profiled.run(None, self.feeds)
+            events = json.loads(Path(profiled.end_profiling()).read_text())
+        nodes = ort_nodes(events, fixed["profile"])
+        if self.nodes == 1 or seconds < SHORT_RUN:
+            # the profile counts whole microseconds, which is much of a small product
+            whole = max(median_run(theirs, self.feeds, 10 * runs) - fixed["call"], SHORTEST)
+            nodes = [([key for keys, _ in nodes for key in keys], whole)]
+        return {"ort": nodes, "ours": our_seconds(self._ours, self.feeds, runs, self._parts)}
+
+    def entries(self, measured: Mapping[str, list], about: str) -> tuple[list[Timed], list[Timed]]:
+        """Return what was `measured` with the work of each entry. ValueError if our steps are others by now."""
+        nodes, steps = [], []
+        for keys, seconds in measured["ort"]:
+            parts = [ort_amounts(self._seen, name, op_type, math.prod(shape)) for op_type, name, shape in keys]
+            if None not in parts:
+                amounts = reduce(combined, parts, {})
+                nodes.append(Timed(amounts, seconds, f"{about} {' '.join(map(str, keys[0]))}" + (" ..." if keys[1:] else "")))
+        known = {what: amounts for _, what, amounts in self._parts}
+        for what, seconds in measured["ours"]:
+            if what not in known:
+                raise ValueError(f"{about} has no step {what} any more: remove its lines from the samples")
+            steps.append(Timed(known[what], seconds, f"{about} {what}"))
+        return nodes, steps
 
 
-def ort_nodes(events: list[dict], seen: Seen, fixed: Mapping[str, float], about: str) -> list[Timed]:
-    """Return ONNX Runtime's nodes from its profile: the mean of the faster three quarters of the runs but the first two."""
+def ort_nodes(events: list[dict], profile_s: float) -> list[tuple[list[tuple[str, str, tuple[int, ...]]], float]]:
+    """Return ONNX Runtime's nodes from its profile, each in a list, with the mean of the faster three quarters of the runs but the first
+    two, without the seconds that the profile adds."""
     durations = defaultdict(list)
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             arguments = event["args"]
             shape = next(iter(arguments["output_type_shape"][0].values())) if arguments.get("output_type_shape") else ()
-            durations[event["name"].removesuffix("_kernel_time"), arguments["op_name"], tuple(shape)].append(event["dur"])
+            durations[arguments["op_name"], event["name"].removesuffix("_kernel_time"), tuple(shape)].append(event["dur"])
     found = []
-    for (name, op_type, shape), spent in durations.items():
-        amounts = ort_amounts(seen, name, op_type, math.prod(shape))
-        if amounts is not None:
-            kept = sorted(spent[2:])[: max(1, len(spent) * 3 // 4)]
-            seconds = max(float(np.mean(kept)) * 1e-6 - fixed["profile"], SHORTEST)
-            found.append(Timed(amounts, seconds, f"{about} {op_type} {name} {shape}"))
+    for key, spent in durations.items():
+        kept = sorted(spent[2:])[: max(1, len(spent) * 3 // 4)]
+        found.append(([key], max(float(np.mean(kept)) * 1e-6 - profile_s, SHORTEST)))
     return found
 
 
-def our_steps(session: Any, feeds: Mapping[str, np.ndarray], runs: int, seen: Seen, pattern: str, about: str) -> list[Timed]:
-    """Return our steps; those of one node, and those that run band by band with the next, are one entry."""
-    for _ in range(2):
-        session.run(None, feeds)
+def step_parts(steps: list[StepTime], seen: Seen, pattern: str) -> list[tuple[list[int], str, Amounts]]:
+    """Return indices of our steps, what they are, and their work; those of one node, and those that run band by band with the next, are
+    one part."""
+    parts: dict[str, tuple[list[int], str, Amounts]] = {}
+    waiting: Amounts = {}
+    for i, step in enumerate(steps):
+        names = step.name.split(" + ")
+        estimate = seen.estimates.get(names[0])
+        if estimate is None or not step.ns:
+            continue
+        density = Density(step.macs / step.dense_macs if step.dense_macs else 1.0, pattern == "block4")
+        indices, what, amounts = parts.get(step.name, ([], f"{step.name} {step.description}", waiting))
+        if step.name not in parts:  # the first step of a node stands for all of them
+            fused = seen.fused.get(names[0], {}) if names[1:] else {}
+            amounts = reduce(combined, (estimate.ours, fused, kernels_work(estimate, density)), amounts)
+        if step.within_next == step.runs:
+            waiting = amounts
+        else:
+            waiting = {}
+            parts[step.name] = ([*indices, i], what, amounts)
+    return list(parts.values())
+
+
+def our_seconds(
+    session: Any, feeds: Mapping[str, np.ndarray], runs: int, parts: list[tuple[list[int], str, Amounts]]
+) -> list[tuple[str, float]]:
+    """Return what each part of our steps is, and its seconds in a run."""
     states = [step_times(session)]
     for _ in range(BLOCKS):
         for _ in range(math.ceil(runs / BLOCKS)):
@@ -271,25 +341,7 @@ def our_steps(session: Any, feeds: Mapping[str, np.ndarray], runs: int, seen: Se
         states.append(step_times(session))
     # what disturbs the machine meets a few blocks of runs only
     spent = np.median([[b.ns - a.ns for a, b in zip(*pair, strict=True)] for pair in pairwise(states)], axis=0) / math.ceil(runs / BLOCKS)
-    groups: dict[str, tuple[float, dict[str, float], str]] = {}
-    waiting: dict[str, float] = {}
-    for step, ns in zip(states[-1], spent, strict=True):
-        names = step.name.split(" + ")
-        estimate = seen.estimates.get(names[0])
-        if estimate is None or not step.ns:
-            continue
-        density = Density(step.macs / step.dense_macs if step.dense_macs else 1.0, pattern == "block4")
-        seconds, amounts, what = groups.get(step.name, (0.0, dict(waiting), step.description))
-        # the first step of a node stands for all of them
-        parts = [estimate.ours, seen.fused.get(names[0], {}) if names[1:] else {}, kernels_work(estimate, density)]
-        for name, amount in (item for part in parts if step.name not in groups for item in part.items()):
-            amounts[name] = amounts.get(name, 0.0) + amount
-        if step.within_next == step.runs:
-            waiting = amounts
-        else:
-            waiting = {}
-            groups[step.name] = (seconds + ns * 1e-9, amounts, what)
-    return [Timed(amounts, seconds, f"{about} {name} {what}") for name, (seconds, amounts, what) in groups.items()]
+    return [(what, sum(float(spent[i]) for i in indices) * 1e-9) for indices, what, _ in parts]
 
 
 def fitted(entries: list[Timed], title: str, worst: int, known: Mapping[str, float]) -> dict[str, float]:
@@ -344,7 +396,8 @@ def median_run(session: Any, feeds: Mapping[str, np.ndarray], runs: int) -> floa
 
 
 def fixed_seconds(isa: Isa) -> dict[str, float]:
-    """Return seconds of what has no size: a node and a call of ONNX Runtime, a step of ours, and what a region adds to its steps."""
+    """Return seconds of what has no size: a node and a call of ONNX Runtime, a step of ours, what a region adds to its steps, and what
+    ONNX Runtime's profile adds to a node."""
     ours = [(sparse.EP_NAME, {"policy": "always", "isa": isa.name, "threads": "1"}), "CPUExecutionProvider"]
     theirs = ["CPUExecutionProvider"]
     one, many = run_seconds(1, theirs), run_seconds(CHAIN, theirs)
@@ -352,27 +405,27 @@ def fixed_seconds(isa: Isa) -> dict[str, float]:
     # the first of our chain is computed with the product
     one_step, steps = run_seconds(1, ours), run_seconds(CHAIN, ours)
     step = (steps - one_step) / (CHAIN - 1)
-    return {"node": node, "call": one - 2 * node, "step": step, "region": max(0.0, one_step - one + 2 * node - step)}
+    region = max(0.0, one_step - one + 2 * node - step)
+    return {"node": node, "call": one - 2 * node, "step": step, "region": region, "profile": profile_overhead(node)}
 
 
 class Samples:
-    """What was measured, in a file of JSON lines if there is one."""
+    """Seconds that were measured on an instruction set, in a file of JSON lines if there is one."""
 
     def __init__(self, path: Path | None, isa: Isa) -> None:
         self.path, self.isa = path, isa
         lines = path.read_text().splitlines() if path is not None and path.exists() else []
         self.kept = {(line["isa"], line["about"], line["threads"]): line for line in map(json.loads, lines)}
 
-    def of(self, about: str, threads: int, measure: Callable[[], tuple[list[Timed], list[Timed]]]) -> tuple[list[Timed], list[Timed]]:
-        """Return what is kept of a workload, else measure it and keep it."""
+    def of(self, about: str, threads: int, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return what is kept under this name, else measure it and keep it."""
         line = self.kept.get((self.isa.name, about, threads))
         if line is None:
-            theirs, ours = measure()
-            line = {"isa": self.isa.name, "about": about, "threads": threads, "ort": [*map(asdict, theirs)], "ours": [*map(asdict, ours)]}
+            line = {"isa": self.isa.name, "about": about, "threads": threads, "date": date.today().isoformat(), **measure()}
             if self.path is not None:
                 with self.path.open("a") as file:
                     file.write(json.dumps(line) + "\n")
-        return [Timed(**entry) for entry in line["ort"]], [Timed(**entry) for entry in line["ours"]]
+        return line
 
 
 def completed(found: list[dict[str, float]], names: list[str]) -> dict[str, tuple[float, float]]:
@@ -490,14 +543,14 @@ def main() -> None:
     isa = isa_named(arguments.isa)
     sparse.register()
     theirs, ours = [], []
-    fixed = fixed_seconds(isa)
-    fixed["profile"] = profile_overhead(fixed["node"])
     samples = Samples(arguments.samples, isa)
+    fixed = samples.of("fixed", 1, lambda: {"seconds": fixed_seconds(isa)})["seconds"]
     for threads in arguments.threads:
         nodes: list[Timed] = []
         steps: list[Timed] = []
         for about, model, feeds, pattern in workloads(arguments.only):
-            their, our = samples.of(about, threads, partial(timed, model, feeds, isa, threads, pattern, fixed, about))
+            workload = Workload(model, feeds, isa, threads, pattern)
+            their, our = workload.entries(samples.of(about, threads, partial(workload.measured, fixed)), about)
             both = [sum(entry.seconds for entry in entries) * 1e3 for entries in (their, our)]
             print(f"{about}, {threads} threads: {both[0]:.2f} ms, ours {both[1]:.2f} ms", flush=True)
             nodes, steps = nodes + their, steps + our

@@ -119,7 +119,7 @@ ACTIVATIONS: dict[str, ActivationRow] = {
             bounded=True,
             rate="clamp",
         ),
-        ActivationRow("HardSwish", Act.HARD_SWISH, rate="clamp"),
+        ActivationRow("HardSwish", Act.HARD_SWISH, rate="hard_swish"),
         ActivationRow("Tanh", Act.TANH, in_recurrent=InRecurrent.YES),
         ActivationRow("ScaledTanh", Act.SCALED_TANH, Given("alpha"), Given("beta"), "", (), InRecurrent.WITH_NUMBERS),
         ActivationRow("Affine", Act.AFFINE, Given("alpha"), Given("beta"), "", (), InRecurrent.WITH_NUMBERS, rate="clamp"),
@@ -201,7 +201,7 @@ ROWS = tuple(
         row.domains,
         channels=_channels,
         estimate=partial(_estimate, row.rate),
-        blocked=row.rate == "clamp",
+        blocked=row.rate in ("clamp", "hard_swish"),
     )
     for row in ACTIVATIONS.values()
     if row.domains

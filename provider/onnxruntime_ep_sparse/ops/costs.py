@@ -3,8 +3,8 @@
 Work is a set of amounts by name: multiply-adds, floats moved, and so on. `ops/rates.py` says how long one of each takes on an instruction
 set. `tests/benchmarks/calibrate.py` measures these rates by the functions of this file, so that what decides is what was measured.
 
-ONNX Runtime computes 2-D convolutions in blocks of as many channels as a vector has lanes (NCHWc), others by im2col and GEMM
-(`onnxruntime/core/optimizer/nchwc_transformer.cc`, `core/mlas/lib`).
+ONNX Runtime computes most 2-D convolutions in blocks of channels (NCHWc), others by im2col and GEMM
+(`onnxruntime/core/optimizer/nchwc_transformer.cc`, `core/mlas/lib/convolve.cpp`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from onnxruntime_ep_sparse_kernels.isa import APART, FEW_VECTORS, Isa
+from onnxruntime_ep_sparse_kernels.isa import APART, FAR_BYTES, FEW_VECTORS, Isa
 
 from ..graph.ir import Graph, Node, shape_of
-from ..program.packing import pitch_bound, tap_layout
+from ..program.packing import BLOCK_FLOATS, pitch_bound, tap_layout
 from ..program.steps import Window
 
 NOMINAL_BATCH = 1
@@ -25,12 +25,19 @@ NOMINAL_SPATIAL = 28
 NOMINAL_ROWS = 128
 NOMINAL_TIMES = 64
 """What stands in for a size that is only known at run time: of a batch, of an image, of a matrix or sequence, and of a recurrent node."""
-FEW_ROWS = (1, 2, 3, 5, 8)
-"""What an unknown number of rows may be besides NOMINAL_ROWS."""
+FEW_ROWS = (1, 2, 3, 5, 8, 17)
+"""What an unknown number of rows may be besides NOMINAL_ROWS: few, and one more than fills a vector or two."""
 FEW_SEQUENCES = (1, 4, 16)
 """What an unknown number of sequences may be."""
-NEAR_FLOATS, SHARED_FLOATS = 1 << 18, 4_000_000
-"""Floats that a core's own cache holds (1 MB), and floats that the cache of all cores holds (16 MB)."""
+NEAR_FLOATS, SHARED_FLOATS = 1 << 18, 4_200_000
+"""Floats that a core's own cache holds (1 MB), and floats that the cache of all cores holds (16 MB, and a bias with them)."""
+
+ORT_FUSES = frozenset({"Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Relu", "Sigmoid", "Tanh"})
+"""Activations that ONNX Runtime computes in the node of the product before them. That costs no less than a node of their own."""
+NARROW = 2
+"""Vectors of outputs that kernels for products of few rows need, so that they need not wait."""
+LEAST_BLOCK, ALIGNED = 8, 4
+"""Channels of a block of ONNX Runtime's layout where vectors are shorter, and what numbers of channels must be a multiple of."""
 
 Amounts = Mapping[str, float]
 NONE: Amounts = {}
@@ -39,24 +46,31 @@ NONE: Amounts = {}
 ORT_WORK = {
     "call": "a run, besides its nodes",
     "node": "a node, besides its work",
-    "conv_mac": "multiply-add of a convolution in blocked layout, for whole blocks of outputs",
+    "conv_mac": "multiply-add of a convolution in blocked layout, for whole blocks of channels",
     "first_conv_mac": "the same with fewer input channels than a block",
     "im2col_mac": "multiply-add of another convolution",
-    "grouped_mac": "multiply-add of a grouped convolution without blocked layout",
-    "depthwise_unblocked_mac": "multiply-add of a depthwise convolution without blocked layout",
-    "depthwise_tap": "tap of an output pixel of a depthwise convolution in blocked layout",
-    "depthwise_channel": "channel of it",
+    "grouped_mac": "the same with groups",
+    "expanded": "float that im2col writes, of a window of stride 1",
+    "expanded_strided": "the same of another stride",
+    "expanded_row": "row of an image that im2col writes for a tap",
+    "depthwise_tap": "tap of an output pixel of a depthwise convolution in blocked layout, for whole blocks of channels",
+    "depthwise_row": "row of outputs of it, of one channel",
     "gemm_mac": "multiply-add of a matrix product",
     "recurrent_mac": "multiply-add of a time step with several sequences",
+    "recurrent_few_mac": "the same of so few sequences that ONNX Runtime reads R once for all of them",
     "cell": "gate of a hidden unit",
+    "pooled_channel": "channel that a global pool reads",
 }
 """Kinds of ONNX Runtime's work that have a rate."""
 ORT_MOVED = {
     "float": "float that a product reads or writes",
     "weight": "weight that a product reads",
-    "few_rows_mac": "multiply-add of a matrix product with at most 16 rows, by the cache that holds the weights",
+    "few_rows_mac": "multiply-add of a matrix product with 2 to 16 rows, by the cache that holds the weights",
+    "few_rows_weight": "weight that such a product reads",
     "one_row_weight": "weight that a product with one row reads",
     "recurrent_weight": "weight of R that a time step reads",
+    "depthwise_float": "float that a depthwise convolution in blocked layout reads or writes",
+    "clipped": "float of a product's result that is clamped otherwise than by Relu",
     "reordered": "float that changes between the blocked layout and ours",
 }
 """Those whose rate depends on the cache that holds the floats, as in `moved`."""
@@ -68,6 +82,7 @@ OUR_WORK = {
     "nonzero_vector": "nonzero of a 1x1 window and vector of pixels",
     "window_tile": "nonzero of another window and tile",
     "window_vector": "nonzero of another window and vector of pixels",
+    "few_rows_output": "output of a matrix and vector of few rows",
     "rows_tile": "nonzero of a matrix and tile of rows",
     "rows_vector": "nonzero of a matrix and vector of rows",
     "shared_vector": "weight of rows that share columns, and vector of pixels",
@@ -76,25 +91,29 @@ OUR_WORK = {
     "depthwise_wide_output": "output of a 3x3 one that goes output by output",
     "depthwise_wide_strided_output": "the same of stride 2",
     "recurrent": "cost of `FewPixels` of a time step",
-    "recurrent_dense": "the same where R is multiplied with all its zeros",
+    "recurrent_dense": "the same where R is multiplied with all its zeros, of one sequence",
+    "recurrent_dense_several": "the same of several sequences",
     "cell": "gate of a hidden unit",
+    "pooled_channel": "channel that a global pool reads",
 }
 """Kinds of our work that have a rate."""
 OUR_MOVED = {
     "gathered": "float gathered into a tile",
     "stored": "float of a result",
-    "row_vector": "row of a weight and vector of pixels",
+    "row_vector": "row of a weight and vector of pixels, for each block of inputs",
     "rows_gathered": "float of a matrix, transposed into a tile",
-    "rows_stored": "float of a matrix product",
-    "few_rows": "cost of `FewPixels`",
+    "rows_row_vector": "row of a matrix and vector of rows, for each block of inputs",
+    "few_rows": "cost of `FewPixels` of the nonzeros of a matrix",
+    "few_rows_dense": "the same of a matrix with all its zeros",
     "depthwise_float": "float that a depthwise convolution reads or writes",
 }
 BOTH_MOVED = {
     "added": "result of an operator with two operands",
-    "clamp": "result of an activation without exponential",
+    "clamp": "result of another activation without exponential",
     "copied": "float that is copied",
     "erf": "result of erf, Gelu",
     "exp": "result of an activation with an exponential",
+    "hard_swish": "result of HardSwish",
     "silu": "result of x * sigmoid(x)",
     "normalized": "result of a normalization",
     "pool_tap": "tap of a pool",
@@ -128,7 +147,7 @@ class Setting:
 
     `open_sizes` holds the sizes that symbols stand for, the same wherever they appear. `rows`, if given, is the number of rows of a matrix
     and of sequences instead, where that is unknown. `weights` is the number of floats in all constants, which a run reads.
-    `products` are the results of products, with which both providers compute an activation together.
+    `products` are the results of products that one node alone reads: both providers compute an activation together with these.
     """
 
     graph: Graph
@@ -205,12 +224,13 @@ def convolution(
     per_channel = sum(tile + reach_y * pitch + reach_x for *_, reach_y, reach_x in tap_layout(window, width, tile)[0])
     size = math.prod(weight)
     kind = "nonzero" if max(window.kernel) == 1 else "window"
+    blocks = math.ceil(weight[1] * per_channel / BLOCK_FLOATS)
     return Estimate(
         ort,
         {
             "step": 1,
             "row_tile": weight[0] * tiles,
-            **moved("row_vector", weight[0] * vectors, outputs),
+            **moved("row_vector", weight[0] * vectors * blocks, outputs),
             **moved("gathered", tiles * weight[1] * groups * per_channel),
             **moved("stored", outputs),
         },
@@ -233,20 +253,30 @@ def ort_convolution(
     lanes: int, weights: int, x: tuple[int, ...], weight: tuple[int, ...], y: tuple[int, ...], window: Window, groups: int
 ) -> Amounts:
     """Return ONNX Runtime's work of a Conv of these shapes, on a CPU with vectors of so many lanes; the others as in `convolution`."""
-    m, c = weight[:2]
-    floats = moved("float", math.prod(x) + math.prod(y))
-    if groups > 1 and len(x) == 4 and c == 1 and m == groups and m % lanes == 0:
-        return {"node": 1, "depthwise_tap": y[0] * m * taps_inside(window, x[2:], y[2:]), "depthwise_channel": y[0] * m, **floats}
-    if groups > 1:
-        kind = "conv" if len(x) == 4 and c % lanes == 0 and m // groups % lanes == 0 else "grouped" if c > 1 else "depthwise_unblocked"
-    else:
-        kind = "im2col" if len(x) != 4 or (c > lanes and c % lanes) else "conv" if c >= lanes else "first_conv"
-    if kind in ("conv", "first_conv"):
-        # the last block of outputs is as wide as the others; taps beside the image are skipped
-        macs = y[0] * math.ceil(m / lanes) * lanes * c * taps_inside(window, x[2:], y[2:])
+    block, (m, c), floats = max(lanes, LEAST_BLOCK), weight[:2], math.prod(x) + math.prod(y)
+    if is_blocked(block, x, weight, groups):
+        outputs = y[0] * math.ceil(m / block) * block * taps_inside(window, x[2:], y[2:])  # taps beside the image are skipped
+        if groups > 1 and c == 1:
+            return {"node": 1, "depthwise_tap": outputs, "depthwise_row": math.prod(y[:3]), **moved("depthwise_float", floats)}
+        kind, inputs = ("conv", math.ceil(c / block) * block) if c >= block else ("first_conv", c)
+        work: dict[str, float] = {f"{kind}_mac": outputs * inputs}
     else:
         macs = math.prod(y) * math.prod(weight[1:])
-    return {"node": 1, f"{kind}_mac": macs, **floats, **moved("weight", math.prod(weight), weights)}
+        work = {"grouped_mac" if groups > 1 else "im2col_mac": macs}
+        if max(window.kernel) > 1 or max(window.stride) > 1 or max(*window.pad_begin, *window.pad_end) > 0:
+            expanded = macs * groups / m
+            work |= {"expanded" if window.stride[-1] == 1 else "expanded_strided": expanded, "expanded_row": expanded / y[-1]}
+    return {"node": 1, **work, **moved("float", floats), **moved("weight", math.prod(weight), weights)}
+
+
+def is_blocked(block: int, x: tuple[int, ...], weight: tuple[int, ...], groups: int) -> bool:
+    """Return whether ONNX Runtime runs a Conv in its layout of blocks of so many channels, which it fills up with zeros."""
+    m, c = weight[:2]
+    if len(x) != 4:
+        return False
+    if groups == 1:
+        return c < block or c % ALIGNED == 0
+    return m % ALIGNED == 0 if c == 1 and m == groups else c % block == 0 and m // groups % block == 0
 
 
 def taps_inside(window: Window, image: tuple[int, ...], output: tuple[int, ...]) -> int:
@@ -262,23 +292,34 @@ def taps_inside(window: Window, image: tuple[int, ...], output: tuple[int, ...])
 @lru_cache(1024)
 def matrix_product(isa: Isa, weights: int, rows: int, depth: int, outputs: int, size: int) -> Estimate:
     """Return the work of (rows, depth) times a constant of `size` weights, which gives (rows, outputs); `weights` as in `Setting`."""
-    ort = ort_matrix_product(weights, rows, depth, outputs, size)
+    ort = ort_matrix_product(isa.lanes, weights, rows, depth, outputs, size)
     vectors, ours = math.ceil(rows / isa.lanes), {"step": 1, **moved("rows_gathered", rows * depth)}
     if vectors <= FEW_VECTORS:
-        few = [size / isa.lanes * cost for cost in (isa.nonzero_cost(rows), isa.dense_cost(rows, size))]
-        apart, dense = (moved("few_rows", amount, weights) for amount in few)
-        return Estimate(ort, ours, apart, dense=dense)
+        each = widened(isa.lanes, outputs, size) / isa.lanes
+        apart = moved("few_rows", each * isa.nonzero_cost(rows), weights)
+        # what memory adds beyond the caches, the rate says
+        dense = moved("few_rows_dense", each * isa.dense_cost(rows, min(size, FAR_BYTES // 4)), weights)
+        return Estimate(ort, ours | {"few_rows_output": outputs * vectors}, apart, dense=dense)
     tiles = math.ceil(vectors / isa.widest(APART))
-    ours |= {**moved("rows_stored", rows * outputs), "row_tile": outputs * tiles}
+    blocks = math.ceil(depth * min(vectors, isa.widest(APART)) * isa.lanes / BLOCK_FLOATS)
+    ours |= {"row_tile": outputs * tiles, **moved("rows_row_vector", outputs * vectors * blocks, rows * outputs)}
     return Estimate(ort, ours, {"rows_tile": size * tiles, "rows_vector": size * vectors}, {"shared_vector": size * vectors})
 
 
-def ort_matrix_product(weights: int, rows: int, depth: int, outputs: int, size: int) -> Amounts:
-    """Return ONNX Runtime's work of the same product."""
+def ort_matrix_product(lanes: int, weights: int, rows: int, depth: int, outputs: int, size: int) -> Amounts:
+    """Return ONNX Runtime's work of the same product, on a CPU with vectors of so many lanes."""
+    wide = widened(lanes, outputs, size)
     if rows == 1:
-        return {"node": 1, **moved("one_row_weight", size, weights)}
-    macs = moved("few_rows_mac", rows * size, weights) if rows <= 16 else {"gemm_mac": rows * size}
-    return {"node": 1, **macs, **moved("weight", size, weights), **moved("float", rows * (depth + outputs))}
+        return {"node": 1, **moved("one_row_weight", wide, weights)}
+    floats = moved("float", rows * (depth + outputs))
+    if rows <= 16:
+        return {"node": 1, **moved("few_rows_mac", rows * wide, weights), **moved("few_rows_weight", wide, weights), **floats}
+    return {"node": 1, "gemm_mac": rows * wide, **moved("weight", size, weights), **floats}
+
+
+def widened(lanes: int, outputs: int, size: int) -> float:
+    """Return the `size` of a matrix with at least NARROW vectors of outputs: fewer take as long, as each multiply-add waits for another."""
+    return size * max(1.0, NARROW * lanes / max(outputs, 1))
 
 
 def scaled(work: Amounts, times: float) -> Amounts:
@@ -298,11 +339,12 @@ def elementwise(name: str, amount: float) -> Estimate:
 
 def activation(setting: Setting, node: Node, name: str) -> Estimate:
     """Return the work of an activation, which takes the rate `name` per element, and less as part of a product."""
-    amounts = moved(name, math.prod(setting.sizes(node.outputs[0])))
+    elements = math.prod(setting.sizes(node.outputs[0]))
+    amounts = moved(name, elements)
     if node.inputs[0] not in setting.products:
         return Estimate({"node": 1, **amounts}, {"step": 1, **amounts})
     if name == "clamp":
-        return Estimate(NONE, NONE)
+        return Estimate(NONE if node.op_type == "Relu" else moved("clipped", elements), NONE)
     return Estimate({"node": 1, **amounts}, amounts)
 
 

@@ -56,6 +56,8 @@ CELLS = {
     )
 }
 REVERSE = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
+READS_ONCE = 5
+"""Sequences up to which ONNX Runtime's matrix kernels read R once a time step (`core/mlas/lib/amd64/SgemmKernelAvx512F.S`)."""
 LENGTHS = 4
 """Index of the input `sequence_lens`, whose type is int32."""
 
@@ -254,12 +256,13 @@ def _estimate(setting: Setting, node: Node) -> Estimate:
     # R is read in every time step: caches hold what they can
     ort |= moved("recurrent_weight", size, gates * hidden)
     if sequences > 1:
-        ort |= {"recurrent_mac": size * sequences}
+        ort |= {"recurrent_few_mac" if sequences <= READS_ONCE else "recurrent_mac": size * sequences}
     # the dense kernels run as many sequences as they run rows of a matrix (runtime/_recurrent.pyx)
     isa, weights = setting.isa, size / setting.isa.lanes
     apart = {"recurrent": weights * isa.nonzero_cost(sequences)}
     few = sequences <= FEW_VECTORS * isa.lanes
-    dense = {"recurrent_dense": weights * isa.dense_cost(sequences, gates * hidden)} if few else NONE
+    kind = "recurrent_dense" if sequences == 1 else "recurrent_dense_several"
+    dense = {kind: weights * isa.dense_cost(sequences, gates * hidden)} if few else NONE
     return replace(projection, ort=ort, ours={**projection.ours, "step": 2, "cell": cells}, second=Estimate(NONE, NONE, apart, dense=dense))
 
 

@@ -15,7 +15,7 @@ from ..program.steps import Step, Window
 from ..program.windows import check_convolution, check_pool, meeting_taps
 from ..reasons import Finding
 from .channels import ChannelPlan, Flow
-from .costs import NOMINAL_BATCH, NOMINAL_SPATIAL, Estimate, Setting, convolution, elementwise, open_sizes_of
+from .costs import NOMINAL_BATCH, NOMINAL_SPATIAL, Estimate, Setting, convolution, elementwise, moved, open_sizes_of
 from .row import OpRow, Shape
 
 AUTO_PAD = {
@@ -183,7 +183,9 @@ def _pool_estimate(setting: Setting, node: Node) -> Estimate:
 
 
 def _global_pool_estimate(setting: Setting, node: Node) -> Estimate:
-    return elementwise("pooled", math.prod(setting.sizes(node.inputs[0])))
+    channels, floats = (math.prod(setting.sizes(name)) for name in (node.outputs[0], node.inputs[0]))
+    work = {"pooled_channel": channels, **moved("pooled", floats)}
+    return Estimate({"node": 1, **work}, {"step": 1, **work})
 
 
 def _counts_beyond_pad(node: Node) -> bool:

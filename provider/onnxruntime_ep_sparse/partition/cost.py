@@ -167,6 +167,11 @@ class Prices:
         counts = row.row_counts(self.graph, node)
         return max(self.seconds(node, rows).break_even(MARGIN if rows is None else 1.0, density) for rows in counts)
 
+    def row_counts(self, node: Node) -> tuple[int | None, ...]:
+        """Return the numbers of rows to judge a node with weights by, None for the nominal one; none of another node."""
+        row = table.row_for(node)
+        return row.row_counts(self.graph, node) if row is not None and table.weights_of(self.graph, node) else ()
+
     def handover(self, name: str) -> float:
         """Return the seconds that ONNX Runtime takes to reorder a value at the border of a region.
 
@@ -203,8 +208,10 @@ def setting_of(graph: Graph, isa: Isa) -> Setting:
 
 
 def results_of_products(graph: Graph) -> frozenset[str]:
-    """Return the names of the results of products."""
-    return frozenset(node.outputs[0] for node in graph.nodes if (row := table.row_for(node)) is not None and row.role == "product")
+    """Return the names of the results of products that one node alone reads."""
+    products = (node for node in graph.nodes if (row := table.row_for(node)) is not None and row.role == "product")
+    names = (node.outputs[0] for node in products)
+    return frozenset(name for name in names if len(graph.consumers.get(name, ())) == 1 and name not in graph.outputs)
 
 
 def open_sizes(graph: Graph) -> dict[str, int]:

@@ -27,25 +27,46 @@ class RegionGain:
         self.members = set(members)
         self.readers = Counter(name for i in self.members for name in reads(self.graph.nodes[i]))
         """How many nodes of the region read each value."""
-        self.seconds: dict[Unit, tuple[float, float]] = {}
-        """Of ONNX Runtime and of ours, for each unit."""
         made = rewritten.graph
+        runs: list[tuple[Unit, Node, Prices]] = []
+        """The units, with the node and the prices of what runs."""
         for node in (made.nodes[place] for place in sorted(made.places[i] for i in self.members & made.places.keys())):
             unit = tuple(sorted((node.index, *node.covers)))
             if self.members.issuperset(unit):
-                ours = rewritten.seconds(node)
-                # ONNX Runtime fuses the patterns that exporters write as several nodes, too
-                theirs = ours.ort if node.domain == FUSED else sum(prices.seconds(self.graph.nodes[i]).ort for i in unit)
-                self.seconds[unit] = theirs, ours.ours(densities.get(node.index, DENSE))
+                runs.append((unit, node, rewritten))
         # where only a part of a unit is in the region, its nodes run one by one
-        for i in self.members.difference(*self.seconds):
-            alone = prices.seconds(self.graph.nodes[i])
-            self.seconds[(i,)] = alone.ort, alone.ours(densities.get(i, DENSE))
+        left = self.members.difference(*(unit for unit, *_ in runs))
+        runs += [((i,), self.graph.nodes[i], prices) for i in left]
+
+        def seconds_of(rows: int | None) -> dict[Unit, tuple[float, float]]:
+            found = {}
+            for unit, node, own in runs:
+                both = own.seconds(node, rows)
+                # ONNX Runtime fuses the patterns that exporters write as several nodes, too
+                one = own is prices or node.domain == FUSED
+                theirs = both.ort if one else sum(prices.seconds(self.graph.nodes[i], rows).ort for i in unit)
+                found[unit] = theirs, both.ours(densities.get(node.index, DENSE))
+            return found
+
+        self.seconds = seconds_of(None)
+        """Of ONNX Runtime and of ours, for each unit, at the nominal sizes."""
+        # the numbers by which all products are judged
+        each = [found for i in self.members if (found := prices.row_counts(self.graph.nodes[i]))]
+        counts: list[int | None] = [rows for rows in each[0] if all(rows in others for others in each)] if each else [None]
+        every = [seconds_of(rows) for rows in counts]
+        self._saved = [{unit: theirs - ours for unit, (theirs, ours) in seconds.items()} for seconds in every]
+        """What each unit saves, for each number of rows."""
+        nominal, theirs_of = self.theirs(), (sum(theirs for theirs, _ in seconds.values()) for seconds in every)
+        self._weights = [nominal / max(theirs, LEAST_SAVED) / len(counts) for theirs in theirs_of]
+        """Of each number of rows, in `saved`."""
 
     def saved(self, unit: Unit) -> float:
-        """Seconds that a unit saves, without the hand-over."""
-        theirs, ours = self.seconds[unit]
-        return theirs - ours
+        """Seconds that a unit saves, without the hand-over.
+
+        Where the number of rows is only known at run time, this is the mean of what it saves for several numbers of them, each as a share
+        of the region's time with ONNX Runtime, times that time at the nominal sizes.
+        """
+        return sum(weight * saved[unit] for weight, saved in zip(self._weights, self._saved, strict=True))
 
     def holds(self, index: int, gone: Unit = ()) -> bool:
         """Whether the region, without the nodes that are `gone`, holds a node."""
@@ -75,19 +96,25 @@ class RegionGain:
 
     def total(self) -> float:
         """Seconds that the region saves as it is."""
-        return sum(map(self.saved, self.seconds)) - self.overhead()
+        return sum(map(self.saved, self.seconds)) - self.handover() - sum(self._weights) * self.prices.region
 
     def is_enough(self) -> bool:
-        """Whether the region saves so much that it should be taken."""
-        return self.total() >= max(LEAST_SAVED, self.theirs() * (1 - 1 / REGION_MARGIN))
+        """Whether the region saves so much that it should be taken: by the mean, and without a loss for any number of rows."""
+        overhead = self.overhead()
+        loses = any(sum(saved.values()) < overhead for saved in self._saved)
+        return not loses and self.total() >= max(LEAST_SAVED, self.theirs() * (1 - 1 / REGION_MARGIN))
 
     def theirs(self) -> float:
         """Seconds that ONNX Runtime's CPU provider takes for the nodes of the region."""
         return sum(theirs for theirs, _ in self.seconds.values())
 
     def overhead(self) -> float:
-        """Seconds of the region besides its nodes."""
-        return sum(self.crossing(name) for name in self.values(self.members)) + self.prices.region
+        """Seconds of the region besides its nodes, at the nominal sizes."""
+        return self.handover() + self.prices.region
+
+    def handover(self) -> float:
+        """Seconds for handing over all values at the border of the region."""
+        return sum(self.crossing(name) for name in self.values(self.members))
 
     def without(self, unit: Unit) -> float:
         """Seconds that giving back one unit would add to the saving."""
@@ -98,6 +125,8 @@ class RegionGain:
         self.members.difference_update(unit)
         self.readers.subtract(name for i in unit for name in reads(self.graph.nodes[i]))
         del self.seconds[unit]
+        for saved in self._saved:
+            del saved[unit]
 
     def trim(self, wanted: Collection[int]) -> None:
         """Give back units at the border that hold no wanted node, one at a time, as long as that is expected to save time.
