@@ -35,7 +35,7 @@ NEAR_FLOATS, SHARED_FLOATS = 1 << 18, 4_200_000
 ORT_FUSES = frozenset({"Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Relu", "Sigmoid", "Tanh"})
 """Activations that ONNX Runtime computes in the node of the product before them. That costs no less than a node of their own."""
 NARROW = 2
-"""Vectors of outputs that kernels for products of few rows need, so that they need not wait."""
+"""Vectors of outputs that a product of few rows has at least: with fewer, a multiply-add waits for the one before."""
 LEAST_BLOCK, ALIGNED = 8, 4
 """Channels of a block of ONNX Runtime's layout where vectors are shorter, and what numbers of channels must be a multiple of."""
 
@@ -318,7 +318,7 @@ def ort_matrix_product(lanes: int, weights: int, rows: int, depth: int, outputs:
 
 
 def widened(lanes: int, outputs: int, size: int) -> float:
-    """Return the `size` of a matrix with at least NARROW vectors of outputs: fewer take as long, as each multiply-add waits for another."""
+    """Return the `size` of a matrix as if it had NARROW vectors of outputs at least, because fewer take as long."""
     return size * max(1.0, NARROW * lanes / max(outputs, 1))
 
 

@@ -23,6 +23,8 @@ MARGIN = 1.1
 """A product is taken for its own sake only if it is expected to win by this factor at the nominal sizes. It may not lose at any others."""
 REGION_MARGIN = 1.05
 """A region is taken only if it is expected to win by this factor ..."""
+ROWS_MARGIN = 1.02
+"""... by this factor for every number of rows that it is judged by ..."""
 LEAST_SAVED = 5e-7
 """... and to save so many seconds per run."""
 
