@@ -87,3 +87,42 @@ def test_subgraph(graph):
     assert (part.inputs, part.outputs) == (("x",), ("a", "g"))
     assert subgraph(graph, {2, 3}).inputs == ("a", "g")
     assert subgraph(graph, range(4)).outputs == ("y",)
+
+
+def policy(rng, zeros):
+    """Two products of an open number of rows with Tanh between them, as a graph, and the densities of their weights."""
+    shapes = {"w": (64, 256), "v": (256, 8)}
+    weights = {name: (rng.standard_normal(shape) * (rng.random(shape) >= zeros)).astype(np.float32) for name, shape in shapes.items()}
+    nodes = (
+        Node(0, "first", "MatMul", "", 13, ("x", "w"), ("a",), {}),
+        Node(1, "tanh", "Tanh", "", 13, ("a",), ("b",), {}),
+        Node(2, "last", "MatMul", "", 13, ("b", "v"), ("y",), {}),
+    )
+    values = {name: Value(name, FLOAT, ("n", width)) for name, width in (("x", 64), ("a", 256), ("b", 256), ("y", 8))}
+    values |= {name: Value(name, FLOAT, shape) for name, shape in shapes.items()}
+    graph = Graph(nodes, values, frozenset(shapes), load=weights.__getitem__, inputs=("x",), outputs=("y",))
+    return graph, {i: Density(1 - zeros) for i in (0, 2)}
+
+
+def test_open_rows_are_weighed_by_their_share():
+    """The gain of a unit is the mean share of the time that it saves, over the numbers of rows; the times shown are the nominal ones."""
+    graph, densities = policy(np.random.default_rng(0), 0.3)  # no channel is dead
+    gain = gain_of(graph, range(3), densities)
+    prices = Prices(graph, ISAS[0], 1)
+    counts = prices.row_counts(graph.nodes[0])
+    assert len(counts) > 1
+    both = [[prices.seconds(node, rows) for node in graph.nodes] for rows in counts]
+    shares = [(seconds[2].ort - seconds[2].ours(densities[2])) / sum(each.ort for each in seconds) for seconds in both]
+    assert gain.saved((2,)) == pytest.approx(np.mean(shares) * gain.theirs(), rel=1e-6)
+    assert gain.seconds[(2,)] == pytest.approx((prices.seconds(graph.nodes[2]).ort, prices.seconds(graph.nodes[2]).ours(densities[2])))
+
+
+def test_a_region_that_loses_for_some_rows_is_not_enough():
+    """Whatever it saves for others."""
+    graph, densities = policy(np.random.default_rng(0), 0.9)
+    gain = gain_of(graph, range(3), densities)
+    gain.prices._ours = {**gain.prices._ours, "region": 0.0}  # so small a net has to carry its region alone
+    assert gain.is_enough()
+    gain._saved[-1] = dict.fromkeys(gain._saved[-1], -1e-9)
+    assert gain.total() > 0
+    assert not gain.is_enough()
