@@ -90,6 +90,7 @@ OUR_WORK = {
     "depthwise_output": "output of it",
     "depthwise_wide_output": "output of a 3x3 one that goes output by output",
     "depthwise_wide_strided_output": "the same of stride 2",
+    "recurrent_node": "a recurrent node, besides its work: to wake threads",
     "recurrent": "cost of `FewPixels` of a time step",
     "recurrent_dense": "the same where R is multiplied with all its zeros, of one sequence",
     "recurrent_dense_several": "the same of several sequences",

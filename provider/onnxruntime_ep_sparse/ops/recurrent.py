@@ -263,7 +263,8 @@ def _estimate(setting: Setting, node: Node) -> Estimate:
     few = sequences <= FEW_VECTORS * isa.lanes
     kind = "recurrent_dense" if sequences == 1 else "recurrent_dense_several"
     dense = {kind: weights * isa.dense_cost(sequences, gates * hidden)} if few else NONE
-    return replace(projection, ort=ort, ours={**projection.ours, "step": 2, "cell": cells}, second=Estimate(NONE, NONE, apart, dense=dense))
+    ours = {**projection.ours, "step": 2, "recurrent_node": 1, "cell": cells}
+    return replace(projection, ort=ort, ours=ours, second=Estimate(NONE, NONE, apart, dense=dense))
 
 
 def _second_axis(graph: Graph, node: Node) -> int:

@@ -246,7 +246,7 @@ def seconds_per_unit(rates: Mapping[str, tuple[float, float]], threads: int) -> 
     return {name: two * 1e-9 * (1.0 if name in PER_NODE else 2 / threads) for name, (_, two) in rates.items()}
 
 
-PER_NODE = frozenset({"call", "node", "step", "region"})
+PER_NODE = frozenset({"call", "node", "step", "region", "recurrent_node"})
 """Rates of what does not get less with more threads."""
 
 
