@@ -1,10 +1,10 @@
 """Damaged and hostile compiled programs for their reader, by the million.
 
-    python tests/fuzz/compiled_programs.py [--count 1000000] [--seed 0] [--run 0.1]
+    python tests/fuzz/compiled_programs.py [--count 1000000] [--seed 0] [--run 0.1] [--mapped FOLDER]
 
 Bytes of valid programs are cut off, flipped and grown; numbers, names, lists and arrays of their header and data are replaced, with a
 checksum that fits, so that everything behind it is reached. The reader may accept a program or raise ValueError, nothing else. Of those
-that it accepts a share is run, which must not do worse than raise RuntimeError.
+that it accepts a share is run, which must not do worse than raise RuntimeError. With `--mapped` the bytes are a file, which programs map.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -27,6 +28,7 @@ from onnx import TensorProto, helper, numpy_helper
 import onnxruntime_ep_sparse as sparse
 import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse.program import serialize as compiled
+from onnxruntime_ep_sparse.runtime._mapped_files import MappedFile
 from onnxruntime_ep_sparse.runtime._program import Program
 from onnxruntime_ep_sparse_kernels.isa import isa_named
 
@@ -274,10 +276,13 @@ def _tree(chance: random.Random, header: dict) -> None:
 # what may happen
 
 
-def outcome(seed: Seed, blob: bytes, run: bool) -> str:
-    """`refused`, `accepted`, `failed` or `ran`. Any other exception than those that are meant leaves this function."""
+def outcome(seed: Seed, blob: bytes, run: bool, folder: Path | None = None) -> str:
+    """`refused`, `accepted`, `failed` or `ran`. Any other exception than those that are meant leaves this function.
+
+    With a `folder` the bytes are mapped from a file there, which is gone before the program runs.
+    """
     try:
-        found = compiled.decode(blob)
+        found = compiled.decode(blob if folder is None else mapped(blob, folder))
     except ValueError:
         return "refused"
     if not run or not small(taken_apart(blob)[0]):
@@ -291,6 +296,16 @@ def outcome(seed: Seed, blob: bytes, run: bool) -> str:
     except (ValueError, RuntimeError):
         return "failed"
     return "ran"
+
+
+def mapped(blob: bytes, folder: Path) -> memoryview:
+    """The bytes in a file that is mapped and deleted."""
+    file = folder / "program.bin"
+    file.write_bytes(blob)
+    try:
+        return memoryview(MappedFile(file))
+    finally:
+        file.unlink()
 
 
 def floats(array: np.ndarray) -> np.ndarray:
@@ -308,13 +323,14 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run", type=float, default=0.1, help="the share of accepted programs that is run")
+    parser.add_argument("--mapped", type=Path, metavar="FOLDER")
     arguments = parser.parse_args()
     chance, counts, start = random.Random(arguments.seed), Counter(), time.perf_counter()
     for i, (seed, blob) in enumerate(mutations(arguments.seed, seeds())):
         if i == arguments.count:
             break
         try:
-            counts[outcome(seed, blob, chance.random() < arguments.run)] += 1
+            counts[outcome(seed, blob, chance.random() < arguments.run, arguments.mapped)] += 1
         except BaseException:
             print(f"mutation {i} of seed {arguments.seed}, {seed.name}", flush=True)
             raise

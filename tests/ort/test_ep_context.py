@@ -1,8 +1,14 @@
 """Compiled models: EPContext nodes, files beside the model, compatibility, and the same results as plain and compressed models."""
 
+import gc
 import itertools
+import json
 import os
 import shutil
+import subprocess
+import sys
+from contextlib import ExitStack
+from subprocess import PIPE
 
 import numpy as np
 import onnx
@@ -14,10 +20,11 @@ from onnxruntime.capi import _pybind_state
 import onnxruntime_ep_sparse as sparse
 import onnxruntime_ep_sparse_kernels as kernels
 from fuzz import compiled_programs as fuzz
-from onnxruntime_ep_sparse import measure
+from onnxruntime_ep_sparse import files, measure
 from onnxruntime_ep_sparse.formats import compressed_model
 from onnxruntime_ep_sparse.models import BUILDERS, inputs_for
 from onnxruntime_ep_sparse.ort import ep_context
+from onnxruntime_ep_sparse.runtime import _mapped_files, _weight_store
 from support.making import model_of, pruned
 
 ALWAYS = {"policy": "always"}
@@ -366,7 +373,7 @@ def test_no_way_out(session, two_files, name):
     path, data = two_files
     shutil.copy(data, data.parent.parent / "data.bin")
     path.write_bytes(edited(onnx.load(path), ep_cache_context=name))
-    with pytest.raises(Exception, match=r"EPContext node .* (not a relative path|is not a file)"):
+    with pytest.raises(Exception, match=r"EPContext node .* (not a relative path|not an ordinary file)"):
         session(str(path))
 
 
@@ -413,8 +420,82 @@ def test_data_that_are_missing_or_damaged(session, two_files):
     with pytest.raises(Exception, match=rf"EPContext node .* No such file.*{data.name}"):
         session(str(path))
     os.mkfifo(data)
-    with pytest.raises(Exception, match=r"EPContext node .* is not a file"):
+    with pytest.raises(Exception, match=r"EPContext node .* not an ordinary file"):
         session(str(path))
+
+
+def test_weights_are_used_where_they_lie(session, model_bytes, two_files, x):
+    """A session of the file beside the model holds no copy of the weights; sessions of one process map the file once."""
+    nonzeros = sum(np.count_nonzero(onnx.numpy_helper.to_array(t)) for t in onnx.load_from_string(model_bytes).graph.initializer)
+    before, mapped = _weight_store.held()[1], _mapped_files.held()
+    loaded = [session(str(two_files[0])) for _ in range(3)]
+    assert _weight_store.held()[1] - before < 2 * nonzeros
+    assert _mapped_files.held() == (mapped[0] + 1, mapped[1] + two_files[1].stat().st_size)
+    expected = session(model_bytes, ALWAYS).run(None, {"x": x})
+    del loaded[:2]
+    gc.collect()
+    assert same_bits(loaded.pop().run(None, {"x": x}), expected)
+    gc.collect()
+    assert _mapped_files.held() == mapped
+
+
+@pytest.mark.parametrize("change", ["replaced", "deleted"])
+def test_file_that_goes_while_it_is_mapped(session, two_files, x, change):
+    """Sessions go on with the file that they have read; a session that is made later reads the new one."""
+    path, data = two_files
+    loaded = session(str(path))
+    expected = loaded.run(None, {"x": x})
+    if change == "deleted":
+        data.unlink()
+    else:
+        files.write(data, damaged(data.read_bytes()))
+    assert same_bits(loaded.run(None, {"x": x}), expected)
+    # a new plan reads the columns of the weights once more
+    assert same_bits(loaded.run(None, {"x": x[:1]}), [array[:1] for array in expected])
+    with pytest.raises(Exception, match=r"EPContext node .* (the checksum does not fit|No such file)"):
+        session(str(path))
+
+
+SHARING = """if True:
+    import json, sys
+    import onnxruntime
+    import onnxruntime_ep_sparse as sparse
+    sparse.register()
+    session = onnxruntime.InferenceSession(sys.argv[1], providers=[sparse.EP_NAME, "CPUExecutionProvider"], enable_fallback=0)
+    print("ready", flush=True)
+    sys.stdin.read(1)
+    found, inside = {}, False
+    for line in open("/proc/self/smaps"):
+        key, value, *_ = line.split()
+        if not key.endswith(":"):
+            inside = sys.argv[2] in line
+        elif inside:
+            found[key] = found.get(key, 0) + int(value) if value.isdecimal() else 0
+    print(json.dumps(found), flush=True)
+    sys.stdin.read(1)
+    """
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="the system has no /proc/self/smaps, which says what processes share")
+def test_processes_share_the_pages(tmp_path):
+    """Of the file beside the model no process has a page of its own."""
+    rng = np.random.default_rng(0)
+    model = model_of([helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": ("n", 1024)}, ["y"], {"w": pruned(rng, (1024, 1024))})
+    path = tmp_path / "compiled.onnx"
+    compiler(model.SerializeToString(), embed=False).compile_to_file(str(path))
+    (data,) = tmp_path.glob("*.bin")
+    command = [sys.executable, "-c", SHARING, str(path), data.name]
+    with ExitStack() as stack:
+        children = [stack.enter_context(subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True)) for _ in range(2)]
+        assert [child.stdout.readline().strip() for child in children] == ["ready"] * 2
+        found = []
+        for child in children:
+            child.stdin.write("x")
+            child.stdin.flush()
+            found.append(json.loads(child.stdout.readline()))
+    for pages in found:
+        assert pages["Shared_Clean:"] + pages["Shared_Dirty:"] >= 0.95 * data.stat().st_size / 1024
+        assert pages["Private_Clean:"] + pages["Private_Dirty:"] <= 8
 
 
 # compatibility
@@ -430,7 +511,7 @@ def compatibility_of(model):
     [
         pytest.param(lambda text: text, "EP_SUPPORTED_OPTIMAL", id="as written"),
         pytest.param(lambda text: text.replace(BEST, "baseline"), "EP_SUPPORTED_PREFER_RECOMPILATION", id="another instruction set"),
-        pytest.param(lambda text: text.replace("format=2", "format=1"), "EP_UNSUPPORTED", id="another format"),
+        pytest.param(lambda text: text.replace("format=3", "format=1"), "EP_UNSUPPORTED", id="another format"),
         pytest.param(lambda text: text.replace(BEST, "sve"), "EP_UNSUPPORTED", id="unknown instruction set"),
         pytest.param(lambda text: "", "EP_UNSUPPORTED", id="empty"),
         pytest.param(lambda text: text + ";", "EP_UNSUPPORTED", id="longer"),

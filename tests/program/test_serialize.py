@@ -77,12 +77,12 @@ def test_longer_than_described():
         serialize.decode(fuzz.signed(SEEDS[0].blob + b"more"))
 
 
-@pytest.mark.parametrize("version", [1, 9])
+@pytest.mark.parametrize("version", [1, 2, 9])
 def test_other_version(version):
     """Another version of the layout is refused, and the error says what to do."""
     blob = bytearray(SEEDS[0].blob)
     blob[4] = version
-    message = f"version {version} of the compiled program is not supported, only version 2: compile the model again"
+    message = f"version {version} of the compiled program is not supported, only version 3: compile the model again"
     with pytest.raises(ValueError, match=message):
         serialize.decode(fuzz.signed(blob))
 
@@ -98,7 +98,7 @@ def test_nonzeros_take_six_bytes():
 def test_documented_layout():
     """The layout of the documentation, read by hand."""
     blob = SEEDS[0].blob
-    assert (blob[:4], int.from_bytes(blob[4:8], "little")) == (b"ORTC", 2)
+    assert (blob[:4], int.from_bytes(blob[4:8], "little")) == (b"ORTC", 3)
     header = json.loads(blob[16 : 16 + int.from_bytes(blob[8:12], "little")])
     assert {"PRODUCT", "DEPTHWISE", "POOL"} <= {step["kind"] for step in header["compiled"]["program"]["steps"]}
     place = 16 + int.from_bytes(blob[8:12], "little")
@@ -145,11 +145,12 @@ def test_deep_header():
         serialize.decode(fuzz.signed(blob))
 
 
-def test_mutations():
+@pytest.mark.parametrize("where", ["in memory", "in a mapped file"])
+def test_mutations(tmp_path, where):
     """The first programs of the fuzzer are refused, or run without harm."""
     counts = {}
     for seed, blob in itertools.islice(fuzz.mutations(1, SEEDS), 1500):
-        result = fuzz.outcome(seed, blob, run=True)
+        result = fuzz.outcome(seed, blob, run=True, folder=tmp_path if "file" in where else None)
         counts[result] = counts.get(result, 0) + 1
     assert counts["refused"] > 500 < counts["refused"] + counts["ran"]
     assert counts["ran"] > 50

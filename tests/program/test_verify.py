@@ -87,7 +87,7 @@ HOSTILE = [
     (CONV, (*PANEL, "row_start__bg"), lambda array: array[:, 1:], "beginnings of rows"),
     (CONV, (*PANEL, "row__bgr"), with_element((0, 0, 0), 10**6), "missing"),
     (CONV, (*PANEL, "row__bgr"), with_element((0, 0, 0), 2), "missing"),
-    (CONV, (*PANEL, "k__nc"), with_element((0, 0), 10**6), "outside block"),
+    (CONV, (*PANEL, "k__nc"), with_element((0, 0), 10**4), "outside block"),
     (CONV, (*PANEL, "k__nc"), lambda array: array[:, :1], "columns"),
     (CONV, (*PANEL, "value__nr"), lambda array: array[1:], "columns have the shape"),
     (("images 0", StepKind.DEPTHWISE), ("spec", "value__mt"), lambda array: array[1:], "the weights have the shape"),

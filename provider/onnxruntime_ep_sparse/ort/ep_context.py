@@ -7,7 +7,6 @@ ONNX Runtime defines the node and the session's configuration entries (EP Contex
 from __future__ import annotations
 
 import re
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -23,6 +22,7 @@ from ..files import referred, shown, write
 from ..graph.ir import CONTEXT_DATA, EP_CONTEXT, FLOAT, NOTES, Graph, Node
 from ..options import EP_NAME
 from ..program import serialize as compiled
+from ..runtime._mapped_files import MappedFile
 
 MAX_EMBEDDED = 2**31 - 1
 """At most as many bytes in an attribute: ONNX Runtime counts them with an int, and protobuf's files end there."""
@@ -110,16 +110,19 @@ def load_region(graph: Graph, embedded: Callable[[], NDArray[np.uint8]], request
     try:
         if node.attributes.get("main_context", 1) != 1:
             raise ValueError("main_context is not 1: every region has its own main context")
-        blob = embedded()
+        data = embedded().data
         if node.attributes.get("embed_mode", 1) != 1:
-            blob = _read_beside(blob.tobytes().decode("utf-8", "replace"), request, model_path)
-        return _renamed(compiled.decode(blob.data), node, graph)
+            data = _beside(bytes(data).decode("utf-8", "replace"), request, model_path)
+        return _renamed(compiled.decode(data), node, graph)
     except (ValueError, OSError) as error:
         raise ValueError(f"{EP_CONTEXT[1]} node {node.name!r}: {error}") from None
 
 
-def _read_beside(name: str, request: Request, model_path: str) -> NDArray[np.uint8]:
-    """Return the bytes of a file beside the model. ValueError if `name`, which the model says, leads out of its folder."""
+def _beside(name: str, request: Request, model_path: str) -> memoryview:
+    """Return the bytes of a file beside the model, which is mapped: programs read their weights there.
+
+    ValueError if `name`, which the model says, leads out of the model's folder.
+    """
     for path in (PurePosixPath(name), PureWindowsPath(name)):
         if path.is_absolute() or path.drive or path.root or ".." in path.parts or not path.parts or "\0" in name:
             raise ValueError(f"ep_cache_context is not a relative path below the model: {shown(name)!r}")
@@ -127,9 +130,7 @@ def _read_beside(name: str, request: Request, model_path: str) -> NDArray[np.uin
         raise ValueError("the packed weights are in a file beside the model, whose path is not known: set ep.context_file_path")
     try:
         file = referred(Path(model_path or request.path), name)
-        if not stat.S_ISREG(file.stat().st_mode):
-            raise ValueError(f"{shown(file)} is not a file")
-        return np.fromfile(file, np.uint8)
+        return memoryview(MappedFile(file))
     except OSError as error:
         raise ValueError(f"cannot read ep_cache_context: {error.strerror or error}: {shown(name)!r}") from None
 

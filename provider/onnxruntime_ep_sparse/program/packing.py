@@ -34,6 +34,8 @@ WIDE = 4
 FEW_ROWS, FEW_COLUMNS = 64, 64
 """Outputs and width of images up to which that pays for windows of several rows, of which a tile then is some high (64 -> 64 3x3 @56:
 0.62 ms, 0.57 so)."""
+NARROW_DEPTH = 1 << 16
+"""K up to which 16 bits hold a column."""
 SHARED_ROW_COST = 0.6
 """Time per multiply-add of the kernels whose rows share columns, relative to those whose rows do not: 84 against 50 GFLOP/s on AVX2."""
 
@@ -118,7 +120,9 @@ def _group(matrix: Csr, row_begin: int, channel_begin: int, taps: int, unit_floa
     rows, depth, nonzeros = matrix.rows, matrix.depth, len(matrix.k__n)
     bounds = _bounds(depth // taps_per_unit, unit_floats, nonzeros / max(rows * depth, 1), taps_per_unit)
     mr = choose_rows(matrix)
-    panel = Panel(mr, row_begin, rows, *pack(matrix, np.array(bounds, np.int64) * taps_per_unit, mr))
+    row_start__bg, row__bgr, k__nc, value__nr = pack(matrix, np.array(bounds, np.int64) * taps_per_unit, mr)
+    narrow__nc = k__nc.astype(np.uint16) if depth <= NARROW_DEPTH else k__nc
+    panel = Panel(mr, row_begin, rows, row_start__bg, row__bgr, narrow__nc, value__nr)
     return GatherGroup(channel_begin, depth // taps, bounds, panel, nonzeros, weights)
 
 

@@ -4,16 +4,16 @@ Little-endian:
 
     bytes        content
     0 to 3       "ORTC"
-    4 to 7       version of this layout, 2
+    4 to 7       version of this layout, 3
     8 to 11      bytes of the header
     12 to 15     CRC-32 of all other bytes
     16 to ...    the header: JSON, UTF-8
-    then         the arrays in the order of the header's list, each from the next multiple of 64 bytes on
+    then         the arrays in the order of the header's list, each from the next multiple of 64 bytes on, with the element types
+                 in which programs read them: where the bytes are a mapped file, nothing is copied
 
 The header is the tree of `Compiled`, as the types in `program/steps.py` and `program/kinds/` say it: a dataclass is an object of those
 fields that do not have their default, a member of an enum its name, a dict a list of pairs, an array its number in `arrays`, where element
 type and shape stand. The `spec` of a step is of the type that the row of its kind names.
-Arrays of whole numbers have the narrowest type that holds them, so that a nonzero takes 4 bytes for its value and mostly 2 for its column.
 
 `decode` takes nothing on trust that it reads, and no more memory than some thirty times the bytes it is given (lists of empty lists);
 what a program means is checked by `program/verify.py`.
@@ -43,13 +43,12 @@ from .kinds.table import ROWS
 from .steps import ProgramSpec, Step
 from .verify import check
 
-VERSION = 2
+VERSION = 3
 FRAME = Frame(b"ORTC", VERSION, before="II", what="compiled program", advice="compile the model again")
 ALIGNMENT = 64
 LANES = {isa.name: isa.lanes for isa in ISAS}
-WHOLE = (np.dtype(np.uint8), np.dtype("<u2"), np.dtype("<u4"))
-"""Element types of arrays of whole numbers, none of which are negative."""
-STORED = {dtype.name: dtype for dtype in (*WHOLE, np.dtype("<f4"))}
+STORED = {dtype.name: dtype for dtype in map(np.dtype, ("<u2", "<u4", "<f4"))}
+"""Element types of arrays in files; int32 is stored as uint32, because no array holds negative numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +145,7 @@ def _arrays(listed: Any, data: memoryview, begin: int) -> list[NDArray]:
 def _plain(value: Any, arrays: list[NDArray]) -> Any:
     """What JSON can say of `value`; its arrays are appended to `arrays`."""
     if isinstance(value, np.ndarray):
-        arrays.append(_narrow(value))
+        arrays.append(_stored(value))
         return len(arrays) - 1
     if is_dataclass(value):
         members = ((field, getattr(value, field.name)) for field in fields(value))
@@ -166,13 +165,12 @@ def _is_default(field: Any, member: Any) -> bool:
     return field.default is not MISSING and type(member) is type(field.default) and member == field.default
 
 
-def _narrow(array: NDArray) -> NDArray:
-    """A float32 array as it is, one of whole numbers in the narrowest type."""
-    if array.dtype == np.float32:
-        return np.asarray(array, "<f4", order="C")
-    low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
-    require(low >= 0, "negative numbers in an array")
-    return np.asarray(array, next(dtype for dtype in WHOLE if high <= np.iinfo(dtype).max), order="C")
+def _stored(array: NDArray) -> NDArray:
+    """An array with the element type in which files hold it."""
+    if array.dtype == np.int32:
+        require(not array.size or int(array.min()) >= 0, "negative numbers in an array")
+        array = array.astype("<u4")
+    return np.asarray(array, STORED[array.dtype.name], order="C")
 
 
 # and back
@@ -191,7 +189,8 @@ def _reader(kind: Any) -> Reader:
         (member,) = (each for each in arguments if each is not type(None))
         return _optional_reader(_reader(member))
     if origin is np.ndarray:
-        return _array_reader(np.dtype(typing.get_args(arguments[1])[0]))
+        (element,) = typing.get_args(arguments[1])
+        return _array_reader(tuple(map(np.dtype, typing.get_args(element) or (element,))))
     if origin is tuple and arguments[1:] != (Ellipsis,):
         return _fixed_reader([_reader(each) for each in arguments])
     if origin in (tuple, frozenset):
@@ -247,16 +246,20 @@ def _enum_reader(kind: Any) -> Reader:
     return read
 
 
-def _array_reader(dtype: np.dtype) -> Reader:
+def _array_reader(dtypes: tuple[np.dtype, ...]) -> Reader:
+    """A reader of arrays of one of these element types, which are views of what is in the file."""
+    stored = {np.dtype("<u4") if dtype == np.int32 else STORED[dtype.name]: dtype for dtype in dtypes}
+
     def read(value: Any, arrays: list[NDArray], place: str) -> NDArray:
         if type(value) is not int or not 0 <= value < len(arrays):
             raise ValueError(f"{place} is no number of an array: {_shown(value)}")
         array = arrays[value]
-        if (array.dtype.kind == "f") != (dtype.kind == "f"):
-            raise ValueError(f"{place} is {array.dtype}, not {dtype}")
-        if dtype == np.int32 and array.dtype.itemsize == 4 and array.size and int(array.max()) >= 1 << 31:
+        if array.dtype not in stored:
+            raise ValueError(f"{place} is {array.dtype}, not {' or '.join(str(dtype) for dtype in stored)}")
+        dtype = stored[array.dtype]
+        if dtype == np.int32 and array.size and int(array.max()) >= 1 << 31:
             raise ValueError(f"{place} holds {int(array.max())}, beyond {dtype}")
-        return array.astype(dtype, copy=False)
+        return array.view(dtype)
 
     return read
 

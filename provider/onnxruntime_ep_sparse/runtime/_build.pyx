@@ -4,7 +4,7 @@ import numpy as np
 
 from libc.stdlib cimport free
 
-from ._from_python cimport allocate, copy_of, fill_shape
+from ._from_python cimport allocate, memory_of, fill_shape
 from ._step_kinds cimport ops_of
 from ._structs cimport *
 from ._weight_store cimport shared_drop
@@ -26,19 +26,19 @@ cdef int fill_step(Step* step, source) except -1:
 
 
 cdef int fill_program(CompiledProgram* program, spec) except -1:
-    program.inputs = <int*>copy_of(list(spec.inputs.values()), np.int32)
+    program.inputs = <int*>memory_of(list(spec.inputs.values()), np.int32)
     program.n_inputs = len(spec.inputs)
-    program.is_integer = <int*>copy_of([number in spec.integers for number in spec.inputs.values()], np.int32)
+    program.is_integer = <int*>memory_of([number in spec.integers for number in spec.inputs.values()], np.int32)
     if spec.ranks:
-        program.ranks = <int*>copy_of(spec.ranks, np.int32)
-    program.outputs = <int*>copy_of(list(spec.outputs.values()), np.int32)
+        program.ranks = <int*>memory_of(spec.ranks, np.int32)
+    program.outputs = <int*>memory_of(list(spec.outputs.values()), np.int32)
     program.n_outputs = len(spec.outputs)
     program.constant = <float**>allocate(spec.n_values * sizeof(float*))
     program.constant_shape = <Shape*>allocate(spec.n_values * sizeof(Shape))
     program.n_values = spec.n_values
     for value, array in spec.constants.items():
         fill_shape(&program.constant_shape[<int>value], array.shape)
-        program.constant[<int>value] = <float*>copy_of(array, np.float32)
+        program.constant[<int>value] = <float*>memory_of(array, np.float32)
     program.steps = <Step*>allocate(len(spec.steps) * sizeof(Step))
     program.n_steps = len(spec.steps)
     for i, source in enumerate(spec.steps):

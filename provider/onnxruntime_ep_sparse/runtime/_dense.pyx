@@ -7,7 +7,7 @@ A zero adds nothing to a finite chain, so results are those of the other layouts
 
 from libc.stdint cimport int32_t, int64_t
 
-from ._packed cimport GatherGroup, Panel, Product, ProductPlan, counts
+from ._packed cimport GatherGroup, Panel, Product, ProductPlan, column, counts
 from ._structs cimport *
 from ._weight_store cimport shared_new, shared_settled
 cimport onnxruntime_ep_sparse_kernels.table as t
@@ -30,7 +30,7 @@ cdef float* dense_of(const GatherGroup* group, int64_t lanes) noexcept nogil:
                 for r in range(mr):
                     # what packing has added to fill a group stands at the place of a nonzero
                     if counts(row, r) and panel.value[j * mr + r] != 0:
-                        value[(row[r] // lanes * depth + panel.k[j * mr + r if panel.columns == mr else j]) * lanes + row[r] % lanes] = (
+                        value[(row[r] // lanes * depth + column(panel, j * mr + r if panel.columns == mr else j)) * lanes + row[r] % lanes] = (
                             panel.value[j * mr + r])
     return <float*>shared_settled(value)
 

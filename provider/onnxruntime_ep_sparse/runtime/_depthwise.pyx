@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t
 
 from onnxruntime_ep_sparse_kernels.pack import depthwise_values
 
-from ._from_python cimport copy_of
+from ._from_python cimport memory_of
 from ._loops cimport items_of_runs, runs_per_item
 from ._packed cimport ProductPlan
 from ._product cimport product_item
@@ -50,8 +50,8 @@ cdef int build(Step* step, object spec) except -1:
     fill_window(&p.window, spec.window)
     p.M = spec.m
     p.channels = spec.channels
-    p.value = <float*>copy_of(depthwise_values(spec.value__mt), np.float32)
-    p.bias = <float*>copy_of(spec.bias__m, np.float32)
+    p.value = <float*>memory_of(depthwise_values(spec.value__mt), np.float32)
+    p.bias = <float*>memory_of(spec.bias__m, np.float32)
     return 0
 
 

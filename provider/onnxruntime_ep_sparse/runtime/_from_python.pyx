@@ -6,6 +6,7 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc
 from libc.string cimport memcpy
 
+from ._mapped_files cimport mapping_keep
 from ._structs cimport MAX_RANK, Shape
 from ._weight_store cimport shared_new, shared_settled
 
@@ -17,11 +18,14 @@ cdef void* allocate(size_t size) except NULL:
     return memory
 
 
-cdef void* copy_of(array, dtype) except NULL:
+cdef void* memory_of(array, dtype) except NULL:
     contiguous = np.ascontiguousarray(array, dtype)
     cdef uintptr_t source = contiguous.ctypes.data
     cdef size_t size = contiguous.nbytes
-    cdef void* memory = shared_new(size)
+    cdef void* memory
+    if size and mapping_keep(<void*>source, size):
+        return <void*>source
+    memory = shared_new(size)
     if memory == NULL:
         raise MemoryError(f"{size} bytes for a compiled program")
     with nogil:

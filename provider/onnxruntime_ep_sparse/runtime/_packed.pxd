@@ -32,6 +32,7 @@ cdef struct Sell:
 cdef struct Panel:
     int mr
     int columns            # offsets an entry: mr, or 1 where rows share them
+    bint narrow
     int32_t row_begin
     int32_t rows
     int32_t groups
@@ -40,7 +41,7 @@ cdef struct Panel:
     int64_t offsets        # columns * entries
     int32_t* row_start     # [blocks][groups + 1]
     int32_t* row           # [blocks][groups][mr]
-    uint32_t* k
+    const void* k          # of `narrow` panels uint16_t, else uint32_t: see column()
     float* value
     # Made when a plan first needs them, or NULL; guarded by the locks of `runtime/_sell.pyx` and `runtime/_dense.pyx` until then.
     Sell* sell
@@ -143,6 +144,10 @@ cdef inline int64_t slice_tile(const ProductPlan* q, int64_t lanes, int64_t tile
 cdef inline int64_t run_bytes(const Product* p, const ProductPlan* q) noexcept nogil:
     """Room for the runs of a tile and the first run of every unit."""
     return (q.runs * sizeof(t.Run) + (p.units + 1) * sizeof(int32_t) + 63) // 64 * 64
+
+cdef inline uint32_t column(const Panel* panel, int64_t i) noexcept nogil:
+    """The k of offset i."""
+    return (<const uint16_t*>panel.k)[i] if panel.narrow else (<const uint32_t*>panel.k)[i]
 
 cdef inline bint counts(const int32_t* row, int64_t r) noexcept nogil:
     """Whether a row of a group of a panel is itself, not the last one in the place of one that is missing."""

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free
 
 from onnxruntime_ep_sparse_kernels._enums cimport STRIP
 
-from ._from_python cimport allocate, copy_of, fill_shape
+from ._from_python cimport allocate, memory_of, fill_shape
 from ._weight_store cimport shared_drop
 from ._windows cimport fill_window
 
@@ -22,11 +22,11 @@ cdef int fill_product(Product* p, spec) except -1:
     p.channels = spec.channels
     p.taps = len(spec.taps)
     p.n_segments = len(spec.segments)
-    p.segments = <SegmentShape*>copy_of(spec.segments, np.int32)
+    p.segments = <SegmentShape*>memory_of(spec.segments, np.int32)
     p.units = len(spec.unit_segment) - 1
-    p.unit_segment = <int32_t*>copy_of(spec.unit_segment, np.int32)
-    p.tap = <Tap*>copy_of(spec.taps, np.int32)
-    p.bias = <float*>copy_of(spec.bias__m, np.float32)
+    p.unit_segment = <int32_t*>memory_of(spec.unit_segment, np.int32)
+    p.tap = <Tap*>memory_of(spec.taps, np.int32)
+    p.bias = <float*>memory_of(spec.bias__m, np.float32)
     p.max_vectors = spec.max_vectors
     p.reads_below = any(segment[3] for segment in spec.segments) or any(tap[1] for tap in spec.taps)
     p.vector_operand = spec.vector_operand
@@ -41,7 +41,7 @@ cdef int fill_product(Product* p, spec) except -1:
         group.channels = source.channels
         group.offset_begin = p.offsets
         group.blocks = len(source.bounds) - 1
-        group.bounds = <int64_t*>copy_of(source.bounds, np.int64)
+        group.bounds = <int64_t*>memory_of(source.bounds, np.int64)
         panel = &group.panel
         packed = source.panel
         panel.mr = packed.mr
@@ -52,10 +52,11 @@ cdef int fill_product(Product* p, spec) except -1:
         panel.columns = packed.k__nc.shape[1]
         panel.entries = len(packed.k__nc)
         panel.offsets = panel.columns * panel.entries
-        panel.row_start = <int32_t*>copy_of(packed.row_start__bg, np.int32)
-        panel.row = <int32_t*>copy_of(packed.row__bgr, np.int32)
-        panel.k = <uint32_t*>copy_of(packed.k__nc, np.uint32)
-        panel.value = <float*>copy_of(packed.value__nr, np.float32)
+        panel.row_start = <int32_t*>memory_of(packed.row_start__bg, np.int32)
+        panel.row = <int32_t*>memory_of(packed.row__bgr, np.int32)
+        panel.narrow = packed.k__nc.dtype == np.uint16
+        panel.k = memory_of(packed.k__nc, packed.k__nc.dtype)
+        panel.value = <float*>memory_of(packed.value__nr, np.float32)
         group.nonzeros = source.nonzeros
         group.weights = source.weights
         p.offsets += panel.offsets
@@ -69,7 +70,7 @@ cdef void release_product(Product* p) noexcept nogil:
         shared_drop(p.groups[g].bounds)
         shared_drop(p.groups[g].panel.row_start)
         shared_drop(p.groups[g].panel.row)
-        shared_drop(p.groups[g].panel.k)
+        shared_drop(<void*>p.groups[g].panel.k)
         shared_drop(p.groups[g].panel.value)
         sell_free(p.groups[g].panel.sell)
         shared_drop(p.groups[g].panel.dense)

@@ -7,7 +7,7 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
 
 from ._cells cimport *
-from ._from_python cimport allocate, copy_of
+from ._from_python cimport allocate, memory_of
 from ._packed cimport *
 from ._sections cimport IDLE_PERCENT, idle_percent
 from ._few cimport few_create, layout_of
@@ -42,7 +42,7 @@ cdef int build(Step* step, object spec) except -1:
     for i, gates in enumerate(spec.gates):
         rec.gates[<int>i] = gates
     rec.all_gates = sum(spec.gates)
-    rec.reverse = <int*>copy_of(spec.reverse, np.int32)
+    rec.reverse = <int*>memory_of(spec.reverse, np.int32)
     rec.activation = <CellActivation*>allocate(len(spec.activations) * sizeof(CellActivation))
     for i, activation in enumerate(spec.activations):
         rec.activation[<int>i].act = activation.act
@@ -59,9 +59,9 @@ cdef int build(Step* step, object spec) except -1:
     step.more[INITIAL_C] = spec.initial_c
     step.more[LENGTHS] = spec.lengths
     if spec.peephole__dgh is not None:
-        rec.peephole = <float*>copy_of(spec.peephole__dgh, np.float32)
+        rec.peephole = <float*>memory_of(spec.peephole__dgh, np.float32)
     if spec.late__dh is not None:
-        rec.late = <float*>copy_of(spec.late__dh, np.float32)
+        rec.late = <float*>memory_of(spec.late__dh, np.float32)
     rec.product = <Product*>allocate(len(spec.products) * sizeof(Product))
     rec.directions = len(spec.reverse)
     for i, product in enumerate(spec.products):

@@ -9,7 +9,7 @@ as many as it has lanes, for one row. The chain of every output is that of the t
 from libc.stdint cimport int32_t, int64_t, uint16_t
 from libc.stdlib cimport calloc, free, malloc
 
-from ._packed cimport GatherGroup, Panel, Product, ProductPlan, Sell, counts, sell_free
+from ._packed cimport GatherGroup, Panel, Product, ProductPlan, Sell, column, counts, sell_free
 from ._structs cimport *
 from ._weight_store cimport shared_drop, shared_new, shared_settled
 cimport onnxruntime_ep_sparse_kernels.table as t
@@ -77,7 +77,7 @@ cdef Sell* sell_of(const GatherGroup* group, int64_t lanes) noexcept nogil:
                 for r in range(mr):
                     if counts(row, r) and panel.value[j * mr + r] != 0:
                         m = row[r]
-                        sell.k[next_[m]] = <uint16_t>panel.k[j * mr + r if panel.columns == mr else j]
+                        sell.k[next_[m]] = <uint16_t>column(panel, j * mr + r if panel.columns == mr else j)
                         sell.value[next_[m]] = panel.value[j * mr + r]
                         next_[m] += lanes
     for slice_ in range(slices):

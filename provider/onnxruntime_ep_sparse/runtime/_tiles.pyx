@@ -117,7 +117,7 @@ cdef Offsets* offsets_create(const Product* p, int64_t pitch, int64_t width) noe
             j = panel.row_start[b * (panel.groups + 1)] * panel.columns
             end = panel.row_start[b * (panel.groups + 1) + panel.groups] * panel.columns
             for i in range(j, end):
-                o.offset[group.offset_begin + i] = place[panel.k[i] - k]
+                o.offset[group.offset_begin + i] = place[column(panel, i) - k]
     free(place)
     o.offset = <uint16_t*>shared_settled(o.offset)
     return o

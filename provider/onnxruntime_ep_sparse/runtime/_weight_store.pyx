@@ -10,6 +10,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
 from ._lock cimport *
+from ._mapped_files cimport mapping_drop
 
 cdef enum:
     HEAD = 64         # bytes before the data: a cache line
@@ -110,7 +111,7 @@ cdef void shared_drop(void* data) noexcept nogil:
     cdef Block** link
     cdef bint last
     global blocks, held_bytes
-    if data == NULL:
+    if data == NULL or mapping_drop(data):
         return
     block = block_of(data)
     process_lock()

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """`rows` rows from `row_begin`, packed by the kernels' `pack`."""
+    """`rows` rows from `row_begin`, packed by the kernels' `pack`; columns take 16 bits where they all fit."""
 
     mr: int
     row_begin: int
     rows: int
     row_start__bg: NDArray[np.int32]
     row__bgr: NDArray[np.int32]
-    k__nc: NDArray[np.uint32]
+    k__nc: NDArray[np.uint16 | np.uint32]
     value__nr: NDArray[np.float32]
 
 

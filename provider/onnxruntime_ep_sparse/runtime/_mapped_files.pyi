@@ -1,0 +1,9 @@
+import os
+
+class MappedFile:
+    """The bytes of a file, read-only, by the buffer protocol."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+def held() -> tuple[int, int]: ...

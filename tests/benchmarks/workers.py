@@ -1,0 +1,144 @@
+"""What each of ten processes costs in memory that have a session of the same model, and how long creating it takes.
+
+    python tests/benchmarks/workers.py [--workers 10] [--threads 1] [--repeats 1] [--json FILE] [MODEL ...]
+
+Models at 90 % zeros. For each way of giving the model to the workers, `--workers` fresh processes are started one after the other. Each
+creates its session, runs it three times and waits. When all of them wait, the proportional set size (PSS) of each is read from
+/proc/PID/smaps_rollup: a page that n processes share counts as 1/n. The PSS of workers that have loaded ONNX Runtime and the provider but
+have no session is subtracted. Shown are medians of all workers.
+
+    "CPU"            the dense model with the CPU provider
+    "CPU, data"      the same with its weights in external data
+    "dense"          the dense model with our provider
+    "compiled"       the compiled model in one file
+    "beside"         the compiled model with its weights in files beside it
+
+"shared" is what a worker has of pages that belong to files of the model, "weights" what it holds of weights and what is made of them without
+those, "runs" the memory that waits for the next run. `--repeats` does everything so many times, the ways in turn, for the times of creation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import onnx
+from creation import compile_model
+
+import onnxruntime_ep_sparse as sparse
+from onnxruntime_ep_sparse import measure
+from onnxruntime_ep_sparse.models import BUILDERS, inputs_for
+from onnxruntime_ep_sparse.runtime import _arenas, _weight_store
+
+WAYS = {"CPU": measure.CPU, "CPU, data": measure.CPU, "dense": sparse.EP_NAME, "compiled": sparse.EP_NAME, "beside": sparse.EP_NAME}
+"""Way of giving the model to a worker -> provider."""
+
+
+def work(model: str, provider: str, threads: int) -> None:
+    """Create a session of `model`, or none without one, run it, say what it cost, and wait for the end of stdin."""
+    sparse.register()
+    said: dict[str, float] = {}
+    if model:
+        start = time.perf_counter()
+        session = measure.make_session(model, provider, None, threads)
+        said["ms"] = 1e3 * (time.perf_counter() - start)
+        feeds = inputs_for(session)
+        for _ in range(3):
+            session.run(None, feeds)
+        said |= {"weights": _weight_store.held()[1] / 2**20, "runs": _arenas.held()[1] / 2**20}
+    print(json.dumps(said), flush=True)
+    sys.stdin.read()
+
+
+def pss_mb(pid: int, folder: str) -> tuple[float, float]:
+    """Return the proportional set size of a process in MB, and how much of it are pages of files below `folder`."""
+    whole = float(re.findall(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)[0])
+    mapped, inside = 0.0, False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        if re.match("[0-9a-f]+-[0-9a-f]+ ", line):
+            inside = folder in line
+        elif inside and line.startswith("Pss:"):
+            mapped += float(line.split()[1])
+    return whole / 1024, mapped / 1024
+
+
+def together(model: str, provider: str, threads: int, workers: int) -> list[dict[str, float]]:
+    """Return what so many workers said that were there at the same time, with their PSS (`pss`, `shared`) in MB."""
+    command = [sys.executable, __file__, "--threads", str(threads), "--work", provider, model]
+    with ExitStack() as stack:
+        found, processes = [], []
+        for _ in range(workers):
+            process = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+            assert process.stdin is not None
+            assert process.stdout is not None
+            stack.callback(process.stdin.close)
+            processes.append(process)
+            found.append(json.loads(process.stdout.readline()))
+        for process, said in zip(processes, found, strict=True):
+            said["pss"], said["shared"] = pss_mb(process.pid, str(Path(model).parent) if model else "\0")
+    return found
+
+
+def files(name: str, folder: Path) -> Iterator[tuple[str, str]]:
+    """Write a model in every form. Yield way and path."""
+    model = BUILDERS[name](sparsity=0.9)
+    path = {way: folder / way.replace(", ", "_") / "model.onnx" for way in WAYS}
+    for target in path.values():
+        target.parent.mkdir()
+    for way in ("CPU", "dense"):
+        path[way].write_bytes(model.SerializeToString())
+    onnx.save(model, str(path["CPU, data"]), save_as_external_data=True, location="model.data")
+    for way in ("compiled", "beside"):
+        compile_model(path["dense"], path[way], embed=way == "compiled")
+    for way, target in path.items():
+        yield way, str(target)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", default=["resnet50"], metavar="MODEL")
+    parser.add_argument("--workers", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--work", metavar="PROVIDER", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.work is not None:
+        work(given.models[0], given.work, given.threads)
+        return
+    document = []
+    columns = ("model", "way", "PSS MB", "ratio", "shared MB", "weights MB", "runs MB", "creation ms")
+    print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
+    for name in given.models:
+        with tempfile.TemporaryDirectory() as folder:
+            ways = dict(files(name, Path(folder)))
+            said: dict[str, list[dict[str, float]]] = {"": [], **{way: [] for way in ways}}
+            for _ in range(given.repeats):
+                for way in said:
+                    said[way] += together(ways.get(way, ""), WAYS.get(way, ""), given.threads, given.workers)
+        none = float(np.median([worker["pss"] for worker in said.pop("")]))
+        least = np.median([worker["pss"] for worker in said["CPU"]]) - none
+        for way, workers in said.items():
+            median = {key: float(np.median([worker[key] for worker in workers])) for key in workers[0]}
+            median["pss"] -= none
+            document.append({"model": name, "way": way, "workers": given.workers, "threads": given.threads, "without": none, **median})
+            print(
+                f"| {name} | {way} | {median['pss']:.1f} | **{median['pss'] / least:.2f}** | {median['shared']:.1f} "
+                f"| {median['weights']:.1f} | {median['runs']:.1f} | {median['ms']:.0f} |",
+                flush=True,
+            )
+    if given.json:
+        given.json.write_text(json.dumps(document, indent=1))
+
+
+if __name__ == "__main__":
+    main()
