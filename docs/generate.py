@@ -72,8 +72,9 @@ session = onnxruntime.InferenceSession("model.onnx", providers=[("SparseExecutio
 - **Time.** `measure_budget_ms` is divided equally among the regions, those with the largest weights first. What is left when it is used up
   is decided as by `auto`, and its reason says so. A region that is slow may exceed its share by a few runs.
 - **Results.** The process remembers its measurements for further sessions of the same model. With `cache_dir`, other processes can use
-  them. The folder then holds one small file for each region, named by a hash of CPU, instruction set, threads, budget, versions of both
-  packages, and content of the region. Processes may share the folder. A damaged file is measured again and replaced. A
+  them. The folder then holds one small file for each region, beside the packed weights of those that are taken. It is named by a hash of
+  CPU, instruction set, threads, budget, versions of both packages, and content of the region. Processes may share the folder. A damaged
+  file is measured again and replaced. A
   [compiled model](compressed.md#compiled-models) keeps the regions that were taken, with their figures.
 - **Reasons.** `explain()` gives the figures of each node. Python's logger `onnxruntime_ep_sparse` tells at level INFO which region is being
   measured; `ort-sparse` shows these lines.

@@ -7,7 +7,7 @@ ROOT = Path(__file__).parents[1] / "provider" / "onnxruntime_ep_sparse"
 LAYERS = [  # from the ground up; names on one layer do not import each other
     ["cpus"],
     ["_version", "files", "framed", "graph", "runtime", "options", "reasons", "timing"],
-    ["program", "formats"],
+    ["program", "formats", "cache_folder"],
     ["ops"],
     ["passes"],
     ["partition", "pipeline"],

@@ -109,18 +109,18 @@ def _same(a: Path, b: Path) -> bool:
 # writing
 
 
-def write(target: Path, data: bytes | bytearray | memoryview, *, special: bool = False) -> None:
+def write(target: Path, data: bytes | bytearray | memoryview, *, special: bool = False, replace: bool = True) -> None:
     """Write `data` to the file `target`, which is then complete, or as it was before.
 
-    `special` allows devices and pipes, which are written in place. ValueError if `target` is one of these without `special`; OSError if it
-    cannot be written.
+    `special` allows devices and pipes, which are written in place. Without `replace` a file that is there stays: FileExistsError if it has
+    another content. ValueError if `target` is a device or a pipe without `special`; OSError if it cannot be written.
     """
     if special and _is_special(target):
         target.write_bytes(data)
         return
     with NewFiles() as files:
         files.open(target).write(data)
-        files.commit()
+        files.commit(replace=replace)
 
 
 class NewFiles:
@@ -168,11 +168,11 @@ class NewFiles:
         self._folders[place] = _made(place.parent, made)
         return self._folders[place][0] / place.name
 
-    def commit(self) -> None:
+    def commit(self, *, replace: bool = True) -> None:
         """Flush all files to the disk, then give them their names in the order in which they were opened.
 
-        OSError if that fails, or if a file before the last exists already with another content. ValueError if a target is not an ordinary
-        file. After both, everything has its old content.
+        OSError if that fails, or if a file before the last exists already with another content; without `replace`, the last one too.
+        ValueError if a target is not an ordinary file. After both, everything has its old content.
         """
         ready: dict[Path, Path] = {}
         for place, (folder, _) in self._folders.items():
@@ -191,7 +191,7 @@ class NewFiles:
             if place.exists():
                 _pass_on(place, path)
         if ready:
-            _rename(list(ready.items()))
+            _rename(list(ready.items()), replace=replace)
 
     def discard(self) -> None:
         """Remove the temporary files and folders; those that `commit` has renamed stay."""
@@ -217,8 +217,8 @@ def _pass_on(old: Path, new: Path) -> None:
     new.chmod(stat.S_IMODE(was.st_mode))
 
 
-def _rename(files: list[tuple[Path, Path]]) -> None:
-    """Give complete temporary files their names, all or none of them."""
+def _rename(files: list[tuple[Path, Path]], *, replace: bool) -> None:
+    """Give complete temporary files their names, all or none of them. Only the last one may `replace` another file."""
     *others, (place, path) = files
     placed: list[tuple[Path, os.stat_result]] = []
     with _one_by_one(place.parent):
@@ -226,7 +226,10 @@ def _rename(files: list[tuple[Path, Path]]) -> None:
             for other, temporary in others:
                 placed.append((other, temporary.stat()))
                 _place_new(temporary, other)
-            path.replace(place)
+            if replace:
+                path.replace(place)
+            else:
+                _place_new(path, place)
         except BaseException:
             for other, made in placed if path.exists() else ():  # without it, the last file is renamed
                 with suppress(OSError):

@@ -168,7 +168,8 @@ OPTIONS = (
         "folder",
         "",
         "a path",
-        "Folder for the measurements of `policy=measure`, so that later processes can use them. It is created if it does not exist.",
+        "Folder for [packed weights](compressed.md#a-cache-instead-of-compiled-models) and for the measurements of `policy=measure`, which "
+        "later sessions and other processes use. It is created if it does not exist.",
         _folder,
     ),
 )

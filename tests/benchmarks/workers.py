@@ -10,11 +10,13 @@ have no session is subtracted. Shown are medians of all workers.
     "CPU"            the dense model with the CPU provider
     "CPU, data"      the same with its weights in external data
     "dense"          the dense model with our provider
+    "cached"         the same with the option `cache_dir`; the first worker packs
     "compiled"       the compiled model in one file
     "beside"         the compiled model with its weights in files beside it
 
-"shared" is what a worker has of pages that belong to files of the model, "weights" what it holds of weights and what is made of them without
-those, "runs" the memory that waits for the next run. `--repeats` does everything so many times, the ways in turn, for the times of creation.
+"shared" is what a worker has of pages that belong to files of the model or the cache, "weights" what it holds of weights and what is made
+of them without those, "runs" the memory that waits for the next run. `--repeats` does everything so many times, the ways in turn, for the
+times of creation.
 """
 
 from __future__ import annotations
@@ -39,17 +41,17 @@ from onnxruntime_ep_sparse import measure
 from onnxruntime_ep_sparse.models import BUILDERS, inputs_for
 from onnxruntime_ep_sparse.runtime import _arenas, _weight_store
 
-WAYS = {"CPU": measure.CPU, "CPU, data": measure.CPU, "dense": sparse.EP_NAME, "compiled": sparse.EP_NAME, "beside": sparse.EP_NAME}
+WAYS = {"CPU": measure.CPU, "CPU, data": measure.CPU, **dict.fromkeys(("dense", "cached", "compiled", "beside"), sparse.EP_NAME)}
 """Way of giving the model to a worker -> provider."""
 
 
-def work(model: str, provider: str, threads: int) -> None:
+def work(model: str, provider: str, threads: int, cache: str | None) -> None:
     """Create a session of `model`, or none without one, run it, say what it cost, and wait for the end of stdin."""
     sparse.register()
     said: dict[str, float] = {}
     if model:
         start = time.perf_counter()
-        session = measure.make_session(model, provider, None, threads)
+        session = measure.make_session(model, provider, {"cache_dir": cache} if cache else None, threads)
         said["ms"] = 1e3 * (time.perf_counter() - start)
         feeds = inputs_for(session)
         for _ in range(3):
@@ -71,9 +73,9 @@ def pss_mb(pid: int, folder: str) -> tuple[float, float]:
     return whole / 1024, mapped / 1024
 
 
-def together(model: str, provider: str, threads: int, workers: int) -> list[dict[str, float]]:
+def together(model: str, provider: str, threads: int, workers: int, cache: Path | None) -> list[dict[str, float]]:
     """Return what so many workers said that were there at the same time, with their PSS (`pss`, `shared`) in MB."""
-    command = [sys.executable, __file__, "--threads", str(threads), "--work", provider, model]
+    command = [sys.executable, __file__, "--threads", str(threads), "--work", provider, model, *(["--cache", str(cache)] if cache else [])]
     with ExitStack() as stack:
         found, processes = [], []
         for _ in range(workers):
@@ -94,7 +96,7 @@ def files(name: str, folder: Path) -> Iterator[tuple[str, str]]:
     path = {way: folder / way.replace(", ", "_") / "model.onnx" for way in WAYS}
     for target in path.values():
         target.parent.mkdir()
-    for way in ("CPU", "dense"):
+    for way in ("CPU", "dense", "cached"):
         path[way].write_bytes(model.SerializeToString())
     onnx.save(model, str(path["CPU, data"]), save_as_external_data=True, location="model.data")
     for way in ("compiled", "beside"):
@@ -111,9 +113,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--work", metavar="PROVIDER", help=argparse.SUPPRESS)
+    parser.add_argument("--cache", metavar="FOLDER", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.work is not None:
-        work(given.models[0], given.work, given.threads)
+        work(given.models[0], given.work, given.threads, given.cache)
         return
     document = []
     columns = ("model", "way", "PSS MB", "ratio", "shared MB", "weights MB", "runs MB", "creation ms")
@@ -124,7 +127,8 @@ def main() -> None:
             said: dict[str, list[dict[str, float]]] = {"": [], **{way: [] for way in ways}}
             for _ in range(given.repeats):
                 for way in said:
-                    said[way] += together(ways.get(way, ""), WAYS.get(way, ""), given.threads, given.workers)
+                    cache = Path(ways[way]).parent if way == "cached" else None
+                    said[way] += together(ways.get(way, ""), WAYS.get(way, ""), given.threads, given.workers, cache)
         none = float(np.median([worker["pss"] for worker in said.pop("")]))
         least = np.median([worker["pss"] for worker in said["CPU"]]) - none
         for way, workers in said.items():

@@ -12,6 +12,7 @@ import pytest
 from onnx import helper
 
 import onnxruntime_ep_sparse as sparse
+from onnxruntime_ep_sparse import cache_folder
 from onnxruntime_ep_sparse.formats import region_model
 from onnxruntime_ep_sparse.ort import region_timer
 from onnxruntime_ep_sparse.partition import verdict
@@ -41,7 +42,7 @@ def net(seed=0, rows="n", zeros=0.95):
 def _forgotten(monkeypatch):
     """Nothing has been measured or said in this process."""
     monkeypatch.setattr(region_timer, "_known", type(region_timer._known)())
-    monkeypatch.setattr(region_timer, "_said", set())
+    monkeypatch.setattr(cache_folder, "_said", set())
 
 
 class Times:
@@ -139,7 +140,7 @@ def test_sessions_inside(times, monkeypatch):
     providers = [(sparse.EP_NAME, {"threads": "3"}), "CPUExecutionProvider"]
     session = onnxruntime.InferenceSession(net(rows=4).SerializeToString(), providers=providers, enable_fallback=0)
     assert sum(decision.taken for decision in sparse.explain(session)) == 4
-    ours = {"policy": "always", "isa": "auto", "profile": "0"}
+    ours = {"policy": "always", "isa": "auto", "profile": "0", "cache_dir": ""}
     assert asked == [("CPUExecutionProvider", 3, 3, "1", None), (sparse.EP_NAME, 3, 3, "1", ours)] * 2
     assert len(sparse.step_times(session)) > 0
 
@@ -175,8 +176,8 @@ def test_memory_is_bounded(times, monkeypatch):
 
 
 def entries(folder):
-    """The files there."""
-    return sorted(path.name for path in folder.iterdir())
+    """The verdicts there, beside which are the packed regions."""
+    return sorted(path.name for path in folder.glob("*.verdict"))
 
 
 def test_the_folder_keeps_verdicts(times, tmp_path):
@@ -205,7 +206,7 @@ def test_damaged_entries_are_replaced(times, tmp_path):
     options = {**MEASURE, "cache_dir": str(tmp_path)}
     times(FASTER, FASTER)
     make_session(net(rows=4), options)
-    whole = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    whole = {path: path.read_bytes() for path in tmp_path.glob("*.verdict")}
     for damage in (lambda data: data[:-1], lambda data: b"", lambda data: data.replace(b"2.0", b"9.0"), lambda data: os.urandom(64)):
         for path, data in whole.items():
             path.write_bytes(damage(data))
@@ -213,7 +214,7 @@ def test_damaged_entries_are_replaced(times, tmp_path):
         told = times(SLOWER, SLOWER)
         assert not any(decision.taken for decision in sparse.explain(make_session(net(rows=4), options)))
         assert not told.ratios
-        assert all(verdict.load(tmp_path, path.name).times[0].ratio == SLOWER for path in whole)
+        assert all(verdict.restored(path.read_bytes()).times[0].ratio == SLOWER for path in whole)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +247,7 @@ def test_a_folder_that_cannot_be_written(times, tmp_path, caplog):
         assert sum(decision.taken for decision in sparse.explain(session)) == 4
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1
-    assert "cannot keep what was measured" in warnings[0]
+    assert "nothing can be kept there" in warnings[0]
 
 
 PROCESS = """
@@ -266,7 +267,7 @@ def test_processes_at_the_same_time(fresh, saved, tmp_path):
         list(pool.map(lambda _: fresh(PROCESS, path, folder), range(3)))
     names = entries(folder)
     assert len(names) == 2
-    assert all(name.endswith(".verdict") and verdict.load(folder, name) is not None for name in names)
+    assert all(verdict.restored((folder / name).read_bytes()) for name in names)
     (said,) = {fresh(PROCESS, path, folder).stdout for _ in range(2)}
     assert set(said.split()) <= {"measured-faster", "measured-slower", "unsupported-operator"}
 

@@ -105,7 +105,9 @@ def test_arrays_lie_at_multiples_of_a_cache_line(tmp_path):
     """In the memory of a mapped program, so that kernels may rely upon it."""
     path = tmp_path / "program.bin"
     path.write_bytes(SEEDS[0].blob)
-    panels = [group.panel for step in serialize.decode(memoryview(MappedFile(path))).program.steps for group in getattr(step.spec, "groups", ())]
+    panels = [
+        group.panel for step in serialize.decode(memoryview(MappedFile(path))).program.steps for group in getattr(step.spec, "groups", ())
+    ]
     assert panels
     for array in (array for panel in panels for array in (panel.k__nc, panel.value__nr, panel.row__bgr, panel.row_start__bg)):
         assert array.ctypes.data % 64 == 0

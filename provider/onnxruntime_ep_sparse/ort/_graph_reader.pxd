@@ -15,11 +15,14 @@ cdef list names(const Api* api, const void* node, bint outputs)
 
 
 cdef class Source:
-    """An `OrtGraph` during the call that shows it. `graph` is its copy; `key` tells it from the session's other graphs."""
+    """An `OrtGraph` during the call that shows it. `graph` is its copy; `key` tells it from the session's other graphs.
+
+    `shown` is a copy too, with compressed operators as ONNX Runtime shows them."""
     cdef const Api* api
     cdef dict constants
     cdef list node_pointers
     cdef readonly object graph
+    cdef readonly object shown
     cdef readonly str key
     cdef void close(self)
     cdef const void* node(self, size_t index)

@@ -319,7 +319,7 @@ cdef class Source:
         """End access to constants, at the end of the call that shows the graph; `load` then raises."""
         self.constants = None
         self.node_pointers = None
-        self.graph = None
+        self.graph = self.shown = None
 
     cdef const void* node(self, size_t index):
         """Return the `OrtNode` of `graph.nodes[index]`."""
@@ -406,7 +406,7 @@ cdef Source read(const Api* api, const void* ort_graph, dict known):
         ))
     leaving = tuple([named[value] for value in outputs])
     raised(api, (<get_object_t>api.slots[GRAPH_GET_PARENT_NODE])(ort_graph, &parent))
-    source.graph = with_implied_shapes(plain(Graph(
+    source.shown = Graph(
         nodes=tuple(nodes),
         values=values,
         constant_names=frozenset(source.constants),
@@ -415,7 +415,8 @@ cdef Source read(const Api* api, const void* ort_graph, dict known):
         outputs=leaving,
         is_subgraph=parent != NULL,
         defaults=frozenset(defaults),
-    ), known))
+    )
+    source.graph = with_implied_shapes(plain(source.shown, known))
     # Bodies of one If have the same parent and may have the same name; their outputs differ in all models seen.
     inside = text_of(api, parent, NODE_GET_NAME) if parent != NULL else ""
     source.key = "/".join([inside, text_of(api, ort_graph, GRAPH_GET_NAME), *leaving])

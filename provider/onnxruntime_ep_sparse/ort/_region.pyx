@@ -35,6 +35,7 @@ from ..runtime._program cimport StepTotals
 from ..runtime._structs cimport RELAXED, load
 
 import json
+from dataclasses import replace
 
 from . import ep_context
 from ..graph.ir import CONTEXT_DATA, EP_CONTEXT
@@ -85,7 +86,7 @@ cdef Region* region_of(const Api* api, const void* ort_graph, const void* fused_
         source.close()
     if request.wanted:
         notes = next((figures[output] for output in outputs if output in figures), "")
-        attributes = ep_context.node_attributes(name, packed.isa, compiled.encode(packed), request, path, notes)
+        attributes = ep_context.node_attributes(name, packed.isa, compiled.encode(replace(packed, key="")), request, path, notes)
         context[0] = context_node(api, name, inputs, outputs, attributes)
     program = program_of(compiled.for_isa(packed, isa_of(options)), options)
     region = <Region*>calloc(1, sizeof(Region))
@@ -107,11 +108,14 @@ cdef Region* region_of(const Api* api, const void* ort_graph, const void* fused_
 
 
 cdef object packed_region(Source source, list inputs, list outputs, options, request, str path):
-    """Pack a region, or read the packed region from the EPContext node of a compiled model."""
+    """Pack a region, or read the packed region from the EPContext node of a compiled model, or from the cache of the option `cache_dir`."""
     if is_compiled(source.graph.nodes[0]):
         return ep_context.load_region(source.graph, lambda: source.bytes_attribute(0, CONTEXT_DATA), request, path)
-    isa = isa_of(options)
-    return compiled.Compiled(isa.name, tuple(inputs), tuple(outputs), lower_to_spec(source.graph, isa, workers_of(options)))
+    isa, workers = isa_of(options), workers_of(options)
+    if options.cache_dir is not None:
+        from .region_cache import cached_region  # only here: most sessions have no cache
+        return cached_region(options.cache_dir, source.shown, source.graph, tuple(inputs), tuple(outputs), isa, workers)
+    return compiled.Compiled(isa.name, tuple(inputs), tuple(outputs), lower_to_spec(source.graph, isa, workers))
 
 
 cdef void* context_node(const Api* api, str name, list inputs, list outputs, dict attributes) except NULL:

@@ -10,8 +10,6 @@ the sessions inside nor runs of any session.
 from __future__ import annotations
 
 import json
-import logging
-import os
 import sys
 import threading
 import time
@@ -25,12 +23,12 @@ from typing import Any
 import numpy as np
 
 from .._version import __version__
+from ..cache_folder import CacheFolder, say_once
 from ..cpus import cpu_model
-from ..files import shown
 from ..graph.ir import Graph
 from ..options import EP_NAME, Options, isa_of, workers_of
 from ..partition.nominal import Sizes
-from ..partition.verdict import FRAME, SizeTimes, UnmeasuredError, Verdict, load, save
+from ..partition.verdict import FRAME, SizeTimes, UnmeasuredError, Verdict, restored, stored
 from ..timing import LEAST_PAIRS, alternate, ratio
 from . import registration
 from .sessions import CPU, make_session, ownership
@@ -43,11 +41,9 @@ MESSAGE = 200
 """Characters of an error in a reason."""
 USED_UP = "the time for measuring is used up"
 
-log = logging.getLogger("onnxruntime_ep_sparse")
 MEASURING = threading.Lock()
 """Held by whoever calls a `RegionTimer`."""
 _known: OrderedDict[str, Verdict] = OrderedDict()
-_said: set[str] = set()
 
 
 class RegionTimer:
@@ -55,7 +51,7 @@ class RegionTimer:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.folder = Path(os.path.expanduser(options.cache_dir)) if options.cache_dir else None
+        self.cache = CacheFolder(options.cache_dir, "verdict") if options.cache_dir else None
 
     def __call__(self, region: Graph, sizes: Sequence[Sizes], seconds: float) -> Verdict:
         """Return the times of a region at some sizes, smallest first; UnmeasuredError if `seconds` are too few, or a session fails.
@@ -63,7 +59,7 @@ class RegionTimer:
         Sizes are left out for which there is no time left, at which the region does not run, or whose result cannot matter.
         """
         end = time.perf_counter() + seconds
-        if seconds <= 0 and not _known and self.folder is None:
+        if seconds <= 0 and not _known and self.cache is None:
             raise UnmeasuredError(USED_UP)
         ort = _module()
         try:
@@ -75,19 +71,19 @@ class RegionTimer:
         except Exception as error:  # weights that cannot be read, too little memory, protobuf's own
             raise UnmeasuredError(f"its model cannot be written: {error}") from None
         key = self._key(ort, model)
-        verdict = _known.get(key) or (load(self.folder, key) if self.folder is not None else None)
+        verdict = _known.get(key) or (self.cache.load(key, _read) if self.cache is not None else None)
         if verdict is None:
             verdict = self._measured(model, region.inputs, sizes, end)
         _known[key] = verdict
         _known.move_to_end(key)
         if len(_known) > REMEMBERED:
             _known.popitem(last=False)
-        if self.folder is not None:
-            self._save(self.folder, key, verdict)
+        if self.cache is not None:
+            self.cache.keep(key, stored(verdict), _read)
         return verdict
 
     def _key(self, ort: ModuleType, model: bytes) -> str:
-        """Return what a verdict depends on, as the name of a file: machine, threads, versions, budget and the content of the region."""
+        """Return what a verdict depends on, as a key: machine, threads, versions, budget and the content of the region."""
         options = self.options
         depends = [
             *(FRAME.version, __version__, ort.__version__, cpu_model(), isa_of(options).name),
@@ -95,22 +91,13 @@ class RegionTimer:
         ]
         content = blake2b(json.dumps(depends).encode(), digest_size=20)
         content.update(model)
-        return f"ort-sparse-{content.hexdigest()}.verdict"
-
-    def _save(self, folder: Path, key: str, verdict: Verdict) -> None:
-        """Keep a verdict in `cache_dir` unless it is there already. A folder that cannot be written costs a warning."""
-        if load(folder, key) is not None:
-            return
-        try:
-            save(folder, key, verdict)
-        except (OSError, ValueError) as error:
-            _say(f"cache_dir {shown(folder)}: cannot keep what was measured: {error}")
+        return content.hexdigest()
 
     def _measured(self, model: bytes, names: Sequence[str], sizes: Sequence[Sizes], end: float) -> Verdict:
         """Measure a model at some sizes until `end`. UnmeasuredError as of `__call__`."""
         if time.perf_counter() >= end:
             raise UnmeasuredError(USED_UP)
-        given = {"policy": "always", "isa": self.options.isa, "profile": "0"}
+        given = {"policy": "always", "isa": self.options.isa, "profile": "0", "cache_dir": ""}
         threads = self.options.threads or 0
         try:
             sessions = make_session(model, CPU, None, threads, silent=True), make_session(model, EP_NAME, given, threads, silent=True)
@@ -137,6 +124,11 @@ class RegionTimer:
         return Verdict(tuple(times))
 
 
+def _read(file: Path) -> Verdict:
+    """Return the verdict in a file of `cache_dir`. OSError or ValueError if there is none that is whole."""
+    return restored(file.read_bytes())
+
+
 def _short(error: Exception) -> str:
     """Return the beginning of a message of ONNX Runtime, which may name every tensor."""
     text = " ".join(str(error).removeprefix("[ONNXRuntimeError] : ").split()) or type(error).__name__
@@ -156,15 +148,8 @@ def _module() -> ModuleType:
 
 def _unreachable(why: str) -> UnmeasuredError:
     """Return the error that nothing can be measured in this process, after saying so once."""
-    _say(f"policy=measure decides like policy=auto: {why}")
+    say_once(f"policy=measure decides like policy=auto: {why}")
     return UnmeasuredError(why)
-
-
-def _say(text: str) -> None:
-    """Log a warning, the first time in this process."""
-    if text not in _said:
-        _said.add(text)
-        log.warning("%s", text)
 
 
 def _expected(before: SizeTimes, size: Sizes) -> float:

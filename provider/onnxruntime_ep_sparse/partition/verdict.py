@@ -8,10 +8,8 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from ..files import write
 from ..framed import Frame
 
 FRAME = Frame(b"ORTM", 1, before="I", what="measured verdict")
@@ -84,17 +82,3 @@ def _is_sound(time: SizeTimes) -> bool:
     numbers: tuple[Any, ...] = (time.theirs_ms, time.ours_ms, time.ratio)
     named = (time.count is None or type(time.count) is int) and type(time.unit) is str
     return named and all(type(n) is float and 0 < n < math.inf for n in numbers)
-
-
-def load(folder: Path, key: str) -> Verdict | None:
-    """Return the verdict of this key, or None if the folder has none that is whole."""
-    try:
-        return restored((folder / key).read_bytes())
-    except (OSError, ValueError):
-        return None
-
-
-def save(folder: Path, key: str, verdict: Verdict) -> None:
-    """Keep a verdict in the folder, which is made if there is none. OSError or ValueError if it cannot be written."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write(folder / key, stored(verdict))

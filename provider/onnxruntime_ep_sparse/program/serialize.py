@@ -53,12 +53,16 @@ STORED = {dtype.name: dtype for dtype in map(np.dtype, ("<u2", "<u4", "<f4"))}
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A program and where it belongs: the instruction set it was packed for, the inputs and outputs of its node in order, by name."""
+    """A program and where it belongs: the instruction set it was packed for, the inputs and outputs of its node in order, by name.
+
+    `key` says of an entry of a cache what it was made of (`ort/region_cache.py`).
+    """
 
     isa: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     program: ProgramSpec
+    key: str = ""
 
 
 def encode(compiled: Compiled) -> bytearray:

@@ -18,7 +18,7 @@ cdef enum:
 cdef float* dense_of(const GatherGroup* group, int64_t lanes) noexcept nogil:
     """Make a group's dense layout out of its panel; NULL without memory."""
     cdef const Panel* panel = &group.panel
-    cdef int64_t mr = panel.mr, depth = group.channels, slices = ceil_div(panel.rows, lanes), b, g, r, j
+    cdef int64_t mr = panel.mr, depth = group.channels, slices = ceil_div(panel.rows, lanes), b, g, r, j, k
     cdef const int32_t* row
     cdef float* value = <float*>shared_new(slices * depth * lanes * sizeof(float))
     if value == NULL:
@@ -30,8 +30,8 @@ cdef float* dense_of(const GatherGroup* group, int64_t lanes) noexcept nogil:
                 for r in range(mr):
                     # what packing has added to fill a group stands at the place of a nonzero
                     if counts(row, r) and panel.value[j * mr + r] != 0:
-                        value[(row[r] // lanes * depth + column(panel, j * mr + r if panel.columns == mr else j)) * lanes + row[r] % lanes] = (
-                            panel.value[j * mr + r])
+                        k = column(panel, j * mr + r if panel.columns == mr else j)
+                        value[(row[r] // lanes * depth + k) * lanes + row[r] % lanes] = panel.value[j * mr + r]
     return <float*>shared_settled(value)
 
 
