@@ -39,6 +39,8 @@ REMEMBERED = 1024
 """Verdicts that a process remembers: a session may be created again, and ONNX Runtime may show one graph several times."""
 MESSAGE = 200
 """Characters of an error in a reason."""
+INSIDE = {"policy": "always", "profile": "0", "cache_dir": ""}
+"""Options of our session of a region: given, so that no environment variable sets them. Candidates leave nothing in the cache."""
 USED_UP = "the time for measuring is used up"
 
 MEASURING = threading.Lock()
@@ -97,7 +99,7 @@ class RegionTimer:
         """Measure a model at some sizes until `end`. UnmeasuredError as of `__call__`."""
         if time.perf_counter() >= end:
             raise UnmeasuredError(USED_UP)
-        given = {"policy": "always", "isa": self.options.isa, "profile": "0", "cache_dir": ""}
+        given = {**INSIDE, "isa": self.options.isa}
         threads = self.options.threads or 0
         try:
             sessions = make_session(model, CPU, None, threads, silent=True), make_session(model, EP_NAME, given, threads, silent=True)
