@@ -18,7 +18,8 @@ from support.making import model_of, pruned
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 WRITTEN = runpy.run_path(str(DOCS / "generate.py"))["documents"]()
-PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 
 
 @pytest.mark.parametrize("name", WRITTEN)
@@ -38,7 +39,19 @@ def test_architecture_names_every_file():
     assert listed == names
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def name_of(page):
+    """The path of a page in the repository."""
+    return str(page.relative_to(ROOT))
+
+
+def anchors(page):
+    """The anchors of a page's headings, as GitHub and MyST make them."""
+    text = FENCED.sub("", page.read_text())
+    titles = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title) for title in re.findall(r"^#+ (.+)$", text, re.M)]
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links(page):
     """Links within the repository lead to something, and those to a section to a heading."""
     text = FENCED.sub("", page.read_text())
@@ -56,7 +69,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     rng = np.random.default_rng(0)
     nodes = [make_node("MatMul", ["x", "up"], ["a"]), make_node("Relu", ["a"], ["b"]), make_node("MatMul", ["b", "down"], ["y"])]
-    model = model_of(nodes, {"x": ["batch", 256]}, ["y"], {"up": pruned(rng, (256, 512)), "down": pruned(rng, (512, 256))})
+    model = model_of(nodes, {"x": ["batch", 256]}, ["y"], {"up": pruned(rng, (256, 512), 0.97), "down": pruned(rng, (512, 256), 0.97)})
     for name in ("model.onnx", "pruned.onnx"):
         onnx.save(model, folder / name)
     subprocess.run([sys.executable, "-m", "onnxruntime_ep_sparse", "pack", "model.onnx", "compressed.onnx"], cwd=folder, check=True)

@@ -210,6 +210,43 @@ def from_session(entries: Mapping[str, str], environ: Mapping[str, str] | None =
     return parse(given, environ)
 
 
+@dataclass(frozen=True)
+class DynamicOption:
+    """What a session can be told after its creation. `accepts` says whether a value is `valid`."""
+
+    name: str
+    valid: str
+    meaning: str
+    accepts: Callable[[str], bool]
+
+
+DYNAMIC_OPTIONS = (
+    DynamicOption("cancel", "'1'", "Stops [all runs of the session that are in progress](#stopping-runs).", "1".__eq__),
+    DynamicOption("explain", "a token", "Asks for the decisions about the nodes: used by `explain(session)`.", bool),
+    DynamicOption("profile", "a token", "Asks for the time of every step: used by `step_times(session)`.", bool),
+)
+
+RUNTIME_PREFIX = "ep.dynamic."
+"""Of keys of ONNX Runtime itself, which it shows to every provider of a session."""
+
+
+def check_dynamic(key: str, value: str) -> None:
+    """ValueError, which lists what is valid, for a dynamic option that this provider does not have or a value that it does not accept."""
+    option = next((option for option in DYNAMIC_OPTIONS if option.name == key), None)
+    if option is None:
+        if not key.startswith(RUNTIME_PREFIX):
+            valid = ", ".join(repr(option.name) for option in DYNAMIC_OPTIONS)
+            raise ValueError(f"unknown dynamic option {key!r}; valid: {valid}")
+    elif not option.accepts(value):
+        raise ValueError(f"dynamic option {key!r}: {value!r} is not valid; valid: {option.valid}")
+
+
+def dynamic_markdown() -> str:
+    """Return the table of dynamic options for the documentation."""
+    rows = [f"| `{o.name}` | {o.valid} | {o.meaning} |" for o in DYNAMIC_OPTIONS]
+    return "\n".join(["| dynamic option | valid | meaning |", "| --- | --- | --- |", *rows, ""])
+
+
 def pool_threads(entries: Mapping[str, str], pool: int, environ: Mapping[str, str] | None = None) -> int:
     """Return the number of threads that ONNX Runtime's settings give a session, 0 if it is not known or left to ONNX Runtime.
 

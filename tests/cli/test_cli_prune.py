@@ -163,7 +163,7 @@ def test_the_speed(cli, folder):
     arguments = ("prune", folder / "model.onnx", folder / "out.onnx", "--data", folder / "data.npz")
     result = cli(*arguments, "--sparsity", 0.9, "--json", "-")
     assert result.document["report"]["speed"]["nodes"] == 5
-    assert "It is no faster" in result.document["report"]["sentence"]
+    assert "It is not faster" in result.document["report"]["sentence"]
     assert "speedup" in cli(*arguments, "--sparsity", 0.9, "--speedup", 2, expect=2).err
     assert "speedup 0.5 is not above 1" in cli(*arguments, "--speedup", 0.5, expect=2).err
 

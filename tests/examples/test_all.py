@@ -9,7 +9,7 @@ NAMES = sorted(path.name for path in EXAMPLES.glob("*") if path.is_dir() and not
 
 @pytest.mark.parametrize("name", NAMES)
 def test_complete(name, request):
-    """The README's commands install the extra, which `.ci/run` installs too; a test file runs the others."""
+    """The README's commands install the extra, which `[examples]` has too; a test file runs the others."""
     extra = extra_of(name)
     assert extra in EXTRAS
     assert f"onnxruntime-ep-sparse[{extra}]" in EXTRAS["examples"]

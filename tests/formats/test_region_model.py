@@ -108,7 +108,7 @@ def test_what_cannot_be_written(monkeypatch):
     """Says why: attributes that are tensors or graphs, and more constants than a message holds."""
     graph = chain()
     attributes = replace(graph, nodes=(replace(graph.nodes[0], attributes={"value": None}), graph.nodes[1]))
-    with pytest.raises(ValueError, match="the attribute 'value' of a MatMul is no number or text"):
+    with pytest.raises(ValueError, match="the attribute 'value' of a MatMul is not a number or text"):
         model_of(attributes)
     monkeypatch.setattr(region_model, "MAX_BYTES", 8 * 4 * 4 - 1)
     with pytest.raises(ValueError, match="its constants have more than"):

@@ -215,18 +215,17 @@ def test_no_spinning_between_runs(monkeypatch, model_bytes):
 
 
 def test_require_owned(dense_model, sparse_model):
-    """A model of which nothing is taken is an error of one line with the most frequent reason, if that was asked for."""
+    """A model of which nothing is taken is an error of one line with the most frequent reason of its weights, if that was asked for."""
     assert sparse.SessionFactory(dense_model)().get_providers()[0] == sparse.EP_NAME
     with pytest.raises(RuntimeError) as error:
         sparse.SessionFactory(dense_model, require_owned=True)()
-    decisions = sparse.explain(sparse.SessionFactory(dense_model)())
+    decisions = [decision for decision in sparse.explain(sparse.SessionFactory(dense_model)()) if decision.shape]
     codes = [decision.code for decision in decisions]
-    frequent = max(set(codes), key=codes.count)
+    frequent = max(dict.fromkeys(codes), key=codes.count)
     (reason, *_) = [decision.reason for decision in decisions if decision.code == frequent]
     assert f"SparseExecutionProvider takes no node of SessionFactory({str(dense_model)!r}" in str(error.value)
     assert f"{reason} ({codes.count(frequent)} of {len(codes)} nodes" in str(error.value)
     assert "\n" not in str(error.value)
-    assert codes.count(frequent) > 1
     assert sparse.SessionFactory(sparse_model, require_owned=True)()
 
 

@@ -115,14 +115,14 @@ def test_documented_layout():
     [
         ([], "does not consist of"),
         ({"arrays": [], "compiled": {}}, "lacks or should not have"),
-        ({"arrays": {}, "compiled": {}}, "list of arrays"),
+        ({"arrays": {}, "compiled": {}}, "entry of arrays"),
         ({"arrays": [["float64", [1]]], "compiled": {}}, "not known"),
         ({"arrays": [["float32", [-1]]], "compiled": {}}, "no shape"),
         ({"arrays": [["float32", [1 << 39, 1 << 39]]], "compiled": {}}, "ends at byte"),
         ({"arrays": [["float32", [0, 1 << 50]]], "compiled": {}}, "no shape"),
         ({"arrays": [["float32"]], "compiled": {}}, "not described"),
-        ({"arrays": [], "compiled": {"isa": 1, "inputs": [], "outputs": [], "program": {}}}, "isa is no str"),
-        ({"arrays": [], "compiled": {"isa": BEST, "inputs": "x", "outputs": [], "program": {}}}, "inputs is no list"),
+        ({"arrays": [], "compiled": {"isa": 1, "inputs": [], "outputs": [], "program": {}}}, "isa is not of type str"),
+        ({"arrays": [], "compiled": {"isa": BEST, "inputs": "x", "outputs": [], "program": {}}}, "inputs is not a list"),
     ],
 )
 def test_hostile_header(header, message):

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-OTHER_NAMES = {"ray_data": "ray"}
+OTHER_NAMES = {"classify_folder": "classify", "ray_data": "ray"}
 """Extras whose name is not that of the example's folder."""
 
 

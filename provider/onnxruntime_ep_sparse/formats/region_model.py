@@ -64,7 +64,7 @@ def _node(node: Node, names: _Names) -> NodeProto:
     )
     for key, value in sorted(node.attributes.items()):
         if value is None:
-            raise ValueError(f"the attribute {key!r} of a {node.op_type} is no number or text")
+            raise ValueError(f"the attribute {key!r} of a {node.op_type} is not a number or text")
         if value != ():  # an empty list, whose type is not known, means the same as none
             made.attribute.append(helper.make_attribute(key, value))
     return made

@@ -287,7 +287,7 @@ cdef object tensor_view(const Api* api, size_t value, str name):
     cdef const void* tensor = NULL
     raised(api, (<get_object_t>api.slots[VALUE_INFO_GET_INITIALIZER_VALUE])(<const void*>value, &tensor))
     if tensor == NULL:
-        raise KeyError(f"{name!r} is no initializer")
+        raise KeyError(f"{name!r} is not an initializer")
     return array_of(api, tensor, name)
 
 

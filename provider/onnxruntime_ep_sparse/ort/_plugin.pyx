@@ -93,6 +93,8 @@ cdef struct SparseEp:
     Region* regions  # all that are not released
     char* request  # JSON of the session's ep_context.Request
     char* compatibility  # compatibility info for compiled models
+    int64_t cancels  # how often the session's runs were cancelled
+    int terminate  # where RunOptions have this flag, or UNKNOWN
     int pool  # threads of the session's pool, with the caller; 0 if not known
 
 

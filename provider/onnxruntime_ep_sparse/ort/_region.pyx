@@ -193,17 +193,19 @@ cdef void release_state(void* this, void* state) noexcept nogil:
 
 
 cdef Status compute(void* this, void* state, void* context) noexcept nogil:
-    if (<const Region*>this).forks != forks and (<const Region*>this).has_pool:
-        return lost_threads(<const Region*>this)
-    return kernel_run((<const Region*>this).api, &(<const Region*>this).kernel, context)
+    cdef const Region* region = <const Region*>this
+    cdef Stop stop
+    if region.forks != forks and region.has_pool:
+        return lost_threads(region)
+    stop = stop_of_run(region.cancels)
+    return kernel_run(region.api, &region.kernel, context, &stop)
 
 
 cdef Status lost_threads(const Region* region) noexcept nogil:
     """A forked process has none of the pool's threads. ONNX Runtime does not notice, and hangs or crashes when it ends the session."""
     cdef char[768] message
-    snprintf(message, sizeof(message),
-             "SparseExecutionProvider: %.200s: this session was created before a fork, and its threads exist in the parent process only; "
-             "create the session after the fork, or with intra_op_num_threads=1", region.kernel.name)
+    snprintf(message, sizeof(message), "SparseExecutionProvider: %.200s: this session was created before a fork, and its threads exist in "
+             "the parent process only; create the session after the fork, or with intra_op_num_threads=1", region.kernel.name)
     return failed(region.api, FAIL, message)
 
 

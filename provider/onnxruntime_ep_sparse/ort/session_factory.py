@@ -68,11 +68,12 @@ class SessionFactory:
 
 
 def _most_frequent_reason(session: onnxruntime.InferenceSession) -> str:
-    """Return why most of the nodes were not taken, with the words for the first of these."""
+    """Return why most of the nodes with a weight (of all nodes, if none has one) were not taken, in the words for the first of these."""
     decisions = [decision for decisions in ask(session, "explain").values() for decision in decisions]
-    codes = Counter(decision["code"] for decision in decisions)
+    counted = [decision for decision in decisions if decision["shape"] is not None] or decisions
+    codes = Counter(decision["code"] for decision in counted)
     if not codes:
         return "it has no nodes"
     ((code, count),) = codes.most_common(1)
-    reason = next(decision["reason"] for decision in decisions if decision["code"] == code)
-    return f"{reason} ({count} of {len(decisions)} nodes; explain() tells about all)"
+    reason = next(decision["reason"] for decision in counted if decision["code"] == code)
+    return f"{reason} ({count} of {len(counted)} nodes; explain() tells about all)"

@@ -71,7 +71,7 @@ def restored(data: bytes) -> Verdict:
     try:
         times = tuple(SizeTimes(**entry) for entry in json.loads(data[FRAME.head.size :])["times"])
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ValueError(f"the measured verdict is none: {error}") from None
+        raise ValueError(f"the file does not hold a measured verdict: {error}") from None
     if not times or not all(map(_is_sound, times)):
         raise ValueError("the measured verdict has no times")
     return Verdict(times)

@@ -126,7 +126,7 @@ def for_isa(compiled: Compiled, isa: Isa) -> ProgramSpec:
 
 def _arrays(listed: Any, data: memoryview, begin: int) -> list[NDArray]:
     """Views of the arrays behind the header."""
-    require(isinstance(listed, list), "the list of arrays is none")
+    require(isinstance(listed, list), "the entry of arrays is not a list")
     found = []
     for i, entry in enumerate(listed):
         require(isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], list), f"array {i} is not described by type and shape")
@@ -219,7 +219,7 @@ def _step_reader() -> Reader:
 
     def read(value: Any, arrays: list[NDArray], place: str) -> Any:
         if type(value) is not dict:
-            raise ValueError(f"{place} is no Step: {_shown(value)}")
+            raise ValueError(f"{place} is not a Step: {_shown(value)}")
         return readers[read_kind(value.get("kind"), arrays, f"{place}.kind")](value, arrays, place)
 
     return read
@@ -235,7 +235,7 @@ def _scalar_reader(kind: Any) -> Reader:
 
     def read(value: Any, arrays: list[NDArray], place: str) -> Any:
         if type(value) not in allowed or (type(value) is int and abs(value) >= 1 << 62):
-            raise ValueError(f"{place} is no {kind.__name__}: {_shown(value)}")
+            raise ValueError(f"{place} is not of type {kind.__name__}: {_shown(value)}")
         return kind(value)
 
     return read
@@ -244,7 +244,7 @@ def _scalar_reader(kind: Any) -> Reader:
 def _enum_reader(kind: Any) -> Reader:
     def read(value: Any, arrays: list[NDArray], place: str) -> Any:
         if not isinstance(value, str) or value not in kind.__members__:
-            raise ValueError(f"{place} is no {kind.__name__}: {_shown(value)}")
+            raise ValueError(f"{place} is not of type {kind.__name__}: {_shown(value)}")
         return kind[value]
 
     return read
@@ -256,7 +256,7 @@ def _array_reader(dtypes: tuple[np.dtype, ...]) -> Reader:
 
     def read(value: Any, arrays: list[NDArray], place: str) -> NDArray:
         if type(value) is not int or not 0 <= value < len(arrays):
-            raise ValueError(f"{place} is no number of an array: {_shown(value)}")
+            raise ValueError(f"{place} is not the number of an array: {_shown(value)}")
         array = arrays[value]
         if array.dtype not in stored:
             raise ValueError(f"{place} is {array.dtype}, not {' or '.join(str(dtype) for dtype in stored)}")
@@ -282,7 +282,7 @@ def _many_reader(make: Any, kind: Any, reader: Reader) -> Reader:
 
     def read(value: Any, arrays: list[NDArray], place: str) -> Any:
         if type(value) is not list:
-            raise ValueError(f"{place} is no list: {_shown(value)}")
+            raise ValueError(f"{place} is not a list: {_shown(value)}")
         return make([reader(member, arrays, f"{place}[{i}]" if numbered else place) for i, member in enumerate(value)])
 
     return read
@@ -291,7 +291,7 @@ def _many_reader(make: Any, kind: Any, reader: Reader) -> Reader:
 def _dict_reader(read_key: Reader, read_member: Reader) -> Reader:
     def read(value: Any, arrays: list[NDArray], place: str) -> dict:
         if type(value) is not list or any(type(pair) is not list or len(pair) != 2 for pair in value):
-            raise ValueError(f"{place} is no list of pairs: {_shown(value)}")
+            raise ValueError(f"{place} is not a list of pairs: {_shown(value)}")
         found = {read_key(key, arrays, place): read_member(member, arrays, place) for key, member in value}
         if len(found) < len(value):
             raise ValueError(f"{place} names something twice")
@@ -314,7 +314,7 @@ def _dataclass_reader(kind: Any, hints: Mapping[str, Any]) -> Reader:
 
     def read(value: Any, arrays: list[NDArray], place: str) -> Any:
         if type(value) is not dict:
-            raise ValueError(f"{place or 'the program'} is no {kind.__name__}: {_shown(value)}")
+            raise ValueError(f"{place or 'the program'} is not of type {kind.__name__}: {_shown(value)}")
         if not needed <= value.keys() <= readers.keys():
             odd = sorted((needed - value.keys()) | (value.keys() - readers.keys()))
             raise ValueError(f"{place or 'the program'} lacks or should not have {', '.join(odd)[:200]}")

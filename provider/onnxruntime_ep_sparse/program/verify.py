@@ -74,7 +74,7 @@ class Values:
     def expect_new(self, value: int) -> None:
         """ValueError unless this is a number of a value that no step has made or begun."""
         fresh = value not in self.ranks and value not in self.incomplete
-        require(fresh and 0 <= value < self.n_values, f"value {value} is made twice or is none")
+        require(fresh and 0 <= value < self.n_values, f"value {value} is made twice or does not exist")
 
     def begin(self, value: int, common: tuple[int, ...]) -> None:
         """Record a value that this step and later ones make, and what they have in common."""

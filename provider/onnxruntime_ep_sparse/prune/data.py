@@ -72,7 +72,7 @@ def feeds_of(data: str, request: Request) -> Iterator[Feeds]:
     reader = next((row for row in READERS if row.matches(data)), None)
     if reader is None:
         missing = not Path(data).exists() and not re.search(r"\s", data)
-        words = "there is no such file or folder" if missing else "this is no form of data"
+        words = "there is no such file or folder" if missing else "this is not a form of data"
         raise ValueError(f"{shown(data)}: {words}; give {', '.join(row.form for row in READERS[:-1])} or {READERS[-1].form}")
     for option in {row.option for row in READERS if row.option}:
         if getattr(request, option) is not None and option != reader.option:

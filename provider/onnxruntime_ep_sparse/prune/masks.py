@@ -138,7 +138,7 @@ class Masks(Mapping[str, NDArray[np.bool_]]):
 
     @classmethod
     def load(cls, path: str | Path) -> Masks:
-        """Read a file of masks. ValueError if it cannot be read, or is none."""
+        """Read a file of masks. ValueError if it cannot be read, or is not a file of masks."""
         arrays = load_arrays(Path(path), "masks")
         masks = cls()
         for key in arrays:

@@ -108,7 +108,7 @@ class Speed:
     def sentence(self) -> str:
         """Return the speed in plain words."""
         if self.speed_up is None:
-            return f"It is no faster: this provider takes none of its {self.nodes} nodes."
+            return f"It is not faster: this provider takes none of its {self.nodes} nodes."
         interval = f"[{self.speed_up.low:.2f}, {self.speed_up.high:.2f}]"
         asked = "" if self.reached is None else f", {self.asked:g} was asked for" if self.reached else f", NOT the {self.asked:g} asked for"
         doubt = "" if self.valid else " (the machine was not quiet)"

@@ -101,7 +101,7 @@ def _verify_shuffle(step: Step, x: int, r: int | None, values: Values) -> int:
 
 def _verify_transpose(step: Step, x: int, r: int | None, values: Values) -> int:
     transpose: Transpose = step.spec
-    require(sorted(transpose.target) == list(range(x)), f"{transpose.target[:9]} is no order of {x} dimensions")
+    require(sorted(transpose.target) == list(range(x)), f"{transpose.target[:9]} is not an order of {x} dimensions")
     return x
 
 

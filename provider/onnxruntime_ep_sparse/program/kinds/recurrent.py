@@ -75,7 +75,7 @@ def _verify(step: Step, x: int, r: int | None, values: Values) -> int:
     cell: Recurrent = step.spec
     _check_cell(cell)
     rows = len(cell.reverse) * sum(cell.gates) * cell.hidden
-    require(values.last_sizes.get(step.x) == rows, f"x is no projection to {rows} rows")
+    require(values.last_sizes.get(step.x) == rows, f"x is not a projection to {rows} rows")
     for value, rank in ((cell.lengths, 1), (cell.initial_h, 3), (cell.initial_c, 3)):
         require(value == -1 or values.rank(value) == rank, f"value {value} does not have {rank} dimensions")
     for value in (cell.last_h, cell.last_c):
