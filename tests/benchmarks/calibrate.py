@@ -42,7 +42,7 @@ from onnxruntime_ep_sparse.cpus import cpu_model
 from onnxruntime_ep_sparse.diagnostics.step_times import StepTime, step_times
 from onnxruntime_ep_sparse.graph.ir import Graph, subgraph
 from onnxruntime_ep_sparse.ops import rates, table
-from onnxruntime_ep_sparse.ops.costs import ORT_FUSES, Amounts, Estimate, combined, kinds_of_work, moved
+from onnxruntime_ep_sparse.ops.costs import Amounts, Estimate, combined, kinds_of_work, moved
 from onnxruntime_ep_sparse.ort import _plugin
 from onnxruntime_ep_sparse.partition.cost import Density, kernels_work, results_of_products, setting_of
 from onnxruntime_ep_sparse.passes.run import run_passes
@@ -117,6 +117,8 @@ OPERATORS = {
     "Upsample": "resized",
 }
 """What ONNX Runtime makes of a graph's nodes: the rate per element of the result."""
+ORT_FUSES = frozenset({"Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Relu", "Sigmoid", "Tanh"})
+"""Activations that ONNX Runtime computes in the node of the product before them. That costs no less than a node of their own."""
 BLOCKS = 8
 """Blocks of runs, of which the median counts."""
 SECONDS = 3.0

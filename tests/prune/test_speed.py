@@ -100,7 +100,8 @@ def test_report():
 def test_nothing_is_taken():
     """Too few zeros: it is said in words, and layers have no expected times."""
     rng = np.random.default_rng(0)
-    report = engine.prune(perceptron(rng), feeds(rng), sparsity=0.01, method="magnitude", threads=1).report
+    many_rows = feeds(rng, batch=400, count=2)
+    report = engine.prune(perceptron(rng), many_rows, sparsity=0.01, method="magnitude", threads=1).report
     assert (report.speed.owned, report.speed.speed_up, report.speed.expected, report.speed.factor) == (0, None, None, 1.0)
     assert "takes none of its" in report.sentence()
     assert {(layer.cpu_ms, layer.ms) for layer in report.layers} == {(None, None)}

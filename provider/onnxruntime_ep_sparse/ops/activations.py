@@ -188,7 +188,7 @@ def _channels(flow: Flow, node: Node) -> ChannelPlan | None:
 
 
 def _estimate(rate: str, setting: Setting, node: Node) -> Estimate:
-    return costs.activation(setting, node, rate)
+    return costs.activation(setting, node, rate, free=node.op_type == "Relu")
 
 
 ROWS = tuple(

@@ -32,8 +32,6 @@ FEW_SEQUENCES = (1, 4, 16)
 NEAR_FLOATS, SHARED_FLOATS = 1 << 18, 4_200_000
 """Floats that a core's own cache holds (1 MB), and floats that the cache of all cores holds (16 MB, and a bias with them)."""
 
-ORT_FUSES = frozenset({"Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Relu", "Sigmoid", "Tanh"})
-"""Activations that ONNX Runtime computes in the node of the product before them. That costs no less than a node of their own."""
 NARROW = 2
 """Vectors of outputs that a product of few rows has at least: with fewer, a multiply-add waits for the one before."""
 LEAST_BLOCK, ALIGNED = 8, 4
@@ -66,7 +64,7 @@ ORT_MOVED = {
     "float": "float that a product reads or writes",
     "weight": "weight that a product reads",
     "few_rows_mac": "multiply-add of a matrix product with 2 to 16 rows, by the cache that holds the weights",
-    "few_rows_weight": "weight that such a product reads",
+    "few_rows_weight": "weight that a pass over its rows reads",
     "one_row_weight": "weight that a product with one row reads",
     "recurrent_weight": "weight of R that a time step reads",
     "depthwise_float": "float that a depthwise convolution in blocked layout reads or writes",
@@ -83,6 +81,8 @@ OUR_WORK = {
     "window_tile": "nonzero of another window and tile",
     "window_vector": "nonzero of another window and vector of pixels",
     "few_rows_output": "output of a matrix and vector of few rows",
+    "few_rows_several": "a product of several rows, besides its work: to gather them and to write their results",
+    "few_rows_vectors": "the same of more rows than fill a vector",
     "rows_tile": "nonzero of a matrix and tile of rows",
     "rows_vector": "nonzero of a matrix and vector of rows",
     "shared_vector": "weight of rows that share columns, and vector of pixels",
@@ -300,7 +300,8 @@ def matrix_product(isa: Isa, weights: int, rows: int, depth: int, outputs: int, 
         apart = moved("few_rows", each * isa.nonzero_cost(rows), weights)
         # what memory adds beyond the caches, the rate says
         dense = moved("few_rows_dense", each * isa.dense_cost(rows, min(size, FAR_BYTES // 4)), weights)
-        return Estimate(ort, ours | {"few_rows_output": outputs * vectors}, apart, dense=dense)
+        ours |= {"few_rows_output": outputs * vectors, "few_rows_several": rows > 1, "few_rows_vectors": vectors > 1}
+        return Estimate(ort, ours, apart, dense=dense)
     tiles = math.ceil(vectors / isa.widest(APART))
     blocks = math.ceil(depth * min(vectors, isa.widest(APART)) * isa.lanes / BLOCK_FLOATS)
     ours |= {"row_tile": outputs * tiles, **moved("rows_row_vector", outputs * vectors * blocks, rows * outputs)}
@@ -314,7 +315,8 @@ def ort_matrix_product(lanes: int, weights: int, rows: int, depth: int, outputs:
         return {"node": 1, **moved("one_row_weight", wide, weights)}
     floats = moved("float", rows * (depth + outputs))
     if rows <= 16:
-        return {"node": 1, **moved("few_rows_mac", rows * wide, weights), **moved("few_rows_weight", wide, weights), **floats}
+        passes = math.ceil(rows / (2 if lanes < 8 else 6))  # its kernels compute so many rows with one pass over the weights
+        return {"node": 1, **moved("few_rows_mac", rows * wide, weights), **moved("few_rows_weight", passes * wide, weights), **floats}
     return {"node": 1, "gemm_mac": rows * wide, **moved("weight", size, weights), **floats}
 
 
@@ -338,14 +340,17 @@ def elementwise(name: str, amount: float) -> Estimate:
     return Estimate({"node": 1, **moved(name, amount)}, {"step": 1, **moved(name, amount)})
 
 
-def activation(setting: Setting, node: Node, name: str) -> Estimate:
-    """Return the work of an activation, which takes the rate `name` per element, and less as part of a product."""
+def activation(setting: Setting, node: Node, name: str, free: bool) -> Estimate:
+    """Return the work of an activation, which takes the rate `name` per element, and less as part of a product.
+
+    `free` says that ONNX Runtime's products do it without taking longer.
+    """
     elements = math.prod(setting.sizes(node.outputs[0]))
     amounts = moved(name, elements)
     if node.inputs[0] not in setting.products:
         return Estimate({"node": 1, **amounts}, {"step": 1, **amounts})
     if name == "clamp":
-        return Estimate(NONE if node.op_type == "Relu" else moved("clipped", elements), NONE)
+        return Estimate(NONE if free else moved("clipped", elements), NONE)
     return Estimate({"node": 1, **amounts}, amounts)
 
 
