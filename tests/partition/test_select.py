@@ -360,3 +360,15 @@ def test_pruned_weights_behind_dequantize_linear(op_type, attributes, shape, x):
     assert decision.code == "quantised"
     assert decision.shape == shape
     assert decision.sparsity == pytest.approx(0.9, abs=0.05)
+
+
+@pytest.mark.parametrize("weight", ["right", "left", "none"])
+def test_products_of_unknown_rank(weight):
+    """They are left with the reason, and looked at without an error, wherever their weight is."""
+    constant = pruned(np.random.default_rng(7), (16, 16))
+    inputs = {"right": ["r", "w"], "left": ["w", "r"], "none": ["r", "r"]}[weight]
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["r"]), helper.make_node("MatMul", inputs, ["y"], name="product")]
+    model = model_of(nodes, {"x": [4, 16], "shape": ["rank"]}, ["y"], {"w": constant} if weight != "none" else {})
+    model.graph.input[1].type.tensor_type.elem_type = TensorProto.INT64
+    (decision,) = [decision for decision in sparse.explain(make_session(model)) if decision.name == "product"]
+    assert decision.code == "rank-unknown"

@@ -152,9 +152,9 @@ def left_weights_of(graph: Graph, node: Node) -> tuple[tuple[str, int, str], ...
         dequantised = _dequantised(graph, node)
         if dequantised:
             graph = replace(graph, constant_names=graph.constant_names | dequantised.keys())
-        axis = row.output_axis(graph, node)
         found = [dequantised.get(name, (name, "")) for name in row.weights(graph, node)]
-        weights = [(name, axis, zero_point) for name, zero_point in found]
+        # only a constant operand says which axis it is: other ranks may be unknown
+        weights = [(name, row.output_axis(graph, node), zero_point) for name, zero_point in found]
     else:
         weights = [
             (node.inputs[left.place], left.axis, _input(node, left.zero_point)) for left in _left(node) if left.place < len(node.inputs)
