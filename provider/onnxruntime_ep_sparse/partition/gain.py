@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 
 from ..graph.ir import Node
 from ..ops.row import FUSED
-from .cost import DENSE, LEAST_SAVED, REGION_MARGIN, ROWS_MARGIN, Density, Prices
+from .cost import DENSE, LEAST_SAVED, REGION_MARGIN, ROWS_MARGIN, SHORT_MARGIN, SHORT_S, Density, Prices
 
 Unit = tuple[int, ...]
 """Indices of nodes, ascending."""
@@ -100,7 +100,8 @@ class RegionGain:
 
     def is_enough(self) -> bool:
         """Whether the region saves so much that it should be taken: by the mean, and for every number of rows."""
-        if self.total() < max(LEAST_SAVED, self.theirs() * (1 - 1 / REGION_MARGIN)):
+        margin = SHORT_MARGIN if self.theirs() < SHORT_S else REGION_MARGIN
+        if self.total() < max(LEAST_SAVED, self.theirs() * (1 - 1 / margin)):
             return False
         # the weights bring the times with ONNX Runtime to the same sum
         least = self.theirs() / len(self._saved) * (1 - 1 / ROWS_MARGIN)
