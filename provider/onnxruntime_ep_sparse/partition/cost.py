@@ -28,7 +28,7 @@ ROWS_MARGIN = 1.02
 LEAST_SAVED = 5e-7
 """... and to save so many seconds per run."""
 SHORT_S, SHORT_MARGIN = 30e-6, 1.15
-"""If ONNX Runtime takes less than SHORT_S for a region, the region has to win by SHORT_MARGIN: calls and steps weigh as much as the work
+"""Where ONNX Runtime takes less than SHORT_S for a region, the region has to win by SHORT_MARGIN: calls and steps weigh as much as the work
 there. MLP policies that were expected to be 1.07 to 1.13 times as fast were 0.90 to 1.10 times as fast."""
 
 

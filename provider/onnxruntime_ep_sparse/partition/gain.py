@@ -100,14 +100,16 @@ class RegionGain:
 
     def is_enough(self) -> bool:
         """Whether the region saves so much that it should be taken: by the mean, and for every number of rows."""
-        margin = SHORT_MARGIN if self.theirs() < SHORT_S else REGION_MARGIN
-        if self.total() < max(LEAST_SAVED, self.theirs() * (1 - 1 / margin)):
+        if self.total() < max(LEAST_SAVED, self.theirs() * (1 - 1 / REGION_MARGIN)):
             return False
-        # the weights bring the times with ONNX Runtime to the same sum
-        least = self.theirs() / len(self._saved) * (1 - 1 / ROWS_MARGIN)
         overhead = self.overhead()
-        pairs = zip(self._weights, self._saved, strict=True)
-        return all(weight * (sum(saved.values()) - overhead) >= least for weight, saved in pairs)
+        # the weights bring the times with ONNX Runtime to the same sum
+        theirs = self.theirs() / len(self._saved)
+        for weight, saved in zip(self._weights, self._saved, strict=True):
+            margin = SHORT_MARGIN if theirs / weight < SHORT_S else ROWS_MARGIN
+            if weight * (sum(saved.values()) - overhead) < theirs * (1 - 1 / margin):
+                return False
+        return True
 
     def theirs(self) -> float:
         """Seconds that ONNX Runtime's CPU provider takes for the nodes of the region."""
