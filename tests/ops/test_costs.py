@@ -66,3 +66,17 @@ def test_taps_inside_are_counted(seed):
     window = Window((kernel,), (stride,), (dilation,), (begin,), (end,))
     taps = [i * stride + k * dilation - begin for i in range(count) for k in range(kernel)]
     assert taps_inside(window, (size,), (count,)) == sum(0 <= tap < size for tap in taps)
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
+@pytest.mark.parametrize("groups", [1, 2, 8])
+@pytest.mark.parametrize("empty", [0, 2, 3])
+def test_empty_results_have_a_price(isa, groups, empty):
+    """Of an empty batch, and of windows that are taller or wider than the image, in any layout: without an error."""
+    for outputs in (8, 6 * groups):
+        x, weight = (1, 8, 4, 4), (outputs, 8 // groups, 3, 3)
+        y = tuple(0 if axis == empty else size for axis, size in enumerate((1, outputs, 2, 2)))
+        window = Window((3, 3), (1, 1), (1, 1), (0, 0), (0, 0))
+        estimate = costs.convolution(isa, 1000, x, weight, weight, y, window, groups)
+        for work in (estimate.ort, estimate.ours, estimate.apart):
+            assert all(np.isfinite(amount) and amount >= 0 for amount in work.values())

@@ -265,8 +265,8 @@ def ort_convolution(
         macs = math.prod(y) * math.prod(weight[1:])
         work = {"grouped_mac" if groups > 1 else "im2col_mac": macs}
         if max(window.kernel) > 1 or max(window.stride) > 1 or max(*window.pad_begin, *window.pad_end) > 0:
-            expanded = macs * groups / m
-            work |= {"expanded" if window.stride[-1] == 1 else "expanded_strided": expanded, "expanded_row": expanded / y[-1]}
+            rows = math.prod(y[:-1]) * math.prod(weight[1:]) * groups / m
+            work |= {"expanded" if window.stride[-1] == 1 else "expanded_strided": rows * y[-1], "expanded_row": rows}
     return {"node": 1, **work, **moved("float", floats), **moved("weight", math.prod(weight), weights)}
 
 

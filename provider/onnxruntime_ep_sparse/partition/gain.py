@@ -106,7 +106,7 @@ class RegionGain:
         # the weights bring the times with ONNX Runtime to the same sum
         theirs = self.theirs() / len(self._saved)
         for weight, saved in zip(self._weights, self._saved, strict=True):
-            margin = SHORT_MARGIN if theirs / weight < SHORT_S else ROWS_MARGIN
+            margin = SHORT_MARGIN if theirs < weight * SHORT_S else ROWS_MARGIN
             if weight * (sum(saved.values()) - overhead) < theirs * (1 - 1 / margin):
                 return False
         return True
