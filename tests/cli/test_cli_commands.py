@@ -128,7 +128,7 @@ def test_analyze_expects_times(cli, sparse_model, dense_model):
     for key in ("cpu_ms", "ms"):
         assert sum(node[key] for node in nodes) == pytest.approx(expected[key])
     assert expected["speedup"] == pytest.approx(expected["cpu_ms"] / expected["ms"])
-    assert expected["speedup"] > 1
+    assert expected["speedup"] > 1  # by the table of rates: nothing is timed
     assert f"{expected['speedup']:.2f} times as fast" in cli("analyze", sparse_model).out
     assert cli("analyze", dense_model, "--json", "-").document["expected"] is None
     assert "times as fast" not in cli("analyze", dense_model).out

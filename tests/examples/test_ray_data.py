@@ -39,20 +39,6 @@ def environment():
 
 
 @pytest.fixture
-def run(environment, tmp_path):
-    """Run a command in a temporary folder; returns the finished process. `expect` is its exit code."""
-
-    def finished(*command, expect=0):
-        process = subprocess.run(
-            list(map(str, command)), cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
-        assert process.returncode == expect, process.stdout + process.stderr
-        return process
-
-    return finished
-
-
-@pytest.fixture
 def started(environment, tmp_path):
     """Start a command there as a context manager, which kills it, and all that it has started, if it still runs at the end."""
 

@@ -1,7 +1,6 @@
 """The example of Spark: its README's commands, damaged images, wrong use."""
 
 import shutil
-import subprocess
 import sys
 
 import numpy as np
@@ -12,20 +11,6 @@ from support.photos import by_single_session
 
 CLASSIFY = [sys.executable, EXAMPLES / "spark" / "classify.py"]
 MAKE, RUN = commands(EXAMPLES / "spark" / "README.md")[1:]
-
-
-@pytest.fixture
-def run(anywhere, tmp_path):
-    """Run a command in a temporary folder; returns the finished process. `expect` is its exit code."""
-
-    def finished(*command, expect=0):
-        process = subprocess.run(
-            list(map(str, command)), cwd=tmp_path, env=anywhere, capture_output=True, text=True, timeout=300, check=False
-        )
-        assert process.returncode == expect, process.stdout + process.stderr
-        return process
-
-    return finished
 
 
 @pytest.mark.skipif(not shutil.which("java"), reason="NOT TESTED: Spark needs Java 17 or newer on PATH")
