@@ -12,7 +12,7 @@ from ..graph.ir import FLOAT, FLOAT16, FLOAT64, INT8, UINT8, Graph, Node, Value,
 from ..program.limits import MAX_RANK
 from ..reasons import Finding
 from . import activations, elementwise, layout, matrix, normalization, recurrent, windows
-from .row import ONNX, OpRow
+from .row import ONNX, OpRow, no_weights
 
 OPS: dict[str, OpRow] = {
     row.op_type: row for module in (windows, matrix, recurrent, activations, elementwise, normalization, layout) for row in module.ROWS
@@ -48,9 +48,9 @@ def can_run(graph: Graph, node: Node) -> Finding | None:
     row = row_for(node)
     if row is None:
         return unsupported(node)
-    for name in sorted(FLAGS & node.attributes.keys()):
-        if node.attributes[name] not in (0, 1):
-            return reasons.UNSUPPORTED_ATTRIBUTE(name=name, value=node.attributes[name])
+    for name, value in node.attributes.items():
+        if name in FLAGS and value not in (0, 1):
+            return reasons.UNSUPPORTED_ATTRIBUTE(name=name, value=value)
     # BatchNormalization, LayerNormalization and MaxPool have more results, which exporters may leave without readers
     further = [name for name in node.outputs[row.results :] if name in graph.consumers or name in graph.outputs]
     if further or not (node.outputs[0] or row.results > 1):
@@ -148,6 +148,8 @@ def left_weights_of(graph: Graph, node: Node) -> tuple[tuple[str, int, str], ...
     Each is its name, the axis of its output features and the name of its zero point, "" without one.
     """
     row = row_for(node)
+    if row is not None and row.weights is no_weights:  # as of most nodes: 100,000 of them would take 0.13 s here
+        return ()
     if row is not None:
         dequantised = _dequantised(graph, node)
         if dequantised:
