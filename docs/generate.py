@@ -278,9 +278,9 @@ def plain(argument: inspect.Parameter) -> inspect.Parameter:
     return shown.replace(default=Words("...")) if inspect.isfunction(argument.default) else shown
 
 
-def described(name: str, thing: object) -> str:
+def described(name: str, thing: Callable[..., object]) -> str:
     """Return a signature, an argument per line where it is long, and the docstring."""
-    signature = inspect.signature(thing)  # type: ignore[arg-type]
+    signature = inspect.signature(thing)
     arguments = [plain(argument) for argument in signature.parameters.values() if argument.name != "self"]
     result = signature.return_annotation
     shown = signature.replace(parameters=arguments, return_annotation=result if result is signature.empty else Words(result or "None"))

@@ -207,7 +207,7 @@ def ip(*arguments):
 def kill_all_in(namespace):
     """Kill the processes of a host."""
     for pid in ip("netns", "pids", namespace).split():
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):  # it has ended with its parent
             os.kill(int(pid), signal.SIGKILL)
 
 

@@ -150,7 +150,7 @@ def one_cpu_group():
                 yield group
                 return
         finally:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # it was never made
                 group.rmdir()
     pytest.skip("NOT RUN under a real quota: needs the right to make a control group with a quota (root, writable /sys/fs/cgroup)")
 

@@ -87,7 +87,7 @@ class Batcher:
         batch = [self._left or await self._queue.get()]
         self._left = None
         rows = batch[0].rows
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError):  # the time is over: run what has come
             async with asyncio.timeout(self._max_wait_s):
                 while self._model.batched and rows < self._max_rows:
                     waiting = await self._queue.get()
