@@ -42,9 +42,13 @@ if os.environ.get("ORT_SPARSE_CFLAGS"):
 
 
 def index_page(version: str) -> str:
-    """Return the README as a package index shows it: links into the repository lead to the files of this version's tag on the web."""
+    """Return the README as a package index shows it: links into the repository lead to the files of this version's tag on the web.
+
+    So do the pictures.
+    """
     source = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Source"]
-    return re.sub(r"\]\((?![\w+.-]+:|#)", f"]({source}/blob/v{version}/", (ROOT / "README.md").read_text())
+    text = re.sub(r"\]\((?![\w+.-]+:|#)", f"]({source}/blob/v{version}/", (ROOT / "README.md").read_text())
+    return re.sub(r'\b(src|srcset)="(?![\w+.-]+:)', rf'\1="{source}/raw/v{version}/', text)
 
 
 def extension(source: Path, flags: list[str] = (), depends: list[Path] = ()) -> Extension:

@@ -79,7 +79,11 @@ def test_readme(installed):
     (source,) = [line.split(", ")[1] for line in shown.get_all("Project-URL") if line.startswith("Source, ")]
     assert there == [link if re.match(r"\w+:|#", link) else f"{source}/blob/v{sparse.__version__}/{link}" for link in here]
     assert len([link for link in here if not re.match(r"\w+:|#", link)]) > 5
-    assert re.sub(r"\]\([^)]+\)", "", page).strip() == re.sub(r"\]\([^)]+\)", "", readme).strip()
+    pictures, shown_pictures = (re.findall(r'src(?:set)?="([^"]+)"', text) for text in (readme, page))
+    assert pictures
+    assert shown_pictures == [f"{source}/raw/v{sparse.__version__}/{picture}" for picture in pictures]
+    targets = r'\]\([^)]+\)|src(?:set)?="[^"]+"'
+    assert re.sub(targets, "", page).strip() == re.sub(targets, "", readme).strip()
 
 
 def test_version(checked_out):
