@@ -53,7 +53,7 @@ class RegionGain:
         # the numbers by which all products are judged
         each = [found for i in self.members if (found := prices.row_counts(self.graph.nodes[i]))]
         counts: list[int | None] = [rows for rows in each[0] if all(rows in others for others in each)] if each else [None]
-        every = [seconds_of(rows) for rows in counts]
+        every = [self.seconds if rows is None else seconds_of(rows) for rows in counts]
         self._saved = [{unit: theirs - ours for unit, (theirs, ours) in seconds.items()} for seconds in every]
         """What each unit saves, for each number of rows."""
         nominal, theirs_of = self.theirs(), (sum(theirs for theirs, _ in seconds.values()) for seconds in every)
