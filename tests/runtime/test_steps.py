@@ -103,3 +103,24 @@ def test_any_number_of_workers(isa, seed):
     for workers in (2, 3, 7):
         results = program_of(graph, isa, workers=workers).run(x, z)
         assert [y.tobytes() for y in results] == [y.tobytes() for y in alone]
+
+
+@EVERY_SET
+@examples(40)
+@given(
+    width=st.integers(1, 300),
+    level=st.sampled_from([0.0, 1e-20, 0.1, 1.0, 3.7, 1e3, -1e6]),
+    steps=st.integers(0, 3),
+    seed=st.integers(0, 99),
+)
+def test_layer_normalization_of_nearly_equal_elements(isa, width, level, steps, seed):
+    """Elements that are at most a few roundings apart: the mean's rounding, which 1/sqrt(epsilon) would magnify, is not in the result."""
+    rng = np.random.default_rng(seed)
+    level = np.float32(level)
+    x = (level + np.spacing(level) * rng.integers(0, steps + 1, (5, width))).astype(np.float32)
+    scale, shift = noise(rng, width), noise(rng, width)
+    node = ("LayerNormalization", ("x", "scale", "shift"), "y", (5, width), {"axis": -1})
+    (y,) = program_of(graph_of([node], {"x": (5, width)}, {"scale": scale, "shift": shift}, ("y",)), isa).run(x)
+    centred = x.astype(np.float64) - x.mean(-1, keepdims=True, dtype=np.float64)
+    exact = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * scale + shift
+    np.testing.assert_allclose(y, exact, rtol=1e-5, atol=1e-5)
