@@ -39,7 +39,14 @@ def test_equal_to_the_cpu_provider(policy, seed):
             with pytest.raises(REFUSALS):
                 ours.run(None, feeds)
             continue
-        for i, (y, y_ort) in enumerate(zip(ours.run(None, feeds), expected, strict=True)):
+        try:
+            results = ours.run(None, feeds)
+        except REFUSALS:  # ONNX Runtime's convolutions in blocks of channels do not check how many channels the input has
+            assert shape != graph.shape
+            with pytest.raises(ValueError, match="Shape inconsistencies"):
+                exact(model, feeds)
+            continue
+        for i, (y, y_ort) in enumerate(zip(results, expected, strict=True)):
             assert_close(y, y_ort, lambda i=i, feeds=feeds: exact(model, feeds)[i])
 
 

@@ -1,5 +1,7 @@
 """Gemm and MatMul: which operand is the weight, and why a node cannot run. Results are those of test_products.py."""
 
+from math import inf, nan
+
 import pytest
 
 from onnxruntime_ep_sparse.ops import table as ops
@@ -46,6 +48,8 @@ def test_output_axis_of_a_vector():
         ("Gemm", [(5, 3), (C, 3, 7), (5, 7)], {"beta": 0.5}, "gemm-beta"),
         ("Gemm", [(5, 3), (C, 3, 7), (C, 7)], {"beta": 0.5}, None),
         ("Gemm", [(5, 3), (C, 3, 7), (5, 7)], {}, None),
+        *[("Gemm", [(5, 3), (C, 3, 7)], {"alpha": alpha}, None) for alpha in (0.0, -0.5, 1e15)],
+        *[("Gemm", [(5, 3), (C, 3, 7)], {"alpha": alpha}, "unsupported-attribute") for alpha in (inf, -inf, nan, 1e30, -1e-30)],
         ("MatMul", [(5, 3), (3, 7)], {}, "no-constant-operand"),
         ("MatMul", [(C, 5, 3), (C, 3, 7)], {}, "all-constant"),
         ("MatMul", [(5, 0), (C, 0, 7)], {}, "weight-empty"),

@@ -18,6 +18,9 @@ from .channels import ChannelPlan, Flow
 from .costs import FEW_ROWS, Amounts, Estimate, Setting, matrix_product
 from .row import OpRow, Shape
 
+SMALLEST_ALPHA, LARGEST_ALPHA = 2.0**-60, 2.0**60
+"""Weights are multiplied by alpha when they are packed: farther numbers could make a finite result infinite, NaN or 0."""
+
 
 def _weights(graph: Graph, node: Node) -> tuple[str, ...]:
     return tuple(name for name in node.inputs[:2] if graph.is_constant(name))[:1]
@@ -67,8 +70,10 @@ def _gemm_can_run(graph: Graph, node: Node) -> Finding | None:
         return reasons.UNSUPPORTED_RANK(rank=max(ranks, key=lambda rank: abs(rank - 2)), supported=2)
     if 0 in shape_of(graph, _weights(graph, node)[0]):
         return reasons.WEIGHT_EMPTY()
+    alpha, beta = number_of(node, "alpha", 1.0), number_of(node, "beta", 1.0)
+    if alpha != 0 and not SMALLEST_ALPHA <= abs(alpha) <= LARGEST_ALPHA:
+        return reasons.UNSUPPORTED_ATTRIBUTE(name="alpha", value=alpha)
     c = node.inputs[2] if len(node.inputs) > 2 else ""
-    beta = number_of(node, "beta", 1.0)
     if c and not graph.is_constant(c) and beta != 1.0:
         return reasons.GEMM_BETA(beta=beta)
     if c and not _fits_result(shape_of(graph, c), _gemm_result(graph, node)):
