@@ -42,9 +42,9 @@ from onnxruntime_ep_sparse.cpus import cpu_model
 from onnxruntime_ep_sparse.diagnostics.step_times import StepTime, step_times
 from onnxruntime_ep_sparse.graph.ir import Graph, subgraph
 from onnxruntime_ep_sparse.ops import rates, table
-from onnxruntime_ep_sparse.ops.costs import Amounts, Estimate, combined, kinds_of_work, moved
+from onnxruntime_ep_sparse.ops.costs import ORT_SPLIT_RESULTS, Amounts, Estimate, combined, kinds_of_work, moved, shared
 from onnxruntime_ep_sparse.ort import _plugin
-from onnxruntime_ep_sparse.partition.cost import Density, kernels_work, results_of_products, setting_of
+from onnxruntime_ep_sparse.partition.cost import DENSE, Density, kernels_work, results_of_products, setting_of
 from onnxruntime_ep_sparse.passes.run import run_passes
 from onnxruntime_ep_sparse_kernels.isa import Isa, isa_named
 
@@ -125,12 +125,23 @@ SECONDS = 3.0
 """Time of the runs of a net with each provider."""
 LEAST, SHORTEST = 4e-6, 2e-7
 """Nodes of less time do not count in full, because ONNX Runtime's profile counts whole microseconds; none takes less than the latter."""
-NEAR_WEIGHTS = ("few_rows", "few_rows_dense", "few_rows_mac", "few_rows_weight", "one_row_weight", "weight")
-"""What counts as with one thread: products of so few weights gain nothing from a second one. Alone they show how long it takes to wake."""
+NEAR_WORK = ("few_rows", "few_rows_dense", "few_rows_output", "few_rows_mac", "few_rows_weight", "one_row_weight")
+"""What takes half the time when two threads share it: products by weights that a core's own cache holds take too short to be measured beside
+the time that threads need to wake."""
 SHORT_RUN = 1e-4
 """A net with shorter runs is timed as a whole with ONNX Runtime."""
 CHAIN = 200
 """Nodes of the chain by which the profile's own time is measured."""
+SHARED_ROWS, SHARED_SIZE, SHARED_CHAIN, SHARED_REPEATS = 4, 256, 32, 5
+"""Products that two threads share: rows, inputs and outputs, how many in a chain, and how often their times are measured."""
+
+
+UNKNOWN = "unknown"
+"""Names the work of nodes of which the rows tell nothing."""
+PER_RUN = frozenset({"node", "step"})
+"""Rates that are measured apart, the same for any number of threads."""
+ALONE = "alone "
+"""Begins the names of work that one of several threads does: the rates of one thread say how long it takes."""
 
 
 @dataclass
@@ -156,13 +167,13 @@ class Timed:
 
 
 @contextlib.contextmanager
-def seen_graphs(isa: Isa) -> Iterator[list[Seen]]:
+def seen_graphs(isa: Isa, threads: int) -> Iterator[list[Seen]]:
     """Collect what the rows say about every graph that the provider is shown."""
     seen: list[Seen] = []
     select = _plugin.select
 
     def look(graph: Graph, options: Any) -> Any:
-        seen.append(examined(graph, isa))
+        seen.append(examined(graph, isa, threads))
         return select(graph, options)
 
     _plugin.select = look
@@ -172,7 +183,29 @@ def seen_graphs(isa: Isa) -> Iterator[list[Seen]]:
         _plugin.select = select
 
 
-def examined(graph: Graph, isa: Isa) -> Seen:
+def shared_work(amounts: Amounts, splits: bool, threads: int) -> Amounts:
+    """Return the work of a node or step on so many threads, which share it or not."""
+    if threads == 1:
+        return amounts
+    if splits:
+        return shared(amounts)
+    return {name if name in PER_RUN else f"{ALONE}{name}": amount for name, amount in amounts.items()}
+
+
+def our_work(estimate: Estimate, density: Density, threads: int) -> Amounts:
+    """Return our work with such a weight."""
+    work = combined(estimate.ours, kernels_work(replace(estimate, second=None), density))
+    work = shared_work(work, density.left > estimate.alone_to, threads)
+    return work if estimate.second is None else combined(work, our_work(estimate.second, density, threads))
+
+
+def with_waking(works: list[Amounts]) -> list[Amounts]:
+    """Return the works of a run in their order, the first one that threads share with waking them."""
+    first = next((i for i, work in enumerate(works) if "section" in work), None)
+    return [combined(work, {"wake": 1}) if i == first else work for i, work in enumerate(works)]
+
+
+def examined(graph: Graph, isa: Isa, threads: int) -> Seen:
     """Return the work of the nodes of a graph, for ONNX Runtime as they stand and for us behind the passes."""
     seen = Seen()
     setting = setting_of(graph, isa)
@@ -181,7 +214,8 @@ def examined(graph: Graph, isa: Isa) -> Seen:
         seen.makers[node.outputs[0]] = (node.op_type, node.inputs[0] if node.inputs else "")
         row = table.row_for(node)
         if node.index in runnable and row is not None:
-            work = row.estimate(setting, node).ort
+            estimate = row.estimate(setting, node)
+            work = shared_work(estimate.ort, estimate.ort_splits, threads)
             seen.ort[node.outputs[0]] = seen.ort[node.name] = (node.op_type, work)
             if node.op_type in ORT_FUSES and node.inputs[0] in setting.products:
                 seen.ort_fused[node.inputs[0]] = seen.ort_fused[graph.producer[node.inputs[0]].name] = work
@@ -193,14 +227,14 @@ def examined(graph: Graph, isa: Isa) -> Seen:
         estimate = seen.estimates[node.name or node.outputs[0]] = row.estimate(setting, node)
         if row.role == "activation" and node.inputs[0] in setting.products:
             maker = rewritten.producer[node.inputs[0]]
-            seen.fused[maker.name or maker.outputs[0]] = estimate.ours
+            seen.fused[maker.name or maker.outputs[0]] = our_work(estimate, DENSE, threads)
     return seen
 
 
-def ort_amounts(seen: Seen, name: str, op_type: str, elements: float) -> Amounts | None:
+def ort_amounts(seen: Seen, name: str, op_type: str, elements: float, threads: int) -> Amounts | None:
     """Return the work of a node of ONNX Runtime's optimised graph, None if the rows do not tell."""
     if op_type in OPERATORS:
-        return {"node": 1, **moved(OPERATORS[op_type], elements)}
+        return shared_work({"node": 1, **moved(OPERATORS[op_type], elements)}, elements >= ORT_SPLIT_RESULTS, threads)
     if name in seen.ort and seen.ort[name][0] == op_type:
         return seen.ort[name][1]
     if op_type.startswith("Fused") and name.removeprefix("fused ") in seen.ort:
@@ -243,12 +277,12 @@ class Workload:
             if d.dim_param
         }
         choice = {"policy": "always", "isa": isa.name, "threads": str(threads), "profile": "1"}
-        with seen_graphs(isa) as graphs:
+        with seen_graphs(isa, threads) as graphs:
             self._ours = self._session([(sparse.EP_NAME, choice), "CPUExecutionProvider"])
         self._seen = graphs[0]
         for _ in range(2):
             self._ours.run(None, feeds)
-        self._parts = step_parts(step_times(self._ours), self._seen, pattern)
+        self._parts = step_parts(step_times(self._ours), self._seen, pattern, threads)
 
     def _session(self, providers: list, profile: str = "") -> ort.InferenceSession:
         options = ort.SessionOptions()
@@ -280,12 +314,15 @@ class Workload:
     def entries(self, measured: Mapping[str, list], about: str) -> tuple[list[Timed], list[Timed]]:
         """Return what was `measured` with the work of each entry. ValueError if our steps are others by now."""
         nodes, steps = [], []
+        works: list[Amounts] = []
         for keys, seconds in measured["ort"]:
-            parts = [ort_amounts(self._seen, name, op_type, math.prod(shape)) for op_type, name, shape in keys]
-            if None not in parts:
-                amounts = reduce(combined, parts, {})
-                nodes.append(Timed(amounts, seconds, f"{about} {' '.join(map(str, keys[0]))}" + (" ..." if keys[1:] else "")))
-        known = {what: amounts for _, what, amounts in self._parts}
+            parts = [ort_amounts(self._seen, name, op_type, math.prod(shape), self._threads) for op_type, name, shape in keys]
+            # nodes of which the rows tell nothing may wake threads
+            works.append(reduce(combined, [{"section": 1, UNKNOWN: 1} if part is None else part for part in parts], {}))
+            nodes.append(Timed({}, seconds, f"{about} {' '.join(map(str, keys[0]))}" + (" ..." if keys[1:] else "")))
+        nodes = [replace(node, amounts=work) for node, work in zip(nodes, with_waking(works), strict=True) if UNKNOWN not in work]
+        whats = [what for _, what, _ in self._parts]
+        known = dict(zip(whats, with_waking([amounts for _, _, amounts in self._parts]), strict=True))
         for what, seconds in measured["ours"]:
             if what not in known:
                 raise ValueError(f"{about} has no step {what} any more: remove its lines from the samples")
@@ -309,7 +346,7 @@ def ort_nodes(events: list[dict], profile_s: float) -> list[tuple[list[tuple[str
     return found
 
 
-def step_parts(steps: list[StepTime], seen: Seen, pattern: str) -> list[tuple[list[int], str, Amounts]]:
+def step_parts(steps: list[StepTime], seen: Seen, pattern: str, threads: int) -> list[tuple[list[int], str, Amounts]]:
     """Return indices of our steps, what they are, and their work; those of one node, and those that run band by band with the next, are
     one part."""
     parts: dict[str, tuple[list[int], str, Amounts]] = {}
@@ -323,7 +360,7 @@ def step_parts(steps: list[StepTime], seen: Seen, pattern: str) -> list[tuple[li
         indices, what, amounts = parts.get(step.name, ([], f"{step.name} {step.description}", waiting))
         if step.name not in parts:  # the first step of a node stands for all of them
             fused = seen.fused.get(names[0], {}) if names[1:] else {}
-            amounts = reduce(combined, (estimate.ours, fused, kernels_work(estimate, density)), amounts)
+            amounts = reduce(combined, (our_work(estimate, density, threads), fused), amounts)
         if step.within_next == step.runs:
             waiting = amounts
         else:
@@ -348,6 +385,7 @@ def our_seconds(
 
 def fitted(entries: list[Timed], title: str, worst: int, known: Mapping[str, float]) -> dict[str, float]:
     """Return nanoseconds per unit of every kind of work, of which some are `known` in seconds, and print how well they predict."""
+    entries = [entry for entry in entries if not entry.amounts.keys() <= known.keys()]
     names = sorted({name for entry in entries for name in entry.amounts} - known.keys())
     fixed = np.array([sum(known[name] * amount for name, amount in entry.amounts.items() if name in known) for entry in entries])
     seconds = np.maximum([entry.seconds for entry in entries], fixed + SHORTEST)
@@ -364,7 +402,15 @@ def fitted(entries: list[Timed], title: str, worst: int, known: Mapping[str, flo
     print(f"{title}: {len(entries)} entries, {within:.0%} of the time within 25 %, all together {predicted @ seconds / seconds.sum():.3f}")
     for i in np.argsort(-np.abs(np.log(np.maximum(predicted, 1e-3))) * seconds)[:worst]:
         print(f"    {entries[i].about}: {seconds[i] * 1e6:.1f} us, predicted {predicted[i] * seconds[i] * 1e6:.1f}")
-    return {name: float(found[i] * 1e9) for i, name in enumerate(names)} | {name: value * 1e9 for name, value in known.items()}
+    rates = {name: float(found[i] * 1e9) for i, name in enumerate(names)} | {name: value * 1e9 for name, value in known.items()}
+    return {name: value for name, value in rates.items() if not name.startswith(ALONE)}
+
+
+def of_one_thread(rates: Mapping[str, float]) -> dict[str, float]:
+    """Return the seconds per unit that the rates of one thread, in nanoseconds, tell of two: of what stays on one of them, and of halves of
+    NEAR_WORK."""
+    alone = {f"{ALONE}{name}": value * 1e-9 for name, value in rates.items()}
+    return alone | {name: rates[name] * 0.5e-9 for name in NEAR_WORK if name in rates}
 
 
 def chain(length: int) -> onnx.ModelProto:
@@ -385,6 +431,38 @@ def run_seconds(length: int, providers: list) -> float:
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(model.SerializeToString(), options, providers=providers, enable_fallback=0)
     return median_run(session, models.inputs_for(model), 3000)
+
+
+def products(length: int) -> onnx.ModelProto:
+    """Return so many products of SHARED_ROWS rows by weights of SHARED_SIZE inputs and outputs, one after the other."""
+    rng = np.random.default_rng(0)
+    shape = (SHARED_SIZE, SHARED_SIZE)
+    weights = [numpy_helper.from_array(rng.standard_normal(shape).astype(np.float32) * 0.05, f"w{i}") for i in range(length)]
+    nodes = [helper.make_node("MatMul", [f"y{i}", f"w{i}"], [f"y{i + 1}"], name=f"product{i}") for i in range(length)]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [SHARED_ROWS, SHARED_SIZE]) for name in ("y0", f"y{length}")]
+    graph = helper.make_graph(nodes, "products", ends[:1], ends[1:], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def sharing_seconds() -> float:
+    """Return the seconds that ONNX Runtime takes for a node that two threads share, besides half of the time that one thread takes.
+
+    They are awake behind the first node of a run. The least of several measurements: hosts move threads near to each other and apart.
+    """
+    data = [products(length).SerializeToString() for length in (1, SHARED_CHAIN)]
+    feeds = {"y0": np.ones((SHARED_ROWS, SHARED_SIZE), np.float32)}
+    found = []
+    for _ in range(SHARED_REPEATS):
+        each = []
+        for threads in (1, 2):
+            options = ort.SessionOptions()
+            options.intra_op_num_threads = threads
+            options.add_session_config_entry("session.force_spinning_stop", "1")
+            sessions = [ort.InferenceSession(chained, options, providers=["CPUExecutionProvider"]) for chained in data]
+            first, whole = (median_run(session, feeds, 1000) for session in sessions)
+            each.append((whole - first) / (SHARED_CHAIN - 1))
+        found.append(each[1] - each[0] / 2)
+    return max(0.0, min(found))
 
 
 def median_run(session: Any, feeds: Mapping[str, np.ndarray], runs: int) -> float:
@@ -439,8 +517,6 @@ def completed(found: list[dict[str, float]], names: list[str]) -> dict[str, tupl
         if not all(rate.keys() & set(order) for rate in found):
             raise ValueError(f"no net has work of the kind {name}")
         both = [next(rate[key] for key in order if key in rate) for rate in found]
-        if name in NEAR_WEIGHTS:
-            both[-1] = both[0]
         result[name] = (float(f"{both[0]:.4g}"), float(f"{both[-1]:.4g}"))
     return result
 
@@ -547,6 +623,7 @@ def main() -> None:
     theirs, ours = [], []
     samples = Samples(arguments.samples, isa)
     fixed = samples.of("fixed", 1, lambda: {"seconds": fixed_seconds(isa)})["seconds"]
+    section = samples.of("section", 2, lambda: {"seconds": sharing_seconds()})["seconds"]
     for threads in arguments.threads:
         nodes: list[Timed] = []
         steps: list[Timed] = []
@@ -556,10 +633,15 @@ def main() -> None:
             both = [sum(entry.seconds for entry in entries) * 1e3 for entries in (their, our)]
             print(f"{about}, {threads} threads: {both[0]:.2f} ms, ours {both[1]:.2f} ms", flush=True)
             nodes, steps = nodes + their, steps + our
-        theirs.append(fitted(nodes, f"ONNX Runtime, {threads} threads", arguments.worst, {"node": fixed["node"]}))
-        ours.append(fitted(steps, f"ours on {isa.name}, {threads} threads", arguments.worst, {"step": fixed["step"]}))
+        known = [of_one_thread(found[0]) | {"section": section} if found else {} for found in (theirs, ours)]
+        theirs.append(fitted(nodes, f"ONNX Runtime, {threads} threads", arguments.worst, {"node": fixed["node"], **known[0]}))
+        if "wake" in theirs[-1]:  # both wake the same threads
+            known[1]["wake"] = theirs[-1]["wake"] * 1e-9
+        ours.append(fitted(steps, f"ours on {isa.name}, {threads} threads", arguments.worst, {"step": fixed["step"], **known[1]}))
     for their, our in zip(theirs, ours, strict=True):
         their["call"], our["region"] = fixed["call"] * 1e9, fixed["region"] * 1e9
+        for found in (their, our):
+            found |= {name: found.get(name, 0.0) for name in ("wake", "section")}
     names = kinds_of_work()
     found = rates.Rates(cpu_model(), date.today().isoformat(), completed(theirs, names[0]), completed(ours, names[1]))
     print(found)

@@ -1,10 +1,13 @@
 """Work of an operator: what must hold for each. Its prices are tested in tests/partition/test_cost.py."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from onnxruntime_ep_sparse.ops import costs
-from onnxruntime_ep_sparse.ops.costs import Setting, matrix_product, moved, taps_inside
+from onnxruntime_ep_sparse.ops.costs import Setting, matrix_product, moved, shared, taps_inside
 from onnxruntime_ep_sparse.program.steps import Window
 from onnxruntime_ep_sparse_kernels.isa import ISAS
 from support.nodes import one_node
@@ -80,3 +83,34 @@ def test_empty_results_have_a_price(isa, groups, empty):
         estimate = costs.convolution(isa, 1000, x, weight, weight, y, window, groups)
         for work in (estimate.ort, estimate.ours, estimate.apart):
             assert all(np.isfinite(amount) and amount >= 0 for amount in work.values())
+
+
+RUNTIME = Path(__file__).parents[2] / "provider" / "onnxruntime_ep_sparse" / "runtime"
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "expected"),
+    [("_sections.pxd", "PARALLEL_FROM", costs.OUR_SPLIT), ("_recurrent.pyx", "PARALLEL_MACS", costs.OUR_CELL_SPLIT)],
+)
+def test_steps_are_shared_from_where_the_runtime_shares_them(file, name, expected):
+    """The price of a step knows how many threads will run it."""
+    assert re.findall(rf"^ +{name} = (\d+)$", (RUNTIME / file).read_text(), re.M) == [str(expected)]
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
+@pytest.mark.parametrize("rows", [1, 2, 3, 8, 17, 48, 128])
+@pytest.mark.parametrize(("depth", "outputs"), [(64, 256), (256, 8), (256, 256), (16, 16), (1, 5000)])
+def test_small_products_stay_on_one_thread(depth, outputs, rows, isa):
+    """ONNX Runtime shares a product by all its multiply-adds, we share it by those of nonzeros."""
+    estimate = matrix_product(isa, 0, rows, depth, outputs, depth * outputs)
+    assert estimate.ort_splits == (rows * depth * outputs >= 1 << 16)
+    macs = depth * outputs * rows
+    padded = depth * outputs * (-(-rows // isa.lanes) * isa.lanes)
+    assert costs.OUR_SPLIT / padded <= estimate.alone_to <= costs.OUR_SPLIT / macs
+
+
+def test_shared_work_is_that_of_nodes_and_steps():
+    """What is computed as part of another step shares that one's threads."""
+    assert shared({"node": 1, "exp": 5}) == {"node": 1, "exp": 5, "section": 1}
+    assert shared({"step": 1}) == {"step": 1, "section": 1}
+    assert shared({"exp": 5}) == {"exp": 5}

@@ -1,6 +1,7 @@
 """Expected times and break-evens: what must hold for every operator, on every instruction set and for any number of threads."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -137,9 +138,42 @@ def test_seconds_are_those_of_the_work(name, density):
     """What calibration fits is what decides: the price of a weight is that of the kernels' work on it."""
     prices, node = prices_of(name)
     estimate = ops.row_for(node).estimate(prices.setting, node)
+    fixed = sum(prices.price(each).fixed for each in (estimate, estimate.second) if each is not None)
     for left in (Density(density), Density(density, True)):
         work = prices.price(Estimate({}, kernels_work(estimate, left)))
-        assert prices.seconds(node).ours(left) == pytest.approx(prices.price(estimate).fixed + work.fixed)
+        assert prices.seconds(node).ours(left) == pytest.approx(fixed + work.fixed)
+
+
+ROWS = (None, 1, 3, 17)
+"""Numbers of rows where these are open: the nominal one and others."""
+
+
+@pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_not_shared_takes_the_time_of_one_thread(name, isa):
+    """With either provider, whatever the weight: a session of two threads that uses one is not priced as if it had both."""
+    (one, node), (two, _) = (prices_of(name, isa, threads) for threads in (1, 2))
+    for rows in ROWS:
+        alone, seconds = one.seconds(node, rows), two.seconds(node, rows)
+        assert not alone.ort_splits
+        if not seconds.ort_splits:
+            assert seconds.ort == alone.ort
+        for density in (Density(share, in_blocks) for share in (0.0, 0.01, 0.1, 0.5, 1.0) for in_blocks in (False, True)):
+            assert not alone.splits(density)
+            if not seconds.splits(density):
+                assert seconds.ours(density) == pytest.approx(alone.ours(density))
+
+
+@pytest.mark.parametrize(("isa", "threads"), SETS, ids=lambda value: getattr(value, "name", value))
+@pytest.mark.parametrize("in_blocks", [False, True])
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_more_zeros_never_cost_more(name, in_blocks, isa, threads):
+    """Whichever kernels run the weight, and on how many threads: else a break-even would say nothing of weights with more zeros."""
+    prices, node = prices_of(name, isa, threads)
+    for rows in ROWS:
+        seconds = prices.seconds(node, rows)
+        found = [seconds.ours(Density(1 - percent / 100, in_blocks)) for percent in range(101)]
+        assert all(more <= less * (1 + 1e-9) for less, more in pairwise(found))
 
 
 def test_open_rows_ask_for_more():

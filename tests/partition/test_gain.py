@@ -1,5 +1,7 @@
 """The expected gain of a region: nodes that the passes fuse are priced and given back as one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -28,9 +30,9 @@ def swish_net(rng, zeros=0.9):
     return Graph(nodes, values, frozenset({"w"}), load=lambda name: weight, inputs=("x",), outputs=("y",))
 
 
-def gain_of(graph, members, densities=None):
-    """The gain of some nodes of a graph as a region, on one thread."""
-    prices = Prices(graph, ISAS[0], 1)
+def gain_of(graph, members, densities=None, threads=1):
+    """The gain of some nodes of a graph as a region."""
+    prices = Prices(graph, ISAS[0], threads)
     return RegionGain(prices, prices.of(run_passes(graph)), members, densities or {})
 
 
@@ -124,5 +126,44 @@ def test_a_region_that_loses_for_some_rows_is_not_enough():
     gain.prices._ours = {**gain.prices._ours, "region": 0.0}  # so small a net has to carry its region alone
     assert gain.is_enough()
     gain._saved[-1] = dict.fromkeys(gain._saved[-1], -1e-9)
+    assert gain.total() > 0
+    assert not gain.is_enough()
+
+
+@pytest.mark.parametrize("outside", [False, None, True])
+@pytest.mark.parametrize("ours", [False, True])
+@pytest.mark.parametrize("theirs", [False, True])
+def test_threads_are_woken_once_per_run(theirs, ours, outside, monkeypatch):
+    """That costs where we alone need them, and saves where the region alone needed them; where the rest is not known, it saves nothing."""
+    graph, densities = policy(np.random.default_rng(0), 0.9)
+    gain = gain_of(graph, range(3), densities, threads=2)
+    monkeypatch.setattr(Prices, "shared_outside", lambda *_: outside)
+    found = gain.woken(None, {(0,): (theirs, ours), (1,): (False, False), (2,): (theirs, False)})
+    if ours and not theirs and not outside:
+        assert found == gain.prices.wake > 0
+    elif theirs and not ours and outside is False:
+        assert found == -gain.prices.wake
+    else:
+        assert found == 0
+
+
+def test_what_stands_outside_may_wake_threads():
+    """Of the nodes outside the region, those that ONNX Runtime shares count; one that cannot be priced leaves it open."""
+    graph, _ = policy(np.random.default_rng(0), 0.9)
+    prices = Prices(graph, ISAS[0], 2)
+    assert prices.shared_outside({0, 1}, 128) is True  # 128 x 256 x 8
+    assert prices.shared_outside({0, 1}, 1) is False
+    assert prices.shared_outside({0, 1, 2}, 128) is False
+    assert prices.shared_outside({0}, 1) is False
+    unknown = replace(graph, nodes=(*graph.nodes, Node(3, "other", "NonZero", "", 13, ("y",), ("z",), {})))
+    assert Prices(unknown, ISAS[0], 2).shared_outside({0, 1, 2}, 1) is None
+    assert Prices(unknown, ISAS[0], 2).shared_outside({0, 1}, 128) is True
+
+
+def test_sleeping_threads_are_no_reason_to_take_a_region(monkeypatch):
+    """A region that wins only because ONNX Runtime wakes threads is left: they are awake where one run follows the other."""
+    graph, densities = policy(np.random.default_rng(0), 0.3)
+    gain = gain_of(graph, range(3), densities, threads=2)
+    monkeypatch.setattr(RegionGain, "woken", lambda *_: -1.0)
     assert gain.total() > 0
     assert not gain.is_enough()

@@ -36,6 +36,13 @@ NARROW = 2
 """Vectors of outputs that a product of few rows has at least: with fewer, a multiply-add waits for the one before."""
 LEAST_BLOCK, ALIGNED = 8, 4
 """Channels of a block of ONNX Runtime's layout where vectors are shorter, and what numbers of channels must be a multiple of."""
+ORT_SPLIT_MACS, ORT_SPLIT_RESULTS = 1 << 16, 1 << 15
+"""From how many multiply-adds ONNX Runtime shares a matrix product between threads (`MLAS_SGEMM_THREAD_COMPLEXITY` in
+`onnxruntime/core/mlas/lib/mlasi.h`), and from about how many results an operator without weights (`TryParallelFor` in
+`core/common/threadpool.cc`, where 100,000 cycles are too few)."""
+OUR_SPLIT, OUR_CELL_SPLIT = 40_000, 20_000
+"""The same of our steps: above so many multiply-adds by nonzeros, or so many floats (PARALLEL_FROM in `runtime/_sections.pxd`); and of a
+recurrent step, in a time (PARALLEL_MACS in `runtime/_recurrent.pyx`)."""
 
 Amounts = Mapping[str, float]
 NONE: Amounts = {}
@@ -44,6 +51,8 @@ NONE: Amounts = {}
 ORT_WORK = {
     "call": "a run, besides its nodes",
     "node": "a node, besides its work",
+    "wake": "a run that needs more threads than its caller's, to wake them",
+    "section": "a node that several threads share, besides its work",
     "conv_mac": "multiply-add of a convolution in blocked layout, for whole blocks of channels",
     "first_conv_mac": "the same with fewer input channels than a block",
     "im2col_mac": "multiply-add of another convolution",
@@ -53,7 +62,6 @@ ORT_WORK = {
     "expanded_row": "row of an image that im2col writes for a tap",
     "depthwise_tap": "tap of an output pixel of a depthwise convolution in blocked layout, for whole blocks of channels",
     "depthwise_row": "row of outputs of it, of one channel",
-    "gemm_mac": "multiply-add of a matrix product",
     "recurrent_mac": "multiply-add of a time step with several sequences",
     "recurrent_few_mac": "the same of so few sequences that ONNX Runtime reads R once for all of them",
     "cell": "gate of a hidden unit",
@@ -63,6 +71,7 @@ ORT_WORK = {
 ORT_MOVED = {
     "float": "float that a product reads or writes",
     "weight": "weight that a product reads",
+    "gemm_mac": "multiply-add of a matrix product of more than 16 rows, by the cache that holds the weights",
     "few_rows_mac": "multiply-add of a matrix product with 2 to 16 rows, by the cache that holds the weights",
     "few_rows_weight": "weight that a pass over its rows reads",
     "one_row_weight": "weight that a product with one row reads",
@@ -75,12 +84,13 @@ ORT_MOVED = {
 OUR_WORK = {
     "region": "a region, besides its steps",
     "step": "a step, besides its work",
+    "section": "a step that several threads share, besides its work",
     "row_tile": "row of a weight and tile of pixels",
     "nonzero_tile": "nonzero of a 1x1 window and tile",
     "nonzero_vector": "nonzero of a 1x1 window and vector of pixels",
     "window_tile": "nonzero of another window and tile",
     "window_vector": "nonzero of another window and vector of pixels",
-    "few_rows_output": "output of a matrix and vector of few rows",
+    "few_rows_output": "output of a matrix and vector of few rows, without its zeros",
     "few_rows_several": "a product of several rows, besides its work: to gather them and to write their results",
     "few_rows_vectors": "the same of more rows than fill a vector",
     "rows_tile": "nonzero of a matrix and tile of rows",
@@ -90,7 +100,7 @@ OUR_WORK = {
     "depthwise_output": "output of it",
     "depthwise_wide_output": "output of a 3x3 one that goes output by output",
     "depthwise_wide_strided_output": "the same of stride 2",
-    "recurrent_node": "a recurrent node, besides its work: to wake threads",
+    "recurrent_node": "a recurrent node, besides its work: its threads wait for each other",
     "recurrent": "cost of `FewPixels` of a time step",
     "recurrent_dense": "the same where R is multiplied with all its zeros, of one sequence",
     "recurrent_dense_several": "the same of several sequences",
@@ -131,7 +141,12 @@ class Estimate:
 
     `ort` is ONNX Runtime's; `ours` what we do whatever the weight; `apart` what we do for a weight without zeros where each row of the
     weight has columns of its own, `shared` where rows share columns. These two are multiplied by a share of the weight. `dense`, if any, is
-    what we do at most, by multiplying zeros too. `second` is our work for another weight of the node, with as many zeros: R of an LSTM.
+    what we do instead where that is less, by multiplying zeros too; `rows` is what we do for the rows of the weight otherwise, whatever is
+    left of them. `second` is our work for another weight of the node, with as many zeros: R of an LSTM.
+
+    `ort_splits` says whether ONNX Runtime shares the node between threads, where there are several. Our step is shared if it moves more than
+    OUR_SPLIT `floats`, or multiplies as often; it multiplies `macs` times by a weight without zeros. What is not shared takes one thread's
+    time.
     """
 
     ort: Amounts
@@ -139,7 +154,18 @@ class Estimate:
     apart: Amounts = field(default_factory=dict)
     shared: Amounts = field(default_factory=dict)
     dense: Amounts = field(default_factory=dict)
+    rows: Amounts = field(default_factory=dict)
     second: Estimate | None = None
+    ort_splits: bool = True
+    floats: float = math.inf
+    macs: float = 0.0
+
+    @property
+    def alone_to(self) -> float:
+        """The largest share of the multiply-adds with which our step stays on its caller's thread, whatever the number of threads."""
+        if self.floats > OUR_SPLIT:
+            return -1.0
+        return OUR_SPLIT / self.macs if self.macs else math.inf
 
 
 @dataclass(frozen=True)
@@ -214,11 +240,12 @@ def convolution(
     ort = ort_convolution(isa.lanes, weights, x, whole, y, window, groups)
     outputs, pixels = math.prod(y), math.prod(y[2:])
     if groups > 1 and weight[1] == 1:
-        return Estimate(ort, depthwise(isa, x, weight, y, window))
+        return Estimate(ort, depthwise(isa, x, weight, y, window), floats=math.prod(x) + outputs)
     if pixels == 1 and math.prod(weight[2:]) == 1 and groups == 1:
         # each image reads the weights
         one = matrix_product(isa, weights, 1, weight[1], weight[0], math.prod(weight))
-        return Estimate(ort, one.ours, scaled(one.apart, y[0]), dense=scaled(one.dense, y[0]))
+        apart, dense = scaled(one.apart, y[0]), scaled(one.dense, y[0])
+        return Estimate(ort, one.ours, apart, dense=dense, rows=scaled(one.rows, y[0]), floats=0, macs=one.macs * y[0])
     vectors, tiles = y[0] * math.ceil(pixels / isa.lanes), y[0] * math.ceil(pixels / isa.lanes / isa.widest(APART))
     width, tile = x[-1], min(isa.lanes * isa.widest(APART), math.ceil(pixels / isa.lanes) * isa.lanes)
     pitch = pitch_bound(window, width)
@@ -237,6 +264,8 @@ def convolution(
         },
         {f"{kind}_tile": size * tiles, f"{kind}_vector": size * vectors},
         {"shared_vector": size * vectors},
+        floats=0,
+        macs=size * vectors * isa.lanes,
     )
 
 
@@ -293,19 +322,21 @@ def taps_inside(window: Window, image: tuple[int, ...], output: tuple[int, ...])
 @lru_cache(1024)
 def matrix_product(isa: Isa, weights: int, rows: int, depth: int, outputs: int, size: int) -> Estimate:
     """Return the work of (rows, depth) times a constant of `size` weights, which gives (rows, outputs); `weights` as in `Setting`."""
-    ort = ort_matrix_product(isa.lanes, weights, rows, depth, outputs, size)
+    ort, splits = ort_matrix_product(isa.lanes, weights, rows, depth, outputs, size), rows * size >= ORT_SPLIT_MACS
     vectors, ours = math.ceil(rows / isa.lanes), {"step": 1, **moved("rows_gathered", rows * depth)}
     if vectors <= FEW_VECTORS:
         each = widened(isa.lanes, outputs, size) / isa.lanes
         apart = moved("few_rows", each * isa.nonzero_cost(rows), weights)
         # what memory adds beyond the caches, the rate says
         dense = moved("few_rows_dense", each * isa.dense_cost(rows, min(size, FAR_BYTES // 4)), weights)
-        ours |= {"few_rows_output": outputs * vectors, "few_rows_several": rows > 1, "few_rows_vectors": vectors > 1}
-        return Estimate(ort, ours, apart, dense=dense)
+        ours |= {"few_rows_several": rows > 1, "few_rows_vectors": vectors > 1}
+        each_row = {"few_rows_output": outputs * vectors}
+        return Estimate(ort, ours, apart, dense=dense, rows=each_row, ort_splits=splits, floats=0, macs=size * rows)
     tiles = math.ceil(vectors / isa.widest(APART))
     blocks = math.ceil(depth * min(vectors, isa.widest(APART)) * isa.lanes / BLOCK_FLOATS)
     ours |= {"row_tile": outputs * tiles, **moved("rows_row_vector", outputs * vectors * blocks, rows * outputs)}
-    return Estimate(ort, ours, {"rows_tile": size * tiles, "rows_vector": size * vectors}, {"shared_vector": size * vectors})
+    apart, shared = {"rows_tile": size * tiles, "rows_vector": size * vectors}, {"shared_vector": size * vectors}
+    return Estimate(ort, ours, apart, shared, ort_splits=splits, floats=0, macs=size * vectors * isa.lanes)
 
 
 def ort_matrix_product(lanes: int, weights: int, rows: int, depth: int, outputs: int, size: int) -> Amounts:
@@ -317,12 +348,17 @@ def ort_matrix_product(lanes: int, weights: int, rows: int, depth: int, outputs:
     if rows <= 16:
         passes = math.ceil(rows / (2 if lanes < 8 else 6))  # its kernels compute so many rows with one pass over the weights
         return {"node": 1, **moved("few_rows_mac", rows * wide, weights), **moved("few_rows_weight", passes * wide, weights), **floats}
-    return {"node": 1, "gemm_mac": rows * wide, **moved("weight", size, weights), **floats}
+    return {"node": 1, **moved("gemm_mac", rows * wide, weights), **moved("weight", size, weights), **floats}
 
 
 def widened(lanes: int, outputs: int, size: int) -> float:
     """Return the `size` of a matrix as if it had NARROW vectors of outputs at least, because fewer take as long."""
     return size * max(1.0, NARROW * lanes / max(outputs, 1))
+
+
+def shared(work: Amounts) -> Amounts:
+    """Return the work of a node or step that several threads share; what has none of its own, as a fused activation, shares another's."""
+    return combined(work, {"section": 1}) if "node" in work or "step" in work else work
 
 
 def scaled(work: Amounts, times: float) -> Amounts:
@@ -337,7 +373,12 @@ def combined(first: Amounts, second: Amounts) -> Amounts:
 
 def elementwise(name: str, amount: float) -> Estimate:
     """Return the work of a node that takes `amount` times the rate `name` with either provider."""
-    return Estimate({"node": 1, **moved(name, amount)}, {"step": 1, **moved(name, amount)})
+    return without_weights({"node": 1, **moved(name, amount)}, {"step": 1, **moved(name, amount)}, amount)
+
+
+def without_weights(ort: Amounts, ours: Amounts, results: float) -> Estimate:
+    """Return the work of a node without weights that makes so many results of as many floats."""
+    return Estimate(ort, ours, ort_splits=results >= ORT_SPLIT_RESULTS, floats=2 * results)
 
 
 def activation(setting: Setting, node: Node, name: str, free: bool) -> Estimate:
@@ -348,10 +389,10 @@ def activation(setting: Setting, node: Node, name: str, free: bool) -> Estimate:
     elements = math.prod(setting.sizes(node.outputs[0]))
     amounts = moved(name, elements)
     if node.inputs[0] not in setting.products:
-        return Estimate({"node": 1, **amounts}, {"step": 1, **amounts})
+        return without_weights({"node": 1, **amounts}, {"step": 1, **amounts}, elements)
     if name == "clamp":
-        return Estimate(NONE if free else moved("clipped", elements), NONE)
-    return Estimate({"node": 1, **amounts}, amounts)
+        return without_weights(NONE if free else moved("clipped", elements), NONE, elements)
+    return without_weights({"node": 1, **amounts}, amounts, elements)
 
 
 def work_of(name: str) -> Callable[[Setting, Node], Estimate]:
@@ -368,7 +409,7 @@ copied = work_of("copied")
 
 def no_work(setting: Setting, node: Node) -> Estimate:
     """Return the estimate of a node that moves no data."""
-    return Estimate({"node": 1}, NONE)
+    return without_weights({"node": 1}, NONE, 0)
 
 
 def one_count(graph: Graph, node: Node) -> tuple[int | None, ...]:

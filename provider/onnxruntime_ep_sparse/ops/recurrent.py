@@ -26,7 +26,19 @@ from ..program.limits import MAX_HIDDEN
 from ..program.steps import Activation, Step
 from ..reasons import Finding
 from .activations import RECURRENT, InRecurrent, recurrent_activation
-from .costs import FEW_SEQUENCES, NOMINAL_BATCH, NOMINAL_TIMES, NONE, Estimate, Setting, matrix_product, moved, open_sizes_of
+from .costs import (
+    FEW_SEQUENCES,
+    NOMINAL_BATCH,
+    NOMINAL_TIMES,
+    NONE,
+    OUR_CELL_SPLIT,
+    OUR_SPLIT,
+    Estimate,
+    Setting,
+    matrix_product,
+    moved,
+    open_sizes_of,
+)
 from .row import OpRow, Shape
 
 UNITS = STRIP
@@ -263,8 +275,11 @@ def _estimate(setting: Setting, node: Node) -> Estimate:
     few = sequences <= FEW_VECTORS * isa.lanes
     kind = "recurrent_dense" if sequences == 1 else "recurrent_dense_several"
     dense = {kind: weights * isa.dense_cost(sequences, gates * hidden)} if few else NONE
-    ours = {**projection.ours, "step": 2, "recurrent_node": 1, "cell": cells}
-    return replace(projection, ort=ort, ours=ours, second=Estimate(NONE, NONE, apart, dense=dense))
+    # two directions run side by side, one waits for its threads in every time (runtime/_recurrent.pyx)
+    macs = size * sequences * OUR_SPLIT / OUR_CELL_SPLIT / (times if directions == 1 else 1)
+    ours = {"step": 1, "recurrent_node": 1, "cell": cells}
+    second = Estimate(NONE, ours, apart, dense=dense, floats=0, macs=macs)
+    return replace(projection, ort=ort, ort_splits=True, second=second)
 
 
 def _second_axis(graph: Graph, node: Node) -> int:

@@ -6,7 +6,7 @@ The rows of `ops` say how much work a node is, `ops/rates.py` how long each kind
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -14,7 +14,7 @@ from onnxruntime_ep_sparse_kernels.isa import ISAS, SHARED, Isa
 
 from ..graph.ir import Graph, Node
 from ..ops import table
-from ..ops.costs import Amounts, Estimate, Setting, combined, moved, nominal_size, scaled
+from ..ops.costs import Amounts, Estimate, Setting, combined, moved, nominal_size, scaled, shared
 from ..ops.matrix import other_work
 from ..ops.rates import RATES, Rates
 from ..program.packing import SHARED_ROW_COST
@@ -30,6 +30,9 @@ LEAST_SAVED = 5e-7
 SHORT_S, SHORT_MARGIN = 30e-6, 1.15
 """Where ONNX Runtime takes less than SHORT_S for a region, the region has to win by SHORT_MARGIN: calls and steps weigh as much as the work
 there. MLP policies that were expected to be 1.07 to 1.13 times as fast were 0.90 to 1.10 times as fast."""
+
+MOST_OUTSIDE = 256
+"""Nodes outside a region that are looked at for whether they wake threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,11 @@ class Density:
         """Whether `packing.choose_rows` chooses the kernels whose rows share columns."""
         return self.columns * SHARED_ROW_COST < self.share
 
+    @property
+    def left(self) -> float:
+        """The share of the multiply-adds that the kernels do."""
+        return self.columns if self.shares_columns else self.share
+
 
 DENSE = Density()
 MOST_APART = max((percent / 1000 for percent in range(1001) if not Density(percent / 1000).shares_columns), default=0.0)
@@ -59,7 +67,9 @@ MOST_APART = max((percent / 1000 for percent in range(1001) if not Density(perce
 class Seconds:
     """Expected seconds of a node: ONNX Runtime's; ours whatever the weight, and of a whole weight by the kinds of kernels.
 
-    `shared` and `dense` are None where no such kernel runs the weight. `second` holds those of another weight of the node, if there is one.
+    `shared` and `dense` are None where no such kernel runs the weight; where `dense` does not, `rows` come to `apart`. `second` holds those of another weight of the node, if there is one.
+    `alone` holds those of our step on one thread, where it stays on its caller's up to a share `alone_to` of its multiply-adds. `ort_splits`
+    says whether ONNX Runtime shares the node between threads.
     """
 
     ort: float
@@ -67,26 +77,38 @@ class Seconds:
     apart: float
     shared: float | None
     dense: float | None
+    rows: float
     second: Seconds | None = None
+    alone: Seconds | None = None
+    alone_to: float = math.inf
+    ort_splits: bool = False
+
+    def splits(self, density: Density) -> bool:
+        """Return whether we share the node between threads, with such a weight."""
+        return density.left > self.alone_to or (self.second is not None and self.second.splits(density))
 
     def ours(self, density: Density) -> float:
         """Return our seconds with such a weight."""
+        if self.alone is not None and density.left <= self.alone_to:
+            return self.alone.ours(density)
         fixed = self.fixed + (self.second.ours(density) if self.second is not None else 0.0)
         if self.shared is not None and density.shares_columns:
             return fixed + density.columns * self.shared
-        apart = density.share * self.apart
+        apart = density.share * self.apart + self.rows
         return fixed + (apart if self.dense is None else min(apart, self.dense))
 
     def break_even(self, margin: float, density: Density) -> float:
         """Return the sparsity from which ours are fewer by a factor of `margin`, for such a pattern; above 1 if none is enough."""
-        if self.second is not None:
+        if self.second is not None or self.alone is not None:
             return self._bisected(margin, density)
         left = self.ort / margin - self.fixed
         if left <= 0 or not self.apart:
             return 2.0
-        apart = min(left / self.apart, 1.0)
         if self.dense is not None and self.dense <= left:
             return 0.0
+        if left <= self.rows:
+            return 2.0
+        apart = min((left - self.rows) / self.apart, 1.0)
         if self.shared is None:
             return 1.0 - apart
         columns = min(left / self.shared, 1.0)
@@ -97,7 +119,7 @@ class Seconds:
         return 1.0 - max(MOST_APART, 1 - (1 - columns) ** (1 / SHARED))
 
     def _bisected(self, margin: float, density: Density) -> float:
-        """Return the same of a node with two weights, to a millionth."""
+        """Return the same of a node with two weights, or of one that becomes too small for several threads, to a millionth."""
 
         def wins(sparsity: float) -> bool:
             return margin * self.ours(replace(density, share=1 - sparsity)) <= self.ort
@@ -105,7 +127,7 @@ class Seconds:
         if not wins(1.0):
             return 2.0
         # between these one kind of kernel runs, and fewer zeros never take less time
-        edges = [1.0, 1 - MOST_APART, 0.0]
+        edges = sorted({1.0, 1 - MOST_APART, 0.0, *self._alone_from()}, reverse=True)
         while len(edges) > 1 and wins(edges[1]):
             edges.pop(0)
         high, low = edges[0], edges[1] if len(edges) > 1 else edges[0]
@@ -113,6 +135,14 @@ class Seconds:
             middle = (low + high) / 2
             low, high = (low, middle) if wins(middle) else (middle, high)
         return high
+
+    def _alone_from(self) -> set[float]:
+        """Return sparsities, from 0 to 1, from which our steps stay on one thread, whether rows share columns or not."""
+        if self.alone is None or not 0 < self.alone_to < 1:
+            found = set()
+        else:
+            found = {1 - self.alone_to, (1 - self.alone_to) ** (1 / SHARED)}
+        return found if self.second is None else found | self.second._alone_from()
 
 
 class Prices:
@@ -140,6 +170,14 @@ class Prices:
         return seconds_per_unit(rates_of(self.isa).ort, self.threads)
 
     @cached_property
+    def _ort_alone(self) -> dict[str, float]:
+        return seconds_per_unit(rates_of(self.isa).ort, 1)
+
+    @cached_property
+    def _ours_alone(self) -> dict[str, float]:
+        return seconds_per_unit(rates_of(self.isa).ours, 1)
+
+    @cached_property
     def _ours(self) -> dict[str, float]:
         return seconds_per_unit(rates_of(self.isa).ours, self.threads)
 
@@ -151,10 +189,16 @@ class Prices:
 
     def price(self, estimate: Estimate) -> Seconds:
         """Return the seconds of some work."""
-        ours = self._ours
-        shared, dense = (price(work, ours) if work else None for work in (estimate.shared, estimate.dense))
+        ort_splits = self.threads > 1 and estimate.ort_splits
+        ort = price(shared(estimate.ort), self._ort) if ort_splits else price(estimate.ort, self._ort_alone)
         second = None if estimate.second is None else self.price(estimate.second)
-        return Seconds(price(estimate.ort, self._ort), price(estimate.ours, ours), price(estimate.apart, ours), shared, dense, second)
+        # with all its zeros a step multiplies once by every weight
+        alone_to = estimate.alone_to if self.threads > 1 and estimate.alone_to < 1 else math.inf
+        alone = _ours(estimate, estimate.ours, self._ours_alone) if alone_to > 0 else None
+        if alone is not None and alone_to == math.inf:
+            return Seconds(ort, *alone, second, ort_splits=ort_splits)
+        ours = _ours(estimate, shared(estimate.ours), self._ours)
+        return Seconds(ort, *ours, second, None if alone is None else Seconds(ort, *alone, second), alone_to, ort_splits)
 
     def left(self, node: Node) -> float:
         """Return ONNX Runtime's expected seconds of a node that no region may hold, as far as the size of its result is known."""
@@ -194,6 +238,27 @@ class Prices:
     def call(self) -> float:
         """Seconds that a run takes besides its nodes, with either provider."""
         return self._ort["call"]
+
+    @property
+    def wake(self) -> float:
+        """Seconds that a run takes to wake other threads, with either provider: they sleep unless one run follows the other at once."""
+        return self._ort["wake"] if self.threads > 1 else 0.0
+
+    def shared_outside(self, members: Collection[int], rows: int | None) -> bool | None:
+        """Return whether ONNX Runtime shares any node but the `members` between threads; None where that is not known.
+
+        Of more than MOST_OUTSIDE nodes that is not asked: their run takes so long that waking threads is little of it.
+        """
+        if len(self.graph.nodes) - len(members) > MOST_OUTSIDE:
+            return None
+        found: bool | None = False
+        for node in self.graph.nodes:
+            if node.index not in members:
+                if table.can_run(self.graph, node) is not None:
+                    found = None
+                elif self.seconds(node, rows).ort_splits:
+                    return True
+        return found
 
     @property
     def region(self) -> float:
@@ -249,7 +314,7 @@ def seconds_per_unit(rates: Mapping[str, tuple[float, float]], threads: int) -> 
     return {name: two * 1e-9 * (1.0 if name in PER_NODE else 2 / threads) for name, (_, two) in rates.items()}
 
 
-PER_NODE = frozenset({"call", "node", "step", "region", "recurrent_node"})
+PER_NODE = frozenset({"call", "node", "step", "region", "recurrent_node", "wake", "section"})
 """Rates of what does not get less with more threads."""
 
 
@@ -259,9 +324,17 @@ def kernels_work(estimate: Estimate, density: Density) -> Amounts:
         work = scaled(estimate.shared, density.columns)
     else:
         work = scaled(estimate.apart, density.share)
-        if estimate.dense:
-            work = min(work, estimate.dense, key=lambda amounts: sum(amounts.values()))
+        if estimate.dense and sum(estimate.dense.values()) < sum(work.values()):
+            work = estimate.dense
+        else:
+            work = combined(work, estimate.rows)
     return work if estimate.second is None else combined(work, kernels_work(estimate.second, density))
+
+
+def _ours(estimate: Estimate, fixed: Amounts, rates: Mapping[str, float]) -> tuple[float, float, float | None, float | None, float]:
+    """Return our seconds as `Seconds` has them: those of `fixed` work, apart, shared, dense and rows."""
+    shared, dense = (price(work, rates) if work else None for work in (estimate.shared, estimate.dense))
+    return price(fixed, rates), price(estimate.apart, rates), shared, dense, price(estimate.rows, rates)
 
 
 def price(amounts: Amounts, rates: Mapping[str, float]) -> float:

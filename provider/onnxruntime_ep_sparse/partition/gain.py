@@ -38,26 +38,30 @@ class RegionGain:
         left = self.members.difference(*(unit for unit, *_ in runs))
         runs += [((i,), self.graph.nodes[i], prices) for i in left]
 
-        def seconds_of(rows: int | None) -> dict[Unit, tuple[float, float]]:
-            found = {}
+        def seconds_of(rows: int | None) -> tuple[dict[Unit, tuple[float, float]], dict[Unit, tuple[bool, bool]]]:
+            found, shared = {}, {}
             for unit, node, own in runs:
-                both = own.seconds(node, rows)
+                both, density = own.seconds(node, rows), densities.get(node.index, DENSE)
                 # ONNX Runtime fuses the patterns that exporters write as several nodes, too
                 one = own is prices or node.domain == FUSED
-                theirs = both.ort if one else sum(prices.seconds(self.graph.nodes[i], rows).ort for i in unit)
-                found[unit] = theirs, both.ours(densities.get(node.index, DENSE))
-            return found
+                theirs = [both] if one else [prices.seconds(self.graph.nodes[i], rows) for i in unit]
+                found[unit] = sum(each.ort for each in theirs), both.ours(density)
+                shared[unit] = any(each.ort_splits for each in theirs), both.splits(density)
+            return found, shared
 
-        self.seconds = seconds_of(None)
-        """Of ONNX Runtime and of ours, for each unit, at the nominal sizes."""
+        nominal = seconds_of(None)
+        self.seconds, self.shared = nominal
+        """Of ONNX Runtime and of ours, for each unit, at the nominal sizes: seconds, and whether several threads share it."""
         # the numbers by which all products are judged
         each = [found for i in self.members if (found := prices.row_counts(self.graph.nodes[i]))]
         counts: list[int | None] = [rows for rows in each[0] if all(rows in others for others in each)] if each else [None]
-        every = [self.seconds if rows is None else seconds_of(rows) for rows in counts]
-        self._saved = [{unit: theirs - ours for unit, (theirs, ours) in seconds.items()} for seconds in every]
+        every = [nominal if rows is None else seconds_of(rows) for rows in counts]
+        self._saved = [{unit: theirs - ours for unit, (theirs, ours) in seconds.items()} for seconds, _ in every]
         """What each unit saves, for each number of rows."""
-        nominal, theirs_of = self.theirs(), (sum(theirs for theirs, _ in seconds.values()) for seconds in every)
-        self._weights = [nominal / max(theirs, LEAST_SAVED) / len(counts) for theirs in theirs_of]
+        self._shared = [(rows, shared) for rows, (_, shared) in zip(counts, every, strict=True)]
+        """Each number of rows, and which units several threads share then."""
+        theirs_of = (sum(theirs for theirs, _ in seconds.values()) for seconds, _ in every)
+        self._weights = [self.theirs() / max(theirs, LEAST_SAVED) / len(counts) for theirs in theirs_of]
         """Of each number of rows, in `saved`."""
 
     def saved(self, unit: Unit) -> float:
@@ -96,20 +100,37 @@ class RegionGain:
 
     def total(self) -> float:
         """Seconds that the region saves as it is."""
-        return sum(map(self.saved, self.seconds)) - self.handover() - sum(self._weights) * self.prices.region
+        woken = sum(weight * self.woken(*each) for weight, each in zip(self._weights, self._shared, strict=True))
+        return sum(map(self.saved, self.seconds)) - self.handover() - sum(self._weights) * self.prices.region - woken
+
+    def woken(self, rows: int | None, shared: Mapping[Unit, tuple[bool, bool]]) -> float:
+        """Seconds that the region adds to a run to wake threads, for a number of rows for which several threads share these units.
+
+        Negative where ONNX Runtime wakes threads for nodes of the region alone and we do not, 0 where that is not known.
+        """
+        theirs, ours = (any(side) for side in zip(*shared.values(), strict=True)) if shared else (False, False)
+        if theirs == ours:
+            return 0.0
+        others = self.prices.shared_outside(self.members, rows)
+        if ours:
+            return 0.0 if others else self.prices.wake
+        return -self.prices.wake if others is False else 0.0
 
     def is_enough(self) -> bool:
-        """Whether the region saves so much that it should be taken: by the mean, and for every number of rows."""
-        if self.total() < max(LEAST_SAVED, self.theirs() * (1 - 1 / REGION_MARGIN)):
-            return False
+        """Whether the region saves so much that it should be taken: by the mean, and for every number of rows.
+
+        It has to without what it saves by not waking threads: where one run follows the other, ONNX Runtime's are awake.
+        """
         overhead = self.overhead()
         # the weights bring the times with ONNX Runtime to the same sum
-        theirs = self.theirs() / len(self._saved)
-        for weight, saved in zip(self._weights, self._saved, strict=True):
+        theirs, total = self.theirs() / len(self._saved), 0.0
+        for weight, saved, shared in zip(self._weights, self._saved, self._shared, strict=True):
+            saves = weight * (sum(saved.values()) - overhead - max(0.0, self.woken(*shared)))
             margin = SHORT_MARGIN if theirs < weight * SHORT_S else ROWS_MARGIN
-            if weight * (sum(saved.values()) - overhead) < theirs * (1 - 1 / margin):
+            if saves < theirs * (1 - 1 / margin):
                 return False
-        return True
+            total += saves
+        return total >= max(LEAST_SAVED, self.theirs() * (1 - 1 / REGION_MARGIN))
 
     def theirs(self) -> float:
         """Seconds that ONNX Runtime's CPU provider takes for the nodes of the region."""
@@ -132,8 +153,8 @@ class RegionGain:
         self.members.difference_update(unit)
         self.readers.subtract(name for i in unit for name in reads(self.graph.nodes[i]))
         del self.seconds[unit]
-        for saved in self._saved:
-            del saved[unit]
+        for of_units in (self.shared, *self._saved, *(shared for _, shared in self._shared)):
+            of_units.pop(unit, None)
 
     def trim(self, wanted: Collection[int]) -> None:
         """Give back units at the border that hold no wanted node, one at a time, as long as that is expected to save time.

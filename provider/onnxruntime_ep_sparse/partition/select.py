@@ -76,17 +76,23 @@ def select(graph: Graph, options: Options) -> Selection:
 def expected_seconds(prices: cost.Prices, gains: Iterable[RegionGain], runnable: Collection[int]) -> dict[int, tuple[float, float]]:
     """Return the seconds that the CPU provider is expected to take for every node, and those that it takes with these regions."""
     seconds: dict[int, tuple[float, float]] = {}
+    woken = [False, False]
     for gain in gains:
+        woken = [before or any(side) for before, side in zip(woken, zip(*gain.shared.values(), strict=True), strict=True)]
         units = dict.fromkeys(gain.members, (0.0, 0.0)) | {unit[-1]: both for unit, both in gain.seconds.items()}
         first = min(units)
         units[first] = units[first][0], units[first][1] + gain.overhead()
         seconds |= units
     for node in prices.graph.nodes:
         if node.index not in seconds:
-            alone = prices.seconds(node).ort if node.index in runnable else prices.left(node)
+            stays = prices.seconds(node) if node.index in runnable else None
+            alone = prices.left(node) if stays is None else stays.ort
             seconds[node.index] = alone, alone
+            if stays is None or stays.ort_splits:
+                woken = [True, True]
+    calls = [prices.call + prices.wake * wakes for wakes in woken]
     theirs, ours = seconds[0]
-    seconds[0] = theirs + prices.call, ours + prices.call
+    seconds[0] = theirs + calls[0], ours + calls[1]
     return seconds
 
 
