@@ -126,8 +126,8 @@ SECONDS = 3.0
 LEAST, SHORTEST = 4e-6, 2e-7
 """Nodes of less time do not count in full, because ONNX Runtime's profile counts whole microseconds; none takes less than the latter."""
 NEAR_WORK = ("few_rows", "few_rows_dense", "few_rows_output", "few_rows_mac", "few_rows_weight", "one_row_weight")
-"""What takes half the time when two threads share it: products by weights that a core's own cache holds take too short to be measured beside
-the time that threads need to wake."""
+"""What takes half the time when two threads share it: products by weights that a core's own cache holds take too short to be measured
+beside the time that threads need to wake."""
 SHORT_RUN = 1e-4
 """A net with shorter runs is timed as a whole with ONNX Runtime."""
 CHAIN = 200

@@ -144,9 +144,9 @@ class Estimate:
     what we do instead where that is less, by multiplying zeros too; `rows` is what we do for the rows of the weight otherwise, whatever is
     left of them. `second` is our work for another weight of the node, with as many zeros: R of an LSTM.
 
-    `ort_splits` says whether ONNX Runtime shares the node between threads, where there are several. Our step is shared if it moves more than
-    OUR_SPLIT `floats`, or multiplies as often; it multiplies `macs` times by a weight without zeros. What is not shared takes one thread's
-    time.
+    `ort_splits` says whether ONNX Runtime shares the node between threads, where there are several. Our step is shared if it moves more
+    than OUR_SPLIT `floats`, or multiplies as often; it multiplies `macs` times by a weight without zeros. What is not shared takes one
+    thread's time.
     """
 
     ort: Amounts

@@ -19,10 +19,9 @@ from ..ops.matrix import other_work
 from ..ops.rates import RATES, Rates
 from ..program.packing import SHARED_ROW_COST
 
-MARGIN = 1.1
-"""A product is taken for its own sake only if it is expected to win by this factor at the nominal sizes. It may not lose at any others."""
-REGION_MARGIN = 1.05
-"""A region is taken only if it is expected to win by this factor ..."""
+MARGIN = REGION_MARGIN = 1.05
+"""A product is a reason to take a region only if it is expected to win by this factor at the nominal sizes. It may not lose at any others.
+A region is taken only if it is expected to win by the same factor as a whole ..."""
 ROWS_MARGIN = 1.02
 """... by this factor for every number of rows that it is judged by ..."""
 LEAST_SAVED = 5e-7
@@ -67,9 +66,9 @@ MOST_APART = max((percent / 1000 for percent in range(1001) if not Density(perce
 class Seconds:
     """Expected seconds of a node: ONNX Runtime's; ours whatever the weight, and of a whole weight by the kinds of kernels.
 
-    `shared` and `dense` are None where no such kernel runs the weight; where `dense` does not, `rows` come to `apart`. `second` holds those of another weight of the node, if there is one.
-    `alone` holds those of our step on one thread, where it stays on its caller's up to a share `alone_to` of its multiply-adds. `ort_splits`
-    says whether ONNX Runtime shares the node between threads.
+    `shared` and `dense` are None where no such kernel runs the weight; where `dense` does not, `rows` come to `apart`. `second` holds those
+    of another weight of the node, if there is one. `alone` holds those of our step on one thread, where it stays on its caller's up to a
+    share `alone_to` of its multiply-adds. `ort_splits` says whether ONNX Runtime shares the node between threads.
     """
 
     ort: float
@@ -138,11 +137,10 @@ class Seconds:
 
     def _alone_from(self) -> set[float]:
         """Return sparsities, from 0 to 1, from which our steps stay on one thread, whether rows share columns or not."""
-        if self.alone is None or not 0 < self.alone_to < 1:
-            found = set()
-        else:
-            found = {1 - self.alone_to, (1 - self.alone_to) ** (1 / SHARED)}
-        return found if self.second is None else found | self.second._alone_from()
+        found = set() if self.second is None else self.second._alone_from()
+        if self.alone is not None and 0 < self.alone_to < 1:
+            found |= {1 - self.alone_to, (1 - self.alone_to) ** (1 / SHARED)}
+        return found
 
 
 class Prices:
@@ -324,10 +322,8 @@ def kernels_work(estimate: Estimate, density: Density) -> Amounts:
         work = scaled(estimate.shared, density.columns)
     else:
         work = scaled(estimate.apart, density.share)
-        if estimate.dense and sum(estimate.dense.values()) < sum(work.values()):
-            work = estimate.dense
-        else:
-            work = combined(work, estimate.rows)
+        is_dense = estimate.dense and sum(estimate.dense.values()) < sum(work.values())
+        work = estimate.dense if is_dense else combined(work, estimate.rows)
     return work if estimate.second is None else combined(work, kernels_work(estimate.second, density))
 
 

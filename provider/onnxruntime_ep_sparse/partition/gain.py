@@ -153,8 +153,10 @@ class RegionGain:
         self.members.difference_update(unit)
         self.readers.subtract(name for i in unit for name in reads(self.graph.nodes[i]))
         del self.seconds[unit]
-        for of_units in (self.shared, *self._saved, *(shared for _, shared in self._shared)):
-            of_units.pop(unit, None)
+        for saved in self._saved:
+            del saved[unit]
+        for shared in (self.shared, *(shared for _, shared in self._shared)):
+            shared.pop(unit, None)  # the one of the nominal sizes may be there twice
 
     def trim(self, wanted: Collection[int]) -> None:
         """Give back units at the border that hold no wanted node, one at a time, as long as that is expected to save time.
