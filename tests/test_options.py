@@ -120,6 +120,7 @@ def test_defaults():
         policy="auto", min_sparsity=None, isa="auto", threads=None, profile=False, measure_budget_ms=10_000
     )
     assert options.parse({}, {}).cache_dir is None
+    assert options.parse({}, {}).cache_max_mb == 4000
 
 
 def test_values():
@@ -143,6 +144,8 @@ def test_values():
         ("measure_budget_ms", "-1"),
         ("measure_budget_ms", "1.5"),
         ("measure_budget_ms", ""),
+        ("cache_max_mb", "-1"),
+        ("cache_max_mb", "0.5"),
     ],
 )
 def test_bad_values(key, value):

@@ -221,7 +221,7 @@ def _rename(files: list[tuple[Path, Path]], *, replace: bool) -> None:
     """Give complete temporary files their names, all or none of them. Only the last one may `replace` another file."""
     *others, (place, path) = files
     placed: list[tuple[Path, os.stat_result]] = []
-    with _one_by_one(place.parent):
+    with one_by_one(place.parent):
         try:
             for other, temporary in others:
                 placed.append((other, temporary.stat()))
@@ -239,7 +239,7 @@ def _rename(files: list[tuple[Path, Path]], *, replace: bool) -> None:
 
 
 @contextmanager
-def _one_by_one(folder: Path) -> Iterator[None]:
+def one_by_one(folder: Path) -> Iterator[None]:
     """Let one writer of this package at a time give names to files in a folder, if the file system has locks."""
     if TEMPORARY.fullmatch(folder.name):  # it belongs to one writer, who holds its lock
         yield

@@ -28,6 +28,7 @@ class Options:
     profile: bool = False
     measure_budget_ms: int = 10_000
     cache_dir: str | None = None
+    cache_max_mb: int = 4000
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def _count(text: str) -> int | None:
     return value
 
 
-def _milliseconds(text: str) -> int:
+def _amount(text: str) -> int:
     if not text.isdecimal() or not text.isascii():
         raise ValueError
     return int(text)
@@ -161,7 +162,7 @@ OPTIONS = (
         "10000",
         "a whole number of at least 0",
         "Milliseconds that `policy=measure` spends on measuring in all; what is left when they are used up is decided as by `auto`.",
-        _milliseconds,
+        _amount,
     ),
     Option(
         "cache_dir",
@@ -171,6 +172,15 @@ OPTIONS = (
         "Folder for [packed weights](compressed.md#a-cache-instead-of-compiled-models) and for the measurements of `policy=measure`, which "
         "later sessions and other processes use. It is created if it does not exist.",
         _folder,
+    ),
+    Option(
+        "cache_max_mb",
+        "integer",
+        "4000",
+        "a whole number of at least 0",
+        "MB (of 1,000,000 bytes) that the entries in `cache_dir` may have together. A session that adds one removes those whose last use "
+        "is longest ago. `0` is no limit.",
+        _amount,
     ),
 )
 

@@ -213,6 +213,23 @@ def test_threads_share_entries(cached, folder, model_bytes):
     assert len(files(folder)) == 1
 
 
+def test_size_of_the_folder(cached, folder, model, x):
+    """`cache_max_mb` arrives: entries whose last use is longest ago go, and sessions that have mapped them go on."""
+    expected = bits(make_session(model), {"x": x})
+    first = cached(model)
+    (entry,) = folder.iterdir()
+    (folder / "ort-sparse-0.region").write_bytes(bytes(1_000_000))
+    model.graph.node[0].name = "another"
+    cached(model, {"cache_max_mb": "2"})
+    assert len(files(folder)) == 3
+    model.graph.node[0].name = "a third"
+    third = cached(model, {"cache_max_mb": "1"})
+    assert len(files(folder)) == 2
+    assert not entry.exists()
+    assert "ort-sparse-0.region" not in files(folder)
+    assert bits(first, {"x": x}) == bits(third, {"x": x}) == expected
+
+
 # folders that something has happened to
 
 

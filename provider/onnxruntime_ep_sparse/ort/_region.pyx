@@ -111,10 +111,10 @@ cdef object packed_region(Source source, list inputs, list outputs, options, req
     """Pack a region, or read the packed region from the EPContext node of a compiled model, or from the cache of the option `cache_dir`."""
     if is_compiled(source.graph.nodes[0]):
         return ep_context.load_region(source.graph, lambda: source.bytes_attribute(0, CONTEXT_DATA), request, path)
-    isa, workers = isa_of(options), workers_of(options)
     if options.cache_dir is not None:
         from .region_cache import cached_region  # only here: most sessions have no cache
-        return cached_region(options.cache_dir, source.shown, source.graph, tuple(inputs), tuple(outputs), isa, workers)
+        return cached_region(options.cache_dir, options, source.shown, source.graph, tuple(inputs), tuple(outputs))
+    isa, workers = isa_of(options), workers_of(options)
     return compiled.Compiled(isa.name, tuple(inputs), tuple(outputs), lower_to_spec(source.graph, isa, workers))
 
 

@@ -20,6 +20,7 @@ from ..cache_folder import CacheFolder
 from ..formats._digest import digest
 from ..formats.schema import DOMAIN
 from ..graph.ir import Graph
+from ..options import Options, isa_of, workers_of
 from ..pipeline import lower_to_spec
 from ..program import serialize as compiled
 from ..program.parallel import parallel_map
@@ -29,14 +30,15 @@ KIND = "region"
 
 
 def cached_region(
-    folder: str, shown: Graph, graph: Graph, inputs: tuple[str, ...], outputs: tuple[str, ...], isa: Isa, workers: int
+    folder: str, options: Options, shown: Graph, graph: Graph, inputs: tuple[str, ...], outputs: tuple[str, ...]
 ) -> compiled.Compiled:
-    """Return a packed region from the cache in `folder`; without a whole entry pack it and keep it there.
+    """Return a packed region from the cache in `folder`, for a session with `options`; without a whole entry pack it and keep it there.
 
     `shown` is the region as ONNX Runtime shows it, `graph` what is lowered; `inputs` and `outputs` are those of its node. Whatever is wrong
     with the folder or an entry costs the time of packing, and a warning if nothing can be written.
     """
-    cache = CacheFolder(folder, KIND)
+    isa, workers = isa_of(options), workers_of(options)
+    cache = CacheFolder(folder, KIND, options.cache_max_mb)
     key = key_of(shown, inputs, outputs, isa, workers)
     read = partial(_read, key=key, inputs=inputs, outputs=outputs, isa=isa)
     found = cache.load(key, read)

@@ -53,7 +53,7 @@ class RegionTimer:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.cache = CacheFolder(options.cache_dir, "verdict") if options.cache_dir else None
+        self.cache = CacheFolder(options.cache_dir, "verdict", options.cache_max_mb) if options.cache_dir else None
 
     def __call__(self, region: Graph, sizes: Sequence[Sizes], seconds: float) -> Verdict:
         """Return the times of a region at some sizes, smallest first; UnmeasuredError if `seconds` are too few, or a session fails.
