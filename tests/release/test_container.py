@@ -8,14 +8,13 @@ import tomllib
 
 import pytest
 
-from support import dockerfile, roots
+from support import dockerfile, roots, wheels
 from support.cgroups import quota
 from support.wheels import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(roots.LONGEST), pytest.mark.skipif(bool(roots.obstacle()), reason=roots.obstacle())]
 
 DOCKERFILE = ROOT / "docs" / "how-to" / "Dockerfile"
-BASES = {"python:3.13": roots.with_compiler, "python:3.13-slim": roots.slim}
 STRANGER = "54321:54321"
 
 
@@ -35,10 +34,17 @@ def index(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def image(source, index, tmp_path_factory):
-    """The image, built of the tree as it would be checked out."""
-    settings = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/index", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "ORT_SPARSE_CFLAGS": "-O0"}
-    return dockerfile.build(DOCKERFILE, source, BASES, tmp_path_factory.mktemp("image"), {"/index": index}, **settings)
+def image(source, unpacked, wheel, index, tmp_path_factory):
+    """The image, built of the tree as it would be checked out. Its first stage finds what the build of the wheel has compiled."""
+
+    def compiled_before(folder):
+        root = roots.with_compiler(folder)
+        wheels.copy_products(unpacked, folder / "src")
+        return root
+
+    settings = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/index", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    bases = {"python:3.13": compiled_before, "python:3.13-slim": roots.slim}
+    return dockerfile.build(DOCKERFILE, source, bases, tmp_path_factory.mktemp("image"), {"/index": index}, **settings)
 
 
 def python(image, code, **settings):
