@@ -179,7 +179,7 @@ OPTIONS = (
         "4000",
         "a whole number of at least 0",
         "MB (of 1,000,000 bytes) that the entries in `cache_dir` may have together. A session that adds one removes those whose last use "
-        "is longest ago. `0` is no limit.",
+        "is longest ago. `0` allows any size.",
         _amount,
     ),
 )

@@ -289,3 +289,19 @@ def test_results_folder(tmp_path):
         assert results.done == {"a", "b"}
         results.add(table("c"))
     assert [row["path"] for row in rows_of(tmp_path)] == ["a", "b", "c"]
+
+
+def test_blocks(monkeypatch):
+    """All paths in their order, in whole batches; the last blocks are small, so that no worker ends long after the others."""
+    monkeypatch.syspath_prepend(EXAMPLE)
+    pytest.importorskip("ray")
+    example = runpy.run_path(str(EXAMPLE / "classify.py"))
+    for count in (1, 15, 16, 17, 500, 3000):
+        paths = [f"{number}.jpg" for number in range(count)]
+        for workers in (1, 2, 8):
+            blocks = [block["path"].to_pylist() for block in example["blocks"](paths, 16, workers)]
+            assert [path for block in blocks for path in block] == paths
+            assert all(len(block) % 16 == 0 for block in blocks[:-1])
+            assert max(map(len, blocks)) <= 16 * example["BLOCK_BATCHES"]
+            assert [len(block) for block in blocks[1:]] == sorted((len(block) for block in blocks[1:]), reverse=True)
+            assert all(len(block) <= 16 for block in blocks[-workers:])

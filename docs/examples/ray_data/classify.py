@@ -11,11 +11,12 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import ray
 import worker
 from ray.data import ActorPoolStrategy, DataContext
@@ -26,8 +27,10 @@ import onnxruntime_ep_sparse as sparse
 from onnxruntime_ep_sparse.models import mobilenet_v1
 from onnxruntime_ep_sparse.prune.images import SUFFIXES, ImageOptions
 
-BLOCK_BATCHES = 4
-"""Batches that a worker does between two answers. What it has not answered when it dies is done again."""
+BLOCK_BATCHES = 8
+"""At most so many batches are a block, after which a worker answers. What it has not answered when it dies is done again."""
+BLOCKS_LEFT = 2
+"""A block is at most this part of what is left for each worker: the last ones are small, so that all workers end at the same time."""
 IMAGENET = "mean=0.485,0.456,0.406,std=0.229,0.224,0.225"
 
 
@@ -126,16 +129,14 @@ def run(given: argparse.Namespace, make_session: Any, job: Job, paths: list[str]
     connect(given)
     # workers on other hosts need no copy of worker.py: its functions are sent with the job
     ray.cloudpickle.register_pickle_by_value(worker)
-    blocks = min(len(paths), max(given.workers, -(-len(paths) // (job.batch * BLOCK_BATCHES))))
-    rows = ray.data.from_items([{"path": path} for path in paths], override_num_blocks=blocks)
-    rows = rows.map_batches(
+    rows = ray.data.from_arrow(list(blocks(paths, job.batch, given.workers))).map_batches(
         Classifier,
         fn_constructor_args=(ray.put(make_session), job),
         batch_size=job.batch,
         compute=ActorPoolStrategy(size=given.workers),
         num_cpus=given.threads,
     )
-    progress = Progress(len(paths))
+    progress = Progress(len(paths), given.workers)
     written = time.monotonic()
     for block in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
         results.add(block)
@@ -145,6 +146,18 @@ def run(given: argparse.Namespace, make_session: Any, job: Job, paths: list[str]
             written = time.monotonic()
     ray.shutdown()
     return progress.summary()
+
+
+def blocks(paths: list[str], batch: int, workers: int) -> Iterator[pa.Table]:
+    """Yield the paths in blocks of whole batches, large ones first.
+
+    Ray takes 6 ms for a block, so that small ones cost time, and large ones at the end leave a worker busy alone.
+    """
+    while paths:
+        batches = -(-len(paths) // batch)
+        size = batch * max(1, min(BLOCK_BATCHES, batches // (BLOCKS_LEFT * workers)))
+        yield pa.table({"path": paths[:size]})
+        paths = paths[size:]
 
 
 def connect(given: argparse.Namespace) -> None:
@@ -167,32 +180,38 @@ def connect(given: argparse.Namespace) -> None:
 class Progress:
     """Counts images as they come, shows that on stderr, and knows the images per second.
 
-    The clock for the rate starts with the first answer: what comes before is the start of Ray and of the workers.
+    A worker's time begins with its first answer and ends with its last one, so that the start of Ray and of the workers does not count.
     """
 
-    def __init__(self, total: int) -> None:
-        self.total, self.done, self.errors, self.before_rate = total, 0, 0, 0
+    def __init__(self, total: int, workers: int) -> None:
+        self.total, self.wanted, self.done, self.errors = total, workers, 0, 0
         self.began = self.shown = self.last = time.monotonic()
-        self.first: float | None = None
         self.workers: Counter[str] = Counter()
+        self.answers: dict[str, tuple[float, float]] = {}
+        self.timed = 0
 
-    def add(self, block: Any) -> None:
-        """Count a block of rows."""
+    def add(self, block: pa.Table) -> None:
+        """Count a block of rows, which is the answer of one worker."""
         self.last = time.monotonic()
         self.done += len(block)
         self.errors += len(block) - block["error"].null_count
-        self.workers.update(block["worker"].to_pylist())
-        if self.first is None:
-            self.first, self.before_rate = self.last, self.done
+        worker = block["worker"][0].as_py()
+        self.workers[worker] += len(block)
+        if worker in self.answers:
+            self.timed += len(block)
+        self.answers[worker] = self.answers.get(worker, (self.last,))[0], self.last
         if self.last - self.shown > 2 or self.done == self.total:
             self.shown = self.last
             print(f"{self.done} of {self.total} images, {self.errors} errors, {self.rate():.1f} images/s", file=sys.stderr)
 
     def rate(self) -> float:
-        """Return the images per second since the first answer; over all the time where there was only one."""
-        if self.done == self.before_rate:
+        """Return the images per second of a worker between its answers, times the workers.
+
+        Where each worker has answered once, it is over all the time.
+        """
+        if not self.timed:
             return self.done / (self.last - self.began)
-        return (self.done - self.before_rate) / (self.last - self.first)
+        return self.wanted * self.timed / sum(last - first for first, last in self.answers.values())
 
     def summary(self) -> dict[str, Any]:
         """Return the numbers as plain data."""
