@@ -129,6 +129,56 @@ def test_matmul(shape, right):
     check_restored(source, layer)
 
 
+@pytest.mark.parametrize(
+    ("shape", "stack", "right"),
+    [
+        ((5, 7), (1,), True),
+        ((2, 5, 7), (1, 1), True),
+        ((3, 5, 7), (3,), True),
+        ((5, 7), (3,), True),
+        ((7,), (1,), True),
+        ((2, 3, 5, 7), (3,), True),
+        ((2, 1, 5, 7), (3,), True),
+        ((4, 3, 5, 7), (1, 3), True),
+        ((2, 3, 5, 7), (2, 1), True),
+        ((2, 3, 5, 7), (2, 3), True),
+        ((2, 3, 7, 5), (3,), False),
+    ],
+)
+def test_stack_of_matrices(shape, stack, right):
+    """Each matrix of a constant is multiplied by the rows that broadcasting pairs it with, and a constant behind is its bias."""
+    rng = np.random.default_rng(0)
+    x, weight = noise(rng, *shape), noise(rng, *stack, *((7, 6) if right else (6, 7)))
+    nodes = [helper.make_node("MatMul", ["x", "w"] if right else ["w", "x"], ["p"]), helper.make_node("Add", ["p", "c"], ["y"])]
+    weights = {"w": weight, "c": noise(rng, 6)}
+    source, layer = one(model_of(nodes, {"x": list(shape)}, ["y"], weights))
+    mine = product(source, layer, x)
+    full = np.matmul(x, weight) if right else np.matmul(weight, x)
+    rows = full.reshape(full.shape if x.ndim > 1 else (*full.shape[:-1], 1, 6))
+    rows = rows if right else np.swapaxes(rows, -1, -2)
+    offset = rows.ndim - 2 - len(stack)
+    matrices = [offset + axis for axis, size in enumerate(stack) if size > 1]
+    expected = rows.transpose(*matrices, *(axis for axis in range(rows.ndim) if axis not in matrices))
+    np.testing.assert_allclose(mine, expected.reshape(np.prod(stack), -1, 6), rtol=1e-4, atol=1e-4)
+    check_restored(source, layer)
+    assert (layer.bias is not None) == right
+    if right and x.ndim > 1:
+        changes = Changes(source)
+        delta = np.arange(np.prod(stack) * 6, dtype=np.float64).reshape(-1, 6)
+        layer.bias.add(changes, delta)
+        moved = model_of(changes.nodes, {"x": list(shape)}, ["y"], {**weights, **changes.constants})
+        shift = run(moved, {"x": x}) - run(source.model, {"x": x})
+        np.testing.assert_allclose(shift, np.broadcast_to(delta.reshape(*stack, 1, 6), shift.shape), atol=1e-4)
+
+
+def test_vector_times_stack():
+    """It is refused, because the place of a bias depends on the rank of x, which a model does not say."""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")]
+    _, layer = one(model_of(nodes, {"x": [7]}, ["y"], {"w": np.zeros((3, 7, 6), np.float32)}))
+    with pytest.raises(ValueError, match="layer 'product' multiplies a vector by a stack of matrices"):
+        columns_of(layer, np.zeros(7, np.float32))
+
+
 def test_bias_behind_a_matmul():
     """An Add of a constant is the bias, but not where others read the product, or the constant is no row."""
     rng = np.random.default_rng(0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ Signature = NDArray[np.float32]
 
 
 def _columns(array: NDArray) -> NDArray | None:
-    return array.T if array.ndim == 2 else None
+    return array.reshape(array.shape[-2:]).T if array.ndim >= 2 and prod(array.shape[:-2]) == 1 else None
 
 
 def _stacked(array: NDArray) -> NDArray | None:
@@ -39,7 +40,8 @@ ARRANGEMENTS: dict[str, Callable[[NDArray], NDArray | None]] = {
 }
 """The one table of ways to read a weight as rows, one per output; None where its rank does not allow it.
 
-`rows`: Conv (O, I, taps) and Gemm with transB (O, I). `columns`: MatMul and Gemm (I, O). `stacked`: LSTM and GRU (directions, gates, I).
+`rows`: Conv (O, I, taps) and Gemm with transB (O, I). `columns`: MatMul and Gemm (I, O), also with dimensions of 1 before these two.
+`stacked`: LSTM and GRU (directions, gates, I).
 """
 
 
