@@ -4,6 +4,7 @@ import json
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -359,3 +360,12 @@ def test_ctrl_c(folder, anywhere):
     assert process.returncode == 130, process.stderr
     assert "Traceback" not in process.stderr
     assert names_in(folder) == before
+
+
+def test_the_model_is_read_once(prune, folder, monkeypatch):
+    """It may have gigabytes."""
+    read = []
+    real = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path.name) or real(path))
+    prune("--json", folder / "r.json")
+    assert read == ["model.onnx"]

@@ -132,3 +132,42 @@ def test_saved_file(rng, tmp_path):
     assert source.read_bytes() == before
     with pytest.raises(ValueError, match="model itself"):
         result.save(source)
+
+
+@pytest.mark.parametrize(("pattern", "sparsity"), [("unstructured", 0.7), ("4x1", 0.7), ("1x4", 0.5), ("2:4", None)])
+@pytest.mark.parametrize("method", METHODS)
+def test_pruned_again(rng, method, pattern, sparsity):
+    """A layer that has the zeros already keeps exactly these, whatever is refitted, and so does the classifier; a warning says so."""
+    model = prune(mlp(rng), [{"x": data(rng)}], sparsity=sparsity, method="magnitude", pattern=pattern, only=".").model
+    zeros = {name: array == 0 for name, array in weights(model).items() if name[0] == "w"}
+    result = prune(model, [{"x": data(rng)}], sparsity=sparsity and sparsity - 0.1, method=method, pattern=pattern)
+    for name, array in weights(result.model).items():
+        if name in zeros:
+            np.testing.assert_array_equal(array == 0, zeros[name], err_msg=name)
+    assert [layer.zeros for layer in result.report.layers] == [int(zeros[name].sum()) for name in ("w0", "w1")]
+    assert result.report.warnings == (
+        "2 of 2 layers have as many zeros as asked for, or more, already: 'fc0', 'fc1'; they keep exactly their zeros",
+    )
+    more = prune(model, [{"x": data(rng)}], sparsity=0.9, method=method)
+    assert more.report.zeros == round(0.9 * 32 * 64) + round(0.9 * 64 * 48)
+    assert not more.report.warnings
+
+
+def test_stack_of_matrices(rng):
+    """A MatMul with a weight of three dimensions is pruned and refitted as so many layers, and gets a bias for each of them."""
+    x = np.stack([data(rng, 400, 24) for _ in range(3)], axis=1)[:, :, None]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["p"], name="stack"),
+        helper.make_node("Add", ["p", "c"], ["a"]),
+        helper.make_node("Tanh", ["a"], ["y"]),
+    ]
+    arrays = {"w": noise(rng, 3, 24, 16), "c": noise(rng, 16)}
+    model = model_of(nodes, {"x": ["n", 3, 1, 24]}, ["y"], arrays)
+    errors = {}
+    for method in ("admm", "magnitude"):
+        result = prune(model, [{"x": x[:300]}], sparsity=0.6, method=method)
+        assert np.count_nonzero(weights(result.model)["w"] == 0) == result.report.zeros == round(0.6 * 3 * 24 * 16)
+        errors[method] = np.square(outputs(result.model, x[300:])[0] - outputs(model, x[300:])[0]).mean()
+        if method == "admm":
+            assert weights(result.model)["c"].shape == (3, 1, 16)
+    assert errors["admm"] < errors["magnitude"] / 2

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from onnxruntime_ep_sparse.prune.left_out import Skipped
 from onnxruntime_ep_sparse.prune.report import LayerReport, OutputQuality, Quality, Report
-from onnxruntime_ep_sparse.prune.selection import Skipped
 
 
 def quality(pairs, *, classes=True, by_sample=True):

@@ -78,6 +78,18 @@ def test_what_a_classifier_is(tail, classifies):
     assert select(net(tail), None, None).classes == ({"y"} if classifies else set())
 
 
+def test_what_is_no_classifier():
+    """A layer with another one behind it, as where a decoder returns keys and values; a recurrent one, whose result is a state."""
+    keys = [helper.make_node("Identity", ["c"], ["keys"])]
+    assert select(net([*keys, *CLASSIFIER], ("y", "keys")), None, None).classes == {"y"}
+    assert [layer.name for layer in select(net([*keys, *CLASSIFIER], ("y", "keys")), None, None).pruned] == ["pointwise"]
+    node = helper.make_node("LSTM", ["x", "w", "r"], ["y"], name="lstm")
+    weights = {"w": zeros(1, 64, 16), "r": zeros(1, 64, 16)}
+    selected = select(Source(model_of([node], {"x": [None] * 3}, ["y"], weights)), None, None)
+    assert [layer.name for layer in selected.pruned] == ["lstm.W", "lstm.R"]
+    assert not selected.classes
+
+
 def test_names_of_nodes_without_one():
     """A node without a name, or with one that another node has, goes by its output."""
     source = net(CLASSIFIER)

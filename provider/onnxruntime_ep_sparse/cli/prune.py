@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +18,7 @@ from ..models import signature
 from ..prune import prune as prune_model
 from ..prune.data import READERS, Request, feeds_of
 from ..prune.patterns import PATTERNS
+from ..prune.source import Loaded
 from .common import FailedError, JsonOption, Output, UsageError
 from .given import check_source
 from .pack import Source, Target
@@ -74,7 +75,7 @@ def prune(
     and the others are refitted to the dense model's results. OUT runs anywhere; with this provider it runs faster. IN
     stays as it is, and OUT appears when it is complete.
     """
-    out = Output("prune", json, source, [target, onnx_file.data_beside(target), masks, *_existing(data, tokenizer)])
+    out = Output("prune", json, None, [target, onnx_file.data_beside(target), masks, *_existing(data, tokenizer)])
     if min_cosine is not None and not holdout > 0:
         raise UsageError("--min-cosine judges by held-out data: give a --holdout above 0")
     limit = _bytes(memory)
@@ -82,9 +83,12 @@ def prune(
     given: dict[str, Any] = {"sparsity": sparsity, "speedup": speedup, "pattern": pattern, "method": method, "allocation": allocation}
     given |= {"skip": skip, "only": only, "holdout": holdout, "memory": limit, "seed": seed}
     with _usage(), _warnings(out):
-        _check_targets(source, target, masks, data, tokenizer)
-        request = Request(signature(onnx_file.load(source)), samples, seed, image, tokenizer)
-        result = _pruned(source, feeds_of(data, request), {**given, "threads": threads or None, "timed": not no_timing}, out)
+        model = Loaded(onnx_file.load(source), source)
+        files = onnx_file.referenced_files(source, model.model)
+        out.keep(files)
+        _check_targets(model, target, masks, files | {path: "a file of the calibration data" for path in _existing(data, tokenizer)})
+        request = Request(signature(model.model), samples, seed, image, tokenizer)
+        result = _pruned(model, feeds_of(data, request), {**given, "threads": threads or None, "timed": not no_timing}, out)
     show(result.report, out)
     cosine = result.report.cosine
     enough = min_cosine is None or (cosine is not None and cosine >= min_cosine)
@@ -127,17 +131,17 @@ def show(report: Report, out: Output) -> None:
     out.print(report.sentence())
 
 
-def _pruned(source: Path, feeds: Any, given: dict[str, Any], out: Output) -> Pruned:
+def _pruned(model: Loaded, feeds: Any, given: dict[str, Any], out: Output) -> Pruned:
     """Prune, and show the progress. FailedError if that fails for another reason than wrong use."""
     out.steps("prune", 0)
     try:
-        result = prune_model(source, feeds, **given, progress=lambda done, total, what: out.steps("prune", _within(done / total), what))
+        result = prune_model(model, feeds, **given, progress=lambda done, total, what: out.steps("prune", _within(done / total), what))
     except (ValueError, ImportError):
         raise
     except MemoryError:
-        raise FailedError(f"cannot prune {shown(source)}: out of memory; give a smaller --memory or fewer --samples") from None
+        raise FailedError(f"cannot prune {shown(model.path)}: out of memory; give a smaller --memory or fewer --samples") from None
     except OSError as error:  # of the file that holds what does not fit into the memory
-        raise FailedError(f"cannot prune {shown(source)}: {error.strerror or error}") from None
+        raise FailedError(f"cannot prune {shown(model.path)}: {error.strerror or error}") from None
     finally:
         out.steps.close()
     out.steps("prune", 1)
@@ -166,12 +170,10 @@ def _write(result: Pruned, target: Path, masks: Path | None) -> None:
         raise FailedError(f"cannot write {shown(target)}: {error.strerror or error}") from None
 
 
-def _check_targets(source: Path, target: Path, masks: Path | None, data: str, tokenizer: str | None) -> None:
-    """Raise ValueError if a file cannot be written, or would replace one that is read or the other one."""
-    model = onnx_file.load(source)
-    with onnx_file.Writer(source, target, model):  # it checks everything that `save` will check
+def _check_targets(model: Loaded, target: Path, masks: Path | None, kept: Mapping[Path, str]) -> None:
+    """Raise ValueError if a file cannot be written, or would replace one of `kept`, which says what they are, or the other one."""
+    with onnx_file.Writer(model.path, target, model.model):  # it checks everything that `save` will check
         pass
-    kept = onnx_file.referenced_files(source, model) | {path: "a file of the calibration data" for path in _existing(data, tokenizer)}
     check_target(target, kept)
     if masks is not None:
         check_target(masks, {**kept, target: "the pruned model", onnx_file.data_beside(target): "the pruned model's external data"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -71,20 +71,39 @@ def scored(method: Method, weight__mk: NDArray[np.float32], squares__k: NDArray[
 
 
 def fitted(
-    method: Method, problem: Problem, weight__mk: NDArray[np.float32], choice: Choice
+    method: Method, problem: Problem, weight__mk: NDArray[np.float32], choice: Choice, kept__mk: NDArray[np.bool_] | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return the weights, not scaled, and the mask of a method that fits."""
+    """Return the weights, not scaled, and the mask of a method that fits. With `kept__mk` that is the mask, and no other is sought."""
     assert method.fit is not None
-    pruned__mk, kept__mk = np.empty_like(weight__mk), np.empty(weight__mk.shape, np.bool_)
+    pruned__mk, chosen__mk = np.empty_like(weight__mk), np.empty(weight__mk.shape, np.bool_)
     rows = fitted_at_once(weight__mk.shape, by_row=choice.by_row)
     for begin in range(0, len(weight__mk), rows):
         end = min(begin + rows, len(weight__mk))
         target__mk = problem.target(weight__mk[begin:end])
-        part__mk, kept__mk[begin:end] = method.fit(problem, target__mk, choice.of_rows(begin, end, len(weight__mk)))
-        if method.refits:
-            part__mk = refit(problem, part__mk, kept__mk[begin:end], target__mk)
+        if kept__mk is None:
+            part__mk, chosen__mk[begin:end] = method.fit(problem, target__mk, choice.of_rows(begin, end, len(weight__mk)))
+        else:
+            part__mk, chosen__mk[begin:end] = problem.scaled(weight__mk[begin:end]), kept__mk[begin:end]
+        if method.refits or kept__mk is not None:
+            part__mk = refit(problem, part__mk, chosen__mk[begin:end], target__mk)
         pruned__mk[begin:end] = problem.unscaled(part__mk)
-    return pruned__mk, kept__mk
+    return pruned__mk, chosen__mk
+
+
+def fitted_dense(problem: Problem, weight__mk: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return fitted weights, not scaled, without new zeros. Those that there are stay: someone pruned the layer before."""
+    target__mk = problem.target(weight__mk)
+    kept__mk = weight__mk != 0
+    if not kept__mk.all():
+        target__mk = refit(problem, problem.scaled(weight__mk), kept__mk, target__mk)
+    return problem.unscaled(target__mk)
+
+
+def kept_already(weight__mk: NDArray[np.float32], choice: Choice) -> NDArray[np.bool_] | None:
+    """Return which weights are not zero, if the zeros that there are make a choice of its pattern needless; else None."""
+    nonzero__mk = weight__mk != 0
+    kept__mk = replace(choice, by_row=False).kept(weight__mk * weight__mk)
+    return None if np.any(nonzero__mk & ~kept__mk) else nonzero__mk
 
 
 def fitted_at_once(shape__mk: Sequence[int], *, by_row: bool) -> int:

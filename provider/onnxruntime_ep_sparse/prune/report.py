@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..diagnostics.explain import Expected
 from ..measure.agreement import class_axis
 from ..timing import Ratio
-from .selection import Skipped
+from .left_out import Skipped
 
 WITHIN = 0.05
 """A speed-up is reached if the measured one is not lower by more than this share."""

@@ -8,12 +8,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from onnx import ModelProto
+from onnx.inliner import inline_selected_functions
+
 from ..formats.constants import fold
+from ..formats.onnx_file import graphs_within
 from ..formats.schema import DOMAIN
 from .conv_layers import of_conv
 from .layers import Layer
+from .left_out import Skipped, left_out
 from .matrix_layers import of_product
-from .recurrent_layers import of_recurrent
+from .recurrent_layers import GATES, of_recurrent
 from .source import ONNX, Model, Source, loaded
 
 LAYERS: Mapping[str, Callable[[Source, int, str], Iterator[Layer]]] = MappingProxyType(
@@ -32,11 +37,13 @@ BEHIND_CLASSIFIER = {
 def source_of(given: Model) -> Source:
     """Read a model, without its external data. Weights and biases that nodes compute of constants alone become initializers.
 
-    ValueError if it is none, if its weights are compressed, or if a model in memory has its data elsewhere.
+    Functions of the model's own that contain layers are expanded. ValueError if it is none, if its weights are compressed, or if a model in
+    memory has its data elsewhere.
     """
     model, path = loaded(given)
     if any(imported.domain == DOMAIN for imported in model.opset_import):
         raise ValueError("the weights of this model are compressed: ort-sparse unpack it first")
+    model = _with_layers_at_the_top(model)
     around = {*LAYERS, "Add"}  # an Add is the bias of a MatMul
     names = [name for node in model.graph.node if node.op_type in around for name in node.input if name]
     made = [name for node in model.graph.node if node.op_type == "Constant" for name in node.output]
@@ -44,21 +51,27 @@ def source_of(given: Model) -> Source:
     return Source(model, path)
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A layer that gets no zeros, and why. `refitted` says whether its weights are fitted to its new inputs all the same."""
-
-    name: str
-    op_type: str
-    reason: str
-    refitted: bool = False
+def _with_layers_at_the_top(model: ModelProto) -> ModelProto:
+    """Return a model none of whose functions contains an operator with layers: they are written out where they are called."""
+    within = {
+        (each.domain, each.name): {(node.domain, node.op_type) for part in (each, *graphs_within(each.node)) for node in part.node}
+        for each in model.functions
+    }
+    heavy = {(domain, name) for domain in ONNX for name in LAYERS}
+    size = 0
+    while size < len(heavy):
+        size = len(heavy)
+        heavy |= {function for function, called in within.items() if called & heavy}
+    chosen = [function for function in within if function in heavy]
+    return inline_selected_functions(model, chosen) if chosen else model
 
 
 @dataclass(frozen=True, slots=True)
 class Selected:
     """Layers by what becomes of them, each list in the order of the nodes.
 
-    `pruned` get zeros. `dense` stay dense for their role, not because someone named them. `skipped` has the reasons for all but `pruned`.
+    `pruned` get zeros. `dense` stay dense for their role, not because someone named them. `skipped` has the reasons for all but `pruned`,
+    also of nodes with weights that are no layers.
     `classes` are the outputs of the model that classifiers make.
     """
 
@@ -77,7 +90,9 @@ def select(source: Source, skip: str | None, only: str | None) -> Selected:
     skipped_names, only_names = _pattern("skip", skip), _pattern("only", only)
     selected = Selected([], [], [], set())
     roles = _Roles(source)
-    for layer in layers(source):
+    found = list(layers(source))
+    skipped = list(left_out(source, {(layer.index, layer.slot) for layer in found}))
+    for layer in found:
         selected.classes.update(roles.outputs_of(layer))
         reason = ""
         if skipped_names and skipped_names.search(layer.name):
@@ -87,22 +102,23 @@ def select(source: Source, skip: str | None, only: str | None) -> Selected:
         elif reason := roles.reason(layer):
             selected.dense.append(layer)
         if reason:
-            selected.skipped.append(Skipped(layer.name, layer.op_type, reason))
+            skipped.append((layer.index, Skipped(layer.name, layer.op_type, reason)))
         else:
             selected.pruned.append(layer)
+    selected.skipped.extend(each for _, each in sorted(skipped, key=lambda each: each[0]))
     if not selected.pruned:
         why = Counter(each.reason for each in selected.skipped).most_common()
-        found = "; ".join(f"{count} x {reason}" for reason, count in why) or f"no {', '.join(LAYERS)} with a constant float32 weight"
-        raise ValueError(f"nothing to prune: {found}")
+        reasons = "; ".join(f"{count} x {reason}" for reason, count in why) or f"no {', '.join(LAYERS)} with a constant float32 weight"
+        hint = "; layers that 'only' names are pruned whatever their role" if selected.dense else ""
+        raise ValueError(f"nothing to prune: {reasons}{hint}")
     return selected
 
 
 def layers(source: Source) -> Iterator[Layer]:
     """Yield all layers of a model, in the order of its nodes."""
-    names = Counter(node.name for node in source.nodes)
     for index, node in enumerate(source.nodes):
         if node.domain in ONNX and node.op_type in LAYERS:
-            yield from LAYERS[node.op_type](source, index, node.name if names[node.name] == 1 and node.name else node.output[0])
+            yield from LAYERS[node.op_type](source, index, source.name(index))
 
 
 def _pattern(what: str, text: str | None) -> re.Pattern[str] | None:
@@ -118,17 +134,21 @@ class _Roles:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._behind_a_layer: set[str] = set()
+        self._before_a_layer: set[str] = set()
+        weighty = [node.op_type in LAYERS and any(map(source.is_constant, node.input)) for node in source.nodes]
         for index, node in enumerate(source.nodes):
-            behind = any(name in self._behind_a_layer for name in source.reads[index])
-            if behind or (node.op_type in LAYERS and any(source.is_constant(name) for name in node.input)):
+            if weighty[index] or not self._behind_a_layer.isdisjoint(source.reads[index]):
                 self._behind_a_layer.update(node.output)
+        for index in reversed(range(len(source.nodes))):
+            if weighty[index] or not self._before_a_layer.isdisjoint(source.nodes[index].output):
+                self._before_a_layer.update(source.reads[index])
 
     def reason(self, layer: Layer) -> str:
         """Return why a layer is left out, "" if it is not."""
         groups, outputs, inputs = layer.shape__gmk
         if layer.op_type == "Conv" and layer.x not in self._behind_a_layer:
             return "it is a first convolution"
-        if groups > 1 and layer.run == 1:
+        if layer.op_type == "Conv" and groups > 1 and layer.run == 1:
             return "it is a depthwise convolution"
         if groups * outputs < LEAST_OUTPUTS or inputs < LEAST_INPUTS:
             return f"it has fewer than {LEAST_OUTPUTS} outputs or {LEAST_INPUTS} inputs"
@@ -137,9 +157,15 @@ class _Roles:
         return ""
 
     def outputs_of(self, layer: Layer) -> set[str]:
-        """Return the outputs of the model that are a layer's result but for a bias, the form, and functions that keep the order."""
+        """Return the outputs of the model that are a layer's result but for a bias, the form, and functions that keep the order.
+
+        There are none if another layer comes behind it, as behind keys and values that a decoder returns, or if it is recurrent: its result
+        is a state.
+        """
         source = self._source
         names = set(source.nodes[layer.index].output)
+        if layer.op_type in GATES or not names.isdisjoint(self._before_a_layer):
+            return set()
         for node in source.nodes[layer.index + 1 :]:
             others = [name for name in node.input if name and name not in names]
             if node.op_type in BEHIND_CLASSIFIER and len(others) < len(node.input) and all(map(source.is_constant, others)):

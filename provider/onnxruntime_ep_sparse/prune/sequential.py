@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from .batches import Data
 from .layers import Layer, rows_at_once
 from .masks import Masks
-from .methods import WITHOUT_FIT, Method, fitted, fitted_at_once, scored
-from .patterns import Pattern, choices
+from .methods import WITHOUT_FIT, Method, fitted, fitted_at_once, fitted_dense, kept_already, scored
+from .patterns import Choice, Pattern, choices
 from .problem import Problem
 from .report import LayerReport, OutputQuality, Quality
 from .selection import Selected
@@ -80,6 +80,7 @@ class Pass:
         self.outputs: list[OutputQuality] = []
         self.warnings: list[str] = []
         self.refitted: set[str] = set()
+        self._sparse_before: list[str] = []
         self._sharing = _shared(selected.pruned, plan, self.method)
         watched = {layer.x for layer in self.layers} | set(self.source.outputs)
         store = Store(setting.store_bytes)
@@ -103,8 +104,13 @@ class Pass:
                 self._refit(layer)
         self._known = None
         if self.method.fit is not None and not any(report.refitted for report in self.reports):
-            few = ", ".join(f"{report.name!r} needs {report.inputs} and has {report.samples}" for report in self.reports[:3])
-            raise ValueError(f"no layer has enough samples to be fitted: {few}; give more data, or use method wanda or magnitude")
+            few = ", ".join(f"{report.name!r} needs {report.inputs} samples and has {report.samples}" for report in self.reports[:3])
+            rest = f" and {len(self.reports) - 3} more" if len(self.reports) > 3 else ""
+            raise ValueError(f"no layer has enough samples to be fitted: {few}{rest}; give more data, or use method wanda or magnitude")
+        if self._sparse_before:
+            names = ", ".join(map(repr, self._sparse_before[:3])) + (", ..." if len(self._sparse_before) > 3 else "")
+            few = f"{len(self._sparse_before)} of {len(self.reports)} layers have as many zeros as asked for, or more, already: {names}"
+            self.warnings.append(f"{few}; they keep exactly their zeros")
         self.progress(total - 1, total, "held-out samples")
         if self.data.held_out:
             self._judge()
@@ -116,12 +122,12 @@ class Pass:
         return bool(self.reports) and fits and self.source.only_reader(layer.weight) == layer.index
 
     def _refit(self, layer: Layer) -> None:
-        """Fit all weights of a dense layer to the inputs that it gets now."""
+        """Fit the weights of a dense layer to the inputs that it gets now."""
         statistics, problems = self._knowledge(layer)
         if statistics.rows < layer.inputs:
             return
         dense__gmk = layer.matrices(self.source.array(layer.weight))
-        fitted__gmk = np.stack([problem.unscaled(problem.target(each)) for problem, each in zip(problems, dense__gmk, strict=True)])
+        fitted__gmk = np.stack([fitted_dense(problem, each) for problem, each in zip(problems, dense__gmk, strict=True)])
         name, delta__gm = self._put(layer, statistics, dense__gmk, fitted__gmk)
         self.masks.add_fitted(name, layer.restored(dense__gmk), self.changes.constants[name], delta__gm.astype(np.float32))
         self.refitted.add(layer.name)
@@ -137,12 +143,16 @@ class Pass:
         dense__gmk = layer.matrices(self.source.array(layer.weight))
         pruned__gmk, kept__gmk = np.empty_like(dense__gmk), np.empty(dense__gmk.shape, np.bool_)
         by_row = layer.by_row and method.by_row
-        for group, choice in enumerate(choices(self.pattern, self.plan[layer.name], layer.shape__gmk, layer.run, by_row)):
+        chosen = choices(self.pattern, self.plan[layer.name], layer.shape__gmk, layer.run, by_row)
+        already = self._kept_already(layer, dense__gmk, chosen)
+        for group, choice in enumerate(chosen):
             if method.fit is None:
-                kept__gmk[group] = scored(method, dense__gmk[group], statistics.squares__gk[group].astype(np.float32), choice)
+                squares__k = statistics.squares__gk[group].astype(np.float32)
+                there = already[group]
+                kept__gmk[group] = scored(method, dense__gmk[group], squares__k, choice) if there is None else there
                 pruned__gmk[group] = np.where(kept__gmk[group], dense__gmk[group], 0)
             else:
-                pruned__gmk[group], kept__gmk[group] = fitted(method, problems[group], dense__gmk[group], choice)
+                pruned__gmk[group], kept__gmk[group] = fitted(method, problems[group], dense__gmk[group], choice, already[group])
         if method.fit is None:
             delta__gm = np.zeros(dense__gmk.shape[:2])
             name = self._put_weight(layer, pruned__gmk)
@@ -165,6 +175,14 @@ class Pass:
                 error=self._error(layer, dense__gmk, pruned__gmk, delta__gm) if self.data.held_out else None,
             )
         )
+
+    def _kept_already(self, layer: Layer, dense__gmk: NDArray[np.float32], chosen: Sequence[Choice]) -> Sequence[NDArray[np.bool_] | None]:
+        """Return the mask of each matrix if the dense weight has the zeros that are asked for already, None for each if it does not."""
+        found = [kept_already(dense__mk, choice) for dense__mk, choice in zip(dense__gmk, chosen, strict=True)]
+        if any(kept__mk is None for kept__mk in found):
+            return [None] * len(found)
+        self._sparse_before.append(layer.name)
+        return found
 
     def _put(
         self, layer: Layer, statistics: Statistics, dense__gmk: NDArray[np.float32], fitted__gmk: NDArray[np.float32]

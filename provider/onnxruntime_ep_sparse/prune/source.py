@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,16 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, num
 from ..formats.onnx_file import array_of, graphs_within, is_external, load, tensors
 from ..models.inputs import signature
 
-Model = str | os.PathLike[str] | bytes | ModelProto
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model that was read from the file `path`, without its external data. Who gives it to `prune` does not use it any more."""
+
+    model: ModelProto
+    path: Path
+
+
+Model = str | os.PathLike[str] | bytes | ModelProto | Loaded
 ONNX = ("", "ai.onnx")
 
 
@@ -36,11 +46,17 @@ class Source:
         self.opset = next((imported.version for imported in self.model.opset_import if imported.domain in ONNX), 0)
         self.inputs = {each.name: each for each in signature(self.model) if not self.is_constant(each.name)}
         self.outputs = [info.name for info in graph.output if not self.is_constant(info.name)]
+        self._times_named = Counter(node.name for node in self.nodes)
         self._exposed = {info.name for info in graph.output}
         self.readers: dict[str, list[int]] = defaultdict(list)
         for i, names in enumerate(self.reads):
             for name in names:
                 self.readers[name].append(i)
+
+    def name(self, index: int) -> str:
+        """Return the name of a node, that of its first output where it has none or shares it."""
+        node = self.nodes[index]
+        return node.name if node.name and self._times_named[node.name] == 1 else next(filter(None, node.output), "")
 
     def is_constant(self, name: str) -> bool:
         """Return whether a value is an initializer, sparse or not."""
@@ -76,10 +92,12 @@ class Source:
 
 
 def loaded(given: Model) -> tuple[ModelProto, Path | None]:
-    """Return a copy of a model, without external data, and its path.
+    """Return a model that may be changed, without external data, and its path.
 
     ValueError if it is none, or if a model in memory has its data elsewhere.
     """
+    if isinstance(given, Loaded):
+        return given.model, given.path
     if not isinstance(given, ModelProto | bytes):
         return load(Path(given)), Path(given)
     model = ModelProto()
