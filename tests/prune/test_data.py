@@ -1,6 +1,7 @@
 """Readers of calibration data: every form gives feeds of the model's inputs, in parts that it takes, the same for the same seed."""
 
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -371,3 +372,54 @@ def test_options_of_other_readers(arrays):
     for option in {reader.option for reader in READERS} - {None}:
         with pytest.raises(ValueError, match=f"--{option} is for .*, and the data are FILE.npz"):
             read(arrays, **{option: "size=8"})
+
+
+# models whose first axis counts times
+
+SEQUENCES = Request([Input("x", "tensor(float)", ["t", 1, 6]), Input("h", "tensor(float)", [1, 1, 4])], sequences=True)
+
+
+def run_of(times, seed):
+    rng = np.random.default_rng(seed)
+    return {"x": rng.standard_normal((times, 1, 6)).astype(np.float32), "h": rng.standard_normal((1, 1, 4)).astype(np.float32)}
+
+
+def test_sequences_in_files(tmp_path):
+    """A file has one run of the model, of any length, or some of one length along one more axis."""
+    for number in range(3):
+        np.savez(tmp_path / f"{number}.npz", **run_of(5 + number, number))
+    np.savez(tmp_path / "more.npz", **{key: np.stack([run_of(9, seed)[key] for seed in range(4)]) for key in ("x", "h")})
+    found = [feed["x"].shape for feed in feeds_of(str(tmp_path), SEQUENCES)]
+    assert sorted(found) == [(5, 1, 6), (6, 1, 6), (7, 1, 6), *[(9, 1, 6)] * 4]
+    assert len(list(feeds_of(str(tmp_path), replace(SEQUENCES, samples=5)))) == 5
+    (one,) = feeds_of(str(tmp_path / "1.npz"), SEQUENCES)
+    np.testing.assert_array_equal(one["x"], run_of(6, 1)["x"])
+
+
+def test_sequences_at_random_and_of_a_function(tmp_path, monkeypatch):
+    """As many runs as are asked for."""
+    with pytest.warns(UserWarning, match="random data"):
+        assert [feed["x"].shape for feed in feeds_of("random", replace(SEQUENCES, samples=3))] == [(32, 1, 6)] * 3
+    (tmp_path / "runs_of_a_test.py").write_text(
+        "import numpy as np\ndef runs():\n    for t in (3, 4, 5):\n"
+        "        yield {'x': np.ones((t, 1, 6), np.float32), 'h': np.ones((1, 1, 4), np.float32)}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    found = [feed["x"].shape for feed in feeds_of("runs_of_a_test:runs", replace(SEQUENCES, samples=2))]
+    assert found == [(3, 1, 6), (4, 1, 6)]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "match"),
+    [
+        ({"x": np.ones((2, 5, 1, 6), np.float32), "h": np.ones((3, 1, 1, 4), np.float32)}, "its lengths differ"),
+        ({"x": np.ones((2, 5, 1, 7), np.float32), "h": np.ones((2, 1, 1, 4), np.float32)}, "x is 5x1x7, the model wants tx1x6"),
+        ({"x": np.ones((5, 1, 6), np.float32), "h": np.ones((5, 1, 4), np.float32)}, "h is 5x1x4, the model wants 1x1x4"),
+        ({"x": np.ones((5, 1, 6), np.float32)}, "has x; the model's inputs are x, h"),
+    ],
+)
+def test_sequences_that_do_not_fit(tmp_path, arrays, match):
+    """Lengths, shapes and names."""
+    np.savez(tmp_path / "wrong.npz", **arrays)
+    with pytest.raises(ValueError, match=match):
+        list(feeds_of(str(tmp_path / "wrong.npz"), SEQUENCES))

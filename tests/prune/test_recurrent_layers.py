@@ -6,7 +6,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxruntime_ep_sparse.prune.batches import Batches
-from onnxruntime_ep_sparse.prune.recurrent_layers import GATES
 from onnxruntime_ep_sparse.prune.selection import layers
 from onnxruntime_ep_sparse.prune.source import Changes, Source
 from onnxruntime_ep_sparse.prune.store import Store
@@ -16,6 +15,8 @@ from support.making import noise
 from support.pruning import prune
 
 TIMES, SEQUENCES, INPUTS, HIDDEN = 7, 3, 5, 4
+
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 
 def recurrent(rng, op_type, direction, *, lengths=False, initial=False, inputs=INPUTS, hidden=HIDDEN, **attributes):

@@ -65,7 +65,7 @@ def test_sentence_and_json():
     outputs = (OutputQuality("y", 0.9876, 0.02, 0.01, 0.95), OutputQuality("z", 0.99, 0.01, None, None))
     assert report(outputs).sentence() == (
         "75.0% of 600 weights in 1 layers are zero; on 20 held-out samples the results have cosine 0.988 with the dense model's; "
-        "95.0% of the largest classes agree."
+        "95.0% have the same largest class."
     )
     assert "not known" in report(()).sentence()
     document = json.loads(json.dumps(report(outputs).to_dict()))

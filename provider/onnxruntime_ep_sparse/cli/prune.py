@@ -18,7 +18,7 @@ from ..models import signature
 from ..prune import prune as prune_model
 from ..prune.data import READERS, Request, feeds_of
 from ..prune.patterns import PATTERNS
-from ..prune.source import Loaded
+from ..prune.source import Loaded, counts_times
 from .common import FailedError, JsonOption, Output, UsageError
 from .given import check_source
 from .pack import Source, Target
@@ -87,7 +87,9 @@ def prune(
         files = onnx_file.referenced_files(source, model.model)
         out.keep(files)
         _check_targets(model, target, masks, files | {path: "a file of the calibration data" for path in _existing(data, tokenizer)})
-        request = Request(signature(model.model), samples, seed, image, tokenizer)
+        inputs = signature(model.model)
+        sequences = counts_times(model.model.graph.node, [i.name for i in inputs])
+        request = Request(inputs, samples, seed, image, tokenizer, sequences)
         result = _pruned(model, feeds_of(data, request), {**given, "threads": threads or None, "timed": not no_timing}, out)
     show(result.report, out)
     cosine = result.report.cosine

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..models.inputs import check_feeds
-from .recurrent_layers import GATES
-from .source import Source
+from .source import Source, counts_times
 from .store import Arrays, Store
 
 MOST_SAMPLES = 64
@@ -76,7 +75,9 @@ def read(source: Source, feeds: Iterable[Mapping[str, NDArray]], samples: int | 
         raise ValueError(f"samples {samples}: at least 1 is needed")
     if not source.inputs:
         raise ValueError("the model has no inputs")
-    open_axis = all(each.shape and not isinstance(each.shape[0], int) for each in source.inputs.values()) and not _counts_times(source)
+    open_axis = all(each.shape and not isinstance(each.shape[0], int) for each in source.inputs.values()) and not counts_times(
+        source.nodes, source.inputs
+    )
     rng = np.random.default_rng(seed)
     phase = rng.random()
     batches = Batches(source.inputs, store)
@@ -99,11 +100,6 @@ def read(source: Source, feeds: Iterable[Mapping[str, NDArray]], samples: int | 
     if holdout and not held:
         raise ValueError(f"{count} samples are too few to hold out {holdout:g} of them: give more, or holdout 0")
     return Data(batches, kept, set_aside, count, held, open_axis)
-
-
-def _counts_times(source: Source) -> bool:
-    """Return whether an input goes right into a recurrent node, where the first axis counts times."""
-    return any(node.op_type in GATES and node.input[0] in source.inputs for node in source.nodes)
 
 
 def _samples(batch: Batch, open_axis: bool) -> int:

@@ -2,6 +2,9 @@
 
 Samples come in a random order of the seed, so that neither the calibration nor the held-out part is what a sorted file begins with; only
 a function's own order is kept. A text is never padded where the model allows that: padding would enter the statistics.
+
+A model whose inputs go right into a recurrent node counts times along their first axis. There a sample is a whole run of it: a file of
+arrays has one, or several along one more axis in front.
 """
 
 from __future__ import annotations
@@ -31,13 +34,17 @@ RANDOM_SAMPLES = 128
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to read: for which inputs, how many samples at most, and the options of some readers."""
+    """What to read: for which inputs, how many samples at most, and the options of some readers.
+
+    `sequences` says that the first axis of the inputs counts times, not samples.
+    """
 
     inputs: Sequence[Input]
     samples: int | None = None
     seed: int = 0
     image: str | None = None
     tokenizer: str | None = None
+    sequences: bool = False
 
     @property
     def fixed(self) -> int | None:
@@ -92,6 +99,20 @@ def _some(feeds: Iterator[Feeds], data: str) -> Iterator[Feeds]:
         raise ValueError(f"{shown(data)}: there is no sample, or fewer than the model takes at once")
 
 
+def _sequences(arrays: Feeds, request: Request, where: str) -> list[Feeds]:
+    """Return the runs that arrays have, one or those along one more axis in front. ValueError if they do not fit the model."""
+    ranks = {i.name: len(i.shape) + 1 for i in request.inputs}
+    if {name: array.ndim for name, array in arrays.items()} != ranks:
+        check_feeds(arrays, request.inputs, where)
+        return [arrays]
+    if len({len(array) for array in arrays.values()}) > 1:
+        raise ValueError(f"{where}: the first axis of every array must be the samples, and its lengths differ")
+    runs = [dict(zip(arrays, each, strict=True)) for each in zip(*arrays.values(), strict=True)]
+    for run in runs[:1]:
+        check_feeds(run, request.inputs, where)
+    return runs
+
+
 def _batches(arrays: Feeds, request: Request) -> Iterator[Feeds]:
     """Yield arrays of samples in parts that the model takes. What is left of a number that the model fixes is not used."""
     count = len(next(iter(arrays.values())))
@@ -109,6 +130,9 @@ def _random(_: str, request: Request) -> Iterator[Feeds]:
         stacklevel=2,
     )
     count = request.samples or RANDOM_SAMPLES
+    if request.sequences:
+        yield from (inputs_for(request.inputs, batch=BATCH, seed=request.seed + number) for number in range(count))
+        return
     for number in range(-(-count // request.batch)):
         size = request.fixed or min(request.batch, count - number * request.batch)
         yield inputs_for(request.inputs, batch=size, seed=request.seed + number)
@@ -117,29 +141,39 @@ def _random(_: str, request: Request) -> Iterator[Feeds]:
 # arrays
 
 
-def _arrays(path: Path, request: Request) -> Feeds:
-    """Read a file of arrays with the samples along the first axis. ValueError if they do not fit the model."""
-    arrays = load_arrays(path, "arrays")
-    check_feeds(arrays, request.inputs, shown(path), samples=True)
-    return arrays
+def _feeds(
+    arrays: Feeds, where: str, request: Request, most: int | None, rng: np.random.Generator | None = None
+) -> tuple[int, Iterator[Feeds]]:
+    """Return how many samples of some arrays are used, at most so many, and feeds of them, in the order of `rng` if there is one.
+
+    ValueError if they do not fit the model.
+    """
+    runs: list[Feeds] = []
+    if request.sequences:
+        runs = _sequences(arrays, request, where)
+    else:
+        check_feeds(arrays, request.inputs, where, samples=True)
+    count = len(runs) if request.sequences else len(next(iter(arrays.values())))
+    chosen = (np.arange(count) if rng is None else rng.permutation(count))[:most]
+    if request.sequences:
+        return len(chosen), (runs[number] for number in chosen)
+    return len(chosen), _batches({name: array[chosen] for name, array in arrays.items()}, request)
 
 
 def _file_of_arrays(data: str, request: Request) -> Iterator[Feeds]:
-    arrays = _arrays(Path(data), request)
-    order = request.order(len(next(iter(arrays.values()))))
-    yield from _batches({name: array[order] for name, array in arrays.items()}, request)
+    arrays = load_arrays(Path(data), "arrays")
+    yield from _feeds(arrays, shown(data), request, request.samples, np.random.default_rng(request.seed))[1]
 
 
 def _folder_of_arrays(data: str, request: Request) -> Iterator[Feeds]:
     files = sorted(Path(data).glob("*.npz"))
     left = request.samples
     for number in np.random.default_rng(request.seed).permutation(len(files)):
-        arrays = _arrays(files[number], request)
-        count = len(next(iter(arrays.values())))
-        order = np.random.default_rng((request.seed, int(number))).permutation(count)[:left]
-        yield from _batches({name: array[order] for name, array in arrays.items()}, request)
+        arrays = load_arrays(files[number], "arrays")
+        used, feeds = _feeds(arrays, shown(files[number]), request, left, np.random.default_rng((request.seed, int(number))))
+        yield from feeds
         if left is not None:
-            left -= len(order)
+            left -= used
             if left <= 0:
                 return
 
@@ -205,11 +239,10 @@ def _function(data: str, request: Request) -> Iterator[Feeds]:
                 return
             except Exception as error:
                 raise ValueError(f"{data}: {type(error).__name__}: {error}") from None
-            check_feeds(each, request.inputs, data, samples=True)
-            arrays = {key: array[:left] for key, array in each.items()}
-            yield from _batches(arrays, request)
+            used, parts = _feeds(each, data, request, left)
+            yield from parts
             if left is not None:
-                left -= len(next(iter(arrays.values())))
+                left -= used
 
 
 @contextlib.contextmanager

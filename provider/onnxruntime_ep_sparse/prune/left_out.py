@@ -10,10 +10,12 @@ from onnx import GraphProto, NodeProto, helper
 
 from ..formats.onnx_file import graphs_within
 from ..ops.table import LEFT_PRODUCTS
-from .recurrent_layers import GATES, R, W
-from .source import ONNX, Source
+from .recurrent_layers import R, W
+from .source import ONNX, RECURRENT, Source
 
-WEIGHTS: Mapping[str, tuple[int, ...]] = MappingProxyType({"Conv": (1,), "Gemm": (0, 1), "MatMul": (0, 1), **dict.fromkeys(GATES, (W, R))})
+WEIGHTS: Mapping[str, tuple[int, ...]] = MappingProxyType(
+    {"Conv": (1,), "Gemm": (0, 1), "MatMul": (0, 1), **dict.fromkeys(RECURRENT, (W, R))}
+)
 """Which inputs of the operators with layers may be weights."""
 
 
@@ -31,7 +33,7 @@ def left_out(source: Source, layers: Collection[tuple[int, int]]) -> Iterator[tu
     """Yield the nodes with a weight that are no layer, with their indices. `layers` has the node and the input of each layer."""
     for index, node in enumerate(source.nodes):
         name = source.name(index)
-        recurrent = node.domain in ONNX and node.op_type in GATES
+        recurrent = node.domain in ONNX and node.op_type in RECURRENT
         for places in [(W,), (R,)] if recurrent else [_places(node)]:
             if not any((index, place) in layers for place in places) and (reason := _reason(source, node, places)):
                 yield index, Skipped(f"{name}.{'W' if places == (W,) else 'R'}" if recurrent else name, node.op_type, reason)

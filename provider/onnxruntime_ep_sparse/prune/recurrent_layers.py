@@ -14,7 +14,6 @@ from scipy.special import expit
 from .layers import Bias, Layer, Site
 from .source import ONNX, Source, attribute
 
-GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 X, W, R, B, LENGTHS, INITIAL = range(6)
 """The inputs that these nodes have in common, by their numbers."""
 

@@ -169,7 +169,8 @@ class Report:
         share = f"{self.zeros / self.size:.1%} of {self.size:,} weights in {len(self.layers)} layers are zero"
         if self.cosine is None:
             return f"{share}; nothing was held out, so what is left of the model is not known."
-        agreement = [f"{output.top1:.1%} of the largest classes agree" for output in self.outputs if output.top1 is not None]
+        known = [output for output in self.outputs if output.top1 is not None]
+        agreement = [f"{each.top1:.1%} have the same largest class{f' in {each.name}' if len(known) > 1 else ''}" for each in known]
         words = "; ".join(
             [f"on {self.held_out} held-out samples the results have cosine {self.cosine:.3f} with the dense model's", *agreement]
         )

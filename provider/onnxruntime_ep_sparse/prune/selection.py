@@ -18,8 +18,8 @@ from .conv_layers import of_conv
 from .layers import Layer
 from .left_out import Skipped, left_out
 from .matrix_layers import of_product
-from .recurrent_layers import GATES, of_recurrent
-from .source import ONNX, Model, Source, loaded
+from .recurrent_layers import of_recurrent
+from .source import ONNX, RECURRENT, Model, Source, loaded
 
 LAYERS: Mapping[str, Callable[[Source, int, str], Iterator[Layer]]] = MappingProxyType(
     {"Conv": of_conv, "Gemm": of_product, "MatMul": of_product, "LSTM": of_recurrent, "GRU": of_recurrent, "RNN": of_recurrent}
@@ -164,7 +164,7 @@ class _Roles:
         """
         source = self._source
         names = set(source.nodes[layer.index].output)
-        if layer.op_type in GATES or not names.isdisjoint(self._before_a_layer):
+        if layer.op_type in RECURRENT or not names.isdisjoint(self._before_a_layer):
             return set()
         for node in source.nodes[layer.index + 1 :]:
             others = [name for name in node.input if name and name not in names]

@@ -103,18 +103,25 @@ class Pass:
             else:
                 self._refit(layer)
         self._known = None
-        if self.method.fit is not None and not any(report.refitted for report in self.reports):
-            few = ", ".join(f"{report.name!r} needs {report.inputs} samples and has {report.samples}" for report in self.reports[:3])
-            rest = f" and {len(self.reports) - 3} more" if len(self.reports) > 3 else ""
-            raise ValueError(f"no layer has enough samples to be fitted: {few}{rest}; give more data, or use method wanda or magnitude")
-        if self._sparse_before:
-            names = ", ".join(map(repr, self._sparse_before[:3])) + (", ..." if len(self._sparse_before) > 3 else "")
-            few = f"{len(self._sparse_before)} of {len(self.reports)} layers have as many zeros as asked for, or more, already: {names}"
-            self.warnings.append(f"{few}; they keep exactly their zeros")
+        self._warn()
         self.progress(total - 1, total, "held-out samples")
         if self.data.held_out:
             self._judge()
         self.progress(total, total, "")
+
+    def _warn(self) -> None:
+        """Add warnings about layers that differ from what was asked for. ValueError if the method fits weights and no layer is fitted."""
+        few = [report for report in self.reports if not report.refitted] if self.method.fit is not None else []
+        if few:
+            names = _some([f"{report.name!r} ({report.samples} samples for {report.inputs} inputs)" for report in few])
+            more = f"{max(report.inputs / max(report.samples, 1) for report in few):.1f} times the data would do for all"
+            if len(few) == len(self.reports):
+                raise ValueError(f"no layer has enough samples to be fitted: {names}; {more}, or use method wanda or magnitude")
+            self.warnings.append(f"{len(few)} of {len(self.reports)} layers have too few samples to be refitted: {names}; {more}")
+        if self._sparse_before:
+            names = _some([repr(name) for name in self._sparse_before])
+            count = f"{len(self._sparse_before)} of {len(self.reports)} layers"
+            self.warnings.append(f"{count} have as many zeros as asked for, or more, already: {names}; they keep exactly their zeros")
 
     def _may_be_refitted(self, layer: Layer) -> bool:
         """Return whether a dense layer is fitted: its inputs are no longer the dense ones, and its weight is its own."""
@@ -138,8 +145,6 @@ class Pass:
         method = self.method
         if method.fit is not None and statistics.rows < layer.inputs:
             method = WITHOUT_FIT
-            few = f"{layer.inputs} inputs, but only {statistics.rows} samples of them"
-            self.warnings.append(f"layer {layer.name!r} has {few}: its weights are not refitted")
         dense__gmk = layer.matrices(self.source.array(layer.weight))
         pruned__gmk, kept__gmk = np.empty_like(dense__gmk), np.empty(dense__gmk.shape, np.bool_)
         by_row = layer.by_row and method.by_row
@@ -263,6 +268,11 @@ class Pass:
             for batch in self.data.held_out:
                 quality.add_if_numbers(self.dense_stream[name][batch], self.pruned_stream[name][batch], by_sample=self.data.by_sample)
         self.outputs = [quality.result() for quality in found.values() if quality.any]
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def needed_memory(layer: Layer, method: Method) -> int:

@@ -27,6 +27,7 @@ class Loaded:
 
 Model = str | os.PathLike[str] | bytes | ModelProto | Loaded
 ONNX = ("", "ai.onnx")
+RECURRENT = ("LSTM", "GRU", "RNN")
 
 
 class Source:
@@ -119,6 +120,11 @@ def names_read(node: NodeProto) -> list[str]:
         names += [name for member in graph.node for name in member.input if name and name not in inside]
         names += [info.name for info in graph.output if info.name not in inside]
     return list(dict.fromkeys(names))
+
+
+def counts_times(nodes: Iterable[NodeProto], inputs: Collection[str]) -> bool:
+    """Return whether an input goes right into a recurrent node, where the first axis counts times."""
+    return any(node.op_type in RECURRENT and node.input[0] in inputs for node in nodes)
 
 
 class Changes:
