@@ -98,7 +98,8 @@ def read(source: Source, feeds: Iterable[Mapping[str, NDArray]], samples: int | 
     if not count:
         raise ValueError("there are no calibration data: the iterable yields nothing, or arrays without samples")
     if holdout and not held:
-        raise ValueError(f"{count} samples are too few to hold out {holdout:g} of them: give more, or holdout 0")
+        times = "; the inputs count times along their first axis, so a feed is one sample" if counts_times(source.nodes, source.inputs) else ""
+        raise ValueError(f"{count} samples are too few to hold out {holdout:g} of them: give more, or holdout 0{times}")
     return Data(batches, kept, set_aside, count, held, open_axis)
 
 
