@@ -97,6 +97,19 @@ def test_report():
     assert document["speed"]["reached"] is None
 
 
+def test_open_sizes():
+    """Where the provider takes nodes only with fixed sizes, the speed is that, and a warning says how to fix them."""
+    rng = np.random.default_rng(0)
+    report = engine.prune(perceptron(rng), feeds(rng, batch=51), sparsity=0.8, threads=1).report
+    speed = report.speed
+    assert speed.sizes == {"batch": speed.shapes["x"][0]}
+    assert f"times as fast on x {speed.sizes['batch']}x256" in report.sentence()
+    assert Speed(**{**vars(speed), "owned_open": speed.owned}).warning() is None
+    fewer = Speed(**{**vars(speed), "owned_open": 1})
+    assert f"('batch': {speed.sizes['batch']}); it takes 1 of {speed.nodes} nodes while the model leaves sizes open" in fewer.warning()
+    assert engine._missed(fewer) == [fewer.warning()]
+
+
 def test_nothing_is_taken():
     """Too few zeros: it is said in words, and layers have no expected times."""
     rng = np.random.default_rng(0)

@@ -98,8 +98,10 @@ def read(source: Source, feeds: Iterable[Mapping[str, NDArray]], samples: int | 
     if not count:
         raise ValueError("there are no calibration data: the iterable yields nothing, or arrays without samples")
     if holdout and not held:
-        times = "; the inputs count times along their first axis, so a feed is one sample" if counts_times(source.nodes, source.inputs) else ""
-        raise ValueError(f"{count} samples are too few to hold out {holdout:g} of them: give more, or holdout 0{times}")
+        words = f"{count} samples are too few to hold out {holdout:g} of them: give more, or holdout 0"
+        if counts_times(source.nodes, source.inputs):
+            words += "; the inputs count times along their first axis, so a feed is one sample"
+        raise ValueError(words)
     return Data(batches, kept, set_aside, count, held, open_axis)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,9 +50,12 @@ class Pruned:
         save(self.changes, Path(target))
 
 
-def save(changes: Changes, target: Path) -> None:
-    """Write a changed model as `Pruned.save` does."""
+def save(changes: Changes, target: Path, sizes: Mapping[str, int] = MappingProxyType({})) -> None:
+    """Write a changed model as `Pruned.save` does. `sizes` are given to the open dimensions of its inputs that have these names."""
     model, source = _outline(changes), changes.source.path or Path()
+    for dimension in [each for info in model.graph.input for each in info.type.tensor_type.shape.dim]:
+        if dimension.dim_param in sizes:
+            dimension.dim_value = sizes[dimension.dim_param]
     with Writer(source, target, model) as writer:
         for tensor in tensors(model):
             if is_external(tensor) and tensor.name not in changes.constants:

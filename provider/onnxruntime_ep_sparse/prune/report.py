@@ -70,8 +70,9 @@ class OutputQuality:
 class Speed:
     """The pruned model with this provider against the CPU provider, by the protocol of `measure`, under the policy `auto`.
 
-    `shapes` are those of the inputs in a run. `owned` of `nodes` nodes are the provider's; if it has none, nothing is timed: `speed_up`,
-    `cpu_ms` and `ms` (medians) are None. `valid` says whether the CPU provider against itself was within 3 % of 1. `expected` is what the
+    `shapes` are those of the inputs in a run, and `sizes` those of the model's open dimensions, which are fixed for it. `owned` of `nodes`
+    nodes are the provider's, `owned_open` where these stay open. If it has none, nothing is timed: `speed_up`, `cpu_ms` and `ms` (medians)
+    are None. `valid` says whether the CPU provider against itself was within 3 % of 1. `expected` is what the
     cost model says, None where the provider takes nothing. `asked` is the speed-up that was asked for, if one was.
     """
 
@@ -85,6 +86,8 @@ class Speed:
     ms: float | None
     expected: Expected | None
     asked: float | None = None
+    sizes: dict[str, int] = field(default_factory=dict)
+    owned_open: int = 0
 
     @property
     def reached(self) -> bool | None:
@@ -113,7 +116,16 @@ class Speed:
         asked = "" if self.reached is None else f", {self.asked:g} was asked for" if self.reached else f", NOT the {self.asked:g} asked for"
         doubt = "" if self.valid else " (the machine was not quiet)"
         taken = f"which takes {self.owned} of {self.nodes} nodes"
-        return f"With this provider, {taken}, it is {self.speed_up.median:.2f} {interval} times as fast{asked}{doubt}."
+        inputs = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in self.shapes.items())
+        return f"With this provider, {taken}, it is {self.speed_up.median:.2f} {interval} times as fast on {inputs}{asked}{doubt}."
+
+    def warning(self) -> str | None:
+        """Return what to do where fewer nodes are taken while dimensions stay open, None if that is not so."""
+        if self.owned_open >= self.owned:
+            return None
+        fixed = ", ".join(f"{name!r}: {size}" for name, size in self.sizes.items())
+        left = f"it takes {self.owned_open} of {self.nodes} nodes while the model leaves sizes open"
+        return f"the speed is measured with fixed sizes ({fixed}); {left}: SessionOptions.add_free_dimension_override_by_name fixes them"
 
 
 @dataclass(frozen=True)

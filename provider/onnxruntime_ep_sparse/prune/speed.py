@@ -14,7 +14,7 @@ from ..diagnostics.step_times import step_times
 from ..measure.protocol import Measurement, measure
 from ..options import EP_NAME
 from ..ort.registration import register
-from ..ort.sessions import make_session
+from ..ort.sessions import make_session, ownership
 from .allocation import Cost, Costs
 from .methods import METHODS, scored
 from .patterns import choices
@@ -47,7 +47,7 @@ LayerTimes = Mapping[str, tuple[float | None, float | None]]
 
 
 class Bench:
-    """Measures changed models, each in a temporary file, on the calibration batch of median size."""
+    """Measures changed models, each in a temporary file, on the calibration batch of median size; open dimensions get its sizes."""
 
     def __init__(self, setting: Setting, threads: int) -> None:
         register()
@@ -57,17 +57,22 @@ class Bench:
 
     def speed_up(self, plan: Plan) -> float:
         """Return how many times as fast the model is with zeros by this plan, whatever the other weights are: 1 if nothing is taken."""
-        with _saved(self._with_zeros(plan)) as path:
+        with _saved(self._with_zeros(plan), self._sizes()) as path:
             ratio = self._measured(path, SEARCH_PAIRS, SEARCH_BUDGET_S).speed_up
         return 1.0 if ratio is None else ratio.median
 
     def judge(self, changes: Changes, asked: float | None) -> tuple[Speed, LayerTimes]:
         """Return the speed of a pruned model, and by their names what its layers are expected to take: `cpu_ms`, `ms`."""
-        with _saved(changes) as path:
+        sizes = self._sizes()
+        with _saved(changes, sizes) as path:
             result = self._measured(path, PAIRS, BUDGET_S)
-            session = make_session(path, EP_NAME, None, self._threads, self._sizes(), silent=True)
+            session = make_session(path, EP_NAME, None, self._threads, silent=True)
             decisions = explain(session)
             del session
+        owned_open = result.ownership.owned
+        if sizes:
+            with _saved(changes, {}) as path:
+                owned_open = ownership(make_session(path, EP_NAME, None, self._threads, silent=True)).owned
         nodes = self._setting.source.nodes
         names = {name: layer.name for layer in self._setting.selected.pruned for name in (layer.name, nodes[layer.index].name) if name}
         known = {d.name.removesuffix(FUSED): (d.cpu_ms, d.ms) for d in decisions}
@@ -75,6 +80,8 @@ class Bench:
             shapes={name: array.shape for name, array in self.feeds.items()},
             threads=self._threads,
             owned=result.ownership.owned,
+            sizes=sizes,
+            owned_open=owned_open,
             nodes=result.ownership.nodes,
             speed_up=result.speed_up,
             valid=result.valid,
@@ -94,7 +101,7 @@ class Bench:
         layers = self._setting.selected.pruned
         found: dict[str, list[float]] = {layer.name: [] for layer in layers}
         for kept in points:
-            with _saved(self._with_zeros({layer.name: 1 - kept for layer in layers})) as path:
+            with _saved(self._with_zeros({layer.name: 1 - kept for layer in layers}), self._sizes()) as path:
                 times = self._step_ms(path)
             for layer in layers:
                 found[layer.name] += [times[layer.name]] if layer.name in times else []
@@ -164,11 +171,11 @@ def undisturbed(measured: Callable[[], Measurement]) -> Measurement:
 
 
 @contextmanager
-def _saved(changes: Changes) -> Iterator[Path]:
-    """Give the path of a temporary file with a changed model."""
+def _saved(changes: Changes, sizes: Mapping[str, int]) -> Iterator[Path]:
+    """Give the path of a temporary file with a changed model, whose open dimensions have these sizes."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        save(changes, path)
+        save(changes, path, sizes)
         yield path
 
 
