@@ -42,7 +42,8 @@ def refused(model, feeds=(X,), match="", **arguments):
     [
         ({"sparsity": None}, "needs a sparsity"),
         ({"sparsity": 0}, "not between 0 and 1"),
-        ({"sparsity": 1.0}, "not between 0 and 1"),
+        ({"sparsity": 1.0}, "not between 0 and 1$"),
+        ({"sparsity": 60}, "not between 0 and 1: for 60 % give 0.6"),
         ({"sparsity": float("nan")}, "not between 0 and 1"),
         ({"pattern": "3x3"}, "unknown pattern '3x3'; there are unstructured, 4x1, 1x4, N:M"),
         ({"pattern": "2:4", "sparsity": 0.6}, "2:4 implies 0.5"),

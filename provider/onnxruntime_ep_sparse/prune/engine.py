@@ -156,9 +156,10 @@ def _sparsity(given: float | None, pattern: Pattern) -> float:
             raise ValueError(f"sparsity {given:g}: the pattern {pattern.name} implies {pattern.sparsity:g}; leave it out")
         return pattern.sparsity
     if given is None:
-        raise ValueError(f"the pattern {pattern.name} needs a sparsity, such as 0.6")
+        raise ValueError(f"the pattern {pattern.name} needs a sparsity, such as 0.6, or a speedup")
     if not 0 < given < 1:
-        raise ValueError(f"sparsity {given:g} is not between 0 and 1")
+        percent = f": for {given:g} % give {given / 100:g}" if 1 < given < 100 else ""
+        raise ValueError(f"sparsity {given:g} is not between 0 and 1{percent}")
     return given
 
 

@@ -31,9 +31,8 @@ def encoded(texts: Sequence[str], tokenizer: Path, inputs: Sequence[Input]) -> I
     """
     for i in inputs:
         if i.name not in FIELDS or len(i.shape) != 2:
-            raise ValueError(
-                f"texts fill inputs {', '.join(FIELDS)} (texts x tokens), and the model has {i.name} {shape_words(i.shape)}: give npz"
-            )
+            model = f"the model has {i.name} {shape_words(i.shape)}"
+            raise ValueError(f"texts fill inputs {', '.join(FIELDS)} (texts x tokens), and {model}: give an npz file")
     length = next((i.shape[1] for i in inputs if isinstance(i.shape[1], int)), None)
     encode = _tokenizer(tokenizer, length)
     by_length: dict[int, list[Any]] = {}
