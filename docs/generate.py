@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import inspect
 import re
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_args
 
+import messages
 from typer.models import ArgumentInfo
 
 import onnxruntime_ep_sparse as sparse
 from onnxruntime_ep_sparse import options, reasons
-from onnxruntime_ep_sparse.cli import COMMANDS
+from onnxruntime_ep_sparse.cli import COMMANDS, common
+from onnxruntime_ep_sparse.formats import schema, weight_codec
 from onnxruntime_ep_sparse.ops import table as ops
 from onnxruntime_ep_sparse.ops.row import FUSED
-from onnxruntime_ep_sparse.partition import measured
+from onnxruntime_ep_sparse.ort import registration
+from onnxruntime_ep_sparse.partition import measured, verdict
 from onnxruntime_ep_sparse.partition.nominal import COUNTS
-from onnxruntime_ep_sparse.program import limits
+from onnxruntime_ep_sparse.program import limits, serialize
 from onnxruntime_ep_sparse.prune import engine
+from onnxruntime_ep_sparse_kernels.isa import ISAS
 
 HERE = Path(__file__).parent
+PROJECT = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
 
 OPTIONS = """\
 # Options
@@ -193,6 +199,157 @@ version to version. Names in braces stand for what is filled in. The option over
 """
 
 
+ERRORS = """\
+# Errors
+
+<!-- Written by generate.py from the messages in the source, by the areas of messages.py. -->
+
+All errors that this package raises, by what they are about. Names in braces and … stand for what is filled in. Errors of a session's
+creation and of a run reach you through ONNX Runtime, which puts its own words around them. A command of `ort-sparse` prints the text as one
+line on standard error, and ends with code 1 (it failed) or 2 (wrong use).
+
+A node that is not taken is not an error: [reasons](../reasons.md). Messages of other programs, and what to do:
+[troubleshooting](../how-to/troubleshooting.md).
+
+{errors}
+"""
+
+ENVIRONMENT = """\
+# Environment variables
+
+<!-- Written by generate.py from options.py and the table in generate.py. -->
+
+## Provider options
+
+Each [option](../options.md) has a variable. Precedence: argument, variable, default. An empty variable counts as not set. An invalid value
+is an error when a session is created.
+
+| variable | option | valid |
+| --- | --- | --- |
+{options}
+
+```sh
+ORT_SPARSE_POLICY=always ort-sparse analyze model.onnx
+```
+
+## Other variables
+
+| variable | read | meaning |
+| --- | --- | --- |
+{others}
+"""
+
+OTHER_VARIABLES = (
+    (
+        "ORT_INTRA_OP_NUM_THREADS",
+        "session",
+        "ONNX Runtime's number of threads, for sessions that are given none. The provider divides its work for it.",
+    ),
+    (
+        "ORT_DISABLE_TELEMETRY",
+        "`import onnxruntime`",
+        "Read by ONNX Runtime. `1` prevents the thread that makes "
+        "[forked processes hang](../how-to/containers.md#servers-that-fork-their-workers).",
+    ),
+    ("TMPDIR", "`bench`, `prune`, `demo`", "Folder for temporary files. `/tmp` without it."),
+    ("HOME", "`cache_dir`", "What `~` in the option `cache_dir` stands for."),
+    ("NO_COLOR, COLUMNS", "`ort-sparse`", "Read by rich: no colours; the width of tables. Tables in files and pipes are 200 wide."),
+    ("ORT_SPARSE_CFLAGS", "build", "More flags for the C compiler, such as `-g1` or those of a sanitizer."),
+    ("ORT_SPARSE_CYTHON_DEBUG", "build", "`1` turns on Cython's bounds checks."),
+    ("ORT_SPARSE_TEST_EXAMPLES", "tests", "How many times as many examples each property test tries."),
+)
+"""Variables that are not options: name, what reads them, meaning."""
+
+FORMATS = """\
+# File formats
+
+<!-- Written by generate.py from the constants in the source. -->
+
+| file | written by | read by | identified by | other versions |
+| --- | --- | --- | --- | --- |
+| compressed model, `.onnx` | `ort-sparse pack` | this package, with or without the provider \
+| operators of the domain `{domain}`, version {operators}; each index begins with `{codec}`, layout {codec_version} \
+| refused. Every later release reads version {operators}. |
+| the same with `--standard` | `ort-sparse pack --standard` | any runtime | ONNX's `sparse_initializer` | |
+| compiled model, `.onnx` | `ort-sparse compile`, `onnxruntime.ModelCompiler` | this package with the provider \
+| nodes `EPContext`; each region begins with `{program}`, layout {program_version} \
+| refused: compile the original model again |
+| packed region beside a model, `NAME_REGION_HASH.bin` | `ort-sparse compile --beside` | the model that names it | as above | as above |
+| `ort-sparse-KEY.region` in `cache_dir` | sessions | sessions \
+| as above, and the key, which contains the version of the package | never found; packed again |
+| `ort-sparse-KEY.verdict` in `cache_dir` | sessions with `policy=measure` | the same \
+| `{verdict}`, layout {verdict_version} | measured again |
+| masks, `.npz` | `ort-sparse prune --masks`, `Masks.save` | `Masks.load`, numpy | arrays `kept:NAME`, `values:NAME` and others | |
+| JSON documents | `--json FILE` of every command | your programs | `"schema": {schema}` \
+| a key that changes its meaning or disappears raises the number; new keys do not |
+
+Keep the original model: all other files can be made from it again. A file appears under its name when it is complete. What this package
+reads back carries a checksum.
+
+## Bytes
+
+- Compressed weights: [the operators](../compressed.md#the-operators) and [the index](../compressed.md#the-index).
+- Compiled regions and cache entries: [a cache instead of compiled models](../compressed.md#a-cache-instead-of-compiled-models).
+
+## Masks
+
+{masks}
+"""
+
+SUPPORT = """\
+# Support and versions
+
+<!-- Written by generate.py from pyproject.toml and the tables in the source. -->
+
+## What is supported
+
+| | supported | tested |
+| --- | --- | --- |
+| Python | {python}, CPython | {pythons}, by the release workflow |
+| ONNX Runtime | {oldest} or newer | {oldest} and {newest}; a newer one gives a warning |
+| system | Linux with glibc 2.28 or newer, x86-64 | the same |
+| macOS, Windows, musl, ARM | not supported: no wheels. A build may work, with the baseline kernels. | not tested |
+| hosts | Python programs | C, C++, C#, Java and Go cannot load the library: it needs a Python interpreter in the process |
+| models | ONNX opset 7 or newer, [operators](../supported-models.md) \
+| ONNX's node tests, [how](../explanation/accuracy.md#how-it-is-tested) |
+| element types | float32 | [others run on the CPU provider](../how-to/not-faster.md#2-are-the-weights-float32) |
+
+All instruction sets are in one wheel. The best one of the CPU is chosen at run time, the option `isa` chooses another:
+
+| instruction set | CPU features | floats per vector |
+| --- | --- | --- |
+{isas}
+
+Other packages that the extras install, with their lowest versions:
+
+| extra | packages |
+| --- | --- |
+{extras}
+
+## Versions
+
+Versions follow [SemVer](https://semver.org): MAJOR.MINOR.PATCH. While MAJOR is 0, a new MINOR may break what this table calls stable; the
+[changelog](../../CHANGELOG.md) says so.
+
+| part | promise within a MAJOR version |
+| --- | --- |
+| [Python API](api.md), [options](../options.md), [commands](cli.md) and exit codes | stable: names stay and keep their meaning |
+| codes of [reasons](../reasons.md), keys of JSON documents | stable |
+| compressed models | every later version reads them |
+| results | [within the promises](../../README.md#promises); last digits may change with a MINOR version |
+| compiled models, `cache_dir` | not stable: only versions with the same layout read them. Keep the original model. |
+| texts of messages and reasons, tables on the screen | not stable: compare codes instead |
+| which nodes are taken, and how fast | not stable: they follow the cost model |
+| names that are not in the [Python API](api.md), C symbols | internal |
+
+The oldest supported version of ONNX Runtime may rise with a MINOR version. A version of Python is dropped when its own support ends. The
+latest release gets fixes: [security policy](../../SECURITY.md).
+
+In a mixed fleet, install the same version of this package on all hosts before you ship a compiled model. Compressed models need no such
+order.
+"""
+
+
 ROLES = ("product", "recurrent", "activation", "neighbour")
 
 
@@ -314,6 +471,51 @@ def command(function: Callable[..., None]) -> str:
     return f"## {function.__name__}\n\n{inspect.getdoc(function)}\n\n| argument | meaning |\n| --- | --- |\n" + "\n".join(rows)
 
 
+def environment() -> str:
+    """Return the page about environment variables."""
+    rows = [f"| `{option.variable}` | `{option.name}` | {option.valid} |" for option in options.OPTIONS]
+    others = [f"| {', '.join(f'`{n}`' for n in name.split(', '))} | {read} | {meaning} |" for name, read, meaning in OTHER_VARIABLES]
+    return ENVIRONMENT.format(options="\n".join(rows), others="\n".join(others))
+
+
+def formats() -> str:
+    """Return the page about file formats."""
+    return FORMATS.format(
+        domain=schema.DOMAIN,
+        operators=schema.VERSION,
+        codec=weight_codec.FRAME.magic.decode(),
+        codec_version=weight_codec.FRAME.version,
+        program=serialize.FRAME.magic.decode(),
+        program_version=serialize.FRAME.version,
+        verdict=verdict.FRAME.magic.decode(),
+        verdict_version=verdict.FRAME.version,
+        schema=common.SCHEMA,
+        masks=(inspect.getdoc(inspect.getmodule(sparse.Masks)) or "").partition("\n\n")[2],
+    )
+
+
+def support() -> str:
+    """Return the page about supported systems and versions."""
+    classified = [line.rpartition(" :: ")[2] for line in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", line)]
+    isas = [f"| `{isa.name}` | {', '.join(f'`{name}`' for name in isa.features) or 'none: any CPU'} | {isa.lanes} |" for isa in ISAS]
+    extras = {"none": PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
+    shown = [
+        f"| {f'`[{name}]`' if name != 'none' else name} | {', '.join(f'`{each}`' for each in extras[name])} |" for name in USERS_EXTRAS
+    ]
+    return SUPPORT.format(
+        python=PROJECT["requires-python"].removeprefix(">=") + " or newer",
+        pythons=", ".join(classified),
+        oldest=".".join(map(str, registration.OLDEST)),
+        newest=".".join(map(str, registration.NEWEST_TESTED)),
+        isas="\n".join(isas),
+        extras="\n".join(shown),
+    )
+
+
+USERS_EXTRAS = ("none", "onnxruntime", "cli", "demo", "prune")
+"""Extras that the package itself needs; the others are for examples and development."""
+
+
 def documents() -> dict[str, str]:
     """File name -> text."""
     variables = ", ".join(f"`{option.variable}`" for option in options.OPTIONS)
@@ -328,6 +530,10 @@ def documents() -> dict[str, str]:
             counts=", ".join(map(str, COUNTS[:-1])) + f" and {COUNTS[-1]}",
         ),
         "reference/api.md": API.format(entries=api()),
+        "reference/environment.md": environment(),
+        "reference/errors.md": ERRORS.format(errors=messages.markdown()),
+        "reference/file-formats.md": formats(),
+        "reference/support.md": support(),
         "reference/cli.md": COMMAND_LINE.format(commands=command_line()),
         "reasons.md": REASONS.format(reasons=all_reasons()),
         "supported-models.md": MODELS.format(operators=operators(), rank=limits.MAX_RANK),

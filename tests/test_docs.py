@@ -4,22 +4,22 @@ import importlib.util
 import os
 import re
 import runpy
+import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx.helper import make_node
+from typer.testing import CliRunner
 
+from onnxruntime_ep_sparse.cli import app
+from onnxruntime_ep_sparse.models import digits
 from support.making import model_of, pruned
+from support.pages import DOCS, FENCED, PAGES, ROOT, blocks, commands, fits, name_of
 
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs"
 WRITTEN = runpy.run_path(str(DOCS / "generate.py"))["documents"]()
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
-FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 
 
 @pytest.mark.parametrize("name", WRITTEN)
@@ -37,11 +37,6 @@ def test_architecture_names_every_file():
         names |= {p.as_posix() for p in found if p.parts[0] not in ("cli", "models") and not p.name.startswith(generated)}
     listed = set(re.findall(r"^\| `([\w./]+)`", (DOCS / "architecture.md").read_text(), re.M))
     assert listed == names
-
-
-def name_of(page):
-    """The path of a page in the repository."""
-    return str(page.relative_to(ROOT))
 
 
 def anchors(page):
@@ -65,20 +60,18 @@ def test_links(page):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with the models that the pages name: a pruned one with an open batch, and what `pack` makes of it."""
+    """A folder with the files that the pages name: a pruned model with an open batch, the same compressed, data to prune a dense one."""
     folder = tmp_path_factory.mktemp("pages")
     rng = np.random.default_rng(0)
     nodes = [make_node("MatMul", ["x", "up"], ["a"]), make_node("Relu", ["a"], ["b"]), make_node("MatMul", ["b", "down"], ["y"])]
-    model = model_of(nodes, {"x": ["batch", 256]}, ["y"], {"up": pruned(rng, (256, 512), 0.97), "down": pruned(rng, (512, 256), 0.97)})
-    for name in ("model.onnx", "pruned.onnx"):
-        onnx.save(model, folder / name)
+    for i, node in enumerate(nodes):
+        node.name = f"/layers/{i}/{node.op_type}"
+    for name, zeros in (("model.onnx", 0.97), ("pruned.onnx", 0.97), ("dense.onnx", 0.0)):
+        weights = {"up": pruned(rng, (256, 512), zeros), "down": pruned(rng, (512, 256), zeros)}
+        onnx.save(model_of(nodes, {"x": ["batch", 256]}, ["y"], weights), folder / name)
+    np.savez(folder / "calibration.npz", x=rng.standard_normal((64, 256)).astype(np.float32))
     subprocess.run([sys.executable, "-m", "onnxruntime_ep_sparse", "pack", "model.onnx", "compressed.onnx"], cwd=folder, check=True)
     return folder
-
-
-def blocks(page, kind):
-    """The code blocks of a page of one kind."""
-    return [code for found, code in FENCED.findall(page.read_text()) if found == kind]
 
 
 ELSEWHERE = ("docs/tutorial/pytorch.md", "docs/examples")
@@ -97,6 +90,72 @@ def test_python_blocks(page, folder):
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Falling back" not in done.stdout + done.stderr
+
+
+NOT_RUN = {
+    "python3 -m venv": "installs packages from the network; tests/release installs the wheel, .ci/run runs the two lines of the README",
+    ".venv/bin/": "the same: building and testing in that environment",
+    ".venv-release/bin/": "the same; tests/release runs them where the extra [release] is installed",
+    "PATH=$PWD/.venv-release/bin": "the same",
+    "docker": "needs a container engine; tests/release/test_container.py carries out the Dockerfile",
+    "ORT_DISABLE_TELEMETRY=1 gunicorn": "serves until it is stopped; tests/ort/test_forks.py does it",
+    "pip install": "installs packages from the network",
+    "sphinx-build": "test_site does it",
+}
+"""How commands begin that are slow, or need the network, and the reason why test_commands leaves them out."""
+
+
+@pytest.fixture
+def short_training(monkeypatch):
+    """The nets of the demo get a short training, which changes the numbers of its output alone."""
+    train = digits.train
+    monkeypatch.setattr(digits, "train", lambda epochs, **rest: train(epochs=1, channels=(16, 32), hidden=128, **rest))
+
+
+@pytest.mark.usefixtures("short_training")
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.slow if "first-run" in page.name else ())
+        for page in PAGES
+        if commands(page) and not name_of(page).startswith(ELSEWHERE)
+    ],
+    ids=name_of,
+)
+def test_commands(page, folder, monkeypatch):
+    """The commands of a page run, one after the other, and print what it shows, but for numbers. Other programs are named in NOT_RUN."""
+    monkeypatch.chdir(folder)
+    for command, shown in commands(page):
+        if command.startswith(tuple(NOT_RUN)):
+            continue
+        with monkeypatch.context() as patch:
+            words = shlex.split(command)
+            while "=" in words[0]:
+                patch.setenv(*words.pop(0).split("=", 1))
+            program, *arguments = words
+            assert program == "ort-sparse", f"{command}: not a command that this test can run, and not named in NOT_RUN"
+            result = CliRunner().invoke(app, arguments)
+        errors = "".join(line for line in result.stderr.splitlines(keepends=True) if line.startswith("ort-sparse:"))
+        assert shown is not None or result.exit_code == 0, f"{command}: {result.stderr}"
+        assert shown is None or fits(shown, result.stdout + errors), f"{command}\n{result.stdout}{errors}"
+
+
+def test_environment_variables():
+    """The page names every variable that the code reads."""
+    sources = [*(ROOT / "provider").rglob("*.py*"), *(ROOT / "kernels").rglob("*.py*"), ROOT / "setup.py", *(ROOT / "tests").rglob("*.py")]
+    text = "\n".join(path.read_text() for path in sources if path.suffix in (".py", ".pyx") and not path.name.startswith("_isa_"))
+    read = set(re.findall(r"\bORT_SPARSE_[A-Z]\w*", text)) | set(re.findall(r"environ(?:\.get\(|\[)[\"']([A-Z_]+)[\"']", text))
+    shown = (DOCS / "reference" / "environment.md").read_text()
+    assert sorted(name for name in read - {"HOME", "PATH", "PYTHONPATH"} if f"`{name}`" not in shown) == []
+
+
+def test_fits():
+    """Numbers, widths and verdicts may differ, words and the number of lines may not."""
+    shown = "a   p50 ms\n─────\nx  1.5\n…\nA/A ratio 1.01 (5 pairs): valid (within 3%)\n"
+    assert fits(shown, "a p50 ms\n──\n\nx  22\nmore\nA/A ratio 0.9 (6 pairs): NOT VALID (within 3%)\n")
+    assert not fits(shown, "a p50 ms\n──\nx  22\nmore\n")
+    assert not fits(shown, "a p50 ms\n──\ny  22\nA/A ratio 0.9 (6 pairs): valid (within 3%)\n")
+    assert not fits("one\n", "one\ntwo\n")
 
 
 def test_pictures():

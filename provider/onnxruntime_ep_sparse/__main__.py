@@ -10,7 +10,7 @@ def main() -> None:
     """Run the command line; without what it needs, print how to install that and exit with 2."""
     missing = [name for name in ("typer", "rich", "onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
-        print(f"ort-sparse needs {', '.join(missing)}: pip install 'onnxruntime-ep-sparse[cli]'", file=sys.stderr)
+        print(f"ort-sparse needs {', '.join(missing)}: pip install {' '.join(missing)}", file=sys.stderr)
         sys.exit(2)
     from .cli import app
 

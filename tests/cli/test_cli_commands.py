@@ -326,7 +326,7 @@ def test_without_the_extra(module):
         """
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert (process.returncode, process.stdout) == (2, "")
-    assert process.stderr.strip() == f"ort-sparse needs {module}: pip install 'onnxruntime-ep-sparse[cli]'"
+    assert process.stderr.strip() == f"ort-sparse needs {module}: pip install {module}"
 
 
 def test_unknown_options_come_from_one_table(cli, sparse_model):

@@ -12,7 +12,7 @@ def test_compiled(cli, sparse_model, tmp_path, beside):
     """One line of sizes, a document, and a model that the other commands take."""
     target, report = tmp_path / "compiled.onnx", tmp_path / "report.json"
     result = cli("compile", sparse_model, target, "--json", report, *["--beside"] * beside)
-    assert "1 regions compiled, 0 nodes left" in result.out
+    assert "1 region compiled, 0 nodes left" in result.out
     document = json.loads(report.read_text())
     assert (document["regions"], document["nodes_left"], len(document["files"])) == (1, 0, beside)
     files = [target, *tmp_path.glob("compiled_*.bin")]

@@ -199,7 +199,7 @@ def test_video_without_pyav(tmp_path, anywhere):
     line = [sys.executable, "-c", code, *map(str, arguments)]
     done = subprocess.run(line, env=anywhere, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
-    assert "videos need PyAV: pip install 'onnxruntime-ep-sparse[classify]'" in done.stderr
+    assert "videos need PyAV: pip install '.[classify]' in a clone of onnxruntime-ep-sparse" in done.stderr
 
 
 def test_checkpoint_with_other_objects_is_refused(tmp_path, anywhere):

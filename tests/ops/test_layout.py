@@ -395,5 +395,5 @@ def test_squeeze_without_axes():
 def test_squeeze_of_more_than_one():
     """An axis that turns out not to be 1 is an error that says so."""
     model = carried([helper.make_node("Squeeze", ["p", "axes"], ["y"])], (2, 3, 4), {"axes": np.array([0])}, declared=dynamic((2, 3, 4)))
-    with pytest.raises(Exception, match="Squeeze takes away a dimension that is not 1"):
+    with pytest.raises(Exception, match="Squeeze removes a dimension that is missing or not 1"):
         owned_session(model).run(None, {"x": np.zeros((2, 3, 4), np.float32)})

@@ -53,7 +53,7 @@ HOSTILE = [
     (CONV, ("y",), 10**6, "made twice or does not exist"),
     (CONV, ("r",), 10**6, "read before"),
     (CONV, ("spec",), None, "data of another kind"),
-    (CONV, ("spec", "window"), None, "without a proper window"),
+    (CONV, ("spec", "window"), None, "missing or invalid"),
     (CONV, ("spec", "window", "kernel"), (3, 3, 3, 3), "window"),
     (CONV, ("spec", "window", "stride"), (0, 2), "proper window"),
     (CONV, ("spec", "window", "dilation"), (1 << 31, 1), "1 to 65535 is supported"),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-INSTALL = "pip install 'onnxruntime-ep-sparse[classify]'"
+INSTALL = "pip install '.[classify]' in a clone of onnxruntime-ep-sparse"
 
 
 class Unusable(Exception):

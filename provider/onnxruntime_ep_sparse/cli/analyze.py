@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Annotated, Any
 
 import onnx
@@ -34,9 +35,9 @@ def analyze(
 ) -> None:
     """Show which nodes the sparse provider takes, and why.
 
-    Each row shows a node's sparsity and pattern, and its region or the reason why it is not taken. Multiplications
-    (MACs) follow from the model's shapes, and so do the milliseconds that both providers are expected to take; give
-    open dimensions by --batch and --shape.
+    Each row shows a node's sparsity and pattern, and its region or the reason why it is not taken. For each such reason,
+    a line after the table says what you can do. Multiplications (MACs) and the milliseconds that both providers are
+    expected to take follow from the model's shapes. Give open dimensions by --batch and --shape.
     """
     out = Output("analyze", json, model)
     options = provider_options(option)
@@ -72,6 +73,8 @@ def analyze(
         out.print(
             f"expected: {times.cpu_ms:.3f} ms with the CPU provider, {times.ms:.3f} ms with {EP_NAME}, {times.speedup:.2f} times as fast"
         )
+    for code, count in Counter(d.code for d, _ in shown if not d.taken).items():
+        out.print(f"{code} ({count} node{'' if count == 1 else 's'}): {ADVICE[code]}")
     nodes = [{**d.to_dict(), "advice": ADVICE[d.code], "macs": count} for d, count in shown]
     out.document({"model": given.name, "options": options, "totals": totals, "expected": times and times.to_dict(), "nodes": nodes})
 

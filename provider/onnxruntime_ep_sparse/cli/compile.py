@@ -76,9 +76,8 @@ def compile(
     out.keep(files_of)
     before, after = size_of(source), size_of(place)
     left = len(nodes) - len(regions)
-    out.print(
-        f"{len(regions)} regions compiled, {left} nodes left; {before / 1e6:.4g} MB became {after / 1e6:.4g} MB ({after / before:.1%})"
-    )
+    counts = f"{len(regions)} region{'' if len(regions) == 1 else 's'} compiled, {left} node{'' if left == 1 else 's'} left"
+    out.print(f"{counts}; {before / 1e6:.4g} MB became {after / 1e6:.4g} MB ({after / before:.1%})")
     document: dict[str, Any] = {"source": str(source), "target": str(target), "beside": beside, "options": given}
     sizes = {"bytes_before": before, "bytes_after": after, "files": [str(file) for file in files_of if file != place]}
     out.document({**document, **sizes, "regions": len(regions), "nodes_left": left})

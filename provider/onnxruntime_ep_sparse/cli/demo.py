@@ -33,7 +33,7 @@ def demo(
     dense and then pruned by `ort-sparse prune`, without more training.
     """
     if importlib.util.find_spec("sklearn") is None:
-        raise UsageError("the demo needs scikit-learn: pip install 'onnxruntime-ep-sparse[demo]'")
+        raise UsageError("the demo needs scikit-learn: pip install scikit-learn")
     out = Output("demo", json)
     out.print("ResNet-50, 90 % of its weights zero, one image")
     given = GivenModel.of(NET, out.steps)

@@ -38,7 +38,7 @@ def mask(weight: NDArray, sparsity: float, pattern: str = "unstructured", rng: n
     elif match := re.fullmatch(r"(\d+):(\d+)", pattern):
         n, m = map(int, match.groups())
         if not 0 < n <= m:
-            raise ValueError(f"pattern {pattern}: 0 < N <= M is wanted")
+            raise ValueError(f"pattern {pattern}: expected N:M with 0 < N <= M")
         zero = _n_of_m(rng, weight__o.shape, n, m)
     else:
         raise ValueError(f"unknown pattern {pattern!r}; there are {', '.join(PATTERNS)}")

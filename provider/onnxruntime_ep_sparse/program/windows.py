@@ -93,7 +93,7 @@ def proper_window(window: Window | None) -> Window:
     """Return the window of a convolution that comes from a file; ValueError if there is none or the runtime cannot run it."""
     reason = "none" if window is None else check_convolution(window)
     if window is None or reason is not None:
-        raise ValueError(f"a convolution without a proper window: {reason}")
+        raise ValueError(f"the window of a convolution is missing or invalid: {reason}")
     return window
 
 

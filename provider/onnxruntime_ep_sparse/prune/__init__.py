@@ -17,5 +17,6 @@ def prune(model: Any, data: Any, **arguments: Any) -> Pruned:
     try:
         from .engine import prune as run
     except ModuleNotFoundError as error:
-        raise ImportError(f"pruning needs {str(error.name).partition('.')[0]}: pip install 'onnxruntime-ep-sparse[prune]'") from None
+        package = str(error.name).partition(".")[0]
+        raise ImportError(f"pruning needs {package}: pip install {package}") from None
     return run(model, data, **arguments)

@@ -68,7 +68,7 @@ class Gradual:
         goes there by way of (M - 1):M and so on. ValueError if there is no such parameter.
         """
         if every < 1:
-            raise ValueError(f"masks change every so many steps, not every {every}")
+            raise ValueError(f"every {every}: expected a number of steps of at least 1")
         self._schedule, self._pattern, self._every = schedule, pattern_of(pattern), every
         parameters = dict(module.named_parameters())
         self._parameters = {

@@ -67,7 +67,7 @@ class ImageOptions:
         try:
             from PIL import Image, ImageOps
         except ImportError:
-            raise ImportError("images need Pillow: pip install 'onnxruntime-ep-sparse[prune]'") from None
+            raise ImportError("images need Pillow: pip install pillow") from None
         try:
             with Image.open(path) as file:
                 image: Any = ImageOps.exif_transpose(file).convert("L" if self.channels == 1 else "RGB")

@@ -53,7 +53,7 @@ def _tokenizer(path: Path, length: int | None) -> Callable[[list[str]], list[Any
     try:
         from tokenizers import Tokenizer
     except ImportError:
-        raise ImportError("texts need tokenizers: pip install 'onnxruntime-ep-sparse[prune]'") from None
+        raise ImportError("texts need tokenizers: pip install tokenizers") from None
     try:
         tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -74,7 +74,7 @@ cdef int n_waiting = 0
 cdef int64_t swept = 0    # the epoch in which arenas without use were looked for last
 
 if make_process_lock():
-    raise MemoryError("a lock for arenas")
+    raise MemoryError("no memory for a lock of arenas")
 
 
 cdef Arena* arena_take(const void* user, int64_t floats) noexcept nogil:
@@ -241,7 +241,7 @@ cdef class Loan:
     def __cinit__(self, uintptr_t user, int64_t floats):
         self.arena = arena_take(<const void*>user, floats)
         if self.arena == NULL:
-            raise MemoryError(f"{floats} floats")
+            raise MemoryError(f"no memory for {floats} floats")
         self.address = <uintptr_t>self.arena.data
         self.floats = self.arena.floats
 

@@ -136,7 +136,7 @@ cdef int infer_reshape(Plan* plan, const Step* step, StepPlan* sp, char* message
     cdef int i, inferred = NONE
     if reshape.removed or reshape.inserted:
         if infer_axes(reshape, x, y):
-            snprintf(message, message_size, "Squeeze takes away a dimension that is not 1, or that is none")
+            snprintf(message, message_size, "Squeeze removes a dimension that is missing or not 1")
             return 1
         return 0
     if reshape.flatten_axis >= 0:

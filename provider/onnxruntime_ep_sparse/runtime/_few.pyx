@@ -16,7 +16,7 @@ from ._weight_store cimport shared_drop
 cimport onnxruntime_ep_sparse_kernels.table as t
 
 if make_process_lock():
-    raise MemoryError("a lock for layouts of products with few pixels")
+    raise MemoryError("no memory for a lock of layouts of products with few pixels")
 
 
 cdef Layout layout_of(const Product* p, const ProductPlan* q, const t.KernelTable* kernels) noexcept nogil:

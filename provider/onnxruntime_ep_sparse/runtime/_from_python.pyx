@@ -14,7 +14,7 @@ from ._weight_store cimport shared_new, shared_settled
 cdef void* allocate(size_t size) except NULL:
     cdef void* memory = calloc(size + 1, 1)
     if memory == NULL:
-        raise MemoryError(f"{size} bytes for a compiled program")
+        raise MemoryError(f"no memory for {size} bytes for a compiled program")
     return memory
 
 
@@ -27,7 +27,7 @@ cdef void* memory_of(array, dtype) except NULL:
         return <void*>source
     memory = shared_new(size)
     if memory == NULL:
-        raise MemoryError(f"{size} bytes for a compiled program")
+        raise MemoryError(f"no memory for {size} bytes for a compiled program")
     with nogil:
         memcpy(memory, <void*>source, size)
         memory = shared_settled(memory)

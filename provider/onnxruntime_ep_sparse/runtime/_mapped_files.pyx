@@ -42,7 +42,7 @@ cdef struct Mapping:
 cdef Mapping* mappings = NULL
 
 if make_process_lock():
-    raise MemoryError("a lock for mapped files")
+    raise MemoryError("no memory for a lock of mapped files")
 
 
 cdef Mapping* mapping_at(const void* data, size_t size) noexcept nogil:
@@ -137,7 +137,7 @@ cdef class MappedFile:
         cdef size_t size
         cdef int error = 0, descriptor
         if self.mapping != NULL:
-            raise RuntimeError("a MappedFile is of one file")
+            raise RuntimeError("this MappedFile has a file already")
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait for its writer
         try:
             status = os.fstat(descriptor)

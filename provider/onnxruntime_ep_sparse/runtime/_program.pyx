@@ -322,7 +322,7 @@ cdef class Program:
         program.separable = spec.separable
         program.lock = <void*>PyThread_allocate_lock()
         if program.lock == NULL:
-            raise MemoryError("a lock for a compiled program")
+            raise MemoryError("no memory for a lock of a compiled program")
         fill_program(program, spec)
         if profile:
             program.totals = <StepTotals*>allocate(len(spec.steps) * sizeof(StepTotals))

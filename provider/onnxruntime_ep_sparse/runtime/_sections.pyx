@@ -29,7 +29,7 @@ cdef void forget_runs() noexcept nogil:
 
 
 if call_in_forked_children(forget_runs):
-    raise MemoryError("a function to call in forked children")
+    raise MemoryError("no memory for a function to call in forked children")
 
 
 cdef void run_begins() noexcept nogil:

@@ -35,7 +35,7 @@ cdef enum:
 cdef long tables_made = 0
 
 if make_process_lock():
-    raise MemoryError("a lock for tables of offsets")
+    raise MemoryError("no memory for a lock of tables of offsets")
 
 
 cdef void row_pitch(const Product* p, ProductPlan* q) noexcept nogil:

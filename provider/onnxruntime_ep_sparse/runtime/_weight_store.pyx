@@ -30,7 +30,7 @@ cdef long blocks = 0
 cdef size_t held_bytes = 0
 
 if table == NULL or make_process_lock():
-    raise MemoryError("a table of shared memory and its lock")
+    raise MemoryError("no memory for a table of shared memory and its lock")
 
 
 cdef inline Block* block_of(void* data) noexcept nogil:
