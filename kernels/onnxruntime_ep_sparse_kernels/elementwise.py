@@ -13,7 +13,7 @@ Member = TypeVar("Member", bound=IntEnum)
 
 
 def numbered(kind: type[Member], expression: str) -> Member:
-    """The next member of an enum, with its `expression`."""
+    """Return the next member of an enum, with its `expression`."""
     number = len(kind.__members__)
     member = int.__new__(kind, number)
     member._value_ = number

@@ -75,17 +75,17 @@ class Isa:
 
     @property
     def module(self) -> str:
-        """The name of the extension module with its kernels."""
+        """Return the name of the extension module with its kernels."""
         return f"_isa_{self.name}"
 
     @property
     def compile_args(self) -> tuple[str, ...]:
-        """All arguments of the C compiler: `flags`, and the macros that `simd/simd.h` reads."""
+        """Return all arguments of the C compiler: `flags`, and the macros that `simd/simd.h` reads."""
         return (f"-DSPARSE_LANES={self.lanes}", f'-DSPARSE_PRIMITIVES="{self.header}"', *self.flags)
 
     @property
     def sell_pixels(self) -> tuple[int, ...]:
-        """The numbers of pixels for which there are kernels of the layout SELL: one, and those that divide a vector, from four on."""
+        """Return the numbers of pixels that have kernels of the layout SELL: one, and those that divide a vector, from four on."""
         return (1, *(pixels for pixels in (4, 8, 16) if pixels <= self.lanes))
 
     def dense_vectors(self, pixels: int) -> int:

@@ -43,7 +43,7 @@ def scratch_array(shape, dtype):
 
 
 def trimmed(array):
-    """Return a copy of a slice, so that the larger array behind it can be freed."""
+    """Return a copy of a slice, so that the larger array that it is a view of can be freed."""
     result = scratch_array(array.shape, array.dtype)
     result[:] = array
     return result

@@ -295,7 +295,7 @@ def _made(folder: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
 
 
 def _remove_stale(folder: Path) -> None:
-    """Remove the temporary files and folders of writers that no longer live: nobody holds their locks."""
+    """Remove the temporary files and folders of writers that no longer live: their locks are free."""
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries if TEMPORARY.fullmatch(entry.name)]

@@ -15,7 +15,7 @@ Bytes = bytes | bytearray | memoryview
 class Frame:
     """The head of one format, little-endian: magic, version, fields, CRC-32, more fields.
 
-    `before` and `after` are characters of `struct`, one for each number before the CRC, the version included, and behind it. In messages
+    `before` and `after` are characters of `struct`, one for each number before the CRC, the version included, and after it. In messages
     the format is called `what`; `advice` says what to do about another version.
     """
 
@@ -27,7 +27,7 @@ class Frame:
         self._before = len(before) - 1
 
     def pack(self, *fields: int) -> bytes:
-        """Return the head with these fields, and with 0 for the CRC. Call `sign` when everything behind the head is there."""
+        """Return the head with these fields, and with 0 for the CRC. Call `sign` when all bytes after the head are there."""
         return self.head.pack(self.magic, self.version, *fields[: self._before], 0, *fields[self._before :])
 
     def unpack(self, data: Bytes) -> tuple[int, ...]:

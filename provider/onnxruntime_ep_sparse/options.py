@@ -44,7 +44,7 @@ class Option:
 
     @property
     def variable(self) -> str:
-        """The environment variable that sets the option if it is not given."""
+        """Return the environment variable that sets the option if it is not given."""
         return f"ORT_SPARSE_{self.name.upper()}"
 
     def read(self, text: str) -> object:
@@ -275,7 +275,7 @@ def markdown() -> str:
 
 
 def isa_of(options: Options) -> Isa:
-    """The instruction set that `options.isa` stands for on this CPU."""
+    """Return the instruction set that `options.isa` stands for on this CPU."""
     name = kernels.available_isas()[0] if options.isa == "auto" else options.isa
     return isa_named(name)
 

@@ -36,7 +36,7 @@ class Expected:
 
     @property
     def speedup(self) -> float:
-        """How many times as fast the model is expected to be with the provider."""
+        """Return how many times as fast the model is expected to be with the provider."""
         return self.cpu_ms / self.ms
 
     def to_dict(self) -> dict[str, float]:

@@ -9,7 +9,7 @@ cdef enum:
 
 
 def after_gaps(const uint8_t[::1] gaps):
-    """The ascending places (int64) that the gaps list, and how many elements they describe."""
+    """Return the ascending places (int64) that the gaps list, and how many elements they describe."""
     cdef int64_t i, n = 0, at = 0
     places = np.empty(gaps.shape[0], np.int64)
     cdef int64_t[::1] place = places

@@ -166,7 +166,7 @@ class _Packing(_Rewriting):
         names = {tensor.name for tensor in graph.initializer}
         folded = [name for name in self.nodes if self.constants.is_expression(name) and self.compress_expression(name)]
         self.constants.sweep()
-        if self.standard:  # a restored model has them behind the initializers that are left
+        if self.standard:  # a restored model has them after the initializers that are left
             for at, sparse in enumerate(graph.sparse_initializer[len(graph.sparse_initializer) - len(folded) :], len(graph.initializer)):
                 _set_note(sparse.values, {**(_note_of(sparse.values, DENSE_NOTE) or {}), "at": at})
         for tensor in model_file.tensors_beside_initializers(self.model):

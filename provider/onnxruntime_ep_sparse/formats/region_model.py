@@ -1,6 +1,6 @@
 """Writes a region of a graph as an ONNX model of its own, so that a session can run it alone.
 
-It needs the module onnx; whoever imports this file handles an ImportError.
+It needs the module onnx: an importer handles the ImportError.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def model_of(region: Graph) -> ModelProto:
     """Return a model that computes `region.outputs` from `region.inputs`, which keep their order; tensors and dimensions get new names.
 
     Equal regions give equal models, whatever their names. ValueError if a region cannot be written: constants of more than `MAX_BYTES`, an
-    attribute that is no number or text.
+    attribute that is neither a number nor a text.
     """
     names = _Names()
     for name in (*region.inputs, *region.outputs):

@@ -35,7 +35,7 @@ CONTEXT_DATA = "ep_cache_context"
 NOTES = "notes"
 """Their attribute that holds words for people."""
 KEPT = 4
-"""Computed constants that are kept for whoever asks next. All of a net would take more memory than the model."""
+"""Number of computed constants that are kept for the next caller. All constants of a net would take more memory than the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,26 +95,26 @@ class Graph:
     defaults: frozenset[str] = frozenset()
 
     def is_constant(self, name: str) -> bool:
-        """Whether `name` is an initializer that cannot change between runs."""
+        """Return whether `name` is an initializer that cannot change between runs."""
         return name in self.constant_names
 
     def constant(self, name: str) -> np.ndarray | None:
-        """The array behind `name`, or None if it is no constant initializer."""
+        """Return the array called `name`, or None if it is not a constant initializer."""
         return self.load(name) if name in self.constant_names else None
 
     @cached_property
     def producer(self) -> dict[str, Node]:
-        """The node that makes each value."""
+        """Return the node that makes each value."""
         return {output: node for node in self.nodes for output in node.outputs if output}
 
     @cached_property
     def places(self) -> dict[int, int]:
-        """Where each node stands in `nodes`, by its index."""
+        """Return where each node stands in `nodes`, by its index."""
         return {node.index: place for place, node in enumerate(self.nodes)}
 
     @cached_property
     def consumers(self) -> dict[str, list[Node]]:
-        """The nodes that read each value, in order; a node that reads it twice stands there once."""
+        """Return the nodes that read each value, in order; a node that reads it twice stands there once."""
         readers: dict[str, list[Node]] = {}
         for node in self.nodes:
             for name in dict.fromkeys(node.inputs + node.implicit_inputs):
@@ -169,13 +169,13 @@ def sizes_of(graph: Graph, name: str) -> tuple[int, ...]:
 
 
 def weight_of(graph: Graph, name: str) -> np.ndarray | Nonzeros:
-    """A constant by its nonzeros where it can be had so, else dense."""
+    """Return a constant by its nonzeros if it is available so, else dense."""
     nonzeros = graph.nonzeros(name)
     return graph.load(name) if nonzeros is None else nonzeros
 
 
 def attribute_of(node: Node, name: str, default: Any) -> Any:
-    """An attribute, or what it is where the node does not have it."""
+    """Return an attribute, or the default if the node does not have it."""
     return node.attributes.get(name, default)
 
 
@@ -191,8 +191,10 @@ def with_constants(
     computed: Mapping[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]],
     nonzeros: Mapping[str, Callable[[], Nonzeros | None]],
 ) -> Graph:
-    """The graph with other nodes and more float32 constants: name -> shape, and what computes one whenever it is loaded; `nonzeros` has
-    those that can also be had so. The names are `derived` ones."""
+    """Return the graph with other nodes and more float32 constants: name -> shape, and the function that computes one when it is loaded.
+
+    `nonzeros` has functions that return constants by their nonzeros. The names are `derived` ones.
+    """
 
     @lru_cache(KEPT)
     def result(name: str) -> np.ndarray:

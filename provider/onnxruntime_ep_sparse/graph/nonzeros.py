@@ -1,6 +1,6 @@
-"""A weight by its nonzeros: what a compressed constant is made of. Whoever can do with them spares making the dense one.
+"""A weight by its nonzeros, in which form a compressed constant is stored. Code that works on nonzeros need not make the dense weight.
 
-`Graph.nonzeros` has it for such constants; all it says is what it would be of the dense weight.
+`Graph.nonzeros` has this form of such constants. Its answers equal those of the dense weight.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FEW = 4096
 class Nonzeros:
     """A float32 weight of this shape; `rows` has a row for each entry of its first dimension, the others are columns.
 
-    A matrix that was `turned` is exchanged when somebody asks for its rows.
+    A matrix that was `turned` is transposed when its rows are first read.
     """
 
     shape: tuple[int, ...]
@@ -29,12 +29,12 @@ class Nonzeros:
 
     @classmethod
     def at(cls, places: NDArray[np.int64], values: NDArray[np.float32], shape: tuple[int, ...]) -> Nonzeros:
-        """Of a weight with `values` at these ascending places in row-major order. Zeros among the values are no nonzeros."""
+        """Return a weight with `values` at these ascending places in row-major order. Zeros among the values are left out."""
         return cls(shape, at_places(shape[0], int(np.prod(shape[1:], dtype=np.int64)), places, values))
 
     @property
     def rows(self) -> Csr:
-        """The nonzeros in order."""
+        """Return the nonzeros in order."""
         return transpose(self.kept) if self.turned else self.kept
 
     @property
@@ -49,12 +49,12 @@ class Nonzeros:
 
     @property
     def row__n(self) -> NDArray[np.int64]:
-        """The row of each."""
+        """Return the row of each."""
         return np.repeat(np.arange(self.rows.rows), np.diff(self.rows.start__m))
 
     @property
     def T(self) -> Nonzeros:
-        """A matrix with its dimensions exchanged."""
+        """Return a matrix with its dimensions exchanged."""
         assert len(self.shape) == 2
         return replace(self, shape=self.shape[::-1], turned=not self.turned)
 
@@ -69,7 +69,7 @@ class Nonzeros:
         return Nonzeros.at(self.row__n * rows.depth + rows.k__n, value__n, self.shape)
 
     def first(self, count: int, axis: int) -> NDArray[np.float32]:
-        """The first `count` entries along an axis, which comes first in the result. Axis 1 is for matrices."""
+        """Return the first `count` entries along an axis, which comes first in the result. Axis 1 is for matrices."""
         rows = self.rows
         if axis % len(self.shape) == 0:
             start__m = rows.start__m[: count + 1]
@@ -83,7 +83,7 @@ class Nonzeros:
         return dense
 
     def alive(self, axis: int, among: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
-        """Which entries along axis 0 or 1 hold a nonzero, of all along the other, or of those `among`."""
+        """Return which entries along axis 0 or 1 hold a nonzero, of all along the other, or of those `among`."""
         rows, channels = self.rows, self.shape[1]
         taps = rows.depth // max(channels, 1)
         some = among is not None and not among.all()

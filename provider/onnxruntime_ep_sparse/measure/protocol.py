@@ -59,7 +59,7 @@ class Measurement:
 
     @property
     def valid(self) -> bool:
-        """Whether the A/A ratio is close enough to 1 for the speed-up to be meaningful."""
+        """Return whether the A/A ratio is close enough to 1 for the speed-up to be meaningful."""
         return self.control is not None and abs(self.control.median - 1) <= CONTROL_TOLERANCE
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class Profile:
 
     @property
     def kinds(self) -> dict[str, Cost]:
-        """The total cost of the steps of each kind, the most expensive kind first."""
+        """Return the total cost of the steps of each kind, the most expensive kind first."""
         costs = {kind: Cost.total(s for s in self.steps if s.kind == kind) for kind in {s.kind for s in self.steps}}
         return dict(sorted(costs.items(), key=lambda item: (-item[1].ns, item[0])))
 

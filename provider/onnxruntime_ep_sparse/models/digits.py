@@ -85,7 +85,7 @@ def train(
 
 
 def sparsity_at(share: float, final: float) -> float:
-    """The cubic schedule: sparsity after this share of the training."""
+    """Return the sparsity after this share of the training, by the cubic schedule."""
     begin, end = PRUNING
     return final * cubic((share - begin) / (end - begin))
 
@@ -164,7 +164,7 @@ def _columns(x__nhwc: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _input_gradient(d__po: NDArray, weight__ko: NDArray, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """The gradient (N * H * W, O) at the input of a convolution, of `shape` N, H, W, C, as (N * H * W, C)."""
+    """Return the gradient (N * H * W, O) at the input of a convolution, of `shape` N, H, W, C, as (N * H * W, C)."""
     n, h, w, c = shape
     padded = np.zeros((n, h + 2, w + 2, c), np.float32)
     for tap, weight__co in enumerate(np.split(weight__ko, 9)):
@@ -182,7 +182,7 @@ class Adam:
         self.steps = 0
 
     def step(self, gradients: Parameters, rate: float) -> None:
-        """One update."""
+        """Make one update."""
         self.steps += 1
         rate *= np.sqrt(1 - self.beta2**self.steps) / (1 - self.beta1**self.steps)
         for name, gradient in gradients.items():
@@ -193,7 +193,7 @@ class Adam:
 
 
 def _export(parameters: Parameters) -> onnx.ModelProto:
-    """As an ONNX model: `image` (batch, 1, 8, 8) to `logits` (batch, 10)."""
+    """Return the net as an ONNX model: `image` (batch, 1, 8, 8) to `logits` (batch, 10)."""
     from .network import Network
 
     net = Network("digits", 0.0)

@@ -387,8 +387,10 @@ def r3d18(
 
 
 def _mobilenet_v2_features(net: Network, x: str, width: float, *, dilated: int = 0) -> str:
-    """The inverted residuals of MobileNetV2 and the convolution before them. The last `dilated` stages keep the size of the one before, and
-    the taps of their windows are 2 apart."""
+    """Add the inverted residuals of MobileNetV2 and the convolution before them.
+
+    The last `dilated` stages keep the size of the one before, and the taps of their windows are 2 apart.
+    """
     x = net.conv(x, _channels(32, width), 3, "features.0.conv", stride=2, prune=False)
     x, inputs, i = net.relu6(x, "features.0.relu6"), _channels(32, width), 0
     plan = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]

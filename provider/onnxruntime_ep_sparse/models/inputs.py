@@ -30,7 +30,7 @@ class Input(NamedTuple):
 
 
 def signature(model: onnx.ModelProto) -> list[Input]:
-    """The inputs of a model that have no initializer."""
+    """Return the inputs of a model that have no initializer."""
     from onnx import TensorProto
 
     initialized = {tensor.name for tensor in model.graph.initializer}
@@ -77,7 +77,7 @@ def _random(argument: Any, shape: tuple[int, ...], rng: np.random.Generator) -> 
 
 
 def load_arrays(path: Path, what: str) -> dict[str, NDArray]:
-    """Return the arrays of an npz file by their names. ValueError, which says that it is no npz file of `what`, if it cannot be read."""
+    """Return the arrays of an npz file by their names. ValueError, which calls it not an npz file of `what`, if it cannot be read."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return dict(archive.items())

@@ -11,7 +11,7 @@ PATTERNS = ("unstructured", "block4", "channels", "channels/2", "N:M")
 
 
 def mask(weight: NDArray, sparsity: float, pattern: str = "unstructured", rng: np.random.Generator | int = 0, *, axis: int = 0) -> NDArray:
-    """A copy of `weight` with zeros at uniformly random places; same shape and dtype.
+    """Return a copy of `weight` with zeros at uniformly random places; same shape and dtype.
 
     `axis` is the output axis: 0 for (O, I, kH, kW) of a Conv and (O, I) of a Gemm with transB, 1 for (I, O) of a MatMul. Patterns:
     `unstructured` exactly round(sparsity * size) zeros; `block4` round(sparsity * blocks) zero blocks of 4 outputs by 1 element;
@@ -46,7 +46,7 @@ def mask(weight: NDArray, sparsity: float, pattern: str = "unstructured", rng: n
 
 
 def smallest(weight: NDArray, sparsity: float) -> NDArray[np.bool_]:
-    """True at the round(sparsity * size) smallest magnitudes of `weight`, in its shape: what magnitude pruning makes zero."""
+    """Return True at the round(sparsity * size) smallest magnitudes of `weight`, in its shape: magnitude pruning makes these zero."""
     _check(sparsity)
     zero = np.zeros(weight.size, bool)
     if count := round(sparsity * weight.size):
@@ -74,7 +74,7 @@ def _some(rng: np.random.Generator, size: int, share: float) -> NDArray[np.bool_
 
 
 def _n_of_m(rng: np.random.Generator, shape: tuple[int, ...], n: int, m: int) -> NDArray[np.bool_]:
-    """True but for N of every M neighbours along axis 1 of `shape`."""
+    """Return True but for N of every M neighbours along axis 1 of `shape`."""
     inputs = shape[1]
     groups = -(-inputs // m)
     rank__ogmt = rng.random((shape[0], groups, m, *shape[2:]), np.float32)

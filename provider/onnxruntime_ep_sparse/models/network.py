@@ -57,7 +57,7 @@ class Network:
     # --- graph
 
     def input(self, name: str, shape: Sequence[int | str], dtype: str = "FLOAT") -> str:
-        """A graph input."""
+        """Add a graph input."""
         self.inputs.append(_value_info(name, shape, dtype))
         if len(shape) > 1 and isinstance(shape[1], int):
             self.channels[name] = shape[1]
@@ -68,7 +68,7 @@ class Network:
         self.outputs.append(_value_info(name, shape, "FLOAT"))
 
     def node(self, op_type: str, inputs: Sequence[str], name: str, *, channels: int | None = None, **attributes: Any) -> str:
-        """One node with one output, whose channels are those of the first input unless given."""
+        """Add a node with one output, whose channels are those of the first input unless given."""
         from onnx import helper
 
         scope = f"/{name.replace('.', '/')}/{op_type}"
@@ -78,12 +78,12 @@ class Network:
         return output
 
     def constant(self, name: str, value: Any, dtype: Any = np.float32) -> str:
-        """An initializer; one name is one value."""
+        """Add an initializer; a name stands for one value."""
         self.constants.setdefault(name, np.asarray(value, dtype))
         return name
 
     def parameter(self, name: str, value: NDArray) -> str:
-        """A learnt initializer: `value`, or the one of that name if weights are given. ValueError if they lack it or its shape differs."""
+        """Add a learnt initializer: `value`, or the given weight of that name. ValueError if given weights lack it or its shape differs."""
         if self.weights is None:
             return self.constant(name, value)
         if name not in self.weights:
@@ -93,7 +93,7 @@ class Network:
         return self.constant(name, self.weights[name])
 
     def model(self) -> onnx.ModelProto:
-        """The finished model. ValueError if weights were given that it does not use."""
+        """Return the finished model. ValueError if weights were given that it does not use."""
         if unused := (self.weights or {}).keys() - self.constants.keys():
             raise ValueError(f"nothing uses {', '.join(sorted(unused))}")
         normalised = [node for node in self.nodes if node.op_type == "BatchNormalization"]
@@ -165,14 +165,14 @@ class Network:
     # --- weights
 
     def weight(self, shape: tuple[int, ...], *, axis: int = 0, prune: bool = True) -> NDArray[np.float32]:
-        """A Kaiming-normal weight, pruned; `axis` is that of the outputs."""
+        """Return a Kaiming-normal weight, pruned; `axis` is that of the outputs."""
         weight = self.rng.standard_normal(shape, np.float32)
         weight *= np.float32(np.sqrt(2 * shape[axis] / weight.size))
         weight[weight == 0] = 1e-3  # a draw in some millions is 0, and zeros are counted exactly
         return mask(weight, self.sparsity, self.pattern, self.rng, axis=axis) if prune else weight
 
     def unit_weight(self, shape: tuple[int, ...], *, axis: int = 0, prune: bool = True, gain: float = 1.0) -> NDArray[np.float32]:
-        """A weight, pruned, whose outputs have standard deviation `gain` if its inputs are standard normal."""
+        """Return a weight, pruned, whose outputs have standard deviation `gain` if its inputs are standard normal."""
         weight = self.weight(shape, axis=axis, prune=prune)
         norm = np.sqrt(np.sum(weight**2, axis=tuple(i for i in range(weight.ndim) if i != axis), keepdims=True))
         weight *= gain / np.where(norm > 0, norm, 1)
@@ -200,7 +200,7 @@ class Network:
         batchnorm: bool = True,
         gain: float = 1.0,
     ) -> str:
-        """A convolution of `rank` axes, of the same size along all unless given for each, and BatchNormalization to standard deviation
+        """Add a convolution of `rank` axes, of the same size along all unless given for each, and BatchNormalization to standard deviation
         `gain`; without it a bias, and `gain` is that of `unit_weight`. It is padded by half of the window, unless `pad` says otherwise.
         Grouped ones are not pruned."""
         kernels, strides = ([size] * rank if isinstance(size, int) else list(size) for size in (kernel, stride))
@@ -225,7 +225,7 @@ class Network:
         return self.gemm(self.node("Flatten", [self.node("GlobalAveragePool", [x], name)], name), classes, name)
 
     def gemm(self, x: str, outputs: int, name: str) -> str:
-        """A Gemm whose results differ from image to image by about unit size, (N, outputs)."""
+        """Add a Gemm whose results differ from image to image by about unit size, (N, outputs)."""
         weight = self.weight((outputs, self.channels[x]))
         y = self.node("Gemm", [x, self.constant(f"{name}.weight", weight)], name, channels=outputs, transB=1)
         y = self._normalise(y, name)

@@ -100,7 +100,7 @@ def gru(
     inputs: int | None = None,
     steps: int | None = 64,
 ) -> onnx.ModelProto:
-    """The same of GRUs, whose reset gate acts behind the product (linear_before_reset), as PyTorch exports them."""
+    """Build the same net of GRUs, whose reset gate acts after the product (linear_before_reset), as PyTorch exports them."""
     return _stack(Network("gru", sparsity, pattern, seed), "GRU", layers, hidden, inputs or hidden, steps)
 
 
@@ -214,7 +214,7 @@ def _stack(net: Network, op_type: str, layers: int, hidden: int, inputs: int, st
 
 
 def _recurrent(net: Network, op_type: str, x: str, layer: int, hidden: int, inputs: int, states: Sequence[str] = ()) -> list[str]:
-    """One recurrent layer in one direction and the Squeeze behind it. With `states` before, their values after it follow the output."""
+    """Add one recurrent layer in one direction and the Squeeze after it. With `states` before, their values after it follow the output."""
     name, gates = f"{op_type.lower()}.{layer}", {"LSTM": 4, "GRU": 3}[op_type]
     gain = 5.0 if layer else 1.0  # a state's standard deviation is near 0.2
     weights = [
@@ -266,7 +266,7 @@ def _embedding(net: Network, ids: str, vocabulary: int, types: str | None, token
 
 
 def _attention_mask(net: Network, mask: str) -> str:
-    """0 where the mask is 1, else -10000, (batch, 1, 1, sequence)."""
+    """Return 0 where the mask is 1, else -10000, (batch, 1, 1, sequence)."""
     x = net.node("Unsqueeze", [mask, net.constant("head_axes", [1, 2], np.int64)], "mask")
     x = net.node("Sub", [net.constant("one", 1), net.node("Cast", [x], "mask", to=1)], "mask")
     return net.node("Mul", [x, net.constant("masked", -10000)], "mask")

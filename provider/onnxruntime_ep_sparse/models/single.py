@@ -33,8 +33,11 @@ def single_conv(
     batch: int | str = "batch",
     weight: NDArray | None = None,
 ) -> onnx.ModelProto:
-    """One Conv of any rank: float32 `x` (batch, inputs, *image) to `y`. `weight` (outputs, inputs / group, *kernel) replaces the random
-    one and fixes these sizes; `activation` is an operator without attributes, "Relu" for instance."""
+    """Build one Conv of any rank: float32 `x` (batch, inputs, *image) to `y`.
+
+    `weight` (outputs, inputs / group, *kernel) replaces the random one and fixes these sizes. `activation` is an operator without
+    attributes, "Relu" for instance.
+    """
     net = Network("conv", sparsity, pattern, seed)
     if weight is None:
         weight = net.unit_weight((outputs, inputs // group, *kernel))
@@ -66,8 +69,11 @@ def single_gemm(
     rows: int | str = "batch",
     weight: NDArray | None = None,
 ) -> onnx.ModelProto:
-    """One Gemm: float32 `x` (rows, inputs), or its transpose with `transA`, to `y` (rows, outputs). `bias` is the shape of C, where -1 is
-    outputs, None leaves it out. `weight` (outputs, inputs), or its transpose without `transB`, replaces the random one."""
+    """Build one Gemm: float32 `x` (rows, inputs), or its transpose with `transA`, to `y` (rows, outputs).
+
+    `bias` is the shape of C, where -1 stands for `outputs`; None leaves it out. `weight` (outputs, inputs), or its transpose without
+    `transB`, replaces the random one.
+    """
     net = Network("gemm", sparsity, pattern, seed)
     if weight is None:
         weight = net.unit_weight((outputs, inputs) if transB else (inputs, outputs), axis=0 if transB else 1)
@@ -93,8 +99,10 @@ def single_matmul(
     activation: str | None = None,
     weight: NDArray | None = None,
 ) -> onnx.ModelProto:
-    """One MatMul: float32 `x` (*lead, inputs) @ weight (inputs, outputs) to `y` (*lead, outputs). With `left`, weight (outputs, inputs) @
-    `x` (*lead[:-1], inputs, lead[-1]). `bias` adds one per output by an Add, on the right-hand form."""
+    """Build one MatMul: float32 `x` (*lead, inputs) @ weight (inputs, outputs) to `y` (*lead, outputs).
+
+    With `left`, it is weight (outputs, inputs) @ `x` (*lead[:-1], inputs, lead[-1]). Without it, `bias` adds a number per output by an Add.
+    """
     net = Network("matmul", sparsity, pattern, seed)
     if weight is None:
         weight = net.unit_weight((outputs, inputs) if left else (inputs, outputs), axis=0 if left else 1)
@@ -110,7 +118,7 @@ def single_matmul(
 
 
 def _finished(net: Network, y: str, activation: str | None, shape: Sequence[int | str]) -> onnx.ModelProto:
-    """The model whose last node makes `y`, after the activation if there is one."""
+    """Return the model whose last node makes `y`, after the activation if there is one."""
     if activation:
         net.node(activation, [y], "single")
     net.nodes[-1].output[0] = "y"

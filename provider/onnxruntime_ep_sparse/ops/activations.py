@@ -161,7 +161,7 @@ def recurrent_activation(name: str, alphas: Iterator[float], betas: Iterator[flo
 
 
 def is_bounded(node: Node) -> bool:
-    """Whether a node is an activation with a bounded result."""
+    """Return whether a node is an activation with a bounded result."""
     row = ACTIVATIONS.get(node.op_type)
     return row is not None and row.bounded
 

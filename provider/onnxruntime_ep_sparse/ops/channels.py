@@ -95,7 +95,7 @@ def split(
 
 
 def merged(weight__mct: NDArray[np.float32], known__c: NDArray[np.bool_], value__c: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return the weights with those of all known channels moved to the channel of largest value; channels of zeros lose theirs."""
+    """Return the weights with those of all known channels moved to the channel of largest value; channels of zeros lose their weights."""
     result__mct = weight__mct.copy()
     result__mct[:, known__c] = 0
     known__c = known__c & (value__c != 0)

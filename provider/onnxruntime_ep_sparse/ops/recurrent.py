@@ -69,7 +69,7 @@ CELLS = {
 }
 REVERSE = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 READS_ONCE = 5
-"""Sequences up to which ONNX Runtime's matrix kernels read R once a time step (`core/mlas/lib/amd64/SgemmKernelAvx512F.S`)."""
+"""Sequences up to which ONNX Runtime's matrix kernels read R once per time step (`core/mlas/lib/amd64/SgemmKernelAvx512F.S`)."""
 LENGTHS = 4
 """Index of the input `sequence_lens`, whose type is int32."""
 

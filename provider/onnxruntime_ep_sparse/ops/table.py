@@ -79,9 +79,9 @@ def can_run(graph: Graph, node: Node) -> Finding | None:
 
 
 def with_implied_shapes(graph: Graph) -> Graph:
-    """Return the graph with ranks for tensors that the file says none of, where a node beside them implies it.
+    """Return the graph with the ranks of tensors that the file leaves open and a node next to them implies.
 
-    ONNX Runtime infers nothing behind an operator of which it knows no shapes; a Conv's weight tells the rank of its images all the same.
+    ONNX Runtime infers nothing after an operator whose shapes it does not know; a Conv's weight still gives the rank of its images.
     """
     unknown = {name for name, value in graph.values.items() if value.dtype == FLOAT and value.shape is None}
     if not unknown:

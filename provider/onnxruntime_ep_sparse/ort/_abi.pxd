@@ -14,7 +14,7 @@ cdef enum:
     # The oldest version whose GetApi() is asked for a status that says the runtime is too old.
     API_VERSION_PLUGIN = 22
 
-# OrtStatus*: NULL is success, anything else is owned by whoever receives it.
+# OrtStatus*: NULL is success; the receiver owns any other.
 ctypedef void* Status
 ctypedef unsigned char flag
 

@@ -27,7 +27,7 @@ cdef enum:
 
 
 cdef int pool_size(const Api* api, const void* session_options) noexcept nogil:
-    """The threads of the session's own pool, with the caller; 0 if ONNX Runtime chooses, the pool is shared, or it cannot be known."""
+    """Return the threads of the session's own pool, with the caller; 0 if ONNX Runtime chooses, the pool is shared, or it is unknown."""
     cdef char[MOST_BYTES] before
     cdef void* probe = NULL
     cdef char* bytes

@@ -202,7 +202,7 @@ cdef Status compute(void* this, void* state, void* context) noexcept nogil:
 
 
 cdef Status lost_threads(const Region* region) noexcept nogil:
-    """A forked process has none of the pool's threads. ONNX Runtime does not notice, and hangs or crashes when it ends the session."""
+    """Fail: a forked process has none of the pool's threads. ONNX Runtime hangs or crashes when it ends such a session."""
     cdef char[768] message
     snprintf(message, sizeof(message), "SparseExecutionProvider: %.200s: this session was created before a fork, and its threads exist in "
              "the parent process only; create the session after the fork, or with intra_op_num_threads=1", region.kernel.name)

@@ -44,7 +44,7 @@ INSIDE = {"policy": "always", "profile": "0", "cache_dir": ""}
 USED_UP = "the time for measuring is used up"
 
 MEASURING = threading.Lock()
-"""Held by whoever calls a `RegionTimer`."""
+"""Held by the caller of a `RegionTimer`."""
 _known: OrderedDict[str, Verdict] = OrderedDict()
 
 

@@ -43,12 +43,12 @@ class Density:
 
     @property
     def columns(self) -> float:
-        """The expected share of columns of SHARED rows in which something is left."""
+        """Return the expected share of columns of SHARED rows in which something is left."""
         return self.share if self.in_blocks else 1 - (1 - self.share) ** SHARED
 
     @property
     def shares_columns(self) -> bool:
-        """Whether `packing.choose_rows` chooses the kernels whose rows share columns."""
+        """Return whether `packing.choose_rows` chooses the kernels whose rows share columns."""
         return self.columns * SHARED_ROW_COST < self.share
 
     @property
@@ -160,7 +160,7 @@ class Prices:
 
     @cached_property
     def setting(self) -> Setting:
-        """The setting of the graph, made when a price is first asked for: of most models none is."""
+        """Return the setting of the graph, made when a price is first asked for: of most models none is."""
         return setting_of(self.graph, self.isa)
 
     @cached_property

@@ -73,7 +73,7 @@ class RegionGain:
         return sum(weight * saved[unit] for weight, saved in zip(self._weights, self._saved, strict=True))
 
     def holds(self, index: int, gone: Unit = ()) -> bool:
-        """Whether the region, without the nodes that are `gone`, holds a node."""
+        """Return whether the region, without the nodes that are `gone`, holds a node."""
         return index in self.members and index not in gone
 
     def crossing(self, name: str, gone: Unit = ()) -> float:
@@ -90,11 +90,11 @@ class RegionGain:
         return self.prices.handover(name)
 
     def readers_inside(self, name: str, gone: Unit = ()) -> int:
-        """How many nodes of the region without the nodes that are `gone` read a value."""
+        """Return how many nodes of the region without the nodes that are `gone` read a value."""
         return self.readers[name] - sum(i in self.members and name in reads(self.graph.nodes[i]) for i in gone)
 
     def values(self, indices: Iterable[int]) -> list[str]:
-        """The names of the values that these nodes read or make and that some node makes."""
+        """Return the names of the values that these nodes read or make and that some node makes."""
         nodes = [self.graph.nodes[i] for i in indices]
         return list(dict.fromkeys(name for node in nodes for name in (*node.inputs, *node.outputs) if name in self.graph.producer))
 
@@ -117,10 +117,9 @@ class RegionGain:
         return -self.prices.wake if others is False else 0.0
 
     def is_enough(self) -> bool:
-        """Whether the region saves so much that it should be taken: by the mean, and for every number of rows.
-
-        It has to without what it saves by not waking threads: where one run follows the other, ONNX Runtime's are awake.
-        """
+        """Return whether the region saves so much that it should be taken: by the mean, and for every number of rows."""
+        if self.total() < max(LEAST_SAVED, self.theirs() * (1 - 1 / REGION_MARGIN)):
+            return False
         overhead = self.overhead()
         # the weights bring the times with ONNX Runtime to the same sum
         theirs, total = self.theirs() / len(self._saved), 0.0
@@ -187,9 +186,9 @@ class RegionGain:
                 due = due[1], due[0]
 
     def _near(self, unit: Unit, most: int) -> set[int]:
-        """The nodes for which giving back `unit` changes what `without` or `_is_at_border` say; `most` is how many nodes of a unit read
-        one value.
+        """Return the nodes for which giving back `unit` changes the answers of `without` or `_is_at_border`.
 
+        `most` is how many nodes of a unit read one value.
         Readers of a value see whether it leaves the region, and whether others of them are in it: the first that goes, and the last ones.
         """
         found = set()
@@ -203,7 +202,7 @@ class RegionGain:
         return found
 
     def _is_at_border(self, unit: Unit) -> bool:
-        """Whether no value comes to the unit from the rest of the region, or none goes there."""
+        """Return whether no value comes to the unit from the rest of the region, or none goes there."""
         graph, nodes = self.graph, [self.graph.nodes[i] for i in unit]
         comes = any(self.holds(graph.producer[name].index, unit) for node in nodes for name in node.inputs if name in graph.producer)
         goes = any(self.readers_inside(name, unit) for node in nodes for name in node.outputs)
@@ -211,5 +210,5 @@ class RegionGain:
 
 
 def reads(node: Node) -> set[str]:
-    """The names of the values that a node reads, also in its subgraphs."""
+    """Return the names of the values that a node reads, also in its subgraphs."""
     return {name for name in node.inputs + node.implicit_inputs if name}

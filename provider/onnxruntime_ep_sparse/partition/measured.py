@@ -4,7 +4,7 @@ The widest candidates come from `select` with a low `min_sparsity`: every produc
 worth having beside it. Each is timed as a whole. Where it is not faster, the smaller regions that `auto` takes within it get their turn.
 What cannot be measured is decided as by `auto`.
 
-Whoever calls passes the function that measures: ONNX Runtime is out of reach here.
+The caller passes the function that measures, because this folder does not import ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def choose(graph: Graph, options: Options, timer: Timer, clock: Callable[[], flo
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """A candidate, and behind it the smaller ones that lie within.
+    """A candidate, and after it the smaller ones that lie within.
 
     All wide regions can be contracted at once, and so can parts of them in their place. One that stands `alone`, since it lies in none of
     them, may cross another.

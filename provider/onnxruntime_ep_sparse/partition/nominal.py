@@ -28,8 +28,8 @@ def sizes_of(region: Graph) -> list[Sizes]:
     """Return the shapes at which `region` is to be measured: one for each of COUNTS, or one in all if no such dimension is open.
 
     Dimensions of one name have one size. Where inputs have an open number of tokens, one sequence of so many rows stands for a batch. The
-    sequences of a recurrent node have `NOMINAL_TIMES` times. UnmeasuredError if an input is no float32: its values would have to mean
-    something.
+    sequences of a recurrent node have `NOMINAL_TIMES` times. UnmeasuredError if an input is not float32: random
+    values would not suit it.
     """
     for name in region.inputs:
         if region.values[name].dtype != FLOAT:

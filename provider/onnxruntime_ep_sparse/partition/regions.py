@@ -49,10 +49,10 @@ def grow(graph: Graph, runnable: set[int], wanted: set[int]) -> Iterable[list[in
 
 
 def other_path(first: int, second: int, successors: dict[int, set[int]], predecessors: dict[int, set[int]], last: int) -> bool:
-    """Whether a path other than the direct edge leads from the one contracted node to the other.
+    """Return whether a path other than the direct edge leads from the one contracted node to the other.
 
-    The search goes forwards and backwards in turn, and ends with the shorter of the two. Nodes behind `last` lead to neither: all are
-    uncontracted, and so are those that they lead to.
+    The search goes forwards and backwards in turn, and ends with the shorter of the two. Nodes after `last` lead to neither: all are
+    uncontracted, and so are their successors.
     """
     if len(successors[first]) == 1 or len(predecessors[second]) == 1:
         return False

@@ -136,7 +136,7 @@ def is_compiled(node: Node) -> bool:
 
 
 def judge_compiled(node: Node) -> Judgement:
-    """Judge a region of a compiled model: nobody else can run it, so that no option keeps it away."""
+    """Judge a region of a compiled model: only this provider can run it, so that every option takes it."""
     notes = node.attributes.get(NOTES)
     words = f"; {notes[:MOST_NOTES]}" if isinstance(notes, str) and notes else ""
     return Judgement(wanted=True, finding=reasons.COMPILED(version=node.attributes.get("ep_sdk_version"), notes=words))

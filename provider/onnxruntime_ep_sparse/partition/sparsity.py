@@ -53,7 +53,7 @@ def zeros_of(weight: NDArray | Nonzeros, output_axis: int = 0) -> Zeros:
 
 
 def zeros_of_all(weights: Iterable[tuple[NDArray | Nonzeros, int]]) -> Zeros:
-    """`zeros_of` of several weights, each with its output axis, as if they were one; "mixed" where their patterns differ."""
+    """Return `zeros_of` of several weights, each with its output axis, as if they were one; "mixed" where their patterns differ."""
     sizes, found = zip(*((weight.size, zeros_of(weight, axis)) for weight, axis in weights), strict=True)
     sparsity = sum(size * zeros.sparsity for size, zeros in zip(sizes, found, strict=True)) / max(sum(sizes), 1)
     pattern = found[0].pattern if len({zeros.pattern for zeros in found}) == 1 else "mixed"
@@ -61,7 +61,7 @@ def zeros_of_all(weights: Iterable[tuple[NDArray | Nonzeros, int]]) -> Zeros:
 
 
 def count_nonzeros(array: NDArray) -> int:
-    """How many elements are not zero, in pieces: numpy counts booleans six times as fast as floats, while they stay in the caches."""
+    """Count the elements that are not zero, in pieces: numpy counts booleans six times as fast as floats, if they stay in the caches."""
     flat = array.reshape(-1)
     return sum(int(np.count_nonzero(flat[begin : begin + PIECE] != 0)) for begin in range(0, flat.size, PIECE))
 

@@ -23,8 +23,8 @@ class UnmeasuredError(Exception):
 class SizeTimes:
     """Times of one size, of which `count` is the number of rows or items (`unit`) that was open, None if nothing is open.
 
-    `theirs_ms` and `ours_ms` are medians of a run with the CPU provider and with ours; `ratio` is the median of paired ratios, theirs over
-    ours.
+    `theirs_ms` and `ours_ms` are medians of a run with the CPU provider and with ours; `ratio` is the median of paired ratios, the
+    CPU provider's time over ours.
     """
 
     count: int | None
@@ -47,7 +47,7 @@ class Verdict:
 
     @property
     def faster(self) -> bool:
-        """Whether our provider is faster at every size."""
+        """Return whether our provider is faster at every size."""
         return all(time.ratio > 1 for time in self.times)
 
     def __str__(self) -> str:

@@ -35,7 +35,7 @@ def fuse_gates(graph: Graph) -> Graph:
 def fuse_gelus(graph: Graph) -> Graph:
     """Replace x * (erf(x / sqrt 2) + 1) / 2, five nodes as exporters write it before opset 20, by one Gelu.
 
-    The three factors may be multiplied in any order. Other numbers than these, up to float32's rounding, are no Gelu.
+    The three factors may be multiplied in any order. With other numbers than these, up to float32's rounding, it is not a Gelu.
     """
     dropped: set[int] = set()
     replaced: dict[int, Node] = {}
@@ -56,7 +56,7 @@ def fuse_gelus(graph: Graph) -> Graph:
 
 
 def half_product(graph: Graph, x: str, y: str) -> tuple[Node, Node] | None:
-    """The two nodes that make x * y / 2 in any order, the last one second, if nobody else reads y and what is between."""
+    """Return the two nodes that make x * y / 2 in any order, the last one second, if no other node reads y and the value between them."""
     first = only_reader(graph, y)
     if first is None:
         return None

@@ -19,7 +19,7 @@ Computed = dict[str, tuple[tuple[int, ...], Callable[[], NDArray[np.float32]]]]
 
 
 def fold_batchnorms(graph: Graph) -> Graph:
-    """The graph without the BatchNormalizations that alone read a convolution with constant weights, which compute both.
+    """Return the graph without the BatchNormalizations that alone read a convolution with constant weights, which compute both.
 
     The arithmetic is that of ONNX Runtime's own fusion, so that the weights are the same bits.
     """
@@ -45,35 +45,35 @@ def fold_batchnorms(graph: Graph) -> Graph:
 
 
 def absorbs(graph: Graph, conv: Node) -> bool:
-    """Whether `conv` is a convolution with constant weights that one node reads and nobody outside."""
+    """Return whether `conv` is a convolution with constant weights whose result one node reads, and no output of the graph."""
     y = conv.outputs[0]
     constant = all(graph.is_constant(name) for name in conv.inputs[1:] if name)
     return conv.op_type == "Conv" and constant and y not in graph.outputs and len(graph.consumers[y]) == 1
 
 
 def factor_of(graph: Graph, norm: Node) -> NDArray[np.float32]:
-    """What each channel is multiplied with."""
+    """Return the factor of each channel."""
     epsilon = np.float32(norm.attributes.get("epsilon", 1e-5))  # type: ignore[arg-type]  # ONNX: a float
     return np.asarray(graph.load(norm.inputs[1]) / np.sqrt(graph.load(norm.inputs[4]) + epsilon), np.float32)
 
 
 @np.errstate(all="ignore")
 def weight_of(graph: Graph, conv: Node, norm: Node) -> NDArray[np.float32]:
-    """The weight times the factor of its output."""
+    """Return the weight times the factor of its output."""
     weight = graph.load(conv.inputs[1])
     return weight * factor_of(graph, norm).reshape(-1, *[1] * (weight.ndim - 1))
 
 
 @np.errstate(all="ignore")
 def nonzeros_of(graph: Graph, conv: Node, norm: Node) -> Nonzeros | None:
-    """The same by its nonzeros, where the convolution's weight can be had so."""
+    """Return the same weight by its nonzeros, if the convolution's weight is available so."""
     weight = graph.nonzeros(conv.inputs[1])
     return None if weight is None else weight.scaled(factor_of(graph, norm))
 
 
 @np.errstate(all="ignore")
 def bias_of(graph: Graph, conv: Node, norm: Node) -> NDArray[np.float32]:
-    """What each output begins with."""
+    """Return the bias of each output."""
     offset, mean = (graph.load(name) for name in norm.inputs[2:4])
     if len(conv.inputs) > 2 and conv.inputs[2]:
         return (graph.load(conv.inputs[2]) - mean) * factor_of(graph, norm) + offset

@@ -1,4 +1,4 @@
-"""Removes channels that are constant or unused: what channel pruning leaves behind. The rules of operators stand in `ops`.
+"""Removes channels that are constant or unused, as channel pruning leaves them. The rules of operators stand in `ops`.
 
 Forwards, constants are followed. An output whose weights are all zero is its bias at every position, and so is what is computed from it
 until it meets padding or a channel that is not constant. A product adds a constant input to its bias. Where its padding makes zeros beside

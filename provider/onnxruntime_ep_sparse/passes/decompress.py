@@ -27,9 +27,9 @@ def is_compressed(graph: Graph, node: Node) -> bool:
 
 
 def plain(graph: Graph, known: Known | None = None) -> Graph:
-    """The graph with ONNX's operators and constant weights in place of compressed ones, which are decoded when they are loaded.
+    """Return the graph with ONNX's operators and constant weights in place of compressed ones, which are decoded when they are loaded.
 
-    What is decoded goes into `known` and is not decoded again by whoever brings the same while the constants stay where they are.
+    Decoded weights go into `known`. Later calls with the same `known` use them while the constants stay where they are.
     ValueError that names the node if its weight is not constant or its shape is wrong; loading raises it for other damage.
     """
     weights = {_weight_name(node): _checked(graph, node) for node in graph.nodes if is_compressed(graph, node)}
@@ -42,7 +42,7 @@ def plain(graph: Graph, known: Known | None = None) -> Graph:
 
 
 def _nonzeros(graph: Graph, node: Node, known: Known) -> Nonzeros:
-    """The weight of a compressed node by its nonzeros, found by where the two tensors that it is made of lie."""
+    """Return the weight of a compressed node by its nonzeros, found by where the two tensors that it is made of lie."""
     key = (weight_shape(node), *(graph.load(name).__array_interface__["data"][0] for name in node.inputs[1:3]))
     if key not in known:
         known[key] = _decoded(graph, node, nonzeros_of)
@@ -50,7 +50,7 @@ def _nonzeros(graph: Graph, node: Node, known: Known) -> Nonzeros:
 
 
 def _decoded(graph: Graph, node: Node, decode: Callable[[np.ndarray, np.ndarray], Weight]) -> Weight:
-    """The weight of a compressed node, dense or by its nonzeros."""
+    """Return the weight of a compressed node, dense or by its nonzeros."""
     try:
         return decode(graph.load(node.inputs[1]), graph.load(node.inputs[2]))
     except ValueError as error:
@@ -72,7 +72,7 @@ def _plain_node(node: Node) -> Node:
 
 
 def _checked(graph: Graph, node: Node) -> Node:
-    """The node, if its weight is constant and of the shape that it says."""
+    """Return the node, if its weight is constant and of the shape that it says."""
     if len(node.inputs) < 3 or not all(graph.is_constant(name) for name in node.inputs[1:3]):
         raise ValueError(f"{label_of(node)}: its weight is not constant")
     try:
@@ -85,7 +85,7 @@ def _checked(graph: Graph, node: Node) -> Node:
 
 
 def _weight_name(node: Node) -> str:
-    """By what the node makes, as no other does."""
+    """Return a name for the node's weight, which follows from its output and so is unique."""
     return derived("compressed weight", node.outputs[0])
 
 

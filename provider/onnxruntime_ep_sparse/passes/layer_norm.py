@@ -33,7 +33,7 @@ def fuse_layer_norms(graph: Graph) -> Graph:
 
 
 def norm_parts(graph: Graph, shift: Node) -> tuple[list[Node], str, str, str, float] | None:
-    """The nodes of a written-out LayerNormalization that ends with the Add `shift`, its input, scale, bias and epsilon."""
+    """Return the nodes of a written-out LayerNormalization that ends with the Add `shift`, its input, scale, bias and epsilon."""
     for scaled, bias in (shift.inputs, shift.inputs[::-1]):
         scaling = made_by(graph, scaled, "Mul")
         for quotient, scale in (scaling.inputs, scaling.inputs[::-1]) if scaling is not None else ():

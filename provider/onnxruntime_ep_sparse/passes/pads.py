@@ -37,17 +37,17 @@ def fold_pads(graph: Graph) -> Graph:
 
 
 def pads_itself(node: Node, x: str) -> bool:
-    """Whether `node` is a Conv of the images `x` whose padding does not depend on their size."""
+    """Return whether `node` is a Conv of the images `x` whose padding does not depend on their size."""
     return node.op_type == "Conv" and node.inputs[0] == x and (node.attributes.get("auto_pad") or "NOTSET") in ("NOTSET", "VALID")
 
 
 def may_pad(node: Node, pads: tuple[int, ...]) -> bool:
-    """Whether that much more padding makes no window that is too large."""
+    """Return whether that much more padding makes no window that is too large."""
     return check_window(window_of(padded(node, node.inputs[0], pads), (1,) * (len(pads) // 2))) is None
 
 
 def padded(node: Node, x: str, pads: tuple[int, ...]) -> Node:
-    """The Conv with more padding around `x`."""
+    """Return the Conv with more padding around `x`."""
     own = window_of(node, (1,) * (len(pads) // 2))
     total = tuple(a + b for a, b in zip(own.pad_begin + own.pad_end, pads, strict=True))
     return replace(node, inputs=(x, *node.inputs[1:]), attributes={**node.attributes, "pads": total, "auto_pad": "NOTSET"})

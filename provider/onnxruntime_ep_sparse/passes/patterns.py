@@ -9,18 +9,18 @@ from ..graph.ir import Graph, Node, shape_of
 
 
 def made_by(graph: Graph, name: str, op_type: str) -> Node | None:
-    """The node of this type that makes a value, or None."""
+    """Return the node of this type that makes a value, or None."""
     node = graph.producer.get(name)
     return node if node is not None and node.op_type == op_type else None
 
 
 def is_product(node: Node, a: str, b: str) -> bool:
-    """Whether the node is a * b or b * a."""
+    """Return whether the node is a * b or b * a."""
     return node.op_type == "Mul" and node.inputs in ((a, b), (b, a))
 
 
 def only_reader(graph: Graph, name: str) -> Node | None:
-    """The node that alone reads this value, if it does not leave the region."""
+    """Return the node that alone reads this value, if it does not leave the region."""
     readers = graph.consumers.get(name, [])
     return readers[0] if len(readers) == 1 and name not in graph.outputs else None
 
@@ -45,7 +45,7 @@ def fused(node: Node, others: Iterable[Node], **changes: object) -> Node:
 
 
 def exchanged(graph: Graph, replaced: Mapping[int, Node], dropped: Collection[int]) -> Graph:
-    """The graph with other nodes in some places, and without some, by index."""
+    """Return the graph with other nodes in some places, and without some, by index."""
     if not replaced:
         return graph
     nodes = tuple(replaced.get(node.index, node) for node in graph.nodes if node.index not in dropped)

@@ -67,7 +67,7 @@ def tap_layout(
 
 
 def pitch_bound(window: Window, width: int | None) -> int:
-    """At least as many positions as a row of output pixels and its neighbours take in a tile; 0 where no form depends on it."""
+    """Return at least as many positions as a row of output pixels and its neighbours take in a tile; 0 where no form depends on it."""
     if width is None:
         return 0
     padded = width + window.pad_begin[-1] + window.pad_end[-1] + (window.kernel[-1] - 1) * window.dilation[-1]
@@ -106,7 +106,7 @@ def _bounds(units: int, unit_floats: float, density: float, taps_per_unit: int) 
 
 
 def choose_rows(matrix: Csr) -> int:
-    """MR: SHARED where enough nonzeros stand under each other (dense and block-pruned weights), else APART; from at most 64 groups."""
+    """Return MR: SHARED if enough nonzeros stand below each other (dense and block-pruned weights), else APART; judge at most 64 groups."""
     columns, nonzeros = common_columns(matrix, matrix.rows // SHARED // 64 + 1)
     return SHARED if SHARED * columns * SHARED_ROW_COST < nonzeros else APART
 
@@ -127,7 +127,7 @@ def _group(matrix: Csr, row_begin: int, channel_begin: int, taps: int, unit_floa
 
 
 def nonzeros_of(weight: NDArray[np.float32] | Nonzeros) -> Csr:
-    """The nonzeros of a weight, a row for each entry of its first dimension."""
+    """Return the nonzeros of a weight, a row for each entry of its first dimension."""
     if isinstance(weight, Nonzeros):
         return weight.rows
     return compress(weight if weight.ndim == 2 else weight.reshape(len(weight), -1))

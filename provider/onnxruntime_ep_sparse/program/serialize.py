@@ -66,7 +66,7 @@ class Compiled:
 
 
 def encode(compiled: Compiled) -> bytearray:
-    """The bytes of a compiled region."""
+    """Return the bytes of a compiled region."""
     arrays: list[NDArray] = []
     tree = _plain(compiled, arrays)
     listed = [[array.dtype.name, array.shape] for array in arrays]
@@ -82,7 +82,7 @@ def encode(compiled: Compiled) -> bytearray:
 
 
 def decode(blob: bytes | bytearray | memoryview) -> Compiled:
-    """What `encode` was given; arrays are views of `blob` where they can be. ValueError that names the first thing wrong."""
+    """Return the region that `encode` was given; arrays are views of `blob` where possible. ValueError that names the first fault."""
     data = memoryview(blob)
     (size,) = FRAME.unpack(data)
     begin = FRAME.head.size
@@ -105,7 +105,7 @@ def decode(blob: bytes | bytearray | memoryview) -> Compiled:
 
 
 def renamed(compiled: Compiled, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Compiled:
-    """The region with other names for its inputs and outputs, in their order."""
+    """Return the region with other names for its inputs and outputs, in their order."""
     program = compiled.program
     new = dict(zip(compiled.inputs, inputs, strict=True)), dict(zip(compiled.outputs, outputs, strict=True))
     named = [{names[name]: value for name, value in old.items()} for names, old in zip(new, (program.inputs, program.outputs), strict=True)]
@@ -113,7 +113,7 @@ def renamed(compiled: Compiled, inputs: tuple[str, ...], outputs: tuple[str, ...
 
 
 def for_isa(compiled: Compiled, isa: Isa) -> ProgramSpec:
-    """The program for vectors of `isa`: tiles of at most as many pixels as those that it was packed for, on which the cuts of K depend."""
+    """Return the program for vectors of `isa`. Its tiles have at most as many pixels as it was packed for, because K was cut for these."""
     program, before = compiled.program, LANES[compiled.isa]
     if before == isa.lanes:
         return program
@@ -125,7 +125,7 @@ def for_isa(compiled: Compiled, isa: Isa) -> ProgramSpec:
 
 
 def _arrays(listed: Any, data: memoryview, begin: int) -> list[NDArray]:
-    """Views of the arrays behind the header."""
+    """Views of the arrays after the header."""
     require(isinstance(listed, list), "the entry of arrays is not a list")
     found = []
     for i, entry in enumerate(listed):
@@ -147,7 +147,7 @@ def _arrays(listed: Any, data: memoryview, begin: int) -> list[NDArray]:
 
 
 def _plain(value: Any, arrays: list[NDArray]) -> Any:
-    """What JSON can say of `value`; its arrays are appended to `arrays`."""
+    """Return `value` in the types of JSON; its arrays are appended to `arrays`."""
     if isinstance(value, np.ndarray):
         arrays.append(_stored(value))
         return len(arrays) - 1
@@ -170,7 +170,7 @@ def _is_default(field: Any, member: Any) -> bool:
 
 
 def _stored(array: NDArray) -> NDArray:
-    """An array with the element type in which files hold it."""
+    """Return an array with the element type in which files hold it."""
     if array.dtype == np.int32:
         require(not array.size or int(array.min()) >= 0, "negative numbers in an array")
         array = array.astype("<u4")
@@ -213,7 +213,7 @@ def _reader(kind: Any) -> Reader:
 
 
 def _step_reader() -> Reader:
-    """A reader of steps: the kind of a step says of which type its `spec` is."""
+    """Return a reader of steps: the kind of a step says of which type its `spec` is."""
     read_kind, hints = _reader(StepKind), typing.get_type_hints(Step)
     readers = {kind: _dataclass_reader(Step, {**hints, "spec": row.spec}) for kind, row in ROWS.items()}
 
@@ -251,7 +251,7 @@ def _enum_reader(kind: Any) -> Reader:
 
 
 def _array_reader(dtypes: tuple[np.dtype, ...]) -> Reader:
-    """A reader of arrays of one of these element types, which are views of what is in the file."""
+    """Return a reader of arrays of one of these element types, which are views of what is in the file."""
     stored = {np.dtype("<u4") if dtype == np.int32 else STORED[dtype.name]: dtype for dtype in dtypes}
 
     def read(value: Any, arrays: list[NDArray], place: str) -> NDArray:
@@ -308,7 +308,7 @@ def _optional_reader(reader: Reader) -> Reader:
 
 
 def _dataclass_reader(kind: Any, hints: Mapping[str, Any]) -> Reader:
-    """A reader of dataclasses whose fields have the types `hints`."""
+    """Return a reader of dataclasses whose fields have the types `hints`."""
     readers = {field.name: _reader(hints[field.name]) for field in fields(kind)}
     needed = {field.name for field in fields(kind) if field.default is MISSING and field.default_factory is MISSING}
 

@@ -30,7 +30,7 @@ class ConvLayer(Layer):
 
     @property
     def geometry(self) -> tuple[object, ...]:
-        """What the columns depend on besides `x`."""
+        """Return the parameters besides `x` on which the columns depend."""
         return ("conv", self.shape__gmk[0], self.kernel, self.strides, self.dilations, self.pads, self.auto_pad)
 
     def matrices(self, weight: NDArray) -> NDArray:

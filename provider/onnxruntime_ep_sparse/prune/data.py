@@ -48,7 +48,7 @@ class Request:
 
     @property
     def fixed(self) -> int | None:
-        """The number of samples that the model takes at once, if it says so."""
+        """Return the number of samples that the model takes at once, if it says so."""
         return next((max(i.shape[0], 1) for i in self.inputs if i.shape and isinstance(i.shape[0], int)), None)
 
     @property

@@ -83,7 +83,7 @@ class Gradual:
 
     @property
     def masks(self) -> Masks:
-        """The present masks. They fit parameters of the same names."""
+        """Return the present masks. They fit parameters of the same names."""
         return self._bound.masks
 
     def __call__(self, step: int) -> None:

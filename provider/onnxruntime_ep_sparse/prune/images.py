@@ -63,7 +63,7 @@ class ImageOptions:
         return cls(image.name, dtype, height, width, count, channels_last, mean, std, fit, color)
 
     def read(self, path: Path) -> NDArray:
-        """Return a file as a sample, without the first axis. ValueError if it is no image; ImportError without Pillow."""
+        """Return a file as a sample, without the first axis. ValueError if it is not an image; ImportError without Pillow."""
         try:
             from PIL import Image, ImageOps
         except ImportError:

@@ -81,7 +81,7 @@ class Layer(ABC):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The values that `columns` reads."""
+        """Return the values that `columns` reads."""
         return (self.x,)
 
     @property
@@ -91,13 +91,13 @@ class Layer(ABC):
 
     @property
     def size(self) -> int:
-        """The number of weights."""
+        """Return the number of weights."""
         return prod(self.shape__gmk)
 
     @property
     @abstractmethod
     def geometry(self) -> tuple[object, ...]:
-        """What the columns depend on besides `x`: layers that agree in both have the same ones."""
+        """Return the parameters besides `x` on which the columns depend: layers that agree in both have the same columns."""
 
     @abstractmethod
     def matrices(self, weight: NDArray) -> NDArray:

@@ -92,7 +92,7 @@ class Masks(Mapping[str, NDArray[np.bool_]]):
 
     @property
     def sparsity(self) -> float:
-        """The share of elements that are pruned, over all masks."""
+        """Return the share of elements that are pruned, over all masks."""
         pruned = sum(mask.size - int(mask.sum()) for mask in self.values())
         return pruned / max(sum(mask.size for mask in self.values()), 1)
 

@@ -33,8 +33,8 @@ class MatrixLayer(Layer):
 
     @property
     def geometry(self) -> tuple[object, ...]:
-        """What the columns depend on besides `x`."""
-        return ("matrix", self.x_columns, self.stack if prod(self.stack) > 1 else ())
+        """Return the parameters besides `x` on which the columns depend."""
+        return ("matrix", self.x_columns)
 
     def matrices(self, weight: NDArray) -> NDArray:
         """Return the weight as (G, M, K)."""

@@ -27,7 +27,7 @@ class Pattern:
 
     @property
     def sparsity(self) -> float | None:
-        """The share of zeros that the pattern implies, or None where it can be chosen."""
+        """Return the share of zeros that the pattern implies, or None where it can be chosen."""
         return None if self.kept is None else 1 - self.kept / self.inputs
 
 

@@ -56,12 +56,12 @@ class Problem:
 
     @cached_property
     def factor__kk(self) -> NDArray[np.float32]:
-        """The lower triangular L with L Lᵀ = H; what is above its diagonal is undefined."""
+        """Return the lower triangular L with L Lᵀ = H; what is above its diagonal is undefined."""
         return factor(self.hessian__kk)
 
     @cached_property
     def inverse_factor__kk(self) -> NDArray[np.float32]:
-        """The upper triangular U with UᵀU = H⁻¹: the inverse of R, where R Rᵀ = H and R is upper triangular as well."""
+        """Return the upper triangular U with UᵀU = H⁻¹: the inverse of R, where R Rᵀ = H and R is upper triangular as well."""
         reversed_factor = factor(self.hessian__kk[::-1, ::-1])  # L Lᵀ is H with its order reversed, so R is L reversed
         inverse__kk, info = lapack.strtri(reversed_factor, lower=1, overwrite_c=1)
         assert not info

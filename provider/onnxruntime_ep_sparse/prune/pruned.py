@@ -31,7 +31,7 @@ class Pruned:
 
     @property
     def model(self) -> ModelProto:
-        """The model with all its data. It may have more than 2 GB; `save` needs less memory."""
+        """Return the model with all its data. It may have more than 2 GB; `save` needs less memory."""
         model = _outline(self.changes)
         for tensor, array in _changed(model, self.changes):
             tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))

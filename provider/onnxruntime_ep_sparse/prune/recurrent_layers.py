@@ -34,12 +34,12 @@ class RecurrentLayer(Layer):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The values that `columns` reads."""
+        """Return the values that `columns` reads."""
         return self.reads
 
     @property
     def geometry(self) -> tuple[object, ...]:
-        """What the columns depend on besides `x`."""
+        """Return the parameters besides `x` on which the columns depend."""
         return (self.index, self.slot)
 
     def matrices(self, weight: NDArray) -> NDArray:

@@ -24,7 +24,7 @@ class LayerReport:
 
     `cpu_ms` is how long the CPU provider is expected to take for it in a run, `ms` how long it is expected to take now; both are None where
     the provider takes nothing or nothing was timed. `error` is what is left of the difference to the dense layer's results on held-out
-    data: its square over the variance of the dense results. 0 is none, 1 is that of a constant. It is None if nothing was held out.
+    data: its square over the variance of the dense results. 0 is no error, 1 the error of a constant. It is None if nothing was held out.
     """
 
     name: str
@@ -42,7 +42,7 @@ class LayerReport:
 
     @property
     def sparsity(self) -> float:
-        """The share of zeros."""
+        """Return the share of zeros."""
         return self.zeros / self.size
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,17 +91,17 @@ class Speed:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the speed-up that was asked for was reached within 5 %, None if none was."""
+        """Return whether the speed-up that was asked for was reached within 5 %, None if none was."""
         return None if self.asked is None else self.factor >= (1 - WITHIN) * self.asked
 
     @property
     def factor(self) -> float:
-        """The speed-up, 1 where the provider takes nothing."""
+        """Return the speed-up, 1 where the provider takes nothing."""
         return self.speed_up.median if self.speed_up else 1.0
 
     @property
     def off(self) -> float:
-        """By which share the speed-up differs from the one that was asked for, 0 if none was."""
+        """Return the share by which the speed-up differs from the one that was asked for, 0 if none was."""
         return abs(self.factor / self.asked - 1) if self.asked else 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -148,17 +148,17 @@ class Report:
 
     @property
     def zeros(self) -> int:
-        """The number of zeros in all pruned layers."""
+        """Return the number of zeros in all pruned layers."""
         return sum(layer.zeros for layer in self.layers)
 
     @property
     def size(self) -> int:
-        """The number of weights of all pruned layers."""
+        """Return the number of weights of all pruned layers."""
         return sum(layer.size for layer in self.layers)
 
     @property
     def cosine(self) -> float | None:
-        """The lowest cosine of an output, None if nothing was held out."""
+        """Return the lowest cosine of an output, None if nothing was held out."""
         return min((output.cosine for output in self.outputs), default=None)
 
     def to_dict(self) -> dict[str, Any]:
@@ -224,7 +224,7 @@ class Quality:
 
     @property
     def any(self) -> bool:
-        """Whether there was a batch."""
+        """Return whether there was a batch."""
         return bool(self._cosines)
 
     def result(self) -> OutputQuality:

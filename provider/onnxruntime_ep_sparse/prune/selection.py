@@ -37,8 +37,7 @@ BEHIND_CLASSIFIER = {
 def source_of(given: Model) -> Source:
     """Read a model, without its external data. Weights and biases that nodes compute of constants alone become initializers.
 
-    Functions of the model's own that contain layers are expanded. ValueError if it is none, if its weights are compressed, or if a model in
-    memory has its data elsewhere.
+    ValueError if it is not a model, if its weights are compressed, or if a model in memory has its data elsewhere.
     """
     model, path = loaded(given)
     if any(imported.domain == DOMAIN for imported in model.opset_import):

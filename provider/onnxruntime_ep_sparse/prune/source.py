@@ -95,7 +95,7 @@ class Source:
 def loaded(given: Model) -> tuple[ModelProto, Path | None]:
     """Return a model that may be changed, without external data, and its path.
 
-    ValueError if it is none, or if a model in memory has its data elsewhere.
+    ValueError if it is not a model, or if a model in memory has its data elsewhere.
     """
     if isinstance(given, Loaded):
         return given.model, given.path
@@ -174,7 +174,7 @@ def attribute(node: NodeProto, name: str, default: Any) -> Any:
 
 
 def _parsed(data: bytes) -> ModelProto:
-    """Return the model of serialised bytes. ValueError if they are none."""
+    """Return the model of serialised bytes. ValueError if they are not a model."""
     model = ModelProto()
     try:
         model.ParseFromString(data)
@@ -192,7 +192,7 @@ def _copy(node: NodeProto) -> NodeProto:
 
 
 def _numbered(name: str) -> Iterator[str]:
-    """Yield a name, then the same with a number behind it, without end."""
+    """Yield a name, then the same name with a number appended, without end."""
     yield name
     number = 2
     while True:

@@ -39,7 +39,7 @@ ATTEMPTS = 3
 """How often a measurement is made at most, if its control says that other work disturbed it: wrong times mislead the search."""
 STEP_RUNS = 15
 FUSED = "/MatMulAddFusion"
-"""What ONNX Runtime appends to the name of a MatMul that it makes a Gemm together with the Add behind it."""
+"""Suffix that ONNX Runtime appends to the name of a MatMul when it fuses it with the next Add into a Gemm."""
 
 
 LayerTimes = Mapping[str, tuple[float | None, float | None]]
@@ -237,7 +237,7 @@ class Search:
 
     @property
     def _slope(self) -> float:
-        """How much time a share of weights takes, between the fast and the slow sparsity that are nearest to what was asked for."""
+        """Return how much time a share of weights takes, between the fast and the slow sparsity that are nearest to what was asked for."""
         high = min(each for each, time in self._time.items() if time <= self._time[self._nearest])
         slower = [each for each in self._time if each < high and self._time[each] > self._time[high]]
         low, fast = (max(slower), high) if slower else (LEAST_ZEROS, MOST_ZEROS)

@@ -40,7 +40,7 @@ class Store:
 class Arrays:
     """Arrays by number, all of them dropped together. Several threads may set different ones at once.
 
-    Those for which the store has no memory are in a file without a name, which the system removes when nobody has it open. It is read, not
+    Those for which the store has no memory are in a file without a name, which the system removes when it is closed. It is read, not
     mapped: pages of a mapped file count as memory of the process.
     """
 

@@ -1,4 +1,4 @@
-"""Memory of activations and scratch, which a run needs and nobody between runs: all programs of the process take it from one pool.
+"""Memory of activations and scratch, which is used during runs only: all programs of the process take it from one pool.
 
 Ten sessions that run one after the other have one arena together. An arena goes with the program that had it last.
 
@@ -78,7 +78,7 @@ if make_process_lock():
 
 
 cdef Arena* arena_take(const void* user, int64_t floats) noexcept nogil:
-    """The user's own one, else the smallest that is large enough, else a new one in the place of the largest that waits."""
+    """Return the user's own arena, else the smallest that is large enough, else a new one that replaces the largest that waits."""
     cdef Arena* arena = NULL
     cdef Arena* outgrown = NULL
     cdef Arena** link
@@ -114,7 +114,7 @@ cdef inline bint better(const Arena* a, const Arena* b, const void* user) noexce
 
 
 cdef Arena* arena_new(int64_t floats) noexcept nogil:
-    """Larger than needed, by a quarter at most: sizes that grow by one a call seldom need another; what nobody touches costs nothing."""
+    """Return an arena, a quarter larger than needed at most: sizes that grow by one seldom need another. Untouched pages cost nothing."""
     cdef Arena* arena = <Arena*>malloc(sizeof(Arena))
     cdef size_t bytes = floats * sizeof(float), step = PAGE
     if arena == NULL:
@@ -158,7 +158,7 @@ cdef void epoch_ended(Arena* arena, int64_t epoch) noexcept nogil:
 
 
 cdef Arena* taken_out(Arena** link) noexcept nogil:
-    """The caller holds the lock."""
+    """Remove an arena from its list and return it. The caller holds the lock."""
     global n_waiting
     cdef Arena* arena = link[0]
     link[0] = arena.next
@@ -218,7 +218,7 @@ cdef void arenas_forget(const void* user) noexcept nogil:
 
 
 def held():
-    """How many arenas wait for a run, and how many bytes of them runs have used since these pages came from the system."""
+    """Return how many arenas wait for a run, and how many bytes of them runs have used since these pages came from the system."""
     cdef int64_t floats = 0
     cdef int count
     cdef Arena* arena

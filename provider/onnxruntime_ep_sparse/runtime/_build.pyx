@@ -48,7 +48,7 @@ cdef int fill_program(CompiledProgram* program, spec) except -1:
 
 
 cdef int count_readers(CompiledProgram* program) except -1:
-    """How often each value is read: by steps, and as an output."""
+    """Return how often each value is read: by steps, and as an output."""
     cdef int* readers = <int*>allocate(program.n_values * sizeof(int))
     cdef Step* step
     cdef int s, i

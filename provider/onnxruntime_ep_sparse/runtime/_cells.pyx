@@ -5,8 +5,8 @@ one direction for a tile of sequences: it loads its part of the projection as th
 units. All items of a time need all results of the time before.
 
 So all times are one parallel section. Workers claim items, those of a range of their own first, so that each keeps its part of R in its
-cache, and wait for each other between times without leaving the section. Nobody waits for a worker that never came: what is not claimed
-yet, others claim. Where directions and tiles suffice for all workers, each goes through all times on its own.
+cache, and wait for each other between times without leaving the section. No worker waits for one that never started: the others claim its
+items. Where directions and tiles suffice for all workers, each goes through all times on its own.
 """
 
 from libc.math cimport INFINITY
@@ -81,12 +81,12 @@ cdef struct RecurrentRun:
 
 
 cdef inline int64_t* counter(const RecurrentRun* run, int64_t i) noexcept nogil:
-    """In a cache line of its own: how many items of a worker's range are claimed, over all times; after these, how many are done."""
+    """Return the counter of claimed items of a worker's range over all time steps; finished items follow. Each has a cache line."""
     return <int64_t*>(run.counters + i * COUNTER_FLOATS)
 
 
 cdef int run_recurrent(Job* job, const Host* host) noexcept nogil:
-    """All times; 0 on success."""
+    """Run all time steps; return 0 on success."""
     cdef RecurrentPlan* own = <RecurrentPlan*>job.sp.own
     cdef RecurrentRun run
     cdef int64_t i
@@ -130,7 +130,7 @@ cdef int run_recurrent(Job* job, const Host* host) noexcept nogil:
 
 
 cdef inline bint stops(RecurrentRun* run) noexcept nogil:
-    """Whether the run is to stop. All workers then claim and finish what is left without computing it, so that none waits in vain."""
+    """Return whether the run is to stop. All workers then claim the other items without computing them, so no worker waits for ever."""
     cdef const char* reason = load_text(&run.stopped, RELAXED)
     if reason == NULL:
         reason = asked_to_stop(run.host)
@@ -140,7 +140,7 @@ cdef inline bint stops(RecurrentRun* run) noexcept nogil:
 
 
 cdef void work(void* user, size_t worker) noexcept nogil:
-    """One worker's way through all times."""
+    """Compute a worker's items of all time steps."""
     cdef RecurrentRun* run = <RecurrentRun*>user
     cdef int64_t items = run.items, rounds = run.own.rounds, turn, stage, v, victim, begin, own, claimed
     cdef int64_t stages = run.own.times * run.rec.phases // rounds if rounds else 0
@@ -194,12 +194,12 @@ cdef inline Tile tile_of(const RecurrentRun* run, int64_t index) noexcept nogil:
 
 
 cdef inline float* state_of(const RecurrentRun* run, const Tile* tile, int64_t which, int64_t unit) noexcept nogil:
-    """The row of a hidden unit in one of a tile's states."""
+    """Return the row of a hidden unit in one of a tile's states."""
     return tile.state + (which * run.rec.hidden + unit) * run.own.width
 
 
 cdef inline int64_t state_place(const RecurrentRun* run, const Tile* tile) noexcept nogil:
-    """Where the first sequence of a tile begins in an initial or last state."""
+    """Return where the first sequence of a tile begins in an initial or last state."""
     cdef Recurrent* rec = run.rec
     if rec.batch_first:
         return (tile.first * rec.directions + tile.direction) * rec.hidden
@@ -251,7 +251,7 @@ cdef void end_states(const RecurrentRun* run) noexcept nogil:
 
 
 cdef void end_state(const RecurrentRun* run, const Tile* tile, float* last, const float* state) noexcept nogil:
-    """One of them; 0 for sequences of length 0, as in ONNX Runtime."""
+    """Store one of the last states; 0 for sequences of length 0, as in ONNX Runtime."""
     cdef int64_t hidden = run.rec.hidden, i
     if last == NULL:
         return
@@ -270,7 +270,7 @@ cdef inline int64_t length_of(const RecurrentRun* run, int64_t sequence) noexcep
 
 
 cdef inline int64_t time_of(const RecurrentRun* run, int64_t direction, int64_t time, int64_t sequence) noexcept nogil:
-    """Which time of the input and output a sequence is at; beyond its end, where a direction reads and writes all the same."""
+    """Return the time step of the input and output that a sequence is at; beyond its end, the step at which it reads and writes anyway."""
     cdef int64_t length = length_of(run, sequence)
     return length - 1 - time if run.rec.reverse[direction] and time < length else time
 
@@ -329,7 +329,7 @@ cdef void finish_units(const RecurrentRun* run, const Tile* tile, int64_t phase,
 
 cdef void load_projection(const RecurrentRun* run, const Tile* tile, int64_t phase, int64_t time, int64_t unit, int64_t end,
                           float* sums) noexcept nogil:
-    """The part of the input projection that belongs to these units, as [rows, sequences]."""
+    """Load the part of the input projection that belongs to these units, as [rows, sequences]."""
     cdef Recurrent* rec = run.rec
     cdef RecurrentPlan* own = run.own
     cdef int64_t rows = rec.gates[phase] * (end - unit), total = rec.directions * rec.all_gates * rec.hidden, i, r
@@ -350,7 +350,7 @@ cdef void load_projection(const RecurrentRun* run, const Tile* tile, int64_t pha
 
 
 cdef void keep_late(const RecurrentRun* run, const Tile* tile, int64_t unit, int64_t end, float* sums, float* late) noexcept nogil:
-    """A GRU's reset gate scales R's product with its bias: the hidden gate's sums begin with that, their projection waits in `late`."""
+    """Begin a GRU's hidden gate with R's bias, because the reset gate scales R's product with its bias; keep the projection in `late`."""
     cdef Recurrent* rec = run.rec
     cdef int64_t width = run.own.width, units, u, i
     cdef const float* bias = rec.late + tile.direction * rec.hidden
@@ -434,7 +434,7 @@ cdef void multiply(const RecurrentRun* run, const Tile* tile, int64_t tiles, int
 
 
 cdef void store_output(const RecurrentRun* run, const Tile* tile, int64_t time, int64_t unit, int64_t end) noexcept nogil:
-    """These units of the new h, where y has them."""
+    """Store these units of the new h in y."""
     cdef Recurrent* rec = run.rec
     cdef RecurrentPlan* own = run.own
     cdef int64_t row = rec.directions * rec.hidden, i, u
@@ -465,7 +465,7 @@ cdef inline void apply(const RecurrentRun* run, const Tile* tile, int function, 
 
 
 cdef inline void apply_clipped(const RecurrentRun* run, const Tile* tile, int function, float* x, int64_t n) noexcept nogil:
-    """A gate: its sums clipped, then through f or g."""
+    """Compute a gate: clip its sums, then apply f or g."""
     cdef float clip = run.rec.clip
     if clip != INFINITY:
         run.program.kernels.activate(x, x, NULL, n, ACT_CLAMP, -clip, clip)

@@ -108,7 +108,7 @@ cdef int build_reshape(Step* step, object spec) except -1:
 
 
 cdef int infer_axes(const Reshape* reshape, const Shape* x, Shape* y) noexcept nogil:
-    """The shape without the removed axes, or with the inserted ones; 0 on success."""
+    """Infer the shape without the removed axes, or with the inserted ones; return 0 on success."""
     cdef int i, source = 0, rank = x.rank
     cdef bint removed, inserted
     for i in range(MAX_RANK):
@@ -171,7 +171,7 @@ cdef int plan_reshape(CompiledProgram* program, Plan* plan, int index) noexcept 
 
 
 cdef int run_reshape(Job* job, const Host* host) noexcept nogil:
-    """A copy: the result must be in a buffer of its own."""
+    """Copy the input: the result must be in a buffer of its own."""
     if job.plan.values[job.step.y].size:
         memcpy(job.y, job.x, job.plan.values[job.step.y].size * sizeof(float))
     return 0
@@ -207,7 +207,7 @@ cdef int build_concat(Step* step, object spec) except -1:
 
 
 cdef int infer_concat(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
-    """The result with the operands so far."""
+    """Infer the shape of the result with the operands so far."""
     cdef Concat* concat = <Concat*>step.spec
     cdef Shape* x = &plan.values[step.x].shape
     cdef Shape* y = &plan.values[step.y].shape
@@ -225,7 +225,7 @@ cdef int infer_concat(Plan* plan, const Step* step, StepPlan* sp, char* message,
 
 
 cdef void complete_concat(const CompiledProgram* program, Plan* plan, const Step* step, StepPlan* sp) noexcept nogil:
-    """One operand's way into the result. Where it is one run of that, its maker can write it there."""
+    """Plan the copy of one operand into the result. If it is one run of the result, the step that makes it can write it there."""
     cdef int axis = (<Concat*>step.spec).axis
     cdef Shape* x = &plan.values[step.x].shape
     cdef Shape* y = &plan.values[step.y].shape

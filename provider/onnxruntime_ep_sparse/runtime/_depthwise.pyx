@@ -113,14 +113,14 @@ cdef int plan_depthwise(CompiledProgram* program, Plan* plan, int index) noexcep
 
 
 cdef int run(Job* job, const Host* host) noexcept nogil:
-    """In bands with the step after it, or alone."""
+    """Run the step in bands with the step after it, or alone."""
     if job.sp.bands:
         return section(job, host, band_item, job.sp.bands * job.plan.values[job.step.x].shape.dims[0], job.sp.parallel)
     return section(job, host, depthwise_item, job.sp.items, job.sp.parallel)
 
 
 cdef void depthwise_begin(Job* job, float* scratch, int64_t rows, t.Depthwise* d) noexcept nogil:
-    """What is the same for all planes of a depthwise convolution, of which at most so many rows are computed at a time."""
+    """Set the parameters that all planes of a depthwise convolution share; at most `rows` rows are computed at a time."""
     cdef bint clamps = job.step.act == ACT_CLAMP and job.step.r == NONE
     geometry(job.plan, job.step, <DepthwisePlan*>job.sp.own, d)
     d.low = job.step.alpha if clamps else <float>(-1.0 / 0.0)
@@ -177,7 +177,7 @@ cdef void depthwise_item(Job* job, int64_t index, float* scratch) noexcept nogil
 
 
 cdef void band_item(Job* job, int64_t index, float* scratch) noexcept nogil:
-    """A depthwise convolution and the pointwise product after it, one band of rows through both. `job` has the result of the product."""
+    """Compute one band of rows of a depthwise convolution and of the pointwise product after it. `job` has the result of the product."""
     cdef StepPlan* sp = job.sp
     cdef Shape* between = &job.plan.values[job.step.y].shape
     cdef int64_t channels = between.dims[1], height = between.dims[2], width = between.dims[3], image = index // sp.bands

@@ -99,7 +99,7 @@ cdef inline void add_work(StepTotals* totals, const Work* work) noexcept nogil:
 
 
 cdef inline bint in_place(const Job* job) noexcept nogil:
-    """Whether a step that only copies finds its result where it is to be."""
+    """Return whether a step that only copies finds its result where it is to be."""
     return job.sp.view != NO_VIEW and job.y + job.sp.origin == job.x
 
 

@@ -44,20 +44,20 @@ cdef Layout layout_of(const Product* p, const ProductPlan* q, const t.KernelTabl
 
 
 cdef double sell_cost(int64_t pixels, const t.KernelTable* kernels) noexcept nogil:
-    """Of a vector of nonzeros in the layout SELL: whole vectors of pixels, and what is left in the narrowest kernel for it."""
+    """Return the cost of a vector of nonzeros in the layout SELL: whole vectors of pixels, and the rest in the narrowest kernel for it."""
     cdef int64_t left = pixels % kernels.lanes
     cdef double cost = pixels // kernels.lanes * kernels.sell_cost[kernels.lanes]
     return cost + kernels.sell_cost[sell_width(kernels, left)] if left else cost
 
 
 cdef double spmm_cost(const Product* p, const ProductPlan* q, const t.KernelTable* kernels) noexcept nogil:
-    """Of a vector of nonzeros in the tile kernels."""
+    """Return the cost of a vector of nonzeros in the tile kernels."""
     cdef const float* cost = kernels.spmm_cost[p.groups[0].panel.mr]
     return cost[0] + ceil_div(q.pixels, kernels.lanes) * cost[1]
 
 
 cdef double dense_cost(int64_t pixels, double weights, const t.KernelTable* kernels) noexcept nogil:
-    """Of a vector of weights in the dense kernels, which read it once for as many pixels as the widest has."""
+    """Return the cost of a vector of weights in the dense kernels, which read it once per as many pixels as the widest kernel has."""
     cdef double bytes_ = weights * sizeof(float), each = pixels, least
     cdef int64_t parts = ceil_div(pixels, kernels.dense_rows)
     least = parts * kernels.dense_least[0 if bytes_ <= NEAR_BYTES else 1 if bytes_ <= FAR_BYTES else 2]

@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport free, malloc
 
 cdef enum:
-    NOBODY = -1
+    NO_HOLE = -1
 
 
 cdef int holes_begin(Holes* holes, int places) noexcept nogil:
@@ -16,7 +16,7 @@ cdef int holes_begin(Holes* holes, int places) noexcept nogil:
     if holes.hole == NULL:
         return 1
     for i in range(nodes):
-        holes.hole[i].right = i + 1 if i + 1 < nodes else NOBODY
+        holes.hole[i].right = i + 1 if i + 1 < nodes else NO_HOLE
     holes.unused = 0
     holes.priority = 0
     holes.visits = 0
@@ -36,28 +36,28 @@ cdef int64_t holes_take(Holes* holes, int64_t floats) noexcept nogil:
 
 cdef void holes_give(Holes* holes, int64_t offset, int64_t floats) noexcept nogil:
     """Holes that meet become one."""
-    cdef int before = NOBODY, after = NOBODY, node
+    cdef int before = NO_HOLE, after = NO_HOLE, node
     cdef int64_t begin = offset, end = offset + floats
     divide(holes, holes.root, offset, &before, &after)
     node = before
-    while node != NOBODY and holes.hole[node].right != NOBODY:
+    while node != NO_HOLE and holes.hole[node].right != NO_HOLE:
         holes.visits += 1
         node = holes.hole[node].right
-    if node != NOBODY and holes.hole[node].offset + holes.hole[node].floats == begin:
+    if node != NO_HOLE and holes.hole[node].offset + holes.hole[node].floats == begin:
         begin = holes.hole[node].offset
         before = without_last(holes, before)
     node = after
-    while node != NOBODY and holes.hole[node].left != NOBODY:
+    while node != NO_HOLE and holes.hole[node].left != NO_HOLE:
         holes.visits += 1
         node = holes.hole[node].left
-    if node != NOBODY and holes.hole[node].offset == end:
+    if node != NO_HOLE and holes.hole[node].offset == end:
         end += holes.hole[node].floats
         after = without_first(holes, after)
     holes.root = joined(holes, joined(holes, before, added(holes, begin, end - begin)), after)
 
 
 cdef int added(Holes* holes, int64_t offset, int64_t floats) noexcept nogil:
-    """A tree of one node."""
+    """Return a new tree of one node."""
     cdef int node = holes.unused
     cdef Hole* hole = &holes.hole[node]
     cdef uint32_t x
@@ -69,7 +69,7 @@ cdef int added(Holes* holes, int64_t offset, int64_t floats) noexcept nogil:
     hole.priority = x ^ (x >> 13)
     hole.offset = offset
     hole.floats = hole.longest = floats
-    hole.left = hole.right = NOBODY
+    hole.left = hole.right = NO_HOLE
     return node
 
 
@@ -79,21 +79,21 @@ cdef void drop(Holes* holes, int node) noexcept nogil:
 
 
 cdef void refresh(Holes* holes, int node) noexcept nogil:
-    """The longest hole of a subtree, from those of its children."""
+    """Set the longest hole of a subtree from those of its children."""
     cdef Hole* hole = &holes.hole[node]
     holes.visits += 1
     hole.longest = hole.floats
-    if hole.left != NOBODY and holes.hole[hole.left].longest > hole.longest:
+    if hole.left != NO_HOLE and holes.hole[hole.left].longest > hole.longest:
         hole.longest = holes.hole[hole.left].longest
-    if hole.right != NOBODY and holes.hole[hole.right].longest > hole.longest:
+    if hole.right != NO_HOLE and holes.hole[hole.right].longest > hole.longest:
         hole.longest = holes.hole[hole.right].longest
 
 
 cdef int shortened(Holes* holes, int node, int64_t floats, int64_t* offset) noexcept nogil:
-    """The tree after the first hole that is long enough has lost its beginning, which is the place. There is such a hole."""
+    """Return the tree without the beginning of the first hole that is long enough, which is the place. Such a hole exists."""
     cdef Hole* hole = &holes.hole[node]
     cdef int rest
-    if hole.left != NOBODY and holes.hole[hole.left].longest >= floats:
+    if hole.left != NO_HOLE and holes.hole[hole.left].longest >= floats:
         hole.left = shortened(holes, hole.left, floats, offset)
     elif hole.floats >= floats:
         offset[0] = hole.offset
@@ -110,10 +110,10 @@ cdef int shortened(Holes* holes, int node, int64_t floats, int64_t* offset) noex
 
 
 cdef void divide(Holes* holes, int node, int64_t offset, int* before, int* after) noexcept nogil:
-    """Two trees: the holes before an offset, and those after it."""
+    """Divide a tree in two: the holes before an offset, and those after it."""
     cdef Hole* hole
-    if node == NOBODY:
-        before[0] = after[0] = NOBODY
+    if node == NO_HOLE:
+        before[0] = after[0] = NO_HOLE
         return
     hole = &holes.hole[node]
     if hole.offset < offset:
@@ -126,11 +126,11 @@ cdef void divide(Holes* holes, int node, int64_t offset, int* before, int* after
 
 
 cdef int joined(Holes* holes, int before, int after) noexcept nogil:
-    """One tree of two, all holes of one before those of the other."""
+    """Return one tree of two, all holes of one before those of the other."""
     cdef int node
-    if before == NOBODY:
+    if before == NO_HOLE:
         return after
-    if after == NOBODY:
+    if after == NO_HOLE:
         return before
     if holes.hole[before].priority > holes.hole[after].priority:
         holes.hole[before].right = joined(holes, holes.hole[before].right, after)
@@ -144,7 +144,7 @@ cdef int joined(Holes* holes, int before, int after) noexcept nogil:
 
 cdef int without_last(Holes* holes, int node) noexcept nogil:
     cdef int rest = holes.hole[node].left
-    if holes.hole[node].right == NOBODY:
+    if holes.hole[node].right == NO_HOLE:
         drop(holes, node)
         return rest
     holes.hole[node].right = without_last(holes, holes.hole[node].right)
@@ -154,7 +154,7 @@ cdef int without_last(Holes* holes, int node) noexcept nogil:
 
 cdef int without_first(Holes* holes, int node) noexcept nogil:
     cdef int rest = holes.hole[node].right
-    if holes.hole[node].left == NOBODY:
+    if holes.hole[node].left == NO_HOLE:
         drop(holes, node)
         return rest
     holes.hole[node].left = without_first(holes, holes.hole[node].left)

@@ -32,5 +32,5 @@ cdef int infer(CompiledProgram* program, Plan* plan, int index, char* message, s
 
 
 cdef void infer_addend(Plan* plan, const Step* step, StepPlan* sp) noexcept nogil:
-    """Whether a product can add its residual itself."""
+    """Decide whether a product adds its residual itself."""
     sp.apart = step.r != NONE and not same_shape(&plan.values[step.r].shape, &plan.values[step.y].shape)

@@ -18,7 +18,7 @@ cdef extern from *:
     static PyThread_type_lock sparse_process_lock;
     static void sparse_lock(void) { PyThread_acquire_lock(sparse_process_lock, WAIT_LOCK); }
     static void sparse_unlock(void) { PyThread_release_lock(sparse_process_lock); }
-    /* Nobody else has it in the moment of a fork: the child would wait for a thread that it does not have. */
+    /* The forking thread holds it during a fork: otherwise the child could wait for a thread that it does not have. */
     static int sparse_make_lock(void) {
         sparse_process_lock = PyThread_allocate_lock();
         if (!sparse_process_lock) return 1;

@@ -3,8 +3,8 @@
 A file is mapped once in a process, however many sessions use it. It stays mapped as long as anything reads it: a `MappedFile` in Python, or
 a program in C that has kept a part of it. Plain C with a lock that is never freed, because programs are released without Python.
 
-What a mapping shows changes when somebody writes to the file, and a read beyond the end of a file that was cut off is fatal (SIGBUS).
-Whoever replaces such a file must do it by renaming another one, as `files.py` does: the mapping then keeps the old file.
+The mapped bytes change when a process writes to the file, and a read beyond the end of a truncated file is fatal (SIGBUS).
+So replace such a file by renaming another one to its name, as `files.py` does: the mapping then keeps the old file.
 """
 
 from cpython.buffer cimport PyBuffer_FillInfo
@@ -46,7 +46,7 @@ if make_process_lock():
 
 
 cdef Mapping* mapping_at(const void* data, size_t size) noexcept nogil:
-    """The mapping in which these bytes lie, or NULL. The caller holds the lock."""
+    """Return the mapping in which these bytes lie, or NULL. The caller holds the lock."""
     cdef Mapping* mapping = mappings
     cdef const char* begin = <const char*>data
     while mapping != NULL and not (begin >= mapping.data and begin + size <= mapping.data + mapping.size):
@@ -95,7 +95,7 @@ cdef void unmap(Mapping* mapping) noexcept nogil:
 
 
 cdef Mapping* mapped(int descriptor, size_t size, uint64_t device, uint64_t inode, int* error) noexcept nogil:
-    """The mapping of a file, with one reference more. NULL and an errno in `error` if there cannot be one."""
+    """Return the mapping of a file, with one reference more. NULL and an errno in `error` if there cannot be one."""
     cdef Mapping* made = <Mapping*>calloc(1, sizeof(Mapping))
     cdef Mapping* found
     cdef void* data
@@ -132,7 +132,7 @@ cdef class MappedFile:
     cdef Mapping* mapping
 
     def __init__(self, path):
-        """Map the file at `path`. OSError if that is not possible, also because it is none that has bytes of its own."""
+        """Map the file at `path`. OSError if that is not possible, or if it is not an ordinary file."""
         cdef uint64_t device, inode
         cdef size_t size
         cdef int error = 0, descriptor
@@ -163,7 +163,7 @@ cdef class MappedFile:
 
 
 def held():
-    """How many files are mapped in this process, and their bytes."""
+    """Return how many files are mapped in this process, and their bytes."""
     cdef Mapping* mapping
     cdef size_t count = 0, size = 0
     process_lock()

@@ -1,4 +1,4 @@
-"""Which memory every value of a plan has: places in one arena by liveness, or somebody else's memory.
+"""Gives each value of a plan its memory: a place in one arena by liveness, or the memory of an input, an output or a constant.
 
 Blocks get their places by size, the largest first: the arena is then as large as the widest step of each of a dozen nets needs. First fit
 in the order of the steps takes 13 to 60 % more (ResNet-50, U-Net), but is linear in the steps: programs of many blocks have it.
@@ -13,7 +13,7 @@ from ._structs cimport *
 
 
 cdef int written_over(CompiledProgram* program, Plan* plan, int s) noexcept nogil:
-    """The value whose memory the result of a step can take: elements are read where they are written, and nobody needs it afterwards."""
+    """Return the value whose memory the result of a step can take: elements are read where they are written, and no later step reads it."""
     cdef Step* step = &program.steps[s]
     cdef Operand operand = step.ops.overwrites(step, &plan.steps[s]) if step.ops.overwrites != NULL else NO_OPERAND
     cdef int x = program.steps[s - 1].x if s and plan.steps[s - 1].bands else step.x
@@ -68,7 +68,7 @@ cdef int place_in_arena(CompiledProgram* program, Plan* plan) noexcept nogil:
 
 
 cdef void find_blocks(CompiledProgram* program, Plan* plan, Blocks* blocks) noexcept nogil:
-    """A result that can take the memory of an operand shares its block."""
+    """Find the blocks of memory: a result that can take the memory of an operand shares its block."""
     cdef Step* step
     cdef int s, i, v, other
     blocks.count = 0
@@ -103,7 +103,7 @@ cdef int larger_first(const void* a, const void* b) noexcept nogil:
 
 
 cdef int by_size(Plan* plan, Blocks* blocks) noexcept nogil:
-    """The largest first, each at the lowest place that is free while it is needed; 0 on success."""
+    """Place the largest block first, each at the lowest place that is free while it is needed; return 0 on success."""
     cdef Block** todo = <Block**>malloc((blocks.count + 1) * sizeof(Block*))
     cdef Block** placed = <Block**>malloc((blocks.count + 1) * sizeof(Block*))   # by offset
     cdef Block* block
@@ -190,7 +190,7 @@ cdef inline int64_t room_of(const ValuePlan* value) noexcept nogil:
 
 
 cdef int place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
-    """Which memory every value has: ONNX Runtime's, a constant's, its source's (Reshape), a part of the value that it is concatenated into,
+    """Give every value memory: ONNX Runtime's, a constant's, its source's (Reshape), a part of the value that it is concatenated into,
     or a place in the arena while it is needed."""
     cdef int i, v, s, root
     cdef Step* step

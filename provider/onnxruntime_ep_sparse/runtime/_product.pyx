@@ -137,7 +137,7 @@ cdef void release_plan(const Step* step, StepPlan* sp) noexcept nogil:
 
 
 cdef Operand overwrites(const Step* step, const StepPlan* sp) noexcept nogil:
-    """The residual, where elements of both stand at the same places."""
+    """Return the residual if its elements stand at the same places as those of the result."""
     if step.r == NONE or (<Product*>step.spec).y_rows or (<ProductPlan*>sp.own).layout != LAYOUT_TILES:
         return NO_OPERAND
     return OPERAND_R
@@ -158,7 +158,7 @@ cdef int run(Job* job, const Host* host) noexcept nogil:
 
 
 cdef t.Run* tile_runs(Job* job, float* scratch, int64_t slice_, int64_t tile, int64_t flat) noexcept nogil:
-    """The runs of a tile, followed by the first run of every unit: the plan's, or made here where the plan has none."""
+    """Return the runs of a tile, followed by the first run of every unit: the plan's, or new ones if the plan has none."""
     cdef Product* p = <Product*>job.step.spec
     cdef ProductPlan* q = <ProductPlan*>job.sp.own
     cdef t.Run* run
@@ -172,7 +172,7 @@ cdef t.Run* tile_runs(Job* job, float* scratch, int64_t slice_, int64_t tile, in
 
 cdef void gather_block(Job* job, GatherGroup* group, int64_t b, int64_t image, int64_t flat, const t.Run* run, const int32_t* unit_run,
                        float* tile) noexcept nogil:
-    """The pixels that the taps of units [bounds[b], bounds[b + 1]) of a group need for one tile."""
+    """Gather the pixels that the taps of units [bounds[b], bounds[b + 1]) of a group need for one tile."""
     cdef Product* p = <Product*>job.step.spec
     cdef ProductPlan* q = <ProductPlan*>job.sp.own
     cdef Offsets* o = q.offsets
@@ -225,7 +225,7 @@ cdef void product_decode(const Job* job, int64_t index, int64_t* image, int64_t*
 
 
 cdef void gather_item(Job* job, int64_t index, float* scratch) noexcept nogil:
-    """One block of one tile of one group, into the memory that the row chunks share."""
+    """Gather one block of one tile of one group into the memory that the row chunks share."""
     cdef Product* p = <Product*>job.step.spec
     cdef ProductPlan* q = <ProductPlan*>job.sp.own
     cdef int64_t image, slice_, tile, g, count, position, part = index // q.most_blocks, b = index % q.most_blocks
@@ -245,7 +245,7 @@ cdef inline int64_t block_floats(const Product* p, const ProductPlan* q, const G
 
 
 cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
-    """One tile of pixels times the rows of one group, or of one chunk of them."""
+    """Multiply one tile of pixels by the rows of one group, or of one chunk of them."""
     cdef Product* p = <Product*>job.step.spec
     cdef ProductPlan* q = <ProductPlan*>job.sp.own
     cdef Offsets* o = q.offsets

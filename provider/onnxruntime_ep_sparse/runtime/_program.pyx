@@ -28,7 +28,7 @@ cimport onnxruntime_ep_sparse_kernels.table as t
 
 cdef enum:
     MAX_PLANS = 16
-    # Activations of the slices of a batch that run together: 8 MB a worker, at most 16 MB, which leaves room for weights in a 32 MB
+    # Activations of the slices of a batch that run together: 8 MB per worker, at most 16 MB, which leaves room for weights in a 32 MB
     # last-level cache. MobileNetV2 at batch 8 on one thread: 1.08 times as fast as with 16 MB; on two threads ResNet-50 with 8 MB 0.77.
     NEAR_FLOATS = 2 * 1024 * 1024
     NEAR_WORKERS = 2
@@ -64,7 +64,7 @@ cdef inline bint same_shapes(const Shape* a, const Shape* b, int n) noexcept nog
 
 
 cdef Plan* plan_found(CompiledProgram* program, const Shape* inputs) noexcept nogil:
-    """The plan for these shapes, for one run more, or NULL. The caller holds the lock."""
+    """Return the plan for these shapes, for one run more, or NULL. The caller holds the lock."""
     cdef Plan* plan = program.plans
     program.clock += 1
     while plan != NULL and not same_shapes(plan.key, inputs, program.n_inputs):
@@ -76,7 +76,7 @@ cdef Plan* plan_found(CompiledProgram* program, const Shape* inputs) noexcept no
 
 
 cdef Plan* plan_take(CompiledProgram* program, const Shape* inputs, char* message, size_t message_size) noexcept nogil:
-    """The plan for these shapes, kept alive until plan_return; NULL with a reason.
+    """Return the plan for these shapes, kept alive until plan_return; NULL with a reason.
 
     A plan is made outside the lock. Of two that are made for the same shapes at the same time, the first one stays.
     """
@@ -140,7 +140,7 @@ cdef void plan_return(CompiledProgram* program, Plan* plan) noexcept nogil:
 
 
 cdef int64_t slices_of(CompiledProgram* program, const Shape* shapes) noexcept nogil:
-    """How many independent slices the inputs hold along their first dimension; 1 if the program or these shapes cannot be cut."""
+    """Return how many independent slices the inputs hold along their first dimension; 1 if the program or these shapes cannot be cut."""
     cdef int i
     if not program.separable or program.n_inputs == 0:
         return 1
@@ -184,7 +184,7 @@ cdef int program_run(CompiledProgram* program, const Host* host, const float** i
 
 cdef int run_slices(CompiledProgram* program, const Host* host, const float** inputs, const int64_t** dims, const size_t* ranks,
                     char* message, size_t message_size, void* room) noexcept nogil:
-    """A large batch runs slice by slice, as many at once as keep the activations near the caches.
+    """Run a large batch slice by slice, as many at once as keep the activations near the caches.
 
     `room` has a Shape and a pointer for each input, and two pointers for each output.
     """
@@ -273,7 +273,7 @@ cdef int serial_for(void* context, void (*body)(void*, size_t) noexcept nogil, s
 
 
 cdef float* keep_output(void* context, size_t index, const int64_t* dims, size_t rank) noexcept nogil:
-    """The array for an output, made under the GIL: only Program.run() uses this host, whose context is (outputs, stop)."""
+    """Return the array for an output, made under the GIL: only Program.run() uses this host, whose context is (outputs, stop)."""
     with gil:
         try:
             array = np.empty([dims[i] for i in range(rank)], np.float32)

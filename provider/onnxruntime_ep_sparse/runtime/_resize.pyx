@@ -70,7 +70,7 @@ cdef int infer(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t
 
 
 cdef float original_place(const Resize* resize, float place, float scale, float out, float size) noexcept nogil:
-    """The coordinate in the original image, in the float32 arithmetic of ONNX Runtime's CPU provider."""
+    """Return the coordinate in the original image, in the float32 arithmetic of ONNX Runtime's CPU provider."""
     cdef float offset
     if resize.coordinates == AT_ASYMMETRIC:
         return place / scale
@@ -87,8 +87,10 @@ cdef float original_place(const Resize* resize, float place, float scale, float 
 
 
 cdef int64_t nearest_pixel(const Resize* resize, float place, bint shrinks) noexcept nogil:
-    """The pixel that a coordinate rounds to. A fraction within 1e-6 of a half is one, as in ONNX Runtime 1.32: quotients like 1 / (2 / 7)
-    miss theirs."""
+    """Return the pixel that a coordinate rounds to.
+
+    Fractions within 1e-6 of a half count as halves, as in ONNX Runtime 1.32: quotients like 1 / (2 / 7) are not exact.
+    """
     cdef float fraction = place - <float>floor(place)
     if resize.interpolation == READ_FLOOR:
         return <int64_t>floor(place)
@@ -102,7 +104,7 @@ cdef int64_t nearest_pixel(const Resize* resize, float place, bint shrinks) noex
 
 
 cdef void set_lines(Line* line, const Resize* resize, int64_t size, int64_t out, float scale) noexcept nogil:
-    """What each of `out` rows (or columns) reads of `size`."""
+    """Set the rows (or columns) of `size` that each of `out` rows (or columns) reads."""
     cdef int64_t i, pixel
     cdef float place
     for i in range(out):
@@ -124,7 +126,7 @@ cdef void set_lines(Line* line, const Resize* resize, int64_t size, int64_t out,
 
 
 cdef int plan_resize(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
-    """Which rows and columns each output row and column reads; 0 on success."""
+    """Plan which rows and columns each output row and column reads; return 0 on success."""
     cdef Step* step = &program.steps[index]
     cdef StepPlan* sp = &plan.steps[index]
     cdef ResizePlan* own = <ResizePlan*>sp.own
@@ -159,7 +161,7 @@ cdef void release_plan(const Step* step, StepPlan* sp) noexcept nogil:
 
 
 cdef void resize_item(Job* job, int64_t index, float* scratch) noexcept nogil:
-    """One plane."""
+    """Resize one plane."""
     cdef ResizePlan* own = <ResizePlan*>job.sp.own
     cdef Shape* x_shape = &job.plan.values[job.step.x].shape
     cdef Shape* y_shape = &job.plan.values[job.step.y].shape
@@ -174,7 +176,7 @@ cdef void resize_item(Job* job, int64_t index, float* scratch) noexcept nogil:
 
 cdef void resize_nearest(const float* x, float* y, const Line* rows, int64_t width, int64_t out_height, int64_t out_width,
                          bint doubled) noexcept nogil:
-    """A row that reads the same as the one before is copied from it."""
+    """Resize by the nearest pixels. A row that reads the same as the one before is copied from it."""
     cdef const Line* columns = rows + out_height
     cdef const float* source
     cdef int64_t i, j

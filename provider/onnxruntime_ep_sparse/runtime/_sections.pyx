@@ -23,7 +23,7 @@ cdef int64_t active = 0
 
 
 cdef void forget_runs() noexcept nogil:
-    """A forked child has none of the threads whose runs are active in its parent."""
+    """Forget active runs: a forked child has none of the threads whose runs are active in its parent."""
     global active
     active = 0
 
@@ -66,12 +66,12 @@ def share_of(int64_t threads, int64_t runs):
 
 
 cdef inline int64_t* counter(const Job* job, int64_t worker) noexcept nogil:
-    """The next item of a worker's range, in a cache line of its own."""
+    """Return the next item of a worker's range, in a cache line of its own."""
     return <int64_t*>(job.counters + worker * COUNTER_FLOATS)
 
 
 cdef void work(void* user, size_t worker) noexcept nogil:
-    """A worker's own range of items first, then what is left of the others'.
+    """Run a worker's own range of items first, then the items left of other ranges.
 
     Ranges, because neighbouring items write to the same cache lines: with items dealt one by one, two threads took twice the time of one.
     """

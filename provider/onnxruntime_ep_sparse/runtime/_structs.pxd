@@ -150,7 +150,7 @@ cdef struct Plan:
     ValuePlan* values
     StepPlan* steps
     char* own              # memory of StepPlan.own of all steps, zeros at first
-    int uneven             # operands broadcast along the first dimension, which then is no batch
+    int uneven             # operands broadcast along the first dimension, which then is not a batch
     int64_t scratch_offset
     int64_t scratch_floats  # a worker
     int64_t shared_floats  # of all workers together
@@ -199,7 +199,7 @@ cdef struct CompiledProgram:
     int n_steps
     Step* steps
     int* inputs            # value of each input
-    int* is_integer        # whether an input is int32, in which case nobody computes with it
+    int* is_integer        # whether an input is int32: such inputs are shapes or lengths, not operands
     int* ranks             # of the inputs, or NULL: any
     int* outputs
     Shape* constant_shape  # of each value; rank -1: not constant

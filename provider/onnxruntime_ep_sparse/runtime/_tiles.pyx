@@ -135,7 +135,7 @@ cdef inline int64_t tile_floats(const Offsets* o) noexcept nogil:
 
 
 cdef Offsets* offsets_found(const Product* p, int64_t pitch, int64_t width) noexcept nogil:
-    """The table of this geometry, for one plan more, or NULL. The caller holds the lock."""
+    """Return the table of this geometry, for one plan more, or NULL. The caller holds the lock."""
     cdef Offsets* o = p.tables
     while o != NULL and (o.pitch != pitch or o.width != width):
         o = o.next
@@ -145,7 +145,7 @@ cdef Offsets* offsets_found(const Product* p, int64_t pitch, int64_t width) noex
 
 
 cdef Offsets* offsets_take(Product* p, int64_t pitch, int64_t width) noexcept nogil:
-    """A table is made outside the lock. Of two that are made at the same time, the first one stays."""
+    """Return a table, made outside the lock if it is new. Of two that are made at the same time, the first one stays."""
     global tables_made
     cdef Offsets* found
     cdef Offsets* made
@@ -192,7 +192,7 @@ cdef void offsets_return(Product* p, Offsets* o) noexcept nogil:
 
 cdef void list_runs(const Product* p, const ProductPlan* q, int64_t slice_, int64_t flat, t.Run* run,
                     int32_t* unit_run) noexcept nogil:
-    """Where the pixels of one tile stand in a channel's planes: runs of every unit, relative to the unit's place in the tile.
+    """List where the pixels of one tile stand in a channel's planes: runs of every unit, relative to the unit's place in the tile.
 
     Where a channel is one unit, its zeros are the same in every channel and every block: gather_block clears the block beforehand.
 
@@ -251,7 +251,7 @@ cdef inline int add_run(t.Run* run, int n, int first, int64_t source, int32_t* t
 
 
 cdef void keep_runs(const Product* p, ProductPlan* q, int64_t lanes) noexcept nogil:
-    """The runs of all tiles, made once a plan; without memory for them every item makes its own."""
+    """List the runs of all tiles, once per plan; if memory for them is short, every item makes its own."""
     cdef int64_t slice_, tile, count, bytes = run_bytes(p, q)
     cdef char* place
     if p.x_rows or bytes * q.slices * q.tiles > RUN_BYTES or not q.pixels:
@@ -297,7 +297,7 @@ cdef int plan_batches(const Product* p, ProductPlan* q, const Shape* x, const Sh
 
 
 cdef int64_t tiles_for(int64_t least, int64_t most, int64_t parts, int64_t workers) noexcept nogil:
-    """The smallest number of tiles from `least` to `most` with which all workers end together; `least` if there is none."""
+    """Return the smallest number of tiles from `least` to `most` with which all workers end together; `least` if there is none."""
     cdef int64_t tiles
     for tiles in range(least, most + 1):
         if idle_percent(parts * tiles, workers) <= IDLE_PERCENT:
@@ -306,7 +306,7 @@ cdef int64_t tiles_for(int64_t least, int64_t most, int64_t parts, int64_t worke
 
 
 cdef int64_t bands_with(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
-    """In how many bands of rows a pointwise product runs together with the step before it, of which nobody else reads the result; 0: each
+    """Return in how many bands of rows a pointwise product runs together with the step before it, whose result no other step reads; 0: each
     runs on its own."""
     cdef Step* step = &program.steps[index]
     cdef Step* before = step - 1
@@ -490,7 +490,7 @@ cdef int plan_few(CompiledProgram* program, Plan* plan, Step* step, StepPlan* sp
 
 
 def made():
-    """How many tables of offsets plans have needed so far that no other plan had, for tests."""
+    """Return how many tables of offsets plans have needed so far that no other plan had, for tests."""
     process_lock()
     count = tables_made
     process_unlock()

@@ -42,7 +42,7 @@ cdef inline void* data_of(Block* block) noexcept nogil:
 
 
 cdef uint64_t hash_of(const char* data, size_t size) noexcept nogil:
-    """Of 8 bytes at a time; those behind the end of a block are zeros."""
+    """Return a hash of a block, 8 bytes at a time; bytes beyond its end count as zeros."""
     cdef uint64_t h = size, word
     cdef size_t i
     for i in range(0, size, 8):
@@ -130,7 +130,7 @@ cdef void shared_drop(void* data) noexcept nogil:
 
 
 def held():
-    """How many blocks all programs of the process have together, and their bytes."""
+    """Return how many blocks all programs of the process have together, and their bytes."""
     process_lock()
     found = blocks, held_bytes
     process_unlock()

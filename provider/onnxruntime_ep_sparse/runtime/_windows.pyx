@@ -151,7 +151,7 @@ cdef int infer_pool(Plan* plan, const Step* step, StepPlan* sp, char* message, s
 
 
 cdef int plan_pool(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
-    """An item a plane; a worker needs a padded row, and ceil_mode may look beyond the padding."""
+    """Plan one item per plane; a worker needs a padded row, and ceil_mode may read beyond the padding."""
     cdef Step* step = &program.steps[index]
     cdef StepPlan* sp = &plan.steps[index]
     cdef Window* w = &(<Pool*>step.spec).window
@@ -231,7 +231,7 @@ cdef int infer_global_pool(Plan* plan, const Step* step, StepPlan* sp, char* mes
 
 
 cdef int plan_global_pool(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
-    """An item a plane."""
+    """Plan one item per plane."""
     cdef Shape* x = &plan.values[program.steps[index].x].shape
     plan.steps[index].items = x.dims[0] * x.dims[1]
     return 0

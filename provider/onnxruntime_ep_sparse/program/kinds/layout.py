@@ -77,7 +77,7 @@ def _verify_reshape(step: Step, x: int, r: int | None, values: Values) -> int:
 
 
 def _verify_concat(step: Step, x: int, r: int | None, values: Values) -> int | None:
-    """The first operand begins the result; no step may read the result before the last operand is there."""
+    """Check that the first operand begins the result, and that no step reads the result before the last operand is there."""
     concat: Concat = step.spec
     require(0 <= concat.axis < x, f"axis {concat.axis} of {x} dimensions")
     if concat.begins:

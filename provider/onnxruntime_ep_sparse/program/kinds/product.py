@@ -162,7 +162,7 @@ def _check_panel(panel: Panel, bounds: list[int]) -> None:
     expect_shape(panel.row_start__bg, (blocks, groups + 1), "the beginnings of rows")
     expect_shape(panel.row__bgr, (blocks, groups, mr), "the rows")
     start = panel.row_start__bg
-    require(start[0, 0] == 0 and start[-1, -1] == entries and bool((start[1:, 0] == start[:-1, -1]).all()), "entries that are no row's")
+    require(start[0, 0] == 0 and start[-1, -1] == entries and bool((start[1:, 0] == start[:-1, -1]).all()), "entries that belong to no row")
     require(bool((start[:, 1:] >= start[:, :-1]).all()), "rows that do not follow each other")
     require(entries * mr <= MAX_SIZE, f"{entries} entries")
     order = panel.row__bgr.reshape(blocks, -1)
