@@ -52,7 +52,7 @@ Each option has an environment variable: {variables}.
 Precedence: argument, environment variable, default.
 
 An unknown option or an invalid value is an error, which lists the valid ones. If the option was given by `providers=`, ONNX Runtime prints
-that error and continues with the CPU provider alone, unless the session is created with `enable_fallback=0`.
+that error and continues with the CPU provider alone. `enable_fallback=0` prevents that.
 
 Without `threads`, the provider takes the number that the session itself has: the configuration entry `session.intra_op_num_threads`,
 `SessionOptions.intra_op_num_threads` or the variable `ORT_INTRA_OP_NUM_THREADS`, and without these one per physical core. It is never more
@@ -73,10 +73,10 @@ session = onnxruntime.InferenceSession("model.onnx", providers=[("SparseExecutio
   beside it. Each such region becomes a model of its own, which runs in a session of either provider in turn, with `threads` threads. It is
   taken if the median of the paired ratios is above 1. If a region is not faster, the smaller ones within it that `auto` takes have a turn;
   otherwise it stays with the CPU provider.
-- **Open dimensions.** Where the batch or the number of rows is open, {counts} of them are measured, the larger ones if there is time. A
+- **Open dimensions.** Where the batch or the number of rows is open, {counts} are measured, the larger ones if time is left. A
   region must be faster at each. Fix dimensions for certainty about yours: ONNX Runtime's `add_free_dimension_override_by_name` will do.
-- **Time.** `measure_budget_ms` is divided equally among the regions, those with the largest weights first. What is left when it is used up
-  is decided as by `auto`, and its reason says so. A region that is slow may exceed its share by a few runs.
+- **Time.** `measure_budget_ms` is divided equally among the regions, those with the largest weights first. Regions that are left when it
+  is used up are decided as by `auto`, and their reasons say so. A region that is slow may exceed its share by a few runs.
 - **Results.** The process remembers its measurements for further sessions of the same model. With `cache_dir`, other processes can use
   them. The folder then holds one small file for each region, beside the packed weights of those that are taken. It is named by a hash of
   CPU, instruction set, threads, budget, versions of both packages, and content of the region. Processes may share the folder. A damaged
@@ -84,14 +84,14 @@ session = onnxruntime.InferenceSession("model.onnx", providers=[("SparseExecutio
   [compiled model](compressed.md#compiled-models) keeps the regions that were taken, with their figures.
 - **Reasons.** `explain()` gives the figures of each node. Python's logger `onnxruntime_ep_sparse` tells at level INFO which region is being
   measured; `ort-sparse` shows these lines.
-- **Limits.** A region is measured alone: what its neighbours gain or lose by the border is not seen. Sessions of other optimisation levels
+- **Limits.** A region is measured alone: the gain or loss of its neighbours is not measured. Sessions of other optimisation levels
   than the default one are measured at the default one. Compressed weights are measured against dense ones. Regions with inputs that are not
   float32, or with more than 2 GB of constants, are decided as by `auto`. So is everything where the module `onnx` or `onnxruntime` is out
   of reach, as in a program in another language; a warning says so once. Measure on a machine that does nothing else.
 
 ## Dynamic options
 
-A session can be told something while it lives, from any thread: `session.set_ep_dynamic_options({{"cancel": "1"}})`.
+You can send a session dynamic options at any time, from any thread: `session.set_ep_dynamic_options({{"cancel": "1"}})`.
 
 {dynamic}
 An unknown option or an invalid value is an error, which lists the valid ones, and then nothing of that call is done. Options whose names
@@ -103,22 +103,24 @@ begin with `{runtime}` are ONNX Runtime's own.
 in; a recurrent step is left between two times. It raises `Fail`, whose one line contains "cancelled by the dynamic option 'cancel'", and
 ONNX Runtime logs an error. Runs that begin after the call are not concerned, even while cancelled runs are still ending.
 
-- **Between regions.** A run that computes nodes of the CPU provider goes on until it comes to a region of this one, and then ends. Behind
+- **Between regions.** A run that computes nodes of the CPU provider goes on until it comes to a region of this one, and then ends. After
   the last region it finishes. So the option changes nothing in sessions of which this provider takes no node. Sessions without this
   provider accept any dynamic option, without effect.
 - **One run.** `RunOptions.terminate = True` stops the runs that were given these options. ONNX Runtime looks at it between nodes, this
   provider also between the steps of a region, with the same message: "Exiting due to terminate flag being set to true." This needs glibc.
-  Elsewhere the run ends behind the region.
-- **Parallel execution.** In sessions with `ExecutionMode.ORT_PARALLEL` a run ends if it is in a region at the moment of the call, and
-  within regions `terminate` has no effect.
+  Elsewhere the run ends after the region.
+- **Parallel execution.** In sessions with `ExecutionMode.ORT_PARALLEL` a run ends if it is in a region at the moment of the call. Within
+  regions `terminate` has no effect.
 - **Compressed models without the provider.** Their custom operators are nodes of the CPU provider.
 
 ## Without the CPU provider
 
 ONNX Runtime's configuration entry `session.disable_cpu_ep_fallback=1` makes sessions fail that would run a node on the CPU provider. It
 changes nothing in what this provider takes: only `policy` and `min_sparsity` decide. If any node is left, session creation fails with ONNX
-Runtime's message "This session contains graph nodes that are assigned to the default CPU EP, but fallback to CPU EP has been explicitly
-disabled by the user." Combine the entry with `policy=always`, which takes all that can be run:
+Runtime's message `This session contains graph nodes that are assigned to the default CPU EP, but fallback to CPU EP has been explicitly
+disabled by the user`.
+
+Combine the entry with `policy=always`, which takes all nodes that can run:
 
 ```python
 options = onnxruntime.SessionOptions()
@@ -143,13 +145,13 @@ in Python, tells for every node whether it is taken, why, and which option would
 
 The unit is a region: a connected piece of the graph around products with pruned weights.
 
-1. A **product** is wanted when its share of zeros reaches its break-even, which a model of cost computes from the shape of the layer
-   (`min_sparsity` overrides it). A product too small to gain from any sparsity is not wanted. One below its break-even is wanted all the
-   same if enough of it goes with **dead channels**: outputs without weights, constant from there on, and inputs that nothing reads.
+1. A **product** is wanted when its share of zeros reaches its break-even. A cost model computes that from the shape of the layer;
+   `min_sparsity` overrides it. A product too small to gain from any sparsity is not wanted. One below its break-even is still wanted if
+   enough of its weight disappears with **dead channels**. These are outputs whose weights are all zero, and inputs that no weight reads.
 2. The region grows over neighbours that can be run, pruned or not, as long as it can be contracted into one node without a cycle.
-   **Activations** behind a product, the addition of a residual, and constants that act as bias become part of the product.
-3. Nodes at the rim go back where handing over is expected to cost less than keeping them, and the region is taken only if it is expected
-   to gain as a whole, or `min_sparsity` says so.
+   **Activations** after a product, the addition of a residual, and constants that act as bias become part of the product.
+3. Nodes at the border leave the region if handing their tensors over is expected to cost less than keeping them. The region is taken if it
+   is expected to gain as a whole, or if `min_sparsity` says so.
 
 `policy=always` takes all that can be run and `policy=never` nothing. `policy=measure` [measures](options.md#measured-decisions) instead of
 estimating.
@@ -165,13 +167,13 @@ The numbers of a window (kernel, strides, dilations, pads) are below 65,536, and
 
 ## What is declined
 
-- every other operator, and the ones above beyond their limits;
+- every other operator, and the operators above beyond their limits;
 - other types than float32: float16, bfloat16, float64, and quantised models (`QLinearConv`, `QDQ` nodes);
 - products whose weights are not constant in the file, or are graph inputs that a caller may override;
 - the bodies of `If`, `Loop` and `Scan`;
 - nodes that another provider has already taken.
 
-What is declined runs on ONNX Runtime's CPU provider, as without this one.
+Declined nodes run on ONNX Runtime's CPU provider, as without this package.
 
 ## Usual nets
 
@@ -180,7 +182,7 @@ What is declined runs on ONNX Runtime's CPU provider, as without this one.
 | ResNet, VGG, MobileNet, EfficientNet, NASNet, R3D | everything, the first convolution and the classifier included | |
 | ConvNeXt | everything, `Transpose` and `LayerNormalization` between the products included | |
 | U-Net, DeepLab | everything, skips and upsampling by `Resize` with constant scales or sizes included | `ConvTranspose` |
-| BERT, ViT | `MatMul` and `Gemm` with weights, bias, GELU, residual | attention, `LayerNormalization`, `Softmax` |
+| BERT, ViT | `MatMul` and `Gemm` with weights, bias, GELU, residual, `LayerNormalization` | attention, `Softmax` |
 | LSTM, GRU, RNN | everything, what is between layers included | `Slice` of states |
 | perceptron | everything | |
 """

@@ -52,8 +52,8 @@ def bench(
 
     Both run in turn, with the same number of threads. The speed-up is the median ratio of paired runs, with its 95 %
     confidence interval. It is valid if the CPU provider, measured against itself, differs from 1 by at most 3 %.
-    Exit code 1 if no node is taken or if the results differ. --per-step times every step inside the regions, in more
-    runs that do not count for the speed-up.
+    Exit code 1 if no node is taken or if the results differ. --per-step times every step inside the regions. It
+    takes more runs, which do not count for the speed-up.
     """
     out = Output("bench", json, model, [inputs])
     options = provider_options(option)

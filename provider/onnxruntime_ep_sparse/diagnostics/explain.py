@@ -15,8 +15,8 @@ from ..partition.decision import NodeDecision
 def explain(session_or_model: Any) -> list[NodeDecision]:
     """Return the decision about every node that ONNX Runtime showed to the provider, in topological order.
 
-    `session_or_model` is an `InferenceSession` that has the provider, or a model (path, bytes or `onnx.ModelProto`), of which a session
-    with the default options is then created. The nodes are those after ONNX Runtime's basic optimisations, so names may differ from the
+    `session_or_model` is an `InferenceSession` that has the provider, or a model: a path, bytes or an `onnx.ModelProto`. For a model, a
+    session with the default options is created. The nodes are those after ONNX Runtime's basic optimisations, so names may differ from the
     model's, and BatchNormalization may be missing. Nodes in bodies of If, Loop and Scan come first. ValueError if the session does not have
     the provider.
     """

@@ -83,7 +83,7 @@ class Nonzeros:
         return dense
 
     def alive(self, axis: int, among: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
-        """Return which entries along axis 0 or 1 hold a nonzero, of all along the other, or of those `among`."""
+        """Return which entries along axis 0 or 1 hold a nonzero, among all entries along the other axis or among those `among`."""
         rows, channels = self.rows, self.shape[1]
         taps = rows.depth // max(channels, 1)
         some = among is not None and not among.all()

@@ -210,7 +210,7 @@ ctypedef Status (*add_nodes_to_fuse_t)(void* support, const void** nodes, size_t
 
 
 cdef inline Status failed(const Api* api, int code, const char* message) noexcept nogil:
-    """A status that says what went wrong."""
+    """Return a status that says what went wrong."""
     return (<create_status_t>api.slots[CREATE_STATUS])(code, message)
 
 

@@ -28,7 +28,7 @@ class SessionFactory:
     session, the calling one included. None stands for as many as the worker can use at once: the CPUs of its affinity mask and of its
     container's quota, at most one per physical core.
 
-    Each call registers the provider, unless this process has done so, and returns a new `onnxruntime.InferenceSession` with this provider
+    Each call registers the provider, unless this process has done so. It returns a new `onnxruntime.InferenceSession` with this provider
     first and the CPU provider after it. Its threads do not spin between runs, because workers of one host share its CPUs. Threads may call
     a factory at the same time. A child process may call a factory that its parent has made, and has called, before a fork; only the
     parent's sessions cannot run in the child, where their threads do not exist.
@@ -36,8 +36,8 @@ class SessionFactory:
     With `require_owned`, a call fails if the provider takes no node of the model.
 
     ValueError for an option or a number of threads that is not valid, TypeError for another kind of model. A call raises FileNotFoundError
-    if there is no file at the path, RuntimeError if `require_owned` is not met, and onnxruntime's exceptions for a model that it cannot
-    load.
+    if there is no file at the path, and RuntimeError if `require_owned` is not met. It raises onnxruntime's exceptions for a model that
+    onnxruntime cannot load.
     """
 
     def __init__(

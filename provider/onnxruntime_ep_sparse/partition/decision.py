@@ -15,14 +15,14 @@ Decided = list[tuple[list[str], dict]]
 
 @dataclass(frozen=True, slots=True)
 class NodeDecision:
-    """What became of a node.
+    """The decision about a node.
 
     `shape` and `sparsity` are those of its constant weight, None without one; `region` numbers the region that took it. `reason` says why
-    it was or was not taken, `code` is that reason's stable name, `option` the provider option that overrides it, "" if there is none.
+    it was or was not taken, and `code` is that reason's stable name. `option` is the provider option that overrides it, or "".
 
-    `cpu_ms` is the time that ONNX Runtime's CPU provider is expected to take for the node, `ms` what it is expected to take now; only their
-    sums mean much. Of nodes that are computed together, the last one has the time of all, and a region's first node that of handing over
-    its values. They are None where `auto` has not decided, or takes nothing.
+    `cpu_ms` is the expected time of the node with ONNX Runtime's CPU provider, `ms` its expected time as it runs now. Only their sums mean
+    much. Of nodes that are computed together, the last one has the time of all. A region's first node has the time of handing over its
+    values. They are None where `auto` has not decided, or takes nothing.
     """
 
     name: str

@@ -65,7 +65,7 @@ class Step:
 class ProgramSpec:
     """A whole program: values are numbered 0..n_values-1; `inputs`, `outputs` and `constants` name some of them.
 
-    `separable`: cutting all inputs along their first dimension cuts all outputs along theirs, so that a batch may run in parts.
+    `separable`: cutting all inputs along their first dimension cuts all outputs along their first one, so that a batch may run in parts.
     `integers` are values of int32, which recurrent steps read as lengths. `ranks` are those of the inputs, in their order; without, any.
     """
 

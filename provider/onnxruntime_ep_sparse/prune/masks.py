@@ -1,7 +1,7 @@
 """The masks of a pruned model by the names of its weights, with what finds these weights again in a module of PyTorch.
 
-A file of masks is an `.npz`: `kept:NAME` is the mask in the weight's shape, `values:NAME` its kept values, `shift:NAME` what was added to
-the bias of each output, `rows:NAME`, `columns:NAME` and `stacked:NAME` are signatures of the dense weight (`prune/matching.py`). A weight
+A file of masks is an `.npz`. `kept:NAME` is the mask in the weight's shape, `values:NAME` its kept values. `shift:NAME` was added to the
+bias of each output. `rows:NAME`, `columns:NAME` and `stacked:NAME` are signatures of the dense weight (`prune/matching.py`). A weight
 that stays dense but was refitted has all its values as `fitted:NAME`.
 """
 

@@ -24,7 +24,7 @@ class LayerReport:
 
     `cpu_ms` is how long the CPU provider is expected to take for it in a run, `ms` how long it is expected to take now; both are None where
     the provider takes nothing or nothing was timed. `error` is what is left of the difference to the dense layer's results on held-out
-    data: its square over the variance of the dense results. 0 is no error, 1 the error of a constant. It is None if nothing was held out.
+    data: its square over the variance of the dense results. 0 means none, 1 the error of a constant. It is None if nothing was held out.
     """
 
     name: str

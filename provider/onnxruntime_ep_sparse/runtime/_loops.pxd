@@ -37,12 +37,12 @@ cdef inline int64_t even_items(int64_t runs, int64_t inner, int64_t workers) noe
 
 
 cdef inline int64_t item_begin(int64_t index, int64_t items, int64_t runs, int64_t multiple) noexcept nogil:
-    """The first run of an item of even_items, rounded down to a multiple; the end of the last one for `items` itself."""
+    """Return the first run of an item of even_items, rounded down to a multiple; for `items`, the end of the last one."""
     return runs if index == items else index * runs // items // multiple * multiple
 
 
 cdef inline void run_places(const Loops* loops, int64_t run, int64_t* a, int64_t* b) noexcept nogil:
-    """Where a run of the innermost loop begins on either side."""
+    """Find where a run of the innermost loop begins on either side."""
     cdef int64_t i
     cdef int loop
     a[0] = b[0] = 0

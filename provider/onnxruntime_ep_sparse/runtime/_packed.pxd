@@ -146,11 +146,11 @@ cdef inline int64_t run_bytes(const Product* p, const ProductPlan* q) noexcept n
     return (q.runs * sizeof(t.Run) + (p.units + 1) * sizeof(int32_t) + 63) // 64 * 64
 
 cdef inline uint32_t column(const Panel* panel, int64_t i) noexcept nogil:
-    """The k of offset i."""
+    """Return the k of offset i."""
     return (<const uint16_t*>panel.k)[i] if panel.narrow else (<const uint32_t*>panel.k)[i]
 
 cdef inline bint counts(const int32_t* row, int64_t r) noexcept nogil:
-    """Whether a row of a group of a panel is itself, not the last one in the place of one that is missing."""
+    """Return whether a row of a group of a panel exists; a missing row is represented by the last one."""
     return r == 0 or row[r] != row[r - 1]
 
 # Fills a product of zeros from a `Product`, and frees what it points to, also where an exception has left it half filled.

@@ -12,7 +12,7 @@ cdef enum:
 
 
 cdef inline int64_t idle_percent(int64_t items, int64_t workers) noexcept nogil:
-    """Of the workers' time, when all items take the same."""
+    """Return the idle percentage of the workers' time, if all items take equally long."""
     cdef int64_t rounds = ceil_div(items, workers)
     return 0 if items == 0 else 100 - 100 * items // (rounds * workers)
 

@@ -160,12 +160,12 @@ cdef struct Plan:
     int64_t arena_floats
 
 cdef inline void need_scratch(Plan* plan, int64_t floats) noexcept nogil:
-    """A worker needs so many floats in some step."""
+    """Reserve this many floats per worker."""
     if floats > plan.scratch_floats:
         plan.scratch_floats = floats
 
 cdef inline void need_shared(Plan* plan, int64_t floats) noexcept nogil:
-    """All workers together need so many floats in some step."""
+    """Reserve this many floats for all workers together."""
     if floats > plan.shared_floats:
         plan.shared_floats = floats
 
