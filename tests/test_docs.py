@@ -12,8 +12,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx.helper import make_node
+from onnxruntime.quantization import quantize_dynamic
 from typer.testing import CliRunner
 
+import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse.cli import app
 from onnxruntime_ep_sparse.models import digits
 from support.making import model_of, pruned
@@ -60,15 +62,16 @@ def test_links(page):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with the files that the pages name: a pruned model with an open batch, the same compressed, data to prune a dense one."""
+    """A folder with the files that the pages name: pruned models, one of them compressed, one in INT8; data to prune a dense one."""
     folder = tmp_path_factory.mktemp("pages")
     rng = np.random.default_rng(0)
     nodes = [make_node("MatMul", ["x", "up"], ["a"]), make_node("Relu", ["a"], ["b"]), make_node("MatMul", ["b", "down"], ["y"])]
     for i, node in enumerate(nodes):
         node.name = f"/layers/{i}/{node.op_type}"
-    for name, zeros in (("model.onnx", 0.97), ("pruned.onnx", 0.97), ("dense.onnx", 0.0)):
+    for name, zeros in (("model.onnx", 0.97), ("pruned.onnx", 0.97), ("open.onnx", 0.75), ("dense.onnx", 0.0)):
         weights = {"up": pruned(rng, (256, 512), zeros), "down": pruned(rng, (512, 256), zeros)}
         onnx.save(model_of(nodes, {"x": ["batch", 256]}, ["y"], weights), folder / name)
+    quantize_dynamic(folder / "model.onnx", folder / "int8.onnx")
     np.savez(folder / "calibration.npz", x=rng.standard_normal((64, 256)).astype(np.float32))
     subprocess.run([sys.executable, "-m", "onnxruntime_ep_sparse", "pack", "model.onnx", "compressed.onnx"], cwd=folder, check=True)
     return folder
@@ -124,6 +127,8 @@ def short_training(monkeypatch):
 )
 def test_commands(page, folder, monkeypatch):
     """The commands of a page run, one after the other, and print what it shows, but for numbers. Other programs are named in NOT_RUN."""
+    if kernels.available_isas()[0] == "baseline":
+        pytest.skip("the pages show the decisions of CPUs with AVX2 or AVX-512")
     monkeypatch.chdir(folder)
     for command, shown in commands(page):
         if command.startswith(tuple(NOT_RUN)):
@@ -165,6 +170,11 @@ def test_pictures():
         pytest.skip(f"matplotlib {matplotlib.__version__} draws other bytes than 3.11, which the extra [docs] has")
     drawn = runpy.run_path(str(DOCS / "pictures.py"))["drawn"]()
     assert all((DOCS / "images" / name).read_text() == svg for name, svg in drawn.items()), "run python docs/pictures.py"
+
+
+def test_the_readme_is_short():
+    """At most a hundred lines."""
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 100
 
 
 def test_every_picture_is_shown():

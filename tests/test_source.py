@@ -37,7 +37,7 @@ HABITS = re.compile(
 )
 """Words that hide who does what, or say "not a" in a way that readers stumble over: docs/style.md, rules 3, 5 and 9."""
 
-PER = re.compile(r"\b\d+ \w+ an? (?:nonzero|element|worker|call|byte|dimension|item|step)\b")
+PER = re.compile(r"\b\d+ (?:ns|us|µs|ms|s|bytes?|[KMG]?B|floats?|times?) an? (?:nonzero|element|worker|call|byte|dimension|item|step)\b")
 """Ratios without "per": rule 4."""
 
 NOT_A_VERB = re.compile(

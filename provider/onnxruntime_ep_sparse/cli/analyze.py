@@ -75,6 +75,10 @@ def analyze(
         )
     for code, count in Counter(d.code for d, _ in shown if not d.taken).items():
         out.print(f"{code} ({count} node{'' if count == 1 else 's'}): {ADVICE[code]}")
+    inputs = [i for i in session.get_inputs() if not all(isinstance(size, int) for size in i.shape)]
+    if inputs and not sizes and any(d.code == "below-break-even" for d, _ in shown):
+        left_open = ", ".join(f"{i.name} [{', '.join(map(str, i.shape))}]" for i in inputs)
+        out.print(f"open sizes: {left_open}; a layer has to gain at every size. --batch and --shape show the decisions for fixed sizes.")
     nodes = [{**d.to_dict(), "advice": ADVICE[d.code], "macs": count} for d, count in shown]
     out.document({"model": given.name, "options": options, "totals": totals, "expected": times and times.to_dict(), "nodes": nodes})
 
