@@ -98,7 +98,6 @@ def test_habits_are_found():
         "that nobody reads",
         "for whoever asks",
         "the node behind it",
-        "6 bytes a nonzero",
         "at the rim",
     )
     assert all(HABITS.search(text) for text in texts)
@@ -109,7 +108,6 @@ def test_habits_are_found():
         "they are none of these",
         "left behind",
         "are None where",
-        "6 bytes",
     )
     assert not any(HABITS.search(text) for text in fine)
 

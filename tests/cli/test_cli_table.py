@@ -1,10 +1,12 @@
 """The table of commands: no command is missing in it, in `--help` or in the README, and each writes a JSON document."""
 
+import inspect
 import json
 import re
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
+from typing import get_args
 
 import pytest
 
@@ -57,6 +59,15 @@ def test_help_lists_every_command(cli):
         assert len(words) <= 60, name
         assert words.endswith("."), name
         assert not words.endswith("..."), name
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=NAMES)
+def test_help_of_options_begins_with_a_short_line(command):
+    """The first sentence says what an argument is; a second one may say more."""
+    for argument in inspect.signature(command, eval_str=True).parameters.values():
+        _, about = get_args(argument.annotation)
+        assert about.help.endswith("."), argument.name
+        assert len(re.split(r"(?<=\.) ", about.help)[0]) <= 60, argument.name
 
 
 def test_readme_lists_every_command():

@@ -25,10 +25,10 @@ SCHEMA = 1
 LONGEST_MESSAGE = 2000
 """Characters of an error message. Names in models and messages of ONNX Runtime may have a million."""
 
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="ONNX file, or model:NAME[:SPARSITY[:PATTERN]] for a built-in model.")]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="ONNX file. model:NAME[:SPARSITY[:PATTERN]] is a built-in model.")]
 JsonOption = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write a JSON document; - is stdout.")]
 ProviderOptions = Annotated[list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Provider option; can be repeated.")]
-Threads = Annotated[int, typer.Option("--threads", min=0, help="Intra-op threads of both providers; 0 lets ONNX Runtime choose.")]
+Threads = Annotated[int, typer.Option("--threads", min=0, help="Intra-op threads of both providers. 0: as ONNX Runtime chooses.")]
 Batch = Annotated[int | None, typer.Option("--batch", min=1, help="First dimension of the inputs, if the model leaves it open.")]
 Shapes = Annotated[list[str] | None, typer.Option("--shape", metavar="NAME=1x3x224x224", help="Shape of an input; can be repeated.")]
 Inputs = Annotated[str | None, typer.Option("--inputs", metavar="FILE.npz", help="File with the inputs by name; random inputs without it.")]

@@ -24,7 +24,7 @@ def compile(
     target: Target,
     *,
     beside: Annotated[
-        bool, typer.Option("--beside", help="Write the weights to files beside OUT, which load faster and may exceed 2 GB.")
+        bool, typer.Option("--beside", help="Write the weights to files beside OUT. They load faster and may exceed 2 GB.")
     ] = False,
     option: ProviderOptions = None,
     json: JsonOption = None,

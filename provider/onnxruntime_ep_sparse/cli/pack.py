@@ -30,7 +30,7 @@ def pack(
         float, typer.Option("--min-sparsity", min=0.0, max=1.0, help="Weights with a smaller share of zeros stay dense.")
     ] = MIN_SPARSITY,
     standard: Annotated[
-        bool, typer.Option("--standard", help="Write ONNX's sparse_initializer: larger, but readable by any runtime.")
+        bool, typer.Option("--standard", help="Write ONNX's sparse_initializer. It is larger; any runtime reads it.")
     ] = False,
     json: JsonOption = None,
 ) -> None:

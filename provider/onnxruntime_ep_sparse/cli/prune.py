@@ -31,13 +31,13 @@ LOW_COSINE = 0.9
 """Below this cosine there is a warning: little is left of the model without training."""
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
-Data = Annotated[str, typer.Option("--data", metavar="DATA", help=f"Calibration data: {', '.join(row.form for row in READERS)}.")]
+Data = Annotated[str, typer.Option("--data", metavar="DATA", help=f"Calibration data. One of: {', '.join(row.form for row in READERS)}.")]
 Sparsity = Annotated[float | None, typer.Option("--sparsity", metavar="SHARE", help="Share of zeros in the pruned layers, such as 0.6.")]
 SpeedUp = Annotated[float | None, typer.Option("--speedup", metavar="FACTOR", help="Speed-up over the CPU provider to reach, such as 1.5.")]
 Image = Annotated[str | None, typer.Option("--image", metavar="size=224,mean=...,std=...", help="How images become an input.")]
 Memory = Annotated[str, typer.Option("--memory", metavar="SIZE", help="Most memory to use besides the model, such as 2G.")]
 MinCosine = Annotated[
-    float | None, typer.Option("--min-cosine", help="Exit with 1 and write nothing if the cosine on held-out data is smaller.")
+    float | None, typer.Option("--min-cosine", help="Least cosine on held-out data. Below it, exit with 1 and write nothing.")
 ]
 
 
@@ -49,13 +49,14 @@ def prune(
     sparsity: Sparsity = None,
     speedup: SpeedUp = None,
     pattern: Annotated[str, typer.Option("--pattern", help=f"{', '.join(PATTERNS)} such as 2:4.")] = "unstructured",
-    method: Annotated[str, typer.Option("--method", help="admm, sparsegpt, wanda, magnitude; from the best to the fastest.")] = "admm",
+    method: Annotated[str, typer.Option("--method", help="admm, sparsegpt, wanda or magnitude: from best to fastest.")] = "admm",
     allocation: Annotated[
-        str | None, typer.Option("--allocation", help="How zeros are spread: uniform, or measured; the latter with --speedup.")
+        str | None, typer.Option("--allocation", help="How zeros are spread: uniform or measured. With --speedup, measured.")
     ] = None,
     skip: Annotated[str | None, typer.Option("--skip", metavar="REGEX", help="Names of layers that stay dense.")] = None,
     only: Annotated[
-        str | None, typer.Option("--only", metavar="REGEX", help="Names of the layers to prune, also first convolutions and classifiers.")
+        str | None,
+        typer.Option("--only", metavar="REGEX", help="Names of the layers to prune. They may be first convolutions and classifiers."),
     ] = None,
     image: Image = None,
     tokenizer: Annotated[str | None, typer.Option("--tokenizer", metavar="tokenizer.json", help="The tokenizer of texts.")] = None,
