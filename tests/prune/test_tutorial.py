@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from support.pages import commands, fits
+
 pytest.importorskip("torch", reason="NOT TESTED: the tutorial needs torch (pip install torch)")
 pytest.importorskip("sklearn", reason="the tutorial needs scikit-learn")
 
@@ -21,21 +23,18 @@ def accuracies(text):
 
 
 def test_tutorial(tmp_path, anywhere):
-    """All commands but the measurement, which says nothing here."""
-    text = TUTORIAL.read_text()
-    for name, code in re.findall(r"^`(\w+\.py)`:\n\n```python\n(.*?)```", text, re.M | re.S):
+    """All commands run, and print what the page shows, but for numbers."""
+    for name, code in re.findall(r"^`(\w+\.py)`:\n\n```python\n(.*?)```", TUTORIAL.read_text(), re.M | re.S):
         (tmp_path / name).write_text(code)
-    commands = re.findall(r"^\$ (.*)$", text, re.M)
-    assert len(commands) > 8
+    shown = [(command, output) for command, output in commands(TUTORIAL) if output is not None]
+    assert len(shown) > 8
     found = {}
-    for command in commands:
+    for command, output in shown:
         program, *arguments = command.split()
-        if "bench" in arguments:
-            continue
-        arguments += ["--no-timing"] * ("prune" in arguments)
         command_line = [*PROGRAMS[program], *arguments]
         process = subprocess.run(command_line, cwd=tmp_path, env=anywhere, capture_output=True, text=True, timeout=300, check=False)
         assert process.returncode == 0, process.stderr
+        assert fits(output, process.stdout), f"{command}\n{process.stdout}"
         found[command] = process.stdout
     dense, pruned = accuracies(found["python check.py dense.onnx pruned.onnx"])
     (magnitude,) = accuracies(found["python check.py magnitude.onnx"])

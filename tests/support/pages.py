@@ -44,7 +44,9 @@ def commands(page: Path) -> list[tuple[str, str | None]]:
 
 def masked(text: str) -> list[str]:
     """Return the lines of an output without its numbers, the widths of its columns, its blank lines and the verdict about other load."""
-    text = text.replace("NOT VALID (", "valid (").replace(": NOT VALID, there is other load on the machine", "")
+    for verdict in (": NOT VALID, there is other load on the machine", " (the machine was not quiet)"):
+        text = text.replace(verdict, "")
+    text = text.replace("NOT VALID (", "valid (")
     text = re.sub(r".* pairs instead of .*", "", text)
     text = re.sub(r"-?\d[\d,]*(?:\.\d+)?(?:e[-+]\d+)?", "#", text)
     lines = (re.sub(r"─+", "─", " ".join(line.split())) for line in text.splitlines())
