@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 
+import messages
 import numpy as np
 import onnx
 import pytest
@@ -152,6 +153,13 @@ def test_environment_variables():
     read = set(re.findall(r"\bORT_SPARSE_[A-Z]\w*", text)) | set(re.findall(r"environ(?:\.get\(|\[)[\"']([A-Z_]+)[\"']", text))
     shown = (DOCS / "reference" / "environment.md").read_text()
     assert sorted(name for name in read - {"HOME", "PATH", "PYTHONPATH"} if f"`{name}`" not in shown) == []
+
+
+def test_errors_have_advice():
+    """Each area of errors has messages, and says in whole sentences what to do about them."""
+    for area, found in messages.messages().items():
+        assert found, area.title
+        assert re.fullmatch(r"[A-Z`].*\.", area.advice), area.title
 
 
 def test_fits():
