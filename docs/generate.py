@@ -254,7 +254,7 @@ OTHER_VARIABLES = (
         "[forked processes hang](../how-to/containers.md#servers-that-fork-their-workers).",
     ),
     ("TMPDIR", "`bench`, `prune`, `demo`", "Folder for temporary files. `/tmp` without it."),
-    ("HOME", "`cache_dir`", "What `~` in the option `cache_dir` stands for."),
+    ("HOME", "`cache_dir`", "The folder that `~` in the option `cache_dir` stands for."),
     ("NO_COLOR, COLUMNS", "`ort-sparse`", "Read by rich: no colours; the width of tables. Tables in files and pipes are 200 wide."),
     ("ORT_SPARSE_CFLAGS", "build", "More flags for the C compiler, such as `-g1` or those of a sanitizer."),
     ("ORT_SPARSE_CYTHON_DEBUG", "build", "`1` turns on Cython's bounds checks."),
@@ -285,8 +285,8 @@ FORMATS = """\
 | JSON documents | `--json FILE` of every command | your programs | `"schema": {schema}` \
 | a key that changes its meaning or disappears raises the number; new keys do not |
 
-Keep the original model: all other files can be made from it again. A file appears under its name when it is complete. What this package
-reads back carries a checksum.
+Keep the original model: all other files can be made from it again. A file appears under its name when it is complete. Files that
+this package reads back carry a checksum.
 
 ## Bytes
 

@@ -83,6 +83,16 @@ def words_of(path):
     return re.sub(r"`[^`\n]*`", "", "\n".join(found))
 
 
+RIDDLES = re.compile(r"(?:^\"{3}|^# ?|[.:] )(?:What|Whatever|Who)\b(?![^.!?\n]*\?)[^.\n]*", re.M)
+"""Sentences that begin with a clause in place of a noun: rule 2. Questions are none of them."""
+
+
+def test_sentences_begin_with_a_noun():
+    """Comments and documentation in the source name the thing they speak of."""
+    found = {path.relative_to(ROOT).as_posix(): RIDDLES.findall(words_of(path)) for path in sources()}
+    assert {place: words for place, words in found.items() if words} == {}
+
+
 def test_plain_words():
     """Pages, messages, help texts, documentation in the source and comments name the actor and say "not a"."""
     texts = {path: prose_of(path) for path in PAGES} | {path: words_of(path) for path in sources()}

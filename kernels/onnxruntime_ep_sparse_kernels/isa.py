@@ -33,7 +33,7 @@ X86 = ("x86_64", "amd64")
 
 @dataclass(frozen=True)
 class FewPixels:
-    """What a weight costs the layouts for few pixels, in units of a dense kernel's time for a vector of weights and one pixel.
+    """The cost of a weight in the layouts for few pixels, in units of a dense kernel's time for a vector of weights and one pixel.
 
     Measured by `tests/benchmarks/products.py` (docs/benchmarks.md, "Products by the number of rows"); `runtime/_few.pyx` compares them.
     """
@@ -71,7 +71,7 @@ class Isa:
     dense_rows: int
     """Pixels of the widest dense kernel for few pixels; each has accumulators for some vectors of outputs."""
     few: FewPixels
-    """What decides between layouts where pixels are few."""
+    """Costs that decide between layouts where pixels are few."""
 
     @property
     def module(self) -> str:

@@ -222,7 +222,7 @@ def from_session(entries: Mapping[str, str], environ: Mapping[str, str] | None =
 
 @dataclass(frozen=True)
 class DynamicOption:
-    """What a session can be told after its creation. `accepts` says whether a value is `valid`."""
+    """An option that a session accepts after its creation. `accepts` says whether a value is `valid`."""
 
     name: str
     valid: str

@@ -332,4 +332,4 @@ ALIGN_CORNERS_SCALE = Reason(
 REASONS = tuple(row for row in list(globals().values()) if isinstance(row, Reason))
 """All rows, in their order."""
 ADVICE = {row.code: row.advice for row in REASONS}
-"""What the user can do, by the code of the reason."""
+"""Advice for the user, by the code of the reason."""

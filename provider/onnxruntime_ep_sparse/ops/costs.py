@@ -24,11 +24,11 @@ NOMINAL_BATCH = 1
 NOMINAL_SPATIAL = 28
 NOMINAL_ROWS = 128
 NOMINAL_TIMES = 64
-"""What stands in for a size that is only known at run time: of a batch, of an image, of a matrix or sequence, and of a recurrent node."""
+"""Sizes in place of those that are only known at run time: of a batch, of an image, of a matrix or sequence, and of a recurrent node."""
 FEW_ROWS = (1, 2, 3, 5, 8, 17)
-"""What an unknown number of rows may be besides NOMINAL_ROWS: few, and one more than fills a vector or two."""
+"""Other numbers of rows that an unknown one may be, besides NOMINAL_ROWS: few, and one more than fills a vector or two."""
 FEW_SEQUENCES = (1, 4, 16)
-"""What an unknown number of sequences may be."""
+"""Numbers of sequences that an unknown one may be."""
 NEAR_FLOATS, SHARED_FLOATS = 1 << 18, 4_200_000
 """Floats that a core's own cache holds (1 MB), and floats that the cache of all cores holds (16 MB, and a bias with them)."""
 
@@ -170,7 +170,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Setting:
-    """What estimates depend on besides a node: the graph, the instruction set, and sizes that are only known at run time.
+    """The setting on which estimates depend besides a node: the graph, the instruction set, and sizes that are only known at run time.
 
     `open_sizes` holds the sizes that symbols stand for, the same wherever they appear. `rows`, if given, is the number of rows of a matrix
     and of sequences instead, where that is unknown. `weights` is the number of floats in all constants, which a run reads.

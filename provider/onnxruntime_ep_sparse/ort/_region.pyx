@@ -177,7 +177,7 @@ cdef void release_region(Region* region) noexcept nogil:
         free(region)
 
 
-# What ONNX Runtime calls
+# Functions that ONNX Runtime calls
 
 
 cdef Status create_state(void* this, void* context, void** state) noexcept nogil:

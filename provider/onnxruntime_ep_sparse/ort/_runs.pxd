@@ -8,7 +8,7 @@ from ._abi cimport Api
 cdef extern from *:
     """
     #include <stdint.h>
-    /* What stops one run. */
+    /* The reasons that stop one run. */
     typedef struct {
         const int64_t* cancels;  /* of its session: how often the runs of that were cancelled */
         int64_t cancels_before;  /* that number when the run began */
@@ -28,7 +28,7 @@ cdef int place_of_terminate(const Api* api) noexcept nogil
 cdef void run_begins(const int64_t* cancels, const char* terminate) noexcept nogil
 cdef void run_ends(const int64_t* cancels) noexcept nogil
 
-# What stops the session's run in this thread.
+# Returns the reason that stops the session's run in this thread.
 cdef Stop stop_of_run(const int64_t* cancels) noexcept nogil
 # Why that run is to stop now, or NULL.
 cdef const char* reason_to_stop(const Stop* stop) noexcept nogil

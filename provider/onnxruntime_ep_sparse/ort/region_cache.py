@@ -34,7 +34,7 @@ def cached_region(
 ) -> compiled.Compiled:
     """Return a packed region from the cache in `folder`, for a session with `options`; without a whole entry pack it and keep it there.
 
-    `shown` is the region as ONNX Runtime shows it, `graph` what is lowered; `inputs` and `outputs` are those of its node. Whatever is wrong
+    `shown` is the region as ONNX Runtime shows it, `graph` what is lowered; `inputs` and `outputs` are those of its node. Anything wrong
     with the folder or an entry costs the time of packing, and a warning if nothing can be written.
     """
     isa, workers = isa_of(options), workers_of(options)

@@ -36,7 +36,7 @@ MOST_OUTSIDE = 256
 
 @dataclass(frozen=True, slots=True)
 class Density:
-    """What is left of a weight: the share of nonzeros, and whether they stand in blocks of 4 outputs by 1 input."""
+    """The density of a weight: the share of nonzeros, and whether they stand in blocks of 4 outputs by 1 input."""
 
     share: float = 1.0
     in_blocks: bool = False

@@ -1,4 +1,4 @@
-"""What became of every node, and why."""
+"""The decision about every node, and its reason."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def merged(earlier: Decided, graph: Graph, decisions: Iterable[NodeDecision]) ->
 
     ONNX Runtime partitions a graph, inlines functions that no provider has taken, and partitions it again. A region of an earlier round is
     one node by then, in place of which its nodes stand here. Nodes that another provider has got since keep the reason why they were not
-    taken. What became of all others, this round says: if ONNX Runtime begins anew, nothing earlier is left.
+    taken. This round has the decisions about all others: if ONNX Runtime begins anew, nothing earlier is left.
     """
     known = {name: entry for entry in earlier for name in entry[0] if name}
     members: dict[int | None, Decided] = {}

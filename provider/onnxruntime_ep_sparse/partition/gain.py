@@ -55,13 +55,11 @@ class RegionGain:
         # the numbers by which all products are judged
         each = [found for i in self.members if (found := prices.row_counts(self.graph.nodes[i]))]
         counts: list[int | None] = [rows for rows in each[0] if all(rows in others for others in each)] if each else [None]
-        every = [nominal if rows is None else seconds_of(rows) for rows in counts]
-        self._saved = [{unit: theirs - ours for unit, (theirs, ours) in seconds.items()} for seconds, _ in every]
-        """What each unit saves, for each number of rows."""
-        self._shared = [(rows, shared) for rows, (_, shared) in zip(counts, every, strict=True)]
-        """Each number of rows, and which units several threads share then."""
-        theirs_of = (sum(theirs for theirs, _ in seconds.values()) for seconds, _ in every)
-        self._weights = [self.theirs() / max(theirs, LEAST_SAVED) / len(counts) for theirs in theirs_of]
+        every = [self.seconds if rows is None else seconds_of(rows) for rows in counts]
+        self._saved = [{unit: theirs - ours for unit, (theirs, ours) in seconds.items()} for seconds in every]
+        """The time that each unit saves, for each number of rows."""
+        nominal, theirs_of = self.theirs(), (sum(theirs for theirs, _ in seconds.values()) for seconds in every)
+        self._weights = [nominal / max(theirs, LEAST_SAVED) / len(counts) for theirs in theirs_of]
         """Of each number of rows, in `saved`."""
 
     def saved(self, unit: Unit) -> float:

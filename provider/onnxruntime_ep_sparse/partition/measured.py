@@ -2,7 +2,7 @@
 
 The widest candidates come from `select` with a low `min_sparsity`: every product with a fair share of zeros, and what is expected to be
 worth having beside it. Each is timed as a whole. Where it is not faster, the smaller regions that `auto` takes within it get their turn.
-What cannot be measured is decided as by `auto`.
+Regions that cannot be measured are decided as by `auto`.
 
 The caller passes the function that measures, because this folder does not import ONNX Runtime.
 """
@@ -88,7 +88,7 @@ def _weights(decisions: Sequence[NodeDecision], region: Region) -> int:
 
 @dataclass
 class _State:
-    """What has been decided so far: the regions taken, and findings about nodes by index."""
+    """The decisions so far: the regions taken, and findings about nodes by index."""
 
     graph: Graph
     estimated: Sequence[NodeDecision]

@@ -108,7 +108,7 @@ class Judgement:
     sparsity: float | None = None
     pattern: str = ""
     density: cost.Density = cost.DENSE
-    """What is left of the weight that will be packed."""
+    """The density of the weight that will be packed."""
 
     def decision(self, node: Node, region: int | None, seconds: tuple[float, float] | None) -> NodeDecision:
         """Return what became of `node`, which `region` has taken, if any; `seconds` as in `NodeDecision.of`."""

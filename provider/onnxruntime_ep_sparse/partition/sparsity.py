@@ -1,4 +1,4 @@
-"""What a constant weight looks like: its sparsity and the pattern of its zeros.
+"""The sparsity of a constant weight and the pattern of its zeros.
 
 A large weight is sampled first. Reading every weight of a dense model at session creation would cost its users for nothing.
 """

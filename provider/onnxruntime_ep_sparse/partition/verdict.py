@@ -1,4 +1,4 @@
-"""What was measured of a region, in words and as a file.
+"""The measurements of a region, in words and as a file.
 
 A file is a `Frame`: the magic "ORTM", version, CRC-32, then JSON with the fields of `Verdict`.
 """

@@ -23,7 +23,7 @@ GRID = 128
 
 @dataclass(frozen=True)
 class Cost:
-    """What a layer costs by the share of weights that it keeps: lines between points, the shares ascending."""
+    """The cost of a layer by the share of weights that it keeps: lines between points, the shares ascending."""
 
     kept: tuple[float, ...]
     cost: tuple[float, ...]

@@ -16,7 +16,7 @@ from .store import Arrays, Store
 MOST_SAMPLES = 64
 """Samples of one batch."""
 MOST_BYTES = 4 << 20
-"""Bytes of the inputs of one batch, where it has more than one sample. What a piece of a model makes of them is a few times as much."""
+"""Bytes of the inputs of one batch of several samples. The values that a piece of a model makes of them take a few times as much."""
 
 Batch = dict[str, NDArray]
 

@@ -34,10 +34,7 @@ RANDOM_SAMPLES = 128
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to read: for which inputs, how many samples at most, and the options of some readers.
-
-    `sequences` says that the first axis of the inputs counts times, not samples.
-    """
+    """The request of a reader: for which inputs, how many samples at most, and the options of some readers."""
 
     inputs: Sequence[Input]
     samples: int | None = None
@@ -114,7 +111,7 @@ def _sequences(arrays: Feeds, request: Request, where: str) -> list[Feeds]:
 
 
 def _batches(arrays: Feeds, request: Request) -> Iterator[Feeds]:
-    """Yield arrays of samples in parts that the model takes. What is left of a number that the model fixes is not used."""
+    """Yield arrays of samples in parts that the model takes. Samples beyond a multiple of a number that the model fixes are not used."""
     count = len(next(iter(arrays.values())))
     for first in range(0, count - count % (request.fixed or 1), request.batch):
         yield {name: array[first : first + request.batch] for name, array in arrays.items()}

@@ -95,7 +95,7 @@ class Gradual:
         self._bound.apply()
 
     def _mask(self, weight: NDArray[np.float32], before: NDArray[np.bool_], sparsity: float) -> NDArray[np.bool_]:
-        """Return the mask for a sparsity. What was pruned before stays pruned."""
+        """Return the mask for a sparsity. Weights that were pruned before stay pruned."""
         pattern = _pattern_at(self._pattern, sparsity)
         if pattern is None:
             return before

@@ -47,7 +47,7 @@ ARRANGEMENTS: dict[str, Callable[[NDArray], NDArray | None]] = {
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What a weight of `size` elements is found by: the signatures of its rows, by arrangement."""
+    """The signatures of the rows of a weight of `size` elements, by arrangement: they find the weight."""
 
     size: int
     signatures: Mapping[str, Signature]

@@ -61,7 +61,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
     }
 )
 WITHOUT_FIT = METHODS["wanda"]
-"""What is done with a layer that has too few samples for a fit: its mask needs only K numbers of the data."""
+"""Method for a layer that has too few samples for a fit: its mask needs only K numbers of the data."""
 
 
 def scored(method: Method, weight__mk: NDArray[np.float32], squares__k: NDArray[np.float32], choice: Choice) -> NDArray[np.bool_]:

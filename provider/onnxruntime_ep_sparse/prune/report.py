@@ -1,4 +1,4 @@
-"""What pruning did to a model: layer by layer, and to its results on data that were held out."""
+"""The report of pruning a model: layer by layer, and to its results on data that were held out."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def _pattern(what: str, text: str | None) -> re.Pattern[str] | None:
 
 
 class _Roles:
-    """What layers are in a model, for those that are left out without being named."""
+    """Roles of layers that are left out without being named."""
 
     def __init__(self, source: Source) -> None:
         self._source = source

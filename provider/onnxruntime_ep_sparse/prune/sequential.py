@@ -40,7 +40,7 @@ Plan = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Setting:
-    """What all passes over a model have in common.
+    """Data that all passes over a model share.
 
     `solving_bytes` is how much memory a layer may take while it is solved, `store_bytes` how much the values between layers may.
     """

@@ -128,7 +128,7 @@ def counts_times(nodes: Iterable[NodeProto], inputs: Collection[str]) -> bool:
 
 
 class Changes:
-    """What pruning has changed so far: nodes with other inputs, and constants with other data. Everything else is as in `source`."""
+    """The changes of pruning so far: nodes with other inputs, and constants with other data. Everything else is as in `source`."""
 
     def __init__(self, source: Source) -> None:
         self.source = source

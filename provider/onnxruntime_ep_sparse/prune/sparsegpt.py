@@ -15,7 +15,7 @@ BLOCK = 128
 
 
 def sparsegpt(problem: Problem, target__mk: NDArray[np.float32], choice: Choice) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return weights and their mask. What a column loses is spread over the columns after it. All weights are scaled."""
+    """Return weights and their mask. The loss of a column is spread over the columns after it. All weights are scaled."""
     columns = target__mk.shape[1]
     upper__kk = problem.inverse_factor__kk
     diagonal__k = np.diagonal(upper__kk).copy()

@@ -1,4 +1,4 @@
-"""What is known of a layer's inputs in both streams: means, second moments of the pruned ones, and of both together."""
+"""Statistics of a layer's inputs in both streams: means, second moments of the pruned ones, and of both together."""
 
 from __future__ import annotations
 

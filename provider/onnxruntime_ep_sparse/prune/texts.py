@@ -21,7 +21,7 @@ FIELDS: dict[str, Callable[[Any], Sequence[int]]] = {
     "token_type_ids": lambda text: text.type_ids,
     "position_ids": lambda text: range(len(text.ids)),
 }
-"""What the inputs of a model of text are called, and where their values are in an encoded text."""
+"""The names of the inputs of a model of text, and the attributes of an encoded text with their values."""
 
 
 def encoded(texts: Sequence[str], tokenizer: Path, inputs: Sequence[Input]) -> Iterator[dict[str, NDArray]]:

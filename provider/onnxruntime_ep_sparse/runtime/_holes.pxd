@@ -1,4 +1,4 @@
-"""What is free in an arena while values get their places: holes by address, each search and each change in O(log holes)."""
+"""The free parts of an arena while values get their places: holes by address, each search and each change in O(log holes)."""
 
 from libc.stdint cimport int64_t, uint32_t
 

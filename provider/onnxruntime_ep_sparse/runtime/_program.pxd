@@ -1,4 +1,4 @@
-"""What the plugin needs of a compiled program. Plain C: a program outlives every Python object of its session's creation."""
+"""The part of a compiled program that the plugin needs. Plain C: a program outlives every Python object of its session's creation."""
 
 from libc.stdint cimport int64_t
 

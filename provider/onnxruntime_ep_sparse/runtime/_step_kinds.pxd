@@ -1,4 +1,4 @@
 from ._structs cimport StepKindOps
 
-# What the runtime asks of a kind of step, by its number in `program/enums.py`; ValueError for other numbers.
+# The functions of a kind of step, by its number in `program/enums.py`; ValueError for other numbers.
 cdef const StepKindOps* ops_of(int kind) except NULL

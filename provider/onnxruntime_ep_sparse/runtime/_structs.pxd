@@ -109,7 +109,7 @@ cdef enum StorageKind:
     STORE_CONSTANT
     STORE_NOWHERE      # between two steps that run together in bands
 
-# What one execution of a step does. Multiply-adds of products only; nothing is moved where the result is in place already.
+# The work of one execution of a step. Multiply-adds of products only; nothing is moved where the result is in place already.
 cdef struct Work:
     int64_t macs           # by nonzeros
     int64_t dense_macs
@@ -169,7 +169,7 @@ cdef inline void need_shared(Plan* plan, int64_t floats) noexcept nogil:
     if floats > plan.shared_floats:
         plan.shared_floats = floats
 
-# What a profiled program has spent on a step in all its runs. Changed and read atomically, because runs go on.
+# The time that a profiled program has spent on a step in all its runs. Changed and read atomically, because runs go on.
 cdef struct StepTotals:
     int64_t ns
     int64_t within_next    # runs in which the step after it computed it, band by band, and has its time and work

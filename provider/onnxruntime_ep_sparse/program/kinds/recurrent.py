@@ -23,7 +23,7 @@ GATES: dict[Cell, tuple[tuple[int, ...], ...]] = {Cell.LSTM: ((4,),), Cell.GRU: 
 
 @dataclass(frozen=True, slots=True)
 class Recurrent:
-    """What a recurrent node does after its input projection, which is x of the step: all gates of all directions, times by sequences.
+    """A recurrent node after its input projection, which is x of the step: all gates of all directions, times by sequences.
 
     Rows of the projection, and of `products` by R (direction by direction, phase by phase), stand in the order of `recurrent.order_of`:
     `gates` says how many a phase has. `activations` are f, g and h of each direction. `peephole__dgh` has the gates i, o, f;
