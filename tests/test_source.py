@@ -62,7 +62,7 @@ def sources():
 
 def prose_of(page):
     """The text of a page without code blocks and markup."""
-    text = re.sub(r"^ *```.*?^ *```$|<!--.*?-->|^ {4,}.*$|<\w[^>]*>", "", page.read_text(), flags=re.M | re.S)
+    text = re.sub(r"^ *```.*?^ *```$|<!--.*?-->|^ {4,}[^\n]*$|<\w[^>]*>", "", page.read_text(), flags=re.M | re.S)
     return re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
 
 
