@@ -5,8 +5,10 @@ import os
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import messages
 import numpy as np
@@ -62,7 +64,7 @@ def test_links(page):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def files(tmp_path_factory):
     """A folder with the files that the pages name: pruned models, one of them compressed, one in INT8; data to prune a dense one."""
     folder = tmp_path_factory.mktemp("pages")
     rng = np.random.default_rng(0)
@@ -76,6 +78,12 @@ def folder(tmp_path_factory):
     np.savez(folder / "calibration.npz", x=rng.standard_normal((64, 256)).astype(np.float32))
     subprocess.run([sys.executable, "-m", "onnxruntime_ep_sparse", "pack", "model.onnx", "compressed.onnx"], cwd=folder, check=True)
     return folder
+
+
+@pytest.fixture
+def folder(files, tmp_path):
+    """A copy of these files for one page, which may overwrite them."""
+    return Path(shutil.copytree(files, tmp_path / "page"))
 
 
 ELSEWHERE = ("docs/tutorial/pytorch.md", "docs/examples")
