@@ -71,9 +71,17 @@ def files(tmp_path_factory):
     nodes = [make_node("MatMul", ["x", "up"], ["a"]), make_node("Relu", ["a"], ["b"]), make_node("MatMul", ["b", "down"], ["y"])]
     for i, node in enumerate(nodes):
         node.name = f"/layers/{i}/{node.op_type}"
-    for name, zeros in (("model.onnx", 0.97), ("pruned.onnx", 0.97), ("open.onnx", 0.75), ("dense.onnx", 0.0)):
+    for name, zeros in (("model.onnx", 0.97), ("open.onnx", 0.75), ("dense.onnx", 0.0)):
         weights = {"up": pruned(rng, (256, 512), zeros), "down": pruned(rng, (512, 256), zeros)}
         onnx.save(model_of(nodes, {"x": ["batch", 256]}, ["y"], weights), folder / name)
+    first, last = (
+        make_node("Gemm", ["x", "up", "b"], ["a"], "/0/Gemm", transB=1),
+        make_node("Gemm", ["h", "down", "c"], ["y"], "/2/Gemm", transB=1),
+    )
+    weights = {"up": pruned(rng, (512, 256), 0.95), "down": pruned(rng, (256, 512), 0.95), "b": np.ones(512), "c": np.ones(256)}
+    constants = {name: weight.astype(np.float32) for name, weight in weights.items()}
+    exported = model_of([first, make_node("Relu", ["a"], ["h"], "/1/Relu"), last], {"x": ["batch", 256]}, ["y"], constants)
+    onnx.save(exported, folder / "pruned.onnx")
     quantize_dynamic(folder / "model.onnx", folder / "int8.onnx")
     np.savez(folder / "calibration.npz", x=rng.standard_normal((64, 256)).astype(np.float32))
     subprocess.run([sys.executable, "-m", "onnxruntime_ep_sparse", "pack", "model.onnx", "compressed.onnx"], cwd=folder, check=True)
