@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
-import tomllib
+import runpy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_args
@@ -26,7 +27,8 @@ from onnxruntime_ep_sparse.prune import engine
 from onnxruntime_ep_sparse_kernels.isa import ISAS
 
 HERE = Path(__file__).parent
-PROJECT = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
+TABLES = runpy.run_path(str(HERE.parent / "tests" / "benchmarks" / "report.py"))
+"""The module that renders tables of measurements, in benchmarks and here."""
 
 OPTIONS = """\
 # Options
@@ -473,55 +475,26 @@ def command(function: Callable[..., None]) -> str:
     return f"## {function.__name__}\n\n{inspect.getdoc(function)}\n\n| argument | meaning |\n| --- | --- |\n" + "\n".join(rows)
 
 
-def environment() -> str:
-    """Return the page about environment variables."""
-    rows = [f"| `{option.variable}` | `{option.name}` | {option.valid} |" for option in options.OPTIONS]
-    others = [f"| {', '.join(f'`{n}`' for n in name.split(', '))} | {read} | {meaning} |" for name, read, meaning in OTHER_VARIABLES]
-    return ENVIRONMENT.format(options="\n".join(rows), others="\n".join(others))
+MEASURED = re.compile(r"(?<=^<!-- data/)([\w-]+)\.json(?:: (.+?))? -->\n.*?(?=^<!-- end -->$)", re.M | re.S)
+"""A table of measurements on a page: its document in data/, and its name where a document has several."""
 
 
-def formats() -> str:
-    """Return the page about file formats."""
-    return FORMATS.format(
-        domain=schema.DOMAIN,
-        operators=schema.VERSION,
-        codec=weight_codec.FRAME.magic.decode(),
-        codec_version=weight_codec.FRAME.version,
-        program=serialize.FRAME.magic.decode(),
-        program_version=serialize.FRAME.version,
-        verdict=verdict.FRAME.magic.decode(),
-        verdict_version=verdict.FRAME.version,
-        schema=common.SCHEMA,
-        masks=(inspect.getdoc(inspect.getmodule(sparse.Masks)) or "").partition("\n\n")[2],
-    )
-
-
-def support() -> str:
-    """Return the page about supported systems and versions."""
-    classified = [line.rpartition(" :: ")[2] for line in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", line)]
-    isas = [f"| `{isa.name}` | {', '.join(f'`{name}`' for name in isa.features) or 'none: any CPU'} | {isa.lanes} |" for isa in ISAS]
-    extras = {"none": PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
-    shown = [
-        f"| {f'`[{name}]`' if name != 'none' else name} | {', '.join(f'`{each}`' for each in extras[name])} |" for name in USERS_EXTRAS
-    ]
-    return SUPPORT.format(
-        python=PROJECT["requires-python"].removeprefix(">=") + " or newer",
-        pythons=", ".join(classified),
-        oldest=".".join(map(str, registration.OLDEST)),
-        newest=".".join(map(str, registration.NEWEST_TESTED)),
-        isas="\n".join(isas),
-        extras="\n".join(shown),
-    )
-
-
-USERS_EXTRAS = ("none", "onnxruntime", "cli", "demo", "prune")
-"""Extras that the package itself needs; the others are for examples and development."""
+def measurements(match: re.Match[str]) -> str:
+    """Return a table of measurements with the machine and the date below it."""
+    file = f"{match[1]}.json"
+    document = json.loads((HERE / "data" / file).read_text())
+    (table,) = (table for table in document["tables"] if table["name"] == (match[2] or ""))
+    first = file + (f": {match[2]}" if match[2] else "")
+    machine = document.get("machines", [document])[-1]
+    about = f"{machine['cpu']}, {machine['isa']}, onnxruntime {machine['onnxruntime']}, {document['date']}"
+    return f"{first} -->\n\n{TABLES['markdown'](table)}\n\n*{about}: [figures](data/{file})*\n\n"
 
 
 def documents() -> dict[str, str]:
     """File name -> text."""
     variables = ", ".join(f"`{option.variable}`" for option in options.OPTIONS)
     return {
+        "benchmarks.md": MEASURED.sub(measurements, (HERE / "benchmarks.md").read_text()),
         "options.md": OPTIONS.format(
             table=options.markdown(),
             variables=variables,

@@ -1,6 +1,6 @@
 """How large arenas are, and the least that they could be: the values that are needed at the same time, at the widest step.
 
-    python tests/benchmarks/arenas.py [--threads 1] [NET ...]
+    python tests/benchmarks/arenas.py [--threads 1] [--json FILE] [NET ...]
 
 A line has MB of the largest region of a net at its own size, one image or sequence: of the arena without scratch, of the values alive at
 the widest step, and the ratio of both. Inputs and results of the region, and values between steps that run in bands, are not in the arena.
@@ -12,6 +12,7 @@ import argparse
 
 import onnx
 import onnxruntime as ort
+from report import Report, add_json
 
 import onnxruntime_ep_sparse as sparse
 from onnxruntime_ep_sparse import pipeline
@@ -24,6 +25,7 @@ from onnxruntime_ep_sparse.runtime._program import Place, Program
 NETS = ("resnet50", "mobilenet_v2", "efficientnet_b0", "unet", "convnext_tiny", "deeplab_v3", "bert_base")
 MORE_VALUES = ("last_h", "last_c", "lengths", "initial_h", "initial_c")
 FLOATS_PER_MB = 2**20 / 4
+COLUMNS = (("net", "{net}"), ("arena MB", "{arena_mb:.2f}"), ("values at the widest step", "{least_mb:.2f}"), ("ratio", "{ratio:.3f}"))
 
 
 def touched(step: Step) -> set[int]:
@@ -75,12 +77,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("nets", nargs="*", default=NETS, metavar="NET")
     parser.add_argument("--threads", type=int, default=1)
+    add_json(parser)
     arguments = parser.parse_args()
     sparse.register()
-    print("| net | arena MB | widest step MB | ratio |\n| --- | --- | --- | --- |")
-    for name in arguments.nets:
-        arena, least = measured(name, arguments.threads)
-        print(f"| {name} | {arena / FLOATS_PER_MB:.2f} | {least / FLOATS_PER_MB:.2f} | {arena / max(least, 1):.3f} |", flush=True)
+    with Report(arguments.json) as report:
+        report.table("", COLUMNS)
+        for name in arguments.nets:
+            arena, least = measured(name, arguments.threads)
+            report.row(net=name, arena_mb=arena / FLOATS_PER_MB, least_mb=least / FLOATS_PER_MB, ratio=arena / max(least, 1))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Compares two builds of the project: run time and session creation of the same nets, in processes that alternate.
 
-    python tests/benchmarks/builds.py OLD NEW [--runs 10] [--threads 1] [NET:ZEROS ...]
+    python tests/benchmarks/builds.py OLD NEW [--runs 10] [--threads 1] [--json FILE] [NET:ZEROS ...]
 
 OLD and NEW are trees with a build in place (`python setup.py build_ext --inplace`). Processes run under real-time priority where the
 system allows it (`chrt -f 1`), one at a time. A line has the medians over all processes of a build, of the median run of a process and
@@ -18,8 +18,20 @@ import sys
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any
+
+from report import Report, add_json
 
 NETS = ("resnet50:0.9", "mobilenet_v2:0.9", "bert_base:0.9")
+COLUMNS = (
+    ("net:zeros", "{net}"),
+    ("run old ms", "{run_old_ms:.3f}"),
+    ("run new ms", "{run_new_ms:.3f}"),
+    ("ratio", "{run_ratio:.3f}"),
+    ("creation old ms", "{creation_old_ms:.3f}"),
+    ("creation new ms", "{creation_new_ms:.3f}"),
+    ("ratio", "{creation_ratio:.3f}"),
+)
 WARM_UP_S, MEASURED_S = 0.5, 2.0
 
 
@@ -68,24 +80,25 @@ def main() -> None:
     parser.add_argument("nets", nargs="*", default=NETS)
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--threads", type=int, default=1)
+    add_json(parser)
     parser.add_argument("--work", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work:
         print(json.dumps(work(arguments.work, arguments.threads)))
         return
-    print("| net:zeros | run old ms | run new ms | ratio | creation old ms | creation new ms | ratio |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for net in arguments.nets:
-        found: dict[Path, list[dict[str, float]]] = {arguments.old: [], arguments.new: []}
-        for run in range(arguments.runs):
-            trees = (arguments.old, arguments.new)
-            for tree in trees if run % 2 else trees[::-1]:
-                found[tree].append(measured(tree, net, arguments.threads))
-        row = [net]
-        for what in ("run", "creation"):
-            old, new = (median(one[what] for one in found[tree]) * 1e3 for tree in (arguments.old, arguments.new))
-            row += [f"{old:.3f}", f"{new:.3f}", f"{old / new:.3f}"]
-        print(f"| {' | '.join(row)} |", flush=True)
+    with Report(arguments.json) as report:
+        report.table("", COLUMNS)
+        for net in arguments.nets:
+            found: dict[Path, list[dict[str, float]]] = {arguments.old: [], arguments.new: []}
+            for run in range(arguments.runs):
+                trees = (arguments.old, arguments.new)
+                for tree in trees if run % 2 else trees[::-1]:
+                    found[tree].append(measured(tree, net, arguments.threads))
+            row: dict[str, Any] = {"net": net}
+            for what in ("run", "creation"):
+                old, new = (median(one[what] for one in found[tree]) * 1e3 for tree in (arguments.old, arguments.new))
+                row |= {f"{what}_old_ms": old, f"{what}_new_ms": new, f"{what}_ratio": old / new}
+            report.row(**row)
 
 
 if __name__ == "__main__":

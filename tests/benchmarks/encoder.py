@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from report import Report, add_json
 
 from onnxruntime_ep_sparse import EP_NAME, measure
 from onnxruntime_ep_sparse.models import bert_base, smallest
@@ -147,7 +148,7 @@ def embeddings(model: bytes, provider: str, feeds: measure.Feeds, threads: int) 
     return measure.make_session(model, provider, None, threads).run(None, feeds)[0]
 
 
-def check(encoder: Encoder, dense: bytes, threads: int) -> list[float]:
+def check(encoder: Encoder, dense: bytes, threads: int) -> None:
     """Print the dense model's similarities beside the published ones. SystemExit if one is off by more than their last digit."""
     ours = pairwise(embeddings(dense, measure.CPU, encoder.feeds(PUBLISHED), threads))
     for (published, pair), similarity in zip(SIMILARITIES, ours, strict=True):
@@ -155,29 +156,43 @@ def check(encoder: Encoder, dense: bytes, threads: int) -> list[float]:
         print(f"{similarity:.4f} (published {published:.4f})  {first} | {second}")
         if abs(similarity - published) > 1e-4:
             raise SystemExit("this is not the published model")
-    return ours.tolist()
 
 
 def quality(y__sh: NDArray, dense__sh: NDArray) -> dict[str, float]:
     """What pruning left: cosine to the dense model's embeddings, mean and worst, rank correlation of similarities, paraphrases found."""
     cosine = np.sum(y__sh * dense__sh, axis=1)
     ranks = spearman(pairwise(y__sh), pairwise(dense__sh))
-    return {"mean_cosine": float(cosine.mean()), "least_cosine": float(cosine.min()), "spearman": ranks, "paraphrases": found(y__sh)}
+    counts = {"paraphrases": found(y__sh), "sentences": len(SENTENCES)}
+    return {"cosine": float(cosine.mean()), "least_cosine": float(cosine.min()), "spearman": ranks, **counts}
 
 
-def speed_row(sparsity: float, shape: str, result: measure.Measurement) -> str:
-    """A line of the table of speed."""
-    share = f"| {sparsity:.0%} | {shape} | {result.ownership.owned} of {result.ownership.nodes}"
+SPEED = (
+    ("zeros", "{zeros:.0%}"),
+    ("batch x tokens", "{shape}"),
+    ("nodes owned", "{owned} of {nodes}"),
+    ("CPU p50 ms", "{cpu_ms:.2f}"),
+    ("ours p50 ms", "{ours_ms:.2f}"),
+    ("speed-up [95 %]", "**{speedup:.2f}** [{low:.2f}, {high:.2f}]"),
+    ("A/A", "{control:.3f}"),
+)
+LEFT = (
+    ("zeros", "{zeros:.0%}"),
+    ("max abs(y - y_ort)", "{error:.0e}"),
+    ("mean cosine to dense", "{cosine:.3f}"),
+    ("least", "{least_cosine:.3f}"),
+    ("rank correlation of similarities", "{spearman:.3f}"),
+    ("paraphrases found", "{paraphrases} of {sentences}"),
+)
+
+
+def speed_row(result: measure.Measurement) -> dict[str, Any]:
+    """Return the figures of a line of the table of speed."""
+    owned = {"owned": result.ownership.owned, "nodes": result.ownership.nodes}
     if result.cpu is None or result.sparse is None or result.speed_up is None or result.control is None:
-        return f"{share} | not taken | | | |"
-    speed = f"**{result.speed_up.median:.2f}** [{result.speed_up.low:.2f}, {result.speed_up.high:.2f}]"
-    control = f"{result.control.median:.3f}{'' if result.valid else ', not valid'}"
-    return f"{share} | {result.cpu.latency.p50_ms:.2f} | {result.sparse.latency.p50_ms:.2f} | {speed} | {control} |"
-
-
-def table(*columns: str) -> None:
-    """The head of a Markdown table."""
-    print(f"\n| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
+        return {**owned, "cpu_ms": "not taken"}
+    times = {"cpu_ms": result.cpu.latency.p50_ms, "ours_ms": result.sparse.latency.p50_ms}
+    speed = {"speedup": result.speed_up.median, "low": result.speed_up.low, "high": result.speed_up.high}
+    return {**owned, **times, **speed, "control": result.control.median}
 
 
 def main() -> None:
@@ -185,42 +200,32 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--pairs", type=int, default=30)
     parser.add_argument("--sparsity", type=float, nargs="+", default=[0, 0.5, 0.7, 0.8, 0.9])
-    parser.add_argument("--json", type=Path)
+    add_json(parser)
     arguments = parser.parse_args()
     threads = arguments.threads
 
     encoder = Encoder.installed()
     print(f"{PACKAGE}: model.safetensors has SHA-256 {encoder.sha256}")
     dense = encoder.pruned(0)
-    published = check(encoder, dense, threads)
+    check(encoder, dense, threads)
     everything = encoder.feeds(SENTENCES)
     longest = int(everything["attention_mask"].sum(axis=1).argmax())
     inputs = [encoder.feeds([SENTENCES[longest]]), encoder.feeds([" ".join(SENTENCES)], TOKENS), everything]
     reference = embeddings(dense, measure.CPU, everything, threads)
 
-    table("zeros", "batch x tokens", "nodes owned", "CPU p50 ms", "ours p50 ms", "speed-up [95 %]", "A/A")
-    documents, lines = {}, []
-    for sparsity in arguments.sparsity:
-        model = encoder.pruned(sparsity)
-        measured = {}
-        for feeds in inputs:
-            shape = "x".join(map(str, feeds["input_ids"].shape))
-            result = measure.measure(model, feeds, None, threads, pairs=arguments.pairs, memory=False)
-            print(speed_row(sparsity, shape, result), flush=True)
-            measured[shape] = result.to_dict()
-        ours, theirs = (embeddings(model, provider, everything, threads) for provider in (EP_NAME, measure.CPU))
-        error = float(np.abs(ours - theirs).max())
-        left = quality(ours, reference)
-        lines.append(
-            f"| {sparsity:.0%} | {error:.0e} | {left['mean_cosine']:.3f} | {left['least_cosine']:.3f} "
-            f"| {left['spearman']:.3f} | {left['paraphrases']} of {len(SENTENCES)} |"
-        )
-        documents[sparsity] = {"inputs": measured, "max_abs_error": error, "quality": left}
-    table("zeros", "max abs(y - y_ort)", "mean cosine to dense", "least", "rank correlation of similarities", "paraphrases found")
-    print("\n".join(lines))
-    if arguments.json:
-        document = {"schema": 1, "sha256": encoder.sha256, "published": published, "threads": threads, "sparsity": documents}
-        arguments.json.write_text(json.dumps(document, indent=1))
+    with Report(arguments.json) as report:
+        report.table("speed", SPEED)
+        rows = []
+        for sparsity in arguments.sparsity:
+            model = encoder.pruned(sparsity)
+            for feeds in inputs:
+                shape = "x".join(map(str, feeds["input_ids"].shape))
+                result = measure.measure(model, feeds, None, threads, pairs=arguments.pairs, memory=False)
+                report.row(zeros=sparsity, shape=shape, **speed_row(result))
+            ours, theirs = (embeddings(model, provider, everything, threads) for provider in (EP_NAME, measure.CPU))
+            rows.append({"zeros": sparsity, "error": float(np.abs(ours - theirs).max()), **quality(ours, reference)})
+        report.table("what is left", LEFT)
+        report.rows(rows)
 
 
 if __name__ == "__main__":

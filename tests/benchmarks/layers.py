@@ -1,6 +1,7 @@
 """Kernels on real layer shapes, one thread, no ONNX Runtime: effective GFLOP/s and their share of the FMA peak measured in the same run.
 
     python tests/benchmarks/layers.py [NET ...] [--sparsity 0.9 ...] [--pattern unstructured] [--isa NAME] [--batch 1] [--totals]
+                                      [--json FILE]
 
 A layer runs as a program of one step, so gathering, blocking and finishing count; the last line of a net is weighted by time. Only pruned
 layers are there; DEPTHWISE has the depthwise ones of MobileNetV1 and EfficientNet-B0, dense.
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
+from report import Report, add_json
 
 import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse.measure import best_seconds, peak_gflops
@@ -24,6 +26,18 @@ from onnxruntime_ep_sparse.program.steps import ProgramSpec, Step, Window
 from onnxruntime_ep_sparse.runtime._program import Program
 from onnxruntime_ep_sparse_kernels.isa import Isa, isa_named
 
+BYTES_PER_NONZERO = 6
+"""A value and an offset of 16 bits."""
+COLUMNS = (
+    ("layer", "{layer}"),
+    ("zeros", "{zeros:.0%}"),
+    ("count", "{count}"),
+    ("ms", "{ms:.3f}"),
+    ("GFLOP/s", "{gflops:.1f}"),
+    ("dense-equivalent", "{dense_gflops:.0f}"),
+    ("share of peak", "{of_peak:.0%}"),
+    ("FLOP per byte", "{intensity:.1f}"),
+)
 Layer = tuple[int, int, int, int, int, int]
 """Input channels, outputs, kernel, stride, image size, how often the net has it."""
 
@@ -117,9 +131,11 @@ NETS = {"resnet50": resnet50, "mobilenet_v1": mobilenet_v1, "efficientnet_b0": e
 
 def layer_seconds(
     isa: Isa, layer: Layer, sparsity: float, batch: int, rng: np.random.Generator, pattern: str = "unstructured"
-) -> tuple[float, int]:
-    """Best time of one layer and its multiply-adds by nonzeros. The layer stands between two steps, so that only memory that was used
-    before is measured: fresh pages cost more than many a layer."""
+) -> tuple[float, int, int]:
+    """Return the best time of a layer, its multiply-adds by nonzeros, and the bytes of nonzeros, inputs and results.
+
+    The layer stands between two steps, so that only memory that was used before is measured: fresh pages cost more than many a layer.
+    """
     channels, outputs, kernel, stride, size, _ = layer
     weight = rng.standard_normal((outputs, channels or 1, kernel, kernel)).astype(np.float32)
     if channels:
@@ -138,7 +154,8 @@ def layer_seconds(
     out = (size - 1) // stride + 1
     y = rng.standard_normal((batch, outputs, out, out)).astype(np.float32)
     seconds = best_seconds(lambda: program.run(x)) - best_seconds(lambda: alone.run(y))
-    return seconds, int(np.count_nonzero(weight)) * out * out * batch
+    nonzeros = int(np.count_nonzero(weight))
+    return seconds, nonzeros * out * out * batch, BYTES_PER_NONZERO * nonzeros + x.nbytes + y.nbytes
 
 
 def main() -> None:
@@ -149,28 +166,30 @@ def main() -> None:
     parser.add_argument("--isa", default=kernels.available_isas()[0])
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--totals", action="store_true", help="only the last line of every net")
+    add_json(parser)
     arguments = parser.parse_args()
     isa = isa_named(arguments.isa)
     rng = np.random.default_rng(0)
     peak = peak_gflops(isa)
     print(f"{isa.name}, one thread, FMA peak {peak:.0f} GFLOP/s, {arguments.pattern} zeros, batch {arguments.batch}")
-    print("| layer | zeros | count | ms | GFLOP/s | dense-equivalent | share of peak |\n| --- | --- | --- | --- | --- | --- | --- |")
+    with Report(arguments.json) as report:
+        report.table("", COLUMNS)
 
-    def row(name: str, zeros: float, count: object, seconds: float, macs: float) -> None:
-        rate = 2 * macs / seconds / 1e9
-        print(f"| {name} | {zeros:.0%} | {count} | {seconds * 1e3:.3f} | {rate:.1f} | {rate / (1 - zeros):.0f} | {rate / peak:.0%} |")
+        def row(name: str, zeros: float, count: int | None, seconds: float, macs: float, moved: float) -> None:
+            figures = {"gflops": 2 * macs / seconds / 1e9, "ms": seconds * 1e3, "intensity": 2 * macs / moved, "peak_gflops": peak}
+            shares = {"dense_gflops": figures["gflops"] / (1 - zeros), "of_peak": figures["gflops"] / peak}
+            report.row(layer=name, zeros=zeros, count=count, **figures, **shares)
 
-    for net, sparsity in product(arguments.nets, arguments.sparsity):
-        zeros = 0.0 if net == "depthwise" else sparsity
-        total_seconds, total_macs = 0.0, 0
-        for layer in NETS[net]():
-            channels, outputs, kernel, stride, size, count = layer
-            seconds, macs = layer_seconds(isa, layer, zeros, arguments.batch, rng, arguments.pattern)
-            if not arguments.totals:
-                row(f"{channels or outputs}->{outputs} {kernel}x{kernel}/{stride} @{size}", zeros, count, seconds, macs)
-            total_seconds += count * seconds
-            total_macs += count * macs
-        row(f"all of {net}", zeros, "", total_seconds, total_macs)
+        for net, sparsity in product(arguments.nets, arguments.sparsity):
+            zeros = 0.0 if net == "depthwise" else sparsity
+            total = np.zeros(3)
+            for layer in NETS[net]():
+                channels, outputs, kernel, stride, size, count = layer
+                seconds, macs, moved = layer_seconds(isa, layer, zeros, arguments.batch, rng, arguments.pattern)
+                if not arguments.totals:
+                    row(f"{channels or outputs}->{outputs} {kernel}x{kernel}/{stride} @{size}", zeros, count, seconds, macs, moved)
+                total += count * np.array((seconds, macs, moved))
+            row(f"all of {net}", zeros, None, *total.tolist())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Both providers under load: throughput and 99th percentile of the latency, side by side, in the situations of servers.
 
-    python tests/benchmarks/load.py [--seconds 2] [--repeats 3] [--option threads=2] [--cases shapes,...] [mobilenet bert ...]
+    python tests/benchmarks/load.py [--seconds 2] [--repeats 3] [--option threads=2] [--cases shapes,...] [--json FILE] [mobilenet bert ...]
 
 Each case of each net is a process of its own with a session (or eight) of each provider. They take turns in blocks of a quarter of a
 second, with a pause between, so that no thread of one still spins while the other computes. Callers are threads in C (`callers.py`, which
@@ -21,12 +21,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import onnxruntime as ort
 from callers import Api, Load
 from numpy.typing import NDArray
 from onnx import helper
+from report import Report, add_json
 from shapes import model as model_of
 
 import onnxruntime_ep_sparse as sparse
@@ -34,6 +36,16 @@ from onnxruntime_ep_sparse.models import BUILDERS, inputs_for
 
 CPU = "CPUExecutionProvider"
 BLOCK_S, PAUSE_S = 0.25, 0.05
+COLUMNS = (
+    ("net", "{net}"),
+    ("case", "`{case}`"),
+    ("CPU calls/s", "{cpu_calls:.0f}"),
+    ("ours", "{our_calls:.0f}"),
+    ("ratio", "**{calls:.2f}**"),
+    ("CPU p99 ms", "{cpu_p99_ms:.3f}"),
+    ("ours", "{our_p99_ms:.3f}"),
+    ("ratio", "**{p99:.2f}**"),
+)
 
 
 @dataclass(frozen=True)
@@ -149,26 +161,34 @@ def main() -> None:
     parser.add_argument("--sparsity", type=float, default=0.9)
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="of our provider")
     parser.add_argument("--cases", default=",".join(CASES))
+    add_json(parser)
     parser.add_argument("--child", action="store_true", help="measure one case of one net in this process, and write JSON")
     parser.add_argument("nets", nargs="*", default=list(NETS), metavar="NET", help=f"of {', '.join(NETS)}")
     arguments = parser.parse_args()
     options = dict(option.split("=") for option in arguments.option)
-    for net in arguments.nets:
-        for name in arguments.cases.split(","):
-            case = CASES[name]
-            if arguments.child:
-                with busy(max(os.sched_getaffinity(0))) if case.busy_core else nullcontext():
-                    print(json.dumps(measured(net, case, arguments.sparsity, arguments.seconds, options)))
-                continue
+    if arguments.child:
+        (net,), case = arguments.nets, CASES[arguments.cases]
+        with busy(max(os.sched_getaffinity(0))) if case.busy_core else nullcontext():
+            print(json.dumps(measured(net, case, arguments.sparsity, arguments.seconds, options)))
+        return
+    with Report(arguments.json) as report:
+        report.table("", COLUMNS)
+        for net, name in product(arguments.nets, arguments.cases.split(",")):
             command = [sys.executable, __file__, "--child", "--cases", name, net]
             command += [f"--seconds={arguments.seconds}", f"--sparsity={arguments.sparsity}"]
             command += [f"--option={option}" for option in arguments.option]
             results = [json.loads(subprocess.check_output(command)) for _ in range(arguments.repeats)]
             (cpu, cpu_p99), (ours, our_p99) = (np.median([result[p] for result in results], axis=0) for p in (CPU, sparse.EP_NAME))
-            throughput = np.median([r[sparse.EP_NAME][0] / r[CPU][0] for r in results])
-            latency = np.median([r[CPU][1] / r[sparse.EP_NAME][1] for r in results])
-            figures = f"calls/s {cpu:8.0f} {ours:8.0f} {throughput:6.2f}x   p99 {cpu_p99:9.3f} {our_p99:9.3f} ms {latency:6.2f}x"
-            print(f"{net:10} {name:20} {figures}", flush=True)
+            report.row(
+                net=net,
+                case=name,
+                cpu_calls=cpu,
+                our_calls=ours,
+                calls=np.median([r[sparse.EP_NAME][0] / r[CPU][0] for r in results]),
+                cpu_p99_ms=cpu_p99,
+                our_p99_ms=our_p99,
+                p99=np.median([r[CPU][1] / r[sparse.EP_NAME][1] for r in results]),
+            )
 
 
 if __name__ == "__main__":

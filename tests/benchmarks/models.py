@@ -15,7 +15,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+from report import Report, add_json
+
+COLUMNS = (
+    ("model:sparsity:batch", "{case}"),
+    ("nodes owned", "{owned} of {nodes}"),
+    ("CPU p50 ms", "{cpu_ms:.2f}"),
+    ("ours p50 ms", "{ours_ms:.2f}"),
+    ("speed-up [95 %]", "**{speedup:.2f}** [{low:.2f}, {high:.2f}]"),
+    ("A/A", "{control:.3f}"),
+    ("error", "{error:.0e}"),
+)
 CASES = [
     *(f"resnet50:{sparsity}:{batch}" for batch in (1, 16) for sparsity in (0.8, 0.9, 0.95)),
     "resnet50:0:1",
@@ -42,21 +54,24 @@ def run(case: str, threads: int, pairs: int) -> dict:
     return json.loads(done.stdout) if done.stdout else {"error": done.stderr.strip().splitlines()[-1:]}
 
 
-def row(case: str, document: dict) -> str:
-    """One line of the Markdown table."""
+def row(document: dict) -> dict[str, Any]:
+    """Return the figures of a line of the table; texts where there are none."""
     if "error" in document:
-        return f"| {case} | failed: {document['error']} | | | | | |"
-    owned = document["ownership"]
-    share = f"{owned['owned']} of {owned['nodes']}"
+        return {"cpu_ms": f"failed: {document['error']}"}
+    owned = {"owned": document["ownership"]["owned"], "nodes": document["ownership"]["nodes"]}
     speed, control = document.get("speed_up"), document.get("control")
     if speed is None or control is None:
-        return f"| {case} | {share} | not taken | | | | |"
-    cpu, ours = document["cpu"], document["sparse"]
-    error = max(a["max_relative"] for a in document["agreement"])
-    return (
-        f"| {case} | {share} | {cpu['latency']['p50_ms']:.2f} | {ours['latency']['p50_ms']:.2f} "
-        f"| **{speed['median']:.2f}** [{speed['low']:.2f}, {speed['high']:.2f}] | {control['median']:.3f} | {error:.0e} |"
-    )
+        return {**owned, "cpu_ms": "not taken"}
+    return {
+        **owned,
+        "cpu_ms": document["cpu"]["latency"]["p50_ms"],
+        "ours_ms": document["sparse"]["latency"]["p50_ms"],
+        "speedup": speed["median"],
+        "low": speed["low"],
+        "high": speed["high"],
+        "control": control["median"],
+        "error": max(a["max_relative"] for a in document["agreement"]),
+    }
 
 
 def main() -> None:
@@ -64,16 +79,12 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", default=CASES)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--pairs", type=int, default=30)
-    parser.add_argument("--json", type=Path)
+    add_json(parser)
     arguments = parser.parse_args()
-    print("| model:sparsity:batch | nodes owned | CPU p50 ms | ours p50 ms | speed-up [95 %] | A/A | error |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    documents = {}
-    for case in arguments.cases:
-        documents[case] = run(case, arguments.threads, arguments.pairs)
-        print(row(case, documents[case]), flush=True)
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"schema": 1, "cases": documents}, indent=1))
+    with Report(arguments.json) as report:
+        report.table("", COLUMNS)
+        for case in arguments.cases:
+            report.row(case=case, **row(run(case, arguments.threads, arguments.pairs)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What a call of a small net costs besides its steps: an MLP policy 64-256-256-8 on one row, bound inputs and outputs.
 
-python tests/benchmarks/overhead.py [--threads 1] [--sparsity 0.9] [--rounds 15]
+python tests/benchmarks/overhead.py [--threads 1] [--sparsity 0.9] [--rounds 15] [--json FILE]
 """
 
 from __future__ import annotations
@@ -10,11 +10,20 @@ import time
 
 import numpy as np
 from load import mlp
+from report import Report, add_json
 
 import onnxruntime_ep_sparse as sparse
 from onnxruntime_ep_sparse import EP_NAME, measure
 
 CALLS = 2000
+COLUMNS = (
+    ("threads", "{threads}"),
+    ("CPU provider us", "{cpu_us:.2f}"),
+    ("ours us", "{ours_us:.2f}"),
+    ("speed-up", "**{ratio:.2f}**"),
+    ("our steps us", "{steps_us:.2f}"),
+    ("the rest us", "{rest_us:.2f}"),
+)
 
 
 def main() -> None:
@@ -22,6 +31,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sparsity", type=float, default=0.9)
     parser.add_argument("--rounds", type=int, default=15)
+    add_json(parser)
     arguments = parser.parse_args()
     model = mlp(arguments.sparsity)
     cpu = measure.make_session(model, measure.CPU, None, arguments.threads)
@@ -44,7 +54,9 @@ def main() -> None:
     theirs, call, _ = np.median(times, axis=0)
     steps = sum(step.ms for step in sparse.step_times(profiled)) * 1e3
     ratio = np.median(times[:, 0] / times[:, 1])
-    print(f"CPU provider {theirs:.2f} us, ours {call:.2f} us ({ratio:.2f}x), steps {steps:.2f} us, the rest {call - steps:.2f} us")
+    with Report(arguments.json) as report:
+        report.table("", COLUMNS)
+        report.row(threads=arguments.threads, cpu_us=theirs, ours_us=call, ratio=ratio, steps_us=steps, rest_us=call - steps)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,13 @@ The file has the median microseconds of both besides.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from report import Report, add_json
 
 from onnxruntime_ep_sparse import EP_NAME, measure
 from onnxruntime_ep_sparse.models.masks import mask
@@ -64,24 +63,17 @@ def main() -> None:
     parser.add_argument("--isa", default="auto")
     parser.add_argument("--policy", choices=("always", "auto"), default="always")
     parser.add_argument("--pairs", type=int, default=15)
-    parser.add_argument("--json", type=Path)
+    add_json(parser)
     arguments = parser.parse_args()
     options = {"policy": arguments.policy, "isa": arguments.isa}
-    all_points = []
-    for sparsity in arguments.sparsity:
-        print(f"\n{sparsity:.0%} zeros, {arguments.pattern}, {options}, {arguments.threads} threads\n")
-        print("| K x N | " + " | ".join(f"M={m}" for m in arguments.rows) + " |")
-        print("| --- |" + " --- |" * len(arguments.rows))
-        for size in arguments.sizes:
-            k, n = map(int, size.split("x"))
-            built = model(k, n, sparsity, arguments.pattern).SerializeToString()
-            found = list(points(built, k, arguments.rows, options, arguments.threads, arguments.pairs))
-            cells = ["not taken" if point["ratio"] is None else f"{point['ratio']:.2f}" for point in found]
-            print(f"| {k} x {n} | " + " | ".join(cells) + " |", flush=True)
-            all_points += [{"k": k, "n": n, "sparsity": sparsity, **point} for point in found]
-    if arguments.json:
-        head = {"schema": 2, **options, "pattern": arguments.pattern, "threads": arguments.threads}
-        arguments.json.write_text(json.dumps({**head, "points": all_points}, indent=1))
+    with Report(arguments.json) as report:
+        for sparsity in arguments.sparsity:
+            report.table(f"{100 * sparsity:g} % zeros", [("K x N", "{k} x {n}")], ("M={m}", "{ratio:.2f}"), missing="not taken")
+            for size in arguments.sizes:
+                k, n = map(int, size.split("x"))
+                built = model(k, n, sparsity, arguments.pattern).SerializeToString()
+                found = points(built, k, arguments.rows, options, arguments.threads, arguments.pairs)
+                report.rows([{"zeros": sparsity, "k": k, "n": n, **point} for point in found])
 
 
 if __name__ == "__main__":

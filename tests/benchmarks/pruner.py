@@ -16,18 +16,18 @@ A line has what was asked and what was reached, and CPU seconds of the pruning.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from pruner_cases import Case, digits_cnn, digits_mlp, efficientnet, installed_encoder, minilm, ocr
+from report import Report, add_json
 
 import onnxruntime_ep_sparse as sparse
 from onnxruntime_ep_sparse import measure
@@ -37,16 +37,24 @@ TOKENS = 64
 PEER_SENTENCES = 192
 TEXT = "A longer text, so that the encoder has as many tokens as one run of it is measured with. " * 8
 
+COLUMNS = (
+    ("part", "{part}"),
+    ("figure", "{what}"),
+    ("asked", "{target} {asked:.4g}"),
+    ("reached", "{reached:.4g}{missed}"),
+    ("notes", "{notes}"),
+)
+
 
 @dataclass
 class Run:
-    """What was given on the command line, and the lines so far."""
+    """What was given on the command line, and the table of results."""
 
     packages: Path
     save: Path | None
     threads: int
     pairs: int
-    lines: list[dict[str, Any]] = field(default_factory=list)
+    report: Report
 
     def package(self, start: str) -> Path:
         """Return the package whose file name begins so, whatever its case. SystemExit if it is not there."""
@@ -58,10 +66,11 @@ class Run:
     def line(self, part: str, what: str, reached: float, asked: float | None, *, most: bool = False, **more: Any) -> None:
         """Print and keep a result. It is good if it is at least what was asked, or at most with `most`."""
         good = None if asked is None else bool(reached <= asked if most else reached >= asked)
-        self.lines.append({"part": part, "what": what, "asked": asked, "reached": reached, "good": good, **more})
-        target = "" if asked is None else f"{'at most' if most else 'at least'} {asked:.4g}"
+        target = None if asked is None else "at most" if most else "at least"
         notes = ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in more.items())
-        print(f"| {part} | {what} | {target} | {reached:.4g}{'' if good is not False else ' MISSED'} | {notes} |", flush=True)
+        missed = " MISSED" if good is False else ""
+        figures = {"asked": asked, "reached": reached, "good": good}
+        self.report.row(part=part, what=what, target=target, missed=missed, notes=notes, **figures, **more)
 
 
 @contextmanager
@@ -235,16 +244,15 @@ def main() -> None:
     parser.add_argument("--save", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pairs", type=int, default=30)
-    parser.add_argument("--json", type=Path)
+    add_json(parser)
     arguments = parser.parse_args()
     if arguments.save:
         arguments.save.mkdir(parents=True, exist_ok=True)
-    run = Run(arguments.packages, arguments.save, arguments.threads, arguments.pairs)
-    print("| part | figure | asked | reached | notes |\n| --- | --- | --- | --- | --- |")
-    for name in arguments.parts or PARTS:
-        PARTS[name](run)
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"schema": 1, "lines": run.lines}, indent=1))
+    with Report(arguments.json) as report:
+        report.table("", COLUMNS)
+        run = Run(arguments.packages, arguments.save, arguments.threads, arguments.pairs, report)
+        for name in arguments.parts or PARTS:
+            PARTS[name](run)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """One LSTM or GRU of every size against the CPU provider: as many inputs as hidden units, pruned W and R.
 
     python tests/benchmarks/recurrent.py [--threads 1] [--sparsity 0.7 0.9] [--hidden 64 128 256 512 1024] [--batches 1 4 16]
-                                         [--times 32] [--policy always] [--pairs 15]
+                                         [--times 32] [--policy always] [--pairs 15] [--json FILE]
 
 A table for every sparsity: microseconds a time of the CPU provider and of ours (medians), and the median of the paired ratios.
 """
@@ -9,10 +9,13 @@ A table for every sparsity: microseconds a time of the CPU provider and of ours 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from report import Report, add_json
 
 from onnxruntime_ep_sparse import EP_NAME, measure
 from onnxruntime_ep_sparse.models.masks import mask
@@ -36,21 +39,21 @@ def model(op_type: str, hidden: int, sparsity: float) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def cells(built: bytes, hidden: int, arguments: argparse.Namespace) -> list[str]:
-    """What a row of the table says for every batch."""
+def points(built: bytes, hidden: int, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield the figures of every batch; they are None where our provider leaves the node alone."""
     cpu = measure.make_session(built, measure.CPU, {}, arguments.threads)
     ours = measure.make_session(built, EP_NAME, {"policy": arguments.policy}, arguments.threads)
-    if not measure.ownership(ours).owned:
-        return ["not taken"] * len(arguments.batches)
-    found = []
+    owned = measure.ownership(ours).owned
     for batch in arguments.batches:
+        if not owned:
+            yield {"batch": batch, "ratio": None}
+            continue
         feeds = {"x": np.random.default_rng(1).standard_normal((arguments.times, batch, hidden)).astype(np.float32)}
         y, z = cpu.run(None, feeds)[0], ours.run(None, feeds)[0]
         assert np.abs(y - z).max() <= 1e-4 * np.abs(y).max()
         theirs, mine = measure.alternate(cpu, ours, feeds, pairs=arguments.pairs, budget_s=2)
-        times = [f"{1e6 * np.median(seconds) / arguments.times:.1f}" for seconds in (theirs, mine)]
-        found.append(f"{times[0]} / {times[1]} = **{measure.ratio(theirs, mine).median:.2f}**")
-    return found
+        times = [1e6 * float(np.median(seconds)) / arguments.times for seconds in (theirs, mine)]
+        yield {"batch": batch, "cpu_us": times[0], "ours_us": times[1], "ratio": measure.ratio(theirs, mine).median}
 
 
 def main() -> None:
@@ -62,15 +65,16 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=32)
     parser.add_argument("--policy", choices=("always", "auto"), default="always")
     parser.add_argument("--pairs", type=int, default=15)
+    add_json(parser)
     arguments = parser.parse_args()
-    for sparsity in arguments.sparsity:
-        print(f"\n{sparsity:.0%} zeros, policy {arguments.policy}, {arguments.threads} thread{'s' * (arguments.threads > 1)}\n")
-        print("| | hidden | " + " | ".join(f"batch {batch}" for batch in arguments.batches) + " |")
-        print("| --- | --- |" + " --- |" * len(arguments.batches))
-        for op_type in GATES:
-            for hidden in arguments.hidden:
-                row = cells(model(op_type, hidden, sparsity).SerializeToString(), hidden, arguments)
-                print(f"| {op_type} | {hidden} | " + " | ".join(row) + " |", flush=True)
+    with Report(arguments.json) as report:
+        for sparsity in arguments.sparsity:
+            across = ("batch {batch}", "{cpu_us:.1f} / {ours_us:.1f} = **{ratio:.2f}**")
+            report.table(f"{100 * sparsity:g} % zeros", [("", "{op_type}"), ("hidden", "{hidden}")], across, missing="not taken")
+            for op_type in GATES:
+                for hidden in arguments.hidden:
+                    found = points(model(op_type, hidden, sparsity).SerializeToString(), hidden, arguments)
+                    report.rows([{"zeros": sparsity, "op_type": op_type, "hidden": hidden, **point} for point in found])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Ever new input shapes against repeated ones: what a program pays where more shapes come in turn than it keeps plans.
 
-    python tests/benchmarks/shapes.py [--threads 1] [--sparsity 0.9] [--rounds 5] [text recurrent image]
+    python tests/benchmarks/shapes.py [--threads 1] [--sparsity 0.9] [--rounds 5] [--json FILE] [text recurrent image]
 
 A line per net: milliseconds a call of 20 shapes in turn, the same of shapes that were used just before, and the ratio of both (best of all
 rounds). At 1 a new shape costs nothing.
@@ -14,12 +14,14 @@ import time
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from report import Report, add_json
 
 from onnxruntime_ep_sparse import EP_NAME, measure
 from onnxruntime_ep_sparse.models.masks import mask
 
 SHAPES = 20
 """More than the plans that a program keeps."""
+COLUMNS = (("net", "{net}"), ("new shapes ms", "{new_ms:.2f}"), ("repeated ones ms", "{repeated_ms:.2f}"), ("ratio", "{ratio:.2f}"))
 
 
 def model(nodes: list[onnx.NodeProto], x: list, y: list, weights: dict[str, tuple[int, ...]], sparsity: float) -> bytes:
@@ -74,9 +76,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sparsity", type=float, default=0.9)
     parser.add_argument("--rounds", type=int, default=5)
+    add_json(parser)
     parser.add_argument("nets", nargs="*", default=list(NETS), metavar="NET", help=f"of {', '.join(NETS)}")
     arguments = parser.parse_args()
     rng = np.random.default_rng(1)
+    rows = []
     for name in arguments.nets:
         built, shapes = NETS[name](arguments.sparsity)
         session = measure.make_session(built, EP_NAME, {"policy": "always"}, arguments.threads)
@@ -92,7 +96,10 @@ def main() -> None:
             new.append(sum(seconds(x) for x in inputs))
             repeated.append(sum((seconds(x), seconds(x))[1] for x in inputs))
         times = [1e3 * min(times) / SHAPES for times in (new, repeated)]
-        print(f"{name}: new shapes {times[0]:.2f} ms, repeated ones {times[1]:.2f} ms, {times[0] / times[1]:.2f}")
+        rows.append({"net": name, "new_ms": times[0], "repeated_ms": times[1], "ratio": times[0] / times[1]})
+    with Report(arguments.json) as report:
+        report.table("", COLUMNS)
+        report.rows(rows)
 
 
 if __name__ == "__main__":

@@ -24,9 +24,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import date
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+
+from report import add_json, written
 
 from onnxruntime_ep_sparse import EP_NAME, measure
 from onnxruntime_ep_sparse.cli.machine import environment
@@ -42,6 +45,13 @@ SCREENING_PAIRS, LEAST_PAIRS, SCREENING_S = 8, 4, 20.0
 REPEATS, REPEAT_PAIRS, REPEAT_S = 3, 30, 30.0
 CONTROL_S = 10.0
 SLOWER, FAILS = 1.0, 0.97
+TABLE = {
+    "name": "",
+    "columns": [["net", "{model}"], ["threads", "{threads}"], ["batch", "{batch}"]],
+    "across": ["{zeros:.0%} zeros", "{speedup:.2f}"],
+    "missing": "-",
+}
+"""The table of the document."""
 CLOSE = 0.25
 """How far a predicted speed-up may be from the measured one, as a share of it."""
 
@@ -323,7 +333,7 @@ def report(found: dict[Point, dict[str, Any]], wanted: Sequence[Point]) -> Itera
 
 
 def document(found: dict[Point, dict[str, Any]], wanted: Sequence[Point]) -> dict[str, Any]:
-    """Return what was measured, for tables and pictures: "speedup", its interval and "predicted" are None where nothing was taken.
+    """Return what was measured, as docs/data/ has it: "speedup", its interval and "predicted" are None where nothing was taken.
 
     "machine" is the number of an entry of "machines".
     """
@@ -338,14 +348,8 @@ def document(found: dict[Point, dict[str, Any]], wanted: Sequence[Point]) -> dic
         rounded = {name: None if value is None else round(value, 3) for name, value in figures.items()}
         counts = {"owned": line.get("owned"), "nodes": line.get("nodes"), "machine": machines.index(line["machine"])}
         points.append({**asdict(point), **rounded, **counts})
-    return {"schema": 1, "machines": machines, "points": points}
-
-
-def written(document: dict[str, Any]) -> str:
-    """Return a document as JSON with a line per point, so that changes can be read."""
-    points = ",\n".join(json.dumps(point) for point in document["points"])
-    rest = json.dumps({**document, "points": []})
-    return rest.replace('"points": []', f'"points": [\n{points}\n]') + "\n"
+    about = {"schema": 1, "command": "python tests/benchmarks/sweep.py", "date": date.today().isoformat()}
+    return {**about, "machines": machines, "tables": [{**TABLE, "rows": points}]}
 
 
 def named(point: Point) -> str:
@@ -384,7 +388,7 @@ def main() -> int:
     parser.add_argument("--zeros", type=numbers(float), metavar="SHARE,...", help="from 0 to 1")
     parser.add_argument("--batches", type=numbers(int), metavar="N,...")
     parser.add_argument("--threads", type=numbers(int), metavar="N,...")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the points that were measured as a document")
+    add_json(parser)
     parser.add_argument("--limit-seconds", type=float, default=float("inf"), help="begin no point after this time")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

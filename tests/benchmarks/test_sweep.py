@@ -66,7 +66,7 @@ def test_document():
     found = {Point(**entry["point"]): {**entry, "machine": KEY} for entry in lines}
     document = sweep.document(found, [OTHER, *POINTS])
     assert json.loads(sweep.written(document)) == document
-    first, second = document["points"]
+    first, second = document["tables"][0]["rows"]
     assert (first["model"], first["speedup"], first["low"], first["high"], first["predicted"]) == ("lstm", 0.94, 0.84, 0.96, 1.25)
     assert document["machines"] == [KEY]
     assert (second["model"], second["speedup"], second["predicted"], second["owned"]) == ("mlp_policy", None, None, 0)

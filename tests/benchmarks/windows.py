@@ -1,9 +1,9 @@
 """Depthwise, grouped and dilated convolutions against the CPU provider: each between two pruned 1x1 convolutions, and alone.
 
-    python tests/benchmarks/windows.py depthwise|grouped|dilated ... [--threads 1] [--isa NAME] [--pairs 15] [--only TEXT]
+    python tests/benchmarks/windows.py depthwise|grouped|dilated ... [--threads 1] [--isa NAME] [--pairs 15] [--only TEXT] [--json FILE]
 
-`region` is the speed-up of the three convolutions together, `alone` that of a model of the one (both: median of paired ratios). `ours` and
-`theirs` are its own milliseconds between the two others: of the step, and in ONNX Runtime's profile.
+`region` is the speed-up of the three convolutions together, `alone` that of a model of the one (both: median of paired ratios). the
+others are its own milliseconds between the two others: of the step, and in ONNX Runtime's profile.
 """
 
 from __future__ import annotations
@@ -19,10 +19,20 @@ from typing import NamedTuple
 import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+from report import Report, add_json
 
 import onnxruntime_ep_sparse as sparse
 from onnxruntime_ep_sparse import measure
 from onnxruntime_ep_sparse.models.masks import mask
+
+COLUMNS = (
+    ("window", "{window}"),
+    ("ours ms", "{ours_ms:.3f}"),
+    ("CPU provider ms", "{cpu_ms:.3f}"),
+    ("ratio", "{ratio:.2f}"),
+    ("region", "{region:.2f}"),
+    ("alone", "{alone:.2f}"),
+)
 
 
 class Case(NamedTuple):
@@ -160,15 +170,14 @@ def main() -> None:
     parser.add_argument("--isa", default="auto")
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--only", default="", help="cases whose description has this text")
+    add_json(parser)
     arguments = parser.parse_args()
     sparse.register()
     options = {"policy": "always", "isa": arguments.isa, "threads": str(arguments.threads)}
     rng = np.random.default_rng(1)
-    print("| convolution | ours ms | theirs ms | theirs / ours | region | alone |\n| --- | --- | --- | --- | --- | --- |")
-    for name in arguments.sets:
-        for case in SETS[name]():
-            if arguments.only not in str(case):
-                continue
+    with Report(arguments.json) as report:
+        report.table("", COLUMNS)
+        for case in (case for name in arguments.sets for case in SETS[name]() if arguments.only in str(case)):
             built = {between: model(case, between) for between in (True, False)}
             feeds = {
                 between: {"x": rng.standard_normal((1, 64 if between else case.channels, case.image, case.image), np.float32)}
@@ -176,8 +185,8 @@ def main() -> None:
             }
             own = step_ms(built[True], feeds[True], options, arguments.threads, arguments.pairs)
             theirs = node_ms(built[True], feeds[True], arguments.threads, arguments.pairs)
-            ratios = [speed_up(built[b], feeds[b], options, arguments.threads, arguments.pairs) for b in built]
-            print(f"| {case} | {own:.3f} | {theirs:.3f} | {theirs / own:.2f} | {ratios[0]:.2f} | {ratios[1]:.2f} |", flush=True)
+            region, alone = (speed_up(built[b], feeds[b], options, arguments.threads, arguments.pairs) for b in built)
+            report.row(window=str(case), ours_ms=own, cpu_ms=theirs, ratio=theirs / own, region=region, alone=alone)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from creation import compile_model
+from report import Report, add_json
 
 import onnxruntime_ep_sparse as sparse
 from onnxruntime_ep_sparse import measure
@@ -43,6 +44,16 @@ from onnxruntime_ep_sparse.runtime import _arenas, _weight_store
 
 WAYS = {"CPU": measure.CPU, "CPU, data": measure.CPU, **dict.fromkeys(("dense", "cached", "compiled", "beside"), sparse.EP_NAME)}
 """Way of giving the model to a worker -> provider."""
+COLUMNS = (
+    ("model", "{model}"),
+    ("way", "{way}"),
+    ("PSS MB", "{pss_mb:.1f}"),
+    ("ratio", "**{ratio:.2f}**"),
+    ("shared MB", "{shared_mb:.1f}"),
+    ("weights MB", "{weights_mb:.1f}"),
+    ("runs MB", "{runs_mb:.1f}"),
+    ("creation ms", "{creation_ms:.0f}"),
+)
 
 
 def work(model: str, provider: str, threads: int, cache: str | None) -> None:
@@ -111,37 +122,35 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=10)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--json", type=Path)
+    add_json(parser)
     parser.add_argument("--work", metavar="PROVIDER", help=argparse.SUPPRESS)
     parser.add_argument("--cache", metavar="FOLDER", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.work is not None:
         work(given.models[0], given.work, given.threads, given.cache)
         return
-    document = []
-    columns = ("model", "way", "PSS MB", "ratio", "shared MB", "weights MB", "runs MB", "creation ms")
-    print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
-    for name in given.models:
-        with tempfile.TemporaryDirectory() as folder:
-            ways = dict(files(name, Path(folder)))
-            said: dict[str, list[dict[str, float]]] = {"": [], **{way: [] for way in ways}}
-            for _ in range(given.repeats):
-                for way in said:
-                    cache = Path(ways[way]).parent if way == "cached" else None
-                    said[way] += together(ways.get(way, ""), WAYS.get(way, ""), given.threads, given.workers, cache)
-        none = float(np.median([worker["pss"] for worker in said.pop("")]))
-        least = np.median([worker["pss"] for worker in said["CPU"]]) - none
-        for way, workers in said.items():
-            median = {key: float(np.median([worker[key] for worker in workers])) for key in workers[0]}
-            median["pss"] -= none
-            document.append({"model": name, "way": way, "workers": given.workers, "threads": given.threads, "without": none, **median})
-            print(
-                f"| {name} | {way} | {median['pss']:.1f} | **{median['pss'] / least:.2f}** | {median['shared']:.1f} "
-                f"| {median['weights']:.1f} | {median['runs']:.1f} | {median['ms']:.0f} |",
-                flush=True,
-            )
-    if given.json:
-        given.json.write_text(json.dumps(document, indent=1))
+    with Report(given.json) as report:
+        report.table("", COLUMNS)
+        for name in given.models:
+            measured(report, name, given.threads, given.workers, given.repeats)
+
+
+def measured(report: Report, name: str, threads: int, count: int, repeats: int) -> None:
+    """Measure `count` workers with a model for each way of giving it to them."""
+    with tempfile.TemporaryDirectory() as folder:
+        ways = dict(files(name, Path(folder)))
+        said: dict[str, list[dict[str, float]]] = {"": [], **{way: [] for way in ways}}
+        for _ in range(repeats):
+            for way in said:
+                cache = Path(ways[way]).parent if way == "cached" else None
+                said[way] += together(ways.get(way, ""), WAYS.get(way, ""), threads, count, cache)
+    none = float(np.median([worker["pss"] for worker in said.pop("")]))
+    least = np.median([worker["pss"] for worker in said["CPU"]]) - none
+    for way, workers in said.items():
+        median = {f"{key}_mb": float(np.median([worker[key] for worker in workers])) for key in workers[0]}
+        median["pss_mb"] -= none
+        creation = median.pop("ms_mb")
+        report.row(model=name, way=way, ratio=median["pss_mb"] / least, creation_ms=creation, without_mb=none, **median)
 
 
 if __name__ == "__main__":
