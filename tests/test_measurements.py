@@ -120,3 +120,25 @@ def test_no_document_of_a_failed_benchmark(tmp_path):
     with pytest.raises(ZeroDivisionError):
         benchmark()
     assert not (tmp_path / "figures.json").exists()
+
+
+def test_pictures_are_small():
+    """A drawn picture has less than 60 KB."""
+    assert {path.name: size for path in (DOCS / "images").iterdir() if (size := path.stat().st_size) > 60_000} == {}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pictures_have_words(page):
+    """A picture says in words what it shows, for readers who do not see it."""
+    text = page.read_text()
+    words = re.findall(r'<img alt="([^"]*)"', text) + re.findall(r"!\[([^\]]*)\]\(", text)
+    assert len(words) == text.count("<img ") + text.count("![")
+    assert all(len(alt) > 20 for alt in words)
+
+
+def test_pictures_have_their_numbers_in_a_table():
+    """A page that shows a plot of a document shows a table of it too."""
+    drawn = (DOCS / "pictures.py").read_text()
+    page = (DOCS / "benchmarks.md").read_text()
+    for name in re.findall(r'rows_of\("([\w-]+)"', drawn):
+        assert f"<!-- data/{name}.json" in page

@@ -158,6 +158,13 @@ def layer_seconds(
     return seconds, nonzeros * out * out * batch, BYTES_PER_NONZERO * nonzeros + x.nbytes + y.nbytes
 
 
+def memory_gb_s() -> float:
+    """Return how many GB/s one thread reads and writes when it copies 64 MB."""
+    source = np.ones(2**24, np.float32)
+    target = np.empty_like(source)
+    return 2 * source.nbytes / best_seconds(lambda: np.copyto(target, source)) / 1e9
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("nets", nargs="*", choices=[[], *NETS], default=["resnet50"])
@@ -170,13 +177,21 @@ def main() -> None:
     arguments = parser.parse_args()
     isa = isa_named(arguments.isa)
     rng = np.random.default_rng(0)
-    peak = peak_gflops(isa)
-    print(f"{isa.name}, one thread, FMA peak {peak:.0f} GFLOP/s, {arguments.pattern} zeros, batch {arguments.batch}")
+    peak, memory = peak_gflops(isa), memory_gb_s()
+    print(
+        f"{isa.name}, one thread, FMA peak {peak:.0f} GFLOP/s, copy {memory:.0f} GB/s, {arguments.pattern} zeros, batch {arguments.batch}"
+    )
     with Report(arguments.json) as report:
         report.table("", COLUMNS)
 
         def row(name: str, zeros: float, count: int | None, seconds: float, macs: float, moved: float) -> None:
-            figures = {"gflops": 2 * macs / seconds / 1e9, "ms": seconds * 1e3, "intensity": 2 * macs / moved, "peak_gflops": peak}
+            figures = {
+                "gflops": 2 * macs / seconds / 1e9,
+                "ms": seconds * 1e3,
+                "intensity": 2 * macs / moved,
+                "peak_gflops": peak,
+                "memory_gb_s": memory,
+            }
             shares = {"dense_gflops": figures["gflops"] / (1 - zeros), "of_peak": figures["gflops"] / peak}
             report.row(layer=name, zeros=zeros, count=count, **figures, **shares)
 

@@ -3,7 +3,7 @@
     python tests/benchmarks/sizes.py [--threads 2] [--json FILE] batches [--seconds 30] [MODEL ...]
     python tests/benchmarks/sizes.py [--threads 2] [--json FILE] images [--pairs 6]
 
-`batches`: our best time per image at every batch, of rounds over all batches, and its ratio to that of the better neighbour.
+`batches`: our best time per image at every batch, of rounds over all batches, and the worst of them against its better neighbour.
 `images`: U-Net and MobileNetV1's features on large images, both providers in turn (see `measure.alternate`), and what a session costs in
 memory.
 """
@@ -23,12 +23,7 @@ from onnxruntime_ep_sparse.models.images import mobilenet_v1, unet
 BATCHES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33)
 IMAGES = (("unet", 512, 512), ("unet", 1024, 1024), ("unet", 2048, 2048), ("mobilenet_v1 features", 2160, 3840))
 
-COLUMNS_OF_BATCHES = (
-    ("model", "{model}"),
-    ("batch", "{batch}"),
-    ("ms per image", "{ms:.2f}"),
-    ("to the better neighbour", "{neighbour:.2f}"),
-)
+COLUMNS_OF_BATCHES = (("model", "{model}"), ("worst to its better neighbour", "{worst:.2f}"))
 COLUMNS_OF_IMAGES = (
     ("model", "{model}"),
     ("image", "{width}x{height}"),
@@ -64,9 +59,8 @@ def batches(report: Report, name: str, threads: int, seconds: float) -> None:
             session.run(None, {feed: x[:batch]})
             best[batch] = min(best[batch], (time.perf_counter() - start) * 1e3 / batch)
     times = list(best.values())
-    for n, (batch, ms) in enumerate(best.items()):
-        neighbour = min(times[max(n - 1, 0) : n] + times[n + 1 : n + 2])
-        report.row(model=name, batch=batch, ms=ms, neighbour=ms / neighbour)
+    worst = max(ms / min(times[max(i - 1, 0) : i] + times[i + 1 : i + 2]) for i, ms in enumerate(times))
+    report.rows([{"model": name, "worst": worst, "batch": batch, "ms": ms} for batch, ms in best.items()])
 
 
 def images(report: Report, threads: int, pairs: int) -> None:
@@ -109,7 +103,7 @@ def main() -> None:
             report.table("", COLUMNS_OF_IMAGES)
             images(report, arguments.threads, arguments.pairs)
         else:
-            report.table("", COLUMNS_OF_BATCHES)
+            report.table("", COLUMNS_OF_BATCHES, ("batch {batch}", "{ms:.2f}"))
             for name in arguments.models:
                 batches(report, name, arguments.threads, arguments.seconds)
 
