@@ -1,6 +1,7 @@
 """Draws the pictures of the documentation from the figures in data/: `python docs/pictures.py` with the extra `[docs]`.
 
-Every plot is drawn twice, NAME.svg for light pages and NAME-dark.svg for dark ones. The same data give the same bytes.
+Every picture is drawn twice, NAME.svg for light pages and NAME-dark.svg for dark ones. The same data give the same bytes. Pictures of
+terminals show what terminals.py has recorded.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
+from rich.console import CONSOLE_SVG_FORMAT, Console
+from rich.terminal_theme import DEFAULT_TERMINAL_THEME, SVG_EXPORT_THEME
+from rich.text import Text
 
 Point = dict[str, Any]
 Theme = dict[str, Any]
@@ -364,6 +368,21 @@ def paired_bars(axes: Axes, theme: Theme, labels: list[str], cpu: list[float], o
     axes.legend(frameon=False, labelcolor=theme["text"], fontsize=8, loc="center right")
 
 
+def terminal(path: Path, suffix: str) -> str:
+    """Return the picture of a terminal with a recorded command and its output, in the fonts that the reader has."""
+    text = Text.from_ansi(path.read_text().rstrip())
+    console = Console(record=True, width=max(line.cell_len for line in text.split()), file=io.StringIO(), legacy_windows=False)
+    console.print(text, soft_wrap=True)
+    form = re.sub(r"@font-face \{\{.*?\n\s*\}\}\n", "", CONSOLE_SVG_FORMAT, flags=re.S).replace("Fira Code", "ui-monospace")
+    theme = SVG_EXPORT_THEME if suffix else DEFAULT_TERMINAL_THEME
+    svg = console.export_svg(title=path.stem, theme=theme, code_format=form, unique_id="terminal")
+    # lines are clipped to the height of Fira Code, which cuts what other fonts have below
+    svg = re.sub(r'<clipPath id="terminal-line-.*?</clipPath>', "", svg, flags=re.S)
+    svg = re.sub(r' clip-path="url\(#terminal-(line-\d+|clip-terminal)\)"', "", svg)
+    svg = svg.replace("rgba(255,255,255,0.35)", THEMES[suffix]["faint"])
+    return "\n".join(line.rstrip() for line in svg.splitlines() if line.strip()) + "\n"
+
+
 def compact(svg: str) -> str:
     """Return a picture with coordinates of two decimals, one family of fonts, and a class per style: a quarter of the size."""
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.S)
@@ -393,6 +412,9 @@ def drawn() -> dict[str, str]:
                 text = io.StringIO()
                 draw(theme).savefig(text, format="svg", metadata={"Date": None, "Creator": None})
                 pictures[f"{name}{suffix}.svg"] = compact(text.getvalue())
+    for path in sorted((HERE / "data" / "terminal").glob("*.txt")):
+        for suffix in THEMES:
+            pictures[f"terminal-{path.stem}{suffix}.svg"] = terminal(path, suffix)
     return pictures
 
 

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import messages
@@ -192,6 +193,8 @@ def test_pictures():
     matplotlib = pytest.importorskip("matplotlib", reason="needs the extra: pip install '.[docs]'")
     if not matplotlib.__version__.startswith("3.11."):
         pytest.skip(f"matplotlib {matplotlib.__version__} draws other bytes than 3.11, which the extra [docs] has")
+    if not version("rich").startswith("15."):
+        pytest.skip(f"rich {version('rich')} draws other bytes than 15, which the extra [docs] has")
     drawn = runpy.run_path(str(DOCS / "pictures.py"))["drawn"]()
     assert all((DOCS / "images" / name).read_text() == svg for name, svg in drawn.items()), "run python docs/pictures.py"
 

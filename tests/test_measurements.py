@@ -1,9 +1,14 @@
 """Figures of the documentation: they follow from the documents in docs/data/."""
 
 import json
+import os
 import re
+import runpy
+import subprocess
+import sys
 from pathlib import Path
 
+import onnx
 import pytest
 import report
 
@@ -142,3 +147,19 @@ def test_pictures_have_their_numbers_in_a_table():
     page = (DOCS / "benchmarks.md").read_text()
     for name in re.findall(r'rows_of\("([\w-]+)"', drawn):
         assert f"<!-- data/{name}.json" in page
+
+
+def test_terminals_show_what_is_printed(tmp_path):
+    """The recorded output of `analyze` has the lines that the command prints today; numbers, decisions and reasons depend on the machine."""
+    recorder = runpy.run_path(str(DOCS / "terminals.py"))
+    onnx.save(recorder["model"](), tmp_path / "pruned.onnx")
+    width, command = recorder["COMMANDS"]["analyze"]
+    program = [sys.executable, "-m", "onnxruntime_ep_sparse", *command.split()[1:]]
+    environment = {**os.environ, "COLUMNS": str(width)}
+    done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    recorded = re.sub(r"\x1b\[[\d;]*m", "", (recorder["FOLDER"] / "analyze.txt").read_text())
+    assert recorded.startswith(f"$ {command}\n")
+    assert recorded.splitlines()[1].split() == done.stdout.splitlines()[0].split()
+    nodes = [node.name for node in recorder["model"]().graph.node]
+    for text in (recorded, done.stdout, (recorder["FOLDER"] / "explain.txt").read_text()):
+        assert [line.split()[0] for line in text.splitlines() if line.split()[:1] and line.split()[0] in nodes] == nodes
