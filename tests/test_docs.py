@@ -221,4 +221,6 @@ def test_site(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "explanation" / "how-it-works.html").exists()
-    assert (tmp_path / "images" / "regions.svg").exists()
+    for page in tmp_path.rglob("*.html"):
+        for source in re.findall(r'<(?:img|source)[^>]* src(?:set)?="([^"]+)"', page.read_text()):
+            assert (page.parent / source).exists(), f"{page.relative_to(tmp_path)} shows {source}"

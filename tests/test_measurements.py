@@ -150,7 +150,7 @@ def test_pictures_have_their_numbers_in_a_table():
 
 
 def test_terminals_show_what_is_printed(tmp_path):
-    """The recorded output of `analyze` has the lines that the command prints today; numbers, decisions and reasons depend on the machine."""
+    """The recorded output has the lines that the command prints today; numbers, decisions and reasons depend on the machine."""
     recorder = runpy.run_path(str(DOCS / "terminals.py"))
     onnx.save(recorder["model"](), tmp_path / "pruned.onnx")
     width, command = recorder["COMMANDS"]["analyze"]
