@@ -14,7 +14,8 @@ from onnxruntime_ep_sparse_kernels._enums cimport DEPTHWISE_OUTPUTS, MAX_DENSE_R
 ctypedef struct SpmmCall:
     const int32_t* row_start     # entries of row group g: row_start[g] .. row_start[g + 1]
     const int32_t* row           # the MR rows of each group
-    const uint16_t* offset       # an entry's pixels begin at tile + offset
+    const uint16_t* offset       # an entry's pixels begin at tile + (offset << offset_shift)
+    int offset_shift
     const float* value           # MR values per entry
     const float* tile
     const float* bias            # one value per row; NULL: continue from `partial`
@@ -26,6 +27,10 @@ ctypedef struct SpmmCall:
     float low
     float high
     const float* ahead           # prefetched one group early: the residual, or y if its rows are not in a cache yet; NULL: no prefetch
+    const float* next            # prefetched by and by: the input of the next call, `next_runs` runs of `next_floats`, `next_step` apart
+    int64_t next_step
+    int64_t next_floats
+    int64_t next_runs            # 0: none
     int finish                   # add the residual and clamp before the store
     int32_t row_begin
     int32_t row_end
@@ -145,6 +150,10 @@ ctypedef struct KernelTable:
     void (*depthwise_begin)(Depthwise* d, float* scratch, int64_t rows) noexcept nogil
     # y = min(high, max(low, bias + sum of value * x)): one chain over the taps of the window inside the rows of the image
     void (*depthwise)(Depthwise* d) noexcept nogil
+    # y[v] = max of the vectors 2v and 2v + 1 of both rows of x
+    void (*max_pairs)(float* y, const float* first, const float* second, int64_t vectors) noexcept nogil
+    # y[2v] = y[2v + 1] = x[v], vector by vector, in both rows of y
+    void (*double_vectors)(float* first, float* second, const float* x, int64_t vectors) noexcept nogil
     # Copies a list of runs, channel after channel. Reads every `stride`-th pixel of the planes, and nothing from `end` on.
     void (*gather)(float* tile, int64_t tile_step, const float* plane, int64_t plane_step, int64_t channels, const Run* run,
                    int64_t runs, int64_t stride, const float* end) noexcept nogil

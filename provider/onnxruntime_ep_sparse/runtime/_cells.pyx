@@ -417,6 +417,9 @@ cdef void multiply(const RecurrentRun* run, const Tile* tile, int64_t tiles, int
     call.partial_stride = call.y_stride = width
     call.residual = NULL
     call.ahead = NULL
+    call.offset_shift = 0
+    call.next = NULL
+    call.next_runs = 0
     call.finish = False
     for b in range(group.blocks):
         call.row_start = panel.row_start + b * (panel.groups + 1)

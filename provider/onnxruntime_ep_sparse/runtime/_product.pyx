@@ -287,6 +287,9 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     call.high = job.step.beta if job.step.act == ACT_CLAMP else <float>(1.0 / 0.0)
     call.partial_stride = o.width
     call.ahead = NULL
+    call.offset_shift = 0
+    call.next = NULL
+    call.next_runs = 0
     fetches = panel.entries < FETCH_ENTRIES * panel.groups
     for b in range(group.blocks):
         if shared != NULL:
