@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy
 
+from ._dealt cimport Dealt, can_be_dealt, dealt_as, dealt_operand, dealt_value
 from ._from_python cimport fill_shape
 from ._loops cimport Loops, even_items, item_begin, run_places
 from ._structs cimport *
@@ -166,7 +167,7 @@ cdef int infer_reshape(Plan* plan, const Step* step, StepPlan* sp, char* message
 
 
 cdef int plan_reshape(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
-    plan.steps[index].view = WHOLE_VIEW
+    plan.steps[index].view = NO_VIEW if plan.steps[index].converts else WHOLE_VIEW
     return 0
 
 
@@ -196,7 +197,8 @@ cdef void concat_ops(StepKindOps* ops) noexcept:
     ops.build = build_concat
     ops.infer = infer_concat
     ops.complete = complete_concat
-    ops.item = copy_item
+    ops.deals = concat_deals
+    ops.item = concat_item
 
 
 cdef int build_concat(Step* step, object spec) except -1:
@@ -237,8 +239,33 @@ cdef void complete_concat(const CompiledProgram* program, Plan* plan, const Step
         b[i] = element_count(y, i + 1, y.rank)
     sp.origin = (<ConcatPlan*>sp.own).start * b[axis]
     set_loops(sp, program.workers, x.rank, x.dims, a, b)
-    sp.view = PART_VIEW if element_count(x, 0, axis) == 1 else NO_VIEW
+    sp.view = PART_VIEW if element_count(x, 0, axis) == 1 and not sp.converts else NO_VIEW
     sp.work.moved = 2 * plan.values[step.x].size
+    if sp.dealt:
+        sp.view = NO_VIEW if sp.converts else PART_VIEW
+        sp.origin = (<ConcatPlan*>sp.own).start * dealt_as(plan, x).channel
+        sp.items = x.dims[0] * (dealt_as(plan, x).rows + 2)
+
+
+cdef bint concat_deals(const CompiledProgram* program, const Plan* plan, int index, const Deal* deal, double* gain) noexcept nogil:
+    """Channels of images stand row by row beside each other."""
+    gain[0] = 0
+    return (<Concat*>program.steps[index].spec).axis == 1 and can_be_dealt(&plan.values[program.steps[index].x].shape, deal)
+
+
+cdef void concat_item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    """Some runs of the operand; of a dealt one a row of all its channels, with the vectors around them."""
+    cdef Dealt x, y
+    cdef int64_t image, row
+    if not job.sp.dealt:
+        copy_item(job, index, scratch)
+        return
+    x = dealt_operand(job.plan, job.step, job.sp)
+    y = dealt_value(job.plan, job.step.y)
+    image = index // (x.rows + 2)
+    row = index % (x.rows + 2)
+    memcpy(job.y + job.sp.origin + image * y.image + row * y.row, job.x + image * x.image + row * x.row,
+           x.channels * x.channel * sizeof(float))
 
 
 # --- Pad

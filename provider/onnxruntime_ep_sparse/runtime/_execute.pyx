@@ -5,6 +5,7 @@ A step is cut into items that the workers of one parallel section claim dynamica
 
 from libc.stdint cimport int64_t
 
+from ._dealt cimport conversion_items, convert_item
 from ._sections cimport section
 from ._structs cimport *
 
@@ -45,6 +46,7 @@ cdef int execute(CompiledProgram* program, Plan* plan, const Host* host, const f
     job.plan = plan
     job.scratch = arena + plan.scratch_offset
     job.shared = arena + plan.shared_offset
+    job.converted = arena + plan.converted_offset
     job.scratch_floats = plan.scratch_floats
     job.counters = arena + plan.counters_offset
     job.more = more
@@ -106,6 +108,10 @@ cdef inline bint in_place(const Job* job) noexcept nogil:
 cdef inline int run_step(Job* job, const Host* host) noexcept nogil:
     if in_place(job):
         return 0
+    if job.sp.converts:
+        if section(job, host, convert_item, conversion_items(job), True):
+            return 1
+        job.x = job.converted
     if job.step.ops.run != NULL:
         return job.step.ops.run(job, host)
     return section(job, host, job.step.ops.item, job.sp.items, job.sp.parallel)

@@ -8,6 +8,7 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
+from ._dealt cimport choose_deal
 from ._infer cimport fits, infer
 from ._memory_plan cimport place_values
 from ._sections cimport PARALLEL_FROM
@@ -25,14 +26,15 @@ cdef Plan* plan_create(CompiledProgram* program, const Shape* inputs, char* mess
     if plan == NULL or plan.key == NULL or plan.values == NULL or plan.steps == NULL or plan.own == NULL:
         snprintf(message, message_size, "out of memory")
     elif not set_inputs(program, plan, inputs, message, message_size) and not plan_steps(program, plan, message, message_size):
-        if place_values(program, plan):
+        if place_values(program, plan) or placed_steps(program, plan):
             snprintf(message, message_size, "out of memory")
             plan_free(program, plan)
             return NULL
         plan.scratch_floats = ceil_div(plan.scratch_floats, 16) * 16
         plan.value_floats = plan.scratch_offset = plan.arena_floats
         plan.shared_offset = plan.scratch_offset + plan.scratch_floats * program.workers
-        plan.counters_offset = ceil_div(plan.shared_offset + plan.shared_floats, 16) * 16
+        plan.converted_offset = ceil_div(plan.shared_offset + plan.shared_floats, 16) * 16
+        plan.counters_offset = ceil_div(plan.converted_offset + plan.converted_floats, 16) * 16
         # one more than workers: recurrent steps count what is done
         plan.arena_floats = plan.counters_offset + COUNTER_FLOATS * (program.workers + 1)
         return plan
@@ -87,6 +89,12 @@ cdef int plan_steps(CompiledProgram* program, Plan* plan, char* message, size_t 
         own += own_size(step)
         if infer(program, plan, s, message, message_size):
             return 1
+    if choose_deal(program, plan):
+        snprintf(message, message_size, "out of memory")
+        return 1
+    for s in range(program.n_steps):
+        step = &program.steps[s]
+        sp = &plan.steps[s]
         y_size = plan.values[step.y].size
         sp.parallel = plan.values[step.x].size + y_size > PARALLEL_FROM and program.workers > 1
         if step.completes and sp.view == WHOLE_VIEW:
@@ -102,6 +110,15 @@ cdef int plan_steps(CompiledProgram* program, Plan* plan, char* message, size_t 
         sp.work.moved = plan.values[step.x].size + plan.values[step.y].size + (plan.values[step.r].size if step.r != NONE else 0)
         if step.ops.complete != NULL:
             step.ops.complete(program, plan, step, sp)
+    return 0
+
+
+cdef int placed_steps(CompiledProgram* program, Plan* plan) noexcept nogil:
+    """What dealt steps plan when values have their places; 0 on success."""
+    cdef int s
+    for s in range(program.n_steps):
+        if plan.steps[s].dealt and program.steps[s].ops.placed != NULL and program.steps[s].ops.placed(program, plan, s):
+            return 1
     return 0
 
 

@@ -10,6 +10,7 @@ from libc.string cimport memset
 
 from ._packed cimport *
 from ._sections cimport section
+from ._dealt_product cimport dealt_item, place_dealt, plan_dealt, product_deals
 from ._dense cimport dense_item
 from ._sell cimport sell_item
 from ._infer cimport infer_addend
@@ -34,6 +35,8 @@ cdef void product_ops(StepKindOps* ops) noexcept:
     ops.release_plan = release_plan
     ops.run = run
     ops.overwrites = overwrites
+    ops.deals = product_deals
+    ops.placed = place_dealt
 
 
 cdef int build(Step* step, object spec) except -1:
@@ -116,7 +119,7 @@ cdef int plan_step(CompiledProgram* program, Plan* plan, int index) noexcept nog
     cdef ProductPlan* q = <ProductPlan*>sp.own
     cdef int64_t i, pixels
     cdef GatherGroup* group
-    if plan_product(program, plan, index):
+    if (plan_dealt if sp.dealt else plan_product)(program, plan, index):
         return 1
     for i in range(q.images if q.image_group != NULL else p.n_groups):
         group = &p.groups[q.image_group[i] if q.image_group != NULL else i]
@@ -148,6 +151,8 @@ cdef Operand overwrites(const Step* step, const StepPlan* sp) noexcept nogil:
 
 cdef int run(Job* job, const Host* host) noexcept nogil:
     cdef ProductPlan* q = <ProductPlan*>job.sp.own
+    if job.sp.dealt:
+        return section(job, host, dealt_item, job.sp.items, job.sp.parallel)
     if q.layout == LAYOUT_SELL:
         return section(job, host, sell_item, job.sp.items, job.sp.parallel)
     if q.layout == LAYOUT_DENSE:

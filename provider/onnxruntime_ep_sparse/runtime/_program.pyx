@@ -35,6 +35,8 @@ cdef enum:
     # Two steps run in bands only where what is between them is far larger than the caches: MobileNetV1 on 224x224, with 5 MB at most,
     # takes 5 to 10 % longer so, on 3840x2160 30 % less.
     FAR_FLOATS = 2 * 1024 * 1024
+    # Pixels of an image from which on products may run dealt.
+    DEALT_PIXELS = 1024
     # Of a run's stack, for its inputs and outputs: some 70 of each.
     NEAR_WORDS = 1024
 
@@ -303,14 +305,15 @@ STORAGES = {STORE_ARENA: "arena", STORE_INPUT: "input", STORE_OUTPUT: "output", 
 
 
 cdef class Program:
-    """A region compiled for one instruction set: `Program(spec, table, workers, profile, far_floats)`.
+    """A region compiled for one instruction set: `Program(spec, table, workers, profile, far_floats, dealt_pixels)`.
 
     `spec` is a `steps.ProgramSpec`, `table` a capsule from `onnxruntime_ep_sparse_kernels.table`, `workers` the number of threads that the
     work is cut for. With `profile` runs are counted, and the time of every step is added up. Two steps run together in bands where an image
-    has at least `far_floats` between them. `run` computes on the calling thread, for tests; a session detaches the C object instead.
+    has at least `far_floats` between them. Products run dealt where images have at least `dealt_pixels`; 0: wherever they can. `run` computes on the calling thread, for tests; a session detaches the C object instead.
     """
 
-    def __cinit__(self, spec, table, int workers=1, bint profile=False, int64_t far_floats=FAR_FLOATS):
+    def __cinit__(self, spec, table, int workers=1, bint profile=False, int64_t far_floats=FAR_FLOATS,
+                  int64_t dealt_pixels=DEALT_PIXELS):
         cdef CompiledProgram* program = <CompiledProgram*>allocate(sizeof(CompiledProgram))
         self.compiled = program
         self.input_names = tuple(spec.inputs)
@@ -319,6 +322,7 @@ cdef class Program:
         program.kernels = <t.KernelTable*>PyCapsule_GetPointer(table, "onnxruntime_ep_sparse_kernels.table")
         program.workers = workers
         program.far_floats = far_floats
+        program.dealt_pixels = dealt_pixels
         program.separable = spec.separable
         program.lock = <void*>PyThread_allocate_lock()
         if program.lock == NULL:

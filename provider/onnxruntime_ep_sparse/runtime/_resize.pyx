@@ -6,6 +6,7 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
+from ._dealt cimport Dealt, can_be_dealt, dealt_as, dealt_operand, dealt_value, write_halo
 from ._structs cimport *
 
 
@@ -37,6 +38,7 @@ cdef void resize_ops(StepKindOps* ops) noexcept:
     ops.infer = infer
     ops.plan = plan_resize
     ops.release_plan = release_plan
+    ops.deals = deals
     ops.item = resize_item
 
 
@@ -103,26 +105,51 @@ cdef int64_t nearest_pixel(const Resize* resize, float place, bint shrinks) noex
     return <int64_t>floor(<double>place + 0.5)
 
 
-cdef void set_lines(Line* line, const Resize* resize, int64_t size, int64_t out, float scale) noexcept nogil:
-    """Set the rows (or columns) of `size` that each of `out` rows (or columns) reads."""
-    cdef int64_t i, pixel
-    cdef float place
-    for i in range(out):
-        place = <float>i
-        if scale != 1:
-            place = original_place(resize, place, scale, <float>out, <float>size)
-        if resize.interpolation == READ_LINEAR:
-            place = 0 if place < 0 else (place if place < <float>(size - 1) else <float>(size - 1))
-            pixel = <int64_t>place
-        else:
-            pixel = nearest_pixel(resize, place, scale < 1) if scale != 1 else i
-        pixel = 0 if pixel < 0 else (pixel if pixel < size else size - 1)
-        line[i].first = <int32_t>pixel
-        line[i].second = <int32_t>(pixel + 1 if pixel + 1 < size else pixel)
-        line[i].first_weight = <float>fabs(place - <float>line[i].second)
-        line[i].second_weight = <float>fabs(place - <float>line[i].first)
-        if line[i].first == line[i].second:
-            line[i].first_weight = line[i].second_weight = 0.5
+cdef void set_line(Line* line, const Resize* resize, int64_t index, int64_t size, int64_t out, float scale) noexcept nogil:
+    """What one of `out` rows (or columns) reads of `size`."""
+    cdef int64_t pixel
+    cdef float place = <float>index
+    if scale != 1:
+        place = original_place(resize, place, scale, <float>out, <float>size)
+    if resize.interpolation == READ_LINEAR:
+        place = 0 if place < 0 else (place if place < <float>(size - 1) else <float>(size - 1))
+        pixel = <int64_t>place
+    else:
+        pixel = nearest_pixel(resize, place, scale < 1) if scale != 1 else index
+    pixel = 0 if pixel < 0 else (pixel if pixel < size else size - 1)
+    line.first = <int32_t>pixel
+    line.second = <int32_t>(pixel + 1 if pixel + 1 < size else pixel)
+    line.first_weight = <float>fabs(place - <float>line.second)
+    line.second_weight = <float>fabs(place - <float>line.first)
+    if line.first == line.second:
+        line.first_weight = line.second_weight = 0.5
+
+
+cdef float scale_of(const Resize* resize, int axis, int64_t size, int64_t out) noexcept nogil:
+    if resize.size[axis] < 0:
+        return resize.scale[axis]
+    return <float>out / <float>size if size else 1
+
+
+cdef bint deals(const CompiledProgram* program, const Plan* plan, int index, const Deal* deal, double* gain) noexcept nogil:
+    """Every pixel becomes four, which stand in the same lane."""
+    cdef Resize* resize = <Resize*>program.steps[index].spec
+    cdef Shape* x = &plan.values[program.steps[index].x].shape
+    cdef Shape* y = &plan.values[program.steps[index].y].shape
+    cdef int axis
+    cdef int64_t i
+    cdef Line line
+    gain[0] = 0
+    if resize.interpolation == READ_LINEAR or not can_be_dealt(x, deal) or not can_be_dealt(y, deal):
+        return False
+    for axis in range(2):
+        if y.dims[2 + axis] != 2 * x.dims[2 + axis]:
+            return False
+        for i in range(y.dims[2 + axis]):
+            set_line(&line, resize, i, x.dims[2 + axis], y.dims[2 + axis], scale_of(resize, axis, x.dims[2 + axis], y.dims[2 + axis]))
+            if line.first != i // 2:
+                return False
+    return True
 
 
 cdef int plan_resize(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
@@ -137,16 +164,18 @@ cdef int plan_resize(CompiledProgram* program, Plan* plan, int index) noexcept n
     cdef int64_t i, place = 0
     cdef int axis
     cdef bint same = x.dims[2] == y.dims[2] and x.dims[3] == y.dims[3]
+    if sp.dealt:
+        sp.items = x.dims[0] * dealt_as(plan, x).rows
+        return 0
     sp.items = x.dims[0] * x.dims[1]
     own.lines = <Line*>malloc((y.dims[2] + y.dims[3] + 1) * sizeof(Line))
     if own.lines == NULL:
         return 1
     for axis in range(2, 4):
-        scale = resize.scale[axis - 2]
-        if resize.size[axis - 2] >= 0:
-            scale = <float>y.dims[axis] / <float>x.dims[axis] if x.dims[axis] else 1
         # an image that keeps its size is copied, whatever its scale says
-        set_lines(own.lines + place, resize, x.dims[axis], y.dims[axis], 1 if same else scale)
+        scale = 1 if same else scale_of(resize, axis - 2, x.dims[axis], y.dims[axis])
+        for i in range(y.dims[axis]):
+            set_line(own.lines + place + i, resize, i, x.dims[axis], y.dims[axis], scale)
         place += y.dims[axis]
     own.doubled = y.dims[3] == 2 * x.dims[3]
     for i in range(y.dims[3]):
@@ -160,14 +189,29 @@ cdef void release_plan(const Step* step, StepPlan* sp) noexcept nogil:
     free((<ResizePlan*>sp.own).lines)
 
 
+cdef void dealt_item(Job* job, int64_t index) noexcept nogil:
+    """The two rows of the result that read one row, all channels."""
+    cdef Dealt x = dealt_operand(job.plan, job.step, job.sp), y = dealt_value(job.plan, job.step.y)
+    cdef int64_t image = index // x.rows, row = index % x.rows, lanes = job.program.kernels.lanes, c
+    cdef const float* source = job.x + image * x.image + (row + 1) * x.row + lanes
+    cdef float* target = job.y + image * y.image + (2 * row + 1) * y.row + lanes
+    for c in range(x.channels):
+        job.program.kernels.double_vectors(target + c * y.channel, target + c * y.channel + y.row, source + c * x.channel, x.vectors)
+    write_halo(&job.plan.deal, &y, job.y + image * y.image, y.channels, 2 * row, 0, y.vectors)
+    write_halo(&job.plan.deal, &y, job.y + image * y.image, y.channels, 2 * row + 1, 0, y.vectors)
+
+
 cdef void resize_item(Job* job, int64_t index, float* scratch) noexcept nogil:
-    """Resize one plane."""
+    """One plane, or two rows of dealt images."""
     cdef ResizePlan* own = <ResizePlan*>job.sp.own
     cdef Shape* x_shape = &job.plan.values[job.step.x].shape
     cdef Shape* y_shape = &job.plan.values[job.step.y].shape
     cdef int64_t width = x_shape.dims[3], out_height = y_shape.dims[2], out_width = y_shape.dims[3]
     cdef const float* x = job.x + index * x_shape.dims[2] * width
     cdef float* y = job.y + index * out_height * out_width
+    if job.sp.dealt:
+        dealt_item(job, index)
+        return
     if (<Resize*>job.step.spec).interpolation == READ_LINEAR:
         resize_linear(x, y, own.lines, width, out_height, out_width, scratch)
     else:

@@ -4,8 +4,8 @@ all that depends on the input shapes.
 The data of one kind (`Step.spec`) and its part of a plan (`StepPlan.own`) are structures of the module of its family, which fills a
 StepKindOps for each of its kinds; `runtime/_step_kinds.pyx` is the table of these.
 
-Every value is a dense float32 tensor in ONNX's own order. Layout changes happen tile by tile inside a step, in cache: see
-docs/architecture.md. Sizes and strides count float32 elements.
+Every value is a dense float32 tensor in ONNX's own order, or images whose columns and rows are dealt to the lanes of vectors
+(`runtime/_dealt.pxd`): see docs/architecture.md. Sizes and strides count float32 elements.
 """
 
 from libc.stdint cimport int64_t, uint64_t
@@ -62,6 +62,12 @@ cdef enum Operand:
     OPERAND_X
     OPERAND_R
 
+# How the pixels of dealt images are shared out among the lanes of vectors: as segments of the width times groups of rows.
+cdef struct Deal:
+    int64_t lanes
+    int64_t columns        # segments of the width; 0: no value is dealt
+    int64_t rows           # groups of rows: columns * rows is `lanes`
+
 # A kind of step, as the rest of the runtime sees it. A function that a kind can do without is NULL.
 cdef struct StepKindOps:
     size_t spec_size       # of Step.spec
@@ -85,6 +91,11 @@ cdef struct StepKindOps:
     int (*run)(Job* job, const Host* host) noexcept nogil
     # The operand whose memory the result can take, because elements are read where they are written. NULL: none.
     Operand (*overwrites)(const Step* step, const StepPlan* sp) noexcept nogil
+    # Whether the step can read x and r, and write y, dealt in this way; `gain` becomes the time that this saves, in multiply-adds. NULL: it
+    # cannot. Runs when all shapes are known.
+    bint (*deals)(const CompiledProgram* program, const Plan* plan, int index, const Deal* deal, double* gain) noexcept nogil
+    # The rest of the plan of a dealt step, when all values have their places; 0 on success, else memory is short. NULL: there is none.
+    int (*placed)(CompiledProgram* program, Plan* plan, int index) noexcept nogil
     # Scratch for so many rows of an image of the result, of kinds that can run in bands with the product after them. NULL: they cannot.
     int64_t (*band_floats)(const CompiledProgram* program, const Plan* plan, int index, int64_t rows) noexcept nogil
 
@@ -125,6 +136,8 @@ cdef struct StepPlan:
     int64_t items          # of a step that runs together with the one before it: of one band
     int parallel
     int apart              # r has another shape than the result, which is computed without r and act: the next step adds them
+    int dealt              # reads x and r, and writes y, dealt
+    int converts           # x stands the other way, and is brought into another place first
     int view               # View: a step that has nothing to do where x is at y + origin
     int64_t origin
     int64_t bands          # not 0: runs together with the product after it, in so many bands of an image's rows
@@ -135,6 +148,8 @@ cdef struct StepPlan:
 cdef struct ValuePlan:
     Shape shape
     int64_t size
+    int dealt              # its images stand dealt: see `runtime/_dealt.pxd`
+    int64_t room           # floats that it takes, where it is dealt
     int storage            # StorageKind
     int slot               # which input, output, constant; for the arena the offset is below
     int64_t offset
@@ -150,7 +165,10 @@ cdef struct Plan:
     ValuePlan* values
     StepPlan* steps
     char* own              # memory of StepPlan.own of all steps, zeros at first
-    int uneven             # operands broadcast along the first dimension, which then is not a batch
+    Deal deal
+    int64_t converted_floats   # of the largest x that is brought into another order
+    int64_t converted_offset
+    int uneven             # operands broadcast along the first dimension, which then is no batch
     int64_t scratch_offset
     int64_t scratch_floats  # a worker
     int64_t shared_floats  # of all workers together
@@ -192,6 +210,7 @@ cdef struct CompiledProgram:
     t.KernelTable* kernels
     int workers
     int64_t far_floats     # of an image between two steps, from which on they run together in bands
+    int64_t dealt_pixels   # of an image, from which on products may run dealt; 0: all run dealt that can
     int separable          # slices along the first dimension of all inputs are independent
     int n_values
     int n_inputs
@@ -224,6 +243,7 @@ cdef struct Job:
     float** more             # where the values of Step.more are; NULL for those that are missing
     float* scratch
     float* shared
+    float* converted         # for an x that is brought into another order
     int64_t scratch_floats   # of a worker
     float* counters
     int64_t workers

@@ -62,7 +62,7 @@ cdef void row_pitch(const Product* p, ProductPlan* q) noexcept nogil:
     q.pitch = pitch if pitch > 0 else 1
 
 
-cdef Offsets* offsets_create(const Product* p, int64_t pitch, int64_t width) noexcept nogil:
+cdef Offsets* offsets_create(const Product* p, int64_t pitch, int64_t width, bint dealt) noexcept nogil:
     cdef Offsets* o = <Offsets*>calloc(1, sizeof(Offsets))
     cdef uint16_t* place
     cdef int64_t i, g, b, j, end, k, tap, longest = 0, floats = 0, per_unit = p.taps // p.units
@@ -73,6 +73,7 @@ cdef Offsets* offsets_create(const Product* p, int64_t pitch, int64_t width) noe
         return NULL
     o.pitch = pitch
     o.width = width
+    o.dealt = dealt
     o.offset = <uint16_t*>shared_new(p.offsets * sizeof(uint16_t))
     o.base = <int32_t*>malloc((p.taps + p.units + 1 + p.n_segments) * sizeof(int32_t))
     if o.offset == NULL or o.base == NULL:
@@ -103,7 +104,7 @@ cdef Offsets* offsets_create(const Product* p, int64_t pitch, int64_t width) noe
     if not p.offsets:
         return o
     # offsets of a block's columns, so that nothing is divided for each nonzero
-    place = <uint16_t*>malloc(longest * sizeof(uint16_t)) if o.block_floats <= 0xFFFF else NULL
+    place = <uint16_t*>malloc(longest * sizeof(uint16_t)) if dealt or o.block_floats <= 0xFFFF else NULL
     if place == NULL:
         offsets_free(o)
         return NULL
@@ -113,7 +114,12 @@ cdef Offsets* offsets_create(const Product* p, int64_t pitch, int64_t width) noe
         for b in range(group.blocks):
             k = group.bounds[b] * per_unit
             for i in range((group.bounds[b + 1] - group.bounds[b]) * per_unit):
-                place[i] = <uint16_t>((k + i) // p.taps * floats + o.base[(k + i) % p.taps] - tile_position(p, o, group.bounds[b]))
+                if dealt:
+                    tap = (k + i) % p.taps
+                    place[i] = <uint16_t>(((k + i) // p.taps - k // p.taps) * width + tap // p.window.kernel[2] * pitch
+                                          + tap % p.window.kernel[2])
+                else:
+                    place[i] = <uint16_t>((k + i) // p.taps * floats + o.base[(k + i) % p.taps] - tile_position(p, o, group.bounds[b]))
             j = panel.row_start[b * (panel.groups + 1)] * panel.columns
             end = panel.row_start[b * (panel.groups + 1) + panel.groups] * panel.columns
             for i in range(j, end):
@@ -134,33 +140,33 @@ cdef inline int64_t tile_floats(const Offsets* o) noexcept nogil:
     return ceil_div(o.block_floats, 16) * 16 + 16
 
 
-cdef Offsets* offsets_found(const Product* p, int64_t pitch, int64_t width) noexcept nogil:
-    """Return the table of this geometry, for one plan more, or NULL. The caller holds the lock."""
+cdef Offsets* offsets_found(const Product* p, int64_t pitch, int64_t width, bint dealt) noexcept nogil:
+    """The table of this geometry, for one plan more, or NULL. The caller holds the lock."""
     cdef Offsets* o = p.tables
-    while o != NULL and (o.pitch != pitch or o.width != width):
+    while o != NULL and (o.pitch != pitch or o.width != width or o.dealt != dealt):
         o = o.next
     if o != NULL:
         o.references += 1
     return o
 
 
-cdef Offsets* offsets_take(Product* p, int64_t pitch, int64_t width) noexcept nogil:
-    """Return a table, made outside the lock if it is new. Of two that are made at the same time, the first one stays."""
+cdef Offsets* offsets_take(Product* p, int64_t pitch, int64_t width, bint dealt) noexcept nogil:
+    """A table is made outside the lock. Of two that are made at the same time, the first one stays."""
     global tables_made
     cdef Offsets* found
     cdef Offsets* made
-    if not p.reads_below:
+    if not (p.reads_below or dealt):
         pitch = 0
     process_lock()
-    found = offsets_found(p, pitch, width)
+    found = offsets_found(p, pitch, width, dealt)
     process_unlock()
     if found != NULL:
         return found
-    made = offsets_create(p, pitch, width)
+    made = offsets_create(p, pitch, width, dealt)
     if made == NULL:
         return NULL
     process_lock()
-    found = offsets_found(p, pitch, width)
+    found = offsets_found(p, pitch, width, dealt)
     if found == NULL:
         found = made
         made.references = 1
@@ -438,7 +444,7 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
     sp.items = parts * q.chunks if q.pixels else 0
 
     i = q.tile_vectors * lanes
-    q.offsets = offsets_take(p, q.pitch, i)
+    q.offsets = offsets_take(p, q.pitch, i, False)
     if q.offsets == NULL:
         return 1
     rows = 0

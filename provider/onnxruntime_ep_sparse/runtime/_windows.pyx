@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 
+from ._dealt cimport Dealt, can_be_dealt, dealt_as, dealt_operand, dealt_value, write_halo
 from ._structs cimport *
 cimport onnxruntime_ep_sparse_kernels.table as t
 
@@ -117,6 +118,7 @@ cdef void pool_ops(StepKindOps* ops) noexcept:
     ops.build = build_pool
     ops.infer = infer_pool
     ops.plan = plan_pool
+    ops.deals = pool_deals
     ops.item = pool_item
 
 
@@ -157,10 +159,40 @@ cdef int plan_pool(CompiledProgram* program, Plan* plan, int index) noexcept nog
     cdef Window* w = &(<Pool*>step.spec).window
     cdef PoolPlan* own = <PoolPlan*>sp.own
     cdef Shape* x = &plan.values[step.x].shape
+    if sp.dealt:
+        sp.items = x.dims[0] * dealt_as(plan, &plan.values[step.y].shape).rows
+        return 0
     sp.items = x.dims[0] * x.dims[1]
     need_scratch(plan, x.dims[x.rank - 1] + own.pad[2] + own.pad_end[2] + w.kernel[2] * w.dilation[2]
                  + w.stride[2] * (2 * program.kernels.lanes + 1))
     return 0
+
+
+cdef bint pool_deals(const CompiledProgram* program, const Plan* plan, int index, const Deal* deal, double* gain) noexcept nogil:
+    """Maxima of 2x2 pixels, which stand in the same lane of two vectors of two rows."""
+    cdef Pool* pool = <Pool*>program.steps[index].spec
+    cdef PoolPlan* own = <PoolPlan*>plan.steps[index].own
+    cdef Shape* x = &plan.values[program.steps[index].x].shape
+    cdef Shape* y = &plan.values[program.steps[index].y].shape
+    cdef int i
+    gain[0] = 0
+    if not pool.is_max or pool.window.rank != 2:
+        return False
+    for i in range(1, 3):
+        if pool.window.kernel[i] != 2 or pool.window.stride[i] != 2 or pool.window.dilation[i] != 1 or own.pad[i] or own.pad_end[i]:
+            return False
+    return can_be_dealt(x, deal) and can_be_dealt(y, deal) and x.dims[2] == 2 * y.dims[2] and x.dims[3] == 2 * y.dims[3]
+
+
+cdef void dealt_pool_item(Job* job, int64_t index) noexcept nogil:
+    """A row of the result, all channels."""
+    cdef Dealt x = dealt_operand(job.plan, job.step, job.sp), y = dealt_value(job.plan, job.step.y)
+    cdef int64_t image = index // y.rows, row = index % y.rows, c
+    cdef const float* source = job.x + image * x.image + (2 * row + 1) * x.row + job.program.kernels.lanes
+    cdef float* target = job.y + image * y.image + (row + 1) * y.row + job.program.kernels.lanes
+    for c in range(y.channels):
+        job.program.kernels.max_pairs(target + c * y.channel, source + c * x.channel, source + c * x.channel + x.row, y.vectors)
+    write_halo(&job.plan.deal, &y, job.y + image * y.image, y.channels, row, 0, y.vectors)
 
 
 cdef void pool_item(Job* job, int64_t index, float* scratch) noexcept nogil:
@@ -170,6 +202,9 @@ cdef void pool_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef Shape* x = &job.plan.values[job.step.x].shape
     cdef Shape* y = &job.plan.values[job.step.y].shape
     cdef t.Pool pool
+    if job.sp.dealt:
+        dealt_pool_item(job, index)
+        return
     pool.height = x.dims[2] if w.rank == 2 else 1
     pool.width = x.dims[w.rank + 1]
     pool.out_width = y.dims[w.rank + 1]

@@ -1,0 +1,53 @@
+from libc.stdint cimport int64_t
+
+from ._structs cimport CompiledProgram, Deal, Job, Plan, Shape, Step, StepPlan, element_count
+
+# Where the pixels of dealt images stand. Row by row, then channel by channel, each a run of vectors: row r has one row of each group of rows,
+# vector v one column of each segment. Around them stands what a window of 3x3 pixels reads beside them: a row above and below, a vector on
+# the left and the right, with the neighbours of other lanes, or zeros outside the image. Strides and sizes count floats.
+cdef struct Dealt:
+    int64_t images
+    int64_t channels
+    int64_t vectors        # of a row
+    int64_t rows
+    int64_t channel        # from one channel to the next
+    int64_t row            # from one row, with all its channels, to the next
+    int64_t image
+
+cdef inline bint can_be_dealt(const Shape* shape, const Deal* deal) noexcept nogil:
+    """Whether images divide into segments and groups of rows."""
+    return shape.rank == 4 and element_count(shape, 0, 4) > 0 and shape.dims[3] % deal.columns == 0 and shape.dims[2] % deal.rows == 0
+
+cdef inline Dealt dealt_images(const Deal* deal, const Shape* shape, int64_t channels) noexcept nogil:
+    """Images of this shape that stand among so many channels."""
+    cdef Dealt d
+    d.images = shape.dims[0]
+    d.channels = shape.dims[1]
+    d.vectors = shape.dims[3] // deal.columns
+    d.rows = shape.dims[2] // deal.rows
+    d.channel = (d.vectors + 2) * deal.lanes
+    d.row = channels * d.channel
+    d.image = (d.rows + 2) * d.row
+    return d
+
+cdef inline Dealt dealt_as(const Plan* plan, const Shape* shape) noexcept nogil:
+    """Images of this shape by themselves."""
+    return dealt_images(&plan.deal, shape, shape.dims[1])
+
+cdef inline Dealt dealt_value(const Plan* plan, int value) noexcept nogil:
+    """A dealt value, where it has its place: by itself, or among the channels of the value that it is concatenated into."""
+    return dealt_images(&plan.deal, &plan.values[value].shape, plan.values[plan.values[value].root].shape.dims[1])
+
+cdef inline Dealt dealt_operand(const Plan* plan, const Step* step, const StepPlan* sp) noexcept nogil:
+    """The x of a dealt step."""
+    return dealt_as(plan, &plan.values[step.x].shape) if sp.converts else dealt_value(plan, step.x)
+
+# Decides which steps of a plan run dealt, and in which way; 0 on success.
+cdef int choose_deal(CompiledProgram* program, Plan* plan) noexcept nogil
+
+# Items that bring the x of a step into the order that the step reads, at job.converted.
+cdef int64_t conversion_items(const Job* job) noexcept nogil
+cdef void convert_item(Job* job, int64_t index, float* scratch) noexcept nogil
+
+# What stands around vectors [first, end) of a row of some channels, of which y is the first, after they have been written.
+cdef void write_halo(const Deal* deal, const Dealt* d, float* y, int64_t channels, int64_t row, int64_t first, int64_t end) noexcept nogil

@@ -1,0 +1,266 @@
+"""Dealt images: which values of a plan stand so, the vectors around them, and the way from ONNX's order and back.
+
+Lane i of a vector has the pixels of segment i % columns of group i // columns of the rows. So the taps of a window are whole vectors at
+fixed distances, as a kernel wants them: products read images where they stand, without gathering, and 2x2 pooling and doubling stay within
+a lane.
+"""
+
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc
+
+from ._structs cimport *
+
+cdef enum:
+    # Multiply-adds that take as long as bringing a float into the other order.
+    CONVERT_MACS = 40
+
+
+# Of each value: whether it may stand dealt, the step that writes it last, and who reads it as x.
+cdef struct Value:
+    bint may
+    int maker
+    int dealt_readers
+    int other_readers
+
+
+# --- which values
+
+
+cdef int choose_deal(CompiledProgram* program, Plan* plan) noexcept nogil:
+    """Try all ways to deal; keep the one that saves the most time, if any does."""
+    cdef int64_t lanes = program.kernels.lanes
+    cdef Value* values
+    cdef bint* able
+    cdef double* gain
+    cdef double saved, most = 0
+    cdef Deal deal, best
+    cdef int s
+    best.lanes = lanes
+    best.columns = 0
+    best.rows = 0
+    plan.deal = best
+    for s in range(program.n_steps):
+        if program.steps[s].ops.deals != NULL:
+            break
+    else:
+        return 0
+    values = <Value*>malloc((program.n_values + 1) * sizeof(Value))
+    able = <bint*>malloc((program.n_steps + 1) * sizeof(bint))
+    gain = <double*>malloc((program.n_steps + 1) * sizeof(double))
+    if values == NULL or able == NULL or gain == NULL:
+        free(values)
+        free(able)
+        free(gain)
+        return 1
+    deal.lanes = lanes
+    deal.columns = lanes
+    while deal.columns:
+        deal.rows = lanes // deal.columns
+        saved = settle(program, plan, &deal, values, able, gain)
+        if saved > most:
+            most = saved
+            best = deal
+        deal.columns //= 2
+    if best.columns:
+        settle(program, plan, &best, values, able, gain)
+        plan.deal = best
+        apply(program, plan, values, able)
+    free(values)
+    free(able)
+    free(gain)
+    return 0
+
+
+cdef double settle(CompiledProgram* program, Plan* plan, const Deal* deal, Value* values, bint* able, double* gain) noexcept nogil:
+    """Which steps run dealt in this way, and what that saves: those that can, less those that lose more by conversions than they gain."""
+    cdef Step* step
+    cdef int s, i
+    cdef bint changed = True
+    cdef double saved = 0, now
+    for s in range(program.n_steps):
+        step = &program.steps[s]
+        able[s] = step.completes and plan.steps[s].view == WHOLE_VIEW
+        gain[s] = 0
+        if not able[s]:
+            able[s] = step.ops.deals != NULL and step.ops.deals(program, plan, s, deal, &gain[s])
+    while changed:
+        exclude(program, plan, values, able)
+        changed = False
+        for s in range(program.n_steps):
+            step = &program.steps[s]
+            if not able[s] or plan.steps[s].view == WHOLE_VIEW:
+                continue
+            now = gain[s] - CONVERT_MACS * converted(plan, values, step, True) + CONVERT_MACS * converted(plan, values, step, False)
+            if now < 0 or (values[step.y].dealt_readers == 0 and not values[step.x].may and gain[s] == 0):
+                able[s] = False
+                changed = True
+                break
+    for s in range(program.n_steps):
+        step = &program.steps[s]
+        if able[s]:
+            saved += gain[s]
+        if able[s] != values[step.x].may and plan.steps[s].view != WHOLE_VIEW:
+            saved -= CONVERT_MACS * plan.values[step.x].size
+    return saved
+
+
+cdef double converted(const Plan* plan, const Value* values, const Step* step, bint dealt) noexcept nogil:
+    """Floats to be converted around a step that runs dealt, or does not."""
+    cdef double size = plan.values[step.x].size if dealt != values[step.x].may else 0
+    return size + <double>plan.values[step.y].size * (values[step.y].other_readers if dealt else values[step.y].dealt_readers)
+
+
+cdef void exclude(CompiledProgram* program, Plan* plan, Value* values, bint* able) noexcept nogil:
+    """Take away steps until the rest fits together: only an x can be converted, and all makers of a value write it in one way."""
+    cdef Step* step
+    cdef int s, i, v
+    cdef bint changed = True, before
+    while changed:
+        changed = False
+        for v in range(program.n_values):
+            values[v].may = True
+            values[v].maker = NONE
+            values[v].dealt_readers = values[v].other_readers = 0
+        for i in range(program.n_outputs):
+            values[program.outputs[i]].may = False
+        for s in range(program.n_steps):
+            step = &program.steps[s]
+            values[step.y].maker = s
+            if not able[s]:
+                values[step.y].may = False
+            for i in range(step.n_more):
+                if step.more[i] != NONE:
+                    values[step.more[i]].may = False
+            if step.r != NONE and not able[s]:
+                values[step.r].may = False
+            # a view shows the memory of x as it is
+            if plan.steps[s].view == WHOLE_VIEW and not able[s]:
+                values[step.x].may = False
+        for v in range(program.n_values):
+            if values[v].maker == NONE:
+                values[v].may = False
+        for s in range(program.n_steps):
+            step = &program.steps[s]
+            before = able[s]
+            if not values[step.y].may or (step.r != NONE and not values[step.r].may):
+                able[s] = False
+            if plan.steps[s].view == WHOLE_VIEW and not values[step.x].may:
+                able[s] = False
+            changed |= before != able[s]
+    for s in range(program.n_steps):
+        step = &program.steps[s]
+        if able[s]:
+            values[step.x].dealt_readers += 1
+        else:
+            values[step.x].other_readers += 1
+
+
+cdef void apply(CompiledProgram* program, Plan* plan, const Value* values, const bint* able) noexcept nogil:
+    cdef Step* step
+    cdef StepPlan* sp
+    cdef Dealt d
+    cdef int s
+    cdef int64_t floats
+    for s in range(program.n_steps):
+        step = &program.steps[s]
+        sp = &plan.steps[s]
+        sp.dealt = able[s]
+        if able[s]:
+            d = dealt_as(plan, &plan.values[step.y].shape)
+            plan.values[step.y].dealt = True
+            plan.values[step.y].room = d.images * d.image
+        sp.converts = sp.view != WHOLE_VIEW and able[s] != values[step.x].may
+        if sp.converts:
+            d = dealt_as(plan, &plan.values[step.x].shape)
+            floats = (d.images * d.image if able[s] else plan.values[step.x].size) + deal_slack(plan)
+            if floats > plan.converted_floats:
+                plan.converted_floats = floats
+
+
+cdef inline int64_t deal_slack(const Plan* plan) noexcept nogil:
+    """Kernels may read a vector too much."""
+    return plan.deal.lanes
+
+
+# --- the vectors around
+
+
+cdef inline void moved_lanes(float* to, const float* source, const Deal* deal, int64_t by) noexcept nogil:
+    """Lane i of `to` becomes lane i - by of the source, 0 where there is none."""
+    cdef int64_t i, j
+    for i in range(deal.lanes):
+        j = i - by
+        to[i] = source[j] if 0 <= j < deal.lanes else 0
+
+
+cdef inline void neighbours(float* to, const float* source, const Deal* deal, int64_t by) noexcept nogil:
+    """moved_lanes by one segment, with zeros beside the image."""
+    cdef int64_t i
+    moved_lanes(to, source, deal, by)
+    for i in range(deal.rows):
+        to[i * deal.columns + (0 if by > 0 else deal.columns - 1)] = 0
+
+
+cdef void write_halo(const Deal* deal, const Dealt* d, float* y, int64_t channels, int64_t row, int64_t first, int64_t end) noexcept nogil:
+    """The vectors on both sides from their neighbours in the row, then the rows above and below all these."""
+    cdef int64_t c, lanes = deal.lanes
+    cdef float* line = y + (row + 1) * d.row
+    if end == d.vectors:
+        for c in range(channels):
+            neighbours(line + c * d.channel, line + c * d.channel + d.vectors * lanes, deal, 1)
+    if first == 0:
+        for c in range(channels):
+            neighbours(line + c * d.channel + (d.vectors + 1) * lanes, line + c * d.channel + lanes, deal, -1)
+    if row == d.rows - 1:
+        shift_rows(y, line, deal, d, channels, first, end, deal.columns)
+    if row == 0:
+        shift_rows(y + (d.rows + 1) * d.row, line, deal, d, channels, first, end, -deal.columns)
+
+
+cdef void shift_rows(float* to, const float* line, const Deal* deal, const Dealt* d, int64_t channels, int64_t first, int64_t end,
+                     int64_t by) noexcept nogil:
+    """A row above or below the image: that of the neighbouring group of rows, and what stands beside it."""
+    cdef int64_t c, v, place
+    for c in range(channels):
+        for v in range(first + 1, end + 1):
+            moved_lanes(to + c * d.channel + v * deal.lanes, line + c * d.channel + v * deal.lanes, deal, by)
+        if end == d.vectors:
+            moved_lanes(to + c * d.channel, line + c * d.channel, deal, by)
+        if first == 0:
+            place = c * d.channel + (d.vectors + 1) * deal.lanes
+            moved_lanes(to + place, line + place, deal, by)
+
+
+# --- from ONNX's order and back
+
+
+cdef int64_t conversion_items(const Job* job) noexcept nogil:
+    """An item for each row of the dealt images, all channels."""
+    cdef Dealt d = dealt_as(job.plan, &job.plan.values[job.step.x].shape)
+    return d.images * d.rows
+
+
+cdef void convert_item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    cdef const Deal* deal = &job.plan.deal
+    cdef const Shape* shape = &job.plan.values[job.step.x].shape
+    cdef Dealt d = dealt_as(job.plan, shape) if job.sp.dealt else dealt_value(job.plan, job.step.x)
+    cdef int64_t width = shape.dims[3], plane = shape.dims[2] * width, image = index // d.rows, row = index % d.rows, c, v, lane, place
+    cdef const float* x = job.x + image * (d.channels * plane if job.sp.dealt else d.image)
+    cdef float* y = job.converted + image * (d.image if job.sp.dealt else d.channels * plane)
+    cdef const float* source
+    cdef float* target
+    for c in range(d.channels):
+        for lane in range(deal.lanes):
+            place = c * plane + (lane // deal.columns * d.rows + row) * width + lane % deal.columns * d.vectors
+            if job.sp.dealt:
+                source = x + place
+                target = y + (row + 1) * d.row + c * d.channel + deal.lanes + lane
+                for v in range(d.vectors):
+                    target[v * deal.lanes] = source[v]
+            else:
+                source = x + (row + 1) * d.row + c * d.channel + deal.lanes + lane
+                target = y + place
+                for v in range(d.vectors):
+                    target[v] = source[v * deal.lanes]
+    if job.sp.dealt:
+        write_halo(deal, &d, y, d.channels, row, 0, d.vectors)

@@ -1,0 +1,171 @@
+"""Convolutions of dealt images: the kernels read the pixels where they stand, and write the result where the next step reads it.
+
+An item is some rows of one tile, a run of vectors. It goes down the rows, so that of the lines that a window reads only one is new for each
+row; the kernels fetch it, and the next row of the result, while they compute the row before.
+"""
+
+from libc.stdint cimport int32_t, int64_t
+
+from ._dealt cimport Dealt, can_be_dealt, dealt_as, dealt_images, dealt_operand, dealt_value, write_halo
+from ._packed cimport *
+from ._sections cimport IDLE_PERCENT, PARALLEL_FROM, idle_percent
+from ._structs cimport *
+from ._tiles cimport offsets_take
+from ._windows cimport Window
+cimport onnxruntime_ep_sparse_kernels.table as t
+
+cdef enum:
+    # Rows of an item, where the workers end together with so many.
+    BAND_ROWS = 16
+
+
+cdef int64_t channels_around(const CompiledProgram* program, const Plan* plan, int value) noexcept nogil:
+    """Channels among which those of a value may stand: of the largest value that it is concatenated into."""
+    cdef int64_t most = plan.values[value].shape.dims[1]
+    cdef int s
+    for s in range(program.n_steps):
+        if program.steps[s].x == value and program.steps[s].ops.complete != NULL and program.steps[s].y != value:
+            most = max(most, channels_around(program, plan, program.steps[s].y))
+    return most
+
+
+cdef bint product_deals(const CompiledProgram* program, const Plan* plan, int index, const Deal* deal, double* gain) noexcept nogil:
+    """Windows of up to 3x3 pixels that keep the size of images. What is gained: the gathering, and every tap's vectors are whole."""
+    cdef const Step* step = &program.steps[index]
+    cdef const Step* before = step - 1
+    cdef const Product* p = <const Product*>step.spec
+    cdef const ProductPlan* q = <const ProductPlan*>plan.steps[index].own
+    cdef const Shape* x = &plan.values[step.x].shape
+    cdef const Shape* y = &plan.values[step.y].shape
+    cdef const GatherGroup* group = &p.groups[0]
+    cdef const Window* w = &p.window
+    cdef int64_t line, reach, b, units = p.units, widest = program.kernels.widest[group.panel.mr]
+    cdef double vectors
+    cdef Dealt d
+    cdef int i
+    if p.shape_rule != SHAPE_CONV or w.rank != 2 or p.n_groups != 1 or plan.steps[index].apart or not can_be_dealt(x, deal) or (
+            not can_be_dealt(y, deal)):
+        return False
+    if x.dims[2] * x.dims[3] < program.dealt_pixels or (index and before.y == step.x and before.ops.band_floats != NULL):
+        return False
+    for i in range(1, 3):
+        if w.stride[i] != 1 or w.dilation[i] != 1 or w.kernel[i] > 3 or w.kernel[i] % 2 == 0 or (
+                q.pad[i] != w.kernel[i] // 2 or q.pad_end[i] != w.kernel[i] // 2):
+            return False
+    d = dealt_images(deal, x, x.dims[1])
+    line = channels_around(program, plan, step.x) * (d.vectors + 2)
+    for b in range(group.blocks):
+        reach = (ceil_div(group.bounds[b + 1], units) - group.bounds[b] // units) * (d.vectors + 2)
+        if reach + (w.kernel[1] - 1) * line > 0xFFFF:
+            return False
+    vectors = <double>d.vectors / ceil_div(d.vectors, widest)
+    gain[0] = <double>p.macs * element_count(y, 0, 4) / p.M * (
+        (1.25 - widest * (vectors + 2) / ((widest + 2) * vectors)) if program.dealt_pixels else 1e9)
+    return True
+
+
+cdef int plan_dealt(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
+    """Tiles, and items: images x bands of rows x tiles."""
+    cdef Step* step = &program.steps[index]
+    cdef StepPlan* sp = &plan.steps[index]
+    cdef Product* p = <Product*>step.spec
+    cdef ProductPlan* q = <ProductPlan*>sp.own
+    cdef Dealt d = dealt_as(plan, &plan.values[step.y].shape)
+    q.images = d.images
+    q.layout = LAYOUT_TILES
+    q.tiles = ceil_div(d.vectors, p.max_vectors if p.groups[0].panel.mr == SHARED else program.kernels.widest[p.groups[0].panel.mr])
+    q.tile_vectors = ceil_div(d.vectors, q.tiles)
+    q.chunks = ceil_div(d.rows, BAND_ROWS)
+    sp.parallel = program.workers > 1 and p.macs * plan.values[step.y].size // p.M > PARALLEL_FROM
+    while sp.parallel and q.chunks < d.rows and idle_percent(q.images * q.tiles * q.chunks, program.workers) > IDLE_PERCENT:
+        q.chunks += 1
+    sp.items = q.images * q.tiles * q.chunks
+    need_scratch(plan, p.M * q.tile_vectors * program.kernels.lanes + 16)
+    return 0
+
+
+cdef int place_dealt(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
+    """The offsets, which depend on the distance between rows."""
+    cdef Step* step = &program.steps[index]
+    cdef StepPlan* sp = &plan.steps[index]
+    cdef ProductPlan* q = <ProductPlan*>sp.own
+    cdef Dealt d = dealt_operand(plan, step, sp)
+    q.offsets = offsets_take(<Product*>step.spec, d.row // plan.deal.lanes, d.vectors + 2, True)
+    return q.offsets == NULL
+
+
+cdef void dealt_item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    """The rows of a band of one tile."""
+    cdef Product* p = <Product*>job.step.spec
+    cdef ProductPlan* q = <ProductPlan*>job.sp.own
+    cdef Dealt x = dealt_operand(job.plan, job.step, job.sp), y = dealt_value(job.plan, job.step.y), r
+    cdef GatherGroup* group = &p.groups[0]
+    cdef Panel* panel = &group.panel
+    cdef t.KernelTable* kernels = job.program.kernels
+    cdef int64_t lanes = kernels.lanes, widest = kernels.widest[panel.mr], image, band, tile, first, count, row, end, b, v, step, c
+    cdef int64_t reach_y = p.window.kernel[1] // 2, reach_x = p.window.kernel[2] // 2, stride = q.tile_vectors * lanes
+    cdef bint clamps = job.step.act == ACT_NONE or job.step.act == ACT_CLAMP, last, more
+    cdef float* target
+    cdef const float* source
+    cdef const float* residual = NULL
+    cdef t.Run whole
+    cdef t.SpmmCall call
+    tile = index % q.tiles
+    band = index // q.tiles % q.chunks
+    image = index // q.tiles // q.chunks
+    first = tile * y.vectors // q.tiles
+    count = (tile + 1) * y.vectors // q.tiles - first
+    call.row_begin = 0
+    call.row_end = panel.groups
+    call.value = panel.value
+    call.offset = q.offsets.offset + group.offset_begin
+    call.offset_shift = 2 if lanes == 4 else (3 if lanes == 8 else 4)
+    call.low = job.step.alpha if job.step.act == ACT_CLAMP else <float>(-1.0 / 0.0)
+    call.high = job.step.beta if job.step.act == ACT_CLAMP else <float>(1.0 / 0.0)
+    call.partial_stride = stride
+    call.next_step = x.channel
+    whole.source = 0
+    whole.target = 0
+    whole.length = <int32_t>(count * lanes)
+    if job.r != NULL:
+        r = dealt_value(job.plan, job.step.r)
+    end = (band + 1) * y.rows // q.chunks
+    for row in range(band * y.rows // q.chunks, end):
+        more = row + 1 < end
+        source = job.x + image * x.image + (row + 1 - reach_y) * x.row + (first + 1 - reach_x) * lanes
+        target = job.y + image * y.image + (row + 1) * y.row + (first + 1) * lanes
+        if job.r != NULL:
+            residual = job.r + image * r.image + (row + 1) * r.row + (first + 1) * lanes
+        for b in range(group.blocks):
+            last = b == group.blocks - 1
+            c = group.bounds[b] // p.units
+            call.row_start = panel.row_start + b * (panel.groups + 1)
+            call.row = panel.row + b * panel.groups * panel.mr
+            call.bias = p.bias if b == 0 else NULL
+            call.finish = last and clamps
+            v = 0
+            while v < count:
+                step = count - v if count - v < widest else widest
+                call.tile = source + c * x.channel + v * lanes
+                call.partial = scratch + v * lanes
+                call.ahead = NULL
+                if last and clamps:
+                    call.y = target + v * lanes
+                    call.y_stride = y.channel
+                    call.residual = residual + v * lanes if residual != NULL else NULL
+                    if more:
+                        call.ahead = call.residual + r.row if residual != NULL else call.y + y.row
+                else:
+                    call.y = scratch + v * lanes
+                    call.y_stride = stride
+                    call.residual = NULL
+                # the line that the next row reads first, the channels of this block
+                call.next = source + (2 * reach_y + 1) * x.row + c * x.channel + v * lanes
+                call.next_runs = ceil_div(group.bounds[b + 1], p.units) - c if more else 0
+                call.next_floats = (step + 2 * reach_x) * lanes
+                kernels.spmm[panel.mr][step](&call)
+                v += step
+        if not clamps:
+            kernels.scatter(target, y.channel, scratch, stride, p.M, &whole, 1, residual, <t.Act>job.step.act, job.step.alpha,
+                            job.step.beta)
+        write_halo(&job.plan.deal, &y, job.y + image * y.image, p.M, row, first, first + count)
