@@ -198,6 +198,7 @@ cdef void concat_ops(StepKindOps* ops) noexcept:
     ops.infer = infer_concat
     ops.complete = complete_concat
     ops.deals = concat_deals
+    ops.joins = True
     ops.item = concat_item
 
 

@@ -15,8 +15,9 @@ from ._windows cimport Window
 cimport onnxruntime_ep_sparse_kernels.table as t
 
 cdef enum:
-    # Rows of an item, where the workers end together with so many.
-    BAND_ROWS = 16
+    # Rows of an item, where the workers end together with so many: the first row of each finds its lines in no cache (U-Net 512, AVX2, one
+    # thread: 161 ms with 8, 157 with 16, 151 with 64).
+    BAND_ROWS = 64
 
 
 cdef int64_t channels_around(const CompiledProgram* program, const Plan* plan, int value) noexcept nogil:
@@ -24,7 +25,7 @@ cdef int64_t channels_around(const CompiledProgram* program, const Plan* plan, i
     cdef int64_t most = plan.values[value].shape.dims[1]
     cdef int s
     for s in range(program.n_steps):
-        if program.steps[s].x == value and program.steps[s].ops.complete != NULL and program.steps[s].y != value:
+        if program.steps[s].x == value and program.steps[s].ops.joins:
             most = max(most, channels_around(program, plan, program.steps[s].y))
     return most
 

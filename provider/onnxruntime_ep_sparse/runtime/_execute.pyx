@@ -6,7 +6,7 @@ A step is cut into items that the workers of one parallel section claim dynamica
 from libc.stdint cimport int64_t
 
 from ._dealt cimport conversion_items, convert_item
-from ._sections cimport section
+from ._sections cimport PARALLEL_FROM, section
 from ._structs cimport *
 
 
@@ -109,7 +109,7 @@ cdef inline int run_step(Job* job, const Host* host) noexcept nogil:
     if in_place(job):
         return 0
     if job.sp.converts:
-        if section(job, host, convert_item, conversion_items(job), True):
+        if section(job, host, convert_item, conversion_items(job), job.plan.values[job.step.x].size > PARALLEL_FROM):
             return 1
         job.x = job.converted
     if job.step.ops.run != NULL:

@@ -295,11 +295,11 @@ cdef const char* ask_function(void* context) noexcept nogil:
             return b"the function that says whether to stop has failed"
 
 
-Place = namedtuple("Place", ("storage", "slot", "offset", "size"))
+Place = namedtuple("Place", ("storage", "slot", "offset", "size", "dealt"))
 Place.__doc__ = """Where a value stands: `offset` and `size` count floats.
 
 `storage` is "arena", "input", "output" or "constant", `slot` the number of that input, output or constant, 0 of the arena. "nowhere" are
-values between two steps that run together in bands.
+values between two steps that run together in bands. `dealt`: its images stand dealt to the lanes of vectors (`runtime/_dealt.pxd`).
 """
 STORAGES = {STORE_ARENA: "arena", STORE_INPUT: "input", STORE_OUTPUT: "output", STORE_CONSTANT: "constant", STORE_NOWHERE: "nowhere"}
 
@@ -394,7 +394,7 @@ cdef class Program:
         for v in range(self.compiled.n_values):
             root = &plan.values[plan.values[v].root]
             offset = plan.values[v].shift + (root.offset if root.storage == STORE_ARENA else 0)
-            found.append(Place(STORAGES[root.storage], root.slot, offset, plan.values[v].size))
+            found.append(Place(STORAGES[root.storage], root.slot, offset, plan.values[v].size, bool(plan.values[v].dealt)))
         plan_return(self.compiled, plan)
         return found
 

@@ -1,0 +1,136 @@
+"""Images that are dealt to the lanes of vectors between steps: the same bits as in ONNX's order, and which values stand so."""
+
+import numpy as np
+import pytest
+
+from onnxruntime_ep_sparse import pipeline
+from onnxruntime_ep_sparse.runtime._program import Program
+from onnxruntime_ep_sparse_kernels.isa import isa_named
+from support.kernel_sets import table_of
+from support.making import noise, pruned
+from support.programs import EVERY_SET, graph_of
+
+NEVER, ALWAYS = 1 << 40, 0
+"""`dealt_pixels` of a program."""
+
+
+class Net:
+    """A graph that grows node by node from an image of 3 channels; the channels of every value are known."""
+
+    def __init__(self):
+        self.rng = np.random.default_rng(5)
+        self.nodes, self.constants, self.channels = [], {}, {"x": 3}
+
+    def node(self, op, inputs, output, channels, **attributes):
+        self.nodes.append((op, inputs, output, ("n", channels, None, None), attributes))
+        self.channels[output] = channels
+        return output
+
+    def conv(self, x, output, m, kernel=3, act=None, zeros=0.8, stride=1):
+        c = self.channels[x]
+        self.constants[f"w_{output}"] = pruned(self.rng, (m, c, kernel, kernel), zeros)
+        self.constants[f"b_{output}"] = noise(self.rng, m)
+        result = f"sum_{output}" if act else output
+        inputs = (x, f"w_{output}", f"b_{output}")
+        self.node("Conv", inputs, result, m, pads=[kernel // 2] * 4, strides=[stride] * 2)
+        return self.node(act, (result,), output, m) if act else result
+
+    def pool(self, x, output):
+        return self.node("MaxPool", (x,), output, self.channels[x], kernel_shape=[2, 2], strides=[2, 2])
+
+    def double(self, x, output):
+        self.constants["scales"] = np.array([1, 1, 2, 2], np.float32)
+        return self.node("Resize", (x, "scales"), output, self.channels[x], mode="nearest")
+
+    def concat(self, values, output):
+        return self.node("Concat", tuple(values), output, sum(self.channels[v] for v in values), axis=1)
+
+    def graph(self, outputs=("y",)):
+        return graph_of(self.nodes, {"x": ("n", 3, "h", "w")}, self.constants, outputs)
+
+
+def unet():
+    """Two levels, with an activation that no kernel computes, a residual, and an output that another node reads too."""
+    net = Net()
+    skip = net.conv(net.conv("x", "a", 9, act="Relu"), "b", 9, act="Relu")
+    deep = net.conv(net.pool(skip, "pooled"), "c", 21, act="Sigmoid")
+    deep = net.node("Add", (net.conv(deep, "d", 21), deep), "sum", 21)
+    wide = net.concat([net.double(deep, "doubled"), skip], "wide")
+    net.conv(net.conv(wide, "e", 10, zeros=0, act="LeakyRelu"), "y", 2, kernel=1)
+    return net.graph()
+
+
+def ends():
+    """Steps that need ONNX's order: stride, another pool, an addition of a value by another maker, a Concat of an input, Flatten."""
+    net = Net()
+    a = net.conv("x", "a", 6)
+    b = net.conv(a, "b", 6, kernel=1)
+    strided = net.conv(b, "strided", 5, stride=2)
+    average = net.node("AveragePool", (b,), "average", 6, kernel_shape=[2, 2], strides=[2, 2])
+    joined = net.concat([strided, average, net.pool("x", "pooled")], "joined")
+    net.conv(net.conv(joined, "c", 7), "y", 3)
+    net.node("Flatten", (net.conv(b, "d", 4, kernel=1),), "flat", 4, axis=1)
+    net.node("Add", (a, "x0"), "z", 6)
+    net.constants["x0"] = noise(net.rng, 1, 6, 1, 1)
+    return net.graph(("y", "flat", "z"))
+
+
+def images(n, height, width):
+    x = noise(np.random.default_rng(3), n, 3, height, width)
+    x[0, 0, 3, 5], x[-1, 1, 2, 7], x[0, 2, height - 1, 0] = np.nan, np.inf, -0.0
+    return x
+
+
+SIZES = [(1, 32, 32), (2, 64, 32), (1, 32, 160), (1, 96, 64), (1, 30, 32), (3, 18, 20)]
+
+
+@EVERY_SET
+@pytest.mark.parametrize("build", [unet, ends])
+def test_same_bits(isa, build):
+    """Dealt or not, and for any number of workers, the results are the same bits, also of numbers that are not finite."""
+    spec = pipeline.lower_to_spec(build(), isa)
+    plain = Program(spec, table_of(isa), 1, dealt_pixels=NEVER)
+    for size in SIZES:
+        x = images(*size)
+        expected = plain.run(x)
+        for workers in (1, 3):
+            program = Program(spec, table_of(isa), workers, dealt_pixels=ALWAYS)
+            for _ in range(2):
+                for y, e in zip(program.run(x), expected, strict=True):
+                    assert y.tobytes() == e.tobytes()
+
+
+@EVERY_SET
+def test_which_values(isa):
+    """All between the input and the last product of a U-Net stand dealt where the sizes divide; what leaves the region does not."""
+    spec = pipeline.lower_to_spec(unet(), isa)
+    program = Program(spec, table_of(isa), 1, dealt_pixels=ALWAYS)
+    made = {step.y for step in spec.steps} - set(spec.outputs.values())
+    for size in ((1, 32, 32), (2, 64, 96)):
+        places = program.places((size[0], 3, *size[1:]))
+        assert {v for v, place in enumerate(places) if place.dealt} == made
+    plain = Program(spec, table_of(isa), 1, dealt_pixels=NEVER)
+    assert not any(place.dealt for place in plain.places((1, 3, 32, 32)))
+
+
+@EVERY_SET
+def test_operands_stand_in_the_result(isa):
+    """The operands of a dealt Concat are written beside each other, also those of several images."""
+    spec = pipeline.lower_to_spec(unet(), isa)
+    places = Program(spec, table_of(isa), 1, dealt_pixels=ALWAYS).places((2, 3, 32, 32))
+    joined = [step for step in spec.steps if step.kind.name == "CONCAT"]
+    first = places[joined[0].y].offset
+    begins = sorted(places[step.x].offset - first for step in joined)
+    assert begins[0] == 0
+    assert 21 * 32 <= begins[1] < places[joined[0].y].size // 4
+
+
+def test_few_channels_keep_the_order():
+    """A lone product between steps that need ONNX's order gains less than two conversions cost."""
+    net = Net()
+    net.conv(net.node("Sigmoid", ("x",), "s", 3), "a", 4)
+    net.node("Sigmoid", ("a",), "y", 4)
+    isa = isa_named("baseline")
+    spec = pipeline.lower_to_spec(net.graph(), isa)
+    places = Program(spec, table_of(isa), 1).places((1, 3, 256, 256))
+    assert not any(place.dealt for place in places)
