@@ -2,9 +2,9 @@ from libc.stdint cimport int64_t
 
 from ._structs cimport CompiledProgram, Deal, Job, Plan, Shape, Step, StepPlan, element_count
 
-# Where the pixels of dealt images stand. Row by row, then channel by channel, each a run of vectors: row r has one row of each group of rows,
-# vector v one column of each segment. Around them stands what a window of 3x3 pixels reads beside them: a row above and below, a vector on
-# the left and the right, with the neighbours of other lanes, or zeros outside the image. Strides and sizes count floats.
+# Where the pixels of dealt images stand. Row by row, then channel by channel, each a run of vectors: row r has one row of each group of
+# rows, vector v one column of each segment. Around them stands what a window of 3x3 pixels reads beside them: a row above and below, a
+# vector on the left and the right, with the neighbours of other lanes, or zeros outside the image. Strides and sizes count floats.
 cdef struct Dealt:
     int64_t images
     int64_t channels

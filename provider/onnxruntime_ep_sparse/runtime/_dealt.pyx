@@ -77,7 +77,7 @@ cdef int choose_deal(CompiledProgram* program, Plan* plan) noexcept nogil:
 cdef double settle(CompiledProgram* program, Plan* plan, const Deal* deal, Value* values, bint* able, double* gain) noexcept nogil:
     """Which steps run dealt in this way, and what that saves: those that can, less those that lose more by conversions than they gain."""
     cdef Step* step
-    cdef int s, i
+    cdef int s
     cdef bint changed = True
     cdef double saved = 0, now
     for s in range(program.n_steps):
