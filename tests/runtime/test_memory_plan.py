@@ -256,7 +256,7 @@ def test_operand_twice_in_a_concat():
     joins = [Step(StepKind.CONCAT, 1, 2, spec=Concat(1, begins=i == 0)) for i in range(2)]
     spec = chain(Step(StepKind.ACTIVATE, 0, 1, activation=TANH), *joins, outputs=[2])
     places = places_of(spec, (1, 3, 4))
-    assert places[1] == ("output", 0, 0, 12)
+    assert places[1] == ("output", 0, 0, 12, False)
     x = noise(np.random.default_rng(0), 1, 3, 4)
     (y,) = Program(spec, table_of(ISA), 1).run(x)
     assert y[:, :3].tobytes() == y[:, 3:].tobytes()
