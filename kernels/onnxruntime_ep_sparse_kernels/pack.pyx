@@ -7,12 +7,15 @@ from threading import local
 
 import numpy as np
 
-from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from onnxruntime_ep_sparse_kernels.isa import APART, DEPTHWISE_OUTPUTS, SHARED, STRIP
 
 cdef enum:
     PAGES = 1 << 15  # bytes from which an array may get pages of its own
+    FIRST = 8        # columns by which rows are compared first
+
+cdef uint64_t PRIME = 0x9E3779B97F4A7C15
 
 
 Csr = namedtuple("Csr", ("rows", "depth", "start__m", "k__n", "value__n"))
@@ -137,30 +140,73 @@ def transpose(matrix):
     return Csr(depth, rows, start__k, m__n, value__n)
 
 
-def common_columns(matrix, int64_t step):
-    """Return (columns, nonzeros), summed over every `step`-th group of SHARED rows: columns with a nonzero in any row, and all nonzeros."""
+def common_columns(matrix, int64_t step, order__m=None):
+    """Return (columns, nonzeros), summed over every `step`-th group of SHARED rows: columns with a nonzero in any row, and all nonzeros.
+
+    Rows follow each other as they are, or in the order of `order__m` int32 (M,).
+    """
     cdef const int64_t[::1] start = matrix.start__m
     cdef const uint32_t[::1] ks = matrix.k__n
-    cdef int64_t mr = SHARED, groups = matrix.rows // mr, g = 0, n, columns = 0, nonzeros = 0
+    cdef int64_t mr = SHARED, groups = matrix.rows // mr, g = 0, i, m, n, columns = 0, nonzeros = 0
     cdef int64_t[::1] last = np.full(matrix.depth, -1, np.int64)
+    cdef const int32_t[::1] order = np.arange(matrix.rows, dtype=np.int32) if order__m is None else order__m
     with nogil:
         while g < groups:
-            for n in range(start[g * mr], start[(g + 1) * mr]):
-                columns += last[ks[n]] != g
-                last[ks[n]] = g
-            nonzeros += start[(g + 1) * mr] - start[g * mr]
+            for i in range(g * mr, (g + 1) * mr):
+                m = order[i]
+                for n in range(start[m], start[m + 1]):
+                    columns += last[ks[n]] != g
+                    last[ks[n]] = g
+                nonzeros += start[m + 1] - start[m]
             g += step
     return columns, nonzeros
 
 
-def pack(matrix, const int64_t[::1] bounds, int mr):
+def alike_rows(matrix):
+    """Return an order of rows, int32 (M,), in which SHARED at a time begin with the same columns and are as long; None if few rows do.
+
+    Blocks of SHARED outputs are found so whatever the order of the outputs. Rows that lack companions come last.
+    """
+    cdef const int64_t[::1] start = matrix.start__m
+    cdef const uint32_t[::1] ks = matrix.k__n
+    cdef int64_t rows = matrix.rows, m, n
+    cdef uint64_t key
+    if rows < SHARED:
+        return None
+    key__m = np.empty(rows, np.uint64)
+    cdef uint64_t[::1] keys = key__m
+    with nogil:
+        for m in range(rows):
+            key = <uint64_t>(start[m + 1] - start[m])
+            for n in range(start[m], min(start[m + 1], start[m] + FIRST)):
+                key = (key ^ ks[n]) * PRIME
+                key ^= key >> 29
+            keys[m] = key
+    sorted__m = np.sort(key__m)
+    if 4 * np.count_nonzero(sorted__m[1:] == sorted__m[:-1]) < rows:
+        return None
+    order__m = np.argsort(key__m, kind="stable").astype(np.int32)
+    first__m = np.concatenate([[True], sorted__m[1:] != sorted__m[:-1]])
+    begin__g = np.flatnonzero(first__m)
+    size__g = np.diff(np.append(begin__g, rows))
+    group__m = np.cumsum(first__m) - 1
+    whole__m = np.arange(rows) - begin__g[group__m] < (size__g // SHARED * SHARED)[group__m]
+    if 2 * np.count_nonzero(whole__m) < rows:
+        return None
+    # the groups in the order of their first rows, so that neighbours in memory stay near
+    firsts__m = order__m[begin__g][group__m]
+    return np.ascontiguousarray(order__m[np.lexsort((order__m, np.where(whole__m, firsts__m, rows)))])
+
+
+def pack(matrix, const int64_t[::1] bounds, int mr, order__m=None):
     """Order a Csr matrix of M rows and K columns for the kernels. K is cut into blocks at `bounds` int64 (blocks + 1,), first 0, last K.
 
     Returns `(row_start__bg, row__bgr, k__nc, value__nr)`: int32 (blocks, groups + 1), positions of each group's entries, absolute; int32
     (blocks, groups, mr), the rows of each group; uint32 (n, mr or 1), the columns of each entry; float32 (n, mr), its values. Entries are
     ordered by block, group, column.
 
-    `mr` = SHARED: a group has neighbouring rows and keeps a column if any of them has a nonzero there. `mr` = APART: each row has columns
+    `mr` = SHARED: a group has rows that are neighbours, in the order of `order__m` int32 (M,) if that is given, and keeps a column if any
+    of them has a nonzero there. `mr` = APART: each row has columns
     of its own. In every block, rows of similar length within a strip form groups; the shorter ones end with zeros at their own last
     column. If the last group lacks rows, it repeats its last one.
 
@@ -173,7 +219,10 @@ def pack(matrix, const int64_t[::1] bounds, int mr):
         raise ValueError(f"no kernels with MR={mr}")
     if len(matrix.k__n) * 2 > 0x7FFFFFFF:
         raise ValueError(f"{len(matrix.k__n)} nonzeros: more than 2**30 in one matrix are not supported")
-    return (pack_apart if mr == APART else pack_shared)(rows, blocks, cut(matrix, bounds), matrix.k__n, matrix.value__n)
+    if mr == APART:
+        return pack_apart(rows, blocks, cut(matrix, bounds), matrix.k__n, matrix.value__n)
+    order__m = np.arange(rows, dtype=np.int32) if order__m is None else order__m
+    return pack_shared(rows, blocks, cut(matrix, bounds), matrix.k__n, matrix.value__n, order__m)
 
 
 def cut(matrix, const int64_t[::1] bounds):
@@ -244,13 +293,13 @@ def pack_apart(int64_t rows, int64_t blocks, const int64_t[::1] start, const uin
     return row_start__bg, row__bgr, k__nc, value__nr
 
 
-def pack_shared(int64_t rows, int64_t blocks, const int64_t[::1] start, const uint32_t[::1] ks, const float[::1] values):
-    """Return what `pack` returns for groups of SHARED neighbouring rows, merged column by column."""
+def pack_shared(int64_t rows, int64_t blocks, const int64_t[::1] start, const uint32_t[::1] ks, const float[::1] values, order__m):
+    """Return what `pack` returns for groups of SHARED rows that follow each other in this order, merged column by column."""
     cdef int64_t mr = SHARED, groups = (rows + mr - 1) // mr, b, g, r, n = 0
     cdef int64_t[4] at
     cdef int64_t[4] end
     cdef uint32_t k, none = 0xFFFFFFFF
-    row = np.minimum(np.arange(groups * mr, dtype=np.int32), max(rows - 1, 0)).reshape(1, groups, mr)
+    row = np.concatenate([order__m, np.repeat(order__m[-1:], groups * mr - rows)]).reshape(1, groups, mr)
     row__bgr = np.repeat(row, blocks, axis=0)
     row_start__bg = np.zeros((blocks, groups + 1), np.int32)
     cdef int32_t[:, :, ::1] rs = row__bgr

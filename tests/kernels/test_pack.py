@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from onnxruntime_ep_sparse_kernels.isa import APART, SHARED, STRIP
-from onnxruntime_ep_sparse_kernels.pack import compress, pack
+from onnxruntime_ep_sparse_kernels.pack import alike_rows, compress, pack
 
 VALUES = st.sampled_from([0.0, 0.0, 0.0, -0.0, 1.5, -2.0, 1e-45, np.inf, np.nan])
 
@@ -82,6 +82,31 @@ def test_order(problem):
             assert (value__nr[own:, r] == 0).all()
             assert ((k__nr[:, r] >= bounds[b]) & (k__nr[:, r] < bounds[b + 1])).all()
     assert len(packed[2]) == len(packed[3]) == place
+
+
+@given(problems(), st.randoms(use_true_random=False))
+def test_given_order(problem, random):
+    """Rows that share columns stand in the order that was asked for, the same in every block, and unpacking gives the matrix back."""
+    weight__mk, bounds, _ = problem
+    rows = list(range(len(weight__mk)))
+    random.shuffle(rows)
+    packed = pack(compress(weight__mk), bounds, SHARED, np.array(rows, np.int32))
+    assert all(list(order[: len(rows)]) == rows for order in packed[1].reshape(len(bounds) - 1, -1))
+    unpacked = np.zeros_like(weight__mk)
+    for _, _, own, k__nr, value__nr in entries(packed):
+        for r, row in enumerate(own):
+            kept = value__nr[:, r] != 0
+            unpacked[row, k__nr[kept, r]] = value__nr[kept, r]
+    np.testing.assert_array_equal(unpacked, weight__mk)
+
+
+def test_alike_rows():
+    """Rows in fours that are alike come first, those without companions last; there is no order where few are alike."""
+    kind = np.array([3, 0, 1, 0, 2, 1, 0, 1, 0, 1])
+    weight__mk = np.array([[1, 0, 1, 0], [0, 1, 1, 0], [0, 0, 0, 1], [1, 1, 0, 0]], np.float32)[kind]
+    assert alike_rows(compress(weight__mk)).tolist() == [1, 3, 6, 8, 2, 5, 7, 9, 0, 4]
+    assert alike_rows(compress(np.eye(16, dtype=np.float32))) is None
+    assert alike_rows(compress(weight__mk[:3])) is None
 
 
 def test_groups_of_equal_length():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from onnxruntime_ep_sparse.graph.nonzeros import Nonzeros
 from onnxruntime_ep_sparse.partition.sparsity import SAMPLE, zeros_of
 from support.making import pruned
 
@@ -25,6 +26,30 @@ def test_patterns(shape, pattern, name):
     zeros = zeros_of(weight)
     assert zeros.pattern == name
     assert zeros.sparsity == pytest.approx(np.mean(weight == 0), abs=1e-12)
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((64, 32), 0), ((64, 32), 1), ((96, 16, 3, 3), 0), ((1024, 256), 0), ((1024, 256), 1)])
+@pytest.mark.parametrize("size", [4, 8, 16])
+def test_blocks_of_outputs(shape, size, axis):
+    """Outputs that are zero together are found beside each other and in any order, in a dense weight and in one known by its nonzeros."""
+    rng = np.random.default_rng(size)
+    some = pruned(rng, (shape[0] // size, *shape[1:]), 0.7) != 0
+    weight = rng.uniform(1, 2, shape).astype(np.float32) * np.repeat(some, size, axis=0)
+    for order in (np.arange(len(weight)), rng.permutation(len(weight))):
+        own = np.ascontiguousarray(np.moveaxis(weight[order], 0, axis))
+        places = np.flatnonzero(own)
+        for form in (own, Nonzeros.at(places, own.reshape(-1)[places], own.shape)):
+            zeros = zeros_of(form, axis)
+            assert zeros.pattern == f"{size}x1 blocks"
+            assert zeros.in_blocks
+
+
+def test_blocks_of_inputs():
+    """Inputs that are zero together, four by four; outputs share nothing."""
+    rng = np.random.default_rng(0)
+    weight = np.repeat(pruned(rng, (64, 16), 0.7), 4, axis=1)
+    assert zeros_of(weight).pattern == "1x4 blocks"
+    assert not zeros_of(weight).in_blocks
 
 
 def test_large_dense_weights_are_sampled():

@@ -61,7 +61,7 @@ def test_nonzeros_stay_nonzeros():
     graph = replace(graph_of([CONV, NORM], constants), nonzeros={"w": kept}.get)
     after = fold_batchnorms(graph)
     weight = after.nodes[0].inputs[1]
-    assert np.array_equal(after.nonzeros(weight).first(6, 0), after.load(weight))
+    assert np.array_equal(after.nonzeros(weight).first(6, None, 0), after.load(weight))
     assert after.nonzeros("x") is None
 
 

@@ -117,6 +117,7 @@ def test_rows_stay_in_their_strip():
     [
         ("dense", 0, SHARED),
         ("blocks", 0.9, SHARED),
+        ("shuffled blocks", 0.9, SHARED),
         ("columns", 0.9, SHARED),
         ("unstructured", 0.2, SHARED),
         ("unstructured", 0.9, APART),
@@ -130,6 +131,21 @@ def test_rows_apart_or_shared(pattern, zeros, expected):
     assert packed_matrix(weight).groups[0].panel.mr == expected
 
 
+@pytest.mark.parametrize("rows", [64, 67, 1000])
+def test_blocks_in_any_order(rows):
+    """Outputs in blocks of 4 are brought together wherever they stand, except the weights of recurrent nodes, whose units stay in order."""
+    rng = np.random.default_rng(1)
+    weight = pruned(rng, (rows, 512), 0.9, "blocks")
+    shuffled = weight[rng.permutation(rows)]
+    (group,) = packed_matrix(shuffled).groups
+    assert group.panel.mr == SHARED
+    assert np.array_equal(dense_of(group, 512), shuffled)
+    (plain,) = packed_matrix(weight).groups
+    assert len(group.panel.value__nr) <= len(plain.panel.value__nr) + 512  # the last block may lack outputs
+    kept = packing.matrices([shuffled], None, ShapeRule.MATMUL_RIGHT, x_rows=True, y_rows=True, isa=ISA, any_order=False)
+    assert kept.groups[0].panel.mr == APART
+
+
 # cuts of K
 
 
@@ -137,7 +153,7 @@ def test_rows_apart_or_shared(pattern, zeros, expected):
 @pytest.mark.parametrize("zeros", [0.0, 0.5, 0.9, 0.98])
 @pytest.mark.parametrize("depth", [1, 50, 700, 4608])
 def test_cuts_of_k(isa, depth, zeros):
-    """Blocks are equal, near the size of L1 or as much larger as rows need for their nonzeros, and within reach of 16 bits."""
+    """Blocks are equal, near the size wanted or as much larger as rows need for their nonzeros, and within reach of 16 bits."""
     product = packed_matrix(pruned(np.random.default_rng(2), (64, depth), zeros), isa)
     (group,) = product.groups
     floats = product.max_vectors * isa.lanes
@@ -147,10 +163,11 @@ def test_cuts_of_k(isa, depth, zeros):
     assert sizes.max() * floats <= packing.MAX_BLOCK_FLOATS
     if len(sizes) == 1:
         return
-    # one block less would be too large, for L1 and for what rows need
+    # one block less would be too large, for the cache and for what rows need
     larger = -(-depth // (len(sizes) - 1))
-    needed = packing.ENTRIES_PER_ROW / (group.nonzeros / group.weights)
-    assert larger * floats > min(packing.BLOCK_FLOATS, packing.MAX_BLOCK_FLOATS)
+    shares = group.panel.mr == SHARED
+    needed = (packing.SHARED_ENTRIES if shares else packing.ENTRIES_PER_ROW) / (group.nonzeros / group.weights)
+    assert larger * floats > (packing.SHARED_BLOCK_FLOATS if shares else packing.BLOCK_FLOATS)
     assert larger > needed or larger * floats > packing.MAX_BLOCK_FLOATS
 
 

@@ -37,6 +37,13 @@ FORMS = {
     "one dimension": ("flat", Conv(20, 24, (5,), pads=(2, 2), known=(61,)), (2, 24, 61)),
     "one dimension, stride": ("flat", Conv(20, 24, (4,), strides=(3,), dilations=(2,), pads=(1, 4)), (2, 24, 100)),
     "three dimensions": (None, Conv(10, 6, (3, 3, 3), strides=(2, 1, 2), dilations=(1, 2, 1), pads=(1,) * 6), (2, 6, 7, 9, 8)),
+    "blocks": ("flat", Conv(75, 24, (3, 3), pads=(1, 1, 1, 1), pattern="blocks", known=(9, 7)), (2, 24, 9, 7)),
+    "shuffled blocks": ("flat", Conv(75, 24, (3, 3), pads=(1, 1, 1, 1), pattern="shuffled blocks", known=(9, 7)), (2, 24, 9, 7)),
+    "shuffled blocks, many channels": (
+        "flat",
+        Conv(166, 1400, (1, 1), zeros=0.9, pattern="shuffled blocks", relu=True, known=(6, 6)),
+        (1, 1400, 6, 6),
+    ),
     "many channels": ("flat", Conv(40, 700, (1, 1), zeros=0.9, relu=True, known=(6, 6)), (1, 700, 6, 6)),
 }
 
@@ -97,6 +104,7 @@ FEW = {
     "half zeros, residual": {"m": 50, "zeros": 0.5, "residual": True, "activation": "Relu"},
     "blocks": {"m": 70, "k": 130, "pattern": "block4"},
     "blocks, half zeros": {"m": 70, "zeros": 0.5, "pattern": "block4"},
+    "shuffled blocks": {"m": 70, "k": 130, "pattern": "shuffled blocks", "residual": True, "activation": "Tanh"},
     "clamp": {"activation": "Relu"},
     "activation": {"activation": "Tanh"},
     "residual": {"residual": True},

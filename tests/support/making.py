@@ -28,6 +28,8 @@ def pruned(rng, shape, zeros=0.9, pattern="unstructured"):
         keep = rng.random(matrix.shape) >= zeros
     elif pattern == "blocks":
         keep = np.repeat(rng.random((-(-rows // 4), depth)) >= zeros, 4, axis=0)[:rows]
+    elif pattern == "shuffled blocks":
+        keep = rng.permutation(np.repeat(rng.random((-(-rows // 4), depth)) >= zeros, 4, axis=0)[:rows])
     elif pattern == "2:4":
         keep = np.argsort(rng.random((rows, -(-depth // 4), 4))).reshape(rows, -1)[:, :depth] < 2
     elif pattern == "rows":

@@ -31,10 +31,10 @@ def program_of(graph, isa, workers=1):
 class Conv:
     """A convolution of random pruned weights, and the same in float64. `known`: whether the graph tells the image's size."""
 
-    def __init__(self, m, c, kernel, *, zeros=0.8, group=1, known=(), seed=0, relu=False, **attributes):
+    def __init__(self, m, c, kernel, *, zeros=0.8, group=1, known=(), seed=0, relu=False, pattern="unstructured", **attributes):
         rng = np.random.default_rng(seed)
         rank = len(kernel)
-        self.weight, self.bias = pruned(rng, (m, c // group, *kernel), zeros), noise(rng, m)
+        self.weight, self.bias = pruned(rng, (m, c // group, *kernel), zeros, pattern), noise(rng, m)
         self.attributes = {"group": group, **attributes}
         self.relu = relu
         self.c = c

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -68,19 +69,21 @@ class Nonzeros:
             return Nonzeros(self.shape, rows._replace(value__n=value__n))
         return Nonzeros.at(self.row__n * rows.depth + rows.k__n, value__n, self.shape)
 
-    def first(self, count: int, axis: int) -> NDArray[np.float32]:
-        """Return the first `count` entries along an axis, which comes first in the result. Axis 1 is for matrices."""
-        rows = self.rows
-        if axis % len(self.shape) == 0:
-            start__m = rows.start__m[: count + 1]
-            end = int(start__m[-1])
-            dense = np.zeros((len(start__m) - 1, rows.depth), np.float32)
-            dense[np.repeat(np.arange(len(dense)), np.diff(start__m)), rows.k__n[:end]] = rows.value__n[:end]
-            return dense.reshape(-1, *self.shape[1:])
-        own__n = np.flatnonzero(rows.k__n < count)
-        dense = np.zeros((min(count, rows.depth), rows.rows), np.float32)
-        dense[rows.k__n[own__n], np.searchsorted(rows.start__m, own__n, "right") - 1] = rows.value__n[own__n]
-        return dense
+    def first(self, count: int | None, others: int | None, axis: int) -> NDArray[np.float32]:
+        """The first `count` entries along an axis, which comes first in the result, and of these the first `others` along the other one of
+        the first two axes. None for all. Axis 1 is for matrices.
+        """
+        turned = axis % len(self.shape) == 1
+        count, others = (others, count) if turned else (count, others)
+        inner = self.shape[1:2] if others is None else tuple(min(n, others) for n in self.shape[1:2])
+        depth = math.prod((*inner, *self.shape[2:]))
+        start__m = self.rows.start__m[: None if count is None else count + 1]
+        k__n = self.rows.k__n[: int(start__m[-1])]
+        row__n = np.repeat(np.arange(len(start__m) - 1), np.diff(start__m))
+        own__n = np.flatnonzero(k__n < depth) if depth < self.rows.depth else slice(None)
+        dense = np.zeros((len(start__m) - 1, depth), np.float32)
+        dense[row__n[own__n], k__n[own__n]] = self.rows.value__n[: len(k__n)][own__n]
+        return dense.T if turned else dense.reshape(-1, *inner, *self.shape[2:])
 
     def alive(self, axis: int, among: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
         """Return which entries along axis 0 or 1 hold a nonzero, among all entries along the other axis or among those `among`."""

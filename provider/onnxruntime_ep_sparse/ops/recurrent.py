@@ -206,7 +206,16 @@ def _lower(builder: Builder, node: Node) -> None:
         reverse=REVERSE[str(node.attributes.get("direction", "forward"))],
         gates=tuple(map(len, phases)),
         products=tuple(
-            packing.matrices([matrix__gh[own]], None, ShapeRule.MATMUL_RIGHT, x_rows=True, y_rows=True, isa=builder.isa, usual=VECTORS)
+            packing.matrices(
+                [matrix__gh[own]],
+                None,
+                ShapeRule.MATMUL_RIGHT,
+                x_rows=True,
+                y_rows=True,
+                isa=builder.isa,
+                usual=VECTORS,
+                any_order=False,
+            )
             for matrix__gh in recurrent__dgh
             for own in orders
         ),

@@ -25,7 +25,7 @@ from . import cost
 from .decision import NodeDecision, Selection
 from .gain import RegionGain
 from .regions import grow
-from .sparsity import BLOCKS, LIKELY, Zeros, zeros_of_all
+from .sparsity import LIKELY, Zeros, zeros_of_all
 
 MOST_NOTES = 1000
 """Characters of a compiled region's notes in a reason."""
@@ -158,7 +158,7 @@ def judge(prices: cost.Prices, node: Node, options: Options) -> Judgement:
     if not weights:
         return j
     zeros = zeros_of_all([(weight_of(graph, name), table.output_axis(graph, node)) for name in weights])
-    j.sparsity, j.pattern, j.density = zeros.sparsity, zeros.pattern, cost.Density(1.0 - zeros.sparsity, zeros.pattern == BLOCKS)
+    j.sparsity, j.pattern, j.density = zeros.sparsity, zeros.pattern, cost.Density(1.0 - zeros.sparsity, zeros.in_blocks)
     if options.policy == "always":
         j.wanted, j.finding = True, reasons.POLICY_ALWAYS()
     else:

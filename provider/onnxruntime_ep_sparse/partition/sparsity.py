@@ -5,6 +5,8 @@ A large weight is sampled first. Reading every weight of a dense model at sessio
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -21,8 +23,16 @@ LIKELY = 0.3
 """A sample with fewer zeros than this (share) is taken at its word: its binomial error at 8192 elements is under 2 %."""
 
 
+BLOCK_OUTPUTS = (16, 8, 4)
+"""Outputs of the blocks that are looked for, the largest first."""
 BLOCKS = "4x1 blocks"
-"""The pattern in which 4 outputs share the places of their zeros."""
+"""The pattern in which 4 outputs share the places of their zeros. The outputs may be any ones: packing brings them together."""
+OUTPUT_BLOCKS = tuple(f"{outputs}x1 blocks" for outputs in BLOCK_OUTPUTS)
+"""It and its larger kin."""
+INPUT_BLOCKS = "1x4 blocks"
+"""The pattern in which 4 neighbouring inputs are zeros together."""
+FEW_OUTPUTS, FEW_COLUMNS = 8, 64
+"""What most weights are looked at only: it shows that they have no pattern."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +43,16 @@ class Zeros:
     pattern: str
     counted: bool
 
+    @property
+    def in_blocks(self) -> bool:
+        """Whether outputs share the places of their zeros, so that kernels load a vector of pixels once for several."""
+        return self.pattern in OUTPUT_BLOCKS
+
 
 def zeros_of(weight: NDArray | Nonzeros, output_axis: int = 0) -> Zeros:
     """Sparsity and pattern of a constant weight; `output_axis` is the axis of its output features."""
     if isinstance(weight, Nonzeros):
-        pattern = pattern_of(lambda count: weight.first(count, output_axis)) if weight.sparsity >= LIKELY else "dense"
+        pattern = pattern_of(lambda *part: weight.first(*part, axis=output_axis)) if weight.sparsity >= LIKELY else "dense"
         return Zeros(weight.sparsity, pattern, counted=True)
     flat = weight.reshape(-1)
     if flat.size > 4 * SAMPLE:
@@ -49,7 +64,7 @@ def zeros_of(weight: NDArray | Nonzeros, output_axis: int = 0) -> Zeros:
     if sparsity < LIKELY:
         return Zeros(sparsity, "dense", counted=True)
     outputs_first = np.moveaxis(weight, output_axis, 0) if weight.ndim > 1 else weight
-    return Zeros(sparsity, pattern_of(lambda count: outputs_first[:count]), counted=True)
+    return Zeros(sparsity, pattern_of(lambda m, n: outputs_first[:m, :n] if weight.ndim > 1 else weight), counted=True)
 
 
 def zeros_of_all(weights: Iterable[tuple[NDArray | Nonzeros, int]]) -> Zeros:
@@ -66,15 +81,40 @@ def count_nonzeros(array: NDArray) -> int:
     return sum(int(np.count_nonzero(flat[begin : begin + PIECE] != 0)) for begin in range(0, flat.size, PIECE))
 
 
-def pattern_of(first: Callable[[int], NDArray]) -> str:
-    """Name of the zeros' pattern in a weight from its first 512 outputs; `first(n)` has the first n, outputs first, inputs second.
+def pattern_of(first: Callable[[int | None, int | None], NDArray]) -> str:
+    """Name of the zeros' pattern in a weight; `first(m, n)` has its first m outputs of the first n inputs, None for all, outputs first.
 
-    One of: all zero, channels, 4x1 blocks, N:M (as "2:4"), unstructured.
+    One of: all zero, channels, 16x1, 8x1, 4x1 and 1x4 blocks, N:M (as "2:4"), unstructured. Where outputs that share their zeros stand
+    beside each other, and for N:M, the first 512 outputs are looked at.
     """
-    # most weights show in a few rows and inputs that they have none
-    few = first(8)
-    pattern = _pattern(few[:, :64] if few.ndim > 1 else few)
-    return pattern if pattern == "unstructured" else _pattern(first(512))
+    few = first(FEW_OUTPUTS, FEW_COLUMNS)
+    pattern = _pattern(few)
+    if pattern != "unstructured":
+        pattern = _pattern(first(512, None))
+    if pattern != "unstructured" or few.ndim == 1:
+        return pattern
+    return _scattered_blocks(first(None, None)) if _seems_alike(first(None, max(1, FEW_COLUMNS // math.prod(few.shape[2:])))) else pattern
+
+
+def _seems_alike(weight: NDArray) -> bool:
+    """Whether most outputs share the places of their zeros with others, in at most FEW_COLUMNS columns."""
+    bits__ob = np.packbits(weight.reshape(len(weight), -1)[:, :FEW_COLUMNS] != 0, axis=1)
+    key__ob = np.zeros((len(bits__ob), FEW_COLUMNS // 8), np.uint8)
+    key__ob[:, : bits__ob.shape[1]] = bits__ob
+    key__o = np.sort(key__ob.view(np.uint64)[:, 0])
+    key__o = key__o[key__o != 0]
+    return 2 * np.count_nonzero(key__o[1:] == key__o[:-1]) > len(key__o)
+
+
+def _scattered_blocks(weight: NDArray) -> str:
+    """The name of the blocks that outputs are in, wherever these stand."""
+    nonzero = weight.reshape(len(weight), -1) != 0
+    alike = Counter(row.tobytes() for row in np.packbits(nonzero[nonzero.any(axis=1)], axis=1)).values()
+    for outputs in BLOCK_OUTPUTS:
+        # a block at the end may lack outputs
+        if sum(count % outputs for count in alike) == sum(alike) % outputs:
+            return f"{outputs}x1 blocks"
+    return "unstructured"
 
 
 def _pattern(weight: NDArray) -> str:
@@ -87,10 +127,15 @@ def _pattern(weight: NDArray) -> str:
         return "all zero"
     if alive.all():
         return "channels"
-    if outputs >= 4:
-        blocks = nonzero[: outputs // 4 * 4].reshape(outputs // 4, 4, depth)
-        if (blocks.any(axis=1) == blocks.all(axis=1)).all():
-            return BLOCKS
+    for height in BLOCK_OUTPUTS:
+        if outputs >= height:
+            blocks = nonzero[: outputs // height * height].reshape(outputs // height, height, depth)
+            if (blocks.any(axis=1) == blocks.all(axis=1)).all():
+                return f"{height}x1 blocks"
+    if depth % 4 == 0:
+        blocks = nonzero.reshape(outputs, depth // 4, 4)
+        if (blocks.any(axis=2) == blocks.all(axis=2)).all():
+            return INPUT_BLOCKS
     for m in (4, 8, 16):
         if depth % m == 0:
             counts = np.count_nonzero(nonzero.reshape(outputs, depth // m, m), axis=2)

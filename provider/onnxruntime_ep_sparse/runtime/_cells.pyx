@@ -426,9 +426,7 @@ cdef void multiply(const RecurrentRun* run, const Tile* tile, int64_t tiles, int
         call.row = panel.row + b * panel.groups * panel.mr
         v = 0
         while v < tile.vectors:
-            step = kernels.widest[panel.mr]
-            if step > tile.vectors - v:
-                step = tile.vectors - v
+            step = call_vectors(tile.vectors - v, kernels.widest[panel.mr])
             call.tile = x + group.bounds[b] * width + v * lanes
             call.y = sums + v * lanes
             call.partial = call.y

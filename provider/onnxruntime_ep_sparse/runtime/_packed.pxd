@@ -4,7 +4,7 @@ from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
 
 cimport onnxruntime_ep_sparse_kernels.table as t
 
-from ._structs cimport MAX_RANK, Shape
+from ._structs cimport MAX_RANK, Shape, ceil_div
 from ._windows cimport Window
 
 # One run of source pixels per channel that a tile holds. A tap of the window reads it at (dy, dx).
@@ -37,6 +37,7 @@ cdef struct Panel:
     int32_t rows
     int32_t groups
     int32_t strips         # of STRIP rows, between which the work may be cut
+    bint anywhere          # rows stand elsewhere than in their strip, at the same place in every block
     int64_t entries
     int64_t offsets        # columns * entries
     int32_t* row_start     # [blocks][groups + 1]
@@ -149,6 +150,11 @@ cdef inline int64_t run_bytes(const Product* p, const ProductPlan* q) noexcept n
 cdef inline uint32_t column(const Panel* panel, int64_t i) noexcept nogil:
     """Return the k of offset i."""
     return (<const uint16_t*>panel.k)[i] if panel.narrow else (<const uint32_t*>panel.k)[i]
+
+cdef inline int64_t call_vectors(int64_t left, int64_t widest) noexcept nogil:
+    """Vectors of the next call of a tile kernel where so many are left. Calls are as even as they can be: 7 vectors go as 3, 2, 2, since a
+    kernel of one vector has too few sums to keep the FMA units busy."""
+    return ceil_div(left, ceil_div(left, widest))
 
 cdef inline bint counts(const int32_t* row, int64_t r) noexcept nogil:
     """Return whether a row of a group of a panel exists; a missing row is represented by the last one."""

@@ -15,6 +15,7 @@ from ._windows cimport fill_window
 cdef int fill_product(Product* p, spec) except -1:
     cdef GatherGroup* group
     cdef Panel* panel
+    cdef int32_t i
     p.shape_rule = spec.rule
     p.x_rows = spec.x_rows
     p.y_rows = spec.y_rows
@@ -54,6 +55,8 @@ cdef int fill_product(Product* p, spec) except -1:
         panel.offsets = panel.columns * panel.entries
         panel.row_start = <int32_t*>memory_of(packed.row_start__bg, np.int32)
         panel.row = <int32_t*>memory_of(packed.row__bgr, np.int32)
+        for i in range(panel.rows):
+            panel.anywhere = panel.anywhere or panel.row[i] // STRIP != i // STRIP
         panel.narrow = packed.k__nc.dtype == np.uint16
         panel.k = memory_of(packed.k__nc, packed.k__nc.dtype)
         panel.value = <float*>memory_of(packed.value__nr, np.float32)

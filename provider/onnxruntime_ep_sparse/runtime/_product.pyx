@@ -259,7 +259,7 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef Panel* panel
     cdef int64_t image, slice_, tile, g, b, v, step, count, position, chunk, y_place, widest, plane
     cdef int64_t part, y_image
-    cdef int32_t begin, end
+    cdef int32_t begin, end, row, n
     cdef float* pixels
     cdef float* shared
     cdef float* partial
@@ -312,7 +312,7 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         call.finish = last and (direct or act == ACT_NONE)
         v = 0
         while v < count:
-            step = count - v if count - v < widest else widest
+            step = call_vectors(count - v, widest)
             call.tile = pixels + v * kernels.lanes
             call.partial = partial + v * kernels.lanes
             if direct and last:
@@ -331,8 +331,23 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     if not direct:
         begin *= panel.mr
         end = panel.rows if chunk == q.chunks - 1 else end * panel.mr
-        finish_rows(job, panel.row_begin % p.M + begin, end - begin, partial + begin * o.width, image, slice_, position * kernels.lanes,
-                    count * kernels.lanes, runs_of(job, scratch), act)
+        while begin < end:
+            n = rows_together(panel, call.row, begin, end, &row)
+            finish_rows(job, panel.row_begin % p.M + row, n, partial + row * o.width, image, slice_, position * kernels.lanes,
+                        count * kernels.lanes, runs_of(job, scratch), act)
+            begin += n
+
+
+cdef inline int32_t rows_together(const Panel* panel, const int32_t* rows, int32_t begin, int32_t end, int32_t* row) noexcept nogil:
+    """How many of the rows at [begin, end) of the order of a panel follow each other from the first of them on, which is `row`."""
+    cdef int32_t n = 1
+    if not panel.anywhere:
+        row[0] = begin
+        return end - begin
+    row[0] = rows[begin]
+    while begin + n < end and rows[begin + n] == row[0] + n:
+        n += 1
+    return n
 
 
 cdef inline t.Run* runs_of(const Job* job, float* scratch) noexcept nogil:

@@ -153,7 +153,10 @@ def _check_group(group: GatherGroup, product: Product) -> None:
 
 
 def _check_panel(panel: Panel, bounds: list[int]) -> None:
-    """Rows and columns of packed weights: entries block by block within `bounds`, all rows in every block, each in its strip."""
+    """Rows and columns of packed weights: entries block by block within `bounds`, all rows in every block.
+
+    Each row stands in its strip; rows that share columns may also stand anywhere, but at the same place in every block.
+    """
     rows, mr, blocks = panel.rows, panel.mr, len(bounds) - 1
     require(mr in (APART, SHARED) and 0 < rows <= MAX_SIZE, f"{rows} rows by {mr}")
     groups, entries = -(-rows // mr), panel.value__nr.size // mr
@@ -167,11 +170,19 @@ def _check_panel(panel: Panel, bounds: list[int]) -> None:
     require(entries * mr <= MAX_SIZE, f"{entries} entries")
     order = panel.row__bgr.reshape(blocks, -1)
     own, place = order[:, :rows], np.arange(rows)
-    in_strip = bool((own // STRIP == place // STRIP).all()) and bool((np.sort(own, axis=1) == place).all())
-    require(in_strip and bool((order[:, rows:] == order[:, rows - 1 : rows]).all()), "rows that are missing, or not in their strip")
+    require(bool((np.sort(own, axis=1) == place).all()), "rows that are missing")
+    require(bool((order[:, rows:] == order[:, rows - 1 : rows]).all()), "groups that end with other rows than the last")
+    same = mr == SHARED and bool((own == own[0]).all())
+    require(same or not leaves_strips(panel), "rows that are not in their strip")
     for b in range(blocks):
         k = panel.k__nc[start[b, 0] : start[b, -1]]
         require(not k.size or bounds[b] <= int(k.min()) <= int(k.max()) < bounds[b + 1], f"columns outside block {b}")
+
+
+def leaves_strips(panel: Panel) -> bool:
+    """Return whether rows of a panel stand elsewhere than in their strip."""
+    own = panel.row__bgr.reshape(len(panel.row__bgr), -1)[:, : panel.rows]
+    return bool((own // STRIP != np.arange(panel.rows) // STRIP).any())
 
 
 def zeros_in(groups: Sequence[GatherGroup]) -> float:

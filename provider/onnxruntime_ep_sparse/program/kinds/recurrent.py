@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..enums import Cell, ShapeRule, StepKind
 from ..limits import MAX_HIDDEN
 from ..steps import Activation, Step
-from .product import Product, check_product, narrowed, zeros_in
+from .product import Product, check_product, leaves_strips, narrowed, zeros_in
 from .row import StepKindRow, expect_shape, never_separable, require
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def _check_cell(cell: Recurrent) -> None:
     require(cell.clip > 0, f"clipped to {cell.clip}")
     for i, product in enumerate(cell.products):
         check_product(product)
+        require(not any(leaves_strips(group.panel) for group in product.groups), f"weight {i} has rows outside their strip")
         found = product.rule, product.m, product.channels, product.batch, product.vector_operand
         expected = ShapeRule.MATMUL_RIGHT, cell.gates[i % phases] * hidden, hidden, (), False
         require(found == expected, f"weights {found}, {expected} are expected")
