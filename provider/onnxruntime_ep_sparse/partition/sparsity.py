@@ -52,7 +52,7 @@ class Zeros:
 def zeros_of(weight: NDArray | Nonzeros, output_axis: int = 0) -> Zeros:
     """Sparsity and pattern of a constant weight; `output_axis` is the axis of its output features."""
     if isinstance(weight, Nonzeros):
-        pattern = pattern_of(lambda *part: weight.first(*part, axis=output_axis)) if weight.sparsity >= LIKELY else "dense"
+        pattern = pattern_of(lambda m, n: weight.first(m, n, output_axis)) if weight.sparsity >= LIKELY else "dense"
         return Zeros(weight.sparsity, pattern, counted=True)
     flat = weight.reshape(-1)
     if flat.size > 4 * SAMPLE:
@@ -103,7 +103,7 @@ def _seems_alike(weight: NDArray) -> bool:
     key__ob[:, : bits__ob.shape[1]] = bits__ob
     key__o = np.sort(key__ob.view(np.uint64)[:, 0])
     key__o = key__o[key__o != 0]
-    return 2 * np.count_nonzero(key__o[1:] == key__o[:-1]) > len(key__o)
+    return 2 * int(np.count_nonzero(key__o[1:] == key__o[:-1])) > len(key__o)
 
 
 def _scattered_blocks(weight: NDArray) -> str:
