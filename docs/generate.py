@@ -184,9 +184,13 @@ Declined nodes run on ONNX Runtime's CPU provider, as without this package.
 | ResNet, VGG, MobileNet, EfficientNet, NASNet, R3D | everything, the first convolution and the classifier included | |
 | ConvNeXt | everything, `Transpose` and `LayerNormalization` between the products included | |
 | U-Net, DeepLab | everything, skips and upsampling by `Resize` with constant scales or sizes included | `ConvTranspose` |
-| BERT, ViT | `MatMul` and `Gemm` with weights, bias, GELU, residual, `LayerNormalization` | attention, `Softmax` |
-| LSTM, GRU, RNN | everything, what is between layers included | `Slice` of states |
+| YOLOv5, YOLOv8, GhostNet | everything, parts of channels and the decoding of boxes included | |
+| nets with GroupNormalization or InstanceNormalization, with Mish or PRelu | everything | |
+| BERT, GPT-2, ViT | products with weights, bias, GELU, residual, normalization, `Softmax` | `MatMul` of two activations, computed shapes |
+| LSTM, GRU, RNN | everything, what is between layers included | computed shapes |
 | perceptron | everything | |
+
+`python tests/benchmarks/nets.py FOLDER` makes a table of all ONNX files in a folder. [Benchmarks](benchmarks.md#exported-nets) has one.
 """
 
 REASONS = """\

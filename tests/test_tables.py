@@ -48,8 +48,6 @@ OTHERS = ("passes", "models", "cli", "prune")
 weights that can be pruned."""
 COMPRESSED = {"formats/compressed_model.py", "formats/schema.py", "ort/_custom_ops.pyx", "ort/custom_op_shapes.py", "formats/constants.py"}
 """Files that name the operators of compressed models, which are three of ONNX's, and those that compute their weights of constants."""
-RESIDUAL = {"program/builder.py": {"Add"}}
-"""A product takes the sum that alone reads it."""
 
 
 def strings_of(path):
@@ -68,7 +66,7 @@ def test_operators_are_named_in_one_file():
     for path in sorted(p for p in PROVIDER.rglob("*") if p.suffix in (".py", ".pyx", ".pxd")):
         name = path.relative_to(PROVIDER).as_posix()
         if name.split("/")[0] not in OTHERS and name not in COMPRESSED:
-            for op_type in strings_of(path) & OPS.keys() - RESIDUAL.get(name, set()):
+            for op_type in strings_of(path) & OPS.keys():
                 places.setdefault(op_type, []).append(name)
     assert {op_type: names for op_type, names in places.items() if len(names) > 1 or not names[0].startswith("ops/")} == {}
     assert places.keys() == OPS.keys()
@@ -84,7 +82,8 @@ def test_every_function_of_the_kernels_is_an_activation(act):
 def test_functions_are_chosen_in_one_file(kind):
     """The file with the rows of the operators, and the steps that compute an operator by several functions."""
     table = {elementwise.Act: "activations", elementwise.Op: "elementwise"}[kind]
-    allowed = {"ops/recurrent.py", "ops/normalization.py", "program/builder.py", "program/steps.py", f"ops/{table}.py"}
+    several = ("ops/recurrent.py", "ops/normalization.py", "ops/reductions.py", "ops/parts.py", "program/kinds/reduce.py")
+    allowed = {*several, "program/builder.py", "program/steps.py", f"ops/{table}.py", "ops/elementwise.py"}
     named = rf"\b{kind.__name__}\.(?:{'|'.join(kind.__members__)})\b"
     found = {path.relative_to(PROVIDER).as_posix() for path in PROVIDER.rglob("*.py") if re.search(named, path.read_text())}
     assert found <= allowed

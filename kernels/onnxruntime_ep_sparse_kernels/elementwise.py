@@ -64,6 +64,12 @@ class Act(IntEnum):
     """alpha * tanh(beta * x)."""
     AFFINE = "vf_fma(alpha, x, beta)"
     """alpha * x + beta."""
+    MISH = "vf_mish(x)"
+    """x * tanh(log(1 + e^x))."""
+    CELU = "vf_celu(x, alpha, beta)"
+    """x, below 0 alpha * (e^(beta * x) - 1), where beta is 1 / alpha."""
+    POWER = "vf_power(x, alpha)"
+    """x to the power of alpha, an integer."""
 
 
 class Op(IntEnum):
@@ -81,6 +87,10 @@ class Op(IntEnum):
     DIV = "a / b"
     MAX = "f_max(b, a) if b == b else b"
     MIN = "f_min(b, a) if b == b else b"
+    PRELU = "a * b if a < 0 else a"
+    """a, below 0 b times as much."""
+    FILL = "b if b == b else a"
+    """a where b is NaN, else b."""
 
 
 C_PREFIXES = {Act: "ACT", Op: "BINARY"}

@@ -172,7 +172,10 @@ ctypedef struct KernelTable:
     void (*binary)(float* y, const float* a, int64_t a_step, const float* b, int64_t b_step, int64_t n, Op op) noexcept nogil
     void (*max_pool)(const Pool* pool) noexcept nogil
     void (*average_pool)(const Pool* pool) noexcept nogil
-    # y[r] = (x[r] - mean of x[r]) / sqrt(variance of x[r] + epsilon) * weight[0] + weight[1], for rows of n
-    void (*normalize)(float* y, const float* x, const float* weight, int64_t rows, int64_t n, float epsilon) noexcept nogil
+    # y[r] = (x[r] - mean of x[r]) / sqrt(variance of x[r] + epsilon) * weight[0] + weight[1], for rows of n; with 0 as their mean where
+    # they are not `centred`
+    void (*normalize)(float* y, const float* x, const float* weight, int64_t rows, int64_t n, float epsilon, bint centred) noexcept nogil
+    # The sum of (x - mean)^2
+    float (*sum_of_squares)(const float* x, int64_t n, float mean) noexcept nogil
     float (*sum)(const float* x, int64_t n) noexcept nogil
     float (*maximum)(const float* x, int64_t n) noexcept nogil

@@ -6,7 +6,7 @@ import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse_kernels.isa import Isa
 
 from .graph.ir import Graph
-from .ops.table import is_activation, row_for
+from .ops.table import is_activation, is_addition, row_for
 from .options import Options, isa_of, workers_of
 from .passes.run import run_passes
 from .program.builder import Builder
@@ -22,7 +22,7 @@ def lower(graph: Graph, options: Options) -> Program:
 def lower_to_spec(graph: Graph, isa: Isa, workers: int = 1) -> ProgramSpec:
     """Return the program of a region as plain data, packed for `isa` on `workers` threads: what a compiled model keeps."""
     graph = run_passes(graph)
-    builder = Builder(graph, isa, workers, is_activation)
+    builder = Builder(graph, isa, workers, is_activation, is_addition)
     for node in graph.nodes:
         row = row_for(node)
         assert row is not None, f"{node.op_type} in a region"

@@ -320,8 +320,13 @@ ACTIVATION_DEFAULT = Reason(
 )
 EXPONENT = Reason(
     "exponent",
-    "exponents other than the constant scalar 2 are not supported",
+    "exponents other than a constant integer from -{most} to {most} are not supported",
     "Leave the node to the CPU provider, or write the power as products.",
+)
+UNSTEADY_INDICES = Reason(
+    "unsteady-indices",
+    "indices without one step between them are not supported",
+    "Leave the node to the CPU provider, or write it as Slice nodes and a Concat.",
 )
 ALIGN_CORNERS_SCALE = Reason(
     "align-corners-scale",

@@ -21,9 +21,10 @@ from onnxruntime_ep_sparse.measure import best_seconds, peak_gflops
 from onnxruntime_ep_sparse.models.masks import mask
 from onnxruntime_ep_sparse.program import packing
 from onnxruntime_ep_sparse.program.enums import StepKind
-from onnxruntime_ep_sparse.program.kinds.windows import GlobalPool
+from onnxruntime_ep_sparse.program.kinds.reduce import Reduce
 from onnxruntime_ep_sparse.program.steps import ProgramSpec, Step, Window
 from onnxruntime_ep_sparse.runtime._program import Program
+from onnxruntime_ep_sparse_kernels.elementwise import Op
 from onnxruntime_ep_sparse_kernels.isa import Isa, isa_named
 
 BYTES_PER_NONZERO = 6
@@ -40,6 +41,8 @@ COLUMNS = (
 )
 Layer = tuple[int, int, int, int, int, int]
 """Input channels, outputs, kernel, stride, image size, how often the net has it."""
+
+POOL = Reduce((2, 3), Op.ADD, mean=True)
 
 
 def resnet50() -> Iterator[Layer]:
@@ -145,11 +148,9 @@ def layer_seconds(
     kind, packed = StepKind.DEPTHWISE, packing.depthwise(weight, None, outputs, window)
     if channels:
         kind, packed = StepKind.PRODUCT, packing.convolution(weight, None, window, 1, (size, size), isa)
-    steps = (Step(kind, 0, 1, spec=packed), Step(StepKind.GLOBAL_POOL, 1, 2, spec=GlobalPool()))
+    steps = (Step(kind, 0, 1, spec=packed), Step(StepKind.REDUCE, 1, 2, spec=POOL))
     program = Program(ProgramSpec(3, {"x": 0}, {"y": 2}, {}, steps), kernels.table(isa.name), 1)
-    alone = Program(
-        ProgramSpec(2, {"x": 0}, {"y": 1}, {}, (Step(StepKind.GLOBAL_POOL, 0, 1, spec=GlobalPool()),)), kernels.table(isa.name), 1
-    )
+    alone = Program(ProgramSpec(2, {"x": 0}, {"y": 1}, {}, (Step(StepKind.REDUCE, 0, 1, spec=POOL),)), kernels.table(isa.name), 1)
     x = rng.standard_normal((batch, channels or outputs, size, size)).astype(np.float32)
     out = (size - 1) // stride + 1
     y = rng.standard_normal((batch, outputs, out, out)).astype(np.float32)

@@ -173,14 +173,14 @@ def test_bench_per_step(cli, sparse_model):
     rows = [line.split() for line in result.out.splitlines()]
     assert [row[:2] for row in rows if row and row[0].isdecimal()] == [
         ["0", "product"],
-        ["1", "global_pool"],
+        ["1", "reduce"],
         ["2", "reshape"],
         ["3", "product"],
     ]
     assert "64->125 3x3/1, 95 % zeros" in " ".join(rows[next(i for i, row in enumerate(rows) if row[:1] == ["0"])])
-    assert {row[0]: row[1] for row in rows if row and row[0] in ("product", "global_pool", "reshape", "all")} == {
+    assert {row[0]: row[1] for row in rows if row and row[0] in ("product", "reduce", "reshape", "all")} == {
         "product": "2",
-        "global_pool": "1",
+        "reduce": "1",
         "reshape": "1",
         "all": "4",
     }

@@ -11,12 +11,12 @@ from support.promises import make_session
 
 
 def decisions(options, zeros=0.95):
-    """The decisions about a Conv, a Relu and a Softmax, which is left in any case."""
+    """The decisions about a Conv, a Relu and a Sin, which is left in any case."""
     rng = np.random.default_rng(0)
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"], name="c"),
         helper.make_node("Relu", ["c"], ["r"], name="r"),
-        helper.make_node("Softmax", ["r"], ["y"], name="y"),
+        helper.make_node("Sin", ["r"], ["y"], name="y"),
     ]
     model = model_of(nodes, {"x": [1, 64, 28, 28]}, ["y"], {"w": pruned(rng, (64, 64, 3, 3), zeros)})
     return explain(make_session(model, options))

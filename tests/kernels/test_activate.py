@@ -60,6 +60,9 @@ FORMULAS = {
     Act.SOFTSIGN: Formula(lambda x: x / (1 + np.abs(x)), 1.5),
     Act.THRESHOLDED_RELU: Formula(lambda x: np.where(x > 0.25, x, 0), alpha=0.25),
     Act.SCALED_TANH: Formula(lambda x: f32(1.7159) * np.tanh(f32(2 / 3) * x), 4, alpha=1.7159, beta=2 / 3),
+    Act.MISH: Formula(lambda x: x * np.tanh(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))), 5),
+    Act.CELU: Formula(lambda x: np.where(x < 0, f32(1.7) * np.expm1(x * f32(1 / 1.7)), x), 3, alpha=1.7, beta=1 / 1.7),
+    Act.POWER: Formula(lambda x: x**3, 1.5, alpha=3),
     Act.AFFINE: Formula(lambda x: f32(1.1) * x + 0.5, 1.5, lambda x: np.abs(x) + 0.5, alpha=1.1, beta=0.5),
 }
 
@@ -94,6 +97,15 @@ def test_formula(isa, act, x):
         np.testing.assert_array_equal(y[np.isinf(rounded)], rounded[np.isinf(rounded)])
         wrong = np.isfinite(rounded) & ~(np.abs(y - expected) <= bound)
     assert not wrong.any(), [(float(x[i]), y[i], expected[i]) for i in np.flatnonzero(wrong)[:5]]
+
+
+@pytest.mark.parametrize("isa", SETS, ids=lambda isa: isa.name)
+@pytest.mark.parametrize("exponent", range(-8, 9))
+def test_powers(isa, exponent):
+    """Every exponent that nodes may have, for numbers whose powers are neither large nor small."""
+    x = np.concatenate([np.linspace(-4, -0.25, 1001), np.linspace(0.25, 4, 1001), [np.nan, np.inf, -np.inf]]).astype(np.float32)
+    y = call.activate(table_of(isa), x, Act.POWER, exponent)
+    np.testing.assert_allclose(y, x.astype(np.float64) ** exponent, rtol=1e-6)
 
 
 @pytest.mark.parametrize("isa", SETS, ids=lambda isa: isa.name)

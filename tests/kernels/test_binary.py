@@ -7,7 +7,16 @@ from onnxruntime_ep_sparse_kernels import call
 from onnxruntime_ep_sparse_kernels.elementwise import Op
 from support.kernel_sets import SETS, table_of
 
-FORMULAS = {Op.ADD: np.add, Op.SUB: np.subtract, Op.MUL: np.multiply, Op.DIV: np.divide, Op.MAX: np.maximum, Op.MIN: np.minimum}
+FORMULAS = {
+    Op.ADD: np.add,
+    Op.SUB: np.subtract,
+    Op.MUL: np.multiply,
+    Op.DIV: np.divide,
+    Op.MAX: np.maximum,
+    Op.MIN: np.minimum,
+    Op.PRELU: lambda a, b: np.where(a < 0, a * b, a),
+    Op.FILL: lambda a, b: np.where(np.isnan(b), a, b),
+}
 SPECIAL = np.array([0.0, 1.5, np.inf, -np.inf, np.nan, 1e-45, 3.4e38], np.float32)
 
 

@@ -7,14 +7,15 @@ import pytest
 from onnx import defs
 
 from onnxruntime_ep_sparse.graph.ir import FLOAT, INT64, Value
-from onnxruntime_ep_sparse.ops import activations, elementwise, layout, matrix, normalization, recurrent, windows
+from onnxruntime_ep_sparse.ops import activations, elementwise, layout, matrix, normalization, parts, recurrent, reductions, windows
 from onnxruntime_ep_sparse.ops import table as ops
 from onnxruntime_ep_sparse.ops.row import FUSED, MICROSOFT, ONNX
 from support.nodes import C, one_node
 
-MODULES = (activations, elementwise, layout, matrix, normalization, recurrent, windows)
-KNOWN = [name for name, row in ops.OPS.items() if "" in row.domains]
-"""Operators of ONNX's own domain."""
+MODULES = (activations, elementwise, layout, matrix, normalization, parts, recurrent, reductions, windows)
+NEWEST = defs.onnx_opset_version()
+KNOWN = [name for name, row in ops.OPS.items() if "" in row.domains and defs.has(name)]
+"""Operators of ONNX's own domain, to which ONNX Runtime adds SimplifiedLayerNormalization."""
 
 
 def test_each_operator_has_one_row():
@@ -25,7 +26,7 @@ def test_each_operator_has_one_row():
 @pytest.mark.parametrize("name", KNOWN)
 def test_parameters_are_the_inputs_that_cannot_be_float(name):
     """What ONNX does not let be float32 is no data, and data is what it lets be float32, but for the numbers of Pad, Resize and Pow."""
-    row, schema = ops.OPS[name], defs.get_schema(name, 22)
+    row, schema = ops.OPS[name], defs.get_schema(name, NEWEST)
     other = {i for i, value in enumerate(schema.inputs) if "tensor(float)" not in value.types}
     numbers = {"Pad": {2}, "Resize": {1, 2}, "Pow": {1}}
     assert set(row.parameters) == other | numbers.get(name, set())
@@ -80,7 +81,7 @@ def test_values_that_no_operator_can_have(value, code):
 @pytest.mark.parametrize("name", [name for name in KNOWN if ops.OPS[name].parameters])
 def test_parameters_of_any_shape_get_an_answer(name, shape):
     """None or a reason, and no exception: that would leave the whole graph."""
-    described = defs.get_schema(name, 22).inputs
+    described = defs.get_schema(name, NEWEST).inputs
     whole = {index: "tensor(int64)" in described[index].types for index in ops.OPS[name].parameters}
     for index in whole:
         needed = [i for i in whole if i < index and described[i].option == defs.OpSchema.FormalParameterOption.Single]
@@ -94,7 +95,7 @@ def test_parameters_of_any_shape_get_an_answer(name, shape):
 
 @pytest.mark.parametrize("value", [2, 3, -1, 2**40])
 @pytest.mark.parametrize(
-    ("name", "flag"), [(name, flag) for name in KNOWN for flag in sorted(ops.FLAGS & set(defs.get_schema(name, 22).attributes))]
+    ("name", "flag"), [(name, flag) for name in KNOWN for flag in sorted(ops.FLAGS & set(defs.get_schema(name, NEWEST).attributes))]
 )
 def test_flags_are_0_or_1(name, flag, value):
     """ONNX Runtime takes ceil_mode=2 for 0, and transA=2 for 1: whatever it does, such nodes are left to it."""
@@ -109,10 +110,22 @@ def test_every_flag_is_known():
     whole = {
         attribute.name
         for name in KNOWN
-        for attribute in defs.get_schema(name, 22).attributes.values()
+        for attribute in defs.get_schema(name, NEWEST).attributes.values()
         if attribute.type == defs.OpSchema.AttrType.INT
     }
-    numbers = {"axis", "group", "hidden_size", "blocksize", "stash_type", "spatial", "start", "end", "training_mode"}
+    numbers = {
+        "axis",
+        "group",
+        "num_groups",
+        "num_outputs",
+        "hidden_size",
+        "blocksize",
+        "stash_type",
+        "spatial",
+        "start",
+        "end",
+        "training_mode",
+    }
     assert whole - numbers == ops.FLAGS & whole
     assert whole >= ops.FLAGS
 

@@ -9,8 +9,9 @@ from fuzz import compiled_programs as fuzz
 from onnxruntime_ep_sparse import pipeline
 from onnxruntime_ep_sparse.program import serialize
 from onnxruntime_ep_sparse.program.enums import StepKind
-from onnxruntime_ep_sparse.program.kinds.windows import GlobalPool
+from onnxruntime_ep_sparse.program.kinds.reduce import Reduce
 from onnxruntime_ep_sparse.program.verify import check
+from onnxruntime_ep_sparse_kernels.elementwise import Op
 from onnxruntime_ep_sparse_kernels.isa import ISAS
 from support.programs import graph_of
 
@@ -105,10 +106,10 @@ HOSTILE = [
     (("images 0", StepKind.SHUFFLE), ("spec", "block"), 0, "blocks of 0"),
     (("images 0", StepKind.POOL), ("spec", "window", "pad_begin"), (9, 9), "pads as wide"),
     (("images 0", StepKind.POOL), ("spec", "window", "kernel"), (3, 3, 3), "does not fit kernel_shape"),
-    (("images 0", StepKind.POOL), ("spec",), GlobalPool(), "data of another kind"),
+    (("images 0", StepKind.POOL), ("spec",), Reduce((), Op.ADD), "data of another kind"),
     (("images 0", StepKind.RESHAPE), ("spec", "flatten_axis"), 9, "axis 9"),
     (("matrices 0", StepKind.BINARY), ("spec",), None, "data of another kind"),
-    (("matrices 0", StepKind.ACTIVATE), ("spec",), GlobalPool(), "data of another kind"),
+    (("matrices 0", StepKind.ACTIVATE), ("spec",), Reduce((), Op.ADD), "data of another kind"),
     (MATRIX, ("spec", "taps"), ((0, 0, 1),), "with taps"),
     (MATRIX, ("spec", "batch"), (3,), "matrices"),
     (MATRIX, ("spec", "vector_operand"), True, "vector of several rows"),

@@ -200,7 +200,7 @@ def rare_activation(g):
     elif op == "Exp":
         g.node("Exp", [g.node("Tanh", [x], shape)], shape)
     elif op == "Pow":
-        g.node("Pow", [g.node("Tanh", [x], shape), g.weight(np.float32(2))], shape)
+        g.node("Pow", [g.node("Tanh", [x], shape), g.weight(np.float32(g.integer(1, 4)))], shape)
     elif op == "ThresholdedRelu":
         g.node(op, [x], shape, alpha=0.0)
     elif op == "QuickGelu":
@@ -264,10 +264,86 @@ def batch_normalization(g):
 
 
 @operator()
-def softmax(g):
+def foreign(g):
     """Not ours: it cuts regions."""
     x, shape = g.pick()
-    g.node("Softmax", [x], shape, axis=-1)
+    g.node("Sin", [x], shape)
+
+
+@operator()
+def softmax(g):
+    """Along one axis; before opset 13 along all from it on, which is the same of the last."""
+    x, shape = g.pick()
+    g.node("Softmax", [x], shape, axis=g.choice(-1, g.integer(0, len(shape) - 1)))
+
+
+@operator()
+def group_normalization(g):
+    """Of eight and more elements, as in `normalization`."""
+    x, shape = g.pick(range(3, 9))
+    if x is not None and np.prod(shape[2:]) >= 8:
+        weights = [g.weight(g.rng.random(shape[1]) + 0.5), g.noise(shape[1])]
+        g.node("InstanceNormalization", [x, *weights], shape, epsilon=1e-3)
+
+
+@operator()
+def parametric_activation(g):
+    x, shape = g.pick(range(2, 9))
+    if x is not None:
+        g.node("PRelu", [x, g.weight(g.rng.random([shape[1], *[1] * (len(shape) - 2)]))], shape)
+        g.node("Celu", [x], shape, alpha=g.choice(1.0, 0.7))
+
+
+@operator()
+def reduction(g):
+    x, shape = g.pick()
+    axes = [axis for axis in range(len(shape)) if g.chance(0.4)] or [len(shape) - 1]
+    keep = g.integer(0, 1)
+    op = g.choice(("ReduceMean", 18), ("ReduceSum", 13), ("ReduceMax", 18), ("ReduceMin", 18), ("ReduceL2", 18))
+    out = [1 if axis in axes else size for axis, size in enumerate(shape) if keep or axis not in axes]
+    g.node_of_axes(op[0], x, out, axes, op[1], keepdims=keep)
+
+
+@operator(share=2)
+def slicing(g):
+    x, shape = g.pick()
+    axis = g.choice(min(1, len(shape) - 1), g.integer(0, len(shape) - 1))
+    begin, step = g.integer(0, shape[axis] - 1), g.choice(1, 1, 1, 2, -1)
+    end = g.integer(begin + 1, shape[axis]) if step > 0 else -shape[axis] - 1
+    count = -(-(end - begin) // step) if step > 0 else begin + 1
+    lists = [g.weight(np.array([number], np.int64)) for number in (begin, end, axis, step)]
+    g.node("Slice", [x, *lists], [*shape[:axis], count, *shape[axis + 1 :]])
+
+
+@operator()
+def gathering(g):
+    x, shape = g.pick()
+    axis = g.integer(0, len(shape) - 1)
+    place = g.weight(np.array(g.integer(-shape[axis], shape[axis] - 1), np.int64))
+    g.node("Gather", [x, place], [*shape[:axis], *shape[axis + 1 :]], axis=axis)
+
+
+@operator()
+def splitting(g):
+    """Two results, of which the second may be read by nobody."""
+    x, shape = g.pick()
+    axis = g.choice(min(1, len(shape) - 1), g.integer(0, len(shape) - 1))
+    if shape[axis] < 2:
+        return
+    first = g.integer(1, shape[axis] - 1)
+    sizes = [first, shape[axis] - first]
+    by_input = g.opset >= 13
+    inputs = [x, g.weight(np.array(sizes, np.int64))] if by_input else [x]
+    names = [f"t{len(g.values)}", f"t{len(g.values)}_rest"]
+    g.nodes.append(helper.make_node("Split", inputs, names, axis=axis, **({} if by_input else {"split": sizes})))
+    g.values |= {name: [*shape[:axis], size, *shape[axis + 1 :]] for name, size in zip(names, sizes, strict=True)}
+
+
+@operator()
+def many(g):
+    x, shape = g.pick()
+    fitting = [n for n, s in g.values.items() if s == shape]
+    g.node(g.choice("Sum", "Mean", "Max", "Min"), [x, *(g.choice(*fitting) for _ in range(g.integer(0, 3)))], shape)
 
 
 @operator()

@@ -58,6 +58,8 @@ def activation(name, x, y):
         return [helper.make_node(gate, [x], ["gate"], **attributes), helper.make_node("Mul", [x, "gate"], [y])], {}
     if name == "erf Gelu":
         return nodes_of(ERF_GELUS["half last"], x, y)
+    if name == "Pow":
+        return [helper.make_node("Pow", [x, "exponent"], [y])], {"exponent": np.float32(3)}
     op_type = name.split()[0]
     return [helper.make_node(op_type, [x], [y], domain=OPERATORS[op_type].domains[0], **attributes)], {}
 

@@ -104,6 +104,22 @@ static inline vf vf_sqrt(vf x) {
     return x;
 }
 static inline vf vf_elu(vf x, vf alpha, vf beta) { return vf_pick(x < vf_set(0), alpha * vf_expm1_below(x), beta * x); }
+static inline vf vf_celu(vf x, vf alpha, vf beta) { return vf_pick(x < vf_set(0), alpha * vf_expm1_below(x * beta), x); }
+/* x tanh(log(1 + e^x)), which is x n / (n + 2) with n = e^x (e^x + 2): 1 in float32 from e^20 on. */
+static inline vf vf_mish(vf x) {
+    vf e = vf_exp(vf_min(vf_set(20.0f), x)), n = e * (e + vf_set(2.0f));
+    return x * (n / (n + vf_set(2.0f)));
+}
+/* x to the power of an integer, the same in all lanes, by squaring. */
+static inline vf vf_power(vf x, vf exponent) {
+    int n = (int)exponent[0];
+    vf y = vf_set(1.0f);
+    for (int k = n < 0 ? -n : n; k; k >>= 1) {
+        if (k & 1) y = y * x;
+        x = x * x;
+    }
+    return n < 0 ? vf_set(1.0f) / y : y;
+}
 static inline vf vf_softplus(vf x) { return vf_max(vf_set(0), x) + vf_log1p(vf_exp(vf_neg(vf_abs(x)))); }
 static inline vf vf_softsign(vf x) { return x / (vf_set(1.0f) + vf_abs(x)); }
 /* x above the threshold, else 0. NaN is not above. */

@@ -15,7 +15,7 @@ from onnxruntime_ep_sparse_kernels.call import activate
 from onnxruntime_ep_sparse_kernels.elementwise import Act
 
 from .. import reasons
-from ..graph.ir import Graph, Node, attribute_of, number_of
+from ..graph.ir import Graph, Node, attribute_of, number_of, shape_of
 from ..program.builder import Builder
 from ..program.steps import Activation
 from ..reasons import Finding
@@ -46,7 +46,8 @@ class ActivationRow:
     """One activation: the kernels' function with its two numbers, or `of`, which finds them for a node.
 
     `domains` is empty where only recurrent nodes know the activation. `bounded` says that every number gives a result from 0
-    to 1, so that the node may scale a channel of zeros. `rate` names what it takes per element (`ops/rates.py`).
+    to 1, so that the node may scale a channel of zeros. `rate` names what it takes per element (`ops/rates.py`), and `parameters` are
+    those of `OpRow`.
     """
 
     op_type: str
@@ -59,6 +60,7 @@ class ActivationRow:
     bounded: bool = False
     rate: str = "exp"
     of: Callable[[Graph, Node], Activation | Finding] | None = None
+    parameters: tuple[int, ...] = ()
 
 
 def activation_of(graph: Graph, node: Node) -> Activation | Finding:
@@ -92,6 +94,29 @@ def _gelu(graph: Graph, node: Node) -> Activation | Finding:
     approximate = attribute_of(node, "approximate", "none")
     act = {"none": Act.GELU_ERF, "tanh": Act.GELU_TANH}.get(approximate)
     return reasons.UNSUPPORTED_ATTRIBUTE(name="approximate", value=approximate) if act is None else Activation(act)
+
+
+MOST_POWER = 8
+"""Exponents of Pow are integers up to this, either way."""
+
+
+def _power(graph: Graph, node: Node) -> Activation | Finding:
+    exponent = graph.constant(node.inputs[1])
+    if exponent is None or exponent.size != 1 or exponent.ndim > len(shape_of(graph, node.inputs[0])):
+        return reasons.EXPONENT(most=MOST_POWER)
+    n = float(exponent.reshape(()))
+    return Activation(Act.POWER, n) if n % 1 == 0 and abs(n) <= MOST_POWER else reasons.EXPONENT(most=MOST_POWER)
+
+
+def _celu(graph: Graph, node: Node) -> Activation | Finding:
+    alpha = number_of(node, "alpha", 1.0)
+    if not 0 < alpha < math.inf or 1 / alpha > MOST_INVERSE:
+        return reasons.UNSUPPORTED_ATTRIBUTE(name="alpha", value=alpha)
+    return Activation(Act.CELU, alpha, 1 / alpha)
+
+
+MOST_INVERSE = 1e30
+"""At most this for the inverse of Celu's alpha, which is a float32."""
 
 
 def _selu(graph: Graph, node: Node) -> Activation:
@@ -130,6 +155,13 @@ ACTIVATIONS: dict[str, ActivationRow] = {
         ActivationRow("Exp", Act.EXP),
         ActivationRow("QuickGelu", Act.SILU, Given("alpha", 1.702), domains=MICROSOFT, rate="silu"),
         ActivationRow("Silu", Act.SILU, 1.0, note="x * sigmoid(x)", domains=(FUSED,), rate="silu"),
+        ActivationRow("Swish", Act.SILU, Given("alpha", 1.0), rate="silu"),
+        ActivationRow("Mish", Act.MISH, rate="silu"),
+        ActivationRow("Celu", Act.CELU, note="alpha above 0", of=_celu),
+        ActivationRow("Reciprocal", Act.POWER, -1.0, rate="clamp"),
+        ActivationRow(
+            "Pow", Act.POWER, note=f"a constant integer from -{MOST_POWER} to {MOST_POWER}", of=_power, rate="added", parameters=(1,)
+        ),
         ActivationRow("Clip", Act.CLAMP, note="constant min and max", of=_clip, rate="clamp"),
         ActivationRow("Gelu", Act.GELU_ERF, note="erf and tanh forms", domains=(*ONNX, *MICROSOFT), of=_gelu, rate="erf"),
     )
@@ -199,6 +231,7 @@ ROWS = tuple(
         _lower,
         row.note,
         row.domains,
+        parameters=row.parameters,
         channels=_channels,
         estimate=partial(_estimate, row.rate),
         blocked=row.rate in ("clamp", "hard_swish"),

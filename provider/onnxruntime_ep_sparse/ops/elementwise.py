@@ -1,36 +1,50 @@
-"""Binary operators: one row each, from which its row in the table of operators follows. And squares."""
+"""Operators of two or more operands: one row each, from which its row in the table of operators follows."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxruntime_ep_sparse_kernels.elementwise import Op
+from onnxruntime_ep_sparse_kernels.elementwise import Act, Op
 
 from .. import reasons
 from ..graph.ir import Graph, Node, shape_of
 from ..program.builder import Builder
 from ..program.enums import StepKind
 from ..program.kinds.elementwise import Binary
-from ..program.steps import Step
+from ..program.kinds.layout import Reshape
+from ..program.steps import Activation, Step
 from ..reasons import Finding
 from . import costs
 from .activations import is_bounded
 from .channels import ChannelPlan, Flow, Link
+from .costs import Estimate, Setting
 from .row import OpRow
 
 
 @dataclass(frozen=True, slots=True)
 class BinaryRow:
-    """One binary operator: the kernels' function, and numpy's for channels that are known. Before `first_version` it had an axis."""
+    """One binary operator: the kernels' function, and numpy's for channels that are known. Before `first_version` it had an axis.
+
+    `many`: it takes any number of operands. `keeps_x`: the result has the shape of the first operand. `blocked`: ONNX Runtime runs it in
+    its blocked layout.
+    """
 
     op_type: str
     op: Op
     ufunc: Callable[[NDArray, NDArray], NDArray]
     first_version: int = 1
+    many: bool = False
+    keeps_x: bool = False
+    blocked: bool = True
+
+
+def _prelu(x: NDArray, slope: NDArray) -> NDArray:
+    return np.where(x < 0, x * slope, x)
 
 
 BINARY: dict[str, BinaryRow] = {
@@ -40,15 +54,18 @@ BINARY: dict[str, BinaryRow] = {
         BinaryRow("Sub", Op.SUB, np.subtract, 7),
         BinaryRow("Mul", Op.MUL, np.multiply, 7),
         BinaryRow("Div", Op.DIV, np.divide, 7),
-        BinaryRow("Max", Op.MAX, np.maximum),
-        BinaryRow("Min", Op.MIN, np.minimum),
+        BinaryRow("Max", Op.MAX, np.maximum, many=True),
+        BinaryRow("Min", Op.MIN, np.minimum, many=True),
+        BinaryRow("Sum", Op.ADD, np.add, many=True),
+        BinaryRow("PRelu", Op.PRELU, _prelu, 7, keeps_x=True, blocked=False),
     )
 }
 """Every binary operator."""
 
 
 def _binary_can_run(graph: Graph, node: Node) -> Finding | None:
-    if len(node.inputs) != 2:
+    row = BINARY.get(node.op_type)
+    if row is not None and not row.many and len(node.inputs) != 2:
         return reasons.UNSUPPORTED_OPERAND_COUNT(count=len(node.inputs), supported=2)
     if all(graph.is_constant(name) for name in node.inputs):
         return reasons.ALL_CONSTANT()
@@ -56,7 +73,31 @@ def _binary_can_run(graph: Graph, node: Node) -> Finding | None:
 
 
 def _binary_lower(builder: Builder, node: Node) -> None:
-    builder.binary(node, BINARY[node.op_type].op)
+    row = BINARY[node.op_type]
+    if len(node.inputs) == 2 and not row.keeps_x:
+        builder.binary(node, row.op)
+    else:
+        _chain(builder, node, Binary(row.op, row.keeps_x), Activation())
+
+
+def _mean_lower(builder: Builder, node: Node) -> None:
+    _chain(builder, node, Binary(Op.ADD), Activation(Act.AFFINE, 1 / len(node.inputs)))
+
+
+def _chain(builder: Builder, node: Node, binary: Binary, last: Activation) -> None:
+    """Append a step for each operand after the first, and a function of the result."""
+    total, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
+    rank = len(shape_of(builder.graph, node.inputs[0]))
+    if len(node.inputs) == 1:
+        builder.step(Step(StepKind.RESHAPE, total, y, spec=Reshape((0,) * rank)))
+    for i, name in enumerate(node.inputs[1:], 2):
+        is_last = i == len(node.inputs)
+        rank = max(rank, len(shape_of(builder.graph, name)))
+        result = y if is_last else builder.new_value()
+        builder.ranks[result] = rank
+        activation = last if is_last else Activation()
+        builder.step(Step(StepKind.BINARY, total, result, builder.value(name), activation, binary))
+        total = result
 
 
 def _binary_channels(flow: Flow, node: Node) -> ChannelPlan | None:
@@ -88,11 +129,13 @@ def _binary_channels(flow: Flow, node: Node) -> ChannelPlan | None:
         else:
             return None
         operands.append((known__c, value__c))
-    (known_a__c, a__c), (known_b__c, b__c) = operands
-    value__c = row.ufunc(a__c, b__c)
-    known__c = known_a__c & known_b__c
+    known__c = np.logical_and.reduce([known for known, _ in operands])
+    value__c = operands[0][1]
+    for _, other__c in operands[1:]:
+        value__c = row.ufunc(value__c, other__c)
     if row.op == Op.MUL:
-        # a channel of zeros stays so after the gate of a squeeze-and-excite block, which is between 0 and 1
+        (known_a__c, a__c), (known_b__c, b__c) = operands
+        # a channel of zeros stays so behind the gate of a squeeze-and-excite block, which is between 0 and 1
         for known_0__c, zero__c, gate in ((known_a__c, a__c, node.inputs[1]), (known_b__c, b__c, node.inputs[0])):
             if gate in graph.producer and is_bounded(graph.producer[gate]):
                 gone__c = known_0__c & (zero__c == 0)
@@ -101,16 +144,9 @@ def _binary_channels(flow: Flow, node: Node) -> ChannelPlan | None:
     return ChannelPlan(node, tuple(links), sliced=tuple(sliced))
 
 
-def _square_can_run(graph: Graph, node: Node) -> Finding | None:
-    exponent = graph.constant(node.inputs[1])
-    if exponent is None or exponent.size != 1 or exponent.item() != 2 or exponent.ndim > len(shape_of(graph, node.inputs[0])):
-        return reasons.EXPONENT()
-    return None
-
-
-def _square_lower(builder: Builder, node: Node) -> None:
-    x = builder.value(node.inputs[0])
-    builder.step(Step(StepKind.BINARY, x, builder.value(node.outputs[0]), x, spec=Binary(Op.MUL)))
+def _chain_estimate(setting: Setting, node: Node) -> Estimate:
+    results = math.prod(setting.sizes(node.outputs[0])) * max(len(node.inputs) - 1, 0)
+    return costs.elementwise("added", results)
 
 
 ROWS = (
@@ -120,13 +156,14 @@ ROWS = (
             "neighbour",
             _binary_can_run,
             _binary_lower,
-            "two operands, broadcast",
+            "any number of operands, broadcast" if row.many else "two operands, broadcast",
             first_version=row.first_version,
             channels=_binary_channels,
-            estimate=costs.work_of("added"),
-            blocked=True,
+            estimate=_chain_estimate,
+            blocked=row.blocked,
+            adds=row.op == Op.ADD,
         )
         for row in BINARY.values()
     ),
-    OpRow("Pow", "neighbour", _square_can_run, _square_lower, "squares", parameters=(1,), estimate=costs.work_of("added")),
+    OpRow("Mean", "neighbour", _binary_can_run, _mean_lower, "any number of operands, broadcast", estimate=_chain_estimate),
 )

@@ -1,6 +1,8 @@
-"""BatchNormalization and LayerNormalization."""
+"""BatchNormalization, and normalization by the values themselves: of rows, and of groups of channels."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,15 +11,15 @@ from onnxruntime_ep_sparse_kernels.elementwise import Op
 
 from .. import reasons
 from ..graph.ir import Graph, Node, attribute_of, number_of, shape_of
-from ..program.builder import Builder
+from ..program.builder import Builder, may_have_one_shape
 from ..program.enums import StepKind
 from ..program.kinds.elementwise import Binary
-from ..program.kinds.normalize import Normalize
+from ..program.kinds.normalize import Normalize, NormalizeGroups
 from ..program.steps import Step
 from ..reasons import Finding
 from . import costs
 from .channels import ChannelPlan, Flow
-from .row import OpRow
+from .row import MICROSOFT, ONNX, OpRow
 
 
 def _batchnorm_can_run(graph: Graph, node: Node) -> Finding | None:
@@ -62,28 +64,105 @@ def _batchnorm_channels(flow: Flow, node: Node) -> ChannelPlan | None:
     return flow.same(node, node.inputs[0], x.known__c, x.value__c * factor__c + offset__c, sliced=sliced)
 
 
-def _layer_norm_can_run(graph: Graph, node: Node) -> Finding | None:
-    shape = shape_of(graph, node.inputs[0])
+@dataclass(frozen=True, slots=True)
+class RowNorm:
+    """A normalization of rows: the inputs of its scale and bias and of what it adds to x before, -1 if it has none.
+
+    `centred` is false where the mean is not subtracted. `sum` is the output that is the normalized sum, -1 if there is none.
+    """
+
+    op_type: str
+    centred: bool
+    scale: int = 1
+    bias: int = -1
+    skip: int = -1
+    addend: int = -1
+    sum: int = -1
+    domains: tuple[str, ...] = ONNX
+
+
+ROW_NORMS: dict[str, RowNorm] = {
+    norm.op_type: norm
+    for norm in (
+        RowNorm("LayerNormalization", True, bias=2),
+        RowNorm("RMSNormalization", False),
+        RowNorm("SimplifiedLayerNormalization", False, domains=(*ONNX, *MICROSOFT)),
+        RowNorm("SkipLayerNormalization", True, 2, 3, 1, 4, 3, MICROSOFT),
+        RowNorm("SkipSimplifiedLayerNormalization", False, 2, -1, 1, 3, 3, MICROSOFT),
+    )
+}
+"""Every normalization of rows, by operator."""
+
+
+def _input(node: Node, place: int) -> str:
+    return node.inputs[place] if 0 <= place < len(node.inputs) else ""
+
+
+def _constant_weights(graph: Graph, node: Node, size: int | str | None, weights: dict[str, str], other: str) -> Finding | None:
+    """Return None if weights, by the names of the inputs, are constant and of `size` numbers each; else the reason why not."""
+    for name, operand in weights.items():
+        if not graph.is_constant(operand):
+            return reasons.PARAMETER_NOT_CONSTANT(name=name)
+    for name, operand in weights.items():
+        if size == 0 or shape_of(graph, operand) != (size,):
+            return reasons.MISMATCHED(what=f"input {name}", other=other)
+    return None
+
+
+def _row_norm_can_run(graph: Graph, node: Node) -> Finding | None:
+    norm, shape = ROW_NORMS[node.op_type], shape_of(graph, node.inputs[0])
     if not shape or int(attribute_of(node, "axis", -1)) not in (-1, len(shape) - 1):
         return reasons.UNSUPPORTED_AXES(supported="the last")
     if int(attribute_of(node, "stash_type", 1)) != 1:
         return reasons.UNSUPPORTED_ATTRIBUTE(name="stash_type", value=node.attributes["stash_type"])
-    weights = [(name, operand) for name, operand in zip(("Scale", "B"), node.inputs[1:], strict=False) if operand]
-    for name, operand in weights:
-        if not graph.is_constant(operand):
-            return reasons.PARAMETER_NOT_CONSTANT(name=name)
-    for name, operand in weights:
-        if shape[-1] == 0 or shape_of(graph, operand) != shape[-1:]:
-            return reasons.MISMATCHED(what=f"input {name}", other="the last dimension")
-    return None
+    read = [i for i, name in enumerate(node.outputs) if i not in (0, norm.sum) and (name in graph.consumers or name in graph.outputs)]
+    if read:
+        return reasons.EXTRA_OUTPUTS()
+    places = {"Scale": norm.scale, "B": norm.bias, "bias": norm.addend}
+    weights = {name: _input(node, place) for name, place in places.items() if _input(node, place)}
+    skip = _input(node, norm.skip)
+    if skip and not may_have_one_shape(graph, node.inputs[0], skip):
+        return reasons.MISMATCHED(what="input skip", other="the input")
+    return _constant_weights(graph, node, shape[-1], weights, "the last dimension")
 
 
-def _layer_norm_lower(builder: Builder, node: Node) -> None:
-    scale = builder.floats(node.inputs[1])
-    bias = builder.floats(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else np.zeros_like(scale)
+def _row_norm_lower(builder: Builder, node: Node) -> None:
+    norm, graph = ROW_NORMS[node.op_type], builder.graph
+    scale = builder.floats(_input(node, norm.scale))
+    bias = builder.floats(_input(node, norm.bias)) if _input(node, norm.bias) else np.zeros_like(scale)
+    total = node.outputs[norm.sum] if 0 <= norm.sum < len(node.outputs) else ""
+    total = total if total in graph.consumers or total in graph.outputs else ""
+    if _input(node, norm.skip):
+        x = builder.sum(node.inputs[0], _input(node, norm.skip), _input(node, norm.addend), total)
+    else:
+        x = builder.value(node.inputs[0])
+    if node.outputs[0]:
+        normalize = Normalize(number_of(node, "epsilon", EPSILONS.get(node.op_type, 1e-5)), norm.centred)
+        weights = builder.constant(np.stack([scale, bias]))
+        builder.step(Step(StepKind.NORMALIZE, x, builder.value(node.outputs[0]), weights, spec=normalize))
+
+
+EPSILONS = {"SkipLayerNormalization": 1e-12, "SkipSimplifiedLayerNormalization": 1e-12}
+"""Defaults of epsilon that differ from 1e-5, by operator."""
+
+
+def _group_norm_can_run(graph: Graph, node: Node) -> Finding | None:
+    shape = shape_of(graph, node.inputs[0])
+    if len(shape) < 3:
+        return reasons.UNSUPPORTED_RANK(rank=len(shape), supported="3 and more")
+    if int(attribute_of(node, "stash_type", 1)) != 1:
+        return reasons.UNSUPPORTED_ATTRIBUTE(name="stash_type", value=node.attributes["stash_type"])
+    channels, groups = shape[1], int(attribute_of(node, "num_groups", 0))
+    if node.op_type == "GroupNormalization" and not (groups > 0 and isinstance(channels, int) and channels % groups == 0):
+        return reasons.MISMATCHED(what="num_groups", other="the channels")
+    return _constant_weights(graph, node, channels, {"scale": _input(node, 1), "B": _input(node, 2)}, "the channels")
+
+
+def _group_norm_lower(builder: Builder, node: Node) -> None:
+    weights = np.stack([builder.floats(node.inputs[1]), builder.floats(node.inputs[2])])
     x, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
-    epsilon = number_of(node, "epsilon", 1e-5)
-    builder.step(Step(StepKind.NORMALIZE, x, y, builder.constant(np.stack([scale, bias])), spec=Normalize(epsilon)))
+    normalize = NormalizeGroups(number_of(node, "epsilon", 1e-5), int(attribute_of(node, "num_groups", 0)))
+    builder.step(Step(StepKind.NORMALIZE_GROUPS, x, y, builder.constant(weights), spec=normalize))
 
 
 ROWS = (
@@ -97,12 +176,35 @@ ROWS = (
         channels=_batchnorm_channels,
         estimate=costs.work_of("added"),
     ),
+    *(
+        OpRow(
+            norm.op_type,
+            "neighbour",
+            _row_norm_can_run,
+            _row_norm_lower,
+            "over the last dimension, constant weights",
+            norm.domains,
+            results=max(1, norm.sum + 1),
+            adds=norm.skip >= 0,
+            estimate=costs.work_of("normalized"),
+        )
+        for norm in ROW_NORMS.values()
+    ),
     OpRow(
-        "LayerNormalization",
+        "GroupNormalization",
         "neighbour",
-        _layer_norm_can_run,
-        _layer_norm_lower,
-        "over the last dimension, constant weights",
+        _group_norm_can_run,
+        _group_norm_lower,
+        "constant weights, known number of channels",
+        first_version=21,
+        estimate=costs.work_of("normalized"),
+    ),
+    OpRow(
+        "InstanceNormalization",
+        "neighbour",
+        _group_norm_can_run,
+        _group_norm_lower,
+        "constant weights",
         estimate=costs.work_of("normalized"),
     ),
 )

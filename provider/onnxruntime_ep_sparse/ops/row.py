@@ -48,8 +48,9 @@ class OpRow:
     `weights` returns the names of the constant weights that are packed, and `output_axis` their axis of output features. `channels` is the
     rule by which dead channels are followed through the node, None if it mixes channels. `estimate` returns the work of a node.
     `row_counts` returns the numbers of rows to judge it by, None for the nominal one, and `open_sizes` the sizes to assume for symbols in
-    its shapes. `blocked` says that ONNX Runtime runs it in its blocked layout, between convolutions of two dimensions. `implied` returns
-    what the weight or the operator says about the shapes of values, as far as that is certain: for values of unknown rank.
+    its shapes. `blocked` says that ONNX Runtime runs it in its blocked layout, between convolutions of two dimensions; `adds`, that it
+    begins with an addition, which a product that makes an operand can do. `implied` returns what the weight or the operator says about
+    the shapes of values, as far as that is certain: for values of unknown rank.
     """
 
     op_type: str
@@ -67,5 +68,6 @@ class OpRow:
     estimate: Callable[[Setting, Node], Estimate] = costs.copied
     row_counts: Callable[[Graph, Node], tuple[int | None, ...]] = costs.one_count
     blocked: bool = False
+    adds: bool = False
     open_sizes: Callable[[Graph, Node], Mapping[str, int]] = costs.no_open_sizes
     implied: Callable[[Graph, Node], dict[str, Shape]] = nothing_implied

@@ -11,11 +11,13 @@ from .. import reasons
 from ..graph.ir import FLOAT, FLOAT16, FLOAT64, INT8, UINT8, Graph, Node, Value, type_name
 from ..program.limits import MAX_RANK
 from ..reasons import Finding
-from . import activations, elementwise, layout, matrix, normalization, recurrent, windows
+from . import activations, elementwise, layout, matrix, normalization, parts, recurrent, reductions, windows
 from .row import ONNX, OpRow, no_weights
 
 OPS: dict[str, OpRow] = {
-    row.op_type: row for module in (windows, matrix, recurrent, activations, elementwise, normalization, layout) for row in module.ROWS
+    row.op_type: row
+    for module in (windows, matrix, recurrent, activations, elementwise, reductions, normalization, layout, parts)
+    for row in module.ROWS
 }
 """Every operator a region may hold."""
 
@@ -186,6 +188,12 @@ def is_activation(node: Node) -> bool:
     """Return whether a product can end with this node."""
     row = row_for(node)
     return row is not None and row.role == "activation"
+
+
+def is_addition(node: Node) -> bool:
+    """Return whether a product that makes an operand of this node can add the other one."""
+    row = row_for(node)
+    return row is not None and row.adds
 
 
 def is_blocked(node: Node) -> bool:

@@ -10,12 +10,12 @@ from .. import reasons
 from ..graph.ir import Graph, Node, attribute_of, shape_of, sizes_of
 from ..program.builder import Builder
 from ..program.enums import AutoPad, StepKind
-from ..program.kinds.windows import GlobalPool, Pool
+from ..program.kinds.windows import Pool
 from ..program.steps import Step, Window
 from ..program.windows import check_convolution, check_pool, meeting_taps
 from ..reasons import Finding
 from .channels import ChannelPlan, Flow
-from .costs import NOMINAL_BATCH, NOMINAL_SPATIAL, Estimate, Setting, convolution, elementwise, moved, open_sizes_of
+from .costs import NOMINAL_BATCH, NOMINAL_SPATIAL, Estimate, Setting, convolution, elementwise, open_sizes_of
 from .row import OpRow, Shape
 
 AUTO_PAD = {
@@ -182,12 +182,6 @@ def _pool_estimate(setting: Setting, node: Node) -> Estimate:
     return elementwise("pool_tap", math.prod(y) * math.prod(attribute_of(node, "kernel_shape", ())))
 
 
-def _global_pool_estimate(setting: Setting, node: Node) -> Estimate:
-    channels, floats = (math.prod(setting.sizes(name)) for name in (node.outputs[0], node.inputs[0]))
-    work = {"pooled_channel": channels, **moved("pooled", floats)}
-    return Estimate({"node": 1, **work}, {"step": 1, **work})
-
-
 def _counts_beyond_pad(node: Node) -> bool:
     """Return whether an average that counts padding counts all taps of its window, also those beyond the padding, as ONNX Runtime does."""
     return node.since_version < DILATED_AVERAGE_VERSION and not attribute_of(node, "ceil_mode", 0)
@@ -230,38 +224,6 @@ def _pool_channels(flow: Flow, node: Node) -> ChannelPlan | None:
     return flow.same(node, node.inputs[0], known__c, x.value__c)
 
 
-def _global_pool_can_run(graph: Graph, node: Node) -> Finding | None:
-    rank = len(shape_of(graph, node.inputs[0]))
-    return None if rank >= 3 else reasons.UNSUPPORTED_RANK(rank=rank, supported="3 and more")
-
-
-def _global_pool_lower(builder: Builder, node: Node) -> None:
-    builder.step(
-        Step(
-            StepKind.GLOBAL_POOL,
-            builder.value(node.inputs[0]),
-            builder.value(node.outputs[0]),
-            spec=GlobalPool(is_max=node.op_type == "GlobalMaxPool", takes_empty=node.op_type == "ReduceMean"),
-        )
-    )
-
-
-def _global_pool_channels(flow: Flow, node: Node) -> ChannelPlan | None:
-    x = flow.channels.get(node.inputs[0])
-    return flow.same(node, node.inputs[0], x.known__c, x.value__c) if x is not None and x.axis == 1 else None
-
-
-def _mean_can_run(graph: Graph, node: Node) -> Finding | None:
-    given = graph.constant(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] else attribute_of(node, "axes", ())
-    if given is None:
-        return reasons.PARAMETER_NOT_CONSTANT(name="axes")
-    rank = len(shape_of(graph, node.inputs[0]))
-    if rank < 3 or np.ndim(given) != 1 or {int(axis) + rank * (axis < 0) for axis in given} != set(range(2, rank)):
-        return reasons.UNSUPPORTED_AXES(supported="all from the third on")
-    keepdims = attribute_of(node, "keepdims", 1)
-    return None if keepdims == 1 else reasons.UNSUPPORTED_ATTRIBUTE(name="keepdims", value=keepdims)
-
-
 ROWS = (
     OpRow(
         "Conv",
@@ -288,26 +250,5 @@ ROWS = (
             blocked=True,
         )
         for op_type, without in (("MaxPool", "; without indices"), ("AveragePool", ""))
-    ),
-    *(
-        OpRow(
-            op_type,
-            "neighbour",
-            _global_pool_can_run,
-            _global_pool_lower,
-            channels=_global_pool_channels,
-            estimate=_global_pool_estimate,
-            blocked=True,
-        )
-        for op_type in ("GlobalAveragePool", "GlobalMaxPool")
-    ),
-    OpRow(
-        "ReduceMean",
-        "neighbour",
-        _mean_can_run,
-        _global_pool_lower,
-        "over all dimensions from the third on, which stay as 1",
-        parameters=(1,),
-        estimate=_global_pool_estimate,
     ),
 )

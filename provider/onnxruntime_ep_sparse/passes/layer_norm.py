@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..graph.ir import Graph, Node, shape_of
+from ..graph.ir import Graph, Node, attribute_of, shape_of
 from ..ops import table
+from ..ops.reductions import axes_of
 from .patterns import exchanged, fused, made_by, with_number
 
 
@@ -32,6 +33,12 @@ def fuse_layer_norms(graph: Graph) -> Graph:
     return exchanged(graph, replaced, dropped)
 
 
+def is_of_rows(graph: Graph, mean: Node) -> bool:
+    """Whether a ReduceMean has the mean of each row, as a dimension of 1."""
+    rank = len(shape_of(graph, mean.inputs[0]))
+    return axes_of(graph, mean) == (rank - 1,) and attribute_of(mean, "keepdims", 1) == 1
+
+
 def norm_parts(graph: Graph, shift: Node) -> tuple[list[Node], str, str, str, float] | None:
     """Return the nodes of a written-out LayerNormalization that ends with the Add `shift`, its input, scale, bias and epsilon."""
     for scaled, bias in (shift.inputs, shift.inputs[::-1]):
@@ -47,7 +54,7 @@ def norm_parts(graph: Graph, shift: Node) -> tuple[list[Node], str, str, str, fl
             epsilon = with_number(graph, padded_mean, "Add")
             if mean is None or mean.inputs[0] != centring.inputs[0] or division.inputs[0] != centring.outputs[0] or not epsilon[0]:
                 continue
-            if not (graph.is_constant(scale) and graph.is_constant(bias)) or len(shape_of(graph, mean.inputs[0])) != 3:
+            if not (graph.is_constant(scale) and graph.is_constant(bias)) or not (is_of_rows(graph, mean) and is_of_rows(graph, variance)):
                 continue
             assert scaling is not None
             return [shift, scaling, division, root, padded_mean, variance, square, centring, mean], mean.inputs[0], scale, bias, epsilon[1]

@@ -28,14 +28,17 @@ from .steps import Activation, ProgramSpec, Step, Window
 class Builder:
     """Collects the steps of one region and packs their weights on `workers` threads. The rows of `ops/table.py` call its methods.
 
-    `graph` has been through `passes`; `is_activation` tells which nodes a product can end with.
+    `graph` has been through `passes`; `is_activation` tells which nodes a product can end with, `is_addition` which add something to it.
     """
 
-    def __init__(self, graph: Graph, isa: Isa, workers: int, is_activation: Callable[[Node], bool]) -> None:
+    def __init__(
+        self, graph: Graph, isa: Isa, workers: int, is_activation: Callable[[Node], bool], is_addition: Callable[[Node], bool]
+    ) -> None:
         self.workers = workers
         self.graph = graph
         self.isa = isa
         self.is_activation = is_activation
+        self.is_addition = is_addition
         self.numbers: dict[str, int] = {}
         self.ranks: dict[int, int] = {}
         """Of sums that products make if their operands have one shape; values with a name have their ranks in the graph."""
@@ -217,7 +220,7 @@ class Builder:
         fusable = (
             len(readers) == 1
             and name not in self.graph.outputs
-            and (self.is_activation(readers[0]) or (step.r < 0 and readers[0].op_type == "Add"))
+            and (self.is_activation(readers[0]) or (step.r < 0 and self.is_addition(readers[0])))
         )
         if fusable:
             self.pending[name] = step
@@ -250,6 +253,28 @@ class Builder:
                     self.keep_open(y, replace(merged, y=self.value(y), name=f"{step.name} + {node.op_type}"))
                     return
         self.step(Step(StepKind.BINARY, self.value(left), self.value(y), self.value(right), spec=Binary(op)))
+
+    def sum(self, left: str, right: str, addend: str, name: str) -> int:
+        """Append left + right + the constant `addend`, "" for none, as the value `name`, "" for one without a name; return its number.
+
+        If a product that makes one of them is open, it does so.
+        """
+        rank, total = len(shape_of(self.graph, left)), self.value(name) if name else self.new_value()
+        self.ranks[total] = rank
+        first = total
+        if addend:
+            first = self.new_value()
+            self.ranks[first] = rank
+        mine, other = (left, right) if left in self.pending else (right, left)
+        step = self.pending.get(mine)
+        if step is not None and step.activation.act == Act.NONE and step.r < 0 and left != right and not self.graph.is_constant(other):
+            del self.pending[mine]
+            self.append(mine, replace(step, r=self.value(other), y=first, name=f"{step.name} + {self.node_name}"))
+        else:
+            self.step(Step(StepKind.BINARY, self.value(left), first, self.value(right), spec=Binary(Op.ADD)))
+        if addend:
+            self.step(Step(StepKind.BINARY, first, total, self.value(addend), spec=Binary(Op.ADD)))
+        return total
 
     def with_bias(self, step: Step, mine: str, other: str) -> Step | None:
         """Return the product with the constant `other` added to its bias; None unless that holds one number per output feature."""

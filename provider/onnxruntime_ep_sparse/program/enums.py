@@ -15,7 +15,8 @@ class StepKind(IntEnum):
     """Conv, Gemm, MatMul by packed weights."""
     POOL = 1
     """MaxPool, AveragePool."""
-    GLOBAL_POOL = 2
+    REDUCE = 2
+    """Global pools, ReduceMean, ReduceSum and the like."""
     ACTIVATE = 3
     BINARY = 4
     RESHAPE = 5
@@ -31,8 +32,14 @@ class StepKind(IntEnum):
     RECURRENT = 11
     """LSTM, GRU, RNN after their input projection."""
     NORMALIZE = 12
-    """LayerNormalization over the last dimension."""
+    """LayerNormalization and RMSNormalization over the last dimension."""
     TRANSPOSE = 13
+    NORMALIZE_GROUPS = 14
+    """GroupNormalization, InstanceNormalization."""
+    PART = 15
+    """Slice, Split, Gather; no data moves where the part is one run of the value."""
+    EXPAND = 16
+    SOFTMAX = 17
 
 
 class ShapeRule(IntEnum):

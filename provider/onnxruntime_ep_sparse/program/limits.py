@@ -5,7 +5,7 @@ Imports nothing, because the build loads it before the package exists.
 
 MAX_RANK = 8
 """At most so many dimensions of a value."""
-MAX_PARTS = 32
+MAX_PARTS = 1 << 10
 """At most so many operands of a Concat: each is a step."""
 MAX_SIZE = (1 << 31) - 1
 """At most so many elements of a weight, and so many along a dimension that a node fixes."""

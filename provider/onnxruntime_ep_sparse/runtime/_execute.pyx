@@ -124,9 +124,9 @@ cdef inline float* address_of(CompiledProgram* program, Plan* plan, int value, c
     if v.storage == STORE_ARENA:
         return arena + v.offset + shift
     if v.storage == STORE_INPUT:
-        return <float*>inputs[v.slot]
+        return <float*>inputs[v.slot] + shift
     if v.storage == STORE_OUTPUT:
         return outputs[v.slot] + shift
     if v.storage == STORE_NOWHERE:
         return NULL
-    return program.constant[v.slot]
+    return program.constant[v.slot] + shift

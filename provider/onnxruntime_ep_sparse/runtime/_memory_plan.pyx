@@ -190,8 +190,8 @@ cdef inline int64_t room_of(const ValuePlan* value) noexcept nogil:
 
 
 cdef int place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
-    """Give every value memory: ONNX Runtime's, a constant's, its source's (Reshape), a part of the value that it is concatenated into,
-    or a place in the arena while it is needed."""
+    """Which memory every value has: ONNX Runtime's, a constant's, that of its source (Reshape) or a part of it (Slice), a part of the value
+    that it is concatenated into, or a place in the arena while it is needed."""
     cdef int i, v, s, root
     cdef Step* step
     for v in range(program.n_values):
@@ -212,12 +212,13 @@ cdef int place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
             plan.values[program.steps[s].y].storage = STORE_NOWHERE
     for s in range(program.n_steps):
         step = &program.steps[s]
-        if plan.steps[s].view != WHOLE_VIEW:
+        if plan.steps[s].view != WHOLE_VIEW and plan.steps[s].view != RUN_VIEW:
             continue
         root = plan.values[step.x].root
         if plan.values[step.y].storage == STORE_ARENA:
             plan.values[step.y].root = root
-        elif plan.values[root].storage == STORE_ARENA:
+            plan.values[step.y].shift = plan.values[step.x].shift - plan.steps[s].origin
+        elif plan.values[root].storage == STORE_ARENA and plan.values[root].size == plan.values[step.y].size:
             # the producer writes straight into the output
             plan.values[root].storage = STORE_OUTPUT
             plan.values[root].slot = plan.values[step.y].slot

@@ -7,12 +7,14 @@ from ._copies cimport concat_ops, pad_ops, reshape_ops, shuffle_ops, transpose_o
 from ._depthwise cimport depthwise_ops
 from ._elementwise cimport activate_ops, binary_ops
 from ._enums cimport *
-from ._normalize cimport normalize_ops
+from ._normalize cimport normalize_groups_ops, normalize_ops
+from ._parts cimport expand_ops, part_ops
 from ._product cimport product_ops
 from ._recurrent cimport recurrent_ops
+from ._reduce cimport reduce_ops, softmax_ops
 from ._resize cimport resize_ops
 from ._structs cimport StepKindOps
-from ._windows cimport global_pool_ops, pool_ops
+from ._windows cimport pool_ops
 
 cdef StepKindOps step_kinds[N_STEP_KINDS]
 
@@ -26,7 +28,7 @@ cdef int row(int kind, void (*fill)(StepKindOps* ops) noexcept) except -1:
 row(STEP_PRODUCT, product_ops)
 row(STEP_DEPTHWISE, depthwise_ops)
 row(STEP_POOL, pool_ops)
-row(STEP_GLOBAL_POOL, global_pool_ops)
+row(STEP_REDUCE, reduce_ops)
 row(STEP_ACTIVATE, activate_ops)
 row(STEP_BINARY, binary_ops)
 row(STEP_RESHAPE, reshape_ops)
@@ -36,6 +38,10 @@ row(STEP_SHUFFLE, shuffle_ops)
 row(STEP_TRANSPOSE, transpose_ops)
 row(STEP_RESIZE, resize_ops)
 row(STEP_NORMALIZE, normalize_ops)
+row(STEP_NORMALIZE_GROUPS, normalize_groups_ops)
+row(STEP_PART, part_ops)
+row(STEP_EXPAND, expand_ops)
+row(STEP_SOFTMAX, softmax_ops)
 row(STEP_RECURRENT, recurrent_ops)
 
 

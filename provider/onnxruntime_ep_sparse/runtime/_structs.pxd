@@ -132,6 +132,7 @@ cdef enum View:
     NO_VIEW
     WHOLE_VIEW             # y shows the memory of x
     PART_VIEW              # x is one run of y
+    RUN_VIEW               # y is one run of x
 
 cdef struct StepPlan:
     Work work

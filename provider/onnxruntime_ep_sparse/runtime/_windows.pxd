@@ -20,4 +20,3 @@ cdef int fill_window(Window* window, spec) except -1
 cdef int infer_window(const Window* w, const Shape* x, int64_t channels, int64_t outputs, bint pooling, int ceil_mode, Shape* y,
                       int64_t* pad, int64_t* pad_end, char* message, size_t message_size) noexcept nogil
 cdef void pool_ops(StepKindOps* ops) noexcept
-cdef void global_pool_ops(StepKindOps* ops) noexcept

@@ -7,12 +7,14 @@ from ..steps import Step
 from .depthwise import DEPTHWISE
 from .elementwise import ACTIVATE, BINARY
 from .layout import CONCAT, PAD, RESHAPE, SHUFFLE, TRANSPOSE
-from .normalize import NORMALIZE
+from .normalize import NORMALIZE, NORMALIZE_GROUPS
+from .parts import EXPAND, PART
 from .product import PRODUCT
 from .recurrent import RECURRENT
+from .reduce import REDUCE, SOFTMAX
 from .resize import RESIZE
 from .row import Constants, Ranks, StepKindRow
-from .windows import GLOBAL_POOL, POOL
+from .windows import POOL
 
 ROWS: dict[StepKind, StepKindRow] = {
     row.kind: row
@@ -20,7 +22,7 @@ ROWS: dict[StepKind, StepKindRow] = {
         PRODUCT,
         DEPTHWISE,
         POOL,
-        GLOBAL_POOL,
+        REDUCE,
         ACTIVATE,
         BINARY,
         RESHAPE,
@@ -30,6 +32,10 @@ ROWS: dict[StepKind, StepKindRow] = {
         TRANSPOSE,
         RESIZE,
         NORMALIZE,
+        NORMALIZE_GROUPS,
+        PART,
+        EXPAND,
+        SOFTMAX,
         RECURRENT,
     )
 }

@@ -1,4 +1,4 @@
-"""Pools: MaxPool, AveragePool and the global ones. Their C side is `runtime/_windows.pyx`."""
+"""Pools: MaxPool, AveragePool. Their C side is `runtime/_windows.pyx`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..enums import StepKind
-from ..limits import MAX_RANK
 from ..steps import Step, Window
 from ..windows import check_pool, describe_window
-from .row import StepKindRow, expect_rank, require, same_rank
+from .row import StepKindRow, expect_rank, require
 
 if TYPE_CHECKING:
     from ..verify import Values
@@ -29,14 +28,6 @@ class Pool:
     count_beyond_pad: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class GlobalPool:
-    """The maximum or the mean of every channel. With `takes_empty`, the mean of no pixels is 0, as ReduceMean's in ONNX Runtime."""
-
-    is_max: bool = False
-    takes_empty: bool = False
-
-
 def _verify(step: Step, x: int, r: int | None, values: Values) -> int:
     pool: Pool = step.spec
     reason = check_pool(pool.window)
@@ -47,17 +38,7 @@ def _verify(step: Step, x: int, r: int | None, values: Values) -> int:
 
 def _describe(step: Step) -> str:
     pool: Pool = step.spec
-    return f"{_reduction(pool.is_max)} {describe_window(pool.window)}"
-
-
-def _describe_global(step: Step) -> str:
-    pool: GlobalPool = step.spec
-    return _reduction(pool.is_max)
-
-
-def _reduction(is_max: bool) -> str:
-    return "max" if is_max else "average"
+    return f"{'max' if pool.is_max else 'average'} {describe_window(pool.window)}"
 
 
 POOL = StepKindRow(StepKind.POOL, Pool, _verify, describe=_describe)
-GLOBAL_POOL = StepKindRow(StepKind.GLOBAL_POOL, GlobalPool, same_rank, ranks=(3, MAX_RANK), describe=_describe_global)

@@ -1,0 +1,176 @@
+"""Steps that take a part of a value, or repeat it: Slice, Split, Gather, Expand."""
+
+from libc.stdint cimport int64_t
+from libc.stdio cimport snprintf
+
+from ._copies cimport copy_item, set_loops
+from ._from_python cimport fill_shape
+from ._loops cimport Loops
+from ._structs cimport *
+
+
+cdef extern from *:
+    """
+    #define BEYOND ((int64_t)1 << 41)
+    """
+    int64_t BEYOND        # of program/kinds/parts.py: a place after the last element of any dimension
+
+
+# --- a part
+
+
+cdef struct Part:
+    int n
+    int axis[MAX_RANK]
+    int64_t begin[MAX_RANK]
+    int64_t end[MAX_RANK]
+    int64_t step[MAX_RANK]
+    int inside           # fail where the part is not inside
+
+
+cdef struct PartPlan:
+    Loops loops          # first: copy_item reads them
+    int64_t offset       # of the first element
+    int64_t step[MAX_RANK]
+
+
+cdef void part_ops(StepKindOps* ops) noexcept:
+    ops.spec_size = sizeof(Part)
+    ops.plan_size = sizeof(PartPlan)
+    ops.build = build_part
+    ops.infer = infer_part
+    ops.plan = plan_part
+    ops.complete = complete_part
+    ops.item = copy_item
+
+
+cdef int build_part(Step* step, object spec) except -1:
+    cdef Part* part = <Part*>step.spec
+    part.n = len(spec.axes)
+    for i in range(part.n):
+        part.axis[i] = spec.axes[i]
+        part.begin[i] = spec.begins[i]
+        part.end[i] = spec.ends[i]
+        part.step[i] = spec.steps[i]
+    part.inside = spec.inside
+    return 0
+
+
+cdef int infer_part(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
+    """Negative places count from the end; they are cut to the value, as ONNX's Slice does."""
+    cdef Part* part = <Part*>step.spec
+    cdef PartPlan* own = <PartPlan*>sp.own
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef int64_t begin, end, size, stride
+    cdef int i, axis
+    y[0] = x[0]
+    own.offset = 0
+    for i in range(x.rank):
+        own.step[i] = 1
+    for i in range(part.n):
+        axis = part.axis[i]
+        size = x.dims[axis]
+        stride = part.step[i]
+        begin = part.begin[i] + size if part.begin[i] < 0 else part.begin[i]
+        end = part.end[i] + size if part.end[i] < 0 else part.end[i]
+        if part.inside and not (0 <= begin < size and (-1 <= end <= size or part.end[i] <= -BEYOND or part.end[i] >= BEYOND)):
+            snprintf(message, message_size, "elements %lld to %lld of a dimension of %lld", <long long>part.begin[i],
+                     <long long>part.end[i], <long long>size)
+            return 1
+        if stride > 0:
+            begin = min(max(begin, 0), size)
+            end = min(max(end, 0), size)
+            y.dims[axis] = max(0, ceil_div(end - begin, stride)) if end > begin else 0
+        else:
+            begin = min(max(begin, 0), size - 1)  # -1 where there is nothing
+            end = min(max(end, -1), size - 1)
+            y.dims[axis] = ceil_div(begin - end, -stride) if begin > end else 0
+        own.step[axis] = stride
+        if y.dims[axis]:
+            own.offset += begin * element_count(x, axis + 1, x.rank)
+    return 0
+
+
+cdef int plan_part(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
+    """A part that is one run of x needs no copy."""
+    cdef Step* step = &program.steps[index]
+    cdef StepPlan* sp = &plan.steps[index]
+    cdef PartPlan* own = <PartPlan*>sp.own
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef int64_t from_x[MAX_RANK]
+    cdef int64_t from_y[MAX_RANK]
+    cdef int i, first = 0
+    cdef bint run = plan.values[step.y].size > 0
+    while first < y.rank and y.dims[first] == 1:
+        first += 1
+    for i in range(y.rank):
+        from_x[i] = element_count(x, i + 1, x.rank) * own.step[i]
+        from_y[i] = element_count(y, i + 1, y.rank)
+        run = run and (i < first or (own.step[i] == 1 and (i == first or y.dims[i] == x.dims[i])))
+    set_loops(sp, program.workers, y.rank, y.dims, from_x, from_y)
+    own.loops.a_begin = own.offset
+    if run:
+        sp.view = RUN_VIEW
+        sp.origin = -own.offset
+        own.loops.b_begin = own.offset
+    return 0
+
+
+cdef void complete_part(const CompiledProgram* program, Plan* plan, const Step* step, StepPlan* sp) noexcept nogil:
+    sp.work.moved = 2 * plan.values[step.y].size
+
+
+# --- Expand
+
+
+cdef struct Expand:
+    Shape target
+
+
+cdef void expand_ops(StepKindOps* ops) noexcept:
+    ops.spec_size = sizeof(Expand)
+    ops.plan_size = sizeof(Loops)
+    ops.build = build_expand
+    ops.infer = infer_expand
+    ops.plan = plan_expand
+    ops.item = copy_item
+
+
+cdef int build_expand(Step* step, object spec) except -1:
+    fill_shape(&(<Expand*>step.spec).target, spec.target)
+    return 0
+
+
+cdef int infer_expand(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
+    """Dimensions broadcast from the last on."""
+    cdef Shape* target = &(<Expand*>step.spec).target
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef int i
+    cdef int64_t u, v
+    y.rank = max(x.rank, target.rank)
+    for i in range(y.rank):
+        u = x.dims[i + x.rank - y.rank] if i + x.rank - y.rank >= 0 else 1
+        v = target.dims[i + target.rank - y.rank] if i + target.rank - y.rank >= 0 else 1
+        if u != v and u != 1 and v != 1:
+            snprintf(message, message_size, "dimensions %lld and %lld do not broadcast", <long long>u, <long long>v)
+            return 1
+        y.dims[i] = v if u == 1 else u
+    return 0
+
+
+cdef int plan_expand(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
+    cdef Step* step = &program.steps[index]
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef Shape* y = &plan.values[step.y].shape
+    cdef int64_t from_x[MAX_RANK]
+    cdef int64_t from_y[MAX_RANK]
+    cdef int i, axis
+    for i in range(y.rank):
+        axis = i + x.rank - y.rank
+        from_x[i] = element_count(x, axis + 1, x.rank) if axis >= 0 and x.dims[axis] != 1 else 0
+        from_y[i] = element_count(y, i + 1, y.rank)
+    set_loops(&plan.steps[index], program.workers, y.rank, y.dims, from_x, from_y)
+    return 0

@@ -1,0 +1,4 @@
+from ._structs cimport StepKindOps
+
+cdef void reduce_ops(StepKindOps* ops) noexcept
+cdef void softmax_ops(StepKindOps* ops) noexcept
