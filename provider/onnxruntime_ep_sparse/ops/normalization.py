@@ -19,7 +19,7 @@ from ..program.steps import Step
 from ..reasons import Finding
 from . import costs
 from .channels import ChannelPlan, Flow
-from .row import MICROSOFT, ONNX, OpRow
+from .row import MICROSOFT, ONNX, OpRow, Shape
 
 
 def _batchnorm_can_run(graph: Graph, node: Node) -> Finding | None:
@@ -146,6 +146,13 @@ EPSILONS = {"SkipLayerNormalization": 1e-12, "SkipSimplifiedLayerNormalization":
 """Defaults of epsilon that differ from 1e-5, by operator."""
 
 
+def _same_shape(graph: Graph, node: Node) -> dict[str, Shape]:
+    """Return the shape of the input for the result, or the reverse: ONNX Runtime infers none behind newer normalizations."""
+    shapes = {name: graph.values[name].shape for name in (node.inputs[0], node.outputs[0]) if name in graph.values}
+    known = next((shape for shape in shapes.values() if shape is not None), None)
+    return {} if known is None else {name: known for name, shape in shapes.items() if shape is None}
+
+
 def _group_norm_can_run(graph: Graph, node: Node) -> Finding | None:
     shape = shape_of(graph, node.inputs[0])
     if len(shape) < 3:
@@ -185,6 +192,7 @@ ROWS = (
             "over the last dimension, constant weights",
             norm.domains,
             results=max(1, norm.sum + 1),
+            implied=_same_shape,
             adds=norm.skip >= 0,
             estimate=costs.work_of("normalized"),
         )
@@ -198,6 +206,7 @@ ROWS = (
         "constant weights, known number of channels",
         first_version=21,
         estimate=costs.work_of("normalized"),
+        implied=_same_shape,
     ),
     OpRow(
         "InstanceNormalization",

@@ -129,8 +129,8 @@ cdef void groups_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef int64_t all_channels = own.groups * own.channels
     cdef float mean = kernels.sum(job.x + at, n) / <float>n
     cdef float scale = 1 / sqrtf(kernels.sum_of_squares(job.x + at, n, mean) / <float>n + (<NormalizeGroups*>job.step.spec).epsilon)
-    cdef float factor
     for c in range(own.channels):
-        factor = scale * job.r[first + c]
-        kernels.activate(job.y + at, job.x + at, NULL, own.pixels, ACT_AFFINE, factor, job.r[all_channels + first + c] - mean * factor)
+        # the mean first: to subtract it times the factor loses digits where it is large
+        kernels.activate(job.y + at, job.x + at, NULL, own.pixels, ACT_AFFINE, 1, -mean)
+        kernels.activate(job.y + at, job.y + at, NULL, own.pixels, ACT_AFFINE, scale * job.r[first + c], job.r[all_channels + first + c])
         at += own.pixels
