@@ -291,7 +291,8 @@ def parametric_activation(g):
     x, shape = g.pick(range(2, 9))
     if x is not None:
         g.node("PRelu", [x, g.weight(g.rng.random([shape[1], *[1] * (len(shape) - 2)]))], shape)
-        g.node("Celu", [x], shape, alpha=g.choice(1.0, 0.7))
+        if g.opset >= 12:
+            g.node("Celu", [x], shape, alpha=g.choice(1.0, 0.7))
 
 
 @operator()
@@ -319,8 +320,8 @@ def slicing(g):
 def gathering(g):
     x, shape = g.pick()
     axis = g.integer(0, len(shape) - 1)
-    place = g.weight(np.array(g.integer(-shape[axis], shape[axis] - 1), np.int64))
-    g.node("Gather", [x, place], [*shape[:axis], *shape[axis + 1 :]], axis=axis)
+    place = g.weight(np.array([g.integer(-shape[axis], shape[axis] - 1)], np.int64))
+    g.node("Gather", [x, place], [*shape[:axis], 1, *shape[axis + 1 :]], axis=axis)
 
 
 @operator()
