@@ -77,7 +77,7 @@ def behind(nodes, weights, *, last="Conv", kernel=1, relu=True, outputs=("y",), 
     weights["last"] = noise(rng, *shape) + np.float32(0.5)
     nodes = [*first, *nodes, make(last, ["z", "last"], ["y"], **more)]
     domains = {node.domain for node in nodes} - {""}
-    model = model_of(nodes, inputs or {"x": ["n", 3, 6, 5]}, outputs, weights, domains=domains)
+    model = model_of(nodes, inputs or {"x": ["n", 3, 6, 5]}, outputs, weights, 24 if nodes[2].op_type == "Swish" else 20, domains)
     feeds = {"x": noise(rng, 2, 3, 6, 5)} | {name: noise(rng, 2, *s[1:]) for name, s in (inputs or {}).items() if name != "x"}
     _, after = folded(model, feeds)
     if last == "Conv":
@@ -93,9 +93,9 @@ POOLS = {
 }
 
 
-@pytest.mark.parametrize("name", [*ACTIVATIONS, *POOLS])
+@pytest.mark.parametrize("name", [*(name for name in ACTIVATIONS if name != "Reciprocal"), *POOLS])
 def test_constants_pass(name):
-    """The three constants go through every operator that computes each channel by itself."""
+    """The three constants go through every operator that computes each channel by itself. One of them is 0 and has no Reciprocal."""
     nodes, constants = ([make(name, ["r"], ["z"], **POOLS[name])], {}) if name in POOLS else activation(name, "r", "z")
     assert behind(nodes, constants) == 5
 

@@ -50,6 +50,8 @@ def norm_parts(graph: Graph, shift: Node) -> tuple[list[Node], str, str, str, fl
             division, root, padded_mean, variance, square, centring = chain
             if centring is None or division is None or padded_mean is None or root is None or variance is None or square is None:
                 continue
+            if with_number(graph, square, "Pow") != (centring.outputs[0], 2):
+                continue
             mean = made_by(graph, centring.inputs[1], "ReduceMean")
             epsilon = with_number(graph, padded_mean, "Add")
             if mean is None or mean.inputs[0] != centring.inputs[0] or division.inputs[0] != centring.outputs[0] or not epsilon[0]:
