@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 import runpy
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_args
@@ -27,6 +28,7 @@ from onnxruntime_ep_sparse.prune import engine
 from onnxruntime_ep_sparse_kernels.isa import ISAS
 
 HERE = Path(__file__).parent
+PROJECT = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
 TABLES = runpy.run_path(str(HERE.parent / "tests" / "benchmarks" / "report.py"))
 """The module that renders tables of measurements, in benchmarks and here."""
 
@@ -478,6 +480,50 @@ def command(function: Callable[..., None]) -> str:
         rows.append(f"| {', '.join(f'`{name}`' for name in names)} | {' '.join((about.help or '').split())} |")
     return f"## {function.__name__}\n\n{inspect.getdoc(function)}\n\n| argument | meaning |\n| --- | --- |\n" + "\n".join(rows)
 
+
+def environment() -> str:
+    """Return the page about environment variables."""
+    rows = [f"| `{option.variable}` | `{option.name}` | {option.valid} |" for option in options.OPTIONS]
+    others = [f"| {', '.join(f'`{n}`' for n in name.split(', '))} | {read} | {meaning} |" for name, read, meaning in OTHER_VARIABLES]
+    return ENVIRONMENT.format(options="\n".join(rows), others="\n".join(others))
+
+
+def formats() -> str:
+    """Return the page about file formats."""
+    return FORMATS.format(
+        domain=schema.DOMAIN,
+        operators=schema.VERSION,
+        codec=weight_codec.FRAME.magic.decode(),
+        codec_version=weight_codec.FRAME.version,
+        program=serialize.FRAME.magic.decode(),
+        program_version=serialize.FRAME.version,
+        verdict=verdict.FRAME.magic.decode(),
+        verdict_version=verdict.FRAME.version,
+        schema=common.SCHEMA,
+        masks=(inspect.getdoc(inspect.getmodule(sparse.Masks)) or "").partition("\n\n")[2],
+    )
+
+
+def support() -> str:
+    """Return the page about supported systems and versions."""
+    classified = [line.rpartition(" :: ")[2] for line in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", line)]
+    isas = [f"| `{isa.name}` | {', '.join(f'`{name}`' for name in isa.features) or 'none: any CPU'} | {isa.lanes} |" for isa in ISAS]
+    extras = {"none": PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
+    shown = [
+        f"| {f'`[{name}]`' if name != 'none' else name} | {', '.join(f'`{each}`' for each in extras[name])} |" for name in USERS_EXTRAS
+    ]
+    return SUPPORT.format(
+        python=PROJECT["requires-python"].removeprefix(">=") + " or newer",
+        pythons=", ".join(classified),
+        oldest=".".join(map(str, registration.OLDEST)),
+        newest=".".join(map(str, registration.NEWEST_TESTED)),
+        isas="\n".join(isas),
+        extras="\n".join(shown),
+    )
+
+
+USERS_EXTRAS = ("none", "onnxruntime", "cli", "demo", "prune")
+"""Extras that the package itself needs; the others are for examples and development."""
 
 MEASURED = re.compile(r"(?<=^<!-- data/)([\w-]+)\.json(?:: (.+?))? -->\n.*?(?=^<!-- end -->$)", re.M | re.S)
 """A table of measurements on a page: its document in data/, and its name where a document has several."""

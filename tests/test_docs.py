@@ -84,7 +84,8 @@ def files(tmp_path_factory):
     exported = model_of([first, make_node("Relu", ["a"], ["h"], "/1/Relu"), last], {"x": ["batch", 256]}, ["y"], constants)
     onnx.save(exported, folder / "pruned.onnx")
     quantize_dynamic(folder / "model.onnx", folder / "int8.onnx")
-    np.savez(folder / "calibration.npz", x=rng.standard_normal((64, 256)).astype(np.float32))
+    for name, samples in (("calibration", 512), ("few", 64)):
+        np.savez(folder / f"{name}.npz", x=rng.standard_normal((samples, 256)).astype(np.float32))
     subprocess.run([sys.executable, "-m", "onnxruntime_ep_sparse", "pack", "model.onnx", "compressed.onnx"], cwd=folder, check=True)
     return folder
 

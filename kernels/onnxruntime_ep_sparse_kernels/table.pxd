@@ -175,7 +175,7 @@ ctypedef struct KernelTable:
     # y[r] = (x[r] - mean of x[r]) / sqrt(variance of x[r] + epsilon) * weight[0] + weight[1], for rows of n; with 0 as their mean where
     # they are not `centred`
     void (*normalize)(float* y, const float* x, const float* weight, int64_t rows, int64_t n, float epsilon, bint centred) noexcept nogil
-    # The sum of (x - mean)^2
-    float (*sum_of_squares)(const float* x, int64_t n, float mean) noexcept nogil
+    # The sums of x - origin and of (x - origin)^2
+    void (*sums)(const float* x, int64_t n, float origin, float* total, float* squares) noexcept nogil
     float (*sum)(const float* x, int64_t n) noexcept nogil
     float (*maximum)(const float* x, int64_t n) noexcept nogil

@@ -1,10 +1,11 @@
 """The folder of the option `cache_dir`: what one session has worked out, for later ones of any process.
 
 An entry is a file "ort-sparse-KEY.KIND", where KEY follows from all that the entry depends on. It appears when it is complete. The folder
-and its files may be deleted at any time: who has mapped an entry keeps it. Nothing that goes wrong with the folder is more than a warning.
+and its files may be deleted at any time: processes that have mapped an entry keep it. Nothing that goes wrong with the folder is more than
+a warning.
 
-An entry's time of modification is the time of its last use. Whoever adds an entry removes the ones whose last use is longest ago, of all
-kinds, until the rest is within the option `cache_max_mb`.
+An entry's time of modification is the time of its last use. A process that adds an entry removes the ones whose last use
+is longest ago, of all kinds, until the rest is within the option `cache_max_mb`.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class CacheFolder:
     def _remove_oldest(self, most: int) -> None:
         """Remove the entries whose last use is longest ago, so that the others have at most `most` bytes. OSError if that is not possible.
 
-        No other writer adds an entry meanwhile. Who has mapped an entry keeps its bytes, because only its name is removed.
+        No other writer adds an entry meanwhile. Processes that have mapped an entry keep its bytes, because only its name is removed.
         """
         refused = None
         with one_by_one(self.path):
@@ -118,7 +119,7 @@ class CacheFolder:
                     return
                 try:
                     os.unlink(file)
-                except FileNotFoundError:  # somebody else has removed it
+                except FileNotFoundError:  # another process has removed it
                     pass
                 except OSError as error:  # of another user, in a folder where each removes what is his own
                     refused = error

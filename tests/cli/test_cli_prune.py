@@ -350,6 +350,7 @@ def test_ctrl_c(folder, anywhere):
         "import os, signal\nimport numpy as np\n"
         "def feeds():\n"
         "    yield {'x': np.ones((8, 32), np.float32)}\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background of a shell ignore it\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    yield {'x': np.ones((8, 32), np.float32)}\n"
     )

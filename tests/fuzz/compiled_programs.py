@@ -157,13 +157,36 @@ def seeds() -> tuple[Seed, ...]:
         {"x": rng.standard_normal((1, 6, 30)).astype(np.float32)},
         {"w": weights(rng, 40, 6, 7), "low": np.array(-1, np.float32), "high": np.array(1, np.float32)},
     )
+    parts = net(
+        "parts",
+        [
+            ("Conv", ["x", "w"], ["a"], {"pads": [1, 1, 1, 1]}),
+            ("InstanceNormalization", ["a", "scale", "bias"], ["b"], {}),
+            ("Slice", ["b", "one", "six", "one"], ["c"], {}),
+            ("Softmax", ["c"], ["d"], {"axis": 1}),
+            ("ReduceMax", ["d"], ["e"], {}),
+            ("Expand", ["e", "target"], ["f"], {}),
+            ("Add", ["d", "f"], ["g"], {}),
+            ("Conv", ["g", "v"], ["y"], {}),
+        ],
+        {"x": rng.standard_normal((1, 4, 6, 5)).astype(np.float32)},
+        {
+            "w": weights(rng, 8, 4, 3, 3),
+            "scale": weights(rng, 8),
+            "bias": weights(rng, 8),
+            "one": np.array([1], np.int64),
+            "six": np.array([6], np.int64),
+            "target": np.array([1, 5, 1, 1], np.int64),
+            "v": weights(rng, 6, 5, 1, 1),
+        },
+    )
     volume = net(
         "volume",
         [("Conv", ["x", "w"], ["y"], {"auto_pad": "SAME_UPPER"})],
         {"x": rng.standard_normal((1, 3, 4, 5, 6)).astype(np.float32)},
         {"w": weights(rng, 5, 3, 3, 2, 3)},
     )
-    return tuple(images + matrices + cells + line + volume)
+    return tuple(images + matrices + cells + line + parts + volume)
 
 
 def blobs_of(model: onnx.ModelProto) -> list[bytes]:

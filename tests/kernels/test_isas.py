@@ -21,6 +21,7 @@ PACKAGES = [Path(package.__file__).parent for package in (kernels, onnxruntime_e
 MODULES = sorted(path for package in PACKAGES for path in package.rglob("*.so"))
 ON_X86 = platform.machine().lower() in X86
 MAY_NAME_THEM = {
+    "docs/pictures.py": "the figures of the machine whose roofline it draws",
     "kernels/onnxruntime_ep_sparse_kernels/isa.py": "the table",
     "provider/onnxruntime_ep_sparse/ops/rates.py": "what calibrate.py has measured; one without rates takes those of the next",
     "tests/kernels/test_isas.py": "the pattern of this test",

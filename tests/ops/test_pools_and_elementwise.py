@@ -11,7 +11,7 @@ from onnxruntime_ep_sparse.ops import elementwise
 from support.making import examples, model_of, noise
 from support.promises import assert_close, cpu_session, make_session, owned_session
 
-BINARY = {name: row.ufunc for name, row in elementwise.BINARY.items()}
+BINARY = {name: row.ufunc for name, row in elementwise.BINARY.items() if not row.keeps_x}
 """numpy's are the reference (test_elementwise.py): ONNX Runtime multiplies by the reciprocal of a constant divisor."""
 
 
@@ -118,6 +118,17 @@ def test_special_numbers(op):
         # a product adds its terms to +0: the -0 among them is lost
         lost = (x == 0) & np.signbit(x) & (op == "Div") & (operands[0] == "q")
         assert np.array_equal(np.where(lost, 0, y), np.where(lost, 0, result), equal_nan=True)
+
+
+@pytest.mark.parametrize("slope", [(), (1,), (9, 1), (4, 1, 1), (3, 4, 9, 1), (3, 1, 9, 1)])
+def test_prelu(slope):
+    """A slope of any shape that broadcasts to the value, and special numbers: the CPU provider's bits."""
+    rng = np.random.default_rng(7)
+    x, q = noise(rng, 3, 4, 9, 1), np.asarray(noise(rng, *slope))
+    x[0, :, :, 0] = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.5, -3e38, -1e-40]
+    model = behind_identity([helper.make_node("PRelu", ["p", "q"], ["y"])], x.shape, {"q": q})
+    (y,), (y_ort,) = owned_session(model).run(None, {"x": x}), cpu_session(model).run(None, {"x": x})
+    np.testing.assert_array_equal(y, y_ort)
 
 
 @pytest.mark.parametrize("shape", [(5, 4), (2, 3, 6), (2, 5, 4, 3)])

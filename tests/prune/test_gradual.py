@@ -100,7 +100,7 @@ def test_wrong_use():
     for arguments, words in (
         ({"only": "bias"}, "nothing to prune"),
         ({"pattern": "3x3"}, "unknown pattern '3x3'"),
-        ({"every": 0}, "not every 0"),
+        ({"every": 0}, "every 0: expected a number of steps of at least 1"),
     ):
         with pytest.raises(ValueError, match=words):
             Gradual(module, lambda step: 0.5, **arguments)

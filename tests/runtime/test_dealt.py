@@ -75,6 +75,24 @@ def ends():
     return net.graph(("y", "flat", "z"))
 
 
+def parts():
+    """Parts of values that may stand dealt, which are runs of them for a single image, and reductions and normalizations of them."""
+    net = Net()
+    a = net.conv(net.conv("x", "a0", 8), "a", 8, act="Relu")
+    front = net.node("Slice", (a,), "front", 3, starts=[0], ends=[3], axes=[1])
+    back = net.node("Slice", (a,), "back", 5, starts=[3], ends=[8], axes=[1])
+    net.constants["order"] = np.array([4, 2, 0], np.int64)
+    some = net.node("Gather", (back, "order"), "some", 3, axis=1)
+    whole = net.concat([net.conv(front, "f", 4), net.conv(back, "g", 4), some], "whole")
+    net.constants["slope"] = noise(net.rng, 11, 1, 1)
+    bent = net.node("PRelu", (net.conv(whole, "h", 11, kernel=1), "slope"), "bent", 11)
+    net.constants["scale"], net.constants["shift"] = noise(net.rng, 11), noise(net.rng, 11)
+    normal = net.node("InstanceNormalization", (bent, "scale", "shift"), "normal", 11)
+    net.conv(net.node("Sum", (normal, whole, bent), "sums", 11), "y", 2)
+    net.node("ReduceMean", (net.conv(normal, "k", 5),), "mean", 5, axes=[2, 3])
+    return net.graph(("y", "mean"))
+
+
 def images(n, height, width):
     x = noise(np.random.default_rng(3), n, 3, height, width)
     x[0, 0, 3, 5], x[-1, 1, 2, 7], x[0, 2, height - 1, 0] = np.nan, np.inf, -0.0
@@ -85,7 +103,7 @@ SIZES = [(1, 32, 32), (2, 64, 32), (1, 32, 160), (1, 96, 64), (1, 30, 32), (3, 1
 
 
 @EVERY_SET
-@pytest.mark.parametrize("build", [unet, ends])
+@pytest.mark.parametrize("build", [unet, ends, parts])
 def test_same_bits(isa, build):
     """Dealt or not, and for any number of workers, the results are the same bits, also of numbers that are not finite."""
     spec = pipeline.lower_to_spec(build(), isa)

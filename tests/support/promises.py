@@ -15,9 +15,11 @@ EPS = float(np.finfo(np.float32).eps)
 ALWAYS = {"policy": "always"}
 
 
-def session_options(threads=None, entries=None):
-    """Options of a session that accounts for its nodes."""
+def session_options(threads=None, entries=None, level=None):
+    """Options of a session that accounts for its nodes, with ONNX Runtime's optimizations up to `level`, or all."""
     options = onnxruntime.SessionOptions()
+    if level is not None:
+        options.graph_optimization_level = level
     options.log_severity_level = 4
     # the address sanitizer sees the ends of tensors that are allocations of their own
     options.enable_cpu_mem_arena = "ASAN_OPTIONS" not in os.environ

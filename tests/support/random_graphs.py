@@ -8,7 +8,7 @@ from onnx import helper
 
 from support.making import model_of, pruned
 
-OPSETS = (11, 13, 17, 18, 20, 22)
+OPSETS = (11, 13, 17, 18, 20, 22, 24)
 OPERATORS = []
 MAX_ELEMENTS = {False: 200_000, True: 3_000_000}
 MAX_DEPTH = 10_000
@@ -194,9 +194,14 @@ def activation(g):
 def rare_activation(g):
     """Behind what keeps it from magnifying errors: Sqrt is steep near 0, ThresholdedRelu jumps where its alpha is not 0."""
     x, shape = g.pick()
-    op = g.choice("Sqrt", "Exp", "ThresholdedRelu", "Pow", "QuickGelu", *(["Gelu"] if g.opset >= 20 else ["com.microsoft.Gelu"]))
-    if op == "Sqrt":
-        g.node("Sqrt", [g.node("Add", [g.node("Abs", [x], shape), g.weight(np.float32(0.5))], shape)], shape)
+    newer = [op for op, since in (("Mish", 18), ("Gelu", 20), ("Swish", 24)) if g.opset >= since]
+    op = g.choice("Sqrt", "Reciprocal", "Exp", "ThresholdedRelu", "Pow", "QuickGelu", "com.microsoft.Gelu", *newer)
+    if op in ("Sqrt", "Reciprocal"):
+        g.node(op, [g.node("Add", [g.node("Abs", [x], shape), g.weight(np.float32(0.5))], shape)], shape)
+    elif op == "Mish":
+        g.node(op, [x], shape)
+    elif op == "Swish":
+        g.node(op, [x], shape, alpha=g.choice(1.0, 1.702))
     elif op == "Exp":
         g.node("Exp", [g.node("Tanh", [x], shape)], shape)
     elif op == "Pow":
@@ -251,8 +256,15 @@ def binary_with_constant(g):
 def normalization(g):
     """Of eight and more: the fewer, the more it magnifies the errors of what it normalizes."""
     x, shape = g.pick(range(2, 9))
-    if x is not None and shape[-1] >= 8 and g.opset >= 17:
-        g.node("LayerNormalization", [x, g.weight(g.rng.random(shape[-1]) + 0.5), g.noise(shape[-1])], shape, epsilon=1e-3)
+    if x is None or shape[-1] < 8:
+        return
+    scale, skips = g.weight(g.rng.random(shape[-1]) + 0.5), ["SkipLayerNormalization", "SkipSimplifiedLayerNormalization"]
+    newer = [op for op, since in (("LayerNormalization", 17), ("RMSNormalization", 23)) if g.opset >= since]
+    op = g.choice("SimplifiedLayerNormalization", *newer, *newer, *(skips if len(shape) == 3 else []))
+    inputs = [x, g.choice(*[n for n, s in g.values.items() if s == shape]), scale] if op in skips else [x, scale]
+    if op in ("LayerNormalization", "SkipLayerNormalization"):
+        inputs.append(g.noise(shape[-1]))
+    g.node(op, inputs, shape, epsilon=1e-3, **({"domain": "com.microsoft"} if op in skips else {}))
 
 
 @operator()
@@ -274,7 +286,7 @@ def foreign(g):
 def softmax(g):
     """Along one axis; before opset 13 along all from it on, which is the same of the last."""
     x, shape = g.pick()
-    g.node("Softmax", [x], shape, axis=g.choice(-1, g.integer(0, len(shape) - 1)))
+    g.node(g.choice("Softmax", "LogSoftmax"), [x], shape, axis=g.choice(-1, g.integer(0, len(shape) - 1)))
 
 
 @operator()
@@ -284,6 +296,9 @@ def group_normalization(g):
     if x is not None and np.prod(shape[2:]) >= 8:
         weights = [g.weight(g.rng.random(shape[1]) + 0.5), g.noise(shape[1])]
         g.node("InstanceNormalization", [x, *weights], shape, epsilon=1e-3)
+        if g.opset >= 21:
+            groups = g.choice(*(k for k in range(1, shape[1] + 1) if shape[1] % k == 0))
+            g.node("GroupNormalization", [x, *weights], shape, epsilon=1e-3, num_groups=groups)
 
 
 @operator()
@@ -300,7 +315,7 @@ def reduction(g):
     x, shape = g.pick()
     axes = [axis for axis in range(len(shape)) if g.chance(0.4)] or [len(shape) - 1]
     keep = g.integer(0, 1)
-    op = g.choice(("ReduceMean", 18), ("ReduceSum", 13), ("ReduceMax", 18), ("ReduceMin", 18), ("ReduceL2", 18))
+    op = g.choice(("ReduceSum", 13), *((f"Reduce{name}", 18) for name in ("Mean", "Max", "Min", "L1", "L2", "SumSquare")))
     out = [1 if axis in axes else size for axis, size in enumerate(shape) if keep or axis not in axes]
     g.node_of_axes(op[0], x, out, axes, op[1], keepdims=keep)
 
@@ -322,6 +337,25 @@ def gathering(g):
     axis = g.integer(0, len(shape) - 1)
     place = g.weight(np.array([g.integer(-shape[axis], shape[axis] - 1)], np.int64))
     g.node("Gather", [x, place], [*shape[:axis], 1, *shape[axis + 1 :]], axis=axis)
+
+
+@operator()
+def masking(g):
+    x, shape = g.pick()
+    mask = g.weight(g.rng.random([size if g.chance(0.6) else 1 for size in shape]) < 0.7)
+    number = g.weight(np.float32(g.rng.standard_normal()))
+    g.node("Where", [mask, x, number] if g.chance(0.5) else [mask, number, x], shape)
+
+
+@operator()
+def repeating(g):
+    x, shape = g.pick(range(1, 8))
+    if x is not None:
+        target = [*([2] if g.chance(0.3) else []), *(g.integer(1, 3) if size == 1 else size for size in shape)]
+        given = [1 if g.chance(0.3) else size for size in target]  # 1 keeps the value's size
+        given[: len(target) - len(shape)] = target[: len(target) - len(shape)]
+        out = [max(pair) for pair in zip(given, [1] * (len(target) - len(shape)) + shape, strict=True)]
+        g.node("Expand", [x, g.weight(np.array(given, np.int64))], out)
 
 
 @operator()

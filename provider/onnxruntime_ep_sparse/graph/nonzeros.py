@@ -70,8 +70,9 @@ class Nonzeros:
         return Nonzeros.at(self.row__n * rows.depth + rows.k__n, value__n, self.shape)
 
     def first(self, count: int | None, others: int | None, axis: int) -> NDArray[np.float32]:
-        """The first `count` entries along an axis, which comes first in the result, and of these the first `others` along the other one of
-        the first two axes. None for all. Axis 1 is for matrices.
+        """Return the first `count` entries along an axis, which comes first in the result, None for all. Axis 1 is for matrices.
+
+        Of these, return the first `others` along the other one of the first two axes.
         """
         turned = axis % len(self.shape) == 1
         count, others = (others, count) if turned else (count, others)

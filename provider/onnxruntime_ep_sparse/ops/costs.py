@@ -145,8 +145,8 @@ class Estimate:
     left of them. `second` is our work for another weight of the node, with as many zeros: R of an LSTM.
 
     `ort_splits` says whether ONNX Runtime shares the node between threads, where there are several. Our step is shared if it moves more
-    than OUR_SPLIT `floats`, or multiplies as often; it multiplies `macs` times by a weight without zeros. What is not shared takes one
-    thread's time.
+    than OUR_SPLIT `floats`, or multiplies as often; it multiplies `macs` times by a weight without zeros. A step that is not shared takes
+    the time of one thread.
     """
 
     ort: Amounts
@@ -162,7 +162,7 @@ class Estimate:
 
     @property
     def alone_to(self) -> float:
-        """The largest share of the multiply-adds with which our step stays on its caller's thread, whatever the number of threads."""
+        """Return the largest share of the multiply-adds with which our step stays on its caller's thread, for any number of threads."""
         if self.floats > OUR_SPLIT:
             return -1.0
         return OUR_SPLIT / self.macs if self.macs else math.inf

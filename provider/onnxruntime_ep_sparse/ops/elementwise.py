@@ -135,7 +135,7 @@ def _binary_channels(flow: Flow, node: Node) -> ChannelPlan | None:
         value__c = row.ufunc(value__c, other__c)
     if row.op == Op.MUL:
         (known_a__c, a__c), (known_b__c, b__c) = operands
-        # a channel of zeros stays so behind the gate of a squeeze-and-excite block, which is between 0 and 1
+        # a channel of zeros stays so after the gate of a squeeze-and-excite block, which is between 0 and 1
         for known_0__c, zero__c, gate in ((known_a__c, a__c, node.inputs[1]), (known_b__c, b__c, node.inputs[0])):
             if gate in graph.producer and is_bounded(graph.producer[gate]):
                 gone__c = known_0__c & (zero__c == 0)

@@ -147,7 +147,7 @@ EPSILONS = {"SkipLayerNormalization": 1e-12, "SkipSimplifiedLayerNormalization":
 
 
 def _same_shape(graph: Graph, node: Node) -> dict[str, Shape]:
-    """Return the shape of the input for the result, or the reverse: ONNX Runtime infers none behind newer normalizations."""
+    """Return the shape of the input for the result, or the reverse: ONNX Runtime infers none for newer normalizations."""
     shapes = {name: graph.values[name].shape for name in (node.inputs[0], node.outputs[0]) if name in graph.values}
     known = next((shape for shape in shapes.values() if shape is not None), None)
     return {} if known is None else {name: known for name, shape in shapes.items() if shape is None}

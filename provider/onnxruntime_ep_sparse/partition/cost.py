@@ -53,7 +53,7 @@ class Density:
 
     @property
     def left(self) -> float:
-        """The share of the multiply-adds that the kernels do."""
+        """Return the share of the multiply-adds that the kernels do."""
         return self.columns if self.shares_columns else self.share
 
 

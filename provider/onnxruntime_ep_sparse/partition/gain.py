@@ -55,11 +55,13 @@ class RegionGain:
         # the numbers by which all products are judged
         each = [found for i in self.members if (found := prices.row_counts(self.graph.nodes[i]))]
         counts: list[int | None] = [rows for rows in each[0] if all(rows in others for others in each)] if each else [None]
-        every = [self.seconds if rows is None else seconds_of(rows) for rows in counts]
-        self._saved = [{unit: theirs - ours for unit, (theirs, ours) in seconds.items()} for seconds in every]
+        every = [nominal if rows is None else seconds_of(rows) for rows in counts]
+        self._saved = [{unit: theirs - ours for unit, (theirs, ours) in seconds.items()} for seconds, _ in every]
         """The time that each unit saves, for each number of rows."""
-        nominal, theirs_of = self.theirs(), (sum(theirs for theirs, _ in seconds.values()) for seconds in every)
-        self._weights = [nominal / max(theirs, LEAST_SAVED) / len(counts) for theirs in theirs_of]
+        self._shared = [(rows, shared) for rows, (_, shared) in zip(counts, every, strict=True)]
+        """Each number of rows, and which units several threads share then."""
+        theirs_of = (sum(theirs for theirs, _ in seconds.values()) for seconds, _ in every)
+        self._weights = [self.theirs() / max(theirs, LEAST_SAVED) / len(counts) for theirs in theirs_of]
         """Of each number of rows, in `saved`."""
 
     def saved(self, unit: Unit) -> float:
@@ -115,9 +117,10 @@ class RegionGain:
         return -self.prices.wake if others is False else 0.0
 
     def is_enough(self) -> bool:
-        """Return whether the region saves so much that it should be taken: by the mean, and for every number of rows."""
-        if self.total() < max(LEAST_SAVED, self.theirs() * (1 - 1 / REGION_MARGIN)):
-            return False
+        """Return whether the region saves so much that it should be taken: by the mean, and for every number of rows.
+
+        It has to without what it saves by not waking threads: where one run follows the other, ONNX Runtime's are awake.
+        """
         overhead = self.overhead()
         # the weights bring the times with ONNX Runtime to the same sum
         theirs, total = self.theirs() / len(self._saved), 0.0

@@ -32,7 +32,7 @@ OUTPUT_BLOCKS = tuple(f"{outputs}x1 blocks" for outputs in BLOCK_OUTPUTS)
 INPUT_BLOCKS = "1x4 blocks"
 """The pattern in which 4 neighbouring inputs are zeros together."""
 FEW_OUTPUTS, FEW_COLUMNS = 8, 64
-"""What most weights are looked at only: it shows that they have no pattern."""
+"""Columns that show of most weights that they have no pattern."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Zeros:
 
     @property
     def in_blocks(self) -> bool:
-        """Whether outputs share the places of their zeros, so that kernels load a vector of pixels once for several."""
+        """Return whether outputs share the places of their zeros, so that kernels load a vector of pixels once for several."""
         return self.pattern in OUTPUT_BLOCKS
 
 
@@ -97,7 +97,7 @@ def pattern_of(first: Callable[[int | None, int | None], NDArray]) -> str:
 
 
 def _seems_alike(weight: NDArray) -> bool:
-    """Whether most outputs share the places of their zeros with others, in at most FEW_COLUMNS columns."""
+    """Return whether most outputs share the places of their zeros with others, in at most FEW_COLUMNS columns."""
     bits__ob = np.packbits(weight.reshape(len(weight), -1)[:, :FEW_COLUMNS] != 0, axis=1)
     key__ob = np.zeros((len(bits__ob), FEW_COLUMNS // 8), np.uint8)
     key__ob[:, : bits__ob.shape[1]] = bits__ob
@@ -107,7 +107,7 @@ def _seems_alike(weight: NDArray) -> bool:
 
 
 def _scattered_blocks(weight: NDArray) -> str:
-    """The name of the blocks that outputs are in, wherever these stand."""
+    """Return the name of the blocks that outputs are in, wherever these stand."""
     nonzero = weight.reshape(len(weight), -1) != 0
     alike = Counter(row.tobytes() for row in np.packbits(nonzero[nonzero.any(axis=1)], axis=1)).values()
     for outputs in BLOCK_OUTPUTS:

@@ -34,7 +34,7 @@ def fuse_layer_norms(graph: Graph) -> Graph:
 
 
 def is_of_rows(graph: Graph, mean: Node) -> bool:
-    """Whether a ReduceMean has the mean of each row, as a dimension of 1."""
+    """Return whether a ReduceMean has the mean of each row, as a dimension of 1."""
     rank = len(shape_of(graph, mean.inputs[0]))
     return axes_of(graph, mean) == (rank - 1,) and attribute_of(mean, "keepdims", 1) == 1
 

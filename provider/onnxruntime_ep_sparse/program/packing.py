@@ -116,14 +116,14 @@ def _bounds(units: int, unit_floats: float, density: float, taps_per_unit: int, 
 
 @dataclass(frozen=True)
 class Rows:
-    """Which rows go together: MR, and their order if rows that share columns are no neighbours, int32 (M,)."""
+    """Rows that go together: MR, and their order if rows that share columns are not neighbours, int32 (M,)."""
 
     mr: int
     order__m: NDArray[np.int32] | None = None
 
 
 def choose_rows(matrix: Csr, *, any_order: bool = True) -> Rows:
-    """SHARED where enough nonzeros stand under each other (dense and block-pruned weights), else APART; from at most 64 groups.
+    """Return SHARED where enough nonzeros stand under each other (dense and block-pruned weights), else APART; from at most 64 groups.
 
     Rows are reordered only if `any_order`, and if that is what makes them share columns.
     """

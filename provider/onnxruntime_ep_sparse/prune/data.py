@@ -34,7 +34,10 @@ RANDOM_SAMPLES = 128
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The request of a reader: for which inputs, how many samples at most, and the options of some readers."""
+    """The request of a reader: for which inputs, how many samples at most, and the options of some readers.
+
+    `sequences` says that the first axis of the inputs counts times, not samples.
+    """
 
     inputs: Sequence[Input]
     samples: int | None = None

@@ -50,7 +50,8 @@ def prune(
     `model` is a path, bytes or a `ModelProto`, which do not change. `data` yields dicts from input names to arrays; the first axis counts
     samples where the model leaves its size open. At most `samples` of them are used, and of these a share `holdout` only to judge the
     result. `sparsity` is the share of zeros in all pruned layers; the pattern "N:M" implies it. `speedup`, such as 1.5, in its place
-    searches the sparsity for this factor of speed over the CPU provider, on the batch of median size.
+    searches the sparsity for this factor of speed over the CPU provider, on the batch of median size. Speeds are measured with the
+    model's open dimensions fixed to that size; a warning says where fewer nodes are taken while they are open.
 
     `allocation` says how zeros are spread over the layers: "uniform", or "measured" by the error that each layer causes when it alone is
     pruned, if that leaves more of the model on held-out data; it takes several times as long, and is what `speedup` does by default.

@@ -1,4 +1,4 @@
-"""Nodes with constant weights that are no layers, and why: a user looks for them in the report."""
+"""Nodes with constant weights that are not layers, and why: a user looks for them in the report."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Skipped:
 
 
 def left_out(source: Source, layers: Collection[tuple[int, int]]) -> Iterator[tuple[int, Skipped]]:
-    """Yield the nodes with a weight that are no layer, with their indices. `layers` has the node and the input of each layer."""
+    """Yield the nodes with a weight that are not a layer, with their indices. `layers` has the node and the input of each layer."""
     for index, node in enumerate(source.nodes):
         name = source.name(index)
         recurrent = node.domain in ONNX and node.op_type in RECURRENT

@@ -34,7 +34,7 @@ class MatrixLayer(Layer):
     @property
     def geometry(self) -> tuple[object, ...]:
         """Return the parameters besides `x` on which the columns depend."""
-        return ("matrix", self.x_columns)
+        return ("matrix", self.x_columns, self.stack if prod(self.stack) > 1 else ())
 
     def matrices(self, weight: NDArray) -> NDArray:
         """Return the weight as (G, M, K)."""

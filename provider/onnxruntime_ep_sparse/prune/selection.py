@@ -37,7 +37,8 @@ BEHIND_CLASSIFIER = {
 def source_of(given: Model) -> Source:
     """Read a model, without its external data. Weights and biases that nodes compute of constants alone become initializers.
 
-    ValueError if it is not a model, if its weights are compressed, or if a model in memory has its data elsewhere.
+    Functions of the model's own that contain layers are expanded. ValueError if it is not a model, if its weights are compressed, or if a
+    model in memory has its data elsewhere.
     """
     model, path = loaded(given)
     if any(imported.domain == DOMAIN for imported in model.opset_import):
@@ -70,7 +71,7 @@ class Selected:
     """Layers by what becomes of them, each list in the order of the nodes.
 
     `pruned` get zeros. `dense` stay dense for their role, not because someone named them. `skipped` has the reasons for all but `pruned`,
-    also of nodes with weights that are no layers.
+    also of nodes with weights that are not layers.
     `classes` are the outputs of the model that classifiers make.
     """
 
@@ -158,7 +159,7 @@ class _Roles:
     def outputs_of(self, layer: Layer) -> set[str]:
         """Return the outputs of the model that are a layer's result but for a bias, the form, and functions that keep the order.
 
-        There are none if another layer comes behind it, as behind keys and values that a decoder returns, or if it is recurrent: its result
+        Nothing is one if another layer comes after it, as after keys and values that a decoder returns, or if it is recurrent: its result
         is a state.
         """
         source = self._source

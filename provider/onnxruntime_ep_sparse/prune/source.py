@@ -19,7 +19,7 @@ from ..models.inputs import signature
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model that was read from the file `path`, without its external data. Who gives it to `prune` does not use it any more."""
+    """A model that was read from the file `path`, without its external data. It must not be used after it was given to `prune`."""
 
     model: ModelProto
     path: Path

@@ -15,11 +15,11 @@ cdef struct Dealt:
     int64_t image
 
 cdef inline bint can_be_dealt(const Shape* shape, const Deal* deal) noexcept nogil:
-    """Whether images divide into segments and groups of rows."""
+    """Return whether images divide into segments and groups of rows."""
     return shape.rank == 4 and element_count(shape, 0, 4) > 0 and shape.dims[3] % deal.columns == 0 and shape.dims[2] % deal.rows == 0
 
 cdef inline Dealt dealt_images(const Deal* deal, const Shape* shape, int64_t channels) noexcept nogil:
-    """Images of this shape that stand among so many channels."""
+    """Return images of this shape that stand among so many channels."""
     cdef Dealt d
     d.images = shape.dims[0]
     d.channels = shape.dims[1]
@@ -31,15 +31,15 @@ cdef inline Dealt dealt_images(const Deal* deal, const Shape* shape, int64_t cha
     return d
 
 cdef inline Dealt dealt_as(const Plan* plan, const Shape* shape) noexcept nogil:
-    """Images of this shape by themselves."""
+    """Return images of this shape by themselves."""
     return dealt_images(&plan.deal, shape, shape.dims[1])
 
 cdef inline Dealt dealt_value(const Plan* plan, int value) noexcept nogil:
-    """A dealt value, where it has its place: by itself, or among the channels of the value that it is concatenated into."""
+    """Return a dealt value where it has its place: by itself, or among the channels of the value that it is concatenated into."""
     return dealt_images(&plan.deal, &plan.values[value].shape, plan.values[plan.values[value].root].shape.dims[1])
 
 cdef inline Dealt dealt_operand(const Plan* plan, const Step* step, const StepPlan* sp) noexcept nogil:
-    """The x of a dealt step."""
+    """Return the x of a dealt step."""
     return dealt_as(plan, &plan.values[step.x].shape) if sp.converts else dealt_value(plan, step.x)
 
 # Decides which steps of a plan run dealt, and in which way; 0 on success.
@@ -49,5 +49,5 @@ cdef int choose_deal(CompiledProgram* program, Plan* plan) noexcept nogil
 cdef int64_t conversion_items(const Job* job) noexcept nogil
 cdef void convert_item(Job* job, int64_t index, float* scratch) noexcept nogil
 
-# What stands around vectors [first, end) of a row of some channels, of which y is the first, after they have been written.
+# Writes the vectors around vectors [first, end) of a row of some channels, of which y is the first, after these have been written.
 cdef void write_halo(const Deal* deal, const Dealt* d, float* y, int64_t channels, int64_t row, int64_t first, int64_t end) noexcept nogil

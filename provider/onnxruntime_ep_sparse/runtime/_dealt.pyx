@@ -13,7 +13,7 @@ from ._structs cimport *
 cdef enum:
     # Multiply-adds that take as long as bringing a float into the other order.
     CONVERT_MACS = 40
-    # What fewer segments, of longer rows, must save more, in percent: of longer rows fewer stay in L2 (U-Net 512, AVX-512, one thread: 16
+    # Fewer segments, of longer rows, must save so many percent more: of longer rows fewer stay in L2 (U-Net 512, AVX-512, one thread: 16
     # segments 118 ms, 8 107, 4 111, 2 120; AVX2: 8 segments 155, 4 154, 2 159).
     FEWER_SEGMENTS = 20
 
@@ -75,7 +75,7 @@ cdef int choose_deal(CompiledProgram* program, Plan* plan) noexcept nogil:
 
 
 cdef double settle(CompiledProgram* program, Plan* plan, const Deal* deal, Value* values, bint* able, double* gain) noexcept nogil:
-    """Which steps run dealt in this way, and what that saves: those that can, less those that lose more by conversions than they gain."""
+    """Decide which steps run dealt in this way: those that can, less those that lose by conversions. Return the gain."""
     cdef Step* step
     cdef int s
     cdef bint changed = True
@@ -201,7 +201,7 @@ cdef inline void neighbours(float* to, const float* source, const Deal* deal, in
 
 
 cdef void write_halo(const Deal* deal, const Dealt* d, float* y, int64_t channels, int64_t row, int64_t first, int64_t end) noexcept nogil:
-    """The vectors on both sides from their neighbours in the row, then the rows above and below all these."""
+    """Write the vectors on both sides from their neighbours in the row, then the rows above and below all these."""
     cdef int64_t c, lanes = deal.lanes
     cdef float* line = y + (row + 1) * d.row
     if end == d.vectors:
@@ -218,7 +218,7 @@ cdef void write_halo(const Deal* deal, const Dealt* d, float* y, int64_t channel
 
 cdef void shift_rows(float* to, const float* line, const Deal* deal, const Dealt* d, int64_t channels, int64_t first, int64_t end,
                      int64_t by) noexcept nogil:
-    """A row above or below the image: that of the neighbouring group of rows, and what stands beside it."""
+    """Write a row above or below the image: that of the neighbouring group of rows, and what stands beside it."""
     cdef int64_t c, v, place
     for c in range(channels):
         for v in range(first + 1, end + 1):
@@ -234,7 +234,7 @@ cdef void shift_rows(float* to, const float* line, const Deal* deal, const Dealt
 
 
 cdef int64_t conversion_items(const Job* job) noexcept nogil:
-    """An item for each row of the dealt images, all channels."""
+    """Return the number of items: one for each row of the dealt images, all channels."""
     cdef Dealt d = dealt_as(job.plan, &job.plan.values[job.step.x].shape)
     return d.images * d.rows
 

@@ -31,7 +31,8 @@ cdef int64_t channels_around(const CompiledProgram* program, const Plan* plan, i
 
 
 cdef bint product_deals(const CompiledProgram* program, const Plan* plan, int index, const Deal* deal, double* gain) noexcept nogil:
-    """Windows of up to 3x3 pixels that keep the size of images. What is gained: the gathering, and every tap's vectors are whole."""
+    """Return whether a product is dealt: windows of up to 3x3 pixels that keep the size of images. It gathers nothing then, and loads whole
+    vectors."""
     cdef const Step* step = &program.steps[index]
     cdef const Step* before = step - 1
     cdef const Product* p = <const Product*>step.spec
@@ -86,7 +87,7 @@ cdef int plan_dealt(CompiledProgram* program, Plan* plan, int index) noexcept no
 
 
 cdef int place_dealt(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
-    """The offsets, which depend on the distance between rows."""
+    """Take the offsets, which depend on the distance between rows."""
     cdef Step* step = &program.steps[index]
     cdef StepPlan* sp = &plan.steps[index]
     cdef ProductPlan* q = <ProductPlan*>sp.own
@@ -96,7 +97,7 @@ cdef int place_dealt(CompiledProgram* program, Plan* plan, int index) noexcept n
 
 
 cdef void dealt_item(Job* job, int64_t index, float* scratch) noexcept nogil:
-    """The rows of a band of one tile."""
+    """Compute the rows of a band of one tile."""
     cdef Product* p = <Product*>job.step.spec
     cdef ProductPlan* q = <ProductPlan*>job.sp.own
     cdef Dealt x = dealt_operand(job.plan, job.step, job.sp), y = dealt_value(job.plan, job.step.y), r

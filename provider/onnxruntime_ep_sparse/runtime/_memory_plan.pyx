@@ -190,8 +190,8 @@ cdef inline int64_t room_of(const ValuePlan* value) noexcept nogil:
 
 
 cdef int place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
-    """Which memory every value has: ONNX Runtime's, a constant's, that of its source (Reshape) or a part of it (Slice), a part of the value
-    that it is concatenated into, or a place in the arena while it is needed."""
+    """Give every value memory: ONNX Runtime's, a constant's, that of its source (Reshape) or a part of it (Slice), a part of the value that
+    it is concatenated into, or a place in the arena while it is needed."""
     cdef int i, v, s, root
     cdef Step* step
     for v in range(program.n_values):

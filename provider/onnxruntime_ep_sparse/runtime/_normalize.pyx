@@ -110,7 +110,7 @@ cdef int infer_groups(Plan* plan, const Step* step, StepPlan* sp, char* message,
 
 
 cdef int plan_groups(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
-    """An item a group of an image."""
+    """Plan one item per group of an image."""
     cdef Shape* x = &plan.values[program.steps[index].x].shape
     cdef GroupsPlan* own = <GroupsPlan*>plan.steps[index].own
     cdef int64_t groups = (<NormalizeGroups*>program.steps[index].spec).groups
@@ -122,15 +122,20 @@ cdef int plan_groups(CompiledProgram* program, Plan* plan, int index) noexcept n
 
 
 cdef void groups_item(Job* job, int64_t index, float* scratch) noexcept nogil:
-    """One group: a factor and an addend for each of its channels."""
+    """Normalize one group: a factor and an addend for each of its channels."""
     cdef GroupsPlan* own = <GroupsPlan*>job.sp.own
     cdef t.KernelTable* kernels = job.program.kernels
     cdef int64_t n = own.channels * own.pixels, first = index % own.groups * own.channels, c, at = index * n
     cdef int64_t all_channels = own.groups * own.channels
-    cdef float mean = kernels.sum(job.x + at, n) / <float>n
-    cdef float scale = 1 / sqrtf(kernels.sum_of_squares(job.x + at, n, mean) / <float>n + (<NormalizeGroups*>job.step.spec).epsilon)
+    cdef float mean = kernels.sum(job.x + at, n) / <float>n, rest, variance, scale
+    kernels.sums(job.x + at, n, mean, &rest, &variance)
+    # the rounding of the mean, which is taken out again
+    rest /= <float>n
+    variance = variance / <float>n - rest * rest
+    scale = 1 / sqrtf((0 if variance < 0 else variance) + (<NormalizeGroups*>job.step.spec).epsilon)
     for c in range(own.channels):
         # the mean first: to subtract it times the factor loses digits where it is large
         kernels.activate(job.y + at, job.x + at, NULL, own.pixels, ACT_AFFINE, 1, -mean)
-        kernels.activate(job.y + at, job.y + at, NULL, own.pixels, ACT_AFFINE, scale * job.r[first + c], job.r[all_channels + first + c])
+        kernels.activate(job.y + at, job.y + at, NULL, own.pixels, ACT_AFFINE, scale * job.r[first + c],
+                         job.r[all_channels + first + c] - rest * scale * job.r[first + c])
         at += own.pixels

@@ -93,7 +93,7 @@ cdef int infer_part(Plan* plan, const Step* step, StepPlan* sp, char* message, s
 
 
 cdef int plan_part(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
-    """A part that is one run of x needs no copy."""
+    """Plan a view where the part is one run of x, else a copy."""
     cdef Step* step = &program.steps[index]
     cdef StepPlan* sp = &plan.steps[index]
     cdef PartPlan* own = <PartPlan*>sp.own
@@ -111,7 +111,7 @@ cdef int plan_part(CompiledProgram* program, Plan* plan, int index) noexcept nog
         run = run and (i < first or (own.step[i] == 1 and (i == first or y.dims[i] == x.dims[i])))
     set_loops(sp, program.workers, y.rank, y.dims, from_x, from_y)
     own.loops.a_begin = own.offset
-    if run:
+    if run and not sp.converts:
         sp.view = RUN_VIEW
         sp.origin = -own.offset
         own.loops.b_begin = own.offset

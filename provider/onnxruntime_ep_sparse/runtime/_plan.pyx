@@ -114,7 +114,7 @@ cdef int plan_steps(CompiledProgram* program, Plan* plan, char* message, size_t 
 
 
 cdef int placed_steps(CompiledProgram* program, Plan* plan) noexcept nogil:
-    """What dealt steps plan when values have their places; 0 on success."""
+    """Plan what dealt steps need the places of values for; return 0 on success."""
     cdef int s
     for s in range(program.n_steps):
         if plan.steps[s].dealt and program.steps[s].ops.placed != NULL and program.steps[s].ops.placed(program, plan, s):

@@ -339,7 +339,7 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
 
 
 cdef inline int32_t rows_together(const Panel* panel, const int32_t* rows, int32_t begin, int32_t end, int32_t* row) noexcept nogil:
-    """How many of the rows at [begin, end) of the order of a panel follow each other from the first of them on, which is `row`."""
+    """Return how many of the rows at [begin, end) of the order of a panel follow each other from the first of them on, which is `row`."""
     cdef int32_t n = 1
     if not panel.anywhere:
         row[0] = begin

@@ -85,7 +85,7 @@ cdef int infer_reduce(Plan* plan, const Step* step, StepPlan* sp, char* message,
 
 
 cdef int plan_reduce(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
-    """An item is some results, or some pieces of rows of results."""
+    """Plan items of some results, or of some pieces of rows of results."""
     cdef Step* step = &program.steps[index]
     cdef ReducePlan* own = <ReducePlan*>plan.steps[index].own
     cdef Shape* x = &plan.values[step.x].shape
@@ -117,7 +117,7 @@ cdef int plan_reduce(CompiledProgram* program, Plan* plan, int index) noexcept n
 
 
 cdef inline int64_t place_of(const Axes* axes, int loops, int64_t index) noexcept nogil:
-    """Where position `index` of the first `loops` loops is."""
+    """Return the place of position `index` of the first `loops` loops."""
     cdef int64_t place = 0
     cdef int i
     for i in range(loops - 1, -1, -1):
@@ -127,14 +127,15 @@ cdef inline int64_t place_of(const Axes* axes, int loops, int64_t index) noexcep
 
 
 cdef double joined(t.KernelTable* kernels, const Reduce* reduce, const float* x, int64_t n, float* scratch) noexcept nogil:
-    """n elements, which stand next to each other, as one number."""
+    """Return n elements, which stand next to each other, as one number."""
     cdef int64_t i, part
     cdef double total = 0
-    cdef float largest
+    cdef float largest, total_f, squares
     if reduce.op == BINARY_ADD and reduce.before == ACT_NONE:
         return kernels.sum(x, n)
     if reduce.op == BINARY_ADD and reduce.before == ACT_POWER:
-        return kernels.sum_of_squares(x, n, 0)
+        kernels.sums(x, n, 0, &total_f, &squares)
+        return squares
     if reduce.op == BINARY_MAX and x[0] != x[0]:  # `maximum` does not keep a NaN that comes first
         return x[0]
     if reduce.before == ACT_NONE:
@@ -151,7 +152,7 @@ cdef double joined(t.KernelTable* kernels, const Reduce* reduce, const float* x,
 
 
 cdef void finish(Job* job, float* y, int64_t n) noexcept nogil:
-    """What is left to do with n results."""
+    """Divide n results of a mean, and apply the function of the result."""
     cdef Reduce* reduce = <Reduce*>job.step.spec
     cdef float count = <float>max((<ReducePlan*>job.sp.own).reduced.count, 1)
     if reduce.mean:
@@ -257,7 +258,7 @@ cdef Operand softmax_overwrites(const Step* step, const StepPlan* sp) noexcept n
 
 
 cdef int plan_softmax(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
-    """An item is some rows, or a piece of the columns of an image."""
+    """Plan items of some rows, or of a piece of the columns of an image."""
     cdef Softmax* softmax = <Softmax*>program.steps[index].spec
     cdef SoftmaxPlan* own = <SoftmaxPlan*>plan.steps[index].own
     cdef Shape* x = &plan.values[program.steps[index].x].shape

@@ -106,7 +106,7 @@ cdef int64_t nearest_pixel(const Resize* resize, float place, bint shrinks) noex
 
 
 cdef void set_line(Line* line, const Resize* resize, int64_t index, int64_t size, int64_t out, float scale) noexcept nogil:
-    """What one of `out` rows (or columns) reads of `size`."""
+    """Set the row (or column) of `size` that one of `out` rows (or columns) reads."""
     cdef int64_t pixel
     cdef float place = <float>index
     if scale != 1:
@@ -132,7 +132,7 @@ cdef float scale_of(const Resize* resize, int axis, int64_t size, int64_t out) n
 
 
 cdef bint deals(const CompiledProgram* program, const Plan* plan, int index, const Deal* deal, double* gain) noexcept nogil:
-    """Every pixel becomes four, which stand in the same lane."""
+    """Return whether every pixel becomes four, which stand in the same lane."""
     cdef Resize* resize = <Resize*>program.steps[index].spec
     cdef Shape* x = &plan.values[program.steps[index].x].shape
     cdef Shape* y = &plan.values[program.steps[index].y].shape
@@ -190,7 +190,7 @@ cdef void release_plan(const Step* step, StepPlan* sp) noexcept nogil:
 
 
 cdef void dealt_item(Job* job, int64_t index) noexcept nogil:
-    """The two rows of the result that read one row, all channels."""
+    """Compute the two rows of the result that read one row, all channels."""
     cdef Dealt x = dealt_operand(job.plan, job.step, job.sp), y = dealt_value(job.plan, job.step.y)
     cdef int64_t image = index // x.rows, row = index % x.rows, lanes = job.program.kernels.lanes, c
     cdef const float* source = job.x + image * x.image + (row + 1) * x.row + lanes
@@ -202,7 +202,7 @@ cdef void dealt_item(Job* job, int64_t index) noexcept nogil:
 
 
 cdef void resize_item(Job* job, int64_t index, float* scratch) noexcept nogil:
-    """One plane, or two rows of dealt images."""
+    """Resize one plane, or two rows of dealt images."""
     cdef ResizePlan* own = <ResizePlan*>job.sp.own
     cdef Shape* x_shape = &job.plan.values[job.step.x].shape
     cdef Shape* y_shape = &job.plan.values[job.step.y].shape

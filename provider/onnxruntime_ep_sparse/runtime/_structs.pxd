@@ -171,7 +171,7 @@ cdef struct Plan:
     Deal deal
     int64_t converted_floats   # of the largest x that is brought into another order
     int64_t converted_offset
-    int uneven             # operands broadcast along the first dimension, which then is no batch
+    int uneven             # operands broadcast along the first dimension, which then is not a batch
     int64_t scratch_offset
     int64_t scratch_floats  # a worker
     int64_t shared_floats  # of all workers together

@@ -141,7 +141,7 @@ cdef inline int64_t tile_floats(const Offsets* o) noexcept nogil:
 
 
 cdef Offsets* offsets_found(const Product* p, int64_t pitch, int64_t width, bint dealt) noexcept nogil:
-    """The table of this geometry, for one plan more, or NULL. The caller holds the lock."""
+    """Return the table of this geometry, for one plan more, or NULL. The caller holds the lock."""
     cdef Offsets* o = p.tables
     while o != NULL and (o.pitch != pitch or o.width != width or o.dealt != dealt):
         o = o.next
@@ -151,7 +151,7 @@ cdef Offsets* offsets_found(const Product* p, int64_t pitch, int64_t width, bint
 
 
 cdef Offsets* offsets_take(Product* p, int64_t pitch, int64_t width, bint dealt) noexcept nogil:
-    """A table is made outside the lock. Of two that are made at the same time, the first one stays."""
+    """Return a table, made outside the lock if it is new. Of two that are made at the same time, the first one stays."""
     global tables_made
     cdef Offsets* found
     cdef Offsets* made

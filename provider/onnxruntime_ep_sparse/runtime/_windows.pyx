@@ -185,7 +185,7 @@ cdef bint pool_deals(const CompiledProgram* program, const Plan* plan, int index
 
 
 cdef void dealt_pool_item(Job* job, int64_t index) noexcept nogil:
-    """A row of the result, all channels."""
+    """Compute a row of the result, all channels."""
     cdef Dealt x = dealt_operand(job.plan, job.step, job.sp), y = dealt_value(job.plan, job.step.y)
     cdef int64_t image = index // y.rows, row = index % y.rows, c
     cdef const float* source = job.x + image * x.image + (2 * row + 1) * x.row + job.program.kernels.lanes
