@@ -44,11 +44,13 @@ def regions(monkeypatch):
 def test_random_graphs(regions):
     """Every region is a valid model that is ours as a whole; a graph that is one region gives the results of the original."""
     whole = 0
-    for seed in range(60):
+    for seed in range(80):
         graph = RandomGraph(seed)
         model = graph.model()
         for region, made in regions(model):
-            onnx.checker.check_model(made, full_check=True)
+            # ONNX Runtime's own operator, though in ONNX's domain
+            if not any(node.op_type == "SimplifiedLayerNormalization" for node in made.graph.node):
+                onnx.checker.check_model(made, full_check=True)
             ours = owned_session(made)
             outputs = [output.name for output in model.graph.output]
             if region.inputs != ("x",) or sorted(region.outputs) != sorted(outputs):
