@@ -161,7 +161,7 @@ def _name(field: ast.expr) -> str:
 
 
 def _of_python(text: str) -> Iterator[Message]:
-    """Yield the messages of a Python file: the first arguments of what it raises. Texts that other code has made are not repeated."""
+    """Yield the messages of a Python file: the first arguments of the exceptions that it raises, but for texts that other code has made."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             raised = ast.unparse(node.exc.func).removeprefix("_")

@@ -28,7 +28,7 @@ from onnxruntime_ep_sparse.models import mobilenet_v1
 from onnxruntime_ep_sparse.prune.images import SUFFIXES, ImageOptions
 
 BLOCK_BATCHES = 8
-"""At most so many batches are a block, after which a worker answers. What it has not answered when it dies is done again."""
+"""The most batches in a block. A worker answers once per block; when it dies, Ray gives the block to another worker."""
 BLOCKS_LEFT = 2
 """A block is at most this part of what is left for each worker: the last ones are small, so that all workers end at the same time."""
 IMAGENET = "mean=0.485,0.456,0.406,std=0.229,0.224,0.225"
