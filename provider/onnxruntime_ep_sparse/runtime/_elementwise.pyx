@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 
+from ._infer cimport broadcast
 from ._loops cimport Loops, even_items, item_begin, run_places
 from ._structs cimport *
 cimport onnxruntime_ep_sparse_kernels.table as t
@@ -71,20 +72,10 @@ cdef int build_binary(Step* step, object spec) except -1:
 
 
 cdef int infer_binary(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
-    """Dimensions broadcast from the last on."""
     cdef Shape* x = &plan.values[step.x].shape
-    cdef Shape* r = &plan.values[step.r].shape
     cdef Shape* y = &plan.values[step.y].shape
-    cdef int i, rank = x.rank if x.rank > r.rank else r.rank
-    cdef int64_t u, v
-    y.rank = rank
-    for i in range(rank):
-        u = x.dims[i + x.rank - rank] if i + x.rank - rank >= 0 else 1
-        v = r.dims[i + r.rank - rank] if i + r.rank - rank >= 0 else 1
-        if u != v and u != 1 and v != 1:
-            snprintf(message, message_size, "dimensions %lld and %lld do not broadcast", <long long>u, <long long>v)
-            return 1
-        y.dims[i] = v if u == 1 else u
+    if broadcast(x, &plan.values[step.r].shape, y, message, message_size):
+        return 1
     if (<Binary*>step.spec).keeps_x and not same_shape(x, y):
         snprintf(message, message_size, "the addend does not broadcast to the result")
         return 1

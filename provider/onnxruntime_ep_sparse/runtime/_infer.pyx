@@ -34,3 +34,17 @@ cdef int infer(CompiledProgram* program, Plan* plan, int index, char* message, s
 cdef void infer_addend(Plan* plan, const Step* step, StepPlan* sp) noexcept nogil:
     """Decide whether a product adds its residual itself."""
     sp.apart = step.r != NONE and not same_shape(&plan.values[step.r].shape, &plan.values[step.y].shape)
+
+
+cdef int broadcast(const Shape* a, const Shape* b, Shape* y, char* message, size_t message_size) noexcept nogil:
+    cdef int i, rank = max(a.rank, b.rank)
+    cdef int64_t u, v
+    y.rank = rank
+    for i in range(rank):
+        u = a.dims[i + a.rank - rank] if i + a.rank - rank >= 0 else 1
+        v = b.dims[i + b.rank - rank] if i + b.rank - rank >= 0 else 1
+        if u != v and u != 1 and v != 1:
+            snprintf(message, message_size, "dimensions %lld and %lld do not broadcast", <long long>u, <long long>v)
+            return 1
+        y.dims[i] = v if u == 1 else u
+    return 0

@@ -5,6 +5,7 @@ from libc.stdio cimport snprintf
 
 from ._copies cimport copy_item, set_loops
 from ._from_python cimport fill_shape
+from ._infer cimport broadcast
 from ._loops cimport Loops
 from ._structs cimport *
 
@@ -144,21 +145,7 @@ cdef int build_expand(Step* step, object spec) except -1:
 
 
 cdef int infer_expand(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
-    """Dimensions broadcast from the last on."""
-    cdef Shape* target = &(<Expand*>step.spec).target
-    cdef Shape* x = &plan.values[step.x].shape
-    cdef Shape* y = &plan.values[step.y].shape
-    cdef int i
-    cdef int64_t u, v
-    y.rank = max(x.rank, target.rank)
-    for i in range(y.rank):
-        u = x.dims[i + x.rank - y.rank] if i + x.rank - y.rank >= 0 else 1
-        v = target.dims[i + target.rank - y.rank] if i + target.rank - y.rank >= 0 else 1
-        if u != v and u != 1 and v != 1:
-            snprintf(message, message_size, "dimensions %lld and %lld do not broadcast", <long long>u, <long long>v)
-            return 1
-        y.dims[i] = v if u == 1 else u
-    return 0
+    return broadcast(&plan.values[step.x].shape, &(<Expand*>step.spec).target, &plan.values[step.y].shape, message, message_size)
 
 
 cdef int plan_expand(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
