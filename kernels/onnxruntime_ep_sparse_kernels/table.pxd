@@ -177,7 +177,7 @@ ctypedef struct KernelTable:
     void (*normalize)(float* y, const float* x, const float* weight, int64_t rows, int64_t n, float epsilon, bint centred) noexcept nogil
     # The sums of x - origin and of (x - origin)^2
     void (*sums)(const float* x, int64_t n, float origin, float* total, float* squares) noexcept nogil
-    # The variance, of the mean square of distances to about the mean, and the rest up to the mean
-    float (*variance_of)(float square, float rest) noexcept nogil
+    # The mean is mean + rest, to more digits than a float has
+    void (*moments)(const float* x, int64_t n, float* mean, float* rest, float* variance) noexcept nogil
     float (*sum)(const float* x, int64_t n) noexcept nogil
     float (*maximum)(const float* x, int64_t n) noexcept nogil

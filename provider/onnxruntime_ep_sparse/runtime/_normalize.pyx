@@ -127,11 +127,9 @@ cdef void groups_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef t.KernelTable* kernels = job.program.kernels
     cdef int64_t n = own.channels * own.pixels, first = index % own.groups * own.channels, c, at = index * n
     cdef int64_t all_channels = own.groups * own.channels
-    cdef float mean = kernels.sum(job.x + at, n) / <float>n, rest, squares, scale
-    kernels.sums(job.x + at, n, mean, &rest, &squares)
-    # the rounding of the mean, which is taken out again
-    rest /= <float>n
-    scale = 1 / sqrtf(kernels.variance_of(squares / <float>n, rest) + (<NormalizeGroups*>job.step.spec).epsilon)
+    cdef float mean, rest, variance, scale
+    kernels.moments(job.x + at, n, &mean, &rest, &variance)
+    scale = 1 / sqrtf(variance + (<NormalizeGroups*>job.step.spec).epsilon)
     for c in range(own.channels):
         # the mean first: to subtract it times the factor loses digits where it is large
         kernels.activate(job.y + at, job.x + at, NULL, own.pixels, ACT_AFFINE, 1, -mean)
