@@ -22,7 +22,7 @@ from ..reasons import Finding
 from . import costs
 from .channels import ChannelPlan, Flow
 from .costs import Estimate, Setting
-from .row import FUSED, MICROSOFT, ONNX, OpRow
+from .row import FUSED, MICROSOFT, ONNX, OpRow, can_run_if
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,11 +198,6 @@ def is_bounded(node: Node) -> bool:
     return row is not None and row.bounded
 
 
-def _can_run(graph: Graph, node: Node) -> Finding | None:
-    activation = activation_of(graph, node)
-    return activation if isinstance(activation, Finding) else None
-
-
 def _lower(builder: Builder, node: Node) -> None:
     activation = activation_of(builder.graph, node)
     assert isinstance(activation, Activation)
@@ -227,7 +222,7 @@ ROWS = tuple(
     OpRow(
         row.op_type,
         "activation",
-        _can_run,
+        can_run_if(activation_of),
         _lower,
         row.note,
         row.domains,

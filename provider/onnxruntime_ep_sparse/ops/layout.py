@@ -15,8 +15,9 @@ from ..program.limits import MAX_BLOCK, MAX_PARTS, MAX_RANK, MAX_SCALE, MAX_SIZE
 from ..program.steps import Step
 from ..reasons import Finding
 from . import costs
+from .axes import ascending, axis_of
 from .channels import ChannelPlan, Flow, Link
-from .row import OpRow
+from .row import OpRow, can_run_if
 
 
 def _reshape_can_run(graph: Graph, node: Node) -> Finding | None:
@@ -135,13 +136,7 @@ def _axes_of(graph: Graph, node: Node) -> tuple[int, ...] | Finding:
     rank = len(shape) + (len(given) if node.op_type == "Unsqueeze" else 0)
     if not given:
         return reasons.NO_AXES()
-    axes = tuple(sorted({axis + rank * (axis < 0) for axis in given if -rank <= axis < rank}))
-    return axes if len(axes) == len(given) and rank <= MAX_RANK else reasons.MISMATCHED(what="input axes", other="the input")
-
-
-def _axes_can_run(graph: Graph, node: Node) -> Finding | None:
-    axes = _axes_of(graph, node)
-    return axes if isinstance(axes, Finding) else None
+    return ascending(given, rank) if rank <= MAX_RANK else reasons.MISMATCHED(what="input axes", other="the input")
 
 
 def _axes_lower(builder: Builder, node: Node) -> None:
@@ -159,20 +154,12 @@ def _concat_can_run(graph: Graph, node: Node) -> Finding | None:
     rank = len(shape_of(graph, node.inputs[0]))
     if not all(len(shape_of(graph, name)) == rank for name in node.inputs):
         return reasons.MISMATCHED(what="the rank of an operand", other="that of the first")
-    axis = _concat_axis(graph, node)
+    axis = axis_of(graph, node)
     return axis if isinstance(axis, Finding) else None
 
 
-def _concat_axis(graph: Graph, node: Node) -> int | Finding:
-    """Return the axis of a Concat as a number from 0 on, or the reason why it cannot run."""
-    axis, rank = int(attribute_of(node, "axis", 0)), len(shape_of(graph, node.inputs[0]))
-    if not -rank <= axis < rank:
-        return reasons.OUT_OF_RANGE(what="axis", value=axis, low=-rank, high=rank - 1)
-    return axis + rank if axis < 0 else axis
-
-
 def _concat_lower(builder: Builder, node: Node) -> None:
-    axis = _concat_axis(builder.graph, node)
+    axis = axis_of(builder.graph, node)
     assert isinstance(axis, int)
     parts = [builder.value(name) for name in node.inputs]
     y = builder.value(node.outputs[0])
@@ -234,11 +221,6 @@ def padding_of(graph: Graph, node: Node) -> tuple[tuple[int, ...], tuple[int, ..
     for axis, begin, end in zip(chosen, pads.reshape(2, -1)[0], pads.reshape(2, -1)[1], strict=True):
         before[axis], after[axis] = int(begin), int(end)
     return tuple(before), tuple(after), float(value.reshape(-1)[0]) if value is not None else 0.0
-
-
-def _pad_can_run(graph: Graph, node: Node) -> Finding | None:
-    padding = padding_of(graph, node)
-    return padding if isinstance(padding, Finding) else None
 
 
 def _pad_lower(builder: Builder, node: Node) -> None:
@@ -314,11 +296,6 @@ def _resize_of(graph: Graph, node: Node) -> Resize | Finding:
     return Resize(reading, COORDINATES[coordinates], (scale[2], scale[3]), (size[2], size[3]))
 
 
-def _resize_can_run(graph: Graph, node: Node) -> Finding | None:
-    resize = _resize_of(graph, node)
-    return resize if isinstance(resize, Finding) else None
-
-
 def _resize_lower(builder: Builder, node: Node) -> None:
     resize = _resize_of(builder.graph, node)
     assert isinstance(resize, Resize)
@@ -373,7 +350,7 @@ ROWS = (
     ),
     OpRow("Flatten", "neighbour", _flatten_can_run, _flatten_lower, channels=_flatten_channels, estimate=costs.no_work),
     *(
-        OpRow(name, "neighbour", _axes_can_run, _axes_lower, "constant axes", parameters=(1,), estimate=costs.no_work)
+        OpRow(name, "neighbour", can_run_if(_axes_of), _axes_lower, "constant axes", parameters=(1,), estimate=costs.no_work)
         for name in ("Squeeze", "Unsqueeze")
     ),
     OpRow(
@@ -389,7 +366,7 @@ ROWS = (
     OpRow(
         "Pad",
         "neighbour",
-        _pad_can_run,
+        can_run_if(padding_of),
         _pad_lower,
         "mode constant with constant pads and value, none negative",
         first_version=11,
@@ -399,7 +376,7 @@ ROWS = (
     OpRow(
         "Resize",
         "neighbour",
-        _resize_can_run,
+        can_run_if(_resize_of),
         _resize_lower,
         "nearest or linear over height and width of NCHW by constant scales or sizes; no antialias, no tf_crop_and_resize",
         parameters=(1, 2, 3),

@@ -19,9 +19,10 @@ from ..program.limits import MAX_RANK, MAX_SIZE
 from ..program.steps import Step
 from ..reasons import Finding
 from . import costs
+from .axes import axis_of
 from .channels import ChannelPlan, Flow
 from .costs import NONE, Estimate, Setting, moved
-from .row import OpRow
+from .row import OpRow, can_run_if
 
 MOST_OUTPUTS = 1 << 10
 """At most so many results of a Split."""
@@ -82,11 +83,6 @@ def _slice_of(graph: Graph, node: Node) -> Part | Finding:
     return Part(tuple(chosen), tuple(map(_cut, starts)), tuple(map(_cut, ends)), tuple(steps))
 
 
-def _slice_can_run(graph: Graph, node: Node) -> Finding | None:
-    part = _slice_of(graph, node)
-    return part if isinstance(part, Finding) else None
-
-
 def _slice_lower(builder: Builder, node: Node) -> None:
     part = _slice_of(builder.graph, node)
     assert isinstance(part, Part)
@@ -105,11 +101,10 @@ def _slice_channels(flow: Flow, node: Node) -> ChannelPlan | None:
 
 def _split_of(graph: Graph, node: Node) -> tuple[int, list[int]] | Finding:
     """Return the axis of a Split and the sizes of its results, or the reason why it cannot run."""
-    shape = shape_of(graph, node.inputs[0])
-    axis, rank = int(attribute_of(node, "axis", 0)), len(shape)
-    if not -rank <= axis < rank:
-        return reasons.OUT_OF_RANGE(what="axis", value=axis, low=-rank, high=rank - 1)
-    size, count = shape[axis % rank], len(node.outputs)
+    axis = axis_of(graph, node)
+    if isinstance(axis, Finding):
+        return axis
+    size, count = shape_of(graph, node.inputs[0])[axis], len(node.outputs)
     sizes: list[int] | Finding | None
     if node.since_version < SPLIT_BY_INPUT:
         sizes = [int(n) for n in attribute_of(node, "split", ())] or None
@@ -124,12 +119,7 @@ def _split_of(graph: Graph, node: Node) -> tuple[int, list[int]] | Finding:
         sizes = [max(0, min(each, size - i * each)) for i in range(count)]
     if len(sizes) != count or sum(sizes) != size or min(sizes) < 0:
         return reasons.MISMATCHED(what="split", other="the input")
-    return axis % rank, sizes
-
-
-def _split_can_run(graph: Graph, node: Node) -> Finding | None:
-    found = _split_of(graph, node)
-    return found if isinstance(found, Finding) else None
+    return axis, sizes
 
 
 def _split_lower(builder: Builder, node: Node) -> None:
@@ -149,9 +139,9 @@ def _split_lower(builder: Builder, node: Node) -> None:
 
 def _gather_of(graph: Graph, node: Node) -> tuple[Part, bool] | Finding:
     """Return the part that a Gather takes and whether its axis goes away, or the reason why it cannot run."""
-    axis, rank = int(attribute_of(node, "axis", 0)), len(shape_of(graph, node.inputs[0]))
-    if not -rank <= axis < rank:
-        return reasons.OUT_OF_RANGE(what="axis", value=axis, low=-rank, high=rank - 1)
+    axis = axis_of(graph, node)
+    if isinstance(axis, Finding):
+        return axis
     array = graph.constant(node.inputs[1])
     if array is None:
         return reasons.PARAMETER_NOT_CONSTANT(name="indices")
@@ -165,12 +155,7 @@ def _gather_of(graph: Graph, node: Node) -> tuple[Part, bool] | Finding:
     end = places[-1] + (1 if step > 0 else -1)
     if (end < 0) != (places[-1] < 0):  # it would count from the other end
         end = BEYOND if step > 0 else -BEYOND
-    return Part((axis % rank,), (places[0],), (end,), (step,), inside=True), array.ndim == 0
-
-
-def _gather_can_run(graph: Graph, node: Node) -> Finding | None:
-    found = _gather_of(graph, node)
-    return found if isinstance(found, Finding) else None
+    return Part((axis,), (places[0],), (end,), (step,), inside=True), array.ndim == 0
 
 
 def _gather_lower(builder: Builder, node: Node) -> None:
@@ -222,11 +207,6 @@ def _where_of(graph: Graph, node: Node) -> tuple[str, np.ndarray] | Finding:
     return reasons.NO_CONSTANT_OPERAND()
 
 
-def _where_can_run(graph: Graph, node: Node) -> Finding | None:
-    found = _where_of(graph, node)
-    return found if isinstance(found, Finding) else None
-
-
 def _where_lower(builder: Builder, node: Node) -> None:
     found = _where_of(builder.graph, node)
     assert not isinstance(found, Finding)
@@ -239,7 +219,7 @@ ROWS = (
     OpRow(
         "Slice",
         "neighbour",
-        _slice_can_run,
+        can_run_if(_slice_of),
         _slice_lower,
         "constant starts, ends, axes and steps",
         parameters=(1, 2, 3, 4),
@@ -249,7 +229,7 @@ ROWS = (
     OpRow(
         "Split",
         "neighbour",
-        _split_can_run,
+        can_run_if(_split_of),
         _split_lower,
         "along an axis of known size, constant sizes",
         results=MOST_OUTPUTS,
@@ -259,7 +239,7 @@ ROWS = (
     OpRow(
         "Gather",
         "neighbour",
-        _gather_can_run,
+        can_run_if(_gather_of),
         _gather_lower,
         "constant indices: a number, or numbers with one step between them",
         parameters=(1,),
@@ -269,7 +249,7 @@ ROWS = (
     OpRow(
         "Where",
         "neighbour",
-        _where_can_run,
+        can_run_if(_where_of),
         _where_lower,
         "constant condition, one operand constant and without NaN",
         first_version=9,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -18,9 +18,10 @@ from ..program.kinds.reduce import Reduce, Softmax
 from ..program.steps import Step
 from ..reasons import Finding
 from . import costs
+from .axes import ascending, axis_of
 from .channels import ChannelPlan, Flow
 from .costs import Estimate, Setting, moved
-from .row import OpRow
+from .row import OpRow, can_run_if
 
 SOFTMAX_OF_ONE_AXIS = 13
 """From this version on Softmax normalizes along one axis, before along all from that one on together."""
@@ -28,32 +29,28 @@ SOFTMAX_OF_ONE_AXIS = 13
 
 @dataclass(frozen=True, slots=True)
 class ReductionRow:
-    """One reduction: the function of every element, the operator that joins them, the function of the result; see `Reduce`.
+    """One reduction: the data of its step, but for axes.
 
-    `is_pool` says that it reduces the images of all channels, whatever the node says.
+    `is_pool` says that it reduces the images of all channels, whatever the node says, and that there must be elements.
     """
 
     op_type: str
-    op: Op
-    before: Act = Act.NONE
-    after: Act = Act.NONE
-    mean: bool = False
-    takes_empty: bool = True
+    reduce: Reduce
     is_pool: bool = False
 
 
 REDUCTIONS: dict[str, ReductionRow] = {
     row.op_type: row
     for row in (
-        ReductionRow("GlobalAveragePool", Op.ADD, mean=True, takes_empty=False, is_pool=True),
-        ReductionRow("GlobalMaxPool", Op.MAX, takes_empty=False, is_pool=True),
-        ReductionRow("ReduceMean", Op.ADD, mean=True),
-        ReductionRow("ReduceSum", Op.ADD),
-        ReductionRow("ReduceMax", Op.MAX),
-        ReductionRow("ReduceMin", Op.MAX, Act.NEG, Act.NEG),
-        ReductionRow("ReduceL1", Op.ADD, Act.ABS),
-        ReductionRow("ReduceL2", Op.ADD, Act.POWER, Act.SQRT),
-        ReductionRow("ReduceSumSquare", Op.ADD, Act.POWER),
+        ReductionRow("GlobalAveragePool", Reduce((), Op.ADD, mean=True), is_pool=True),
+        ReductionRow("GlobalMaxPool", Reduce((), Op.MAX), is_pool=True),
+        ReductionRow("ReduceMean", Reduce((), Op.ADD, mean=True)),
+        ReductionRow("ReduceSum", Reduce((), Op.ADD)),
+        ReductionRow("ReduceMax", Reduce((), Op.MAX)),
+        ReductionRow("ReduceMin", Reduce((), Op.MAX, Act.NEG, Act.NEG)),
+        ReductionRow("ReduceL1", Reduce((), Op.ADD, Act.ABS)),
+        ReductionRow("ReduceL2", Reduce((), Op.ADD, Act.POWER, Act.SQRT)),
+        ReductionRow("ReduceSumSquare", Reduce((), Op.ADD, Act.POWER)),
     )
 }
 """Every reduction, by operator."""
@@ -71,20 +68,14 @@ def axes_of(graph: Graph, node: Node) -> tuple[int, ...] | Finding:
         return reasons.MISMATCHED(what="the shape of input axes", other="a list")
     if not len(given):
         return reasons.NO_AXES() if attribute_of(node, "noop_with_empty_axes", 0) else tuple(range(rank))
-    axes = tuple(sorted({int(axis) + rank * (axis < 0) for axis in given if -rank <= axis < rank}))
-    return axes if len(axes) == len(given) else reasons.MISMATCHED(what="input axes", other="the input")
-
-
-def _reduce_can_run(graph: Graph, node: Node) -> Finding | None:
-    axes = axes_of(graph, node)
-    return axes if isinstance(axes, Finding) else None
+    return ascending([int(axis) for axis in given], rank)
 
 
 def _reduce_lower(builder: Builder, node: Node) -> None:
     axes, row = axes_of(builder.graph, node), REDUCTIONS[node.op_type]
     assert not isinstance(axes, Finding)
     keeps = row.is_pool or attribute_of(node, "keepdims", 1) == 1
-    reduce = Reduce(axes, row.op, row.before, row.after, row.mean, keeps, row.takes_empty)
+    reduce = replace(row.reduce, axes=axes, keeps=keeps, takes_empty=not row.is_pool)
     builder.step(Step(StepKind.REDUCE, builder.value(node.inputs[0]), builder.value(node.outputs[0]), spec=reduce))
 
 
@@ -101,14 +92,7 @@ def _reduce_estimate(setting: Setting, node: Node) -> Estimate:
 
 def _softmax_axis(graph: Graph, node: Node) -> int | Finding:
     """Return the axis of a Softmax as a number from 0 on, or the reason why it cannot run."""
-    rank = len(shape_of(graph, node.inputs[0]))
-    axis = int(attribute_of(node, "axis", -1 if node.since_version >= SOFTMAX_OF_ONE_AXIS else 1))
-    return axis % rank if -rank <= axis < rank else reasons.OUT_OF_RANGE(what="axis", value=axis, low=-rank, high=rank - 1)
-
-
-def _softmax_can_run(graph: Graph, node: Node) -> Finding | None:
-    axis = _softmax_axis(graph, node)
-    return axis if isinstance(axis, Finding) else None
+    return axis_of(graph, node, -1 if node.since_version >= SOFTMAX_OF_ONE_AXIS else 1)
 
 
 def _softmax_lower(is_log: bool, builder: Builder, node: Node) -> None:
@@ -123,7 +107,7 @@ ROWS = (
         OpRow(
             row.op_type,
             "neighbour",
-            _reduce_can_run,
+            can_run_if(axes_of),
             _reduce_lower,
             "" if row.is_pool else "constant axes",
             parameters=() if row.is_pool else (1,),
@@ -137,7 +121,7 @@ ROWS = (
         OpRow(
             op_type,
             "neighbour",
-            _softmax_can_run,
+            can_run_if(_softmax_axis),
             partial(_softmax_lower, op_type == "LogSoftmax"),
             "any axis",
             estimate=costs.work_of("exp"),

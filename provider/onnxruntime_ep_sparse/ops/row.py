@@ -36,6 +36,16 @@ def first_axis(graph: Graph, node: Node) -> int:
     return 0
 
 
+def can_run_if(found_of: Callable[[Graph, Node], object]) -> Callable[[Graph, Node], Finding | None]:
+    """Return a `can_run` by a function that returns what a node asks for, or a finding that says why it cannot run."""
+
+    def can_run(graph: Graph, node: Node) -> Finding | None:
+        found = found_of(graph, node)
+        return found if isinstance(found, Finding) else None
+
+    return can_run
+
+
 @dataclass(frozen=True, slots=True)
 class OpRow:
     """One operator: all that the provider knows about it.
