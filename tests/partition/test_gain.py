@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from onnxruntime_ep_sparse.graph.ir import FLOAT, Graph, Node, Value, subgraph
+from onnxruntime_ep_sparse.ops import table
 from onnxruntime_ep_sparse.partition.cost import DENSE, Density, Prices
 from onnxruntime_ep_sparse.partition.gain import RegionGain
 from onnxruntime_ep_sparse.passes.run import run_passes
@@ -30,10 +31,15 @@ def swish_net(rng, zeros=0.9):
     return Graph(nodes, values, frozenset({"w"}), load=lambda name: weight, inputs=("x",), outputs=("y",))
 
 
+def runnable_of(graph):
+    """The nodes that the provider can run."""
+    return {node.index for node in graph.nodes if table.can_run(graph, node) is None}
+
+
 def gain_of(graph, members, densities=None, threads=1):
     """The gain of some nodes of a graph as a region."""
     prices = Prices(graph, ISAS[0], threads)
-    return RegionGain(prices, prices.of(run_passes(graph)), members, densities or {})
+    return RegionGain(prices, prices.of(run_passes(graph)), members, densities or {}, runnable_of(graph))
 
 
 @pytest.fixture
@@ -150,14 +156,14 @@ def test_threads_are_woken_once_per_run(theirs, ours, outside, monkeypatch):
 def test_what_stands_outside_may_wake_threads():
     """Of the nodes outside the region, those that ONNX Runtime shares count; one that cannot be priced leaves it open."""
     graph, _ = policy(np.random.default_rng(0), 0.9)
-    prices = Prices(graph, ISAS[0], 2)
-    assert prices.shared_outside({0, 1}, 128) is True  # 128 x 256 x 8
-    assert prices.shared_outside({0, 1}, 1) is False
-    assert prices.shared_outside({0, 1, 2}, 128) is False
-    assert prices.shared_outside({0}, 1) is False
+    prices, runnable = Prices(graph, ISAS[0], 2), runnable_of(graph)
+    assert prices.shared_outside({0, 1}, runnable, 128) is True  # 128 x 256 x 8
+    assert prices.shared_outside({0, 1}, runnable, 1) is False
+    assert prices.shared_outside({0, 1, 2}, runnable, 128) is False
+    assert prices.shared_outside({0}, runnable, 1) is False
     unknown = replace(graph, nodes=(*graph.nodes, Node(3, "other", "NonZero", "", 13, ("y",), ("z",), {})))
-    assert Prices(unknown, ISAS[0], 2).shared_outside({0, 1, 2}, 1) is None
-    assert Prices(unknown, ISAS[0], 2).shared_outside({0, 1}, 128) is True
+    assert Prices(unknown, ISAS[0], 2).shared_outside({0, 1, 2}, runnable, 1) is None
+    assert Prices(unknown, ISAS[0], 2).shared_outside({0, 1}, runnable, 128) is True
 
 
 def test_sleeping_threads_are_no_reason_to_take_a_region(monkeypatch):
@@ -167,3 +173,15 @@ def test_sleeping_threads_are_no_reason_to_take_a_region(monkeypatch):
     monkeypatch.setattr(RegionGain, "woken", lambda *_: -1.0)
     assert gain.total() > 0
     assert not gain.is_enough()
+
+
+def test_nodes_that_cannot_be_read_have_no_price():
+    """A constant outside the region that cannot be loaded leaves the answer open, as for every node that cannot run."""
+
+    def load(name):
+        raise OSError(f"{name} is not there")
+
+    graph, _ = policy(np.random.default_rng(0), 0.9)
+    slicing = Node(3, "slice", "Slice", "", 13, ("y", "begin", "begin"), ("z",), {})
+    broken = replace(graph, nodes=(*graph.nodes, slicing), constant_names=graph.constant_names | {"begin"}, load=load)
+    assert Prices(broken, ISAS[0], 2).shared_outside({0, 1, 2}, {0, 1, 2}, 1) is None

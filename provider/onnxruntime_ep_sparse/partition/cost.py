@@ -242,8 +242,10 @@ class Prices:
         """Seconds that a run takes to wake other threads, with either provider: they sleep unless one run follows the other at once."""
         return self._ort["wake"] if self.threads > 1 else 0.0
 
-    def shared_outside(self, members: Collection[int], rows: int | None) -> bool | None:
+    def shared_outside(self, members: Collection[int], runnable: Collection[int], rows: int | None) -> bool | None:
         """Return whether ONNX Runtime shares any node but the `members` between threads; None where that is not known.
+
+        Only `runnable` nodes have a price.
 
         Of more than MOST_OUTSIDE nodes that is not asked: their run takes so long that waking threads is little of it.
         """
@@ -252,7 +254,7 @@ class Prices:
         found: bool | None = False
         for node in self.graph.nodes:
             if node.index not in members:
-                if table.can_run(self.graph, node) is not None:
+                if node.index not in runnable:
                     found = None
                 elif self.seconds(node, rows).ort_splits:
                     return True

@@ -18,10 +18,14 @@ class RegionGain:
     """Seconds that taking some nodes as one region is expected to save, the hand-over at its border included.
 
     ONNX Runtime runs the nodes of the graph that `prices` are for; the provider runs those of the graph that `rewritten` are for, what the
-    passes have made of them, with weights whose `densities` stand by index, dense ones by default.
+    passes have made of them, with weights whose `densities` stand by index, dense ones by default. Nodes of the graph have a price if
+    they are `runnable`.
     """
 
-    def __init__(self, prices: Prices, rewritten: Prices, members: Iterable[int], densities: Mapping[int, Density]) -> None:
+    def __init__(
+        self, prices: Prices, rewritten: Prices, members: Iterable[int], densities: Mapping[int, Density], runnable: Collection[int]
+    ) -> None:
+        self.runnable = runnable
         self.prices = prices
         self.graph = prices.graph
         self.members = set(members)
@@ -50,7 +54,7 @@ class RegionGain:
             return found, shared
 
         nominal = seconds_of(None)
-        self.seconds, self.shared = nominal
+        self.seconds, self.shared = nominal[0], dict(nominal[1])
         """Of ONNX Runtime and of ours, for each unit, at the nominal sizes: seconds, and whether several threads share it."""
         # the numbers by which all products are judged
         each = [found for i in self.members if (found := prices.row_counts(self.graph.nodes[i]))]
@@ -108,10 +112,10 @@ class RegionGain:
 
         Negative where ONNX Runtime wakes threads for nodes of the region alone and we do not, 0 where that is not known.
         """
-        theirs, ours = (any(side) for side in zip(*shared.values(), strict=True)) if shared else (False, False)
+        theirs, ours = wakes(shared)
         if theirs == ours:
             return 0.0
-        others = self.prices.shared_outside(self.members, rows)
+        others = self.prices.shared_outside(self.members, self.runnable, rows)
         if ours:
             return 0.0 if others else self.prices.wake
         return -self.prices.wake if others is False else 0.0
@@ -156,7 +160,7 @@ class RegionGain:
         for saved in self._saved:
             del saved[unit]
         for shared in (self.shared, *(shared for _, shared in self._shared)):
-            shared.pop(unit, None)  # the one of the nominal sizes may be there twice
+            del shared[unit]
 
     def trim(self, wanted: Collection[int]) -> None:
         """Give back units at the border that hold no wanted node, one at a time, as long as that is expected to save time.
@@ -208,6 +212,11 @@ class RegionGain:
         comes = any(self.holds(graph.producer[name].index, unit) for node in nodes for name in node.inputs if name in graph.producer)
         goes = any(self.readers_inside(name, unit) for node in nodes for name in node.outputs)
         return not (comes and goes)
+
+
+def wakes(shared: Mapping[Unit, tuple[bool, bool]]) -> tuple[bool, bool]:
+    """Return whether any of these units is shared between threads, with ONNX Runtime and with us."""
+    return any(theirs for theirs, _ in shared.values()), any(ours for _, ours in shared.values())
 
 
 def reads(node: Node) -> set[str]:

@@ -23,7 +23,7 @@ from ..passes.run import run_passes
 from ..reasons import Finding
 from . import cost
 from .decision import NodeDecision, Selection
-from .gain import RegionGain
+from .gain import RegionGain, wakes
 from .regions import grow
 from .sparsity import LIKELY, Zeros, zeros_of_all
 
@@ -57,7 +57,7 @@ def select(graph: Graph, options: Options) -> Selection:
         if options.policy == "always":
             regions.append(region)
             continue
-        gain = RegionGain(prices, rewritten, region, densities)
+        gain = RegionGain(prices, rewritten, region, densities, runnable)
         gain.trim(wanted)
         if gain.is_enough() or options.min_sparsity is not None:  # the user's figure stands above our estimate
             regions.append(sorted(gain.members))
@@ -76,9 +76,10 @@ def select(graph: Graph, options: Options) -> Selection:
 def expected_seconds(prices: cost.Prices, gains: Iterable[RegionGain], runnable: Collection[int]) -> dict[int, tuple[float, float]]:
     """Return the seconds that the CPU provider is expected to take for every node, and those that it takes with these regions."""
     seconds: dict[int, tuple[float, float]] = {}
-    woken = [False, False]
+    theirs_wake = ours_wake = False
     for gain in gains:
-        woken = [before or any(side) for before, side in zip(woken, zip(*gain.shared.values(), strict=True), strict=True)]
+        theirs, ours = wakes(gain.shared)
+        theirs_wake, ours_wake = theirs_wake or theirs, ours_wake or ours
         units = dict.fromkeys(gain.members, (0.0, 0.0)) | {unit[-1]: both for unit, both in gain.seconds.items()}
         first = min(units)
         units[first] = units[first][0], units[first][1] + gain.overhead()
@@ -89,10 +90,9 @@ def expected_seconds(prices: cost.Prices, gains: Iterable[RegionGain], runnable:
             alone = prices.left(node) if stays is None else stays.ort
             seconds[node.index] = alone, alone
             if stays is None or stays.ort_splits:
-                woken = [True, True]
-    calls = [prices.call + prices.wake * wakes for wakes in woken]
-    theirs, ours = seconds[0]
-    seconds[0] = theirs + calls[0], ours + calls[1]
+                theirs_wake = ours_wake = True
+    cpu, with_regions = seconds[0]
+    seconds[0] = cpu + prices.call + prices.wake * theirs_wake, with_regions + prices.call + prices.wake * ours_wake
     return seconds
 
 
