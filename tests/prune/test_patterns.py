@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxruntime_ep_sparse.partition.sparsity import BLOCKS, zeros_of
+from onnxruntime_ep_sparse.partition.sparsity import OUTPUT_BLOCKS, zeros_of
 from onnxruntime_ep_sparse.prune.patterns import PATTERNS, block_sums, choices, pattern_of
 from support.making import examples
 
@@ -91,7 +91,7 @@ def test_smallest_scores_become_zero():
     assert score[mask].min() > score[~mask].max()
 
 
-@pytest.mark.parametrize(("name", "seen"), [("unstructured", "unstructured"), ("4x1", BLOCKS), ("2:4", "2:4")])
+@pytest.mark.parametrize(("name", "seen"), [("unstructured", "unstructured"), ("4x1", OUTPUT_BLOCKS[4]), ("2:4", "2:4")])
 def test_partition_sees_the_pattern(name, seen):
     """The words of the pruner and what the provider makes of such a weight agree."""
     (choice,) = choices(pattern_of(name), 0.5, (1, 64, 96), 96, False)

@@ -23,12 +23,8 @@ LIKELY = 0.3
 """A sample with fewer zeros than this (share) is taken at its word: its binomial error at 8192 elements is under 2 %."""
 
 
-BLOCK_OUTPUTS = (16, 8, 4)
-"""Outputs of the blocks that are looked for, the largest first."""
-BLOCKS = "4x1 blocks"
-"""The pattern in which 4 outputs share the places of their zeros. The outputs may be any ones: packing brings them together."""
-OUTPUT_BLOCKS = tuple(f"{outputs}x1 blocks" for outputs in BLOCK_OUTPUTS)
-"""It and its larger kin."""
+OUTPUT_BLOCKS = {outputs: f"{outputs}x1 blocks" for outputs in (16, 8, 4)}
+"""Patterns in which so many outputs share the places of their zeros, the largest first. The outputs may be any: packing groups them."""
 INPUT_BLOCKS = "1x4 blocks"
 """The pattern in which 4 neighbouring inputs are zeros together."""
 FEW_OUTPUTS, FEW_COLUMNS = 8, 64
@@ -46,7 +42,7 @@ class Zeros:
     @property
     def in_blocks(self) -> bool:
         """Return whether outputs share the places of their zeros, so that kernels load a vector of pixels once for several."""
-        return self.pattern in OUTPUT_BLOCKS
+        return self.pattern in OUTPUT_BLOCKS.values()
 
 
 def zeros_of(weight: NDArray | Nonzeros, output_axis: int = 0) -> Zeros:
@@ -110,10 +106,10 @@ def _scattered_blocks(weight: NDArray) -> str:
     """Return the name of the blocks that outputs are in, wherever these stand."""
     nonzero = weight.reshape(len(weight), -1) != 0
     alike = Counter(row.tobytes() for row in np.packbits(nonzero[nonzero.any(axis=1)], axis=1)).values()
-    for outputs in BLOCK_OUTPUTS:
+    for outputs, pattern in OUTPUT_BLOCKS.items():
         # a block at the end may lack outputs
         if sum(count % outputs for count in alike) == sum(alike) % outputs:
-            return f"{outputs}x1 blocks"
+            return pattern
     return "unstructured"
 
 
@@ -127,11 +123,11 @@ def _pattern(weight: NDArray) -> str:
         return "all zero"
     if alive.all():
         return "channels"
-    for height in BLOCK_OUTPUTS:
+    for height, pattern in OUTPUT_BLOCKS.items():
         if outputs >= height:
             blocks = nonzero[: outputs // height * height].reshape(outputs // height, height, depth)
             if (blocks.any(axis=1) == blocks.all(axis=1)).all():
-                return f"{height}x1 blocks"
+                return pattern
     if depth % 4 == 0:
         blocks = nonzero.reshape(outputs, depth // 4, 4)
         if (blocks.any(axis=2) == blocks.all(axis=2)).all():
