@@ -102,6 +102,10 @@ class Graph:
         """Return the array called `name`, or None if it is not a constant initializer."""
         return self.load(name) if name in self.constant_names else None
 
+    def is_read(self, name: str) -> bool:
+        """Return whether a node or the graph's caller reads `name`."""
+        return name in self.consumers or name in self.outputs
+
     @cached_property
     def producer(self) -> dict[str, Node]:
         """Return the node that makes each value."""
@@ -172,6 +176,11 @@ def weight_of(graph: Graph, name: str) -> np.ndarray | Nonzeros:
     """Return a constant by its nonzeros if it is available so, else dense."""
     nonzeros = graph.nonzeros(name)
     return graph.load(name) if nonzeros is None else nonzeros
+
+
+def input_of(node: Node, place: int) -> str:
+    """Return the name of an input, "" if the node does not have it or `place` is negative."""
+    return node.inputs[place] if 0 <= place < len(node.inputs) else ""
 
 
 def attribute_of(node: Node, name: str, default: Any) -> Any:

@@ -145,7 +145,7 @@ def _binary_channels(flow: Flow, node: Node) -> ChannelPlan | None:
 
 
 def _chain_estimate(setting: Setting, node: Node) -> Estimate:
-    results = math.prod(setting.sizes(node.outputs[0])) * max(len(node.inputs) - 1, 0)
+    results = math.prod(setting.sizes(node.outputs[0])) * (len(node.inputs) - 1)
     return costs.elementwise("added", results)
 
 

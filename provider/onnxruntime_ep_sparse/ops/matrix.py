@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import reasons
-from ..graph.ir import Graph, Node, attribute_of, number_of, shape_of, sizes_of
+from ..graph.ir import Graph, Node, attribute_of, input_of, number_of, shape_of, sizes_of
 from ..graph.nonzeros import Nonzeros
 from ..program.builder import Builder
 from ..reasons import Finding
@@ -73,7 +73,7 @@ def _gemm_can_run(graph: Graph, node: Node) -> Finding | None:
     alpha, beta = number_of(node, "alpha", 1.0), number_of(node, "beta", 1.0)
     if alpha != 0 and not SMALLEST_ALPHA <= abs(alpha) <= LARGEST_ALPHA:
         return reasons.UNSUPPORTED_ATTRIBUTE(name="alpha", value=alpha)
-    c = node.inputs[2] if len(node.inputs) > 2 else ""
+    c = input_of(node, 2)
     if c and not graph.is_constant(c) and beta != 1.0:
         return reasons.GEMM_BETA(beta=beta)
     if c and not _fits_result(shape_of(graph, c), _gemm_result(graph, node)):
@@ -110,7 +110,7 @@ def _gemm_lower(builder: Builder, node: Node) -> None:
     # right: weights are B, outputs are features of a row of A; left: weights are A, pixels are the columns of B
     transposed = bool(attribute_of(node, "transA" if right else "transB", 0))
     x_rows = transposed != right
-    c = node.inputs[2] if len(node.inputs) > 2 else ""
+    c = input_of(node, 2)
     bias, rest = None, None
     if c and graph.is_constant(c):
         addend = builder.floats(c) * beta
@@ -142,7 +142,7 @@ def _gemm_channels(flow: Flow, node: Node) -> ChannelPlan | None:
     rows = 0 if attribute_of(node, "transB", 0) else 1
     outputs = sizes_of(flow.graph, node.inputs[1])[rows]
     alpha, beta = number_of(node, "alpha", 1.0), number_of(node, "beta", 1.0)
-    c = node.inputs[2] if len(node.inputs) > 2 else ""
+    c = input_of(node, 2)
     addend = flow.graph.constant(c) if c else np.zeros(1, np.float32)
     if addend is None or not (addend.size == 1 or addend.size == addend.shape[-1] == outputs):
         return None

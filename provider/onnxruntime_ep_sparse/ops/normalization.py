@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnxruntime_ep_sparse_kernels.elementwise import Op
 
 from .. import reasons
-from ..graph.ir import Graph, Node, attribute_of, number_of, shape_of
+from ..graph.ir import Graph, Node, attribute_of, input_of, number_of, shape_of
 from ..program.builder import Builder, may_have_one_shape
 from ..program.enums import StepKind
 from ..program.kinds.elementwise import Binary
@@ -68,7 +68,8 @@ def _batchnorm_channels(flow: Flow, node: Node) -> ChannelPlan | None:
 class RowNorm:
     """A normalization of rows: the inputs of its scale and bias and of what it adds to x before, -1 if it has none.
 
-    `centred` is false where the mean is not subtracted. `sum` is the output that is the normalized sum, -1 if there is none.
+    `centred` is false where the mean is not subtracted. `sum` is the output that is the normalized sum, -1 if there is none;
+    `epsilon` is the number that a node does not give.
     """
 
     op_type: str
@@ -79,6 +80,7 @@ class RowNorm:
     addend: int = -1
     sum: int = -1
     domains: tuple[str, ...] = ONNX
+    epsilon: float = 1e-5
 
 
 ROW_NORMS: dict[str, RowNorm] = {
@@ -87,15 +89,17 @@ ROW_NORMS: dict[str, RowNorm] = {
         RowNorm("LayerNormalization", True, bias=2),
         RowNorm("RMSNormalization", False),
         RowNorm("SimplifiedLayerNormalization", False, domains=(*ONNX, *MICROSOFT)),
-        RowNorm("SkipLayerNormalization", True, 2, 3, 1, 4, 3, MICROSOFT),
-        RowNorm("SkipSimplifiedLayerNormalization", False, 2, -1, 1, 3, 3, MICROSOFT),
+        RowNorm("SkipLayerNormalization", True, 2, 3, 1, 4, 3, MICROSOFT, 1e-12),
+        RowNorm("SkipSimplifiedLayerNormalization", False, 2, -1, 1, 3, 3, MICROSOFT, 1e-12),
     )
 }
 """Every normalization of rows, by operator."""
 
 
-def _input(node: Node, place: int) -> str:
-    return node.inputs[place] if 0 <= place < len(node.inputs) else ""
+def _stash(node: Node) -> Finding | None:
+    """Return None if a node computes in float32, else the reason why it cannot run."""
+    value = attribute_of(node, "stash_type", 1)
+    return None if value == 1 else reasons.UNSUPPORTED_ATTRIBUTE(name="stash_type", value=value)
 
 
 def _constant_weights(graph: Graph, node: Node, size: int | str | None, weights: dict[str, str], other: str) -> Finding | None:
@@ -113,14 +117,14 @@ def _row_norm_can_run(graph: Graph, node: Node) -> Finding | None:
     norm, shape = ROW_NORMS[node.op_type], shape_of(graph, node.inputs[0])
     if not shape or int(attribute_of(node, "axis", -1)) not in (-1, len(shape) - 1):
         return reasons.UNSUPPORTED_AXES(supported="the last")
-    if int(attribute_of(node, "stash_type", 1)) != 1:
-        return reasons.UNSUPPORTED_ATTRIBUTE(name="stash_type", value=node.attributes["stash_type"])
-    read = [i for i, name in enumerate(node.outputs) if i not in (0, norm.sum) and (name in graph.consumers or name in graph.outputs)]
+    if finding := _stash(node):
+        return finding
+    read = [i for i, name in enumerate(node.outputs) if i not in (0, norm.sum) and graph.is_read(name)]
     if read:
         return reasons.EXTRA_OUTPUTS()
     places = {"Scale": norm.scale, "B": norm.bias, "bias": norm.addend}
-    weights = {name: _input(node, place) for name, place in places.items() if _input(node, place)}
-    skip = _input(node, norm.skip)
+    weights = {name: input_of(node, place) for name, place in places.items() if input_of(node, place)}
+    skip = input_of(node, norm.skip)
     if skip and not may_have_one_shape(graph, node.inputs[0], skip):
         return reasons.MISMATCHED(what="input skip", other="the input")
     return _constant_weights(graph, node, shape[-1], weights, "the last dimension")
@@ -128,22 +132,18 @@ def _row_norm_can_run(graph: Graph, node: Node) -> Finding | None:
 
 def _row_norm_lower(builder: Builder, node: Node) -> None:
     norm, graph = ROW_NORMS[node.op_type], builder.graph
-    scale = builder.floats(_input(node, norm.scale))
-    bias = builder.floats(_input(node, norm.bias)) if _input(node, norm.bias) else np.zeros_like(scale)
+    scale = builder.floats(input_of(node, norm.scale))
+    bias = builder.floats(input_of(node, norm.bias)) if input_of(node, norm.bias) else np.zeros_like(scale)
     total = node.outputs[norm.sum] if 0 <= norm.sum < len(node.outputs) else ""
-    total = total if total in graph.consumers or total in graph.outputs else ""
-    if _input(node, norm.skip):
-        x = builder.sum(node.inputs[0], _input(node, norm.skip), _input(node, norm.addend), total)
+    total = total if graph.is_read(total) else ""
+    if input_of(node, norm.skip):
+        x = builder.sum(node.inputs[0], input_of(node, norm.skip), input_of(node, norm.addend), total)
     else:
         x = builder.value(node.inputs[0])
     if node.outputs[0]:
-        normalize = Normalize(number_of(node, "epsilon", EPSILONS.get(node.op_type, 1e-5)), norm.centred)
+        normalize = Normalize(number_of(node, "epsilon", norm.epsilon), norm.centred)
         weights = builder.constant(np.stack([scale, bias]))
         builder.step(Step(StepKind.NORMALIZE, x, builder.value(node.outputs[0]), weights, spec=normalize))
-
-
-EPSILONS = {"SkipLayerNormalization": 1e-12, "SkipSimplifiedLayerNormalization": 1e-12}
-"""Defaults of epsilon that differ from 1e-5, by operator."""
 
 
 def _same_shape(graph: Graph, node: Node) -> dict[str, Shape]:
@@ -157,12 +157,12 @@ def _group_norm_can_run(graph: Graph, node: Node) -> Finding | None:
     shape = shape_of(graph, node.inputs[0])
     if len(shape) < 3:
         return reasons.UNSUPPORTED_RANK(rank=len(shape), supported="3 and more")
-    if int(attribute_of(node, "stash_type", 1)) != 1:
-        return reasons.UNSUPPORTED_ATTRIBUTE(name="stash_type", value=node.attributes["stash_type"])
+    if finding := _stash(node):
+        return finding
     channels, groups = shape[1], int(attribute_of(node, "num_groups", 0))
     if node.op_type == "GroupNormalization" and not (groups > 0 and isinstance(channels, int) and channels % groups == 0):
         return reasons.MISMATCHED(what="num_groups", other="the channels")
-    return _constant_weights(graph, node, channels, {"scale": _input(node, 1), "B": _input(node, 2)}, "the channels")
+    return _constant_weights(graph, node, channels, {"scale": input_of(node, 1), "B": input_of(node, 2)}, "the channels")
 
 
 def _group_norm_lower(builder: Builder, node: Node) -> None:

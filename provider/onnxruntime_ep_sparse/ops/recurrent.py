@@ -198,7 +198,7 @@ def _lower(builder: Builder, node: Node) -> None:
     builder.step(Step(StepKind.PRODUCT, builder.value(x), projected, spec=projection))
     functions = _activations_of(node)
     assert not isinstance(functions, Finding)
-    outputs = [name if name in graph.outputs or name in graph.consumers else "" for name in (*node.outputs, "", "", "")[:3]]
+    outputs = [name if graph.is_read(name) else "" for name in (*node.outputs, "", "", "")[:3]]
     y, last_h, last_c = (builder.value(name) if name else -1 for name in outputs)
     recurrent = Recurrent(
         cell=CELLS[node.op_type].cell,

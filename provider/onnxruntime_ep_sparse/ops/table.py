@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from .. import reasons
-from ..graph.ir import FLOAT, FLOAT16, FLOAT64, INT8, UINT8, Graph, Node, Value, type_name
+from ..graph.ir import FLOAT, FLOAT16, FLOAT64, INT8, UINT8, Graph, Node, Value, input_of, type_name
 from ..program.limits import MAX_RANK
 from ..reasons import Finding
 from . import activations, elementwise, layout, matrix, normalization, parts, recurrent, reductions, windows
@@ -54,7 +54,7 @@ def can_run(graph: Graph, node: Node) -> Finding | None:
         if name in FLAGS and value not in (0, 1):
             return reasons.UNSUPPORTED_ATTRIBUTE(name=name, value=value)
     # BatchNormalization, LayerNormalization and MaxPool have more results, which exporters may leave without readers
-    further = [name for name in node.outputs[row.results :] if name in graph.consumers or name in graph.outputs]
+    further = [name for name in node.outputs[row.results :] if graph.is_read(name)]
     if further or not (node.outputs[0] or row.results > 1):
         return reasons.EXTRA_OUTPUTS()
     data = [name for i, name in enumerate(node.inputs) if name and i not in row.parameters]
@@ -101,12 +101,12 @@ def with_implied_shapes(graph: Graph) -> Graph:
 class LeftWeight:
     """An input that may be the weight of a product without a row.
 
-    `axis` is the axis of its output features, `zero_point` the input that holds the number that stands for 0, None in float operators.
+    `axis` is the axis of its output features, `zero_point` the input that holds the number that stands for 0, -1 in float operators.
     """
 
     place: int
     axis: int
-    zero_point: int | None = None
+    zero_point: int = -1
 
 
 EITHER = (LeftWeight(0, 0), LeftWeight(1, 1))
@@ -137,7 +137,7 @@ COUNTABLE = (FLOAT, FLOAT16, FLOAT64, INT8, UINT8)
 
 def is_quantised(node: Node) -> bool:
     """Return whether a node is a product of integers."""
-    return any(weight.zero_point is not None for weight in _left(node))
+    return any(weight.zero_point >= 0 for weight in _left(node))
 
 
 def _left(node: Node) -> tuple[LeftWeight, ...]:
@@ -161,7 +161,7 @@ def left_weights_of(graph: Graph, node: Node) -> tuple[tuple[str, int, str], ...
         weights = [(name, row.output_axis(graph, node), zero_point) for name, zero_point in found]
     else:
         weights = [
-            (node.inputs[left.place], left.axis, _input(node, left.zero_point)) for left in _left(node) if left.place < len(node.inputs)
+            (node.inputs[left.place], left.axis, input_of(node, left.zero_point)) for left in _left(node) if left.place < len(node.inputs)
         ]
     return tuple(weight for weight in weights if graph.is_constant(weight[0]) and _is_countable(graph.values[weight[0]]))
 
@@ -170,14 +170,10 @@ def _dequantised(graph: Graph, node: Node) -> dict[str, tuple[str, str]]:
     """Return the inputs of a node that DequantizeLinear makes of a constant: name to that constant and its zero point, "" without one."""
     makers = {name: graph.producer[name] for name in node.inputs if name in graph.producer}
     return {
-        name: (maker.inputs[0], _input(maker, 2))
+        name: (maker.inputs[0], input_of(maker, 2))
         for name, maker in makers.items()
         if maker.op_type == "DequantizeLinear" and graph.is_constant(maker.inputs[0])
     }
-
-
-def _input(node: Node, place: int | None) -> str:
-    return "" if place is None or place >= len(node.inputs) else node.inputs[place]
 
 
 def _is_countable(value: Value) -> bool:
