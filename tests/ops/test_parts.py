@@ -8,6 +8,8 @@ from onnx import helper
 
 import onnxruntime_ep_sparse as sparse
 from onnxruntime_ep_sparse.ops import table as ops
+from onnxruntime_ep_sparse.ops.costs import Setting
+from onnxruntime_ep_sparse_kernels.isa import ISAS
 from support.making import carried, dynamic, examples, model_of, noise, pruned
 from support.nodes import C, one_node
 from support.promises import assert_same, owned_session
@@ -79,6 +81,29 @@ def test_gather(axis, indices):
     node = helper.make_node("Gather", ["p", "indices"], ["g"], axis=axis)
     model = carried([node, helper.make_node("Neg", ["g"], ["y"])], (5, 5, 5), {"indices": np.array(indices)}, declared=["n", 5, 5])
     assert_same(model, [(5, 5, 5)])
+
+
+@pytest.mark.parametrize(
+    ("op", "shape", "numbers", "output", "attributes", "copied"),
+    [
+        ("Slice", (1, 8, 9), [[2], [5], [1]], (1, 3, 9), {}, 0),
+        ("Slice", (2, 8, 9), [[2], [5], [1]], (2, 3, 9), {}, 54),
+        ("Slice", (1, 8, 9), [[0], [8], [1], [2]], (1, 4, 9), {}, 36),
+        ("Slice", (8, 9), [[0], [7], [0]], (7, 9), {}, 0),
+        ("Gather", (5, 4), [2], (4,), {"axis": 0}, 0),
+        ("Gather", (3, 5, 4), [2], (3, 4), {"axis": 1}, 12),
+        ("Gather", (3, 5, 4), [[2, 3]], (3, 2, 4), {"axis": 1}, 24),
+        ("Gather", (1, 5, 4), [[3, 2]], (1, 2, 4), {"axis": 1}, 8),
+    ],
+)
+def test_what_is_copied_has_a_price(op, shape, numbers, output, attributes, copied):
+    """Our work is nothing where the part is one run of the value, as the runtime has it, and else a copy; ONNX Runtime always copies."""
+    arrays = {place: np.array(each, np.int64) for place, each in enumerate(numbers, 1)}
+    graph, node = one_node(op, [shape, *[()] * len(arrays)], output, attributes, arrays=arrays)
+    estimate = ops.OPS[op].estimate(Setting(graph, ISAS[0], {}), node)
+    assert estimate.ours == ({"step": 1, "copied": copied} if copied else {})
+    assert estimate.ort["copied"] == np.prod(output)
+    assert not estimate.ort_splits
 
 
 def test_gather_beyond_the_end():

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
+from itertools import accumulate
 
 import numpy as np
 
 from onnxruntime_ep_sparse_kernels.elementwise import Op
 
 from .. import reasons
-from ..graph.ir import Graph, Node, attribute_of, shape_of
+from ..graph.ir import Graph, Node, attribute_of, input_of, shape_of
 from ..program.builder import Builder
 from ..program.enums import StepKind
 from ..program.kinds.elementwise import Binary
@@ -21,7 +24,7 @@ from ..reasons import Finding
 from . import costs
 from .axes import axis_of
 from .channels import ChannelPlan, Flow
-from .costs import NONE, Estimate, Setting, moved
+from .costs import NONE, ORT_SPLIT_RESULTS, Estimate, Setting, moved
 from .row import OpRow, can_run_if
 
 MOST_OUTPUTS = 1 << 10
@@ -30,19 +33,38 @@ SLICE_BY_INPUTS, SPLIT_BY_INPUT = 10, 13
 """From these versions on inputs say what attributes have said before."""
 
 
-def _part_estimate(setting: Setting, node: Node) -> Estimate:
-    """Return the work of a node that takes parts: nothing of ours where they are runs of the value."""
-    shapes = [setting.sizes(name) for name in node.outputs if name]
-    floats = sum(math.prod(shape) for shape in shapes)
-    x = setting.sizes(node.inputs[0])
-    cut = [axis for axis, d in enumerate(x) if any(len(shape) != len(x) or shape[axis] != d for shape in shapes)]
-    copies = moved("copied", floats)
-    return Estimate({"node": 1, **copies}, NONE if not cut or math.prod(x[: cut[0]]) == 1 else {"step": len(shapes), **copies})
+def _part_estimate(parts_of: Callable[[Graph, Node], list[Part] | Finding], setting: Setting, node: Node) -> Estimate:
+    """Return the work of a node that takes parts: nothing of ours where each is one run of the value."""
+    parts, x = parts_of(setting.graph, node), setting.sizes(node.inputs[0])
+    assert not isinstance(parts, Finding)
+    taken = [(setting.sizes(name), part) for name, part in zip(node.outputs, parts, strict=True) if name]
+    copied = [math.prod(y) for y, part in taken if not _is_run(x, y, part)]
+    floats = sum(math.prod(y) for y, _ in taken)
+    ours = {"step": len(copied), **moved("copied", sum(copied))} if copied else NONE
+    return Estimate({"node": 1, **moved("copied", floats)}, ours, ort_splits=floats >= ORT_SPLIT_RESULTS, floats=2 * sum(copied))
+
+
+def _is_run(x: tuple[int, ...], y: tuple[int, ...], part: Part) -> bool:
+    """Return whether a part of sizes `y` is one run of a value of sizes `x`, so that the runtime need not copy it."""
+    if len(y) < len(x):  # a Gather of one index, whose axis goes away
+        y = (*y[: part.axes[0]], 1, *y[part.axes[0] :])
+    steps = dict(zip(part.axes, part.steps, strict=True))
+    first = next((axis for axis, d in enumerate(y) if d != 1), len(y))
+    return all(steps.get(axis, 1) == 1 and (axis == first or y[axis] == x[axis]) for axis in range(first, len(y)))
+
+
+def _lower(parts_of: Callable[[Graph, Node], list[Part] | Finding], builder: Builder, node: Node) -> None:
+    """Append a step for each part that is read."""
+    parts = parts_of(builder.graph, node)
+    assert not isinstance(parts, Finding)
+    for name, part in zip(node.outputs, parts, strict=True):
+        if builder.graph.is_read(name):
+            builder.step(Step(StepKind.PART, builder.value(node.inputs[0]), builder.value(name), spec=part))
 
 
 def _listed(graph: Graph, node: Node, place: int, name: str) -> list[int] | Finding | None:
     """Return the integers that a constant input lists, None if it is not there, or the reason why it cannot be used."""
-    if place >= len(node.inputs) or not node.inputs[place]:
+    if not input_of(node, place):
         return None
     array = graph.constant(node.inputs[place])
     if array is None:
@@ -59,7 +81,7 @@ def _cut(place: int) -> int:
 # --- Slice
 
 
-def _slice_of(graph: Graph, node: Node) -> Part | Finding:
+def _slice_of(graph: Graph, node: Node) -> list[Part] | Finding:
     """Return the part that a Slice takes, or the reason why it cannot run."""
     rank = len(shape_of(graph, node.inputs[0]))
     lists: dict[str, list[int] | None] = {}
@@ -80,18 +102,12 @@ def _slice_of(graph: Graph, node: Node) -> Part | Finding:
     for n in steps:
         if not 0 < abs(n) <= MAX_SIZE:
             return reasons.OUT_OF_RANGE(what="steps", value=n, low=1, high=MAX_SIZE)
-    return Part(tuple(chosen), tuple(map(_cut, starts)), tuple(map(_cut, ends)), tuple(steps))
-
-
-def _slice_lower(builder: Builder, node: Node) -> None:
-    part = _slice_of(builder.graph, node)
-    assert isinstance(part, Part)
-    builder.step(Step(StepKind.PART, builder.value(node.inputs[0]), builder.value(node.outputs[0]), spec=part))
+    return [Part(tuple(chosen), tuple(map(_cut, starts)), tuple(map(_cut, ends)), tuple(steps))]
 
 
 def _slice_channels(flow: Flow, node: Node) -> ChannelPlan | None:
-    x, part = flow.channels.get(node.inputs[0]), _slice_of(flow.graph, node)
-    if x is None or isinstance(part, Finding) or x.axis in part.axes:
+    x, parts = flow.channels.get(node.inputs[0]), _slice_of(flow.graph, node)
+    if x is None or isinstance(parts, Finding) or x.axis in parts[0].axes:
         return None
     return flow.same(node, node.inputs[0], x.known__c, x.value__c)
 
@@ -99,8 +115,8 @@ def _slice_channels(flow: Flow, node: Node) -> ChannelPlan | None:
 # --- Split
 
 
-def _split_of(graph: Graph, node: Node) -> tuple[int, list[int]] | Finding:
-    """Return the axis of a Split and the sizes of its results, or the reason why it cannot run."""
+def _split_of(graph: Graph, node: Node) -> list[Part] | Finding:
+    """Return the parts that a Split makes, or the reason why it cannot run."""
     axis = axis_of(graph, node)
     if isinstance(axis, Finding):
         return axis
@@ -119,26 +135,14 @@ def _split_of(graph: Graph, node: Node) -> tuple[int, list[int]] | Finding:
         sizes = [max(0, min(each, size - i * each)) for i in range(count)]
     if len(sizes) != count or sum(sizes) != size or min(sizes) < 0:
         return reasons.MISMATCHED(what="split", other="the input")
-    return axis, sizes
-
-
-def _split_lower(builder: Builder, node: Node) -> None:
-    found = _split_of(builder.graph, node)
-    assert not isinstance(found, Finding)
-    axis, sizes = found
-    begin = 0
-    for name, size in zip(node.outputs, sizes, strict=True):
-        if name and (name in builder.graph.consumers or name in builder.graph.outputs):
-            part = Part((axis,), (begin,), (begin + size,), (1,))
-            builder.step(Step(StepKind.PART, builder.value(node.inputs[0]), builder.value(name), spec=part))
-        begin += size
+    return [Part((axis,), (end - size,), (end,), (1,)) for end, size in zip(accumulate(sizes), sizes, strict=True)]
 
 
 # --- Gather
 
 
-def _gather_of(graph: Graph, node: Node) -> tuple[Part, bool] | Finding:
-    """Return the part that a Gather takes and whether its axis goes away, or the reason why it cannot run."""
+def _gather_of(graph: Graph, node: Node) -> list[Part] | Finding:
+    """Return the part that a Gather takes, or the reason why it cannot run. By a single index its axis goes away."""
     axis = axis_of(graph, node)
     if isinstance(axis, Finding):
         return axis
@@ -155,21 +159,19 @@ def _gather_of(graph: Graph, node: Node) -> tuple[Part, bool] | Finding:
     end = places[-1] + (1 if step > 0 else -1)
     if (end < 0) != (places[-1] < 0):  # it would count from the other end
         end = BEYOND if step > 0 else -BEYOND
-    return Part((axis,), (places[0],), (end,), (step,), inside=True), array.ndim == 0
+    return [Part((axis,), (places[0],), (end,), (step,), inside=True)]
 
 
 def _gather_lower(builder: Builder, node: Node) -> None:
-    found = _gather_of(builder.graph, node)
-    assert not isinstance(found, Finding)
-    part, goes = found
-    x, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
-    if not goes:
-        builder.step(Step(StepKind.PART, x, y, spec=part))
-        return
+    if shape_of(builder.graph, node.inputs[1]):
+        return _lower(_gather_of, builder, node)
+    parts = _gather_of(builder.graph, node)
+    assert not isinstance(parts, Finding)
     one = builder.new_value()
     builder.ranks[one] = len(shape_of(builder.graph, node.inputs[0]))
-    builder.step(Step(StepKind.PART, x, one, spec=part))
-    builder.step(Step(StepKind.RESHAPE, one, y, spec=Reshape(removed=part.axes)))
+    builder.step(Step(StepKind.PART, builder.value(node.inputs[0]), one, spec=parts[0]))
+    builder.step(Step(StepKind.RESHAPE, one, builder.value(node.outputs[0]), spec=Reshape(removed=parts[0].axes)))
+    return None
 
 
 # --- Expand, Where
@@ -193,8 +195,8 @@ def _expand_lower(builder: Builder, node: Node) -> None:
     builder.step(Step(StepKind.EXPAND, builder.value(node.inputs[0]), builder.value(node.outputs[0]), spec=expand))
 
 
-def _where_of(graph: Graph, node: Node) -> tuple[str, np.ndarray] | Finding:
-    """Return the value that a Where passes and what it puts in its place, NaN where nothing; or the reason why it cannot run."""
+def _where_of(graph: Graph, node: Node) -> tuple[str, np.ndarray, np.ndarray] | Finding:
+    """Return the value that a Where passes, the constant that it puts in its place and where it does; or the reason why it cannot run."""
     mask = graph.constant(node.inputs[0])
     if mask is None:
         return reasons.PARAMETER_NOT_CONSTANT(name="condition")
@@ -203,14 +205,15 @@ def _where_of(graph: Graph, node: Node) -> tuple[str, np.ndarray] | Finding:
         return reasons.ALL_CONSTANT()
     for array, chosen, x in ((constants[0], mask, node.inputs[2]), (constants[1], ~mask, node.inputs[1])):
         if array is not None and not np.isnan(array).any():
-            return x, np.where(chosen, array, np.float32(np.nan))
+            return x, array, chosen
     return reasons.NO_CONSTANT_OPERAND()
 
 
 def _where_lower(builder: Builder, node: Node) -> None:
     found = _where_of(builder.graph, node)
     assert not isinstance(found, Finding)
-    x, filling = found
+    x, array, chosen = found
+    filling = np.where(chosen, array, np.float32(np.nan))  # NaN passes the value
     y = builder.value(node.outputs[0])
     builder.step(Step(StepKind.BINARY, builder.value(x), y, builder.constant(filling), spec=Binary(Op.FILL)))
 
@@ -220,21 +223,21 @@ ROWS = (
         "Slice",
         "neighbour",
         can_run_if(_slice_of),
-        _slice_lower,
+        partial(_lower, _slice_of),
         "constant starts, ends, axes and steps",
         parameters=(1, 2, 3, 4),
         channels=_slice_channels,
-        estimate=_part_estimate,
+        estimate=partial(_part_estimate, _slice_of),
     ),
     OpRow(
         "Split",
         "neighbour",
         can_run_if(_split_of),
-        _split_lower,
+        partial(_lower, _split_of),
         "along an axis of known size, constant sizes",
         results=MOST_OUTPUTS,
         parameters=(1,),
-        estimate=_part_estimate,
+        estimate=partial(_part_estimate, _split_of),
     ),
     OpRow(
         "Gather",
@@ -243,7 +246,7 @@ ROWS = (
         _gather_lower,
         "constant indices: a number, or numbers with one step between them",
         parameters=(1,),
-        estimate=_part_estimate,
+        estimate=partial(_part_estimate, _gather_of),
     ),
     OpRow("Expand", "neighbour", _expand_can_run, _expand_lower, "constant shape", first_version=8, parameters=(1,)),
     OpRow(

@@ -20,7 +20,7 @@ from ..reasons import Finding
 from . import costs
 from .axes import ascending, axis_of
 from .channels import ChannelPlan, Flow
-from .costs import Estimate, Setting, moved
+from .costs import ORT_SPLIT_RESULTS, Estimate, Setting, moved
 from .row import OpRow, can_run_if
 
 SOFTMAX_OF_ONE_AXIS = 13
@@ -87,7 +87,7 @@ def _pool_channels(flow: Flow, node: Node) -> ChannelPlan | None:
 def _reduce_estimate(setting: Setting, node: Node) -> Estimate:
     results, floats = (math.prod(setting.sizes(name)) for name in (node.outputs[0], node.inputs[0]))
     work = {"pooled_channel": results, **moved("pooled", floats)}
-    return Estimate({"node": 1, **work}, {"step": 1, **work})
+    return Estimate({"node": 1, **work}, {"step": 1, **work}, ort_splits=floats >= ORT_SPLIT_RESULTS, floats=floats + results)
 
 
 def _softmax_axis(graph: Graph, node: Node) -> int | Finding:
