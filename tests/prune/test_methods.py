@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from onnxruntime_ep_sparse.prune import methods
-from onnxruntime_ep_sparse.prune.methods import METHODS, fitted, scored
+from onnxruntime_ep_sparse.prune.methods import METHODS, fitted, kept_already, scored
 from onnxruntime_ep_sparse.prune.patterns import block_sums, choices, pattern_of
 from onnxruntime_ep_sparse.prune.problem import DAMPING, Problem, factor
 from onnxruntime_ep_sparse.prune.refit import refit
@@ -122,6 +122,21 @@ def test_in_parts(name, pattern, workers, monkeypatch):
     assert [(~kept).sum() for _, kept in results] == [9600, 9600]
     losses = [loss(result, weight, dense, pruned) for result, _ in results]
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+@pytest.mark.parametrize("pattern", ["unstructured", "4x1", "2:4"])
+def test_kept_already(pattern):
+    """Zeros that suffice are all that there will be; a dense matrix has enough only where no zero is asked for."""
+    weight = np.random.default_rng(7).standard_normal((OUTPUTS, INPUTS)).astype(np.float32)
+    row = pattern_of(pattern)
+    none, some = (choices(row, sparsity, (1, OUTPUTS, INPUTS), run, True)[0] for sparsity, run in ((0.0, 2), (0.5, 32)))
+    assert kept_already(weight, some) is None
+    assert kept_already(weight, none).all()
+    kept = some.kept(np.abs(weight))
+    np.testing.assert_array_equal(kept_already(np.where(kept, weight, 0), some), kept)
+    zero = np.argwhere(~kept)[0]
+    kept[tuple(zero)] = True
+    assert kept_already(np.where(kept, weight, 0), some) is None
 
 
 def test_factor_of_a_singular_matrix():

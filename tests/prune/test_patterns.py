@@ -34,6 +34,7 @@ def test_exact_number_of_blocks(name, groups, rows, taps, run, sparsity, by_row,
     zero_blocks, blocks = 0, 0
     for choice in choices(pattern, sparsity, shape, run, by_row):
         kept = choice.kept(scores(rows, taps * run, seed))
+        assert choice.makes_zeros == (not kept.all())
         zeros = block_sums((~kept).astype(np.float32), pattern, run)
         full = block_sums(np.ones(kept.shape, np.float32), pattern, run)
         assert ((zeros == 0) | (zeros == full)).all()
@@ -50,6 +51,7 @@ def test_n_of_m(kept, more, rows, taps, run, seed):
     score = scores(rows, taps * run, seed)
     (choice,) = choices(pattern_of(f"{kept}:{inputs}"), 0.5, (1, rows, taps * run), run, False)
     mask = choice.kept(score)
+    assert choice.makes_zeros == (not mask.all())
     for tap in range(taps):
         for begin in range(0, run, inputs):
             part = slice(tap * run + begin, tap * run + min(begin + inputs, run))

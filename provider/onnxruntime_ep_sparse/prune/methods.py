@@ -102,6 +102,8 @@ def fitted_dense(problem: Problem, weight__mk: NDArray[np.float32]) -> NDArray[n
 def kept_already(weight__mk: NDArray[np.float32], choice: Choice) -> NDArray[np.bool_] | None:
     """Return which weights are not zero, if the zeros that there are make a choice of its pattern needless; else None."""
     nonzero__mk = weight__mk != 0
+    if choice.makes_zeros and nonzero__mk.all():
+        return None
     kept__mk = replace(choice, by_row=False).kept(weight__mk * weight__mk)
     return None if np.any(nonzero__mk & ~kept__mk) else nonzero__mk
 

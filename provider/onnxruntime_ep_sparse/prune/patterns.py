@@ -61,6 +61,11 @@ class Choice:
     run: int
     by_row: bool = False
 
+    @property
+    def makes_zeros(self) -> bool:
+        """Return whether any weight becomes zero; none does where each tap has no more inputs than stay."""
+        return self.zeros > 0 if self.pattern.kept is None else self.run > self.pattern.kept
+
     def kept(self, score__mk: NDArray[np.float32], share: float = 1.0) -> NDArray[np.bool_]:
         """Return which weights stay (True), those with the highest scores; `share` of the zeros are made."""
         return self._kept(score__mk, round(self.zeros * share), self.run)

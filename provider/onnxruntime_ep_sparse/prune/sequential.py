@@ -183,9 +183,12 @@ class Pass:
 
     def _kept_already(self, layer: Layer, dense__gmk: NDArray[np.float32], chosen: Sequence[Choice]) -> Sequence[NDArray[np.bool_] | None]:
         """Return the mask of each matrix if the dense weight has the zeros that are asked for already, None for each if it does not."""
-        found = [kept_already(dense__mk, choice) for dense__mk, choice in zip(dense__gmk, chosen, strict=True)]
-        if any(kept__mk is None for kept__mk in found):
-            return [None] * len(found)
+        found: list[NDArray[np.bool_]] = []
+        for dense__mk, choice in zip(dense__gmk, chosen, strict=True):
+            kept__mk = kept_already(dense__mk, choice)
+            if kept__mk is None:
+                return [None] * len(chosen)
+            found.append(kept__mk)
         self._sparse_before.append(layer.name)
         return found
 
