@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from onnxruntime_ep_sparse.prune import methods
-from onnxruntime_ep_sparse.prune.methods import METHODS, fitted, kept_already, scored
+from onnxruntime_ep_sparse.prune.methods import METHODS, fitted, kept_already, refitted, scored
 from onnxruntime_ep_sparse.prune.patterns import block_sums, choices, pattern_of
 from onnxruntime_ep_sparse.prune.problem import DAMPING, Problem, factor
 from onnxruntime_ep_sparse.prune.refit import refit
@@ -122,6 +122,23 @@ def test_in_parts(name, pattern, workers, monkeypatch):
     assert [(~kept).sum() for _, kept in results] == [9600, 9600]
     losses = [loss(result, weight, dense, pruned) for result, _ in results]
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+@pytest.mark.parametrize("share", [0.4, 1.0])
+def test_known_mask_in_parts(share, workers):
+    """The weights of a known mask are the same, but for rounding, however many rows are fitted at once; without zeros they are W*."""
+    rng = np.random.default_rng(8)
+    dense, pruned = inputs_of(rng, 32)
+    weight = rng.standard_normal((600, 32)).astype(np.float32)
+    kept = rng.random(weight.shape) < share
+    problem = Problem(*moments(dense, pruned), workers)
+    expected = problem.unscaled(problem.target(weight))
+    if share < 1:
+        expected = problem.unscaled(refit(problem, problem.scaled(weight), kept, problem.target(weight)))
+    for rows in (256, 600):
+        result = refitted(problem, weight, kept, rows)
+        assert (result[~kept] == 0).all()
+        np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("pattern", ["unstructured", "4x1", "2:4"])

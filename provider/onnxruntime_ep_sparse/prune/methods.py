@@ -71,32 +71,35 @@ def scored(method: Method, weight__mk: NDArray[np.float32], squares__k: NDArray[
 
 
 def fitted(
-    method: Method, problem: Problem, weight__mk: NDArray[np.float32], choice: Choice, kept__mk: NDArray[np.bool_] | None = None
+    method: Method, problem: Problem, weight__mk: NDArray[np.float32], choice: Choice
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return the weights, not scaled, and the mask of a method that fits. With `kept__mk` that is the mask, and no other is sought."""
+    """Return the weights, not scaled, and the mask of a method that fits."""
     assert method.fit is not None
-    pruned__mk, chosen__mk = np.empty_like(weight__mk), np.empty(weight__mk.shape, np.bool_)
-    rows = fitted_at_once(weight__mk.shape, by_row=choice.by_row)
-    for begin in range(0, len(weight__mk), rows):
-        end = min(begin + rows, len(weight__mk))
-        target__mk = problem.target(weight__mk[begin:end])
-        if kept__mk is None:
-            part__mk, chosen__mk[begin:end] = method.fit(problem, target__mk, choice.of_rows(begin, end, len(weight__mk)))
-        else:
-            part__mk, chosen__mk[begin:end] = problem.scaled(weight__mk[begin:end]), kept__mk[begin:end]
-        if method.refits or kept__mk is not None:
-            part__mk = refit(problem, part__mk, chosen__mk[begin:end], target__mk)
-        pruned__mk[begin:end] = problem.unscaled(part__mk)
-    return pruned__mk, chosen__mk
+    pruned__mk, kept__mk = np.empty_like(weight__mk), np.empty(weight__mk.shape, np.bool_)
+    for part in _parts(weight__mk, fitted_at_once(weight__mk.shape, by_row=choice.by_row)):
+        target__mk = problem.target(weight__mk[part])
+        part__mk, kept__mk[part] = method.fit(problem, target__mk, choice.of_rows(part.start, part.stop, len(weight__mk)))
+        if method.refits:
+            part__mk = refit(problem, part__mk, kept__mk[part], target__mk)
+        pruned__mk[part] = problem.unscaled(part__mk)
+    return pruned__mk, kept__mk
 
 
-def fitted_dense(problem: Problem, weight__mk: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return fitted weights, not scaled, without new zeros. Those that there are stay: someone pruned the layer before."""
-    target__mk = problem.target(weight__mk)
-    kept__mk = weight__mk != 0
-    if not kept__mk.all():
-        target__mk = refit(problem, problem.scaled(weight__mk), kept__mk, target__mk)
-    return problem.unscaled(target__mk)
+def refitted(problem: Problem, weight__mk: NDArray[np.float32], kept__mk: NDArray[np.bool_], rows: int) -> NDArray[np.float32]:
+    """Return fitted weights, not scaled, of a mask that is known: the solution itself if all stay. `rows` of them are fitted at once."""
+    fitted__mk = np.empty_like(weight__mk)
+    all_stay = kept__mk.all()
+    for part in _parts(weight__mk, rows):
+        target__mk = problem.target(weight__mk[part])
+        if not all_stay:
+            target__mk = refit(problem, problem.scaled(weight__mk[part]), kept__mk[part], target__mk)
+        fitted__mk[part] = problem.unscaled(target__mk)
+    return fitted__mk
+
+
+def _parts(weight__mk: NDArray[np.float32], rows: int) -> list[slice]:
+    """Return which rows are fitted together, `rows` at once."""
+    return [slice(begin, min(begin + rows, len(weight__mk))) for begin in range(0, len(weight__mk), rows)]
 
 
 def kept_already(weight__mk: NDArray[np.float32], choice: Choice) -> NDArray[np.bool_] | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .batches import Data
 from .layers import Layer, rows_at_once
 from .masks import Masks
-from .methods import WITHOUT_FIT, Method, fitted, fitted_at_once, fitted_dense, kept_already, scored
+from .methods import WITHOUT_FIT, Method, fitted, fitted_at_once, kept_already, refitted, scored
 from .patterns import Choice, Pattern, choices
 from .problem import Problem
 from .report import LayerReport, OutputQuality, Quality
@@ -134,7 +134,9 @@ class Pass:
         if statistics.rows < layer.inputs:
             return
         dense__gmk = layer.matrices(self.source.array(layer.weight))
-        fitted__gmk = np.stack([fitted_dense(problem, each) for problem, each in zip(problems, dense__gmk, strict=True)])
+        rows = _fitted_at_once(layer, self.method)
+        # zeros that there are stay: someone pruned the layer before
+        fitted__gmk = np.stack([refitted(problem, each, each != 0, rows) for problem, each in zip(problems, dense__gmk, strict=True)])
         name, delta__gm = self._put(layer, statistics, dense__gmk, fitted__gmk)
         self.masks.add_fitted(name, layer.restored(dense__gmk), self.changes.constants[name], delta__gm.astype(np.float32))
         self.refitted.add(layer.name)
@@ -150,14 +152,16 @@ class Pass:
         by_row = layer.by_row and method.by_row
         chosen = choices(self.pattern, self.plan[layer.name], layer.shape__gmk, layer.run, by_row)
         already = self._kept_already(layer, dense__gmk, chosen)
-        for group, choice in enumerate(chosen):
+        for group, (choice, there) in enumerate(zip(chosen, already, strict=True)):
             if method.fit is None:
                 squares__k = statistics.squares__gk[group].astype(np.float32)
-                there = already[group]
                 kept__gmk[group] = scored(method, dense__gmk[group], squares__k, choice) if there is None else there
                 pruned__gmk[group] = np.where(kept__gmk[group], dense__gmk[group], 0)
+            elif there is None:
+                pruned__gmk[group], kept__gmk[group] = fitted(method, problems[group], dense__gmk[group], choice)
             else:
-                pruned__gmk[group], kept__gmk[group] = fitted(method, problems[group], dense__gmk[group], choice, already[group])
+                kept__gmk[group] = there
+                pruned__gmk[group] = refitted(problems[group], dense__gmk[group], there, _fitted_at_once(layer, method))
         if method.fit is None:
             delta__gm = np.zeros(dense__gmk.shape[:2])
             name = self._put_weight(layer, pruned__gmk)
@@ -284,8 +288,12 @@ def needed_memory(layer: Layer, method: Method) -> int:
     copies = BESIDES + 4 * 4 * groups * outputs * inputs
     if method.fit is None:
         return copies
-    at_once = fitted_at_once((outputs, inputs), by_row=layer.by_row and method.by_row)
-    return copies + 4 * ((4 * groups + 1) * inputs**2 + 10 * at_once * inputs)
+    return copies + 4 * ((4 * groups + 1) * inputs**2 + 10 * _fitted_at_once(layer, method) * inputs)
+
+
+def _fitted_at_once(layer: Layer, method: Method) -> int:
+    """Return how many rows of each matrix of a layer are fitted at once."""
+    return fitted_at_once(layer.shape__gmk[1:], by_row=layer.by_row and method.by_row)
 
 
 def _shared(layers: Sequence[Layer], plan: Mapping[str, float], method: Method) -> dict[str, list[int]]:
