@@ -15,7 +15,8 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -56,9 +57,10 @@ class Request:
         """Samples of a feed."""
         return self.fixed or BATCH
 
-    def order(self, count: int) -> NDArray[np.intp]:
-        """Return the numbers of the samples to use of `count`, in a random order."""
-        return np.random.default_rng(self.seed).permutation(count)[: self.samples]
+    def order(self, count: int, file: int | None = None) -> NDArray[np.intp]:
+        """Return the numbers of the samples to use of `count`, in a random order. Each `file` of several has an order of its own."""
+        seed = self.seed if file is None else (self.seed, file)
+        return np.random.default_rng(seed).permutation(count)[: self.samples]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,28 +143,28 @@ def _random(_: str, request: Request) -> Iterator[Feeds]:
 # arrays
 
 
-def _feeds(
-    arrays: Feeds, where: str, request: Request, most: int | None, rng: np.random.Generator | None = None
-) -> tuple[int, Iterator[Feeds]]:
-    """Return how many samples of some arrays are used, at most so many, and feeds of them, in the order of `rng` if there is one.
+def _feeds(arrays: Feeds, where: str, request: Request, order: Callable[[int], NDArray[np.intp]]) -> tuple[int, Iterator[Feeds]]:
+    """Return how many samples of some arrays are used, and feeds of them. `order` returns their numbers for the number of all.
 
     ValueError if they do not fit the model.
     """
-    runs: list[Feeds] = []
     if request.sequences:
         runs = _sequences(arrays, request, where)
-    else:
-        check_feeds(arrays, request.inputs, where, samples=True)
-    count = len(runs) if request.sequences else len(next(iter(arrays.values())))
-    chosen = (np.arange(count) if rng is None else rng.permutation(count))[:most]
-    if request.sequences:
+        chosen = order(len(runs))
         return len(chosen), (runs[number] for number in chosen)
+    check_feeds(arrays, request.inputs, where, samples=True)
+    chosen = order(len(next(iter(arrays.values()))))
     return len(chosen), _batches({name: array[chosen] for name, array in arrays.items()}, request)
+
+
+def _first(most: int | None, count: int) -> NDArray[np.intp]:
+    """Return the numbers of the first samples of `count`, at most so many."""
+    return np.arange(count)[:most]
 
 
 def _file_of_arrays(data: str, request: Request) -> Iterator[Feeds]:
     arrays = load_arrays(Path(data), "arrays")
-    yield from _feeds(arrays, shown(data), request, request.samples, np.random.default_rng(request.seed))[1]
+    yield from _feeds(arrays, shown(data), request, request.order)[1]
 
 
 def _folder_of_arrays(data: str, request: Request) -> Iterator[Feeds]:
@@ -170,7 +172,8 @@ def _folder_of_arrays(data: str, request: Request) -> Iterator[Feeds]:
     left = request.samples
     for number in np.random.default_rng(request.seed).permutation(len(files)):
         arrays = load_arrays(files[number], "arrays")
-        used, feeds = _feeds(arrays, shown(files[number]), request, left, np.random.default_rng((request.seed, int(number))))
+        order = partial(replace(request, samples=left).order, file=int(number))
+        used, feeds = _feeds(arrays, shown(files[number]), request, order)
         yield from feeds
         if left is not None:
             left -= used
@@ -239,7 +242,7 @@ def _function(data: str, request: Request) -> Iterator[Feeds]:
                 return
             except Exception as error:
                 raise ValueError(f"{data}: {type(error).__name__}: {error}") from None
-            used, parts = _feeds(each, data, request, left)
+            used, parts = _feeds(each, data, request, partial(_first, left))
             yield from parts
             if left is not None:
                 left -= used
