@@ -72,7 +72,7 @@ class Speed:
 
     `shapes` are those of the inputs in a run, and `sizes` those of the model's open dimensions, which are fixed for it. `owned` of `nodes`
     nodes are the provider's, `owned_open` where these stay open. If it has none, nothing is timed: `speed_up`, `cpu_ms` and `ms` (medians)
-    are None. `valid` says whether the CPU provider against itself was within 3 % of 1. `expected` is what the
+    are None, and `owned_open` is 0. `valid` says whether the CPU provider against itself was within 3 % of 1. `expected` is what the
     cost model says, None where the provider takes nothing. `asked` is the speed-up that was asked for, if one was.
     """
 

@@ -54,23 +54,30 @@ class Bench:
         self._setting, self._threads = setting, threads
         data = setting.data
         self.feeds = data.batches[sorted(data.calibration, key=data.batches.sizes.__getitem__)[len(data.calibration) // 2]]
+        declared = setting.source.inputs
+        self._sizes = {
+            d: size
+            for name, array in self.feeds.items()
+            for d, size in zip(declared[name].shape, array.shape, strict=False)
+            if isinstance(d, str)
+        }
+        """The sizes of the open dimensions of the inputs in a run, by their names."""
 
     def speed_up(self, plan: Plan) -> float:
         """Return how many times as fast the model is with zeros by this plan, whatever the other weights are: 1 if nothing is taken."""
-        with _saved(self._with_zeros(plan), self._sizes()) as path:
+        with _saved(self._with_zeros(plan), self._sizes) as path:
             ratio = self._measured(path, SEARCH_PAIRS, SEARCH_BUDGET_S).speed_up
         return 1.0 if ratio is None else ratio.median
 
     def judge(self, changes: Changes, asked: float | None) -> tuple[Speed, LayerTimes]:
         """Return the speed of a pruned model, and by their names what its layers are expected to take: `cpu_ms`, `ms`."""
-        sizes = self._sizes()
-        with _saved(changes, sizes) as path:
+        with _saved(changes, self._sizes) as path:
             result = self._measured(path, PAIRS, BUDGET_S)
             session = make_session(path, EP_NAME, None, self._threads, silent=True)
             decisions = explain(session)
             del session
         owned_open = result.ownership.owned
-        if sizes:
+        if owned_open and self._sizes:  # open sizes make a difference only to nodes that are taken
             with _saved(changes, {}) as path:
                 owned_open = ownership(make_session(path, EP_NAME, None, self._threads, silent=True)).owned
         nodes = self._setting.source.nodes
@@ -80,7 +87,7 @@ class Bench:
             shapes={name: array.shape for name, array in self.feeds.items()},
             threads=self._threads,
             owned=result.ownership.owned,
-            sizes=sizes,
+            sizes=self._sizes,
             owned_open=owned_open,
             nodes=result.ownership.nodes,
             speed_up=result.speed_up,
@@ -101,7 +108,7 @@ class Bench:
         layers = self._setting.selected.pruned
         found: dict[str, list[float]] = {layer.name: [] for layer in layers}
         for kept in points:
-            with _saved(self._with_zeros({layer.name: 1 - kept for layer in layers}), self._sizes()) as path:
+            with _saved(self._with_zeros({layer.name: 1 - kept for layer in layers}), self._sizes) as path:
                 times = self._step_ms(path)
             for layer in layers:
                 found[layer.name] += [times[layer.name]] if layer.name in times else []
@@ -131,16 +138,6 @@ class Bench:
 
     def _measured(self, path: Path, pairs: int, budget_s: float) -> Measurement:
         return undisturbed(lambda: measure(path, self.feeds, None, self._threads, pairs=pairs, budget_s=budget_s, memory=False))
-
-    def _sizes(self) -> dict[str, int]:
-        """Return the sizes of the open dimensions of the inputs in a run, by their names."""
-        declared = self._setting.source.inputs
-        return {
-            d: size
-            for name, array in self.feeds.items()
-            for d, size in zip(declared[name].shape, array.shape, strict=False)
-            if isinstance(d, str)
-        }
 
     def _with_zeros(self, plan: Plan) -> Changes:
         """Return the model with the smallest weights of each layer zero: it is as fast as one that is pruned with care."""
