@@ -75,9 +75,8 @@ def read(source: Source, feeds: Iterable[Mapping[str, NDArray]], samples: int | 
         raise ValueError(f"samples {samples}: at least 1 is needed")
     if not source.inputs:
         raise ValueError("the model has no inputs")
-    open_axis = all(each.shape and not isinstance(each.shape[0], int) for each in source.inputs.values()) and not counts_times(
-        source.nodes, source.inputs
-    )
+    times = counts_times(source.nodes, source.inputs)
+    open_axis = not times and all(each.shape and not isinstance(each.shape[0], int) for each in source.inputs.values())
     rng = np.random.default_rng(seed)
     phase = rng.random()
     batches = Batches(source.inputs, store)
@@ -99,7 +98,7 @@ def read(source: Source, feeds: Iterable[Mapping[str, NDArray]], samples: int | 
         raise ValueError("there are no calibration data: the iterable yields nothing, or arrays without samples")
     if holdout and not held:
         words = f"{count} samples are too few to hold out {holdout:g} of them: give more, or holdout 0"
-        if counts_times(source.nodes, source.inputs):
+        if times:
             words += "; the inputs count times along their first axis, so a feed is one sample"
         raise ValueError(words)
     return Data(batches, kept, set_aside, count, held, open_axis)
