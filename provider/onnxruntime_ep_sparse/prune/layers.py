@@ -1,6 +1,6 @@
 """Layers: a node's constant weight as matrices, what they are multiplied by, and where their bias is.
 
-`selection.LAYERS` has a row for each operator.
+`operators.LAYERS` has a row for each operator.
 """
 
 from __future__ import annotations

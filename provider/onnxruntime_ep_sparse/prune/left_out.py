@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
+from itertools import chain
 
 from onnx import GraphProto, NodeProto, helper
 
 from ..formats.onnx_file import graphs_within
 from ..ops.table import LEFT_PRODUCTS
-from .recurrent_layers import R, W
-from .source import ONNX, RECURRENT, Source
-
-WEIGHTS: Mapping[str, tuple[int, ...]] = MappingProxyType(
-    {"Conv": (1,), "Gemm": (0, 1), "MatMul": (0, 1), **dict.fromkeys(RECURRENT, (W, R))}
-)
-"""Which inputs of the operators with layers may be weights."""
+from .operators import Places, operator_of
+from .source import ONNX, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +28,20 @@ def left_out(source: Source, layers: Collection[tuple[int, int]]) -> Iterator[tu
     """Yield the nodes with a weight that are not a layer, with their indices. `layers` has the node and the input of each layer."""
     for index, node in enumerate(source.nodes):
         name = source.name(index)
-        recurrent = node.domain in ONNX and node.op_type in RECURRENT
-        for places in [(W,), (R,)] if recurrent else [_places(node)]:
+        for suffix, places in _places(node).items():
             if not any((index, place) in layers for place in places) and (reason := _reason(source, node, places)):
-                yield index, Skipped(f"{name}.{'W' if places == (W,) else 'R'}" if recurrent else name, node.op_type, reason)
+                yield index, Skipped(f"{name}{suffix}", node.op_type, reason)
         for graph in graphs_within([node]):
             reason = f"it is in the body of {node.op_type} {name!r}: bodies of control flow are not pruned"
             yield from ((index, Skipped(each.name or each.output[0], each.op_type, reason)) for each in _products(graph, source))
 
 
-def _places(node: NodeProto) -> tuple[int, ...]:
+def _places(node: NodeProto) -> Places:
     """Return which inputs of a node may be weights."""
-    if node.domain in ONNX and node.op_type in WEIGHTS:
-        return WEIGHTS[node.op_type]
+    if row := operator_of(node):
+        return row.weights
     domain = "" if node.domain in ONNX else node.domain
-    return tuple(weight.place for weight in LEFT_PRODUCTS.get((domain, node.op_type), ()))
+    return {"": tuple(weight.place for weight in LEFT_PRODUCTS.get((domain, node.op_type), ()))}
 
 
 def _inputs(node: NodeProto, places: Sequence[int]) -> list[str]:
@@ -58,9 +52,9 @@ def _reason(source: Source, node: NodeProto, places: Sequence[int]) -> str:
     """Return why none of the inputs `places` of a node is a layer's weight, "" if none is a weight at all."""
     names = _inputs(node, places)
     constant = [name for name in names if source.is_constant(name)]
-    has_layers = node.domain in ONNX and node.op_type in WEIGHTS
+    row = operator_of(node)
     if not constant:
-        return "its weight is not constant" if has_layers and len(places) == 1 else ""
+        return "its weight is not constant" if row and len(places) == 1 else ""
     if len(constant) > 1:  # the result is a constant too
         return ""
     (name,) = constant
@@ -68,7 +62,7 @@ def _reason(source: Source, node: NodeProto, places: Sequence[int]) -> str:
         return "its weight is a sparse initializer, which has zeros already"
     if len(source.shape(name)) < 2:
         return ""
-    if not has_layers:
+    if not row:
         return f"weights of {node.op_type} are not pruned"
     if not source.is_weight(name):
         return f"its weight is {helper.tensor_dtype_to_np_dtype(source.constants[name].data_type)}: only float32 is pruned"
@@ -80,6 +74,6 @@ def _products(graph: GraphProto, source: Source) -> Iterator[NodeProto]:
     ranks = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
     ranks |= {node.output[0]: len(each.t.dims) for node in graph.node if node.op_type == "Constant" for each in node.attribute}
     for node in graph.node:
-        names = _inputs(node, _places(node))
+        names = _inputs(node, [*chain.from_iterable(_places(node).values())])
         if any(ranks[name] > 1 if name in ranks else name in source.constants and len(source.shape(name)) > 1 for name in names):
             yield node

@@ -16,6 +16,8 @@ from .source import ONNX, Source, attribute
 
 X, W, R, B, LENGTHS, INITIAL = range(6)
 """The inputs that these nodes have in common, by their numbers."""
+WEIGHTS = {".W": W, ".R": R}
+"""Those that are layers, by what the layer's name has after that of the node."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def of_recurrent(source: Source, index: int, name: str) -> Iterator[RecurrentLay
     direction = attribute(node, "direction", b"forward")
     reverse = {b"forward": (False,), b"reverse": (True,), b"bidirectional": (False, True)}[direction]
     reset_first = node.op_type == "GRU" and not attribute(node, "linear_before_reset", 0)
-    for slot, what in ((W, "W"), (R, "R")):
+    for suffix, slot in WEIGHTS.items():
         if not source.is_weight(node.input[slot]) or (slot == R and reset_first and not _usual_gates(node)):
             continue
         directions, rows, inputs = stored = source.shape(node.input[slot])
@@ -128,7 +130,7 @@ def of_recurrent(source: Source, index: int, name: str) -> Iterator[RecurrentLay
         part = (0, rows) if slot == W else (rows, 2 * rows)
         yield RecurrentLayer(
             index,
-            f"{name}.{what}",
+            f"{name}{suffix}",
             node.op_type,
             node.input[slot],
             slot,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from onnx import ModelProto
 from onnx.inliner import inline_selected_functions
@@ -14,17 +13,11 @@ from onnx.inliner import inline_selected_functions
 from ..formats.constants import fold
 from ..formats.onnx_file import graphs_within
 from ..formats.schema import DOMAIN
-from .conv_layers import of_conv
 from .layers import Layer
 from .left_out import Skipped, left_out
-from .matrix_layers import of_product
-from .recurrent_layers import of_recurrent
+from .operators import LAYERS, operator_of
 from .source import ONNX, RECURRENT, Model, Source, loaded
 
-LAYERS: Mapping[str, Callable[[Source, int, str], Iterator[Layer]]] = MappingProxyType(
-    {"Conv": of_conv, "Gemm": of_product, "MatMul": of_product, "LSTM": of_recurrent, "GRU": of_recurrent, "RNN": of_recurrent}
-)
-"""The one table of operators with weights that can be pruned. A row is a function of a model, the index of a node, and its name."""
 LEAST_OUTPUTS, LEAST_INPUTS = 8, 16
 """A smaller matrix costs too little time for zeros in it to save any."""
 BEHIND_CLASSIFIER = {
@@ -117,8 +110,8 @@ def select(source: Source, skip: str | None, only: str | None) -> Selected:
 def layers(source: Source) -> Iterator[Layer]:
     """Yield all layers of a model, in the order of its nodes."""
     for index, node in enumerate(source.nodes):
-        if node.domain in ONNX and node.op_type in LAYERS:
-            yield from LAYERS[node.op_type](source, index, source.name(index))
+        if row := operator_of(node):
+            yield from row.layers(source, index, source.name(index))
 
 
 def _pattern(what: str, text: str | None) -> re.Pattern[str] | None:

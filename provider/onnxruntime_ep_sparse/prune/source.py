@@ -28,6 +28,7 @@ class Loaded:
 Model = str | os.PathLike[str] | bytes | ModelProto | Loaded
 ONNX = ("", "ai.onnx")
 RECURRENT = ("LSTM", "GRU", "RNN")
+"""Operators whose data have times along their first axis. They stand here because the command line asks for them without scipy."""
 
 
 class Source:
