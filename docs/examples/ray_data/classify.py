@@ -153,11 +153,12 @@ def blocks(paths: list[str], batch: int, workers: int) -> Iterator[pa.Table]:
 
     Ray takes 6 ms for a block, so that small ones cost time, and large ones at the end leave a worker busy alone.
     """
-    while paths:
-        batches = -(-len(paths) // batch)
-        size = batch * max(1, min(BLOCK_BATCHES, batches // (BLOCKS_LEFT * workers)))
-        yield pa.table({"path": paths[:size]})
-        paths = paths[size:]
+    start = 0
+    while start < len(paths):
+        batches = -(-(len(paths) - start) // batch)
+        end = start + batch * max(1, min(BLOCK_BATCHES, batches // (BLOCKS_LEFT * workers)))
+        yield pa.table({"path": paths[start:end]})
+        start = end
 
 
 def connect(given: argparse.Namespace) -> None:
