@@ -302,6 +302,7 @@ def test_blocks(monkeypatch):
             blocks = [block["path"].to_pylist() for block in example["blocks"](paths, 16, workers)]
             assert [path for block in blocks for path in block] == paths
             assert all(len(block) % 16 == 0 for block in blocks[:-1])
-            assert max(map(len, blocks)) <= 16 * example["BLOCK_BATCHES"]
-            assert [len(block) for block in blocks[1:]] == sorted((len(block) for block in blocks[1:]), reverse=True)
+            sizes = [len(block) for block in blocks]
+            assert sizes == sorted(sizes, reverse=True)
+            assert sizes[0] <= 16 * example["BLOCK_BATCHES"]
             assert all(len(block) <= 16 for block in blocks[-workers:])
