@@ -19,7 +19,9 @@ from typing import TypeVar
 
 from .files import one_by_one, shown, write
 
-ENTRY = re.compile(r"ort-sparse-\w+\.(region|verdict)")
+KINDS = ("region", "verdict")
+"""Kinds of entries: packed regions and their measured times."""
+ENTRY = re.compile(rf"ort-sparse-\w+\.({'|'.join(KINDS)})")
 """Names of the entries of all kinds. Other files in the folder are not ours."""
 T = TypeVar("T")
 _said: set[str] = set()
@@ -35,12 +37,13 @@ def say_once(text: str) -> None:
 
 
 class CacheFolder:
-    """A folder with entries of one kind. `path` may begin with "~"; the folder is made when the first entry is kept.
+    """A folder with entries of one of the KINDS. `path` may begin with "~"; the folder is made when the first entry is kept.
 
     All entries of the folder together have at most `max_mb` MB (of 1e6 bytes) after one was added; 0 stands for any size.
     """
 
     def __init__(self, path: str | os.PathLike[str], kind: str, max_mb: int) -> None:
+        assert kind in KINDS, f"entries of the kind {kind!r} would never be removed: add it to KINDS"
         self.path, self.kind, self.max_mb = Path(os.path.expanduser(path)), kind, max_mb
 
     def file(self, key: str) -> Path:
