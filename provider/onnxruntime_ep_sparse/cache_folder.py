@@ -109,13 +109,13 @@ class CacheFolder:
         """
         refused = None
         with one_by_one(self.path):
-            with os.scandir(self.path) as found:
-                files = [entry.path for entry in found if ENTRY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)]
             entries = []
-            for file in files:
-                with suppress(FileNotFoundError):
-                    status = os.lstat(file)
-                    entries.append((status.st_mtime_ns, status.st_size, file))
+            with os.scandir(self.path) as found:
+                for entry in found:
+                    if ENTRY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                        with suppress(FileNotFoundError):  # a user has removed it since it was listed
+                            status = entry.stat(follow_symlinks=False)
+                            entries.append((status.st_mtime_ns, status.st_size, entry.path))
             size = sum(freed for _, freed, _ in entries)
             for _, freed, file in sorted(entries):
                 if size <= most:

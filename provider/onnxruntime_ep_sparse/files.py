@@ -209,10 +209,10 @@ def _pass_on(old: Path, new: Path) -> None:
     """Give a file the owner and group, as far as this process may, and the permissions of the one that it replaces."""
     was, now = old.stat(), new.stat()
     if was.st_gid != now.st_gid:
-        with suppress(PermissionError):
+        with suppress(PermissionError):  # only root may give a file to a group that its owner is not in
             os.chown(new, -1, was.st_gid)
     if was.st_uid != now.st_uid:
-        with suppress(PermissionError):
+        with suppress(PermissionError):  # only root may give a file away
             os.chown(new, was.st_uid, -1)
     new.chmod(stat.S_IMODE(was.st_mode))
 
@@ -232,7 +232,7 @@ def _rename(files: list[tuple[Path, Path]], *, replace: bool) -> None:
                 _place_new(path, place)
         except BaseException:
             for other, made in placed if path.exists() else ():  # without it, the last file is renamed
-                with suppress(OSError):
+                with suppress(OSError):  # it was removed meanwhile; the error that led here is the one to raise
                     if os.path.samestat(other.stat(), made):
                         other.unlink()
             raise
@@ -250,7 +250,7 @@ def one_by_one(folder: Path) -> Iterator[None]:
         yield
         return
     try:
-        with suppress(OSError):
+        with suppress(OSError):  # file systems without locks, where writers rely on renaming alone
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
