@@ -113,7 +113,7 @@ cdef object packed_region(Source source, list inputs, list outputs, options, req
         return ep_context.load_region(source.graph, lambda: source.bytes_attribute(0, CONTEXT_DATA), request, path)
     if options.cache_dir is not None:
         from .region_cache import cached_region  # only here: most sessions have no cache
-        return cached_region(options.cache_dir, options, source.shown, source.graph, tuple(inputs), tuple(outputs))
+        return cached_region(options, source.shown, source.graph, tuple(inputs), tuple(outputs))
     isa, workers = isa_of(options), workers_of(options)
     return compiled.Compiled(isa.name, tuple(inputs), tuple(outputs), lower_to_spec(source.graph, isa, workers))
 

@@ -29,16 +29,15 @@ from ..runtime._mapped_files import MappedFile
 KIND = "region"
 
 
-def cached_region(
-    folder: str, options: Options, shown: Graph, graph: Graph, inputs: tuple[str, ...], outputs: tuple[str, ...]
-) -> compiled.Compiled:
-    """Return a packed region from the cache in `folder`, for a session with `options`; without a whole entry pack it and keep it there.
+def cached_region(options: Options, shown: Graph, graph: Graph, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> compiled.Compiled:
+    """Return a packed region from the folder `options.cache_dir`; without a whole entry pack it and keep it there.
 
     `shown` is the region as ONNX Runtime shows it, `graph` what is lowered; `inputs` and `outputs` are those of its node. Anything wrong
     with the folder or an entry costs the time of packing, and a warning if nothing can be written.
     """
     isa, workers = isa_of(options), workers_of(options)
-    cache = CacheFolder(folder, KIND, options.cache_max_mb)
+    assert options.cache_dir is not None
+    cache = CacheFolder(options.cache_dir, KIND, options.cache_max_mb)
     key = key_of(shown, inputs, outputs, isa, workers)
     read = partial(_read, key=key, inputs=inputs, outputs=outputs, isa=isa)
     found = cache.load(key, read)
