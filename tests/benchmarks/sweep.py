@@ -32,6 +32,7 @@ from typing import Any
 from report import add_json, written
 
 from onnxruntime_ep_sparse import EP_NAME, measure
+from onnxruntime_ep_sparse.cli.common import counted
 from onnxruntime_ep_sparse.cli.machine import environment
 from onnxruntime_ep_sparse.diagnostics.explain import expected, explain
 from onnxruntime_ep_sparse.models import BUILDERS, inputs_for
@@ -354,7 +355,7 @@ def document(found: dict[Point, dict[str, Any]], wanted: Sequence[Point]) -> dic
 
 def named(point: Point) -> str:
     """A point in words."""
-    return f"{point.model}, {point.zeros:.0%} zeros, batch {point.batch}, {point.threads} thread{'s' * (point.threads > 1)}"
+    return f"{point.model}, {point.zeros:.0%} zeros, batch {point.batch}, {counted(point.threads, 'thread')}"
 
 
 def sweep(path: Path, wanted: Sequence[Point], limit_s: float, worker: Callable[[Sequence[Point]], list[str]]) -> None:

@@ -15,7 +15,7 @@ from ..formats.compressed_model import outline
 from ..options import EP_NAME
 from ..partition.decision import NodeDecision
 from ..reasons import ADVICE
-from .common import Batch, JsonOption, ModelArgument, Output, ProviderOptions, Shapes, provider_options
+from .common import Batch, JsonOption, ModelArgument, Output, ProviderOptions, Shapes, counted, provider_options
 from .given import GivenModel
 from .inputs import open_sizes_for, shapes_for
 
@@ -74,7 +74,7 @@ def analyze(
             f"expected: {times.cpu_ms:.3f} ms with the CPU provider, {times.ms:.3f} ms with {EP_NAME}, {times.speedup:.2f} times as fast"
         )
     for code, count in Counter(d.code for d, _ in shown if not d.taken).items():
-        out.print(f"{code} ({count} node{'' if count == 1 else 's'}): {ADVICE[code]}")
+        out.print(f"{code} ({counted(count, 'node')}): {ADVICE[code]}")
     inputs = [i for i in session.get_inputs() if not all(isinstance(size, int) for size in i.shape)]
     if inputs and not sizes and any(d.code == "below-break-even" for d, _ in shown):
         left_open = ", ".join(f"{i.name} [{', '.join(map(str, i.shape))}]" for i in inputs)
@@ -112,8 +112,7 @@ def is_pruned(d: NodeDecision) -> bool:
 
 
 def _summary(t: dict[str, Any]) -> str:
-    regions = f"{t['regions']} region{'' if t['regions'] == 1 else 's'}"
-    words = f"{EP_NAME} takes {t['nodes_taken']} of {t['nodes']} nodes in {regions}"
+    words = f"{EP_NAME} takes {t['nodes_taken']} of {t['nodes']} nodes in {counted(t['regions'], 'region')}"
     words += f", {t['pruned_nodes_taken']} of {t['pruned_nodes']} pruned ones"
     if not t["products"]:
         return words

@@ -22,6 +22,7 @@ from .common import (
     Seed,
     Shapes,
     Threads,
+    counted,
     provider_options,
 )
 from .given import GivenModel, run
@@ -150,7 +151,7 @@ def show_steps(profile: Profile, out: Output) -> None:
     table.add_row("all", str(len(profile.steps)), *_costs(whole, whole.ns, profile))
     out.print(table)
     out.print(f"{whole.ms:.2f} ms of {profile.wall_ms:.2f} ms per run, mean of {profile.runs} runs; shares are of the step's region")
-    cores = "1 thread" if profile.threads == 1 else f"{profile.threads} threads"
+    cores = counted(profile.threads, "thread")
     out.print(f"FMA peak {profile.peak_gflops:.0f} GFLOP/s per core, times {cores}; GFLOP/s count nonzero weights, GB/s activations")
 
 

@@ -68,6 +68,11 @@ def _one_line(message: str) -> str:
     return text if len(text) <= LONGEST_MESSAGE else f"{text[:half]} ... {text[-half:]}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, for example "1 region" or "2 regions"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 class Output:
     """The output of a command: tables on stdout, steps on stderr, the JSON document in `json_file`.
 

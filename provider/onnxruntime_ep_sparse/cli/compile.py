@@ -11,7 +11,7 @@ from ..files import NewFiles, check_target, shown
 from ..formats.onnx_file import load, referenced_files
 from ..graph.ir import EP_CONTEXT
 from ..ort import registration
-from .common import FailedError, JsonOption, Output, ProviderOptions, UsageError, provider_options
+from .common import FailedError, JsonOption, Output, ProviderOptions, UsageError, counted, provider_options
 from .given import check_name, check_source
 from .pack import size_of
 
@@ -76,7 +76,7 @@ def compile(
     out.keep(files_of)
     before, after = size_of(source), size_of(place)
     left = len(nodes) - len(regions)
-    counts = f"{len(regions)} region{'' if len(regions) == 1 else 's'} compiled, {left} node{'' if left == 1 else 's'} left"
+    counts = f"{counted(len(regions), 'region')} compiled, {counted(left, 'node')} left"
     out.print(f"{counts}; {before / 1e6:.4g} MB became {after / 1e6:.4g} MB ({after / before:.1%})")
     document: dict[str, Any] = {"source": str(source), "target": str(target), "beside": beside, "options": given}
     sizes = {"bytes_before": before, "bytes_after": after, "files": [str(file) for file in files_of if file != place]}
