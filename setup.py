@@ -97,16 +97,18 @@ class BuildExtensions(build_ext):
         """Translate, compile and link what has changed."""
         # cythonize looks at time stamps alone: other directives than those of the last build make all sources anew
         stamp = ROOT / "build" / "cython_directives.txt"
-        changed = stamp.exists() and stamp.read_text() != str(directives)
-        stamp.parent.mkdir(exist_ok=True)
-        stamp.write_text(str(directives))
+        last = stamp.read_text() if stamp.exists() else None
+        if last != str(directives):
+            stamp.parent.mkdir(exist_ok=True)
+            stamp.write_text("")  # some sources may have the new directives already if this build does not end
         translated = cythonize(
             self.extensions,
             include_path=["provider", "kernels"],
             nthreads=workers,
-            force=changed,
+            force=last not in (None, str(directives)),
             compiler_directives=directives,
         )
+        stamp.write_text(str(directives))
         sources = {module.name: module.sources for module in translated}
         for module in self.extensions:
             module.sources = sources[module.name]
