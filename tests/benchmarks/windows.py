@@ -2,8 +2,8 @@
 
     python tests/benchmarks/windows.py depthwise|grouped|dilated ... [--threads 1] [--isa NAME] [--pairs 15] [--only TEXT] [--json FILE]
 
-`region` is the speed-up of the three convolutions together, `alone` that of a model of the one (both: median of paired ratios). the
-others are its own milliseconds between the two others: of the step, and in ONNX Runtime's profile.
+`region` is the speed-up of the three convolutions together, `alone` that of a model of the convolution itself: medians of paired ratios.
+"ours ms" is the time of its step between the two others, "CPU provider ms" that of its node in ONNX Runtime's profile, `ratio` their ratio.
 """
 
 from __future__ import annotations

@@ -147,10 +147,19 @@ def measured(report: Report, name: str, threads: int, count: int, repeats: int) 
     none = float(np.median([worker["pss"] for worker in said.pop("")]))
     least = np.median([worker["pss"] for worker in said["CPU"]]) - none
     for way, workers in said.items():
-        median = {f"{key}_mb": float(np.median([worker[key] for worker in workers])) for key in workers[0]}
-        median["pss_mb"] -= none
-        creation = median.pop("ms_mb")
-        report.row(model=name, way=way, ratio=median["pss_mb"] / least, creation_ms=creation, without_mb=none, **median)
+        median = {key: float(np.median([worker[key] for worker in workers])) for key in workers[0]}
+        pss = median["pss"] - none
+        report.row(
+            model=name,
+            way=way,
+            ratio=pss / least,
+            creation_ms=median["ms"],
+            without_mb=none,
+            weights_mb=median["weights"],
+            runs_mb=median["runs"],
+            pss_mb=pss,
+            shared_mb=median["shared"],
+        )
 
 
 if __name__ == "__main__":
