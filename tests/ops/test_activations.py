@@ -9,15 +9,10 @@ from onnxruntime_ep_sparse.ops.activations import Given
 from onnxruntime_ep_sparse.ops.row import MICROSOFT
 from support.making import model_of, noise
 from support.promises import EPS, assert_close, cpu_session, exact, owned_session
-from support.regions import ACTIVATIONS, ERF_GELUS, FEEDS, OPERATORS, SHAPES, activation, assert_like_cpu, nodes_of, product
+from support.regions import ACTIVATIONS, ERF_GELUS, FEEDS, OPERATORS, SHAPES, activation, assert_like_cpu, nodes_of, opset_of, product
 
 WITHOUT_REFERENCE = [name for name, row in OPERATORS.items() if row.domains == MICROSOFT]
 """onnx.reference knows the operators of ONNX only."""
-
-
-def opset_of(name):
-    """The first opset from 20 on that has an activation."""
-    return 24 if name == "Swish" else 20
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

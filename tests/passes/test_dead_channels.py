@@ -15,7 +15,7 @@ from onnxruntime_ep_sparse.passes import run
 from onnxruntime_ep_sparse.passes.dead_channels import remove_dead_channels
 from support.making import examples, model_of, noise
 from support.promises import assert_close, assignment, cpu_session, make_session, owned_session
-from support.regions import ACTIVATIONS, activation
+from support.regions import ACTIVATIONS, activation, opset_of
 
 make = helper.make_node
 PRODUCTS = ("Conv", "Gemm", "MatMul")
@@ -77,7 +77,7 @@ def behind(nodes, weights, *, last="Conv", kernel=1, relu=True, outputs=("y",), 
     weights["last"] = noise(rng, *shape) + np.float32(0.5)
     nodes = [*first, *nodes, make(last, ["z", "last"], ["y"], **more)]
     domains = {node.domain for node in nodes} - {""}
-    model = model_of(nodes, inputs or {"x": ["n", 3, 6, 5]}, outputs, weights, 24 if nodes[2].op_type == "Swish" else 20, domains)
+    model = model_of(nodes, inputs or {"x": ["n", 3, 6, 5]}, outputs, weights, opset_of(nodes[2].op_type), domains)
     feeds = {"x": noise(rng, 2, 3, 6, 5)} | {name: noise(rng, 2, *s[1:]) for name, s in (inputs or {}).items() if name != "x"}
     _, after = folded(model, feeds)
     if last == "Conv":

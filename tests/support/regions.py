@@ -48,6 +48,11 @@ def nodes_of(text, x, y):
     return nodes, {name: np.float32(NUMBERS[name]) for node in nodes for name in node.input if name in NUMBERS}
 
 
+def opset_of(name):
+    """The first opset from 20 on that has an activation."""
+    return 24 if name == "Swish" else 20
+
+
 def activation(name, x, y):
     """Nodes of an activation, and its further constants."""
     attributes = ACTIVATIONS[name]
