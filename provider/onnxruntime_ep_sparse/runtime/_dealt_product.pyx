@@ -147,7 +147,7 @@ cdef void dealt_item(Job* job, int64_t index, float* scratch) noexcept nogil:
             call.finish = last and clamps
             v = 0
             while v < count:
-                step = count - v if count - v < widest else widest
+                step = call_vectors(count - v, widest)
                 call.tile = source + c * x.channel + v * lanes
                 call.partial = scratch + v * lanes
                 call.ahead = NULL
