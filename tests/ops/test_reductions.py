@@ -77,6 +77,19 @@ def test_special_numbers(name, axes):
     np.testing.assert_array_equal(got, wanted.astype(np.float32))
 
 
+@pytest.mark.parametrize("name", ["ReduceMax", "ReduceMin", "GlobalMaxPool", "Softmax", "LogSoftmax"])
+def test_nan_in_first_place(name):
+    """The result of a row has a NaN that is its first element, or the first of a later piece of it; no other row has it."""
+    special = noise(np.random.default_rng(0), 2, 4, 2100)
+    special[0, 1, 0] = special[1, 2, 1024] = special[1, 3, :] = np.nan
+    attributes = {"axes": [2]} if name.startswith("Reduce") else {}
+    nodes = [helper.make_node("Add", ["p", "special"], ["s"]), helper.make_node(name, ["s"], ["y"], **attributes)]
+    model = carried(nodes, special.shape, {"special": special}, opset=13)
+    got = owned_session(model).run(None, {"x": np.zeros_like(special)})[0]
+    np.testing.assert_array_equal(np.isnan(got).all(2), np.isnan(special).any(2))
+    np.testing.assert_array_equal(np.isnan(got).any(2), np.isnan(special).any(2))
+
+
 @pytest.mark.parametrize("name", ["ReduceMean", "ReduceSum", "ReduceL2"])
 def test_no_elements(name):
     """0, as with the CPU provider."""

@@ -136,8 +136,6 @@ cdef double joined(t.KernelTable* kernels, const Reduce* reduce, const float* x,
     if reduce.op == BINARY_ADD and reduce.before == ACT_POWER:
         kernels.sums(x, n, 0, &total_f, &squares)
         return squares
-    if reduce.op == BINARY_MAX and x[0] != x[0]:  # `maximum` does not keep a NaN that comes first
-        return x[0]
     if reduce.before == ACT_NONE:
         return kernels.maximum(x, n)
     for i in range(ceil_div(n, COLUMNS)):
@@ -146,7 +144,7 @@ cdef double joined(t.KernelTable* kernels, const Reduce* reduce, const float* x,
         if reduce.op == BINARY_ADD:
             total += kernels.sum(scratch, part)
         else:
-            largest = scratch[0] if scratch[0] != scratch[0] else kernels.maximum(scratch, part)
+            largest = kernels.maximum(scratch, part)
             total = largest if i == 0 or largest > total or largest != largest else total
     return total
 
