@@ -126,11 +126,16 @@ cdef inline int64_t place_of(const Axes* axes, int loops, int64_t index) noexcep
     return place
 
 
+cdef inline double larger(double a, double b) noexcept nogil:
+    """Return the larger number; a NaN stays."""
+    return b if b > a or b != b else a
+
+
 cdef double joined(t.KernelTable* kernels, const Reduce* reduce, const float* x, int64_t n, float* scratch) noexcept nogil:
     """Return n elements, which stand next to each other, as one number."""
     cdef int64_t i, part
-    cdef double total = 0
-    cdef float largest, total_f, squares
+    cdef double total = 0 if reduce.op == BINARY_ADD else -HUGE_VALF
+    cdef float total_f, squares
     if reduce.op == BINARY_ADD and reduce.before == ACT_NONE:
         return kernels.sum(x, n)
     if reduce.op == BINARY_ADD and reduce.before == ACT_POWER:
@@ -144,8 +149,7 @@ cdef double joined(t.KernelTable* kernels, const Reduce* reduce, const float* x,
         if reduce.op == BINARY_ADD:
             total += kernels.sum(scratch, part)
         else:
-            largest = kernels.maximum(scratch, part)
-            total = largest if i == 0 or largest > total or largest != largest else total
+            total = larger(total, kernels.maximum(scratch, part))
     return total
 
 
@@ -178,10 +182,7 @@ cdef void reduce_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         total = 0 if reduce.op == BINARY_ADD else -HUGE_VALF
         for r in range(runs):
             value = joined(kernels, reduce, job.x + place + place_of(&own.reduced, own.reduced.n - 1, r), own.width, scratch)
-            if reduce.op == BINARY_ADD:
-                total += value
-            elif r == 0 or value > total or value != value:
-                total = value
+            total = total + value if reduce.op == BINARY_ADD else larger(total, value)
         job.y[i] = <float>total
     finish(job, job.y + begin, end - begin)
 
