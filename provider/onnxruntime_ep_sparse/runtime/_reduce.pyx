@@ -41,6 +41,7 @@ cdef struct ReducePlan:
     int columns          # the last axis is kept: rows of results are computed together
     int64_t width        # of these rows, or of a run of elements that are reduced
     int64_t pieces       # of such a row, of COLUMNS each
+    int64_t rows         # pieces of all these rows, or results
 
 
 cdef void reduce_ops(StepKindOps* ops) noexcept:
@@ -108,10 +109,11 @@ cdef int plan_reduce(CompiledProgram* program, Plan* plan, int index) noexcept n
     own.width = last.extent[last.n - 1] if last != NULL else 1
     if own.columns:
         own.pieces = ceil_div(own.width, COLUMNS)
-        plan.steps[index].items = even_items(own.kept.count // max(own.width, 1) * own.pieces, min(own.width, COLUMNS) * own.reduced.count,
-                                             program.workers)
+        own.rows = own.kept.count // max(own.width, 1) * own.pieces
+        plan.steps[index].items = even_items(own.rows, min(own.width, COLUMNS) * own.reduced.count, program.workers)
     else:
-        plan.steps[index].items = even_items(own.kept.count, max(own.reduced.count, 1), program.workers)
+        own.rows = own.kept.count
+        plan.steps[index].items = even_items(own.rows, max(own.reduced.count, 1), program.workers)
     need_scratch(plan, 2 * COLUMNS)
     return 0
 
@@ -167,8 +169,7 @@ cdef void reduce_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef ReducePlan* own = <ReducePlan*>job.sp.own
     cdef Reduce* reduce = <Reduce*>job.step.spec
     cdef t.KernelTable* kernels = job.program.kernels
-    cdef int64_t rows = own.kept.count // max(own.width, 1) * own.pieces if own.columns else own.kept.count
-    cdef int64_t begin = item_begin(index, job.sp.items, rows, 1), end = item_begin(index + 1, job.sp.items, rows, 1)
+    cdef int64_t begin = item_begin(index, job.sp.items, own.rows, 1), end = item_begin(index + 1, job.sp.items, own.rows, 1)
     cdef int64_t runs = own.reduced.count // own.width if own.width else 0
     cdef int64_t place, column, i, r
     cdef double total, value
