@@ -196,7 +196,6 @@ cdef void reduce_columns(Job* job, int64_t row, int64_t column, int64_t n, float
     cdef const float* x = job.x + place_of(&own.kept, own.kept.n - 1, row) + column
     cdef const float* source
     cdef float* y = job.y + row * own.width + column
-    cdef float* part = scratch
     cdef int64_t r
     for r in range(own.reduced.count):
         source = x + place_of(&own.reduced, own.reduced.n, r)
@@ -204,14 +203,14 @@ cdef void reduce_columns(Job* job, int64_t row, int64_t column, int64_t n, float
             kernels.activate(scratch + COLUMNS, source, NULL, n, <t.Act>reduce.before, 2, 0)
             source = scratch + COLUMNS
         if r % SUMMED == 0:
-            memcpy(part, source, n * sizeof(float))
+            memcpy(scratch, source, n * sizeof(float))
         else:
-            kernels.binary(part, part, 1, source, 1, n, <t.Op>reduce.op)
+            kernels.binary(scratch, scratch, 1, source, 1, n, <t.Op>reduce.op)
         if r % SUMMED == SUMMED - 1 or r == own.reduced.count - 1:
             if r < SUMMED:
-                memcpy(y, part, n * sizeof(float))
+                memcpy(y, scratch, n * sizeof(float))
             else:
-                kernels.binary(y, y, 1, part, 1, n, <t.Op>reduce.op)
+                kernels.binary(y, y, 1, scratch, 1, n, <t.Op>reduce.op)
     finish(job, y, n)
 
 
