@@ -95,7 +95,7 @@ cdef struct Offsets:
     int64_t channel_floats
     int64_t block_floats   # of the largest block
     uint16_t* offset
-    int32_t* base          # tile floats before each tap of a channel, then before each unit
+    int32_t* base          # floats, or vectors of dealt images, before each tap of a channel, then before each unit
 
 cdef inline int64_t tile_position(const Product* p, const Offsets* o, int64_t unit) noexcept nogil:
     """Floats from the first channel of a group to this unit."""

@@ -75,23 +75,29 @@ cdef Offsets* offsets_create(const Product* p, int64_t pitch, int64_t width, bin
     o.width = width
     o.dealt = dealt
     o.offset = <uint16_t*>shared_new(p.offsets * sizeof(uint16_t))
-    o.base = <int32_t*>malloc((p.taps + p.units + 1 + p.n_segments) * sizeof(int32_t))
+    o.base = <int32_t*>malloc((p.taps + p.units + p.n_segments) * sizeof(int32_t))
     if o.offset == NULL or o.base == NULL:
         offsets_free(o)
         return NULL
-    # base: taps, then units, then (not kept) segments
-    for s in range(p.n_segments):
-        o.base[p.taps + p.units + 1 + s] = <int32_t>floats
-        floats += width + p.segments[s].reach_y * pitch + p.segments[s].reach_x
-    if floats > 0x7FFFFFFF:
-        offsets_free(o)
-        return NULL
+    # base: taps, then units, then, of tiles, segments, which nothing reads later
+    if dealt:
+        floats = width
+        for u in range(p.units):
+            o.base[p.taps + u] = 0
+        for tap in range(p.taps):
+            o.base[tap] = <int32_t>(tap // p.window.kernel[2] * pitch + tap % p.window.kernel[2])
+    else:
+        for s in range(p.n_segments):
+            o.base[p.taps + p.units + s] = <int32_t>floats
+            floats += width + p.segments[s].reach_y * pitch + p.segments[s].reach_x
+        if floats > 0x7FFFFFFF:
+            offsets_free(o)
+            return NULL
+        for u in range(p.units):
+            o.base[p.taps + u] = o.base[p.taps + p.units + p.unit_segment[u]]
+        for tap in range(p.taps):
+            o.base[tap] = <int32_t>(o.base[p.taps + p.units + p.tap[tap].segment] + p.tap[tap].dy * pitch + p.tap[tap].dx)
     o.channel_floats = floats
-    for u in range(p.units):
-        o.base[p.taps + u] = o.base[p.taps + p.units + 1 + p.unit_segment[u]]
-    o.base[p.taps + p.units] = <int32_t>floats
-    for tap in range(p.taps):
-        o.base[tap] = <int32_t>(o.base[p.taps + p.units + 1 + p.tap[tap].segment] + p.tap[tap].dy * pitch + p.tap[tap].dx)
     for g in range(p.n_groups):
         group = &p.groups[g]
         for b in range(group.blocks):
@@ -104,7 +110,7 @@ cdef Offsets* offsets_create(const Product* p, int64_t pitch, int64_t width, bin
     if not p.offsets:
         return o
     # offsets of a block's columns, so that nothing is divided for each nonzero
-    place = <uint16_t*>malloc(longest * sizeof(uint16_t)) if dealt or o.block_floats <= 0xFFFF else NULL
+    place = <uint16_t*>malloc(longest * sizeof(uint16_t)) if o.block_floats <= 0xFFFF else NULL
     if place == NULL:
         offsets_free(o)
         return NULL
@@ -114,12 +120,7 @@ cdef Offsets* offsets_create(const Product* p, int64_t pitch, int64_t width, bin
         for b in range(group.blocks):
             k = group.bounds[b] * per_unit
             for i in range((group.bounds[b + 1] - group.bounds[b]) * per_unit):
-                if dealt:
-                    tap = (k + i) % p.taps
-                    place[i] = <uint16_t>(((k + i) // p.taps - k // p.taps) * width + tap // p.window.kernel[2] * pitch
-                                          + tap % p.window.kernel[2])
-                else:
-                    place[i] = <uint16_t>((k + i) // p.taps * floats + o.base[(k + i) % p.taps] - tile_position(p, o, group.bounds[b]))
+                place[i] = <uint16_t>((k + i) // p.taps * floats + o.base[(k + i) % p.taps] - tile_position(p, o, group.bounds[b]))
             j = panel.row_start[b * (panel.groups + 1)] * panel.columns
             end = panel.row_start[b * (panel.groups + 1) + panel.groups] * panel.columns
             for i in range(j, end):
