@@ -49,10 +49,12 @@ cdef void set_loops(StepPlan* sp, int64_t workers, int n, const int64_t* extent,
 
 
 cdef void copy_item(Job* job, int64_t index, float* scratch) noexcept nogil:
-    """Some runs of the loops of `set_loops`."""
+    """Some runs of the loops of `set_loops`: all of x to a part of y, or a part of x to all of y."""
     cdef Loops* loops = <Loops*>job.sp.own
     cdef t.KernelTable* kernels = job.program.kernels
     cdef int64_t from_step = loops.a_stride[loops.n - 1], to_step = loops.b_stride[loops.n - 1]
+    cdef const float* from_x = job.x - min(job.sp.origin, 0)
+    cdef float* to_y = job.y + max(job.sp.origin, 0)
     cdef const float* x
     cdef float* y
     # Runs that begin at neighbouring elements are the columns of a matrix, of which as many as a vector has lanes are copied together.
@@ -63,13 +65,13 @@ cdef void copy_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     while run < end:
         run_places(loops, run, &a, &b)
         if columns and run % kernels.lanes == 0 and run + kernels.lanes <= end:
-            kernels.scatter_rows(job.y + job.sp.origin + b, loops.b_stride[loops.n - 2], job.x + a, from_step, kernels.lanes, loops.inner,
-                                 NULL, ACT_NONE, 0, 0)
+            kernels.scatter_rows(to_y + b, loops.b_stride[loops.n - 2], from_x + a, from_step, kernels.lanes, loops.inner, NULL, ACT_NONE,
+                                 0, 0)
             run += kernels.lanes
             continue
         run += 1
-        x = job.x + a
-        y = job.y + job.sp.origin + b
+        x = from_x + a
+        y = to_y + b
         if from_step == 1 and to_step == 1:
             memcpy(y, x, loops.inner * sizeof(float))
             continue

@@ -15,8 +15,6 @@ cdef struct Loops:
     int64_t extent[MAX_RANK]
     int64_t a_stride[MAX_RANK]
     int64_t b_stride[MAX_RANK]
-    int64_t a_begin
-    int64_t b_begin
     int64_t inner
     int64_t runs
 
@@ -44,11 +42,10 @@ cdef inline int64_t item_begin(int64_t index, int64_t items, int64_t runs, int64
 
 
 cdef inline void run_places(const Loops* loops, int64_t run, int64_t* a, int64_t* b) noexcept nogil:
-    """Find where a run of the innermost loop begins on either side."""
+    """Find how far from the first element a run of the innermost loop begins on either side."""
     cdef int64_t i
     cdef int loop
-    a[0] = loops.a_begin
-    b[0] = loops.b_begin
+    a[0] = b[0] = 0
     for loop in range(loops.n - 2, -1, -1):
         i = run % loops.extent[loop]
         run //= loops.extent[loop]

@@ -31,7 +31,6 @@ cdef struct Part:
 
 cdef struct PartPlan:
     Loops loops          # first: copy_item reads them
-    int64_t offset       # of the first element
     int64_t step[MAX_RANK]
 
 
@@ -66,7 +65,6 @@ cdef int infer_part(Plan* plan, const Step* step, StepPlan* sp, char* message, s
     cdef int64_t begin, end, size, stride
     cdef int i, axis
     y[0] = x[0]
-    own.offset = 0
     for i in range(x.rank):
         own.step[i] = 1
     for i in range(part.n):
@@ -82,14 +80,14 @@ cdef int infer_part(Plan* plan, const Step* step, StepPlan* sp, char* message, s
         if stride > 0:
             begin = min(max(begin, 0), size)
             end = min(max(end, 0), size)
-            y.dims[axis] = max(0, ceil_div(end - begin, stride)) if end > begin else 0
+            y.dims[axis] = ceil_div(end - begin, stride) if end > begin else 0
         else:
             begin = min(max(begin, 0), size - 1)  # -1 where there is nothing
             end = min(max(end, -1), size - 1)
             y.dims[axis] = ceil_div(begin - end, -stride) if begin > end else 0
         own.step[axis] = stride
         if y.dims[axis]:
-            own.offset += begin * element_count(x, axis + 1, x.rank)
+            sp.origin -= begin * element_count(x, axis + 1, x.rank)
     return 0
 
 
@@ -111,11 +109,8 @@ cdef int plan_part(CompiledProgram* program, Plan* plan, int index) noexcept nog
         from_y[i] = element_count(y, i + 1, y.rank)
         run = run and (i < first or (own.step[i] == 1 and (i == first or y.dims[i] == x.dims[i])))
     set_loops(sp, program.workers, y.rank, y.dims, from_x, from_y)
-    own.loops.a_begin = own.offset
     if run and not sp.converts:
         sp.view = RUN_VIEW
-        sp.origin = -own.offset
-        own.loops.b_begin = own.offset
     return 0
 
 
