@@ -237,17 +237,18 @@ cdef void complete_concat(const CompiledProgram* program, Plan* plan, const Step
     cdef int64_t a[MAX_RANK]
     cdef int64_t b[MAX_RANK]
     cdef int i
-    for i in range(x.rank):
-        a[i] = element_count(x, i + 1, x.rank)
-        b[i] = element_count(y, i + 1, y.rank)
-    sp.origin = (<ConcatPlan*>sp.own).start * b[axis]
-    set_loops(sp, program.workers, x.rank, x.dims, a, b)
-    sp.view = PART_VIEW if element_count(x, 0, axis) == 1 and not sp.converts else NO_VIEW
     sp.work.moved = 2 * plan.values[step.x].size
     if sp.dealt:
         sp.view = NO_VIEW if sp.converts else PART_VIEW
         sp.origin = (<ConcatPlan*>sp.own).start * dealt_as(plan, x).channel
         sp.items = x.dims[0] * (dealt_as(plan, x).rows + 2)
+        return
+    for i in range(x.rank):
+        a[i] = element_count(x, i + 1, x.rank)
+        b[i] = element_count(y, i + 1, y.rank)
+    sp.view = PART_VIEW if element_count(x, 0, axis) == 1 and not sp.converts else NO_VIEW
+    sp.origin = (<ConcatPlan*>sp.own).start * b[axis]
+    set_loops(sp, program.workers, x.rank, x.dims, a, b)
 
 
 cdef bint concat_deals(const CompiledProgram* program, const Plan* plan, int index, const Deal* deal, double* gain) noexcept nogil:
