@@ -131,25 +131,27 @@ cdef float scale_of(const Resize* resize, int axis, int64_t size, int64_t out) n
     return <float>out / <float>size if size else 1
 
 
+cdef bint doubles(const Resize* resize, int axis, int64_t size, int64_t out) noexcept nogil:
+    """Return whether the rows (or columns) of the result read 0 0 1 1 2 2 ... by nearest pixels."""
+    cdef float scale = scale_of(resize, axis, size, out)
+    cdef int64_t i
+    cdef Line line
+    if out != 2 * size:
+        return False
+    for i in range(out):
+        set_line(&line, resize, i, size, out, scale)
+        if line.first != i // 2:
+            return False
+    return True
+
+
 cdef bint deals(const CompiledProgram* program, const Plan* plan, int index, const Deal* deal, double* gain) noexcept nogil:
     """Return whether every pixel becomes four, which stand in the same lane."""
     cdef Resize* resize = <Resize*>program.steps[index].spec
     cdef Shape* x = &plan.values[program.steps[index].x].shape
     cdef Shape* y = &plan.values[program.steps[index].y].shape
-    cdef int axis
-    cdef int64_t i
-    cdef Line line
-    gain[0] = 0
-    if resize.interpolation == READ_LINEAR or not can_be_dealt(x, deal) or not can_be_dealt(y, deal):
-        return False
-    for axis in range(2):
-        if y.dims[2 + axis] != 2 * x.dims[2 + axis]:
-            return False
-        for i in range(y.dims[2 + axis]):
-            set_line(&line, resize, i, x.dims[2 + axis], y.dims[2 + axis], scale_of(resize, axis, x.dims[2 + axis], y.dims[2 + axis]))
-            if line.first != i // 2:
-                return False
-    return True
+    return resize.interpolation != READ_LINEAR and can_be_dealt(x, deal) and can_be_dealt(y, deal) and (
+        doubles(resize, 0, x.dims[2], y.dims[2]) and doubles(resize, 1, x.dims[3], y.dims[3]))
 
 
 cdef int plan_resize(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
@@ -177,9 +179,7 @@ cdef int plan_resize(CompiledProgram* program, Plan* plan, int index) noexcept n
         for i in range(y.dims[axis]):
             set_line(own.lines + place + i, resize, i, x.dims[axis], y.dims[axis], scale)
         place += y.dims[axis]
-    own.doubled = y.dims[3] == 2 * x.dims[3]
-    for i in range(y.dims[3]):
-        own.doubled &= own.lines[y.dims[2] + i].first == i // 2
+    own.doubled = doubles(resize, 1, x.dims[3], y.dims[3])
     if resize.interpolation == READ_LINEAR:
         need_scratch(plan, 2 * y.dims[3])
     return 0
