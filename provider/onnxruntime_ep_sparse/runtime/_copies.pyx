@@ -253,7 +253,6 @@ cdef void complete_concat(const CompiledProgram* program, Plan* plan, const Step
 
 cdef bint concat_deals(const CompiledProgram* program, const Plan* plan, int index, const Deal* deal, double* gain) noexcept nogil:
     """Channels of images stand row by row beside each other."""
-    gain[0] = 0
     return (<Concat*>program.steps[index].spec).axis == 1 and can_be_dealt(&plan.values[program.steps[index].x].shape, deal)
 
 

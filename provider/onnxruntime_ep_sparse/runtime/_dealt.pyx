@@ -75,10 +75,11 @@ cdef int choose_deal(CompiledProgram* program, Plan* plan) noexcept nogil:
 
 
 cdef double settle(CompiledProgram* program, Plan* plan, const Deal* deal, Value* values, bint* able, double* gain) noexcept nogil:
-    """Decide which steps run dealt in this way: those that can, less those that lose by conversions. Return the gain."""
+    """Decide which steps run dealt in this way: those that can, less those that lose by conversions. Return the gain; where that is 0,
+    `values` and `able` may be unfinished."""
     cdef Step* step
     cdef int s
-    cdef bint changed = True
+    cdef bint changed = True, gains = False
     cdef double saved = 0, now
     for s in range(program.n_steps):
         step = &program.steps[s]
@@ -86,6 +87,9 @@ cdef double settle(CompiledProgram* program, Plan* plan, const Deal* deal, Value
         gain[s] = 0
         if not able[s]:
             able[s] = step.ops.deals != NULL and step.ops.deals(program, plan, s, deal, &gain[s])
+        gains = gains or gain[s] > 0
+    if not gains:
+        return 0
     while changed:
         exclude(program, plan, values, able)
         changed = False

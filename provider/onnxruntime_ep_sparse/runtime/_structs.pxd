@@ -91,8 +91,8 @@ cdef struct StepKindOps:
     int (*run)(Job* job, const Host* host) noexcept nogil
     # The operand whose memory the result can take, because elements are read where they are written. NULL: none.
     Operand (*overwrites)(const Step* step, const StepPlan* sp) noexcept nogil
-    # Whether the step can read x and r, and write y, dealt in this way; `gain` becomes the time that this saves, in multiply-adds. NULL: it
-    # cannot. Runs when all shapes are known.
+    # Whether the step can read x and r, and write y, dealt in this way; `gain`, which is 0, becomes the time that this saves, in
+    # multiply-adds. NULL: it cannot. Runs when all shapes are known.
     bint (*deals)(const CompiledProgram* program, const Plan* plan, int index, const Deal* deal, double* gain) noexcept nogil
     # Whether x becomes a part of y beside others.
     bint joins

@@ -175,7 +175,6 @@ cdef bint pool_deals(const CompiledProgram* program, const Plan* plan, int index
     cdef Shape* x = &plan.values[program.steps[index].x].shape
     cdef Shape* y = &plan.values[program.steps[index].y].shape
     cdef int i
-    gain[0] = 0
     if not pool.is_max or pool.window.rank != 2:
         return False
     for i in range(1, 3):
