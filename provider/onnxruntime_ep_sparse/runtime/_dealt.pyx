@@ -18,10 +18,9 @@ cdef enum:
     FEWER_SEGMENTS = 20
 
 
-# Of each value: whether it may stand dealt, the step that writes it last, and who reads it as x.
+# Of each value: whether it may stand dealt, and who reads it as x.
 cdef struct Value:
     bint may
-    int maker
     int dealt_readers
     int other_readers
 
@@ -125,14 +124,14 @@ cdef void exclude(CompiledProgram* program, Plan* plan, Value* values, bint* abl
     while changed:
         changed = False
         for v in range(program.n_values):
-            values[v].may = True
-            values[v].maker = NONE
+            values[v].may = False
             values[v].dealt_readers = values[v].other_readers = 0
+        for s in range(program.n_steps):
+            values[program.steps[s].y].may = True
         for i in range(program.n_outputs):
             values[program.outputs[i]].may = False
         for s in range(program.n_steps):
             step = &program.steps[s]
-            values[step.y].maker = s
             if not able[s]:
                 values[step.y].may = False
             for i in range(step.n_more):
@@ -143,9 +142,6 @@ cdef void exclude(CompiledProgram* program, Plan* plan, Value* values, bint* abl
             # a view shows the memory of x as it is
             if plan.steps[s].view == WHOLE_VIEW and not able[s]:
                 values[step.x].may = False
-        for v in range(program.n_values):
-            if values[v].maker == NONE:
-                values[v].may = False
         for s in range(program.n_steps):
             step = &program.steps[s]
             before = able[s]
