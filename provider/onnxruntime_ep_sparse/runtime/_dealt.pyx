@@ -37,10 +37,7 @@ cdef int choose_deal(CompiledProgram* program, Plan* plan) noexcept nogil:
     cdef double saved, most = 0
     cdef Deal deal, best
     cdef int s
-    best.lanes = lanes
     best.columns = 0
-    best.rows = 0
-    plan.deal = best
     for s in range(program.n_steps):
         if program.steps[s].ops.deals != NULL:
             break
