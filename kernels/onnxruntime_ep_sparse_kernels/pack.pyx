@@ -182,10 +182,10 @@ def alike_rows(matrix):
                 key = (key ^ ks[n]) * PRIME
                 key ^= key >> 29
             keys[m] = key
-    sorted__m = np.sort(key__m)
+    order__m = np.argsort(key__m, kind="stable").astype(np.int32)
+    sorted__m = key__m[order__m]
     if 4 * np.count_nonzero(sorted__m[1:] == sorted__m[:-1]) < rows:
         return None
-    order__m = np.argsort(key__m, kind="stable").astype(np.int32)
     first__m = np.concatenate([[True], sorted__m[1:] != sorted__m[:-1]])
     begin__g = np.flatnonzero(first__m)
     size__g = np.diff(np.append(begin__g, rows))
@@ -195,7 +195,7 @@ def alike_rows(matrix):
         return None
     # the groups in the order of their first rows, so that neighbours in memory stay near
     firsts__m = order__m[begin__g][group__m]
-    return np.ascontiguousarray(order__m[np.lexsort((order__m, np.where(whole__m, firsts__m, rows)))])
+    return order__m[np.lexsort((order__m, np.where(whole__m, firsts__m, rows)))]
 
 
 def pack(matrix, const int64_t[::1] bounds, int mr, order__m=None):
