@@ -93,8 +93,7 @@ def _chain(builder: Builder, node: Node, binary: Binary, last: Activation) -> No
     for i, name in enumerate(node.inputs[1:], 2):
         is_last = i == len(node.inputs)
         rank = max(rank, len(shape_of(builder.graph, name)))
-        result = y if is_last else builder.new_value()
-        builder.ranks[result] = rank
+        result = y if is_last else builder.new_value(rank)
         activation = last if is_last else Activation()
         builder.step(Step(StepKind.BINARY, total, result, builder.value(name), activation, binary))
         total = result

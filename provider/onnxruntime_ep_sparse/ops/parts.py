@@ -167,8 +167,7 @@ def _gather_lower(builder: Builder, node: Node) -> None:
         return _lower(_gather_of, builder, node)
     parts = _gather_of(builder.graph, node)
     assert not isinstance(parts, Finding)
-    one = builder.new_value()
-    builder.ranks[one] = len(shape_of(builder.graph, node.inputs[0]))
+    one = builder.new_value(len(shape_of(builder.graph, node.inputs[0])))
     builder.step(Step(StepKind.PART, builder.value(node.inputs[0]), one, spec=parts[0]))
     builder.step(Step(StepKind.RESHAPE, one, builder.value(node.outputs[0]), spec=Reshape(removed=parts[0].axes)))
     return None

@@ -67,8 +67,10 @@ class Builder:
 
     # values
 
-    def new_value(self) -> int:
-        """Return a number for a value without a name."""
+    def new_value(self, rank: int | None = None) -> int:
+        """Return a number for a value without a name, and record its rank if that is given."""
+        if rank is not None:
+            self.ranks[self.n_values] = rank
         self.n_values += 1
         return self.n_values - 1
 
@@ -194,8 +196,7 @@ class Builder:
             self.steps.append(step)
             return
         # names of dimensions do not promise that sizes are equal: ONNX Runtime broadcasts whatever they are
-        total = self.new_value()
-        self.ranks[total] = len(shape_of(self.graph, name))
+        total = self.new_value(len(shape_of(self.graph, name)))
         self.steps.append(replace(step, y=total))
         self.steps.append(replace(step, kind=StepKind.BINARY, x=total, spec=Binary(Op.ADD), completes=True))
 
@@ -259,12 +260,9 @@ class Builder:
 
         If a product that makes one of them is open, it does so.
         """
-        rank, total = len(shape_of(self.graph, left)), self.value(name) if name else self.new_value()
-        self.ranks[total] = rank
-        first = total
-        if addend:
-            first = self.new_value()
-            self.ranks[first] = rank
+        rank = len(shape_of(self.graph, left))
+        total = self.value(name) if name else self.new_value(rank)
+        first = self.new_value(rank) if addend else total
         mine, other = (left, right) if left in self.pending else (right, left)
         step = self.pending.get(mine)
         if step is not None and step.activation.act == Act.NONE and step.r < 0 and left != right and not self.graph.is_constant(other):
