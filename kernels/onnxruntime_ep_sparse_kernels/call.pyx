@@ -59,9 +59,7 @@ def spmm(capsule, int mr, int nv, const int32_t[::1] row_start, const int32_t[:,
     call.low = low
     call.high = high
     call.ahead = call.residual
-    call.offset_shift = 0
-    call.next = NULL
-    call.next_runs = 0
+    t.read_tile(&call)
     call.finish = finish
     call.row_begin = 0
     call.row_end = <int32_t>groups

@@ -35,6 +35,12 @@ ctypedef struct SpmmCall:
     int32_t row_begin
     int32_t row_end
 
+cdef inline void read_tile(SpmmCall* call) noexcept nogil:
+    """Let offsets count floats and no input be fetched ahead: the pixels stand in a tile, which is in a cache."""
+    call.offset_shift = 0
+    call.next = NULL
+    call.next_runs = 0
+
 ctypedef void (*spmm_t)(const SpmmCall* call) noexcept nogil
 
 # Slices [slice_begin, slice_end) of a matrix in sliced ELLPACK layout (see runtime/_sell.pyx), times one pixel or the `pixels` of a kernel.

@@ -417,13 +417,10 @@ cdef void multiply(const RecurrentRun* run, const Tile* tile, int64_t tiles, int
     call.partial_stride = call.y_stride = width
     call.residual = NULL
     call.ahead = NULL
-    call.offset_shift = 0
-    call.next = NULL
-    call.next_runs = 0
+    t.read_tile(&call)
     call.finish = False
     for b in range(group.blocks):
-        call.row_start = panel.row_start + b * (panel.groups + 1)
-        call.row = panel.row + b * panel.groups * panel.mr
+        read_block(&call, panel, b)
         v = 0
         while v < tile.vectors:
             step = call_vectors(tile.vectors - v, kernels.widest[panel.mr])

@@ -122,8 +122,7 @@ cdef void dealt_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     call.value = panel.value
     call.offset = q.offsets.offset + group.offset_begin
     call.offset_shift = 2 if lanes == 4 else (3 if lanes == 8 else 4)
-    call.low = job.step.alpha if job.step.act == ACT_CLAMP else <float>(-1.0 / 0.0)
-    call.high = job.step.beta if job.step.act == ACT_CLAMP else <float>(1.0 / 0.0)
+    set_bounds(job.step, job.step.act == ACT_CLAMP, &call.low, &call.high)
     call.partial_stride = stride
     call.next_step = x.channel
     whole.source = 0
@@ -141,8 +140,7 @@ cdef void dealt_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         for b in range(group.blocks):
             last = b == group.blocks - 1
             c = group.bounds[b] // p.units
-            call.row_start = panel.row_start + b * (panel.groups + 1)
-            call.row = panel.row + b * panel.groups * panel.mr
+            read_block(&call, panel, b)
             call.bias = p.bias if b == 0 else NULL
             call.finish = last and clamps
             v = 0

@@ -8,7 +8,7 @@ from onnxruntime_ep_sparse_kernels.pack import depthwise_values
 
 from ._from_python cimport memory_of
 from ._loops cimport items_of_runs, runs_per_item
-from ._packed cimport ProductPlan
+from ._packed cimport ProductPlan, set_bounds
 from ._product cimport product_item
 from ._sections cimport section
 from ._infer cimport infer_addend
@@ -121,10 +121,8 @@ cdef int run(Job* job, const Host* host) noexcept nogil:
 
 cdef void depthwise_begin(Job* job, float* scratch, int64_t rows, t.Depthwise* d) noexcept nogil:
     """Set the parameters that all planes of a depthwise convolution share; at most `rows` rows are computed at a time."""
-    cdef bint clamps = job.step.act == ACT_CLAMP and job.step.r == NONE
     geometry(job.plan, job.step, <DepthwisePlan*>job.sp.own, d)
-    d.low = job.step.alpha if clamps else <float>(-1.0 / 0.0)
-    d.high = job.step.beta if clamps else <float>(1.0 / 0.0)
+    set_bounds(job.step, job.step.act == ACT_CLAMP and job.step.r == NONE, &d.low, &d.high)
     d.slice = 0
     d.value = (<Depthwise*>job.step.spec).value
     d.bias = (<Depthwise*>job.step.spec).bias

@@ -4,7 +4,7 @@ from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
 
 cimport onnxruntime_ep_sparse_kernels.table as t
 
-from ._structs cimport MAX_RANK, Shape, ceil_div
+from ._structs cimport MAX_RANK, Shape, Step, ceil_div
 from ._windows cimport Window
 
 # One run of source pixels per channel that a tile holds. A tap of the window reads it at (dy, dx).
@@ -155,6 +155,16 @@ cdef inline int64_t call_vectors(int64_t left, int64_t widest) noexcept nogil:
     """Vectors of the next call of a tile kernel where so many are left. Calls are as even as they can be: 7 vectors go as 3, 2, 2, since a
     kernel of one vector has too few sums to keep the FMA units busy."""
     return ceil_div(left, ceil_div(left, widest))
+
+cdef inline void read_block(t.SpmmCall* call, const Panel* panel, int64_t b) noexcept nogil:
+    """Let a call read the entries of block b of a panel."""
+    call.row_start = panel.row_start + b * (panel.groups + 1)
+    call.row = panel.row + b * panel.groups * panel.mr
+
+cdef inline void set_bounds(const Step* step, bint clamps, float* low, float* high) noexcept nogil:
+    """Set the bounds of the results of a step to its own if it `clamps`, else to infinity."""
+    low[0] = step.alpha if clamps else <float>(-1.0 / 0.0)
+    high[0] = step.beta if clamps else <float>(1.0 / 0.0)
 
 cdef inline bint counts(const int32_t* row, int64_t r) noexcept nogil:
     """Return whether a row of a group of a panel exists; a missing row is represented by the last one."""

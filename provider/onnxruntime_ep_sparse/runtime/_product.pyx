@@ -288,13 +288,10 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     partial = scratch + (o.block_floats + 15) // 16 * 16 + 16
     run = NULL if q.shared_gather else tile_runs(job, scratch, slice_, tile, position * kernels.lanes)
     shared = job.shared + part * group_floats(p, q) if q.shared_gather else NULL
-    call.low = job.step.alpha if job.step.act == ACT_CLAMP else <float>(-1.0 / 0.0)
-    call.high = job.step.beta if job.step.act == ACT_CLAMP else <float>(1.0 / 0.0)
+    set_bounds(job.step, job.step.act == ACT_CLAMP, &call.low, &call.high)
     call.partial_stride = o.width
     call.ahead = NULL
-    call.offset_shift = 0
-    call.next = NULL
-    call.next_runs = 0
+    t.read_tile(&call)
     fetches = panel.entries < FETCH_ENTRIES * panel.groups
     for b in range(group.blocks):
         if shared != NULL:
@@ -304,8 +301,7 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
             pixels = scratch
             gather_block(job, group, b, image, position * kernels.lanes, run, <int32_t*>(run + q.runs), pixels)
         last = b == group.blocks - 1
-        call.row_start = panel.row_start + b * (panel.groups + 1)
-        call.row = panel.row + b * panel.groups * panel.mr
+        read_block(&call, panel, b)
         call.offset = o.offset + group.offset_begin
         call.value = panel.value
         call.bias = p.bias + panel.row_begin % p.M if b == 0 else NULL
