@@ -9,6 +9,7 @@ import pytest
 from onnx import helper
 
 import onnxruntime_ep_sparse as sparse
+import onnxruntime_ep_sparse_kernels as kernels
 from support.making import model_of, noise, pruned
 from support.promises import make_session, owned_session
 
@@ -80,6 +81,21 @@ def test_work_is_exact():
     assert [t.kind for t in steps if t.name == "concat"] == ["concat", "concat"]
     assert (step(steps, "pool").description, step(steps, "pool").macs) == ("max", 0)
     assert step(steps, "reshape").moved_bytes == 0
+
+
+@pytest.mark.parametrize("isa", kernels.available_isas())
+def test_images_are_brought_into_another_order(isa):
+    """A step that reads images in another order than they stand moves them once more."""
+    rng = np.random.default_rng(0)
+    channels, size = (4, 32, 32, 4, 4), 256
+    names = ["x", "a", "b", "c", "y"]
+    nodes = [helper.make_node("Conv", [names[i], f"w{i}"], [names[i + 1]], name=f"conv{i}", pads=[1] * 4) for i in range(4)]
+    weights = {f"w{i}": alive(rng, (channels[i + 1], channels[i], 3, 3), 0.8) for i in range(4)}
+    session = owned_session(model_of(nodes, {"x": [1, 4, size, size]}, ["y"], weights), PROFILED | {"isa": isa}, regions=1)
+    session.run(None, {"x": noise(rng, 1, 4, size, size)})
+    steps = sparse.step_times(session)
+    moved = [s.moved_bytes // (4 * size * size) for s in steps]
+    assert moved == [2 * 4 + 4 + 32, 32 + 32, 32 + 4, 2 * 4 + 4 + 4]
 
 
 def test_steps_that_run_together():

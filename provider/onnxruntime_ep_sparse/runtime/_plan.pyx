@@ -110,6 +110,8 @@ cdef int plan_steps(CompiledProgram* program, Plan* plan, char* message, size_t 
         sp.work.moved = plan.values[step.x].size + plan.values[step.y].size + (plan.values[step.r].size if step.r != NONE else 0)
         if step.ops.complete != NULL:
             step.ops.complete(program, plan, step, sp)
+        if sp.converts:
+            sp.work.moved += 2 * plan.values[step.x].size
     return 0
 
 
