@@ -23,7 +23,8 @@ import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse.cli import app
 from onnxruntime_ep_sparse.models import digits
 from support.making import model_of, pruned
-from support.pages import DOCS, FENCED, PAGES, ROOT, blocks, commands, fits, name_of
+from support.pages import FENCED, blocks, commands, fits
+from support.repository import DOCS, PAGES, ROOT, is_generated, name_of, sources
 
 WRITTEN = runpy.run_path(str(DOCS / "generate.py"))["documents"]()
 
@@ -39,8 +40,8 @@ def test_architecture_names_every_file():
     names = {"cli/", "models/"}
     for package in (ROOT / "provider" / "onnxruntime_ep_sparse", ROOT / "kernels" / "onnxruntime_ep_sparse_kernels"):
         found = {path.relative_to(package) for pattern in ("*.py", "*.pyx", "*.in", "*.h") for path in package.rglob(pattern)}
-        generated = ("_isa_", "_cpu.pyx", "_plugin.h", "__")
-        names |= {p.as_posix() for p in found if p.parts[0] not in ("cli", "models") and not p.name.startswith(generated)}
+        own = (path for path in found if not is_generated(path) and not path.name.startswith("__"))
+        names |= {path.as_posix() for path in own if path.parts[0] not in ("cli", "models")}
     listed = set(re.findall(r"^\| `([\w./]+)`", (DOCS / "architecture.md").read_text(), re.M))
     assert listed == names
 
@@ -166,8 +167,7 @@ def test_commands(page, folder, monkeypatch):
 
 def test_environment_variables():
     """The page names every variable that the code reads."""
-    sources = [*(ROOT / "provider").rglob("*.py*"), *(ROOT / "kernels").rglob("*.py*"), ROOT / "setup.py", *(ROOT / "tests").rglob("*.py")]
-    text = "\n".join(path.read_text() for path in sources if path.suffix in (".py", ".pyx") and not path.name.startswith("_isa_"))
+    text = "\n".join(path.read_text() for path in (*sources(), ROOT / "setup.py", *(ROOT / "tests").rglob("*.py")))
     read = set(re.findall(r"\bORT_SPARSE_[A-Z]\w*", text)) | set(re.findall(r"environ(?:\.get\(|\[)[\"']([A-Z_]+)[\"']", text))
     shown = (DOCS / "reference" / "environment.md").read_text()
     assert sorted(name for name in read - {"HOME", "PATH", "PYTHONPATH"} if f"`{name}`" not in shown) == []

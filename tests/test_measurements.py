@@ -6,18 +6,15 @@ import re
 import runpy
 import subprocess
 import sys
-from pathlib import Path
 
 import onnx
 import pytest
 import report
 
 from onnxruntime_ep_sparse.measure import CONTROL_TOLERANCE
+from support.repository import DOCS, PAGES, ROOT, name_of
 
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs"
 DATA = sorted((DOCS / "data").glob("*.json"))
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 
 
 def stem(path):
@@ -132,7 +129,7 @@ def test_pictures_are_small():
     assert {path.name: size for path in (DOCS / "images").iterdir() if (size := path.stat().st_size) > 60_000} == {}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_pictures_have_words(page):
     """A picture says in words what it shows, for readers who do not see it."""
     text = page.read_text()

@@ -1,7 +1,6 @@
 """Every way to give an option, and the errors for wrong ones."""
 
 import re
-from pathlib import Path
 
 import onnxruntime
 import pytest
@@ -11,8 +10,7 @@ import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse import cpus, options
 from onnxruntime_ep_sparse.options import Options
 from onnxruntime_ep_sparse_kernels.isa import ISAS
-
-ROOT = Path(__file__).parents[1]
+from support.repository import ROOT
 
 
 def taken(session):

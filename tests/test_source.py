@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from support import repository
+from support.repository import ROOT, name_of, sources
+
 TOOLS = Path(sys.executable).parent
 
 
@@ -45,19 +47,11 @@ NOT_A_VERB = re.compile(
 )
 """Beginnings of docstrings of functions that do not say what the function does: rule 8."""
 
-PAGES = [page for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")) if page.name not in ("style.md", "CHANGELOG.md")]
+PAGES = [page for page in repository.PAGES if page.name not in ("style.md", "CHANGELOG.md")]
 """Pages to read. The one left out has the words as examples, the other tells the past."""
 
 LONGER = {"docs/benchmarks.md", "docs/experiments.md"}
 """Pages whose sentences are longer than rule 10 allows, with ratios that rule 4 forbids. No other page may join them."""
-
-
-def sources():
-    """The source files, without those that the build writes."""
-    for folder in ("provider", "kernels"):
-        for path in sorted((ROOT / folder).rglob("*")):
-            if path.suffix in (".py", ".pyx", ".pxd", ".in", ".h") and not re.match(r"_isa_|_cpu\.|_plugin\.h|_enums\.pxd", path.name):
-                yield path
 
 
 def prose_of(page):
@@ -89,14 +83,14 @@ RIDDLES = re.compile(r"(?:^\"{3}|^# ?|[.:] )(?:What|Whatever|Who)\b(?![^.!?\n]*\
 
 def test_sentences_begin_with_a_noun():
     """Comments and documentation in the source name the thing they speak of."""
-    found = {path.relative_to(ROOT).as_posix(): RIDDLES.findall(words_of(path)) for path in sources()}
+    found = {name_of(path): RIDDLES.findall(words_of(path)) for path in sources()}
     assert {place: words for place, words in found.items() if words} == {}
 
 
 def test_plain_words():
     """Pages, messages, help texts, documentation in the source and comments name the actor and say "not a"."""
     texts = {path: prose_of(path) for path in PAGES} | {path: words_of(path) for path in sources()}
-    found = {path.relative_to(ROOT).as_posix(): HABITS.findall(text) + PER.findall(text) for path, text in texts.items()}
+    found = {name_of(path): HABITS.findall(text) + PER.findall(text) for path, text in texts.items()}
     assert {place: words for place, words in found.items() if words and (place not in LONGER or HABITS.search(texts[ROOT / place]))} == {}
 
 
@@ -135,7 +129,7 @@ def docstrings_of(path):
 def test_docstrings_begin_with_a_verb():
     """The first word of a function's docstring says what it does."""
     places = ((path, name, text) for path in sources() for name, text in docstrings_of(path))
-    assert [f"{path.relative_to(ROOT)}: {name}: {text[:60]}" for path, name, text in places if NOT_A_VERB.match(text)] == []
+    assert [f"{name_of(path)}: {name}: {text[:60]}" for path, name, text in places if NOT_A_VERB.match(text)] == []
 
 
 def sentences(text):
@@ -147,8 +141,8 @@ def sentences(text):
 
 def test_sentences_are_short():
     """At most 25 words."""
-    pages = [page for page in PAGES if page.relative_to(ROOT).as_posix() not in LONGER]
-    long = [f"{page.relative_to(ROOT)}: {s}" for page in pages for s in sentences(prose_of(page)) if len(re.findall(r"\S*\w\S*", s)) > 25]
+    pages = [page for page in PAGES if name_of(page) not in LONGER]
+    long = [f"{name_of(page)}: {s}" for page in pages for s in sentences(prose_of(page)) if len(re.findall(r"\S*\w\S*", s)) > 25]
     assert long == []
 
 

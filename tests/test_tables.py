@@ -13,14 +13,9 @@ from onnxruntime_ep_sparse.program import enums, limits
 from onnxruntime_ep_sparse.program.enums import StepKind
 from onnxruntime_ep_sparse.program.kinds.table import ROWS
 from onnxruntime_ep_sparse_kernels import elementwise, isa
+from support.repository import ROOT, sources
 
-ROOT = Path(__file__).parents[1]
-SOURCES = sorted(
-    path
-    for package in ("provider", "kernels")
-    for path in (ROOT / package).rglob("*")
-    if path.suffix in (".py", ".pyx", ".pxd", ".h", ".in") and not re.match(r"_enums\.pxd|_isa_\w+\.pyx|_cpu\.pyx|_plugin\.h", path.name)
-)
+SOURCES = sorted(sources())
 ENUMS = {**enums.C_PREFIXES, **elementwise.C_PREFIXES}
 
 

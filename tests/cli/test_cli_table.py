@@ -4,7 +4,6 @@ import inspect
 import json
 import re
 from importlib import import_module
-from pathlib import Path
 from pkgutil import iter_modules
 from typing import get_args
 
@@ -12,8 +11,9 @@ import pytest
 
 from onnxruntime_ep_sparse import cli as package
 from onnxruntime_ep_sparse.cli import COMMANDS
+from support.repository import ROOT
 
-README = Path(__file__).parents[2] / "README.md"
+README = ROOT / "README.md"
 NAMES = [command.__name__ for command in COMMANDS]
 ARGUMENTS = {
     "check": [],

@@ -14,8 +14,8 @@ import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse_kernels import generate
 from onnxruntime_ep_sparse_kernels.isa import ISAS, SHARED, X86, isa_named, isas_for
 from support.kernel_sets import SOURCES
+from support.repository import ROOT, is_generated, name_of
 
-ROOT = SOURCES.parent
 PACKAGE = SOURCES / "onnxruntime_ep_sparse_kernels"
 PACKAGES = [Path(package.__file__).parent for package in (kernels, onnxruntime_ep_sparse)]
 MODULES = sorted(path for package in PACKAGES for path in package.rglob("*.so"))
@@ -85,12 +85,9 @@ def test_named_in_one_place():
     suffixes = (".py", ".pyi", ".pyx", ".pxd", ".in", ".h", ".toml")
     files = {path for folder in ("kernels", "provider", "tests", "docs") for path in (ROOT / folder).rglob("*")} | {*ROOT.glob("*.*")}
     found = {
-        path.relative_to(ROOT).as_posix()
+        name_of(path)
         for path in files
-        if path.suffix in suffixes
-        and not path.name.startswith(("_isa_", "_cpu.pyx"))  # generated
-        and path.parent != PACKAGE / "simd"
-        and pattern.search(path.read_text())
+        if path.suffix in suffixes and not is_generated(path) and path.parent != PACKAGE / "simd" and pattern.search(path.read_text())
     }
     assert found == set(MAY_NAME_THEM)
 

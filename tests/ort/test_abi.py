@@ -10,8 +10,9 @@ import onnxruntime
 import pytest
 
 import onnxruntime_ep_sparse as sparse
+from support.repository import ROOT
 
-DECLARATIONS = Path(__file__).parents[2] / "provider" / "onnxruntime_ep_sparse" / "ort" / "_abi.pxd"
+DECLARATIONS = ROOT / "provider" / "onnxruntime_ep_sparse" / "ort" / "_abi.pxd"
 API_VERSION = 25
 
 CreateStatus = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_int, ctypes.c_char_p)

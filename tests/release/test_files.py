@@ -9,18 +9,17 @@ import pytest
 
 import onnxruntime_ep_sparse as sparse
 from onnxruntime_ep_sparse_kernels.isa import ISAS
+from support.repository import ROOT, is_generated
 from support.wheels import run
 
 # the first test builds the wheel
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
-ROOT = Path(__file__).parents[2]
-
 
 def test_sdist(sdist_files, checked_out):
     """Every file that is checked out, so that all tests run in it too, and nothing generated."""
     assert checked_out - {".gitignore"} <= sdist_files
-    assert not [name for name in sdist_files if re.search(r"\.c$|\.so$|/_enums\.pxd$|/_isa_\w+\.pyx$|/_cpu\.pyx$", name)]
+    assert not [name for name in sdist_files if name.endswith(".so") or is_generated(Path(name))]
 
 
 def test_wheel(installed, checked_out):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import onnxruntime_ep_sparse as sparse
-from support.examples import ROOT
+from support.repository import ROOT
 
 WORKFLOW = ROOT / ".github" / "workflows" / "release.yml"
 TOOLS = Path(sys.executable).parent

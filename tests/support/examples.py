@@ -1,6 +1,5 @@
 """The documented examples: the commands of their READMEs, and what has to be installed for them."""
 
-import re
 import shlex
 import sys
 import tomllib
@@ -9,8 +8,10 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).parents[2]
-EXAMPLES = ROOT / "docs" / "examples"
+from support import pages
+from support.repository import DOCS, ROOT
+
+EXAMPLES = DOCS / "examples"
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 OTHER_NAMES = {"classify_folder": "classify", "ray_data": "ray"}
 """Extras whose name is not that of the example's folder."""
@@ -38,10 +39,8 @@ def missing(extra: str) -> list[str]:
 
 
 def commands(page: Path) -> list[str]:
-    r"""Return the commands of all ```sh blocks of a page, without comments and blank lines. Lines that end with \ are joined."""
-    blocks = re.findall(r"^```sh\n(.*?)^```$", page.read_text(), re.M | re.S)
-    lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    """Return the commands of a page in their order, without what it shows of their output."""
+    return [command for command, _ in pages.commands(page)]
 
 
 def words(command: str, **changes: str) -> list[str]:

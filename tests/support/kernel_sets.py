@@ -10,8 +10,9 @@ import pytest
 import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse_kernels import generate
 from onnxruntime_ep_sparse_kernels.isa import ISAS, kernel_name
+from support.repository import ROOT
 
-SOURCES = Path(__file__).parents[2] / "kernels"
+SOURCES = ROOT / "kernels"
 WIDE, NARROWER = ISAS[:2]
 EMULATED = replace(WIDE, name=f"{WIDE.name}_emulated", features=NARROWER.features, flags=NARROWER.flags, header=ISAS[-1].header)
 """The templates and the tiles of the widest vectors, for CPUs without them: the compiler makes two narrower vectors of one."""

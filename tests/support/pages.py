@@ -3,17 +3,9 @@
 import re
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "docs"
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 ANYTHING = "…"
 """A line that stands for any number of lines of output."""
-
-
-def name_of(page: Path) -> str:
-    """Return the path of a page in the repository."""
-    return str(page.relative_to(ROOT))
 
 
 def blocks(page: Path, kind: str) -> list[str]:

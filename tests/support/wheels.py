@@ -8,12 +8,11 @@ import tarfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from support.repository import GENERATED, ROOT
+
 PLATFORM = "manylinux_2_28_x86_64"
-PRODUCTS = ("_enums.pxd", "_isa_*.pyx", "_cpu.pyx", "*.c")
-"""Sources that a build writes beside others."""
-GENERATED = shutil.ignore_patterns(
-    *PRODUCTS,
+NOT_CHECKED_OUT = shutil.ignore_patterns(
+    *GENERATED,
     ".*cache",
     ".git",
     ".venv*",
@@ -35,7 +34,7 @@ def run(command, cwd, **environment):
 
 def check_out(folder):
     """Copy the tree as it would be checked out."""
-    return shutil.copytree(ROOT, folder / "tree", ignore=GENERATED)
+    return shutil.copytree(ROOT, folder / "tree", ignore=NOT_CHECKED_OUT)
 
 
 def build_sdist(source, folder, python=sys.executable):
@@ -70,7 +69,7 @@ def copy_products(built, folder):
     Cython translates a source again if a file that it includes is newer, also one of Cython's own, which an isolated environment has just
     installed. So the copies get times that are to come, modules later ones than sources.
     """
-    products = {path for pattern in (*PRODUCTS, "*.so") for path in built.rglob(pattern)}
+    products = {path for pattern in (*GENERATED, "*.so") for path in built.rglob(pattern)}
     for product in sorted(products):
         target = folder / product.relative_to(built)
         target.parent.mkdir(parents=True, exist_ok=True)
