@@ -8,7 +8,7 @@ import pytest
 from fuzz import compiled_programs as fuzz
 from onnxruntime_ep_sparse import pipeline
 from onnxruntime_ep_sparse.program import serialize
-from onnxruntime_ep_sparse.program.enums import StepKind
+from onnxruntime_ep_sparse.program.enums import ElementType, StepKind
 from onnxruntime_ep_sparse.program.kinds.reduce import Reduce
 from onnxruntime_ep_sparse.program.verify import check
 from onnxruntime_ep_sparse_kernels.elementwise import Op
@@ -128,6 +128,7 @@ HOSTILE = [
     (CELL, ("spec", "peephole__dgh"), np.ones((1, 3, 9), np.float32), "peepholes are an LSTM's"),
     (CELL, ("spec", "late__dh"), np.ones((2, 9), np.float32), "late bias"),
     (CELL, ("spec", "lengths"), 10**6, "read before"),
+    (CELL, ("spec", "lengths"), 0, "dimensions"),
     (CELL, ("spec", "initial_h"), 0, "dimensions"),
     (CELL, ("spec", "last_h"), 0, "made twice"),
     (CELL, ("spec", "clip"), float("nan"), "clipped"),
@@ -172,6 +173,9 @@ def test_hostile_step(base, where, value, message):
         ({"inputs": {"x": 0, "z": 0}, "ranks": (4, 4)}, "made twice"),
         ({"inputs": {"x": 10**6}}, "does not exist"),
         ({"constants": {0: np.ones(1, np.float32)}}, "made twice"),
+        ({"types": {10**6: ElementType.UINT8}}, "does not exist"),
+        ({"types": {0: ElementType.FLOAT16}}, "value 0 is float16, float32 is expected"),
+        ({"types": {2: ElementType.INT32}}, "value 2 is int32, float32 is expected"),
     ],
 )
 def test_hostile_program(change, message):

@@ -152,7 +152,6 @@ cdef enum:
 cdef enum:
     ELEMENT_FLOAT = 1
     ELEMENT_UINT8 = 2
-    ELEMENT_INT32 = 6
 
 # OrtCustomOpInputOutputCharacteristic
 cdef enum:

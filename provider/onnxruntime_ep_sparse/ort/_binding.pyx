@@ -9,8 +9,6 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
 
 from ._abi cimport (
-    ELEMENT_FLOAT,
-    ELEMENT_INT32,
     FAIL,
     GET_TENSOR_DATA,
     GET_TENSOR_ELEMENT_TYPE_AND_SHAPE_DATA_REFERENCE,
@@ -127,7 +125,7 @@ cdef Status kernel_run(const Api* api, const Kernel* kernel, void* context, cons
             status = (<get_object_t>api.slots[GET_TENSOR_DATA])(value, <const void**>&data[i])
         if status != NULL:
             return status
-        expected = ELEMENT_INT32 if kernel.program.is_integer[i] else ELEMENT_FLOAT
+        expected = kernel.program.onnx_type[kernel.program.inputs[i]]
         if type != expected:
             snprintf(message, sizeof(message), "SparseExecutionProvider: %s: input %zu has element type %d, %d is expected", kernel.name, i,
                      type, expected)

@@ -13,16 +13,19 @@ from numpy.typing import NDArray
 from onnxruntime_ep_sparse_kernels.elementwise import Act, Op
 from onnxruntime_ep_sparse_kernels.isa import Isa
 
-from ..graph.ir import Graph, Node, printable, shape_of, weight_of
+from ..graph.ir import FLOAT, Graph, Node, printable, shape_of, weight_of
 from ..graph.nonzeros import Nonzeros
 from . import packing
-from .enums import ShapeRule, StepKind
+from .enums import ElementType, ShapeRule, StepKind
 from .kinds.depthwise import Depthwise
 from .kinds.elementwise import Binary
 from .kinds.product import PendingProduct
 from .kinds.table import describe, is_separable
 from .parallel import parallel_map
 from .steps import Activation, ProgramSpec, Step, Window
+
+TYPE_OF = {element.onnx: element for element in ElementType}
+"""The element types that values of a program can have, by ONNX's numbers."""
 
 
 class Builder:
@@ -46,7 +49,8 @@ class Builder:
         self.constants: dict[int, NDArray[np.float32]] = {}
         self.steps: list[Step] = []
         self.pending: dict[str, Step] = {}
-        self.whole: set[int] = set()
+        self.types: dict[int, ElementType] = {}
+        """Of the values that are not float32."""
         self.node_name = ""
 
         self.inputs = {name: self.value(name) for name in graph.inputs}
@@ -63,7 +67,7 @@ class Builder:
         ranks = self.ranks | {self.numbers[name]: len(shape_of(self.graph, name)) for name in self.numbers}
         separable = all(is_separable(step, self.constants, ranks) for step in steps)
         input_ranks = tuple(ranks[value] for value in self.inputs.values())
-        return ProgramSpec(self.n_values, self.inputs, outputs, self.constants, steps, separable, frozenset(self.whole), input_ranks)
+        return ProgramSpec(self.n_values, self.inputs, outputs, self.constants, steps, separable, self.types, input_ranks)
 
     # values
 
@@ -81,6 +85,8 @@ class Builder:
                 self.numbers[name] = self.constant(self.floats(name))
             else:
                 self.numbers[name] = self.new_value()
+                if self.graph.values[name].dtype != FLOAT:
+                    self.types[self.numbers[name]] = TYPE_OF[self.graph.values[name].dtype]
         self.emit(name)
         return self.numbers[name]
 
@@ -104,9 +110,10 @@ class Builder:
         """Return the number of an int32 value, whose bits take the place of those of floats."""
         array = self.graph.constant(name)
         if array is None:
-            self.whole.add(self.value(name))
             return self.value(name)
-        return self.constant(np.ascontiguousarray(array, np.int32).view(np.float32))
+        number = self.constant(np.ascontiguousarray(array, np.int32).view(np.float32))
+        self.types[number] = ElementType.INT32
+        return number
 
     # packing for this instruction set
 

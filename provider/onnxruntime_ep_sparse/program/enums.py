@@ -94,6 +94,31 @@ class Interpolation(IntEnum):
     """Nearest before modes had names (Resize 10): up when shrinking, else down."""
 
 
+class ElementType(IntEnum):
+    """The element type of a value: the number of ONNX (`ONNXTensorElementDataType`), and the type of numpy that holds the bits.
+
+    numpy has no bfloat16; its bits are those of uint16.
+    """
+
+    onnx: int
+    bits: str
+
+    def __new__(cls, onnx: int, bits: str) -> ElementType:
+        """Number the members in their order."""
+        member = int.__new__(cls, len(cls.__members__))
+        member._value_ = len(cls.__members__)
+        member.onnx = onnx
+        member.bits = bits
+        return member
+
+    FLOAT32 = 1, "float32"
+    FLOAT16 = 10, "float16"
+    BFLOAT16 = 16, "uint16"
+    UINT8 = 2, "uint8"
+    INT8 = 3, "int8"
+    INT32 = 6, "int32"
+
+
 C_PREFIXES = {
     StepKind: "STEP",
     ShapeRule: "SHAPE",
@@ -101,5 +126,6 @@ C_PREFIXES = {
     AutoPad: "PAD",
     Coordinates: "AT",
     Interpolation: "READ",
+    ElementType: "TYPE",
 }
 """Each enum with the prefix of its members in C: `Cell.GRU` is CELL_GRU."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from onnxruntime_ep_sparse_kernels.elementwise import Act
 
-from .enums import AutoPad, StepKind
+from .enums import AutoPad, ElementType, StepKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,8 @@ class ProgramSpec:
     """A whole program: values are numbered 0..n_values-1; `inputs`, `outputs` and `constants` name some of them.
 
     `separable`: cutting all inputs along their first dimension cuts all outputs along their first one, so that a batch may run in parts.
-    `integers` are values of int32, which recurrent steps read as lengths. `ranks` are those of the inputs, in their order; without, any.
+    `types` has the element types of all values that are not float32: inputs, outputs, values between steps, and constants, whose bits then
+    take the place of those of floats. `ranks` are those of the inputs, in their order; without, any.
     """
 
     n_values: int
@@ -75,5 +76,9 @@ class ProgramSpec:
     constants: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
     separable: bool = False
-    integers: frozenset[int] = frozenset()
+    types: dict[int, ElementType] = field(default_factory=dict)
     ranks: tuple[int, ...] = ()
+
+    def type_of(self, value: int) -> ElementType:
+        """Return the element type of a value."""
+        return self.types.get(value, ElementType.FLOAT32)

@@ -12,6 +12,7 @@ from itertools import zip_longest
 import numpy as np
 from numpy.typing import NDArray
 
+from .enums import ElementType
 from .kinds.row import SecondOperand, require
 from .kinds.table import ROWS, is_separable
 from .limits import MAX_RANK, MAX_SIZE
@@ -48,6 +49,10 @@ class Values:
         require(len(program.outputs) > 0, "a program without outputs")
         self.n_values = program.n_values
         self.constants: dict[int, NDArray[np.float32]] = constants
+        self.type_of = program.type_of
+        require(all(0 <= value < program.n_values for value in program.types), "an element type of a value that does not exist")
+        bits = {np.dtype(program.type_of(value).bits).itemsize for value in constants}
+        require(bits <= {4}, "constants whose elements do not have 4 bytes")
         self.index = 0
         self.ranks: dict[int, int] = {}
         self.made: set[int] = set()
@@ -93,6 +98,11 @@ class Values:
         require(value in self.ranks, f"value {value} is read before it is made")
         return self.ranks[value]
 
+    def expect_type(self, value: int, element: ElementType) -> None:
+        """ValueError unless a value has this element type; -1 stands for none and passes."""
+        found = self.type_of(value)
+        require(value == -1 or found == element, f"value {value} is {found.name.lower()}, {element.name.lower()} is expected")
+
 
 def _check_addition(step: Step, after: Step | None) -> None:
     """ValueError unless a step that adds its residual if it has the shape of the result is followed by one that adds it else."""
@@ -113,6 +123,7 @@ def _check_step(step: Step, values: Values) -> None:
     least, most = row.ranks
     require(least <= x <= most, f"x has {x} dimensions, {least if least == most else f'{least} to {most}'} are expected")
     rank = row.verify(step, x, r, values)
+    row.check_types(step, values)
     if rank is None:
         return
     require(row.second != SecondOperand.ADDEND or r in (None, rank), "the addend has another rank than the result")

@@ -28,7 +28,10 @@ cdef int fill_step(Step* step, source) except -1:
 cdef int fill_program(CompiledProgram* program, spec) except -1:
     program.inputs = <int*>memory_of(list(spec.inputs.values()), np.int32)
     program.n_inputs = len(spec.inputs)
-    program.is_integer = <int*>memory_of([number in spec.integers for number in spec.inputs.values()], np.int32)
+    types = [spec.type_of(value) for value in range(spec.n_values)]
+    program.type = <int*>memory_of(types, np.int32)
+    program.bytes = <int*>memory_of([np.dtype(element.bits).itemsize for element in types], np.int32)
+    program.onnx_type = <int*>memory_of([element.onnx for element in types], np.int32)
     if spec.ranks:
         program.ranks = <int*>memory_of(spec.ranks, np.int32)
     program.outputs = <int*>memory_of(list(spec.outputs.values()), np.int32)
@@ -79,7 +82,9 @@ cdef void program_clear(CompiledProgram* program) noexcept nogil:
             shared_drop(program.constant[i])
     free(program.steps)
     shared_drop(program.inputs)
-    shared_drop(program.is_integer)
+    shared_drop(program.type)
+    shared_drop(program.bytes)
+    shared_drop(program.onnx_type)
     shared_drop(program.ranks)
     shared_drop(program.outputs)
     free(program.constant)

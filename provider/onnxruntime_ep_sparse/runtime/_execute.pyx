@@ -102,7 +102,7 @@ cdef inline void add_work(StepTotals* totals, const Work* work) noexcept nogil:
 
 cdef inline bint in_place(const Job* job) noexcept nogil:
     """Return whether a step that only copies finds its result where it is to be."""
-    return job.sp.view != NO_VIEW and job.y + job.sp.origin == job.x
+    return job.sp.view != NO_VIEW and element_at(job.y, job.sp.origin, job.plan.values[job.step.y].bytes) == job.x
 
 
 cdef inline int run_step(Job* job, const Host* host) noexcept nogil:
@@ -122,11 +122,11 @@ cdef inline float* address_of(CompiledProgram* program, Plan* plan, int value, c
     cdef ValuePlan* v = &plan.values[plan.values[value].root]
     cdef int64_t shift = plan.values[value].shift
     if v.storage == STORE_ARENA:
-        return arena + v.offset + shift
+        return element_at(arena + v.offset, shift, v.bytes)
     if v.storage == STORE_INPUT:
-        return <float*>inputs[v.slot] + shift
+        return element_at(inputs[v.slot], shift, v.bytes)
     if v.storage == STORE_OUTPUT:
-        return outputs[v.slot] + shift
+        return element_at(outputs[v.slot], shift, v.bytes)
     if v.storage == STORE_NOWHERE:
         return NULL
-    return program.constant[v.slot] + shift
+    return element_at(program.constant[v.slot], shift, v.bytes)

@@ -24,6 +24,7 @@ cdef int written_over(CompiledProgram* program, Plan* plan, int s) noexcept nogi
     root = plan.values[v].root
     if plan.values[root].storage == STORE_ARENA and plan.values[root].last == s and plan.values[root].size == plan.values[v].size and (
             plan.values[step.y].root == step.y) and plan.values[v].size == plan.values[step.y].size and (
+            plan.values[v].bytes == plan.values[step.y].bytes) and (
             operand == OPERAND_X or plan.values[x].root != root):
         return root
     return NONE
@@ -186,7 +187,7 @@ cdef void find_root(ValuePlan* values, int value) noexcept nogil:
 
 cdef inline int64_t room_of(const ValuePlan* value) noexcept nogil:
     """Floats in the arena; kernels may read a vector too much."""
-    return ceil_div(value.room if value.dealt else value.size, 16) * 16 + 16
+    return ceil_div(value.room if value.dealt else ceil_div(value.size * value.bytes, sizeof(float)), 16) * 16 + 16
 
 
 cdef int place_values(CompiledProgram* program, Plan* plan) noexcept nogil:

@@ -60,6 +60,7 @@ cdef int set_inputs(CompiledProgram* program, Plan* plan, const Shape* inputs, c
     cdef int i
     memcpy(plan.key, inputs, program.n_inputs * sizeof(Shape))
     for i in range(program.n_values):
+        plan.values[i].bytes = program.bytes[i]
         if program.constant[i] != NULL:
             plan.values[i].shape = program.constant_shape[i]
             plan.values[i].size = element_count(&program.constant_shape[i], 0, program.constant_shape[i].rank)

@@ -5,7 +5,8 @@ from libc.stdint cimport int64_t
 from ._structs cimport CompiledProgram, Host, StepTotals
 
 
-# Runs once. inputs[i] is dense float32 of dims[i][0..ranks[i]). Thread-safe. Returns 0, or another number with the reason in `message`.
+# Runs once. inputs[i] is dense, of the shape dims[i][0..ranks[i]) and the element type of its value. Thread-safe. Returns 0, or another
+# number with the reason in `message`.
 cdef int program_run(CompiledProgram* program, const Host* host, const float** inputs, const int64_t** dims, const size_t* ranks,
                      char* message, size_t message_size) noexcept nogil
 
@@ -18,6 +19,8 @@ cdef class Program:
     cdef CompiledProgram* compiled
     cdef readonly tuple input_names
     cdef readonly tuple output_names
+    cdef list input_types   # of numpy, in the order of the names
+    cdef list output_types
     cdef readonly tuple labels
     # Hands the C object to the caller, who must program_release() it; this object can then no longer run.
     cdef CompiledProgram* detach(self) except NULL

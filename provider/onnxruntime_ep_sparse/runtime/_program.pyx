@@ -199,6 +199,7 @@ cdef int run_slices(CompiledProgram* program, const Host* host, const float** in
     cdef Plan* current
     cdef Arena* arena = NULL
     cdef const char* reason
+    cdef const ValuePlan* value
     cdef Shape shape
     cdef int64_t n, part, begin, floats
     cdef int i, failed = 0
@@ -251,9 +252,11 @@ cdef int run_slices(CompiledProgram* program, const Host* host, const float** in
     while not failed and begin < n:
         current = plan if n - begin >= part else rest
         for i in range(program.n_inputs):
-            part_inputs[i] = inputs[i] + begin * (plan.values[program.inputs[i]].size // part)
+            value = &plan.values[program.inputs[i]]
+            part_inputs[i] = element_at(inputs[i], begin * (value.size // part), value.bytes)
         for i in range(program.n_outputs):
-            part_outputs[i] = outputs[i] + begin * (plan.values[program.outputs[i]].size // part)
+            value = &plan.values[program.outputs[i]]
+            part_outputs[i] = element_at(outputs[i], begin * (value.size // part), value.bytes)
         if execute(program, current, host, part_inputs, part_outputs, arena.data, &reason):
             snprintf(message, message_size, "%s", reason)
             failed = 1
@@ -275,10 +278,10 @@ cdef int serial_for(void* context, void (*body)(void*, size_t) noexcept nogil, s
 
 
 cdef float* keep_output(void* context, size_t index, const int64_t* dims, size_t rank) noexcept nogil:
-    """Return the array for an output, made under the GIL: only Program.run() uses this host, whose context is (outputs, stop)."""
+    """Return the array for an output, made under the GIL: only Program.run() uses this host, whose context is (outputs, types, stop)."""
     with gil:
         try:
-            array = np.empty([dims[i] for i in range(rank)], np.float32)
+            array = np.empty([dims[i] for i in range(rank)], (<tuple>context)[1][index])
             (<tuple>context)[0][index] = array
             return <float*><uintptr_t>array.ctypes.data
         except Exception:
@@ -288,7 +291,7 @@ cdef float* keep_output(void* context, size_t index, const int64_t* dims, size_t
 cdef const char* ask_function(void* context) noexcept nogil:
     with gil:
         try:
-            if not (<tuple>context)[1]():
+            if not (<tuple>context)[2]():
                 return NULL
             return b"stopped by a function"
         except Exception:
@@ -319,6 +322,8 @@ cdef class Program:
         self.compiled = program
         self.input_names = tuple(spec.inputs)
         self.output_names = tuple(spec.outputs)
+        self.input_types = [spec.type_of(value).bits for value in spec.inputs.values()]
+        self.output_types = [spec.type_of(value).bits for value in spec.outputs.values()]
         self.labels = tuple((source.kind.name.lower(), source.name, source.description) for source in spec.steps)
         program.kernels = <t.KernelTable*>PyCapsule_GetPointer(table, "onnxruntime_ep_sparse_kernels.table")
         program.workers = workers
@@ -343,7 +348,9 @@ cdef class Program:
         return program
 
     def run(self, *inputs, stop=None):
-        """Compute the outputs (list of float32 arrays) for inputs in the order of `input_names`; RuntimeError says why shapes are bad.
+        """Compute the outputs (list of arrays) for inputs in the order of `input_names`; RuntimeError says why shapes are bad.
+
+        The arrays have the element types of the program, bfloat16 as uint16 with the same bits; inputs of other types are converted.
 
         The function `stop` is asked between steps, and between the times of a recurrent step, whether the run is to stop.
         """
@@ -351,7 +358,7 @@ cdef class Program:
             raise ValueError("this program was handed to a session already")
         if len(inputs) != len(self.input_names):
             raise ValueError(f"{len(self.input_names)} inputs expected: {', '.join(self.input_names)}")
-        arrays = [np.ascontiguousarray(array, np.float32) for array in inputs]
+        arrays = [np.ascontiguousarray(array, bits) for array, bits in zip(inputs, self.input_types)]
         shapes = [np.array(array.shape, np.int64) for array in arrays]
         outputs = [None] * len(self.output_names)
         data = np.array([array.ctypes.data for array in arrays], np.uintp)
@@ -363,7 +370,7 @@ cdef class Program:
         cdef char message[256]
         cdef Host host
         cdef int failed
-        context = (outputs, stop)
+        context = (outputs, self.output_types, stop)
         host.context = <void*>context
         host.parallel_for = serial_for
         host.output = keep_output

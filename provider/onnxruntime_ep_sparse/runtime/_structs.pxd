@@ -4,8 +4,9 @@ all that depends on the input shapes.
 The data of one kind (`Step.spec`) and its part of a plan (`StepPlan.own`) are structures of the module of its family, which fills a
 StepKindOps for each of its kinds; `runtime/_step_kinds.pyx` is the table of these.
 
-Every value is a dense float32 tensor in ONNX's own order, or images whose columns and rows are dealt to the lanes of vectors
-(`runtime/_dealt.pxd`): see docs/architecture.md. Sizes and strides count float32 elements.
+Every value is a dense tensor in ONNX's own order, or images whose columns and rows are dealt to the lanes of vectors
+(`runtime/_dealt.pxd`): see docs/architecture.md. Sizes and strides count elements, which are float32
+unless `CompiledProgram.type` says otherwise. Pointers to values are `float*` whatever their elements are.
 """
 
 from libc.stdint cimport int64_t, uint64_t
@@ -151,6 +152,7 @@ cdef struct StepPlan:
 cdef struct ValuePlan:
     Shape shape
     int64_t size
+    int64_t bytes          # of an element
     int dealt              # its images stand dealt: see `runtime/_dealt.pxd`
     int64_t room           # floats that it takes, where it is dealt
     int storage            # StorageKind
@@ -206,6 +208,10 @@ cdef struct Host:
     # Why the run is to stop now, or NULL. All threads of a run may call it. NULL: nothing stops a run.
     const char* (*stop)(void* context) noexcept nogil
 
+cdef inline float* element_at(const float* data, int64_t elements, int64_t bytes) noexcept nogil:
+    """Return the address so many elements of `bytes` bytes further on."""
+    return <float*>(<char*>data + elements * bytes)
+
 cdef inline const char* asked_to_stop(const Host* host) noexcept nogil:
     return host.stop(host.context) if host.stop != NULL else NULL
 
@@ -221,7 +227,9 @@ cdef struct CompiledProgram:
     int n_steps
     Step* steps
     int* inputs            # value of each input
-    int* is_integer        # whether an input is int32: such inputs are shapes or lengths, not operands
+    int* type              # ElementType of each value
+    int* bytes             # of an element of each value
+    int* onnx_type         # of the elements of each value, as ONNX numbers element types
     int* ranks             # of the inputs, or NULL: any
     int* outputs
     Shape* constant_shape  # of each value; rank -1: not constant

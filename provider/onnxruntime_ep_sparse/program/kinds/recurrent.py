@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..enums import Cell, ShapeRule, StepKind
+from ..enums import Cell, ElementType, ShapeRule, StepKind
 from ..limits import MAX_HIDDEN
 from ..steps import Activation, Step
 from .product import Product, check_product, leaves_strips, narrowed, zeros_in
-from .row import StepKindRow, expect_shape, never_separable, require
+from .row import StepKindRow, expect_shape, never_separable, only_floats, require
 
 if TYPE_CHECKING:
     from ..verify import Values
@@ -85,6 +85,14 @@ def _verify(step: Step, x: int, r: int | None, values: Values) -> int:
     return 4
 
 
+def _check_types(step: Step, values: Values) -> None:
+    cell: Recurrent = step.spec
+    only_floats(step, values)
+    values.expect_type(cell.lengths, ElementType.INT32)
+    for value in (cell.initial_h, cell.initial_c, cell.last_h, cell.last_c):
+        values.expect_type(value, ElementType.FLOAT32)
+
+
 def _describe(step: Step) -> str:
     cell: Recurrent = step.spec
     directions = " both ways" * (len(cell.reverse) - 1)
@@ -104,4 +112,5 @@ RECURRENT = StepKindRow(
     separable=never_separable,
     describe=_describe,
     for_lanes=_for_lanes,
+    check_types=_check_types,
 )

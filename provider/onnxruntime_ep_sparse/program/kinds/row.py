@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..enums import StepKind
+from ..enums import ElementType, StepKind
 from ..limits import MAX_RANK
 from ..steps import Step
 
@@ -43,6 +43,12 @@ def never_separable(step: Step, constants: Constants, ranks: Ranks) -> bool:
     return False
 
 
+def only_floats(step: Step, values: Values) -> None:
+    """ValueError unless x, r and y of a step are float32."""
+    for value in (step.x, step.r, step.y):
+        values.expect_type(value, ElementType.FLOAT32)
+
+
 def _described_by_kind(step: Step) -> str:
     return ""
 
@@ -59,6 +65,7 @@ class StepKindRow:
     `verify(step, rank of x, rank of r, values)` returns the rank of the result, or None while later steps complete the result; it raises
     ValueError when the step may not be run. `separable(step, constants, ranks)` tells whether the step treats the slices along the first
     dimension of its operands independently. `describe` says in a few words what the step computes, for people: `64->256 3x3/1, 90 % zeros`.
+    `check_types(step, values)` raises ValueError unless the values of the step have element types that it can read and write.
     `for_lanes(spec, before, lanes)` returns the spec, packed for vectors of `before` elements, for vectors of `lanes`.
     """
 
@@ -70,6 +77,7 @@ class StepKindRow:
     separable: Callable[[Step, Constants, Ranks], bool] = always_separable
     describe: Callable[[Step], str] = _described_by_kind
     for_lanes: Callable[[Any, int, int], Any] = _same_for_all_lanes
+    check_types: Callable[[Step, Values], None] = only_floats
 
 
 def require(holds: bool, message: str) -> None:
