@@ -68,7 +68,7 @@ AREAS = (
     Area(
         "Built-in models",
         ("models",),
-        "Correct the name: `model:NAME[:SPARSITY[:PATTERN]]`, with a sparsity from 0 to 1.",
+        "Correct the name: `model:NAME[:SPARSITY[:PATTERN[:FORMAT]]]`, with a sparsity from 0 to 1.",
     ),
     Area(
         "Model files and other files",

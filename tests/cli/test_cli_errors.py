@@ -47,6 +47,7 @@ def test_built_in_models(refused, command):
     for sparsity in ("much", "1.5", "-0.1", "nan"):
         assert "number from 0 to 1" in refused(command, f"model:resnet50:{sparsity}")
     assert "unknown pattern" in refused(command, "model:mobilenet_v1:0.9:stripes")
+    assert "choose one of int8, " in refused(command, "model:mobilenet_v1:0.9::int4")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from ..models import FORMATS
 from . import analyze, bench, check, compare, compile, demo, pack, prune
 from .common import Group
 
@@ -38,7 +39,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help=ABOUT,
     epilog="Exit codes: 0 ok, 1 results differ or the command failed, 2 wrong use. "
-    "MODEL is an ONNX file, or model:NAME[:SPARSITY[:PATTERN]] for a built-in model.",
+    "MODEL is an ONNX file, or model:NAME[:SPARSITY[:PATTERN[:FORMAT]]] for a built-in model, such as model:resnet50:0.9::int8. "
+    f"FORMAT is one of {', '.join(FORMATS)}; float32 without.",
 )
 
 

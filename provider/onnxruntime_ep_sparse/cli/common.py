@@ -25,7 +25,9 @@ SCHEMA = 1
 LONGEST_MESSAGE = 2000
 """Characters of an error message. Names in models and messages of ONNX Runtime may have a million."""
 
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="ONNX file. model:NAME[:SPARSITY[:PATTERN]] is a built-in model.")]
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="ONNX file. model:NAME[:SPARSITY[:PATTERN[:FORMAT]]] is a built-in model.")
+]
 JsonOption = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write a JSON document; - is stdout.")]
 ProviderOptions = Annotated[list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Provider option; can be repeated.")]
 Threads = Annotated[int, typer.Option("--threads", min=0, help="Intra-op threads of both providers. 0: as ONNX Runtime chooses.")]

@@ -80,7 +80,7 @@ def _without_noise(error: Exception) -> str:
 def _built(text: str, steps: Steps) -> bytes:
     from .. import models
 
-    name, sparsity, pattern = (*text.removeprefix("model:").split(":", 2), "", "")[:3]
+    name, sparsity, pattern, stored = (*text.removeprefix("model:").split(":", 3), "", "", "")[:4]
     if name not in models.BUILDERS:
         raise UsageError(f"no built-in model {name!r}; choose one of {', '.join(sorted(models.BUILDERS))}")
     arguments: dict[str, Any] = {"pattern": pattern} if pattern else {}
@@ -91,10 +91,13 @@ def _built(text: str, steps: Steps) -> bytes:
             arguments["sparsity"] = -1.0
         if not 0 <= arguments["sparsity"] <= 1:
             raise UsageError(f"{text}: the sparsity must be a number from 0 to 1")
+    if stored and stored not in models.FORMATS:
+        raise UsageError(f"{text}: unknown format {stored!r}; choose one of {', '.join(models.FORMATS)}")
     steps("build the model", 0)
     try:
-        model = models.BUILDERS[name](**arguments).SerializeToString()
-    except ValueError as error:  # the pattern
+        built = models.BUILDERS[name](**arguments)
+        model = (models.FORMATS[stored](built) if stored else built).SerializeToString()
+    except ValueError as error:  # the pattern, or a net without layers for the format
         steps.close()
         raise UsageError(f"{text}: {error}") from None
     steps("build the model", 1)

@@ -25,6 +25,7 @@ from .images import (
 )
 from .inputs import Input, inputs_for, signature
 from .masks import PATTERNS, mask, smallest
+from .number_formats import FORMATS
 from .sequences import bert_base, deep_speech, gru, lstm, mlp_policy, streaming_lstm
 from .single import single_conv, single_gemm, single_matmul
 
@@ -57,6 +58,7 @@ BUILDERS: dict[str, Callable[..., onnx.ModelProto]] = {
 
 __all__ = [
     "BUILDERS",
+    "FORMATS",
     "PATTERNS",
     "Input",
     "bert_base",
