@@ -142,8 +142,9 @@ MODELS = """\
 
 <!-- Written by generate.py from the tables in ops/. -->
 
-An ordinary ONNX file with float32 weights that hold zeros: no conversion, no annotation. `ort-sparse analyze MODEL`, or `explain(session)`
-in Python, tells for every node whether it is taken, why, and which option would change that. [Reasons](reasons.md) lists all answers.
+An ordinary ONNX file with weights of float32 or float16 that hold zeros: no conversion, no annotation. `ort-sparse analyze MODEL`, or
+`explain(session)` in Python, tells for every node whether it is taken, why, and which option would change that. [Reasons](reasons.md)
+lists all answers.
 
 ## What is taken
 
@@ -166,13 +167,13 @@ estimating.
 | --- | --- | --- |
 {operators}
 
-All take float32 tensors of known rank, at most {rank} dimensions; any dimension may vary from run to run.
+All take float32, float16 or bfloat16 tensors of known rank, at most {rank} dimensions; any dimension may vary from run to run.
 The numbers of a window (kernel, strides, dilations, pads) are below 65,536, and it spans at most a million pixels.
 
 ## What is declined
 
 - every other operator, and the operators above beyond their limits;
-- other types than float32: float16, bfloat16, float64, and quantised models (`QLinearConv`, `QDQ` nodes);
+- other types: float64, whole numbers, and quantised models (`QLinearConv`, `QDQ` nodes);
 - products whose weights are not constant in the file, or are graph inputs that a caller may override;
 - the bodies of `If`, `Loop` and `Scan`;
 - nodes that another provider has already taken.
@@ -322,7 +323,8 @@ SUPPORT = """\
 | hosts | Python programs | C, C++, C#, Java and Go cannot load the library: it needs a Python interpreter in the process |
 | models | ONNX opset 7 or newer, [operators](../supported-models.md) \
 | ONNX's node tests, [how](../explanation/accuracy.md#how-it-is-tested) |
-| element types | float32 | [others run on the CPU provider](../how-to/not-faster.md#2-are-the-weights-float32) |
+| element types | float32; float16 and bfloat16, computed in float32 | \
+[others run on the CPU provider](../how-to/not-faster.md#2-are-the-weights-float32-or-float16) |
 
 All instruction sets are in one wheel. The best one of the CPU is chosen at run time, the option `isa` chooses another:
 

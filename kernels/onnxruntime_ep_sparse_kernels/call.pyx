@@ -146,3 +146,26 @@ def binary(capsule, const float[::1] a, const float[::1] b, int op):
     if n:
         table.binary(&y[0], &a[0], a.shape[0] != 1, &b[0], b.shape[0] != 1, n, <t.Op>op)
     return result
+
+
+def widen(capsule, const uint16_t[::1] bits, bint half):
+    """Return numbers as float32, by the kernel of an instruction set's `capsule`. (n,) -> (n,).
+
+    `bits` are those of float16 if `half`, else of bfloat16.
+    """
+    cdef t.KernelTable* table = table_of(capsule)
+    result = np.empty(bits.shape[0], np.float32)
+    cdef float[::1] y = result
+    if bits.shape[0]:
+        (table.from_half if half else table.from_bfloat16)(&y[0], &bits[0], bits.shape[0])
+    return result
+
+
+def narrow(capsule, const float[::1] x, bint half):
+    """Return the bits of float32 numbers, rounded to float16 if `half`, else to bfloat16, by the kernel of a `capsule`. (n,) -> (n,)."""
+    cdef t.KernelTable* table = table_of(capsule)
+    result = np.empty(x.shape[0], np.uint16)
+    cdef uint16_t[::1] y = result
+    if x.shape[0]:
+        (table.to_half if half else table.to_bfloat16)(&y[0], &x[0], x.shape[0])
+    return result

@@ -187,3 +187,8 @@ ctypedef struct KernelTable:
     void (*moments)(const float* x, int64_t n, float* mean, float* rest, float* variance) noexcept nogil
     float (*sum)(const float* x, int64_t n) noexcept nogil
     float (*maximum)(const float* x, int64_t n) noexcept nogil
+    # n float16 or bfloat16 as float32, exactly, and the reverse, rounded to the nearest, half to even
+    void (*from_half)(float* y, const uint16_t* x, int64_t n) noexcept nogil
+    void (*to_half)(uint16_t* y, const float* x, int64_t n) noexcept nogil
+    void (*from_bfloat16)(float* y, const uint16_t* x, int64_t n) noexcept nogil
+    void (*to_bfloat16)(uint16_t* y, const float* x, int64_t n) noexcept nogil

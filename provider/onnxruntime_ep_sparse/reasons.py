@@ -181,7 +181,7 @@ OPSET_TOO_OLD = Reason(
 NOT_FLOAT32 = Reason(
     "not-float32",
     "type {type} is not supported, only float32",
-    "Export the model in float32: float16, bfloat16, float64 and quantised layers run on the CPU provider.",
+    "Export the model in float32 or float16: float64 and quantised layers run on the CPU provider.",
 )
 QUANTISED = Reason(
     "quantised",

@@ -60,7 +60,11 @@ def seeds() -> tuple[Seed, ...]:
 
     def net(name, nodes, inputs, arrays, outputs=("y",), opset=18):
         made = [helper.make_node(op, x, y, **attributes) for op, x, y, attributes in nodes]
-        types = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.int32): TensorProto.INT32}
+        types = {
+            np.dtype(np.float32): TensorProto.FLOAT,
+            np.dtype(np.int32): TensorProto.INT32,
+            np.dtype(np.float16): TensorProto.FLOAT16,
+        }
         infos = [
             helper.make_tensor_value_info(n, types[a.dtype], ["n", *a.shape[1:]] if a.ndim > 1 else a.shape) for n, a in inputs.items()
         ]
@@ -186,7 +190,13 @@ def seeds() -> tuple[Seed, ...]:
         {"x": rng.standard_normal((1, 3, 4, 5, 6)).astype(np.float32)},
         {"w": weights(rng, 5, 3, 3, 2, 3)},
     )
-    return tuple(images + matrices + cells + line + parts + volume)
+    narrow = net(
+        "narrow",
+        [("MatMul", ["x", "w"], ["a"], {}), ("Cast", ["a"], ["b"], {"to": TensorProto.BFLOAT16}), ("Cast", ["b"], ["y"], {"to": 1})],
+        {"x": rng.standard_normal((3, 20)).astype(np.float16)},
+        {"w": weights(rng, 20, 12).astype(np.float16)},
+    )
+    return tuple(images + matrices + cells + line + parts + volume + narrow)
 
 
 def blobs_of(model: onnx.ModelProto) -> list[bytes]:
@@ -315,7 +325,7 @@ def outcome(seed: Seed, blob: bytes, run: bool, folder: Path | None = None) -> s
         # steps run in bands where they can, sometimes for several workers, and images are smaller now and then
         program = Program(compiled.for_isa(found, isa), kernels.table(isa.name), 1 + len(blob) % 3, far_floats=0)
         arrays = [seed.inputs.get(name, np.zeros(1, np.float32)) for name in found.program.inputs]
-        program.run(*[floats(array[..., : max(1, array.shape[-1] - len(blob) % 4)] if array.ndim == 4 else array) for array in arrays])
+        program.run(*[array[..., : max(1, array.shape[-1] - len(blob) % 4)] if array.ndim == 4 else array for array in arrays])
     except (ValueError, RuntimeError):
         return "failed"
     return "ran"
@@ -329,11 +339,6 @@ def mapped(blob: bytes, folder: Path) -> memoryview:
         return memoryview(MappedFile(file))
     finally:
         file.unlink()
-
-
-def floats(array: np.ndarray) -> np.ndarray:
-    """Whole numbers as the bits of floats, as a program takes them."""
-    return np.ascontiguousarray(array).view(np.float32)
 
 
 def small(header: dict) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from onnxruntime_ep_sparse.graph.ir import FLOAT, Graph, Node, Value, subgraph
+from onnxruntime_ep_sparse.graph.ir import FLOAT, FLOAT16, Graph, Node, Value, subgraph
 from onnxruntime_ep_sparse.ops import table
 from onnxruntime_ep_sparse.partition.cost import DENSE, Density, Prices
 from onnxruntime_ep_sparse.partition.gain import RegionGain
@@ -52,6 +52,14 @@ def test_the_passes_fuse_the_gate(graph):
     """The Silu stands at the Mul's place and covers the Sigmoid."""
     rewritten = run_passes(graph)
     assert [(node.index, node.op_type, node.covers) for node in rewritten.nodes] == [(0, "Conv", ()), (2, "Silu", (1,)), (3, "Conv", ())]
+
+
+def test_conversions_at_the_border_have_a_price(graph):
+    """Values of 16 bits are converted where they cross the border of a region, and nowhere else."""
+    half = replace(graph, narrow=dict.fromkeys("xagsy", FLOAT16))
+    assert gain_of(half, {0}).handover() > gain_of(graph, {0}).handover()
+    assert gain_of(half, {0}).total() < gain_of(graph, {0}).total()
+    assert gain_of(half, range(4)).total() == gain_of(graph, range(4)).total()
 
 
 def test_a_fused_unit_costs_what_runs(graph):

@@ -9,6 +9,7 @@ from fuzz import compiled_programs as fuzz
 from onnxruntime_ep_sparse import pipeline
 from onnxruntime_ep_sparse.program import serialize
 from onnxruntime_ep_sparse.program.enums import ElementType, StepKind
+from onnxruntime_ep_sparse.program.kinds.convert import Convert
 from onnxruntime_ep_sparse.program.kinds.reduce import Reduce
 from onnxruntime_ep_sparse.program.verify import check
 from onnxruntime_ep_sparse_kernels.elementwise import Op
@@ -47,6 +48,7 @@ def first(seed_name, kind):
 
 
 CONV, CELL, MATRIX = ("images 0", StepKind.PRODUCT), ("cells 0", StepKind.RECURRENT), ("matrices 0", StepKind.PRODUCT)
+NARROW = ("narrow 0", StepKind.CONVERT)
 PANEL = ("spec", "groups", 0, "panel")
 HOSTILE = [
     (CONV, ("x",), 10**6, "read before it is made"),
@@ -117,6 +119,8 @@ HOSTILE = [
     (("matrices 0", StepKind.TRANSPOSE), ("spec", "target"), (0, 1, 7), "not an order"),
     (("matrices 0", StepKind.RESHAPE), ("spec", "inserted"), (9,), "axes"),
     (("matrices 0", StepKind.BINARY), ("r",), -1, "one operand"),
+    (NARROW, ("spec",), Convert(ElementType.BFLOAT16), "float16 to float32 through bfloat16"),
+    (NARROW, ("spec",), Convert(ElementType.INT32), "through int32"),
     (CELL, ("x",), 0, "not a projection"),
     (CELL, ("spec",), None, "data of another kind"),
     (CELL, ("spec", "hidden"), 10, "weights"),

@@ -15,6 +15,10 @@ static inline vf vf_gather_parts(const float *x, const uint16_t *k, int n) {
                  _mm256_insertf128_ps(_mm256_castps128_ps256(QUARTER(2 * (i))), QUARTER(2 * (i) + 1), 1))
     return (vf)_mm512_insertf32x8(_mm512_castps256_ps512(HALF(0)), HALF(1), 1);
 }
+static inline vf vf_load_half(const uint16_t *p) { return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+static inline void vf_store_half(uint16_t *p, vf a) {
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph((__m512)a, _MM_FROUND_TO_NEAREST_INT));
+}
 static inline vf vf_load_masked(const float *p, vf mask) { return (vf)_mm512_maskz_loadu_ps(_mm512_movepi32_mask((__m512i)mask), p); }
 static inline void vf_store_masked(float *p, vf mask, vf a) {
     _mm512_mask_storeu_ps(p, _mm512_movepi32_mask((__m512i)mask), (__m512)a);

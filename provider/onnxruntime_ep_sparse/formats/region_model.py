@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from onnx import ModelProto, NodeProto, ValueInfoProto, helper, numpy_helper
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from ..graph.ir import Graph, Node, Value
+from ..graph.ir import FLOAT16, Graph, Node
 
 IR_VERSION = 8
 """The oldest that this needs: initializers that are not inputs came with 4. ONNX Runtime loads any opset with it."""
@@ -30,14 +32,14 @@ def model_of(region: Graph) -> ModelProto:
     constants = [name for name in names.tensors if region.is_constant(name)]
     size, initializers = 0, []
     for name in constants:
-        array = region.load(name)
+        array = _stored(region, name)
         size += array.nbytes
         if size > MAX_BYTES:
             raise ValueError(f"its constants have more than {MAX_BYTES / 1e9:g} GB")
-        initializers.append(numpy_helper.from_array(array, names.tensor(name)))
+        initializers.append(_tensor(array, region, name, names))
     known = {*constants, *region.inputs, *region.outputs}
     inside = [name for name in names.tensors if name not in known and region.values[name].dtype]
-    groups = [[_info(region.values[name], names) for name in group] for group in (region.inputs, region.outputs, inside)]
+    groups = [[_info(region, name, names) for name in group] for group in (region.inputs, region.outputs, inside)]
     graph = helper.make_graph(nodes, "region", groups[0], groups[1], initializers, value_info=groups[2])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid(*entry) for entry in _opsets(region.nodes)], ir_version=IR_VERSION)
 
@@ -70,9 +72,25 @@ def _node(node: Node, names: _Names) -> NodeProto:
     return made
 
 
-def _info(value: Value, names: _Names) -> ValueInfoProto:
+def _stored(region: Graph, name: str) -> NDArray:
+    """Return a constant as files hold it: those of 16 bits were widened, which lost nothing. Of bfloat16, numpy has the bits alone."""
+    array = region.load(name)
+    dtype = region.narrow.get(name)
+    if dtype is None:
+        return array
+    return array.astype(np.float16) if dtype == FLOAT16 else (array.view(np.uint32) >> 16).astype(np.uint16)
+
+
+def _tensor(array: NDArray, region: Graph, name: str, names: _Names) -> TensorProto:
+    made = numpy_helper.from_array(array, names.tensor(name))
+    made.data_type = region.narrow.get(name, made.data_type)
+    return made
+
+
+def _info(region: Graph, name: str, names: _Names) -> ValueInfoProto:
+    value = region.values[name]
     shape = None if value.shape is None else [names.dimension(size) for size in value.shape]
-    return helper.make_tensor_value_info(names.tensor(value.name), value.dtype, shape)
+    return helper.make_tensor_value_info(names.tensor(name), region.narrow.get(name, value.dtype), shape)
 
 
 def _opsets(nodes: Iterable[Node]) -> list[tuple[str, int]]:

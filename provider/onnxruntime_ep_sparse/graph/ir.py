@@ -16,13 +16,14 @@ import numpy as np
 from .nonzeros import Nonzeros
 
 FLOAT = 1
-"""`ONNXTensorElementDataType` of float32, the one element type the kernels take (the same number in `onnx.TensorProto`)."""
+"""`ONNXTensorElementDataType` of float32, the one element type that products compute in (the same number in `onnx.TensorProto`)."""
 UINT8 = 2
 INT8 = 3
 INT32 = 6
 INT64 = 7
 FLOAT16 = 10
 FLOAT64 = 11
+BFLOAT16 = 16
 TYPE_NAMES = (
     *("unknown", "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool", "float16", "float64"),
     *("uint32", "uint64", "complex64", "complex128", "bfloat16"),
@@ -82,6 +83,7 @@ class Graph:
     `load` returns the data of a constant as a numpy view that is valid only during the ONNX Runtime call that built the graph;
     `constant_names` are the initializers that no graph input can override. `nonzeros` has those that are stored without their zeros
     in a form that spares making them dense, and None for all others. `defaults` are initializers that a graph input can override.
+    `narrow` has the element types in the file of values of 16 bits, which are float32 in `values` and are computed so (`passes/widen.py`).
     """
 
     nodes: tuple[Node, ...]
@@ -93,6 +95,7 @@ class Graph:
     is_subgraph: bool = False
     nonzeros: Callable[[str], Nonzeros | None] = field(repr=False, default=lambda name: None)
     defaults: frozenset[str] = frozenset()
+    narrow: Mapping[str, int] = field(default_factory=dict)
 
     def is_constant(self, name: str) -> bool:
         """Return whether `name` is an initializer that cannot change between runs."""

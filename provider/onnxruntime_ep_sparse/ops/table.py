@@ -11,12 +11,12 @@ from .. import reasons
 from ..graph.ir import FLOAT, FLOAT16, FLOAT64, INT8, UINT8, Graph, Node, Value, input_of, type_name
 from ..program.limits import MAX_RANK
 from ..reasons import Finding
-from . import activations, elementwise, layout, matrix, normalization, parts, recurrent, reductions, windows
+from . import activations, casts, elementwise, layout, matrix, normalization, parts, recurrent, reductions, windows
 from .row import ONNX, OpRow, no_weights
 
 OPS: dict[str, OpRow] = {
     row.op_type: row
-    for module in (windows, matrix, recurrent, activations, elementwise, reductions, normalization, layout, parts)
+    for module in (windows, matrix, recurrent, activations, elementwise, reductions, normalization, layout, parts, casts)
     for row in module.ROWS
 }
 """Every operator a region may hold."""

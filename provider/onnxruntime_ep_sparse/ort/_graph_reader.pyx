@@ -86,12 +86,13 @@ import numpy as np
 
 from ..ops.table import with_implied_shapes
 from ..passes.decompress import plain
+from ..passes.widen import widened
 from ..graph.ir import CONTEXT_DATA, Graph, Node, Value, printable
 
-# ONNXTensorElementDataType -> numpy, for the types that numpy has.
+# ONNXTensorElementDataType -> numpy, for the types that numpy has, and the bits of bfloat16.
 DTYPES = {
     1: np.float32, 2: np.uint8, 3: np.int8, 4: np.uint16, 5: np.int16, 6: np.int32, 7: np.int64, 9: np.bool_, 10: np.float16,
-    11: np.float64, 12: np.uint32, 13: np.uint64,
+    11: np.float64, 12: np.uint32, 13: np.uint64, 16: np.uint16,
 }
 
 
@@ -416,7 +417,7 @@ cdef Source read(const Api* api, const void* ort_graph, dict known):
         is_subgraph=parent != NULL,
         defaults=frozenset(defaults),
     )
-    source.graph = with_implied_shapes(plain(source.shown, known))
+    source.graph = with_implied_shapes(widened(plain(source.shown, known)))
     # Bodies of one If have the same parent and may have the same name; their outputs differ in all models seen.
     inside = text_of(api, parent, NODE_GET_NAME) if parent != NULL else ""
     source.key = "/".join([inside, text_of(api, ort_graph, GRAPH_GET_NAME), *leaving])

@@ -19,7 +19,7 @@ from onnxruntime_ep_sparse_kernels.isa import ISAS
 
 from .._version import __version__
 from ..files import referred, shown, write
-from ..graph.ir import CONTEXT_DATA, EP_CONTEXT, FLOAT, NOTES, Graph, Node
+from ..graph.ir import CONTEXT_DATA, EP_CONTEXT, NOTES, Graph, Node
 from ..options import EP_NAME
 from ..program import serialize as compiled
 from ..runtime._mapped_files import MappedFile
@@ -140,9 +140,10 @@ def _renamed(region: compiled.Compiled, node: Node, graph: Graph) -> compiled.Co
     for kind, names, known in (("inputs", node.inputs, region.inputs), ("outputs", node.outputs, region.outputs)):
         if len(names) != len(known) or len(set(names)) != len(names):
             raise ValueError(f"the node has {len(names)} {kind}, the compiled region has {len(known)} different ones")
-    for name in node.outputs:
-        if name not in graph.values or graph.values[name].dtype != FLOAT:
-            raise ValueError(f"output {name!r} is not float32")
+    for name, output in zip(node.outputs, region.outputs, strict=True):
+        made = region.program.type_of(region.program.outputs[output])
+        if name not in graph.values or graph.narrow.get(name, graph.values[name].dtype) != made.onnx:
+            raise ValueError(f"output {name!r} is not {made.name.lower()}")
     return compiled.renamed(region, node.inputs, node.outputs)
 
 

@@ -30,6 +30,9 @@ SHORT_S, SHORT_MARGIN = 30e-6, 1.15
 """Where ONNX Runtime takes less than SHORT_S for a region, the region has to win by SHORT_MARGIN: calls and steps weigh as much as the work
 there. MLP policies that were expected to be 1.07 to 1.13 times as fast were 0.90 to 1.10 times as fast."""
 
+CONVERTED = 4
+"""Floats read or written for each element of 16 bits that crosses a border: one side rounds it, ONNX Runtime's node Cast or ours, the other
+widens it."""
 MOST_OUTSIDE = 256
 """Nodes outside a region that are looked at for whether they wake threads."""
 
@@ -220,15 +223,19 @@ class Prices:
         return row.row_counts(self.graph, node) if row is not None and table.weights_of(self.graph, node) else ()
 
     def handover(self, name: str) -> float:
-        """Return the seconds that ONNX Runtime takes to reorder a value at the border of a region.
+        """Return the seconds to hand over a value at the border of a region.
 
-        Within its blocked layout it need not; elsewhere the layout is ours anyway.
+        ONNX Runtime reorders it within its blocked layout; elsewhere the layout is ours anyway. A value of 16 bits is rounded by the side
+        that makes it and widened by the other one, and stays float32 where both are the same.
         """
         if name not in self._handovers:
             nodes = (self.graph.producer[name], *self.graph.consumers.get(name, ()))
             blocked = len(self.graph.values[name].shape or ()) == 4 if name in self.graph.values else False
             blocked = blocked and table.is_blocked(nodes[0]) and any(map(table.is_blocked, nodes[1:]))
-            amounts = moved("reordered", math.prod(self.setting.sizes(name))) if blocked else {}
+            size = math.prod(self.setting.sizes(name))
+            amounts = dict(moved("reordered", size)) if blocked else {}
+            if name in self.graph.narrow:
+                amounts |= {"node": 1, **moved("float", CONVERTED * size)}
             self._handovers[name] = price(amounts, self._ort)
         return self._handovers[name]
 

@@ -17,6 +17,7 @@ from ..graph.ir import FLOAT, Graph, Node, printable, shape_of, weight_of
 from ..graph.nonzeros import Nonzeros
 from . import packing
 from .enums import ElementType, ShapeRule, StepKind
+from .kinds.convert import Convert
 from .kinds.depthwise import Depthwise
 from .kinds.elementwise import Binary
 from .kinds.product import PendingProduct
@@ -53,7 +54,7 @@ class Builder:
         """Of the values that are not float32."""
         self.node_name = ""
 
-        self.inputs = {name: self.value(name) for name in graph.inputs}
+        self.inputs = {name: self.input_of_region(name) for name in graph.inputs}
 
     def begin(self, node: Node) -> None:
         """Name the steps that follow after `node`."""
@@ -62,7 +63,7 @@ class Builder:
     def finish(self) -> ProgramSpec:
         """Pack all weights and return the program."""
         assert not self.pending
-        outputs = {name: self.numbers[name] for name in self.graph.outputs}
+        outputs = {name: self.output_of_region(name) for name in self.graph.outputs}
         steps = tuple(replace(step, description=describe(step)) for step in self.packed())
         ranks = self.ranks | {self.numbers[name]: len(shape_of(self.graph, name)) for name in self.numbers}
         separable = all(is_separable(step, self.constants, ranks) for step in steps)
@@ -89,6 +90,28 @@ class Builder:
                     self.types[self.numbers[name]] = TYPE_OF[self.graph.values[name].dtype]
         self.emit(name)
         return self.numbers[name]
+
+    def input_of_region(self, name: str) -> int:
+        """Return the number of an input of the region. One of 16 bits is converted to the value `name` first."""
+        if name not in self.graph.narrow:
+            return self.value(name)
+        border = self.narrow_value(name)
+        self.steps.append(Step(StepKind.CONVERT, border, self.value(name), spec=Convert(self.types[border]), name=printable(name)))
+        return border
+
+    def output_of_region(self, name: str) -> int:
+        """Return the number of an output of the region, which is converted if it has 16 bits."""
+        if name not in self.graph.narrow:
+            return self.numbers[name]
+        border = self.narrow_value(name)
+        self.steps.append(Step(StepKind.CONVERT, self.numbers[name], border, spec=Convert(self.types[border]), name=printable(name)))
+        return border
+
+    def narrow_value(self, name: str) -> int:
+        """Return the number of a new value with the shape of `name` and the type that it has in the file."""
+        number = self.new_value(len(shape_of(self.graph, name)))
+        self.types[number] = TYPE_OF[self.graph.narrow[name]]
+        return number
 
     def constant(self, array: NDArray) -> int:
         """Make a constant of the program and return its number."""

@@ -40,6 +40,8 @@ class StepKind(IntEnum):
     """Slice, Split, Gather; no data moves where the part is one run of the value."""
     EXPAND = 16
     SOFTMAX = 17
+    CONVERT = 18
+    """float16 or bfloat16 to float32, the reverse, or float32 rounded to numbers of these types."""
 
 
 class ShapeRule(IntEnum):

@@ -4,6 +4,7 @@ Importing this module imports the modules of all families. `runtime/_build.pyx` 
 """
 
 from ._copies cimport concat_ops, pad_ops, reshape_ops, shuffle_ops, transpose_ops
+from ._convert cimport convert_ops
 from ._depthwise cimport depthwise_ops
 from ._elementwise cimport activate_ops, binary_ops
 from ._enums cimport *
@@ -43,6 +44,7 @@ row(STEP_PART, part_ops)
 row(STEP_EXPAND, expand_ops)
 row(STEP_SOFTMAX, softmax_ops)
 row(STEP_RECURRENT, recurrent_ops)
+row(STEP_CONVERT, convert_ops)
 
 
 cdef const StepKindOps* ops_of(int kind) except NULL:

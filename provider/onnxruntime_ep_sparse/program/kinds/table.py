@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..enums import StepKind
 from ..steps import Step
+from .convert import CONVERT
 from .depthwise import DEPTHWISE
 from .elementwise import ACTIVATE, BINARY
 from .layout import CONCAT, PAD, RESHAPE, SHUFFLE, TRANSPOSE
@@ -37,6 +38,7 @@ ROWS: dict[StepKind, StepKindRow] = {
         EXPAND,
         SOFTMAX,
         RECURRENT,
+        CONVERT,
     )
 }
 
