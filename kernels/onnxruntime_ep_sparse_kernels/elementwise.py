@@ -70,6 +70,10 @@ class Act(IntEnum):
     """x, below 0 alpha * (e^(beta * x) - 1), where beta is 1 / alpha."""
     POWER = "vf_power(x, alpha)"
     """x to the power of alpha, an integer."""
+    ROUND = "vf_rint(vf_min(beta, vf_max(alpha, x)))"
+    """x clamped to [alpha, beta], both integers, and rounded half to even."""
+    QUANTIZE = "vf_quantized(x, alpha, beta)"
+    """x / alpha rounded half to even, clamped to the 256 integers from beta on."""
 
 
 class Op(IntEnum):

@@ -8,8 +8,8 @@ from libc.stdint cimport int32_t, int64_t, uint16_t
 from onnxruntime_ep_sparse_kernels._enums cimport DEPTHWISE_OUTPUTS, MAX_DENSE_ROWS, MAX_LANES, MAX_MR, MAX_NV, Act, Op
 
 # One call of a tile kernel: row groups [row_begin, row_end) of MR rows each, in one K block, times NV vectors of pixels.
-# y[m, :] starts from partial[m, :] or bias[m] and adds value[m, j] * tile[offset[m, j], :] in ascending order of j. If `finish`, the kernel
-# adds the residual and clamps the result to [low, high].
+# y[m, :] starts from partial[m, :] or bias[m] and adds value[m, j] * tile[offset[m, j], :] in ascending order of j. The kernel multiplies
+# the sum by scale[m]. If `finish`, it adds the residual, clamps the result to [low, high], and rounds it half to even if it `rounds`.
 # MR = APART: each row has columns of its own, MR offsets per entry. MR = SHARED: the rows share their columns, one offset per entry.
 ctypedef struct SpmmCall:
     const int32_t* row_start     # entries of row group g: row_start[g] .. row_start[g + 1]
@@ -23,6 +23,7 @@ ctypedef struct SpmmCall:
     int64_t partial_stride
     float* y
     int64_t y_stride
+    const float* scale           # one factor per row, of the sum that is complete; NULL: none
     const float* residual        # NULL: none; laid out as y
     float low
     float high
@@ -31,7 +32,8 @@ ctypedef struct SpmmCall:
     int64_t next_step
     int64_t next_floats
     int64_t next_runs            # 0: none
-    int finish                   # add the residual and clamp before the store
+    int finish                   # add the residual, clamp and round before the store
+    int rounds                   # half to even; |low| and |high| are below 2**22 then
     int32_t row_begin
     int32_t row_end
 
@@ -40,6 +42,19 @@ cdef inline void read_tile(SpmmCall* call) noexcept nogil:
     call.offset_shift = 0
     call.next = NULL
     call.next_runs = 0
+
+# y of two quantised operands less their zero points, itself less its own: see `combine` below. ADD: fma(a + a_zero, a_scale, fma(b + b_zero,
+# b_scale, shift)) - y_zero, each fma with one rounding. MUL: a * b * a_scale. Clamped to [low, high] and rounded half to even.
+ctypedef struct Combination:
+    int multiplies
+    float a_zero
+    float a_scale
+    float b_zero
+    float b_scale
+    float shift
+    float y_zero
+    float low
+    float high
 
 ctypedef void (*spmm_t)(const SpmmCall* call) noexcept nogil
 
@@ -176,6 +191,12 @@ ctypedef struct KernelTable:
     void (*activate)(float* y, const float* x, const float* residual, int64_t n, Act act, float alpha, float beta) noexcept nogil
     # y[i] = a[i * a_step] op b[i * b_step]; the steps are 0 or 1
     void (*binary)(float* y, const float* a, int64_t a_step, const float* b, int64_t b_step, int64_t n, Op op) noexcept nogil
+    # y[i] = a[i * a_step] combined with b[i * b_step]; the steps are 0 or 1
+    void (*combine)(float* y, const float* a, int64_t a_step, const float* b, int64_t b_step, int64_t n, const Combination* c) noexcept nogil
+    # y[i] = table[x[i] - first], with the first or the last of its 256 entries where x lies beyond it
+    void (*look_up)(float* y, const float* x, int64_t n, const float* table, float first) noexcept nogil
+    # The least and the largest of x and 0
+    void (*extent)(const float* x, int64_t n, float* low, float* high) noexcept nogil
     void (*max_pool)(const Pool* pool) noexcept nogil
     void (*average_pool)(const Pool* pool) noexcept nogil
     # y[r] = (x[r] - mean of x[r]) / sqrt(variance of x[r] + epsilon) * weight[0] + weight[1], for rows of n; with 0 as their mean where

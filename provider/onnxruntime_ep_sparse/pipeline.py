@@ -28,6 +28,7 @@ def lower_to_spec(graph: Graph, isa: Isa, workers: int = 1) -> ProgramSpec:
         assert row is not None, f"{node.op_type} in a region"
         builder.begin(node)
         row.lower(builder, node)
+        builder.pass_on(node)
     return builder.finish()
 
 

@@ -183,10 +183,45 @@ NOT_FLOAT32 = Reason(
     "type {type} is not supported, only float32",
     "Export the model in float32 or float16: float64 and quantised layers run on the CPU provider.",
 )
+NOT_SUPPORTED_TYPE = Reason(
+    "type-not-supported",
+    "type {type} is not supported, only float32, int8 and uint8",
+    "Quantise the model with 8-bit weights and activations: other integers run on the CPU provider.",
+)
 QUANTISED = Reason(
     "quantised",
-    "{operator} multiplies quantised weights, only float32 is supported",
-    "Prune and export the float32 model: quantised layers run on the CPU provider.",
+    "{operator} multiplies quantised weights in a way that is not supported",
+    "Quantise activations too, in the form QDQ or QOperator: docs/supported-models.md lists what runs.",
+)
+QUANTISATION_TYPE = Reason(
+    "quantisation-type",
+    "{what} has the type {type}, {supported} is supported",
+    "Quantise with 8-bit weights and activations, and zero points of the same type as what they belong to.",
+)
+QUANTISATION_SCALE = Reason(
+    "quantisation-scale",
+    "{what} is not a positive finite number",
+    "Quantise the model again with other calibration data: this scale cannot have been meant.",
+)
+QUANTISATION_AXIS = Reason(
+    "quantisation-axis",
+    "{what} is not one number, nor one for each {of}",
+    "Quantise per tensor, or weights per output channel.",
+)
+BIAS_SCALE = Reason(
+    "bias-scale",
+    "the bias does not have the scale of the input times that of the weight",
+    "Quantise the model again: an int32 bias is added to sums that have this scale.",
+)
+SUM_TOO_LARGE = Reason(
+    "sum-too-large",
+    "sums of its integers may reach {largest:.0f}, up to {limit:.0f} is exact",
+    "Prune the layer further, or split it along its input channels.",
+)
+PART_OF_QUANTISED = Reason(
+    "part-of-quantised",
+    "a part of the quantised {operator} {name!r}",
+    "See the reason of that node: both are decided together.",
 )
 TYPE_UNKNOWN = Reason(
     "type-unknown",

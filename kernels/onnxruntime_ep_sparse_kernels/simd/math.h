@@ -125,6 +125,11 @@ static inline vf vf_softsign(vf x) { return x / (vf_set(1.0f) + vf_abs(x)); }
 /* x above the threshold, else 0. NaN is not above. */
 static inline vf vf_above(vf x, vf threshold) { return vf_pick(x > threshold, x, vf_set(0)); }
 static inline vf vf_leaky(vf x, vf alpha) { return vf_pick(x < vf_set(0), alpha * x, x); }
+/* x / scale clamped to the 256 numbers from `low` on, half to even; `low` of NaN. */
+static inline vf vf_quantized(vf x, vf scale, vf low) {
+    vf a = x / scale;
+    return vf_rint(vf_min(low + vf_set(255.0f), vf_max(low, vf_pick(a == a, a, low))));
+}
 static inline vf vf_unit(vf x) { return vf_min(vf_set(1.0f), vf_max(vf_set(0), x)); }
 static inline vf vf_gelu_erf(vf x) {
     /* x / 2 + x E with E = erf(x / sqrt 2) / 2 = t P(u). t is x up to 5.42, where t P has just passed 1/2; u = t^2 is scaled to [-1, 1],

@@ -34,6 +34,8 @@ static inline vf vf_mul(vf a, vf b) { return a * b; }
 static inline vf vf_div(vf a, vf b) { return a / b; }
 static inline vf vf_pick(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
 static inline vf vf_abs(vf a) { return (vf)((vi)a & 0x7fffffff); }
+/* Half to even, of |a| < 2^22: the sum has no bits below 1. */
+static inline vf vf_rint(vf a) { return (a + 12582912.0f) - 12582912.0f; }
 static inline vf vf_neg(vf a) { return (vf)((vi)a ^ (int32_t)0x80000000); }
 
 #include SPARSE_PRIMITIVES
@@ -41,6 +43,9 @@ static inline vf vf_neg(vf a) { return (vf)((vi)a ^ (int32_t)0x80000000); }
 /* Scalar twins of max and min, for loops that the compiler vectorises. */
 static inline float f_max(float low, float a) { return low > a ? low : a; }
 static inline float f_min(float high, float a) { return high < a ? high : a; }
+static inline float f_rint(float a) { return (a + 12582912.0f) - 12582912.0f; }
+/* One rounding on every instruction set: where there is no such instruction, a function of the C library. */
+static inline float f_fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 
 /* The list of(0), of(1), ... of(SPARSE_LANES - 1). */
 #define EACH_OF_4(of, i) of((i)), of((i) + 1), of((i) + 2), of((i) + 3)

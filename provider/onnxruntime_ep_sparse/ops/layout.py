@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import reasons
-from ..graph.ir import Graph, Node, attribute_of, shape_of
+from ..graph.ir import BYTES, Graph, Node, attribute_of, shape_of
 from ..program.builder import Builder
 from ..program.enums import Coordinates, Interpolation, StepKind
 from ..program.kinds.layout import Concat, Pad, Reshape, Shuffle, Transpose
@@ -17,7 +17,7 @@ from ..reasons import Finding
 from . import costs
 from .axes import ascending, axis_of
 from .channels import ChannelPlan, Flow, Link
-from .row import OpRow, can_run_if
+from .row import MOVED, OpRow, can_run_if
 
 
 def _reshape_can_run(graph: Graph, node: Node) -> Finding | None:
@@ -161,7 +161,7 @@ def _concat_can_run(graph: Graph, node: Node) -> Finding | None:
 def _concat_lower(builder: Builder, node: Node) -> None:
     axis = axis_of(builder.graph, node)
     assert isinstance(axis, int)
-    parts = [builder.value(name) for name in node.inputs]
+    parts = builder.alike(node.inputs)
     y = builder.value(node.outputs[0])
     for i, x in enumerate(parts):
         builder.step(Step(StepKind.CONCAT, x, y, spec=Concat(axis, begins=i == 0)))
@@ -227,8 +227,11 @@ def _pad_lower(builder: Builder, node: Node) -> None:
     padding = padding_of(builder.graph, node)
     assert not isinstance(padding, Finding)
     before, after, value = padding
-    x, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
-    builder.step(Step(StepKind.PAD, x, y, spec=Pad(before, after, value)))
+    zero = builder.zeros.get(node.inputs[0], 0)
+    zero = 0 if isinstance(zero, str) else zero
+    x, y = builder.carried(node.inputs[0], zero), builder.value(node.outputs[0])
+    builder.step(Step(StepKind.PAD, x, y, spec=Pad(before, after, value - zero)))
+    builder.zeros[node.outputs[0]] = zero
 
 
 def _pad_channels(flow: Flow, node: Node) -> ChannelPlan | None:
@@ -262,6 +265,8 @@ def _resize_of(graph: Graph, node: Node) -> Resize | Finding:
     coordinates = "asymmetric" if first else attribute_of(node, "coordinate_transformation_mode", "half_pixel")
     if mode not in ("nearest", "linear"):
         return reasons.UNSUPPORTED_ATTRIBUTE(name="mode", value=mode)
+    if mode == "linear" and graph.values[node.inputs[0]].dtype in BYTES:
+        return reasons.UNSUPPORTED_ATTRIBUTE(name="mode", value="linear of 8-bit integers")
     if nearest not in NEAREST_MODES:
         return reasons.UNSUPPORTED_ATTRIBUTE(name="nearest_mode", value=nearest)
     if coordinates not in COORDINATES:
@@ -336,7 +341,7 @@ def _shuffle_lower(builder: Builder, node: Node) -> None:
 
 
 ROWS = (
-    OpRow("Transpose", "neighbour", _transpose_can_run, _transpose_lower, estimate=costs.work_of("transposed")),
+    OpRow("Transpose", "neighbour", _transpose_can_run, _transpose_lower, estimate=costs.work_of("transposed"), types=MOVED),
     OpRow(
         "Reshape",
         "neighbour",
@@ -345,12 +350,13 @@ ROWS = (
         "constant shape",
         first_version=5,
         parameters=(1,),
+        types=MOVED,
         channels=_reshape_channels,
         estimate=costs.no_work,
     ),
-    OpRow("Flatten", "neighbour", _flatten_can_run, _flatten_lower, channels=_flatten_channels, estimate=costs.no_work),
+    OpRow("Flatten", "neighbour", _flatten_can_run, _flatten_lower, channels=_flatten_channels, estimate=costs.no_work, types=MOVED),
     *(
-        OpRow(name, "neighbour", can_run_if(_axes_of), _axes_lower, "constant axes", parameters=(1,), estimate=costs.no_work)
+        OpRow(name, "neighbour", can_run_if(_axes_of), _axes_lower, "constant axes", parameters=(1,), estimate=costs.no_work, types=MOVED)
         for name in ("Squeeze", "Unsqueeze")
     ),
     OpRow(
@@ -360,6 +366,7 @@ ROWS = (
         _concat_lower,
         f"any axis, at most {MAX_PARTS} operands",
         first_version=4,
+        types=MOVED,
         channels=_concat_channels,
         blocked=True,
     ),
@@ -371,6 +378,7 @@ ROWS = (
         "mode constant with constant pads and value, none negative",
         first_version=11,
         parameters=(1, 2, 3),
+        types=MOVED,
         channels=_pad_channels,
     ),
     OpRow(
@@ -380,10 +388,11 @@ ROWS = (
         _resize_lower,
         "nearest or linear over height and width of NCHW by constant scales or sizes; no antialias, no tf_crop_and_resize",
         parameters=(1, 2, 3),
+        types=MOVED,
         channels=_resize_channels,
         estimate=costs.work_of("resized"),
         blocked=True,
     ),
-    OpRow("DepthToSpace", "neighbour", _shuffle_can_run, _shuffle_lower),
-    OpRow("SpaceToDepth", "neighbour", _shuffle_can_run, _shuffle_lower),
+    OpRow("DepthToSpace", "neighbour", _shuffle_can_run, _shuffle_lower, types=MOVED),
+    OpRow("SpaceToDepth", "neighbour", _shuffle_can_run, _shuffle_lower, types=MOVED),
 )

@@ -13,6 +13,7 @@ from .. import reasons
 from ..graph.ir import Graph, Node, attribute_of, input_of, number_of, shape_of, sizes_of
 from ..graph.nonzeros import Nonzeros
 from ..program.builder import Builder
+from ..program.kinds.product import PendingProduct
 from ..reasons import Finding
 from .channels import ChannelPlan, Flow
 from .costs import FEW_ROWS, Amounts, Estimate, Setting, matrix_product
@@ -172,20 +173,27 @@ def _matmul_can_run(graph: Graph, node: Node) -> Finding | None:
 
 def _matmul_lower(builder: Builder, node: Node) -> None:
     right = builder.graph.is_constant(node.inputs[1])
-    weight = builder.weight(node.inputs[1 if right else 0])
+    product = packed_matmul(builder, builder.weight(node.inputs[1 if right else 0]), right=right)
+    builder.product(node, node.inputs[0 if right else 1], product)
+
+
+def packed_matmul(
+    builder: Builder, weight: NDArray[np.float32] | Nonzeros, *, right: bool, bias__m: NDArray[np.float32] | None = None
+) -> PendingProduct:
+    """Return the product of a MatMul with this weight, which stands on the `right` or on the left."""
     vector, batch = len(weight.shape) == 1, weight.shape[:-2]
     matrices: Iterable[NDArray[np.float32] | Nonzeros] = [weight]
     if isinstance(weight, np.ndarray):
         if vector:
             weight = weight.reshape(-1, 1) if right else weight.reshape(1, -1)
         matrices = weight.reshape(-1, *weight.shape[-2:])
-    product = builder.matrices(
+    return builder.matrices(
         [matrix.T if right else matrix for matrix in matrices],
         right=right,
         batch=batch if math.prod(batch) > 1 else (1,) * len(batch),
         vector_operand=vector,
+        bias__m=bias__m,
     )
-    builder.product(node, node.inputs[0 if right else 1], product)
 
 
 def _matmul_output_axis(graph: Graph, node: Node) -> int:

@@ -25,7 +25,7 @@ from . import costs
 from .axes import axis_of
 from .channels import ChannelPlan, Flow
 from .costs import NONE, ORT_SPLIT_RESULTS, Estimate, Setting, moved
-from .row import OpRow, can_run_if
+from .row import MOVED, OpRow, can_run_if
 
 MOST_OUTPUTS = 1 << 10
 """At most so many results of a Split."""
@@ -225,6 +225,7 @@ ROWS = (
         partial(_lower, _slice_of),
         "constant starts, ends, axes and steps",
         parameters=(1, 2, 3, 4),
+        types=MOVED,
         channels=_slice_channels,
         estimate=partial(_part_estimate, _slice_of),
     ),
@@ -236,6 +237,7 @@ ROWS = (
         "along an axis of known size, constant sizes",
         results=MOST_OUTPUTS,
         parameters=(1,),
+        types=MOVED,
         estimate=partial(_part_estimate, _split_of),
     ),
     OpRow(
@@ -245,6 +247,7 @@ ROWS = (
         _gather_lower,
         "constant indices: a number, or numbers with one step between them",
         parameters=(1,),
+        types=MOVED,
         estimate=partial(_part_estimate, _gather_of),
     ),
     OpRow("Expand", "neighbour", _expand_can_run, _expand_lower, "constant shape", first_version=8, parameters=(1,)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ..graph.ir import Graph, Node
+from ..graph.ir import BYTES, FLOAT, Graph, Node
 from ..program.builder import Builder
 from ..reasons import Finding
 from . import costs
@@ -19,6 +19,9 @@ ONNX = ("", "ai.onnx")
 MICROSOFT = ("com.microsoft",)
 FUSED = "ep.sparse.fused"
 """Domain of operators that only `passes` make, of several nodes: no file has them."""
+FLOATS = (FLOAT,)
+MOVED = (FLOAT, *BYTES)
+"""Element types of what steps move as it is."""
 
 
 def no_weights(graph: Graph, node: Node) -> tuple[str, ...]:
@@ -29,6 +32,11 @@ def no_weights(graph: Graph, node: Node) -> tuple[str, ...]:
 def nothing_implied(graph: Graph, node: Node) -> dict[str, Shape]:
     """Return no shapes: those of the inputs say nothing about each other."""
     return {}
+
+
+def no_zero_points(graph: Graph, node: Node) -> tuple[str, ...]:
+    """Return no names: zeros of the weights are zeros."""
+    return ()
 
 
 def first_axis(graph: Graph, node: Node) -> int:
@@ -53,9 +61,10 @@ class OpRow:
     `role` is product (packed weights), recurrent (the same, two of them), activation (fusable unary), or neighbour. `can_run` returns
     None, or a finding that says why the node cannot run; `lower` appends its steps to a builder. `note` says in the documentation what is
     declined. Outputs beyond `results` are declined if they are read, and so are versions before `first_version`, which mean something else.
-    `parameters` are the indices of inputs that are not float data: shapes, axes, exponents, lengths.
+    `parameters` are the indices of inputs that are not data: shapes, axes, exponents, lengths, scales. `types` are the element types of data.
 
-    `weights` returns the names of the constant weights that are packed, and `output_axis` their axis of output features. `channels` is the
+    `weights` returns the names of the constant weights that are packed, and `output_axis` their axis of output features. `zero_points`
+    returns the names of the constants that hold the numbers that stand for 0 in them, "" for 0. `channels` is the
     rule by which dead channels are followed through the node, None if it mixes channels. `estimate` returns the work of a node.
     `row_counts` returns the numbers of rows to judge it by, None for the nominal one, and `open_sizes` the sizes to assume for symbols in
     its shapes. `blocked` says that ONNX Runtime runs it in its blocked layout, between convolutions of two dimensions; `adds`, that it
@@ -72,8 +81,10 @@ class OpRow:
     results: int = 1
     first_version: int = 1
     parameters: tuple[int, ...] = ()
+    types: tuple[int, ...] = FLOATS
     weights: Callable[[Graph, Node], tuple[str, ...]] = no_weights
     output_axis: Callable[[Graph, Node], int] = first_axis
+    zero_points: Callable[[Graph, Node], tuple[str, ...]] = no_zero_points
     channels: Callable[[Flow, Node], ChannelPlan | None] | None = None
     estimate: Callable[[Setting, Node], Estimate] = costs.copied
     row_counts: Callable[[Graph, Node], tuple[int | None, ...]] = costs.one_count

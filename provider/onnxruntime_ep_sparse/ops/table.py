@@ -11,12 +11,13 @@ from .. import reasons
 from ..graph.ir import FLOAT, FLOAT16, FLOAT64, INT8, UINT8, Graph, Node, Value, input_of, type_name
 from ..program.limits import MAX_RANK
 from ..reasons import Finding
-from . import activations, casts, elementwise, layout, matrix, normalization, parts, recurrent, reductions, windows
-from .row import ONNX, OpRow, no_weights
+from . import activations, casts, elementwise, layout, matrix, normalization, parts, quantized, recurrent, reductions, windows
+from .row import FLOATS, ONNX, OpRow, no_weights
 
+MODULES = (windows, matrix, recurrent, activations, elementwise, reductions, normalization, layout, parts, casts, quantized)
 OPS: dict[str, OpRow] = {
     row.op_type: row
-    for module in (windows, matrix, recurrent, activations, elementwise, reductions, normalization, layout, parts, casts)
+    for module in MODULES
     for row in module.ROWS
 }
 """Every operator a region may hold."""
@@ -62,8 +63,8 @@ def can_run(graph: Graph, node: Node) -> Finding | None:
         value = graph.values[name]
         if value.dtype == 0:
             return reasons.TYPE_UNKNOWN(name=name)
-        if value.dtype != FLOAT:
-            return reasons.NOT_FLOAT32(type=type_name(value.dtype))
+        if value.dtype not in row.types:
+            return (reasons.NOT_FLOAT32 if row.types == FLOATS else reasons.NOT_SUPPORTED_TYPE)(type=type_name(value.dtype))
         if value.shape is None:
             return reasons.RANK_UNKNOWN(name=name)
         if len(value.shape) > MAX_RANK:
@@ -202,6 +203,13 @@ def weights_of(graph: Graph, node: Node) -> tuple[str, ...]:
     """Return the constant weights of a product or a recurrent node that are packed; nothing of others."""
     row = row_for(node)
     return row.weights(graph, node) if row is not None else ()
+
+
+def zero_points_of(graph: Graph, node: Node) -> tuple[str, ...]:
+    """Return for each of `weights_of` the name of the constant that holds the number that stands for 0 in it, "" for 0."""
+    row = row_for(node)
+    names = row.zero_points(graph, node) if row is not None else ()
+    return names or ("",) * len(weights_of(graph, node))
 
 
 def output_axis(graph: Graph, node: Node) -> int:

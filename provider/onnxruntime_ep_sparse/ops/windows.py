@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import reasons
-from ..graph.ir import Graph, Node, attribute_of, shape_of, sizes_of
+from ..graph.ir import Graph, Node, attribute_of, input_of, shape_of, sizes_of
+from ..graph.nonzeros import Nonzeros
 from ..program.builder import Builder
 from ..program.enums import AutoPad, StepKind
+from ..program.kinds.depthwise import Depthwise
+from ..program.kinds.product import PendingProduct
 from ..program.kinds.windows import Pool
 from ..program.steps import Step, Window
 from ..program.windows import check_convolution, check_pool, meeting_taps
 from ..reasons import Finding
 from .channels import ChannelPlan, Flow
 from .costs import NOMINAL_BATCH, NOMINAL_SPATIAL, Estimate, Setting, convolution, elementwise, open_sizes_of
-from .row import OpRow, Shape
+from .row import FLOATS, MOVED, OpRow, Shape
 
 AUTO_PAD = {
     "": AutoPad.EXPLICIT,
@@ -104,19 +109,30 @@ def _conv_implied(graph: Graph, node: Node) -> dict[str, Shape]:
 
 
 def _conv_lower(builder: Builder, node: Node) -> None:
+    name, bias = node.inputs[1], input_of(node, 2)
+    weight = builder.weight(name) if attribute_of(node, "group", 1) == 1 else builder.floats(name)
+    product = packed_conv(builder, node, weight, lambda: builder.floats(name), builder.floats(bias) if bias else None)
+    builder.product(node, node.inputs[0], product)
+
+
+def packed_conv(
+    builder: Builder,
+    node: Node,
+    weight: NDArray[np.float32] | Nonzeros,
+    dense_of: Callable[[], NDArray[np.float32]],
+    bias__m: NDArray[np.float32] | None,
+) -> PendingProduct | Depthwise:
+    """Return a Conv's product with this weight, which `dense_of` returns with its zeros."""
     groups = int(attribute_of(node, "group", 1))
-    weight = builder.weight(node.inputs[1]) if groups == 1 else builder.floats(node.inputs[1])
-    bias = builder.floats(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
     window = window_of(node, weight.shape[2:])
     image = tuple(d if isinstance(d, int) else None for d in shape_of(builder.graph, node.inputs[0])[2:])
     smaller, kept = meeting_taps(window, image)
     if smaller != window:
-        dense = builder.floats(node.inputs[1])
+        dense = dense_of()
         # the zeros of padding times infinity or NaN are NaN
         if np.isfinite(dense).all():
             weight, window = np.ascontiguousarray(dense[(slice(None), slice(None), *kept)]), smaller
-    product = builder.convolution(weight, bias, window, groups, image)
-    builder.product(node, node.inputs[0], product)
+    return builder.convolution(weight, bias__m, window, groups, image)
 
 
 def _conv_weights(graph: Graph, node: Node) -> tuple[str, ...]:
@@ -248,6 +264,7 @@ ROWS = (
             channels=_pool_channels,
             estimate=_pool_estimate,
             blocked=True,
+            types=MOVED if op_type == "MaxPool" else FLOATS,
         )
         for op_type, without in (("MaxPool", "; without indices"), ("AveragePool", ""))
     ),

@@ -10,7 +10,7 @@ the passes, because what they leave is what would run: products are judged again
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from ..graph.ir import EP_CONTEXT, FLOAT, NOTES, Graph, Node, sizes_of, subgraph
 from ..graph.nonzeros import Nonzeros
 from ..ops import table
 from ..options import EP_NAME, Options, isa_of, workers_of
+from ..passes.quantized import read_quantized
 from ..passes.run import run_passes
 from ..reasons import Finding
 from . import cost
@@ -32,7 +33,37 @@ MOST_NOTES = 1000
 
 
 def select(graph: Graph, options: Options) -> Selection:
-    """Choose the regions of `graph` under `options` (policy, min_sparsity)."""
+    """Choose the regions of `graph` under `options` (policy, min_sparsity). Quantised groups are decided as the one operator that they are."""
+    read = read_quantized(graph)
+    if read is graph:
+        return select_read(graph, options)
+    units = [(node.index, *node.covers) for node in read.nodes]
+    nodes = tuple(replace(node, index=place, covers=()) for place, node in enumerate(read.nodes))
+    selection = select_read(replace(read, nodes=nodes), options)
+    decided: dict[int, NodeDecision] = {}
+    for unit, decision in zip(units, selection.decisions, strict=True):
+        decided[unit[0]] = decision
+        for index in unit[1:]:
+            decided[index] = part_of(decision, graph.nodes[index], graph.nodes[unit[0]])
+    regions = sorted(tuple(sorted(i for place in region for i in units[place])) for region in selection.regions)
+    number = {index: n for n, region in enumerate(regions) for index in region}
+    decisions = [replace(decided[node.index], region=number.get(node.index)) for node in graph.nodes]
+    original = [
+        replace(decision, name=node.name, op_type=node.op_type, domain=node.domain)
+        for decision, node in zip(decisions, graph.nodes, strict=True)
+    ]
+    return Selection(tuple(regions), tuple(original))
+
+
+def part_of(decision: NodeDecision, node: Node, main: Node) -> NodeDecision:
+    """Return the decision about a node that is decided together with the operator `main` of its group."""
+    finding = reasons.PART_OF_QUANTISED(operator=main.op_type, name=main.name)
+    seconds = None if decision.cpu_ms is None else (0.0, 0.0)
+    return NodeDecision.of(node, finding, decision.region, seconds=seconds)
+
+
+def select_read(graph: Graph, options: Options) -> Selection:
+    """Choose the regions of a graph as it has been read."""
     prices = cost.Prices(graph, isa_of(options), workers_of(options))
     weighty = [node for node in graph.nodes if table.weights_of(graph, node) or table.left_weights_of(graph, node)]
     judgements = {node.index: judge(prices, node, options) for node in weighty}
@@ -157,7 +188,8 @@ def judge(prices: cost.Prices, node: Node, options: Options) -> Judgement:
     j.runnable = True
     if not weights:
         return j
-    zeros = zeros_of_all([(weight_of(graph, name), table.output_axis(graph, node)) for name in weights])
+    axis, offsets = table.output_axis(graph, node), table.zero_points_of(graph, node)
+    zeros = zeros_of_all([(left_weight(graph, name, axis, zero), axis) for name, zero in zip(weights, offsets, strict=True)])
     j.sparsity, j.pattern, j.density = zeros.sparsity, zeros.pattern, cost.Density(1.0 - zeros.sparsity, zeros.in_blocks)
     if options.policy == "always":
         j.wanted, j.finding = True, reasons.POLICY_ALWAYS()

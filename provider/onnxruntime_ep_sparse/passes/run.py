@@ -8,9 +8,10 @@ from .batchnorm import fold_batchnorms
 from .dead_channels import remove_dead_channels
 from .layer_norm import fuse_layer_norms
 from .pads import fold_pads
+from .quantized import read_quantized
 
-PASSES = (fold_batchnorms, fuse_gates, fuse_gelus, fuse_layer_norms, fold_pads, remove_dead_channels)
-"""In this order: fusions first, because dead channels are followed through the fused operators."""
+PASSES = (read_quantized, fold_batchnorms, fuse_gates, fuse_gelus, fuse_layer_norms, fold_pads, remove_dead_channels)
+"""In this order: what is quantised first, because its groups hold operators that others fuse; fusions first, because dead channels are followed through the fused operators."""
 
 
 def run_passes(graph: Graph) -> Graph:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnxruntime_ep_sparse_kernels.elementwise import Act, Op
 from onnxruntime_ep_sparse_kernels.isa import Isa
 
-from ..graph.ir import FLOAT, Graph, Node, printable, shape_of, weight_of
+from ..graph.ir import BYTES, FLOAT, INT32, Graph, Node, printable, shape_of, weight_of
 from ..graph.nonzeros import Nonzeros
 from . import packing
 from .enums import ElementType, ShapeRule, StepKind
@@ -21,6 +21,7 @@ from .kinds.convert import Convert
 from .kinds.depthwise import Depthwise
 from .kinds.elementwise import Binary
 from .kinds.product import PendingProduct
+from .kinds.quantized import Carry
 from .kinds.table import describe, is_separable
 from .parallel import parallel_map
 from .steps import Activation, ProgramSpec, Step, Window
@@ -53,8 +54,14 @@ class Builder:
         self.types: dict[int, ElementType] = {}
         """Of the values that are not float32."""
         self.node_name = ""
+        self.zeros: dict[str, int | str] = {}
+        """The zero point that is taken from each 8-bit value while it is a float: a number, or the name of the value that holds it. A value
+        that is not here is itself. Zeros of padding and of products are zeros then."""
+        self.shifted: dict[tuple[str, int | str], int] = {}
+        self.arriving: dict[str, int] = {}
+        """The 8-bit inputs, by their names."""
 
-        self.inputs = {name: self.input_of_region(name) for name in graph.inputs}
+        self.inputs = {name: self.input(name) for name in graph.inputs}
 
     def begin(self, node: Node) -> None:
         """Name the steps that follow after `node`."""
@@ -63,7 +70,8 @@ class Builder:
     def finish(self) -> ProgramSpec:
         """Pack all weights and return the program."""
         assert not self.pending
-        outputs = {name: self.output_of_region(name) for name in self.graph.outputs}
+        self.node_name = "outputs"
+        outputs = {name: self.output(name) for name in self.graph.outputs}
         steps = tuple(replace(step, description=describe(step)) for step in self.packed())
         ranks = self.ranks | {self.numbers[name]: len(shape_of(self.graph, name)) for name in self.numbers}
         separable = all(is_separable(step, self.constants, ranks) for step in steps)
@@ -79,39 +87,94 @@ class Builder:
         self.n_values += 1
         return self.n_values - 1
 
+    def input(self, name: str) -> int:
+        """Return the number of an input, which has the element type of the file. A step converts one of 16 bits.
+
+        One of 8 bits becomes a float when a step first reads it, less the zero point that the step asks for.
+        """
+        if name in self.graph.narrow:
+            number = self.narrow_value(name)
+            self.steps.append(Step(StepKind.CONVERT, number, self.value(name), spec=Convert(self.types[number]), name=printable(name)))
+            return number
+        if self.graph.values[name].dtype not in BYTES:
+            return self.value(name)
+        number = self.arriving[name] = self.new_value(len(shape_of(self.graph, name)))
+        self.types[number] = TYPE_OF[self.graph.values[name].dtype]
+        return number
+
+    def output(self, name: str) -> int:
+        """Return the number of an output, which has the element type of the file."""
+        if name in self.graph.narrow:
+            result = self.narrow_value(name)
+            self.steps.append(Step(StepKind.CONVERT, self.numbers[name], result, spec=Convert(self.types[result]), name=printable(name)))
+            return result
+        element = TYPE_OF[self.graph.values[name].dtype]
+        zero, number = self.zeros.get(name, 0), self.value(name)
+        if self.types.get(number, ElementType.FLOAT32) == element:
+            return number
+        if isinstance(zero, str):
+            zero, number = 0, self.carried(name, 0)
+        result = self.new_value(len(shape_of(self.graph, name)))
+        self.types[result] = element
+        self.step(Step(StepKind.CARRY, number, result, spec=Carry(float(zero))))
+        return result
+
     def value(self, name: str) -> int:
         """Return the number of a named value; a constant becomes part of the program."""
+        if name in self.arriving and name not in self.numbers:
+            return self.carried(name, 0)
         if name not in self.numbers:
             if self.graph.is_constant(name):
                 self.numbers[name] = self.constant(self.floats(name))
             else:
                 self.numbers[name] = self.new_value()
-                if self.graph.values[name].dtype != FLOAT:
+                dtype = self.graph.values[name].dtype
+                # 8-bit values are floats between steps, and so are the sums of integers
+                if dtype not in (FLOAT, *BYTES) and (dtype != INT32 or name in self.graph.inputs):
                     self.types[self.numbers[name]] = TYPE_OF[self.graph.values[name].dtype]
         self.emit(name)
         return self.numbers[name]
 
-    def input_of_region(self, name: str) -> int:
-        """Return the number of an input of the region. One of 16 bits is converted to the value `name` first."""
-        if name not in self.graph.narrow:
-            return self.value(name)
-        border = self.narrow_value(name)
-        self.steps.append(Step(StepKind.CONVERT, border, self.value(name), spec=Convert(self.types[border]), name=printable(name)))
-        return border
-
-    def output_of_region(self, name: str) -> int:
-        """Return the number of an output of the region, which is converted if it has 16 bits."""
-        if name not in self.graph.narrow:
-            return self.numbers[name]
-        border = self.narrow_value(name)
-        self.steps.append(Step(StepKind.CONVERT, self.numbers[name], border, spec=Convert(self.types[border]), name=printable(name)))
-        return border
-
     def narrow_value(self, name: str) -> int:
-        """Return the number of a new value with the shape of `name` and the type that it has in the file."""
+        """Return the number of a new value with the shape of `name` and the type of 16 bits that it has in the file."""
         number = self.new_value(len(shape_of(self.graph, name)))
         self.types[number] = TYPE_OF[self.graph.narrow[name]]
         return number
+
+    def carried(self, name: str, zero: int | str) -> int:
+        """Return the number of an 8-bit value less its zero point `zero`; others are what they are, with 0."""
+        if name in self.arriving and name not in self.numbers:
+            self.numbers[name] = self.new_value()
+            self.zeros[name] = zero if isinstance(zero, int) else 0
+            self.step(Step(StepKind.CARRY, self.arriving[name], self.numbers[name], spec=Carry(float(self.zeros[name]))))
+        own = self.zeros.get(name, 0)
+        number = self.value(name)
+        if own == zero:
+            return number
+        if (name, zero) not in self.shifted and self.graph.is_constant(name) and isinstance(zero, int):
+            self.shifted[name, zero] = self.constant(self.floats(name).astype(np.float32) - zero)
+        elif (name, zero) not in self.shifted:
+            for each, op, sign in ((own, Op.ADD, 1), (zero, Op.SUB, -1)):
+                shifted = number if each == 0 else self.new_value(len(shape_of(self.graph, name)))
+                if isinstance(each, str):
+                    self.step(Step(StepKind.BINARY, number, shifted, self.value(each), spec=Binary(op)))
+                elif each:
+                    self.step(Step(StepKind.ACTIVATE, number, shifted, activation=Activation(Act.AFFINE, 1.0, sign * each)))
+                number = shifted
+            self.shifted[name, zero] = number
+        return self.shifted[name, zero]
+
+    def alike(self, names: Sequence[str]) -> list[int]:
+        """Return the numbers of values that become one value, 8-bit ones less the same zero point."""
+        zero = self.zeros.get(names[0], 0)
+        return [self.carried(name, zero) for name in names]
+
+    def pass_on(self, node: Node) -> None:
+        """Record the zero point of a node's 8-bit results: that of its operand, unless its row has recorded another."""
+        for name in node.outputs:
+            if name in self.numbers and self.graph.values[name].dtype in BYTES:
+                self.zeros.setdefault(name, self.zeros.get(node.inputs[0], 0))
+
 
     def constant(self, array: NDArray) -> int:
         """Make a constant of the program and return its number."""
@@ -143,7 +206,7 @@ class Builder:
     def packed(self) -> list[Step]:
         """Return the steps with their products packed."""
         waiting = [step.spec for step in self.steps if isinstance(step.spec, PendingProduct)]
-        products = iter(parallel_map(self.workers, [(p.size, partial(p.pack, p.bias__m)) for p in waiting]))
+        products = iter(parallel_map(self.workers, [(p.size, p.packed) for p in waiting]))
         return [replace(step, spec=next(products)) if isinstance(step.spec, PendingProduct) else step for step in self.steps]
 
     def convolution(
@@ -245,6 +308,18 @@ class Builder:
         self.steps.append(replace(step, y=between))
         self.step(Step(StepKind.BINARY, between, step.y, addend, spec=Binary(Op.ADD, keeps_x=True)))
 
+    def quantized(self, node: Node, x: int, product: PendingProduct | Depthwise, activation: Activation, zero: int | None) -> None:
+        """Append a product of integers, whose result is 8-bit less `zero`, or float (None) and then open for what follows."""
+        y = node.outputs[0]
+        kind = StepKind.DEPTHWISE if isinstance(product, Depthwise) else StepKind.PRODUCT
+        step = Step(kind, x, self.value(y), activation=activation, spec=product, name=self.node_name)
+        if zero is None and product.scale__m is not None and activation == Activation():
+            self.keep_open(y, step)
+            return
+        self.steps.append(step)
+        if zero is not None:
+            self.zeros[y] = zero
+
     def keep_open(self, name: str, step: Step) -> None:
         """Keep a product back whose only reader may be fused; append others now."""
         readers = self.graph.consumers.get(name, [])
@@ -306,10 +381,10 @@ class Builder:
 
     def with_bias(self, step: Step, mine: str, other: str) -> Step | None:
         """Return the product with the constant `other` added to its bias; None unless that holds one number per output feature."""
-        if not self.graph.is_constant(other) or step.r >= 0:
-            return None
         product = step.spec
         assert isinstance(product, PendingProduct | Depthwise)
+        if not self.graph.is_constant(other) or step.r >= 0 or product.scale__m is not None:
+            return None
         shape = shape_of(self.graph, mine)
         axis = 1
         if isinstance(product, PendingProduct):

@@ -42,6 +42,14 @@ class StepKind(IntEnum):
     SOFTMAX = 17
     CONVERT = 18
     """float16 or bfloat16 to float32, the reverse, or float32 rounded to numbers of these types."""
+    LOOK_UP = 19
+    """A function of 256 integers."""
+    COMBINE = 20
+    """QLinearAdd, QLinearMul."""
+    DYNAMIC_QUANTIZE = 21
+    """DynamicQuantizeLinear."""
+    CARRY = 22
+    """From integers to floats less a zero point, or back."""
 
 
 class ShapeRule(IntEnum):

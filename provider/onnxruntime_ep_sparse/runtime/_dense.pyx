@@ -73,6 +73,9 @@ cdef void dense_item(Job* job, int64_t index, float* scratch) noexcept nogil:
             call.x = x + pixel * p.channels
             call.y = y + pixel * p.M
             kernels.dense[pixels](&call)
+    if p.scale != NULL:
+        for pixel in range(q.pixels):
+            kernels.binary(y + pixel * p.M + row, y + pixel * p.M + row, 1, p.scale + panel.row_begin % p.M + row, 1, rows, BINARY_MUL)
     if r != NULL or step.act != ACT_NONE:
         for pixel in range(q.pixels):
             kernels.activate(y + pixel * p.M + row, y + pixel * p.M + row, r + pixel * p.M + row if r != NULL else NULL, rows,

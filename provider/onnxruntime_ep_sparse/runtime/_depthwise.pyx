@@ -24,6 +24,7 @@ cdef struct Depthwise:
     int64_t channels
     float* value         # taps of all outputs, in the order of the kernels
     float* bias
+    float* scale         # of the sums of each output, or NULL
 
 
 cdef struct DepthwisePlan:
@@ -52,12 +53,15 @@ cdef int build(Step* step, object spec) except -1:
     p.channels = spec.channels
     p.value = <float*>memory_of(depthwise_values(spec.value__mt), np.float32)
     p.bias = <float*>memory_of(spec.bias__m, np.float32)
+    if spec.scale__m is not None:
+        p.scale = <float*>memory_of(spec.scale__m, np.float32)
     return 0
 
 
 cdef void release(void* spec) noexcept nogil:
     shared_drop((<Depthwise*>spec).value)
     shared_drop((<Depthwise*>spec).bias)
+    shared_drop((<Depthwise*>spec).scale)
 
 
 cdef int infer(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
@@ -119,10 +123,15 @@ cdef int run(Job* job, const Host* host) noexcept nogil:
     return section(job, host, depthwise_item, job.sp.items, job.sp.parallel)
 
 
+cdef inline bint kernel_clamps(const Step* step) noexcept nogil:
+    """Return whether the kernel itself clamps, because nothing is added to its sums and they have no factors."""
+    return step.act == ACT_CLAMP and step.r == NONE and (<Depthwise*>step.spec).scale == NULL
+
+
 cdef void depthwise_begin(Job* job, float* scratch, int64_t rows, t.Depthwise* d) noexcept nogil:
     """Set the parameters that all planes of a depthwise convolution share; at most `rows` rows are computed at a time."""
     geometry(job.plan, job.step, <DepthwisePlan*>job.sp.own, d)
-    set_bounds(job.step, job.step.act == ACT_CLAMP and job.step.r == NONE, &d.low, &d.high)
+    set_bounds(job.step, kernel_clamps(job.step), &d.low, &d.high)
     d.slice = 0
     d.value = (<Depthwise*>job.step.spec).value
     d.bias = (<Depthwise*>job.step.spec).bias
@@ -134,19 +143,21 @@ cdef void depthwise_rows(Job* job, t.Depthwise* d, int64_t image, int64_t first,
     """Rows [row_begin, row_end) of planes of outputs from `first` on, of which that of the first begins at `y`, that of its residual at
     `residual`, and the others follow."""
     cdef Depthwise* p = <Depthwise*>job.step.spec
-    cdef int64_t place = d.row_begin * d.out_width
-    cdef int _
+    cdef int64_t place = d.row_begin * d.out_width, n = (d.row_end - d.row_begin) * d.out_width, i
     d.x = job.x + image * p.channels * d.size[0] * d.size[1] * d.size[2]
     d.y = y
     d.y_stride = y_stride
     d.first = first
     d.outputs = min(job.program.kernels.lanes, p.M - first)
     job.program.kernels.depthwise(d)
-    if residual == NULL and (job.step.act == ACT_NONE or job.step.act == ACT_CLAMP):
+    if p.scale == NULL and residual == NULL and (job.step.act == ACT_NONE or job.step.act == ACT_CLAMP):
         return
-    for _ in range(d.outputs):
-        job.program.kernels.activate(y + place, y + place, residual + place if residual != NULL else NULL,
-                                     (d.row_end - d.row_begin) * d.out_width, <t.Act>job.step.act, job.step.alpha, job.step.beta)
+    for i in range(first, first + d.outputs):
+        if p.scale != NULL:
+            job.program.kernels.binary(y + place, y + place, 1, p.scale + i, 0, n, BINARY_MUL)
+        if residual != NULL or job.step.act != ACT_NONE:
+            job.program.kernels.activate(y + place, y + place, residual + place if residual != NULL else NULL, n, <t.Act>job.step.act,
+                                         job.step.alpha, job.step.beta)
         place += y_stride
 
 

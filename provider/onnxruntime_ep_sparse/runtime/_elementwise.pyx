@@ -9,10 +9,6 @@ from ._structs cimport *
 cimport onnxruntime_ep_sparse_kernels.table as t
 
 
-cdef enum:
-    LINE = 16            # floats of a cache line, between which results are cut into items
-
-
 cdef int64_t items_of_elements(const Plan* plan, const CompiledProgram* program, int index) noexcept nogil:
     """Items of a result whose elements are computed each on its own."""
     return even_items(plan.values[program.steps[index].y].size, 1, program.workers)

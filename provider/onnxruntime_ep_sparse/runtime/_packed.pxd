@@ -4,7 +4,7 @@ from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
 
 cimport onnxruntime_ep_sparse_kernels.table as t
 
-from ._structs cimport MAX_RANK, Shape, Step, ceil_div
+from ._structs cimport ACT_CLAMP, ACT_NONE, ACT_ROUND, MAX_RANK, Shape, Step, ceil_div
 from ._windows cimport Window
 
 # One run of source pixels per channel that a tile holds. A tap of the window reads it at (dy, dx).
@@ -74,6 +74,7 @@ cdef struct Product:
     int32_t* unit_segment  # first segment of a unit, units + 1
     Tap* tap
     float* bias          # M values, or NULL
+    float* scale         # M factors of the sums, or NULL
     int max_vectors
     int n_groups
     GatherGroup* groups
@@ -165,6 +166,15 @@ cdef inline void set_bounds(const Step* step, bint clamps, float* low, float* hi
     """Set the bounds of the results of a step to its own if it `clamps`, else to infinity."""
     low[0] = step.alpha if clamps else <float>(-1.0 / 0.0)
     high[0] = step.beta if clamps else <float>(1.0 / 0.0)
+
+cdef inline bint clamps_only(const Step* step) noexcept nogil:
+    """Return whether the kernels do the activation of a step themselves: none, a clamp, or a clamp and rounding."""
+    return step.act == ACT_NONE or step.act == ACT_CLAMP or step.act == ACT_ROUND
+
+cdef inline void set_finish(t.SpmmCall* call, const Step* step) noexcept nogil:
+    """Let a call clamp and round as the step does; where it does something else, the call leaves the sums as they are."""
+    set_bounds(step, step.act == ACT_CLAMP or step.act == ACT_ROUND, &call.low, &call.high)
+    call.rounds = step.act == ACT_ROUND
 
 cdef inline bint counts(const int32_t* row, int64_t r) noexcept nogil:
     """Return whether a row of a group of a panel exists; a missing row is represented by the last one."""

@@ -28,6 +28,8 @@ cdef int fill_product(Product* p, spec) except -1:
     p.unit_segment = <int32_t*>memory_of(spec.unit_segment, np.int32)
     p.tap = <Tap*>memory_of(spec.taps, np.int32)
     p.bias = <float*>memory_of(spec.bias__m, np.float32)
+    if spec.scale__m is not None:
+        p.scale = <float*>memory_of(spec.scale__m, np.float32)
     p.max_vectors = spec.max_vectors
     p.reads_below = any(segment[3] for segment in spec.segments) or any(tap[1] for tap in spec.taps)
     p.vector_operand = spec.vector_operand
@@ -82,6 +84,7 @@ cdef void release_product(Product* p) noexcept nogil:
     shared_drop(p.unit_segment)
     shared_drop(p.tap)
     shared_drop(p.bias)
+    shared_drop(p.scale)
 
 
 cdef void sell_free(Sell* sell) noexcept nogil:

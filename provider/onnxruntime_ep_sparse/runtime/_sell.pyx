@@ -116,7 +116,7 @@ cdef void sell_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef const float* x = job.x
     cdef const float* r = job.r
     cdef float* y = job.y
-    cdef int64_t chunk = index % q.chunks, tile, image, pixel, pixels, row, rows, width
+    cdef int64_t chunk = index % q.chunks, tile, image, pixel, pixels, row, rows, width, i
     cdef GatherGroup* group
     cdef Sell* sell
     cdef t.SellCall call
@@ -148,6 +148,8 @@ cdef void sell_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         call.x = x
         call.y = y
         kernels.sell[1](&call)
+        if p.scale != NULL:
+            kernels.binary(y + row, y + row, 1, p.scale + group.panel.row_begin % p.M + row, 1, rows, BINARY_MUL)
         if r != NULL or step.act != ACT_NONE:
             kernels.activate(y + row, y + row, r + row if r != NULL else NULL, rows, <t.Act>step.act, step.alpha, step.beta)
         return
@@ -159,5 +161,8 @@ cdef void sell_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         call.x = scratch
     call.y = scratch + p.channels * kernels.lanes
     kernels.sell[width](&call)
+    if p.scale != NULL:
+        for i in range(row, row + rows):
+            kernels.binary(call.y + i * width, call.y + i * width, 1, p.scale + group.panel.row_begin % p.M + i, 0, width, BINARY_MUL)
     kernels.scatter_rows(y + row, p.M, call.y + row * width, width, pixels, rows, r + row if r != NULL else NULL,
                          <t.Act>step.act, step.alpha, step.beta)

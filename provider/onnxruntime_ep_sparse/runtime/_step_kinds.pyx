@@ -11,6 +11,7 @@ from ._enums cimport *
 from ._normalize cimport normalize_groups_ops, normalize_ops
 from ._parts cimport expand_ops, part_ops
 from ._product cimport product_ops
+from ._quantized cimport carry_ops, combine_ops, dynamic_quantize_ops, look_up_ops
 from ._recurrent cimport recurrent_ops
 from ._reduce cimport reduce_ops, softmax_ops
 from ._resize cimport resize_ops
@@ -45,6 +46,10 @@ row(STEP_EXPAND, expand_ops)
 row(STEP_SOFTMAX, softmax_ops)
 row(STEP_RECURRENT, recurrent_ops)
 row(STEP_CONVERT, convert_ops)
+row(STEP_LOOK_UP, look_up_ops)
+row(STEP_COMBINE, combine_ops)
+row(STEP_DYNAMIC_QUANTIZE, dynamic_quantize_ops)
+row(STEP_CARRY, carry_ops)
 
 
 cdef const StepKindOps* ops_of(int kind) except NULL:

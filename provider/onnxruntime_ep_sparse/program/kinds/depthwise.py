@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Depthwise:
-    """Weights of a Conv whose outputs each read one channel, output m channel m * channels // M: every tap, zeros too."""
+    """Weights of a Conv whose outputs each read one channel, output m channel m * channels // M: every tap, zeros too.
+
+    Sums are multiplied by `scale__m` (M,), if it is there, before anything is added to them.
+    """
 
     m: int
     channels: int
     value__mt: NDArray[np.float32]
     bias__m: NDArray[np.float32]
     window: Window
+    scale__m: NDArray[np.float32] | None = None
 
 
 def _verify(step: Step, x: int, r: int | None, values: Values) -> int:
@@ -36,6 +40,8 @@ def _verify(step: Step, x: int, r: int | None, values: Values) -> int:
     require(0 < weights.channels <= MAX_SIZE and 0 < weights.m <= MAX_SIZE, f"{weights.channels} channels, {weights.m} outputs")
     expect_shape(weights.value__mt, (weights.m, math.prod(window.kernel)), "the weights")
     expect_shape(weights.bias__m, (weights.m,), "the bias")
+    if weights.scale__m is not None:
+        expect_shape(weights.scale__m, (weights.m,), "the factors of the sums")
     return expect_rank(x, len(window.kernel) + 2)
 
 

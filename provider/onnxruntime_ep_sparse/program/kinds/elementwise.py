@@ -27,7 +27,8 @@ def _verify_binary(step: Step, x: int, r: int | None, values: Values) -> int:
     return max(x, r or 0)
 
 
-def _separable_binary(step: Step, constants: Constants, ranks: Ranks) -> bool:
+def separable_operands(step: Step, constants: Constants, ranks: Ranks) -> bool:
+    """Return whether the batch of two operands that broadcast can be cut: both have it, or one is constant and has none."""
     x, r = constants.get(step.x), constants.get(step.r)
     if x is None and r is None:
         return step.x in ranks and ranks[step.x] == ranks.get(step.r)
@@ -51,6 +52,6 @@ BINARY = StepKindRow(
     Binary,
     _verify_binary,
     second=SecondOperand.REQUIRED,
-    separable=_separable_binary,
+    separable=separable_operands,
     describe=_describe_binary,
 )

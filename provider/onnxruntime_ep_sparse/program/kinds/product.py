@@ -54,7 +54,10 @@ class GatherGroup:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A packed weight: Conv, which has a window, Gemm or MatMul. See `runtime/_packed.pxd` for the fields."""
+    """A packed weight: Conv, which has a window, Gemm or MatMul. See `runtime/_packed.pxd` for the fields.
+
+    Sums are multiplied by `scale__m` (M,), if it is there, before anything is added to them.
+    """
 
     rule: ShapeRule
     x_rows: bool
@@ -70,11 +73,14 @@ class Product:
     batch: tuple[int, ...] = ()
     vector_operand: bool = False
     window: Window | None = None
+    scale__m: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PendingProduct:
     """A product while steps are still fused: the properties that fusing asks for, and `pack`, which makes the product of its final bias.
+
+    `scale__m` is that of the product.
 
     `size` counts the elements of the weight.
     """
@@ -87,6 +93,11 @@ class PendingProduct:
     pack: Callable[[NDArray[np.float32]], Product]
     batch: tuple[int, ...] = ()
     vector_operand: bool = False
+    scale__m: NDArray[np.float32] | None = None
+
+    def packed(self) -> Product:
+        """Return the product with its bias and scale."""
+        return replace(self.pack(self.bias__m), scale__m=self.scale__m)
 
 
 def check_product(product: Product) -> None:
@@ -94,6 +105,8 @@ def check_product(product: Product) -> None:
     require(0 < product.m <= MAX_SIZE and 0 < product.channels <= MAX_SIZE, f"{product.m} outputs of {product.channels} channels")
     require(0 < product.max_vectors <= MAX_WINDOW, f"tiles of {product.max_vectors} vectors")
     expect_shape(product.bias__m, (product.m,), "the bias")
+    if product.scale__m is not None:
+        expect_shape(product.scale__m, (product.m,), "the factors of the sums")
     rows = {ShapeRule.MATMUL_RIGHT: (True, True), ShapeRule.GEMM: (product.x_rows, product.y_rows)}.get(product.rule, (False, False))
     require((product.x_rows, product.y_rows) == rows, "operands in another order than their shapes say")
     require(bool(product.groups), "no weights")

@@ -60,6 +60,7 @@ def _check_cell(cell: Recurrent) -> None:
     require(cell.clip > 0, f"clipped to {cell.clip}")
     for i, product in enumerate(cell.products):
         check_product(product)
+        require(product.scale__m is None, f"weight {i} has factors of its sums")
         require(not any(leaves_strips(group.panel) for group in product.groups), f"weight {i} has rows outside their strip")
         found = product.rule, product.m, product.channels, product.batch, product.vector_operand
         expected = ShapeRule.MATMUL_RIGHT, cell.gates[i % phases] * hidden, hidden, (), False

@@ -11,6 +11,7 @@ from .layout import CONCAT, PAD, RESHAPE, SHUFFLE, TRANSPOSE
 from .normalize import NORMALIZE, NORMALIZE_GROUPS
 from .parts import EXPAND, PART
 from .product import PRODUCT
+from .quantized import CARRY, COMBINE, DYNAMIC_QUANTIZE, LOOK_UP
 from .recurrent import RECURRENT
 from .reduce import REDUCE, SOFTMAX
 from .resize import RESIZE
@@ -39,6 +40,10 @@ ROWS: dict[StepKind, StepKindRow] = {
         SOFTMAX,
         RECURRENT,
         CONVERT,
+        LOOK_UP,
+        COMBINE,
+        DYNAMIC_QUANTIZE,
+        CARRY,
     )
 }
 
