@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ from . import costs, matrix, windows
 from .activations import ACTIVATIONS
 from .axes import axis_of
 from .costs import Estimate, Setting
+from .quantized_costs import elementwise, of_product
 from .row import FUSED, MICROSOFT, ONNX, OpRow, Shape, can_run_if
 
 EXACT = float(1 << 24)
@@ -329,7 +331,9 @@ def _product_axis(graph: Graph, node: Node) -> int:
 
 def _product_estimate(setting: Setting, node: Node) -> Estimate:
     plain = as_float(setting.graph, node)
-    return FLOAT_ROWS[plain.op_type].estimate(setting, plain)
+    x, weight = plain.inputs if _is_right(setting.graph, node) else plain.inputs[::-1]
+    row = FLOAT_ROWS[plain.op_type]
+    return of_product(setting, node, x, weight, row.output_axis(setting.graph, plain), row.estimate(setting, plain))
 
 
 def _product_counts(graph: Graph, node: Node) -> tuple[int | None, ...]:
@@ -637,7 +641,7 @@ ROWS = (
         (*ONNX, *MICROSOFT),
         parameters=(1, 2),
         types=(*BYTES, FLOAT),
-        estimate=costs.work_of("clamp"),
+        estimate=partial(elementwise, theirs="quantized", ours="clamp", fused=True),
     ),
     OpRow(
         "DequantizeLinear",
@@ -648,7 +652,7 @@ ROWS = (
         (*ONNX, *MICROSOFT),
         parameters=(1, 2),
         types=(*BYTES, FLOAT),
-        estimate=costs.work_of("clamp"),
+        estimate=partial(elementwise, theirs="dequantized", ours="clamp"),
     ),
     OpRow(
         "DynamicQuantizeLinear",
@@ -657,7 +661,7 @@ ROWS = (
         _dynamic_lower,
         results=3,
         types=(UINT8, FLOAT),
-        estimate=costs.work_of("clamp"),
+        estimate=partial(elementwise, theirs="quantized", ours="exp"),
     ),
     *(
         OpRow(
@@ -669,7 +673,7 @@ ROWS = (
             domains,
             parameters=(1, 2, 3, 4),
             types=BYTES,
-            estimate=costs.work_of("clamp"),
+            estimate=partial(elementwise, theirs="int8_looked_up", ours="exp"),
         )
         for name, domains in (*((name, MICROSOFT) for name in FUNCTIONS), ("QuantizedFunction", (FUSED,)))
     ),
@@ -683,7 +687,7 @@ ROWS = (
             (*MICROSOFT, FUSED),
             parameters=(1, 2, 4, 5, 6, 7),
             types=BYTES,
-            estimate=costs.work_of("added"),
+            estimate=partial(elementwise, theirs="int8_combined", ours="added"),
         )
         for name in ("QLinearAdd", "QLinearMul")
     ),

@@ -16,7 +16,9 @@ from ..graph.ir import Graph, Node
 from ..ops import table
 from ..ops.costs import Amounts, Estimate, Setting, combined, moved, nominal_size, scaled, shared
 from ..ops.matrix import other_work
+from ..ops.quantized_costs import INT8_RATES, of_bytes
 from ..ops.rates import RATES, Rates
+from ..ops.row import MOVED
 from ..program.packing import SHARED_ROW_COST
 
 MARGIN = REGION_MARGIN = 1.05
@@ -168,11 +170,11 @@ class Prices:
 
     @cached_property
     def _ort(self) -> dict[str, float]:
-        return seconds_per_unit(rates_of(self.isa).ort, self.threads)
+        return seconds_per_unit(ort_rates(self.isa), self.threads)
 
     @cached_property
     def _ort_alone(self) -> dict[str, float]:
-        return seconds_per_unit(rates_of(self.isa).ort, 1)
+        return seconds_per_unit(ort_rates(self.isa), 1)
 
     @cached_property
     def _ours_alone(self) -> dict[str, float]:
@@ -186,7 +188,8 @@ class Prices:
         """Return the expected seconds of a node that has a row."""
         row = table.row_for(node)
         assert row is not None, node.op_type
-        return self.price(row.estimate(self.setting if rows is None else self.setting.with_rows(rows), node))
+        estimate = row.estimate(self.setting if rows is None else self.setting.with_rows(rows), node)
+        return self.price(of_bytes(self.graph, node, estimate) if row.types == MOVED else estimate)
 
     def price(self, estimate: Estimate) -> Seconds:
         """Return the seconds of some work."""
@@ -277,6 +280,12 @@ def rates_of(isa: Isa) -> Rates:
     """Return the rates of an instruction set, or of the best one below it that has been measured."""
     names = [row.name for row in ISAS]
     return next(RATES[name] for name in names[names.index(isa.name) :] if name in RATES)
+
+
+def ort_rates(isa: Isa) -> Mapping[str, tuple[float, float]]:
+    """Return ONNX Runtime's rates on an instruction set, those of 8-bit operators among them."""
+    names = [row.name for row in ISAS]
+    return {**rates_of(isa).ort, **next(INT8_RATES[name] for name in names[names.index(isa.name) :] if name in INT8_RATES)}
 
 
 def setting_of(graph: Graph, isa: Isa) -> Setting:
