@@ -183,7 +183,7 @@ NOT_FLOAT32 = Reason(
     "type {type} is not supported, only float32",
     "Export the model in float32 or float16: float64 and quantised layers run on the CPU provider.",
 )
-NOT_SUPPORTED_TYPE = Reason(
+TYPE_NOT_SUPPORTED = Reason(
     "type-not-supported",
     "type {type} is not supported, only float32, int8 and uint8",
     "Quantise the model with 8-bit weights and activations: other integers run on the CPU provider.",
@@ -207,11 +207,6 @@ QUANTISATION_AXIS = Reason(
     "quantisation-axis",
     "{what} is not one number, nor one for each {of}",
     "Quantise per tensor, or weights per output channel.",
-)
-BIAS_SCALE = Reason(
-    "bias-scale",
-    "the bias does not have the scale of the input times that of the weight",
-    "Quantise the model again: an int32 bias is added to sums that have this scale.",
 )
 SUM_TOO_LARGE = Reason(
     "sum-too-large",

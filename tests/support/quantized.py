@@ -87,3 +87,154 @@ def model(nodes, inputs, outputs, constants, opset=17, domains=("com.microsoft",
     opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in domains)]
     graph = helper.make_graph(nodes, "test", infos, results, tensors)
     return helper.make_model(graph, opset_imports=opsets, ir_version=9)
+
+
+# --- random cases
+
+
+def integers(rng, dtype, shape):
+    """Activations over the whole range of a type."""
+    info = np.iinfo(dtype)
+    return rng.integers(info.min, info.max + 1, shape).astype(dtype)
+
+
+def scales(rng, count=None):
+    """One positive scale, or so many."""
+    return np.exp(rng.uniform(-6, 0, count)).astype(F32)
+
+
+def zero_of(rng, dtype):
+    """A zero point: often the usual ones, else any."""
+    info = np.iinfo(dtype)
+    usual = (0, info.min, 128 if dtype == np.uint8 else 0, info.max)
+    return int(usual[rng.integers(4)]) if rng.random() < 0.5 else int(rng.integers(info.min, info.max + 1))
+
+
+def weights(rng, dtype, shape, m, axis):
+    """Weights with many that equal their zero point, that zero point, and whether each output has its own."""
+    info = np.iinfo(dtype)
+    apart = rng.random() < 0.4
+    zero = np.array([zero_of(rng, dtype) for _ in range(m if apart else 1)])
+    if rng.random() < 0.5:
+        zero[:] = 128 if dtype == np.uint8 else 0
+    values = integers(rng, dtype, shape).astype(np.int64)
+    if rng.random() < 0.3:
+        values = rng.choice([info.min, info.max], shape)
+    kept = rng.random(shape) < rng.choice([0.0, 0.05, 0.2, 0.5, 1.0])
+    values = np.where(kept, values, np.broadcast_to(along(zero, axis, len(shape)), shape))
+    return values.astype(dtype), zero.astype(dtype) if apart else dtype(zero[0])
+
+
+def random_case(seed):
+    """(nodes, inputs, element types of outputs, constants, feeds, expected) of one operator or chain; a function of the number."""
+    rng = np.random.default_rng(seed)
+    kind = ("conv", "conv", "conv", "matmul", "gemm", "add", "chain", "qdq", "integer")[rng.integers(9)]
+    x_type, y_type = (np.dtype((np.uint8, np.int8)[rng.integers(2)]).type for _ in range(2))
+    if kind in ("conv", "qdq", "gemm", "matmul", "add"):
+        y_type = x_type
+    w_type = np.dtype((np.uint8, np.int8)[rng.integers(2)]).type
+    xs, ys, xz, yz = scales(rng), scales(rng), x_type(zero_of(rng, x_type)), y_type(zero_of(rng, y_type))
+    named = {"xs": xs, "xz": xz, "ys": ys, "yz": yz}
+    if kind == "add":
+        shape = tuple(rng.integers(1, 6, rng.integers(1, 5)))
+        other = tuple(d if rng.random() < 0.7 else 1 for d in shape)[int(rng.integers(len(shape))) :] if rng.random() < 0.4 else shape
+        a, b = integers(rng, x_type, shape), integers(rng, x_type, other)
+        bs, bz = scales(rng), x_type(zero_of(rng, x_type))
+        node = helper.make_node("QLinearAdd", ["x", "xs", "xz", "b", "bs", "bz", "ys", "yz"], ["y"], domain="com.microsoft")
+        expected = qlinear_add(a, xs, xz, b, bs, bz, ys, yz)
+        inputs = {"x": (x_type, shape), "b": (x_type, other)}
+        return [node], inputs, {"y": y_type}, {**named, "bs": bs, "bz": bz}, {"x": a, "b": b}, expected
+    if kind in ("matmul", "gemm"):
+        rows, depth, m = (int(rng.integers(1, n)) for n in (40, 130, 40))
+        w, wz = weights(rng, w_type, (depth, m), m, 1)
+        ws = scales(rng, m) if rng.random() < 0.6 or np.ndim(wz) else scales(rng)
+        x = integers(rng, x_type, (rows, depth))
+        constants = {**named, "w": w, "ws": ws, "wz": wz}
+        expected = qlinear_matmul(x, xs, xz, w, ws, wz, ys, yz)
+        names = ["x", "xs", "xz", "w", "ws", "wz"]
+        if kind == "gemm":
+            b = rng.integers(-5000, 5000, m).astype(np.int32)
+            sums = (x.astype(np.int64) - int(xz)) @ (w.astype(np.int64) - along(wz, 1, 2).astype(np.int64)) + b
+            expected = requantized(sums, along(F32(xs) * np.asarray(ws, F32) / F32(ys), 1, 2), yz, y_type)
+            node = helper.make_node("QGemm", [*names, "bias", "ys", "yz"], ["y"], domain="com.microsoft")
+            constants["bias"] = b
+        else:
+            node = helper.make_node("QLinearMatMul", [*names, "ys", "yz"], ["y"])
+        return [node], {"x": (x_type, x.shape)}, {"y": y_type}, constants, {"x": x}, expected
+    group = int(rng.choice([1, 1, 1, 2, 4]))
+    each, per = int(rng.integers(1, 9)), int(rng.integers(1, 9))
+    if group == 4 and rng.random() < 0.5:
+        each = 1
+    k = [int(rng.integers(1, 4)) for _ in range(2)]
+    attributes = {
+        "strides": [int(rng.integers(1, 3)) for _ in range(2)],
+        "pads": [int(rng.integers(0, 3)) for _ in range(4)],
+        "dilations": [int(rng.integers(1, 3)) for _ in range(2)],
+        "group": group,
+    }
+    shape = (int(rng.integers(1, 3)), group * each, *(int(rng.integers(5, 24)) for _ in range(2)))
+    m = group * per
+    w, wz = weights(rng, w_type, (m, each, *k), m, 0)
+    ws = scales(rng, m) if rng.random() < 0.6 or np.ndim(wz) else scales(rng)
+    x, b = integers(rng, x_type, shape), rng.integers(-5000, 5000, m).astype(np.int32)
+    inputs, feeds = {"x": (x_type, shape)}, {"x": x}
+    constants = {**named, "w": w, "ws": ws, "wz": wz, "bias": b}
+    sums = conv_sums(x.astype(np.int64) - int(xz), w.astype(np.int64) - along(wz, 0, 4).astype(np.int64), **attributes)
+    with_bias = sums + b.reshape(-1, 1, 1)
+    scale = along(F32(xs) * np.asarray(ws, F32) / F32(ys), 1, 4)
+    if kind == "integer":
+        node = helper.make_node("ConvInteger", ["x", "w", "xz", "wz"], ["y"], **attributes)
+        used = {name: constants[name] for name in ("w", "xz", "wz")}
+        return [node], inputs, {"y": np.int32}, used, feeds, sums.astype(np.int32)
+    if kind == "conv":
+        node = helper.make_node("QLinearConv", ["x", "xs", "xz", "w", "ws", "wz", "ys", "yz", "bias"], ["y"], **attributes)
+        return [node], inputs, {"y": y_type}, constants, feeds, requantized(with_bias, scale, yz, y_type)
+    if kind == "qdq":
+        nodes = [
+            helper.make_node("DequantizeLinear", ["x", "xs", "xz"], ["xf"]),
+            helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wf"], axis=0),
+            helper.make_node("DequantizeLinear", ["bias", "bs"], ["bf"], axis=0),
+            helper.make_node("Conv", ["xf", "wf", "bf"], ["c"], **attributes),
+            helper.make_node("QuantizeLinear", ["c", "ys", "yz"], ["y"]),
+        ]
+        if not np.ndim(wz):
+            constants["wz"] = np.full(ws.shape, wz, w_type)
+        return nodes, inputs, {"y": y_type}, {**constants, "bs": F32(xs) * ws}, feeds, requantized(with_bias, scale, yz, y_type)
+    # as SparseML writes it: the scale is multiplied with, and the result is divided by its own
+    factor = (F32(xs) * np.asarray(ws, F32)).reshape(-1, 1, 1)
+    relu = rng.random() < 0.5
+    if relu:
+        named["yz"] = yz = y_type(np.iinfo(y_type).min)
+    nodes = [
+        helper.make_node("ConvInteger", ["x", "w", "xz", "wz"], ["i"], **attributes),
+        helper.make_node("Add", ["i", "bias"], ["a"]),
+        helper.make_node("Cast", ["a"], ["c"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["c", "factor"], ["s"]),
+        *([helper.make_node("Relu", ["s"], ["r"])] if relu else []),
+        helper.make_node("QuantizeLinear", ["r" if relu else "s", "ys", "yz"], ["y"]),
+    ]
+    floats = with_bias.astype(np.int32).astype(F32) * factor
+    used = {name: constants[name] for name in ("w", "xz", "wz", "ys")} | {"yz": yz, "bias": b.reshape(-1, 1, 1), "factor": factor}
+    return nodes, inputs, {"y": y_type}, used, feeds, quantize(np.maximum(floats, 0) if relu else floats, ys, yz, y_type)
+
+
+def graph_of(case):
+    """The graph of a case, as the provider reads it."""
+    from onnxruntime_ep_sparse.graph.ir import Graph, Node, Value
+
+    nodes, inputs, outputs, constants, _, expected = case
+    element = {np.dtype(np.uint8): 2, np.dtype(np.int8): 3, np.dtype(np.int32): 6, np.dtype(np.float32): 1}
+    arrays = {name: np.asarray(array) for name, array in constants.items()}
+    values = {name: Value(name, element[array.dtype], array.shape) for name, array in arrays.items()}
+    values |= {name: Value(name, element[np.dtype(dtype)], tuple(map(int, shape))) for name, (dtype, shape) in inputs.items()}
+    made = []
+    for i, node in enumerate(nodes):
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        attributes = {name: tuple(value) if isinstance(value, list) else value for name, value in attributes.items()}
+        made.append(Node(i, f"n{i}", node.op_type, node.domain, 17, tuple(node.input), tuple(node.output), attributes))
+        for name in node.output:
+            inner = np.int32 if node.op_type in ("ConvInteger", "MatMulInteger", "Add") and name not in outputs else np.float32
+            dtype = outputs.get(name, inner)
+            shape = arrays[node.input[0]].shape if node.input[0] in arrays else (None,) * expected.ndim
+            values[name] = Value(name, element[np.dtype(dtype)], shape)
+    return Graph(tuple(made), values, frozenset(arrays), arrays.__getitem__, tuple(inputs), tuple(outputs))

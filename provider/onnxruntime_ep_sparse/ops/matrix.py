@@ -233,3 +233,5 @@ ROWS = (
         row_counts=_row_counts,
     ),
 )
+GEMM, MATMUL = ROWS
+"""The rows of matrix products, which those of integers ask too."""

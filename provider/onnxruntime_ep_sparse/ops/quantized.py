@@ -97,7 +97,7 @@ class Form:
     `y_scale` is the scale of an 8-bit result; `factor` is a constant by which sums are multiplied instead, where nothing else scales them.
     """
 
-    product: str
+    product: OpRow
     x: tuple[int, int, int]
     """Operand, scale and zero point ..."""
     weight: tuple[int, int, int]
@@ -108,14 +108,13 @@ class Form:
 
 
 FORMS = {
-    "QLinearConv": Form("Conv", (0, 1, 2), (3, 4, 5), 8, 6, 7),
-    "QLinearMatMul": Form("MatMul", (0, 1, 2), (3, 4, 5), 8, 6, 7),
-    "QGemm": Form("Gemm", (0, 1, 2), (3, 4, 5), 6, 7, 8),
-    "ConvInteger": Form("Conv", (0, -1, 2), (1, -1, 3), 4, 6, 7, 5),
-    "MatMulInteger": Form("MatMul", (0, -1, 2), (1, -1, 3), 4, 6, 7, 5),
+    "QLinearConv": Form(windows.CONV, (0, 1, 2), (3, 4, 5), 8, 6, 7),
+    "QLinearMatMul": Form(matrix.MATMUL, (0, 1, 2), (3, 4, 5), 8, 6, 7),
+    "QGemm": Form(matrix.GEMM, (0, 1, 2), (3, 4, 5), 6, 7, 8),
+    "ConvInteger": Form(windows.CONV, (0, -1, 2), (1, -1, 3), 4, 6, 7, 5),
+    "MatMulInteger": Form(matrix.MATMUL, (0, -1, 2), (1, -1, 3), 4, 6, 7, 5),
 }
 """Products of integers. In files ConvInteger and MatMulInteger have no more than four inputs, QLinearMatMul eight."""
-FLOAT_ROWS = {row.op_type: row for row in (*windows.ROWS, *matrix.ROWS) if row.role == "product"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +161,7 @@ def as_float(graph: Graph, node: Node) -> Node:
     operands = tuple(at(node, place) for place in (form.x[0], form.weight[0]))
     names = ("alpha", "beta", "channels_last")
     attributes = {name: value for name, value in node.attributes.items() if name not in names}
-    return replace(node, op_type=form.product, domain="", inputs=operands, attributes=attributes)
+    return replace(node, op_type=form.product.op_type, domain="", inputs=operands, attributes=attributes)
 
 
 def product_of(graph: Graph, node: Node) -> Product | Finding:
@@ -179,13 +178,13 @@ def _product_of(graph: Graph, node: Node) -> Product | Finding:
     form, plain = FORMS[node.op_type], as_float(graph, node)
     if attribute_of(node, "channels_last", 0):
         return reasons.UNSUPPORTED_ATTRIBUTE(name="channels_last", value=1)
-    row = FLOAT_ROWS[form.product]
+    row = form.product
     finding = row.can_run(graph, plain)
     if finding is not None:
         return finding
     right = _is_right(graph, node)
     x_at, weight_at = (form.x, form.weight) if right else (form.weight, form.x)
-    if form.product == "Gemm" and not right:
+    if form.product is matrix.GEMM and not right:
         return reasons.WEIGHT_NOT_CONSTANT()
     x, weight = at(node, x_at[0]), at(node, weight_at[0])
     axis, sizes = row.output_axis(graph, plain), sizes_of(graph, weight)
@@ -275,7 +274,7 @@ def _extent(product: Product, node: Node, graph: Graph) -> tuple[float, float]:
         low = min(0.0, float(product.x_low - product.x_zero))
         high = max(0.0, float(product.x_low + ENTRIES - 1 - product.x_zero))
     bias = product.bias__m
-    shape, axis = sizes_of(graph, product.weight), FLOAT_ROWS[FORMS[node.op_type].product].output_axis(graph, as_float(graph, node))
+    shape, axis = sizes_of(graph, product.weight), FORMS[node.op_type].product.output_axis(graph, as_float(graph, node))
     depth = math.prod(shape) // max(shape[axis], 1)
     wide = depth * 255.0 * max(-low, high) + float(np.abs(bias).max(initial=0))
     if wide <= EXACT:
@@ -294,9 +293,9 @@ def _lower_product(builder: Builder, node: Node) -> None:
     product = _product_of(graph, node)
     assert isinstance(product, Product)
     weight, plain, kind = product.integers(graph), as_float(graph, node), FORMS[node.op_type].product
-    if kind == "Conv":
+    if kind is windows.CONV:
         packed = windows.packed_conv(builder, plain, weight, lambda: weight, product.bias__m)
-    elif kind == "Gemm":
+    elif kind is matrix.GEMM:
         weight__mk = weight if attribute_of(node, "transB", 0) else weight.T
         x_rows = not attribute_of(node, "transA", 0)
         packed = builder.matrix(weight__mk, product.bias__m, x_rows=x_rows, y_rows=True)
@@ -326,32 +325,45 @@ def _product_zeros(graph: Graph, node: Node) -> tuple[str, ...]:
 
 
 def _product_axis(graph: Graph, node: Node) -> int:
-    return FLOAT_ROWS[FORMS[node.op_type].product].output_axis(graph, as_float(graph, node))
+    return FORMS[node.op_type].product.output_axis(graph, as_float(graph, node))
 
 
 def _product_estimate(setting: Setting, node: Node) -> Estimate:
     plain = as_float(setting.graph, node)
     x, weight = plain.inputs if _is_right(setting.graph, node) else plain.inputs[::-1]
-    row = FLOAT_ROWS[plain.op_type]
-    return of_product(setting, node, x, weight, row.output_axis(setting.graph, plain), row.estimate(setting, plain))
+    form = FORMS[node.op_type]
+    row = form.product
+    return of_product(
+        setting,
+        node,
+        x,
+        weight,
+        row.output_axis(setting.graph, plain),
+        row.estimate(setting, plain),
+        convolves=row is windows.CONV,
+        loose=form.factor >= 0,
+    )
 
 
 def _product_counts(graph: Graph, node: Node) -> tuple[int | None, ...]:
     plain = as_float(graph, node)
-    return FLOAT_ROWS[plain.op_type].row_counts(graph, plain)
+    return FORMS[node.op_type].product.row_counts(graph, plain)
 
 
 def _product_implied(graph: Graph, node: Node) -> dict[str, Shape]:
     plain = as_float(graph, node)
-    return FLOAT_ROWS[plain.op_type].implied(graph, plain)
+    return FORMS[node.op_type].product.implied(graph, plain)
 
 
 def _product_sizes(graph: Graph, node: Node):
     plain = as_float(graph, node)
-    return FLOAT_ROWS[plain.op_type].open_sizes(graph, plain)
+    return FORMS[node.op_type].product.open_sizes(graph, plain)
 
 
 # --- from floats and back
+
+
+DEQUANTIZE = "DequantizeLinear"
 
 
 def quantization_of(graph: Graph, node: Node) -> tuple[Parameters, int] | Finding:
@@ -644,7 +656,7 @@ ROWS = (
         estimate=partial(elementwise, theirs="quantized", ours="clamp", fused=True),
     ),
     OpRow(
-        "DequantizeLinear",
+        DEQUANTIZE,
         "neighbour",
         can_run_if(quantization_of),
         _dequantize_lower,

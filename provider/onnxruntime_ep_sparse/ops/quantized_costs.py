@@ -84,17 +84,20 @@ NARROW = 4
 """Floats take so many times the memory of bytes."""
 
 
-def of_product(setting: Setting, node: Node, x: str, weight: str, axis: int, ours: Estimate) -> Estimate:
-    """Return the work of a product of integers; `axis` is that of outputs in the weight, `ours` the work of the same product of floats."""
+def of_product(setting: Setting, node: Node, x: str, weight: str, axis: int, ours: Estimate, *, convolves: bool, loose: bool) -> Estimate:
+    """Return the work of a product of integers; `axis` is that of outputs in the weight, `ours` the work of the same product of floats.
+
+    `convolves` says that it is a convolution, `loose` that its result is int32.
+    """
     signed = setting.graph.values[x].dtype == INT8
     shape, read, made = (setting.sizes(name) for name in (weight, x, node.outputs[0]))
     size, bytes_moved = math.prod(shape), math.prod(read) + math.prod(made)
     work: dict[str, float]
-    if node.op_type in ("QLinearConv", "ConvInteger"):
+    if convolves:
         macs = math.prod(made) * math.prod(shape[1:])
-        if len(shape) > 2 and shape[1] == 1 and shape[0] > 1 and node.op_type == "QLinearConv":
+        if len(shape) > 2 and shape[1] == 1 and shape[0] > 1 and not loose:
             work = {"int8_signed_depthwise_tap" if signed else "int8_depthwise_tap": macs}
-        elif node.op_type == "QLinearConv":
+        elif not loose:
             work = {"int8_signed_mac" if signed else "int8_mac": macs, "int8_moved": bytes_moved}
         else:
             work = {"int8_loose_mac": macs}

@@ -64,7 +64,7 @@ def can_run(graph: Graph, node: Node) -> Finding | None:
         if value.dtype == 0:
             return reasons.TYPE_UNKNOWN(name=name)
         if value.dtype not in row.types:
-            return (reasons.NOT_FLOAT32 if row.types == FLOATS else reasons.NOT_SUPPORTED_TYPE)(type=type_name(value.dtype))
+            return (reasons.NOT_FLOAT32 if row.types == FLOATS else reasons.TYPE_NOT_SUPPORTED)(type=type_name(value.dtype))
         if value.shape is None:
             return reasons.RANK_UNKNOWN(name=name)
         if len(value.shape) > MAX_RANK:
@@ -112,13 +112,9 @@ class LeftWeight:
 
 EITHER = (LeftWeight(0, 0), LeftWeight(1, 1))
 LEFT_PRODUCTS: dict[tuple[str, str], tuple[LeftWeight, ...]] = {
-    ("", "ConvInteger"): (LeftWeight(1, 0, 3),),
     ("", "ConvTranspose"): (LeftWeight(1, 1),),
     ("", "DeformConv"): (LeftWeight(1, 0),),
     ("", "Einsum"): EITHER,
-    ("", "MatMulInteger"): (LeftWeight(0, 0, 2), LeftWeight(1, 1, 3)),
-    ("", "QLinearConv"): (LeftWeight(3, 0, 5),),
-    ("", "QLinearMatMul"): (LeftWeight(0, 0, 2), LeftWeight(3, 1, 5)),
     ("com.microsoft", "Attention"): (LeftWeight(1, 1),),
     ("com.microsoft", "DynamicQuantizeMatMul"): (LeftWeight(1, 1, 3),),
     ("com.microsoft", "FusedConv"): (LeftWeight(1, 0),),
@@ -127,8 +123,6 @@ LEFT_PRODUCTS: dict[tuple[str, str], tuple[LeftWeight, ...]] = {
     ("com.microsoft", "GemmFastGelu"): (LeftWeight(1, 1),),
     ("com.microsoft", "MatMulIntegerToFloat"): (LeftWeight(1, 1, 5),),
     ("com.microsoft", "NhwcFusedConv"): (LeftWeight(1, 0),),
-    ("com.microsoft", "QGemm"): (LeftWeight(3, 1, 5),),
-    ("com.microsoft", "QLinearConv"): (LeftWeight(3, 0, 5),),
     ("com.microsoft", "TransposeMatMul"): EITHER,
 }
 """Products without a row, which are left to other providers: domain and operator to the inputs that may be weights."""
@@ -157,7 +151,9 @@ def left_weights_of(graph: Graph, node: Node) -> tuple[tuple[str, int, str], ...
         dequantised = _dequantised(graph, node)
         if dequantised:
             graph = replace(graph, constant_names=graph.constant_names | dequantised.keys())
-        found = [dequantised.get(name, (name, "")) for name in row.weights(graph, node)]
+        names = row.weights(graph, node)
+        zeros = dict(zip(names, row.zero_points(graph, node), strict=False))
+        found = [dequantised.get(name, (name, zeros.get(name, ""))) for name in names]
         # only a constant operand says which axis it is: other ranks may be unknown
         weights = [(name, row.output_axis(graph, node), zero_point) for name, zero_point in found]
     else:
@@ -173,7 +169,7 @@ def _dequantised(graph: Graph, node: Node) -> dict[str, tuple[str, str]]:
     return {
         name: (maker.inputs[0], input_of(maker, 2))
         for name, maker in makers.items()
-        if maker.op_type == "DequantizeLinear" and graph.is_constant(maker.inputs[0])
+        if maker.op_type == quantized.DEQUANTIZE and graph.is_constant(maker.inputs[0])
     }
 
 

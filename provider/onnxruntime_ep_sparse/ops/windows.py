@@ -269,3 +269,5 @@ ROWS = (
         for op_type, without in (("MaxPool", "; without indices"), ("AveragePool", ""))
     ),
 )
+CONV = ROWS[0]
+"""The row of convolutions, which those of integers ask too."""
