@@ -19,10 +19,19 @@ from onnx import helper, numpy_helper
 
 LIST = Path(__file__).with_name("cases.txt")
 RECURRENT = {"LSTM": (1, 2, 3, 7), "GRU": (1, 2, 3), "RNN": (1, 2, 3)}
-PRODUCTS = {"Conv": (1, 2), "Gemm": (1, 2), "MatMul": (1,), **RECURRENT}
+QUANTISED = {"QLinearConv": (3, 5), "QLinearMatMul": (3, 5), "ConvInteger": (1, 3), "MatMulInteger": (1, 3)}
+"""The weight of a product of integers and its zero point, by operator."""
+PRODUCTS = {
+    "Conv": (1, 2),
+    "Gemm": (1, 2),
+    "MatMul": (1,),
+    **RECURRENT,
+    **{name: tuple(range(1, 9)) for name in QUANTISED},
+}
 """Inputs that become initializers, by operator."""
 PARAMETERS = {
     **PRODUCTS,
+    **dict.fromkeys(("DequantizeLinear", "QuantizeLinear"), (1, 2)),
     "BatchNormalization": (1, 2, 3, 4),
     "Clip": (1, 2),
     **dict.fromkeys(("GroupNormalization", "InstanceNormalization", "LayerNormalization"), (1, 2)),
@@ -111,13 +120,16 @@ def fold(case: Case) -> Case:
 
 
 def carry(case: Case) -> Case | None:
-    """The case with MatMul by the identity behind each float input, which is exact; None if it has no input that can take one."""
+    """The case with MatMul by the identity behind each float input, or before each float output if it has no such input.
+
+    That is exact. None if there is no value that can take one.
+    """
     (node,) = case.model.graph.node if len(case.model.graph.node) == 1 else (None,)
     if node is None or len(case.data) != 1:
         return None
     model = onnx.ModelProto()
     model.CopyFrom(case.model)
-    before = []
+    before, after = [], []
     for name, x in case.data[0][0].items():
         if isinstance(x, np.ndarray) and x.dtype == np.float32 and x.ndim and 0 < x.shape[-1] <= 1024 and np.isfinite(x).all():
             model.graph.initializer.append(numpy_helper.from_array(np.eye(x.shape[-1], dtype=np.float32), f"{IDENTITY}{name}"))
@@ -125,16 +137,24 @@ def carry(case: Case) -> Case | None:
             for i, used in enumerate(model.graph.node[0].input):
                 if used == name:
                     model.graph.node[0].input[i] = f"carried_{name}"
-    if not before:
+    for name, y in case.data[0][1].items() if not before else ():
+        if isinstance(y, np.ndarray) and y.dtype == np.float32 and y.ndim and 0 < y.shape[-1] <= 1024 and np.isfinite(y).all():
+            model.graph.initializer.append(numpy_helper.from_array(np.eye(y.shape[-1], dtype=np.float32), f"{IDENTITY}{name}"))
+            after.append(helper.make_node("MatMul", [f"carried_{name}", f"{IDENTITY}{name}"], [name]))
+            outputs = model.graph.node[0].output
+            outputs[list(outputs).index(name)] = f"carried_{name}"
+    if not before and not after:
         return None
-    nodes = [*before, *model.graph.node]
+    nodes = [*before, *model.graph.node, *after]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     return Case(case.name, model, case.data, case.rtol, case.atol)
 
 
 def weights_of(node: onnx.NodeProto) -> list[str]:
-    """The operands of a product, the two weights of a recurrent node."""
+    """The operands of a product, the weight of one of integers, the two weights of a recurrent node."""
+    if node.op_type in QUANTISED:
+        return [node.input[QUANTISED[node.op_type][0]]]
     return list(node.input[1:3] if node.op_type in RECURRENT else node.input[:2])
 
 
@@ -143,11 +163,22 @@ def masked(case: Case, zeros: float) -> onnx.ModelProto:
     model = onnx.ModelProto()
     model.CopyFrom(case.model)
     weights = {name for node in model.graph.node if node.op_type in PRODUCTS for name in weights_of(node)}
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    zeros_of = {}
+    for node in model.graph.node:
+        place, zero = QUANTISED.get(node.op_type, (0, 0))
+        if place:
+            found = arrays.get(node.input[zero]) if zero < len(node.input) else None
+            # per output channel or per column, where there are several
+            axis_first = node.op_type.endswith("Conv") or node.op_type.startswith("Conv")
+            rank = arrays[node.input[place]].ndim
+            shape = (-1, *[1] * (rank - 1)) if axis_first else (-1,)
+            zeros_of[node.input[place]] = np.int64(0) if found is None else found.reshape(shape if found.size > 1 else ())
     for tensor in model.graph.initializer:
         if tensor.name in weights:
-            array = numpy_helper.to_array(tensor)
+            array, zero = numpy_helper.to_array(tensor), zeros_of.get(tensor.name, np.float32(0))
             keep = np.random.default_rng(0).permutation(array.size).reshape(array.shape) >= round(zeros * array.size)
-            tensor.CopyFrom(numpy_helper.from_array(np.where(keep, array, np.float32(0)), tensor.name))
+            tensor.CopyFrom(numpy_helper.from_array(np.where(keep, array, zero).astype(array.dtype), tensor.name))
     return model
 
 
