@@ -29,10 +29,11 @@ def import_source(package: Path, *names: str) -> list[ModuleType]:
     return [importlib.import_module(f"{package.name}.{name}") for name in names]
 
 
-isa, elementwise, generate = import_source(KERNELS, "isa", "elementwise", "generate")
+isa, elementwise, quantised, generate = import_source(KERNELS, "isa", "elementwise", "quantised", "generate")
 enums, limits, version = import_source(PROVIDER, "program.enums", "program.limits", "_version")
 
 runtime_constants = {**{name: getattr(limits, name) for name in limits.C_LIMITS}, "N_STEP_KINDS": len(enums.StepKind)}
+generate.write_enums(quantised.C_PREFIXES, {}, KERNELS / "_byte_enums.pxd")
 generate.write_enums(elementwise.C_PREFIXES, {name: getattr(isa, name) for name in isa.C_CONSTANTS}, KERNELS / "_enums.pxd")
 generate.write_enums(enums.C_PREFIXES, runtime_constants, PROVIDER / "runtime" / "_enums.pxd")
 
@@ -72,10 +73,15 @@ extensions = []
 for row in isa.isas_for(platform.machine()):
     source = KERNELS / f"{row.module}.pyx"
     generate.write_kernels(row, KERNELS, source)
+    headers = [path for path in sorted((KERNELS / "simd").glob("*.h")) if not path.stem.startswith("bytes")]
+    extensions.append(extension(source, [*row.compile_args], [KERNELS / "isa.py", *headers]))
+for row in isa.byte_sets_for(isa.isas_for(platform.machine())):
+    source = KERNELS / f"{row.module}.pyx"
+    generate.write_byte_kernels(row, KERNELS, source)
     extensions.append(extension(source, [*row.compile_args], [KERNELS / "isa.py", *sorted((KERNELS / "simd").glob("*.h"))]))
 generate.write_cpu(KERNELS, KERNELS / "_cpu.pyx")
 for package in (KERNELS, PROVIDER):
-    extensions += [extension(source) for source in sorted(package.rglob("*.pyx")) if not source.stem.startswith("_isa_")]
+    extensions += [extension(source) for source in sorted(package.rglob("*.pyx")) if not source.stem.startswith(("_isa_", "_bytes_"))]
 
 # ORT_SPARSE_CYTHON_DEBUG=1 builds with the checks of Cython that cost time: indices of arrays, memoryviews without data.
 debug = os.environ.get("ORT_SPARSE_CYTHON_DEBUG", "0") == "1"

@@ -11,7 +11,7 @@ import platform
 from functools import cache
 
 from . import _cpu
-from .isa import ISAS, isa_named, isas_for
+from .isa import ISAS, byte_sets_for, isa_named, isas_for
 
 
 def cpu_features() -> dict[str, bool]:
@@ -30,6 +30,26 @@ def available_isas() -> tuple[str, ...]:
     """Return the names of the compiled instruction sets that this CPU can run, best first. The last one runs on every CPU."""
     features = cpu_features()
     return tuple(isa.name for isa in ISAS if isa.name in compiled_isas() and all(features[f] for f in isa.features))
+
+
+@cache
+def available_byte_sets() -> tuple[str, ...]:
+    """Return the names of the compiled sets of kernels for bytes that this CPU can run, best first."""
+    features = cpu_features()
+    return tuple(
+        row.name for row in byte_sets_for(ISAS) if row.isa.name in available_isas() and all(features[f] for f in row.dot.features)
+    )
+
+
+def byte_table(name: str) -> object:
+    """Return the capsule with the ByteKernels (see `table_bytes.pxd`) of a set: its name, or that of an instruction set for its best one.
+
+    Raises ValueError for a set that cannot run here.
+    """
+    for row in byte_sets_for(ISAS):
+        if name in (row.name, row.isa.name) and row.name in available_byte_sets():
+            return importlib.import_module(f"{__name__}.{row.module}").table
+    raise ValueError(f"kernels for bytes {name!r} are not available here; available: {', '.join(available_byte_sets())}")
 
 
 def table(isa: str) -> object:

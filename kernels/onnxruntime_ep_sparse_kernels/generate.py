@@ -14,7 +14,7 @@ from pathlib import Path
 from Cython import Tempita
 
 from .elementwise import Act, Op
-from .isa import APART, DEPTHWISE, ISAS, SHARED, X86, Isa
+from .isa import APART, DEPTHWISE, ISAS, SHARED, TOLD_FEATURES, X86, ByteSet, Isa, byte_sets_for
 
 
 def write_kernels(isa: Isa, sources: Path, target: Path) -> None:
@@ -27,10 +27,19 @@ def write_kernels(isa: Isa, sources: Path, target: Path) -> None:
     _write(_filled(sources / "templates" / "module.pyx.in", **names), target)
 
 
+def write_byte_kernels(byte_set: ByteSet, sources: Path, target: Path) -> None:
+    """Write the module with a set of kernels for bytes to `target`. `sources` is this package's folder in the source tree."""
+    names: dict[str, object] = {"isa": byte_set.isa, "set": byte_set, "product": product}
+    names["declarations"] = _declarations(byte_set.isa, sources / "simd", ("bytes.h", byte_set.isa.byte_header))
+    names["include"] = lambda family: _filled(sources / "templates" / f"{family}.pyx.in", **names).strip("\n")
+    _write(_filled(sources / "templates" / "module_bytes.pyx.in", **names), target)
+
+
 def write_cpu(sources: Path, target: Path) -> None:
     """Write the module that tells CPU features to `target`. `sources` is this package's folder in the source tree."""
-    features = tuple(dict.fromkeys(feature for isa in reversed(ISAS) for feature in isa.features))
-    x86_features = {feature for isa in ISAS if isa.machines == X86 for feature in isa.features}
+    sets = byte_sets_for(ISAS)
+    features = tuple(dict.fromkeys([*(feature for row in reversed(sets) for feature in row.features), *TOLD_FEATURES]))
+    x86_features = {*(feature for row in sets if row.isa.machines == X86 for feature in row.features), *TOLD_FEATURES}
     _write(_filled(sources / "templates" / "cpu.pyx.in", features=features, x86_features=x86_features), target)
 
 
@@ -75,10 +84,14 @@ def transposition(lanes: int) -> Iterator[str]:
         width *= 2
 
 
-def _declarations(isa: Isa, folder: Path) -> list[str]:
-    """Return the declarations of all functions in the headers that `isa` includes: a new function there needs no second line elsewhere."""
-    code = "".join((folder / name).read_text() for name in ("simd.h", isa.header, "math.h"))
-    return re.findall(r"^static inline (\w[^{]*\)) \{", code, re.M)
+def _declarations(isa: Isa, folder: Path, more: tuple[str, ...] = ()) -> list[str]:
+    """Return the declarations of all functions in the headers that `isa` includes: a new function there needs no second line elsewhere.
+
+    `more` names further headers. A function that a header defines for several cases is declared once.
+    """
+    code = "".join((folder / name).read_text() for name in ("simd.h", isa.header, "math.h", *more))
+    found = re.findall(r"^static inline (\w[^{]*\)) \{", code, re.M)
+    return list(dict.fromkeys(declaration.replace(" *restrict ", " *") for declaration in found))
 
 
 def _filled(template: Path, **names: object) -> str:

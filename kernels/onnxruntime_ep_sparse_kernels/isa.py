@@ -49,6 +49,18 @@ class FewPixels:
 
 
 @dataclass(frozen=True)
+class Dot:
+    """A way to add four products of bytes to an int32. Each one of an instruction set makes a set of byte kernels of its own."""
+
+    name: str
+    """Names the set, after the instruction set."""
+    features: tuple[str, ...]
+    """CPU features that it needs besides those of the instruction set."""
+    flags: tuple[str, ...]
+    """Compiler flags that enable them."""
+
+
+@dataclass(frozen=True)
 class Isa:
     """One row of the table: an instruction set for which the kernels are built."""
 
@@ -72,6 +84,10 @@ class Isa:
     """Pixels of the widest dense kernel for few pixels; each has accumulators for some vectors of outputs."""
     few: FewPixels
     """Costs that decide between layouts where pixels are few."""
+    byte_header: str
+    """The header in `simd/` that defines the primitives of bytes."""
+    dots: tuple[Dot, ...]
+    """Sets of kernels for bytes, best first. The last needs nothing besides the instruction set."""
 
     @property
     def module(self) -> str:
@@ -128,6 +144,8 @@ ISAS = (
         tiles=_tiles(8, 6),
         dense_rows=8,
         few=FewPixels(sell=(25, 25, 26, 44), apart=(24, 24), shared=(25, 10), dense=(3.6, 5.4, 11)),
+        byte_header="bytes_avx512.h",
+        dots=(Dot("vnni", ("avx512vnni",), ("-mavx512vnni",)), Dot("madd", (), ())),
     ),
     Isa(
         name="avx2",
@@ -140,6 +158,8 @@ ISAS = (
         tiles=_tiles(7, 3),
         dense_rows=6,
         few=FewPixels(sell=(12, 12, 17.4), apart=(11, 10), shared=(9.5, 5.5), dense=(2.3, 2.7, 6.8)),
+        byte_header="bytes_avx2.h",
+        dots=(Dot("vnni", ("avxvnni",), ("-mavxvnni",)), Dot("madd", (), ())),
     ),
     Isa(
         name="baseline",
@@ -152,9 +172,42 @@ ISAS = (
         tiles=_tiles(7, 3),
         dense_rows=3,
         few=FewPixels(sell=(5.4, 7.6), apart=(3.3, 4), shared=(3.3, 3), dense=(1.2, 1.3, 3)),
+        byte_header="bytes_generic.h",
+        dots=(Dot("madd", (), ()),),
     ),
 )
 """Best first. The last needs no features and is built everywhere."""
+
+@dataclass(frozen=True)
+class ByteSet:
+    """The kernels for bytes of an instruction set with one of its dots."""
+
+    isa: Isa
+    dot: Dot
+
+    @property
+    def name(self) -> str:
+        """Return the name that kernels, tests and benchmarks have: `avx2_madd`."""
+        return f"{self.isa.name}_{self.dot.name}"
+
+    @property
+    def module(self) -> str:
+        """Return the name of the extension module with its kernels."""
+        return f"_bytes_{self.name}"
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Return all CPU features that it needs."""
+        return (*self.isa.features, *self.dot.features)
+
+    @property
+    def compile_args(self) -> tuple[str, ...]:
+        """Return all arguments of the C compiler."""
+        return (*self.isa.compile_args, f'-DSPARSE_BYTE_PRIMITIVES="{self.isa.byte_header}"', *self.dot.flags)
+
+
+TOLD_FEATURES = ("amx-int8",)
+"""CPU features that no kernel here needs, and that decide how fast the CPU provider is."""
 
 MAX_MR = max(mr for isa in ISAS for mr, _ in isa.tiles)
 MAX_NV = max(nv for isa in ISAS for _, nv in isa.tiles)
@@ -181,6 +234,11 @@ C_CONSTANTS = (
 def isas_for(machine: str) -> tuple[Isa, ...]:
     """Return the rows that are built on a machine, best first. `machine` is a value of `platform.machine()`."""
     return tuple(isa for isa in ISAS if isa.machines is None or machine.lower() in isa.machines)
+
+
+def byte_sets_for(isas: tuple[Isa, ...]) -> tuple[ByteSet, ...]:
+    """Return the sets of kernels for bytes of these rows, best first."""
+    return tuple(ByteSet(isa, dot) for isa in isas for dot in isa.dots)
 
 
 def isa_named(name: str) -> Isa:

@@ -12,7 +12,7 @@ import pytest
 import onnxruntime_ep_sparse
 import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse_kernels import generate
-from onnxruntime_ep_sparse_kernels.isa import ISAS, SHARED, X86, isa_named, isas_for
+from onnxruntime_ep_sparse_kernels.isa import ISAS, SHARED, TOLD_FEATURES, X86, byte_sets_for, isa_named, isas_for
 from support.kernel_sets import SOURCES
 from support.repository import ROOT, is_generated, name_of
 
@@ -36,15 +36,34 @@ def test_table():
     assert (ISAS[-1].features, ISAS[-1].flags, ISAS[-1].machines) == ((), (), None)
     assert len({isa.name for isa in ISAS}) == len(ISAS)
     assert all(re.fullmatch("[a-z0-9]+", isa.name) for isa in ISAS)  # as compiled models may name them: ort/ep_context.py
-    assert {feature for isa in ISAS for feature in isa.features} == set(kernels.cpu_features())
+    needed = {feature for row in byte_sets_for(ISAS) for feature in row.features}
+    assert needed | set(TOLD_FEATURES) == set(kernels.cpu_features())
+    assert not needed & set(TOLD_FEATURES)
     assert [isa_named(isa.name) for isa in ISAS] == list(ISAS)
 
 
-@pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
-def test_flags_need_features(isa):
+@pytest.mark.parametrize("row", byte_sets_for(ISAS), ids=lambda row: row.name)
+def test_flags_need_features(row):
     """On x86 the compiler may use exactly the features that are checked before the module is imported."""
-    if isa.machines == X86:
-        assert {flag for flag in isa.flags if "=" not in flag} == {f"-m{feature}" for feature in isa.features}
+    if row.isa.machines == X86:
+        assert {flag for flag in row.isa.flags if "=" not in flag} == {f"-m{feature}" for feature in row.isa.features}
+        assert set(row.dot.flags) == {f"-m{feature}" for feature in row.dot.features}
+
+
+def test_byte_sets():
+    """Every instruction set has kernels for bytes that need nothing else, after the others; names differ and are no instruction set's."""
+    sets = byte_sets_for(ISAS)
+    names = {row.name for row in sets}
+    assert len(names) == len(sets)
+    assert not names & {isa.name for isa in ISAS}
+    assert all((isa.dots[-1].features, isa.dots[-1].flags) == ((), ()) and all(dot.features for dot in isa.dots[:-1]) for isa in ISAS)
+    available = kernels.available_byte_sets()
+    assert {f"{name}_{isa_named(name).dots[-1].name}" for name in kernels.available_isas()} <= set(available) <= names
+    for name in kernels.available_isas():
+        best = next(found for found in available if found.rpartition("_")[0] == name)
+        assert kernels.byte_table(name) is kernels.byte_table(best)
+    with pytest.raises(ValueError, match="kernels for bytes 'none' are not available here; available: "):
+        kernels.byte_table("none")
 
 
 def test_machines():
@@ -69,13 +88,14 @@ def test_tiles(isa):
 
 
 def test_primitives():
-    """Every header of primitives defines the same functions, and a row names it."""
-    headers = {path for path in (PACKAGE / "simd").iterdir() if path.name not in ("simd.h", "math.h")}
-    assert {path.name for path in headers} == {isa.header for isa in ISAS}
-    defined = {path.name: set(re.findall(r"^static inline ([^{]*\)) \{", path.read_text(), re.M)) for path in headers}
-    assert len(set(map(frozenset, defined.values()))) == 1, defined
-    listed = re.findall(r"\bvf_\w+(?=\()", (PACKAGE / "simd" / "simd.h").read_text().split("*/")[0])
-    assert {re.search(r"\w+(?=\()", function)[0] for function in next(iter(defined.values()))} == set(listed)
+    """Every header of primitives defines the functions that the header which includes it lists, and a row names it."""
+    headers = {path.name for path in (PACKAGE / "simd").iterdir()} - {"simd.h", "math.h", "bytes.h"}
+    assert headers == {isa.header for isa in ISAS} | {isa.byte_header for isa in ISAS}
+    for base, names in (("simd.h", {isa.header for isa in ISAS}), ("bytes.h", {isa.byte_header for isa in ISAS})):
+        own = re.findall(r"\bv[fi]_\w+(?=\()", (PACKAGE / "simd" / base).read_text().split("*/")[0])
+        for name in names:
+            defined = re.findall(r"^static inline \w+ (v[fi]_\w+)\(", (PACKAGE / "simd" / name).read_text(), re.M)
+            assert set(defined) - {"vi_zip"} == set(own), name
 
 
 def test_named_in_one_place():
@@ -102,7 +122,8 @@ def test_compiled():
 def test_features():
     """They are those that the system reports."""
     reported = set(re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.M)[1].split())
-    assert kernels.cpu_features() == {name: name.replace(".", "_") in reported for name in kernels.cpu_features()}
+    reported = {re.sub(r"[._]", "", feature) for feature in reported}
+    assert kernels.cpu_features() == {name: re.sub(r"[.-]", "", name) in reported for name in kernels.cpu_features()}
 
 
 def test_features_on_other_machines(tmp_path):
@@ -134,7 +155,7 @@ for isa in kernels.compiled_isas():
         assert str(error) == f"instruction set {isa!r} is not available here; best available: 'baseline'"
     else:
         assert isa == "baseline"
-print([name for name in sys.modules if "._isa_" in name])
+print([name for name in sys.modules if "._isa_" in name or "._bytes_" in name])
 """
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert process.stdout.strip() == "['onnxruntime_ep_sparse_kernels._isa_baseline']", process.stderr
@@ -148,7 +169,9 @@ def test_registers(module):
     if objdump is None:
         pytest.skip("needs objdump of binutils")
     code = subprocess.run([objdump, "-d", "--no-show-raw-insn", module], capture_output=True, text=True, check=True).stdout
-    lanes = {isa.module: isa.lanes for isa in ISAS}.get(module.name.split(".")[0], ISAS[-1].lanes)
+    modules = {isa.module: isa.lanes for isa in ISAS} | {row.module: row.isa.lanes for row in byte_sets_for(ISAS)}
+    lanes = modules.get(module.name.split(".")[0], ISAS[-1].lanes)
     assert ("%zmm" in code) == (lanes == 16)
     assert ("%ymm" in code) <= (lanes >= 8)
     assert (re.search(r"\tv[a-z]+ps ", code) is not None) == (lanes >= 8)
+    assert ("vpdpbusd" in code) == any(row.module == module.name.split(".")[0] and bool(row.dot.features) for row in byte_sets_for(ISAS))

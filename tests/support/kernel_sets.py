@@ -9,16 +9,26 @@ import pytest
 
 import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse_kernels import generate
-from onnxruntime_ep_sparse_kernels.isa import ISAS, kernel_name
+from onnxruntime_ep_sparse_kernels.isa import ISAS, byte_sets_for, kernel_name
 from support.repository import ROOT
 
 SOURCES = ROOT / "kernels"
 WIDE, NARROWER = ISAS[:2]
-EMULATED = replace(WIDE, name=f"{WIDE.name}_emulated", features=NARROWER.features, flags=NARROWER.flags, header=ISAS[-1].header)
+EMULATED = replace(
+    WIDE,
+    name=f"{WIDE.name}_emulated",
+    features=NARROWER.features,
+    flags=NARROWER.flags,
+    header=ISAS[-1].header,
+    byte_header=ISAS[-1].byte_header,
+    dots=ISAS[-1].dots,
+)
 """The templates and the tiles of the widest vectors, for CPUs without them: the compiler makes two narrower vectors of one."""
 
 SETS = (*ISAS, EMULATED)
 TILES = [pytest.param(isa, mr, nv, id=kernel_name(isa, mr, nv)) for isa in SETS for mr, nv in isa.tiles]
+BYTE_SETS = byte_sets_for(SETS)
+"""The sets of kernels for bytes."""
 
 
 @cache
@@ -29,21 +39,32 @@ def table_of(isa):
     if isa is not EMULATED or not all(kernels.cpu_features()[feature] for feature in isa.features):
         pytest.skip(f"{isa.name} kernels cannot run here")
     with TemporaryDirectory() as folder:
-        return build(isa, Path(folder)).table
+        return build(isa, generate.write_kernels, Path(folder)).table
 
 
-def build(isa, folder):
-    """Generate, compile and import the module of an instruction set, outside the package."""
+@cache
+def byte_table_of(row):
+    """The capsule of a set's kernels for bytes; skips the test where this CPU or build lacks them."""
+    if row.name in kernels.available_byte_sets():
+        return kernels.byte_table(row.name)
+    if row.isa is not EMULATED or not all(kernels.cpu_features()[feature] for feature in row.features):
+        pytest.skip(f"{row.name} kernels cannot run here")
+    with TemporaryDirectory() as folder:
+        return build(row, generate.write_byte_kernels, Path(folder)).table
+
+
+def build(row, write, folder):
+    """Generate, compile and import a module of kernels, outside the package. `write` writes its source."""
     import importlib.util
 
     from Cython.Build import cythonize
     from setuptools import Distribution, Extension
 
-    source = folder / f"{isa.module}.pyx"
+    source = folder / f"{row.module}.pyx"
     package = SOURCES / "onnxruntime_ep_sparse_kernels"
-    generate.write_kernels(isa, package, source)
+    write(row, package, source)
     extension = Extension(
-        source.stem, [str(source)], include_dirs=[str(package)], extra_compile_args=["-O2", "-Wno-psabi", *isa.compile_args]
+        source.stem, [str(source)], include_dirs=[str(package)], extra_compile_args=["-O2", "-Wno-psabi", *row.compile_args]
     )
     modules = cythonize([extension], include_path=[str(SOURCES)], compiler_directives={"cdivision": True}, quiet=True)
     command = Distribution({"ext_modules": modules}).get_command_obj("build_ext")

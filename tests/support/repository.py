@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
-GENERATED = ("_enums.pxd", "_isa_*.pyx", "_cpu.pyx", "_plugin.h", "*.c")
+GENERATED = ("_enums.pxd", "_byte_enums.pxd", "_isa_*.pyx", "_bytes_*.pyx", "_cpu.pyx", "_plugin.h", "*.c")
 """Names of the sources that a build writes beside others."""
 
 

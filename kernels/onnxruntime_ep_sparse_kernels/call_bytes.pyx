@@ -1,0 +1,118 @@
+"""Calls single kernels for bytes from numpy: for tests and benchmarks."""
+
+import numpy as np
+
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
+
+cimport onnxruntime_ep_sparse_kernels.table_bytes as t
+
+from .quantised import Out
+
+
+cdef t.ByteKernels* table_of(capsule) except NULL:
+    return <t.ByteKernels*>PyCapsule_GetPointer(capsule, "onnxruntime_ep_sparse_kernels.table_bytes")
+
+
+def unit(capsule):
+    """Return the pixels of a unit of a set: those that a tile kernel computes."""
+    return table_of(capsule).unit
+
+
+def spmm(capsule, bint blocks, const int32_t[:, ::1] row_start__bg, const int32_t[:, :, ::1] row__bgr,
+         const uint16_t[:, ::1] offset__nc, const int32_t[:, ::1] value__nr, tiles, const int32_t[::1] bias__m,
+         const float[::1] scale__m=None, out=Out.SUMS, float low=-np.inf, float high=np.inf, int zero=0, bint signed=False, int repeat=1):
+    """Run the kernel of quads, or of `blocks`, over all K blocks of a packed matrix, with a tile for each.
+
+    `tiles` are uint8 arrays, or int32 arrays for `blocks`. Returns the results of M rows and a unit of pixels: uint8, or int8 if
+    `signed`; int32 for Out.SUMS, float32 for Out.FLOATS. For timing, everything runs `repeat` times.
+
+    Raises ValueError if the arrays do not fit each other.
+    """
+    cdef t.ByteKernels* table = table_of(capsule)
+    cdef int64_t columns = 2 if blocks else 8, width = table.unit, b, rows = bias__m.shape[0]
+    if row_start__bg.shape[0] != len(tiles) or row__bgr.shape[0] != len(tiles) or row__bgr.shape[1] != row_start__bg.shape[1] - 1 or (
+            row__bgr.shape[2] != 2 or offset__nc.shape[1] != columns or value__nr.shape[1] != 2):
+        raise ValueError("row_start, row, offset and value do not fit each other")
+    if row__bgr.shape[1] and (np.min(row__bgr) < 0 or np.max(row__bgr) >= rows):
+        raise ValueError(f"row does not fit {rows} rows")
+    if np.max(row_start__bg) > min(offset__nc.shape[0], value__nr.shape[0]) or np.min(row_start__bg) < 0:
+        raise ValueError("entries beyond the last one")
+    for b, tile in enumerate(tiles):
+        if np.max(offset__nc[row_start__bg[b, 0]:row_start__bg[b, row_start__bg.shape[1] - 1]], initial=0) + width > len(tile):
+            raise ValueError("an entry reads beyond the tile")
+    if (scale__m is None and out != Out.SUMS) or (scale__m is not None and scale__m.shape[0] != rows):
+        raise ValueError("every row needs a scale")
+    result = np.zeros((rows, width), {Out.SUMS: np.int32, Out.FLOATS: np.float32}.get(out, np.int8 if signed else np.uint8))
+    cdef int32_t[:, ::1] partial = np.zeros((rows, width), np.int32)
+    cdef int64_t[::1] place = np.array([tile.ctypes.data for tile in tiles], np.int64)
+    cdef int64_t y = result.ctypes.data
+    cdef t.BytesCall call
+    cdef int _
+    if rows == 0:
+        return result
+    call.offset = &offset__nc[0, 0] if offset__nc.shape[0] else NULL
+    call.value = &value__nr[0, 0] if value__nr.shape[0] else NULL
+    call.partial = &partial[0, 0]
+    call.partial_stride = width
+    call.scale = &scale__m[0] if scale__m is not None else NULL
+    call.y = <void*>y
+    call.y_stride = width
+    call.out = <t.Out><int>out
+    call.low = low
+    call.high = high
+    call.zero = zero + 128 if signed else zero
+    call.flip = <int32_t>0x80808080 if signed else 0
+    call.row_begin = 0
+    call.row_end = <int32_t>row__bgr.shape[1]
+    with nogil:
+        for _ in range(repeat):
+            for b in range(place.shape[0]):
+                call.row_start = &row_start__bg[b, 0]
+                call.row = &row__bgr[b, 0, 0]
+                call.tile = <const uint8_t*>place[b]
+                call.bias = &bias__m[0] if b == 0 else NULL
+                call.finish = b == place.shape[0] - 1
+                (table.blocks if blocks else table.quads)(&call)
+    return result
+
+
+def gather(capsule, const uint8_t[:, ::1] x__cp, runs, int64_t length, int stride=1, int zero=0, bint blocks=False):
+    """Gather runs `(source or -1, target, length)` of the planes of x into a tile. Returns uint8 (C, length), or int32 (C / 4, length)."""
+    cdef t.ByteKernels* table = table_of(capsule)
+    cdef int64_t channels = x__cp.shape[0], i
+    result = np.full(((channels + 3) // 4 if blocks else channels, length), 77, np.int32 if blocks else np.uint8)
+    cdef int64_t y = result.ctypes.data
+    cdef t.Run[64] run
+    if len(runs) > 64:
+        raise ValueError(f"{len(runs)} runs are more than 64")
+    for i in range(len(runs)):
+        run[i].source, run[i].target, run[i].length = runs[i]
+        if not 0 <= runs[i][1] <= length - runs[i][2] or runs[i][0] + (runs[i][2] - 1) * stride >= x__cp.shape[1]:
+            raise ValueError(f"run {runs[i]} does not fit the plane or the tile")
+    if blocks:
+        table.gather_blocks(<int32_t*>y, length, &x__cp[0, 0], x__cp.shape[1], channels, run, len(runs), stride, <uint8_t>zero)
+    else:
+        table.gather(<uint8_t*>y, length, &x__cp[0, 0], x__cp.shape[1], channels, run, len(runs), stride, <uint8_t>zero)
+    return result
+
+
+def gather_rows(capsule, const uint8_t[:, ::1] x__rk):
+    """Return the transposed matrix, uint8 (K, pitch): as many columns as rows of x, and the last one again up to whole units."""
+    cdef t.ByteKernels* table = table_of(capsule)
+    cdef int64_t rows = x__rk.shape[0], pitch = (rows + table.unit - 1) // table.unit * table.unit
+    result = np.zeros((x__rk.shape[1], pitch), np.uint8)
+    cdef uint8_t[:, ::1] tile = result
+    table.gather_rows(&tile[0, 0], pitch, &x__rk[0, 0], x__rk.shape[1], rows, x__rk.shape[1])
+    return result
+
+
+def scatter_rows(capsule, const uint8_t[:, ::1] tile__mp, int64_t rows):
+    """Return the first `rows` columns of a tile transposed, uint8 (rows, M)."""
+    cdef t.ByteKernels* table = table_of(capsule)
+    if not 0 < rows <= tile__mp.shape[1] or tile__mp.shape[1] % table.unit:
+        raise ValueError(f"{rows} pixels of {tile__mp.shape[1]}, which is to be a multiple of {table.unit}")
+    result = np.zeros((rows, tile__mp.shape[0]), np.uint8)
+    cdef uint8_t[:, ::1] y = result
+    table.scatter_rows(&y[0, 0], tile__mp.shape[0], &tile__mp[0, 0], tile__mp.shape[1], rows, tile__mp.shape[0])
+    return result

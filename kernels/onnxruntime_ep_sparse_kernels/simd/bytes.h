@@ -1,0 +1,120 @@
+/* Vectors of bytes for the kernels of quantised products, carried as `vi`: SPARSE_LANES times four bytes, or so many int32.
+ *
+ * The compiler flags of a row of isa.py define SPARSE_BYTE_PRIMITIVES, the header in this folder with the primitives.
+ *
+ * A header of byte primitives defines these functions and no others (tests/kernels/test_isas.py compares them):
+ *   vi_dp4(acc, x, w)        in each lane acc + the sum of four products of an unsigned byte of x and a signed byte of w. The two products of
+ *                            bytes 0 and 1, and of bytes 2 and 3, must add up to what 16 bits hold: the packing sees to that
+ *                            (quantised.pyx), and then all instruction sets give equal bits.
+ *   vi_zip_low8(a, b)        within each 128 bits, the lower bytes of a and b in turn; likewise vi_zip_high8, and vi_zip_low16 and
+ *                            vi_zip_high16 of 16 bits.
+ *   vi_pack_bytes(a, b, c, d)  int32 in 0..255 as bytes: within each 128 bits those of a, then b, c, d. */
+#ifndef SPARSE_BYTES_H
+#define SPARSE_BYTES_H
+
+#include "simd.h"
+
+#ifndef SPARSE_BYTE_PRIMITIVES
+#error "SPARSE_BYTE_PRIMITIVES comes from isa.py through the compiler flags"
+#endif
+
+/* Pixels of a unit: one byte each fills a vector, one int32 each fills four. */
+enum { UNIT = 4 * SPARSE_LANES, QUARTERS = SPARSE_LANES / 4 };
+
+typedef int32_t vi_unaligned __attribute__((vector_size(4 * SPARSE_LANES), aligned(1), may_alias));
+
+static inline vi vi_load(const void *p) { return *(const vi_unaligned *)p; }
+static inline void vi_store(void *p, vi a) { *(vi_unaligned *)p = a; }
+static inline vi vi_set(int32_t a) { return a - (vi){0}; }
+static inline vi vi_xor(vi a, vi b) { return a ^ b; }
+static inline vf vf_from_int(vi a) { return __builtin_convertvector(a, vf); }
+
+#include SPARSE_BYTE_PRIMITIVES
+
+/* To the nearest integer, ties to even: the sum with 1.5 * 2^23 has the integer in its low bits. For |a| < 2^22. */
+static inline vi vi_round(vf a) {
+    const float magic = 12582912.0f;
+    return (vi)(a + vf_set(magic)) - (vi)vf_set(magic);
+}
+/* A sum as the quantised result: scaled, clamped, rounded, moved by the zero point. `low` and `high` are bounds before that. */
+static inline vi vi_quantised(vi sum, vf scale, vf low, vf high, vi zero) {
+    return vi_round(vf_min(high, vf_max(low, vf_from_int(sum) * scale))) + zero;
+}
+
+/* The bytes of vi_pack_bytes(a, b, c, d) in the order of all of a, then b, c, d. */
+#define PACKED_FROM(i) (4 * ((i) % QUARTERS) + (i) / QUARTERS)
+static inline vi vi_packed_in_order(vi a) { return (vi)vf_shuffle((vf)a, (vf)a, EACH_LANE(PACKED_FROM)); }
+
+/* Four vectors of bytes, each of another channel, as int32 with a byte of each: within 128 bits pixels 0..3 in `a`, 4..7 in `b` .... */
+static inline void vi_zip4(vi *a, vi *b, vi *c, vi *d) {
+    vi low01 = vi_zip_low8(*a, *b), high01 = vi_zip_high8(*a, *b), low23 = vi_zip_low8(*c, *d), high23 = vi_zip_high8(*c, *d);
+    *a = vi_zip_low16(low01, low23);
+    *b = vi_zip_high16(low01, low23);
+    *c = vi_zip_low16(high01, high23);
+    *d = vi_zip_high16(high01, high23);
+}
+/* Stores one of these four in the order of pixels; `v` says which. */
+static inline void vi_store_zipped(int32_t *y, vi a, int v) {
+    for (int q = 0; q < QUARTERS; q++) memcpy(y + 16 * q + 4 * v, (const char *)&a + 16 * q, 16);
+}
+static inline void vf_store_zipped(float *y, vf a, int v) { vi_store_zipped((int32_t *)y, (vi)a, v); }
+
+/* Copies n bytes, and touches no others. */
+static inline void copy_bytes(uint8_t *y, const uint8_t *x, int64_t n) {
+    int64_t i = 0;
+    if (n >= UNIT) {
+        for (; i + UNIT <= n; i += UNIT) vi_store(y + i, vi_load(x + i));
+        if (i < n) vi_store(y + n - UNIT, vi_load(x + n - UNIT));
+    } else if (n >= 16) {
+        for (; i + 16 <= n; i += 16) memcpy(y + i, x + i, 16);
+        memcpy(y + n - 16, x + n - 16, 16);
+    } else if (n >= 8) {
+        uint64_t first, last;
+        memcpy(&first, x, 8);
+        memcpy(&last, x + n - 8, 8);
+        memcpy(y, &first, 8);
+        memcpy(y + n - 8, &last, 8);
+    } else {
+        for (; i < n; i++) y[i] = x[i];
+    }
+}
+/* Copies every `stride`-th byte of x; n are written. */
+static inline void copy_strided(uint8_t *restrict y, const uint8_t *restrict x, int64_t n, int64_t stride) {
+    if (stride == 2)
+        for (int64_t i = 0; i < n; i++) y[i] = x[2 * i];
+    else
+        for (int64_t i = 0; i < n; i++) y[i] = x[stride * i];
+}
+/* The transposed square of 16 x 16 bytes, one in each 128 bits. */
+static inline void vi_transpose16(vi *restrict v) {
+    vi u[16];
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < 8; i++) {
+            u[2 * i] = vi_zip_low8(v[i], v[i + 8]);
+            u[2 * i + 1] = vi_zip_high8(v[i], v[i + 8]);
+        }
+        for (int i = 0; i < 8; i++) {
+            v[2 * i] = vi_zip_low8(u[i], u[i + 8]);
+            v[2 * i + 1] = vi_zip_high8(u[i], u[i + 8]);
+        }
+    }
+}
+/* The vector with n bytes of rows `first`, first + 16, ... < rows, 16 bytes of a vector each; the last row for those beyond. */
+static inline vi vi_load_rows(const uint8_t *x, int64_t stride, int64_t first, int64_t rows, int64_t n) {
+    vi a = vi_set(0);
+    for (int q = 0; q < QUARTERS; q++) {
+        int64_t row = first + 16 * q < rows ? first + 16 * q : rows - 1;
+        if (n >= 16) memcpy((char *)&a + 16 * q, x + row * stride, 16);
+        else memcpy((char *)&a + 16 * q, x + row * stride, n);
+    }
+    return a;
+}
+static inline void vi_store_rows(uint8_t *y, int64_t stride, vi a, int64_t first, int64_t rows, int64_t n) {
+    for (int q = 0; q < QUARTERS; q++) {
+        int64_t row = first + 16 * q;
+        if (row >= rows) return;
+        if (n >= 16) memcpy(y + row * stride, (const char *)&a + 16 * q, 16);
+        else memcpy(y + row * stride, (const char *)&a + 16 * q, n);
+    }
+}
+#endif

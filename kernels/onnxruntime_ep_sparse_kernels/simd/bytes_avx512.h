@@ -1,0 +1,19 @@
+/* Byte primitives of AVX-512 (BW), with VNNI where the flags allow it. bytes.h says what each one must do. */
+#if SPARSE_LANES != 16
+#error "AVX-512 has 16 lanes"
+#endif
+
+static inline vi vi_dp4(vi acc, vi x, vi w) {
+#ifdef __AVX512VNNI__
+    return (vi)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)x, (__m512i)w);
+#else
+    return acc + (vi)_mm512_madd_epi16(_mm512_maddubs_epi16((__m512i)x, (__m512i)w), _mm512_set1_epi16(1));
+#endif
+}
+static inline vi vi_zip_low8(vi a, vi b) { return (vi)_mm512_unpacklo_epi8((__m512i)a, (__m512i)b); }
+static inline vi vi_zip_high8(vi a, vi b) { return (vi)_mm512_unpackhi_epi8((__m512i)a, (__m512i)b); }
+static inline vi vi_zip_low16(vi a, vi b) { return (vi)_mm512_unpacklo_epi16((__m512i)a, (__m512i)b); }
+static inline vi vi_zip_high16(vi a, vi b) { return (vi)_mm512_unpackhi_epi16((__m512i)a, (__m512i)b); }
+static inline vi vi_pack_bytes(vi a, vi b, vi c, vi d) {
+    return (vi)_mm512_packus_epi16(_mm512_packs_epi32((__m512i)a, (__m512i)b), _mm512_packs_epi32((__m512i)c, (__m512i)d));
+}

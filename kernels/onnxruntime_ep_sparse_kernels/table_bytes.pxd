@@ -1,0 +1,57 @@
+"""The C interface of the kernels for quantised products: the functions that the module of each byte set implements.
+
+Strides and sizes count elements: bytes of u8, int32 of sums. A unit is as many pixels as a vector has bytes.
+"""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
+
+from onnxruntime_ep_sparse_kernels._byte_enums cimport Out
+from onnxruntime_ep_sparse_kernels.table cimport Run
+
+# One call of a tile kernel: row groups [row_begin, row_end) of two rows each, in one K block, times a unit of pixels.
+# The sum of row m starts from partial[m, :] or bias[m] and adds value[m, j] * tile[offset[m, j], :], four products for each value.
+# Quads: an entry has four offsets for each row, of bytes. Blocks: one offset for each row, of int32 with a byte of four channels.
+# If `finish`, the sums become results as `out` says: see quantised.py.
+ctypedef struct BytesCall:
+    const int32_t* row_start     # entries of row group g: row_start[g] .. row_start[g + 1]
+    const int32_t* row           # the two rows of each group
+    const uint16_t* offset
+    const int32_t* value         # two for each entry, each four weights of 8 bits
+    const uint8_t* tile
+    const int32_t* bias          # one value for each row; NULL: continue from `partial`
+    int32_t* partial             # sums, in an order of pixels that only the kernels know
+    int64_t partial_stride
+    const float* scale           # one value for each row, where `out` needs it
+    void* y
+    int64_t y_stride
+    Out out
+    float low                    # bounds of scaled sums before the zero point is added
+    float high
+    int32_t zero
+    int32_t flip                 # 0x80808080: results are signed bytes, and `zero` is 128 more than theirs; 0: unsigned
+    bint finish
+    int32_t row_begin
+    int32_t row_end
+
+ctypedef void (*spmm_bytes_t)(const BytesCall* call) noexcept nogil
+
+ctypedef struct ByteKernels:
+    int lanes
+    int unit                     # pixels: 4 * lanes
+    spmm_bytes_t quads
+    spmm_bytes_t blocks
+    # Copies a list of runs, channel after channel; runs without a source become `zero`. Reads every `stride`-th pixel of the planes.
+    void (*gather)(uint8_t* tile, int64_t tile_step, const uint8_t* plane, int64_t plane_step, int64_t channels, const Run* run,
+                   int64_t runs, int64_t stride, uint8_t zero) noexcept nogil
+    # The same of groups of four channels, whose bytes become an int32. `tile_step` counts int32, `channels` those in the planes.
+    void (*gather_blocks)(int32_t* tile, int64_t tile_step, const uint8_t* plane, int64_t plane_step, int64_t channels,
+                          const Run* run, int64_t runs, int64_t stride, uint8_t zero) noexcept nogil
+    # tile[k, r] = x[r, k] for k < depth, r < rows; r in [rows, pitch) repeats the last row. pitch is a multiple of `unit`.
+    void (*gather_rows)(uint8_t* tile, int64_t pitch, const uint8_t* x, int64_t x_stride, int64_t rows, int64_t depth) noexcept nogil
+    # y[target + i] = x[source + i] for each run, row after row of both.
+    void (*scatter)(uint8_t* y, int64_t y_stride, const uint8_t* x, int64_t x_stride, int64_t rows, const Run* run,
+                    int64_t runs) noexcept nogil
+    # y[r, m] = tile[m, r]
+    void (*scatter_rows)(uint8_t* y, int64_t y_stride, const uint8_t* tile, int64_t pitch, int64_t rows, int64_t count) noexcept nogil
+    # Turns the highest bit of so many bytes: signed bytes become unsigned ones, 128 more.
+    void (*flip)(uint8_t* x, int64_t n) noexcept nogil
