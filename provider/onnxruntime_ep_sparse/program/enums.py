@@ -50,6 +50,8 @@ class StepKind(IntEnum):
     """DynamicQuantizeLinear."""
     CARRY = 22
     """From integers to floats less a zero point, or back."""
+    BYTE_PRODUCT = 23
+    """Conv, Gemm, MatMul of bytes by packed weights of 8 bits."""
 
 
 class ShapeRule(IntEnum):

@@ -1,7 +1,10 @@
 from libc.stdint cimport int64_t
 
-from ._structs cimport Job, StepKindOps
+from ._structs cimport Job, Plan, Step, StepKindOps, StepPlan
 
 cdef void product_ops(StepKindOps* ops) noexcept
+# Shapes of results, and the end of a plan, of every step whose data and plan begin with a Product and a ProductPlan.
+cdef int infer(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil
+cdef void release_plan(const Step* step, StepPlan* sp) noexcept nogil
 # One tile of pixels times the rows of one group, or of one chunk of them. Where a plan has shared_gather, the tiles are gathered already.
 cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil

@@ -25,6 +25,7 @@ from ._sections cimport run_begins, run_ends
 from ._structs cimport *
 
 cimport onnxruntime_ep_sparse_kernels.table as t
+from onnxruntime_ep_sparse_kernels.table_bytes cimport ByteKernels
 
 cdef enum:
     MAX_PLANS = 16
@@ -308,16 +309,17 @@ STORAGES = {STORE_ARENA: "arena", STORE_INPUT: "input", STORE_OUTPUT: "output", 
 
 
 cdef class Program:
-    """A region compiled for one instruction set: `Program(spec, table, workers, profile, far_floats, dealt_pixels)`.
+    """A region compiled for one instruction set: `Program(spec, table, workers, profile, far_floats, dealt_pixels, byte_table)`.
 
     `spec` is a `steps.ProgramSpec`, `table` a capsule from `onnxruntime_ep_sparse_kernels.table`, `workers` the number of threads that the
     work is cut for. With `profile` runs are counted, and the time of every step is added up. Two steps run together in bands where an image
-    has at least `far_floats` between them. Products run dealt where images have at least `dealt_pixels`; 0: wherever they can.
+    has at least `far_floats` between them. Products run dealt where images have at least `dealt_pixels`; 0: wherever they can. Steps on
+    bytes need the `byte_table` of the same vectors.
     `run` computes on the calling thread, for tests; a session detaches the C object instead.
     """
 
     def __cinit__(self, spec, table, int workers=1, bint profile=False, int64_t far_floats=FAR_FLOATS,
-                  int64_t dealt_pixels=DEALT_PIXELS):
+                  int64_t dealt_pixels=DEALT_PIXELS, byte_table=None):
         cdef CompiledProgram* program = <CompiledProgram*>allocate(sizeof(CompiledProgram))
         self.compiled = program
         self.input_names = tuple(spec.inputs)
@@ -326,6 +328,12 @@ cdef class Program:
         self.output_types = [spec.type_of(value).bits for value in spec.outputs.values()]
         self.labels = tuple((source.kind.name.lower(), source.name, source.description) for source in spec.steps)
         program.kernels = <t.KernelTable*>PyCapsule_GetPointer(table, "onnxruntime_ep_sparse_kernels.table")
+        if byte_table is not None:
+            program.byte_kernels = <ByteKernels*>PyCapsule_GetPointer(byte_table, "onnxruntime_ep_sparse_kernels.table_bytes")
+            if program.byte_kernels.lanes != program.kernels.lanes:
+                raise ValueError(f"kernels for vectors of {program.kernels.lanes} and {program.byte_kernels.lanes} lanes")
+        elif any(step.kind == STEP_BYTE_PRODUCT for step in spec.steps):
+            raise ValueError("a product of bytes needs kernels for bytes")
         program.workers = workers
         program.far_floats = far_floats
         program.dealt_pixels = dealt_pixels

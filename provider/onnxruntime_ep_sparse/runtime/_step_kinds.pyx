@@ -3,6 +3,7 @@
 Importing this module imports the modules of all families. `runtime/_build.pyx` does, so that no program is there without them.
 """
 
+from ._byte_product cimport byte_product_ops
 from ._copies cimport concat_ops, pad_ops, reshape_ops, shuffle_ops, transpose_ops
 from ._convert cimport convert_ops
 from ._depthwise cimport depthwise_ops
@@ -50,6 +51,7 @@ row(STEP_LOOK_UP, look_up_ops)
 row(STEP_COMBINE, combine_ops)
 row(STEP_DYNAMIC_QUANTIZE, dynamic_quantize_ops)
 row(STEP_CARRY, carry_ops)
+row(STEP_BYTE_PRODUCT, byte_product_ops)
 
 
 cdef const StepKindOps* ops_of(int kind) except NULL:

@@ -12,6 +12,7 @@ unless `CompiledProgram.type` says otherwise. Pointers to values are `float*` wh
 from libc.stdint cimport int64_t, uint64_t
 
 cimport onnxruntime_ep_sparse_kernels.table as t
+from onnxruntime_ep_sparse_kernels.table_bytes cimport ByteKernels
 from onnxruntime_ep_sparse_kernels._enums cimport *
 
 from ._enums cimport *
@@ -217,6 +218,7 @@ cdef inline const char* asked_to_stop(const Host* host) noexcept nogil:
 
 cdef struct CompiledProgram:
     t.KernelTable* kernels
+    ByteKernels* byte_kernels  # NULL where no step needs them
     int workers
     int64_t far_floats     # of an image between two steps, from which on they run together in bands
     int64_t dealt_pixels   # of an image, from which on products may run dealt; 0: all run dealt that can

@@ -356,18 +356,14 @@ cdef int64_t shared_floats(const Product* p, const ProductPlan* q) noexcept nogi
     return (total * q.offsets.channel_floats + 16) * q.images * q.slices * q.tiles * p.n_groups
 
 
-cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
-    """Tiles, items and offsets of a product, or of a band of its pixels; 0 on success."""
-    cdef Step* step = &program.steps[index]
-    cdef StepPlan* sp = &plan.steps[index]
+cdef int set_geometry(Plan* plan, const Step* step, StepPlan* sp) noexcept nogil:
+    """Sizes of images and rows of the operands of a product; 0 on success."""
     cdef ProductPlan* q = <ProductPlan*>sp.own
     cdef Product* p = <Product*>step.spec
     cdef Shape* x = &plan.values[step.x].shape
     cdef Shape* y = &plan.values[step.y].shape
-    cdef int64_t lanes = program.kernels.lanes, vectors, rows, floats, work, parts, most, i, bands = bands_with(program, plan, index)
-    cdef Step* step_before = step - 1
-    cdef StepPlan* before = sp - 1
-    cdef int axis, g, n
+    cdef int64_t rows
+    cdef int axis
     q.images = q.slices = q.in_depth = q.in_height = q.in_width = q.out_height = q.out_width = 1
     if p.shape_rule == SHAPE_CONV:
         q.images = x.dims[0]
@@ -410,6 +406,22 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
         q.in_width = q.out_width = rows
     q.pixels = q.out_height * q.out_width
     q.y_plane = q.slices * q.pixels
+    return 0
+
+
+cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
+    """Tiles, items and offsets of a product, or of a band of its pixels; 0 on success."""
+    cdef Step* step = &program.steps[index]
+    cdef StepPlan* sp = &plan.steps[index]
+    cdef ProductPlan* q = <ProductPlan*>sp.own
+    cdef Product* p = <Product*>step.spec
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef int64_t lanes = program.kernels.lanes, vectors, rows, floats, work, parts, most, i, bands = bands_with(program, plan, index)
+    cdef Step* step_before = step - 1
+    cdef StepPlan* before = sp - 1
+    cdef int g, n
+    if set_geometry(plan, step, sp):
+        return 1
     q.layout = layout_of(p, q, program.kernels)
     if q.layout != LAYOUT_TILES:
         return plan_few(program, plan, step, sp)

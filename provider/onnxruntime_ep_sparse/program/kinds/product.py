@@ -100,8 +100,11 @@ class PendingProduct:
         return replace(self.pack(self.bias__m), scale__m=self.scale__m)
 
 
-def check_product(product: Product) -> None:
-    """ValueError that names what is wrong with a packed weight."""
+def check_product(product: Product, columns: int | None = None, channels: int | None = None) -> None:
+    """ValueError that names what is wrong with a packed weight.
+
+    Where weights are not float32, their entries have so many `columns`, and a matrix so many `channels`.
+    """
     require(0 < product.m <= MAX_SIZE and 0 < product.channels <= MAX_SIZE, f"{product.m} outputs of {product.channels} channels")
     require(0 < product.max_vectors <= MAX_WINDOW, f"tiles of {product.max_vectors} vectors")
     expect_shape(product.bias__m, (product.m,), "the bias")
@@ -128,9 +131,9 @@ def check_product(product: Product) -> None:
         require(len(product.groups) == math.prod(product.batch), f"{len(product.groups)} matrices, {product.batch} are expected")
         for i, group in enumerate(product.groups):
             whole = (group.panel.row_begin, group.panel.rows, group.channel_begin, group.channels)
-            require(whole == (i * product.m, product.m, 0, product.channels), f"matrix {i} is a part of one")
+            require(whole == (i * product.m, product.m, 0, channels or product.channels), f"matrix {i} is a part of one")
     for group in product.groups:
-        _check_group(group, product)
+        _check_group(group, product, columns)
 
 
 def _check_taps(product: Product) -> None:
@@ -154,7 +157,7 @@ def _check_taps(product: Product) -> None:
     require(all(tuple(segment[3:]) == far for segment, far in zip(segments, reach, strict=True)), "segments that end elsewhere than taps")
 
 
-def _check_group(group: GatherGroup, product: Product) -> None:
+def _check_group(group: GatherGroup, product: Product, columns: int | None) -> None:
     units = len(product.unit_segment) - 1
     require(0 < group.channels <= product.channels, f"{group.channels} of {product.channels} channels")
     require(0 <= group.channel_begin <= product.channels - group.channels, f"channels from {group.channel_begin} on")
@@ -162,19 +165,19 @@ def _check_group(group: GatherGroup, product: Product) -> None:
     require(all(a < b for a, b in pairwise(group.bounds)), "blocks that do not ascend")
     require(group.nonzeros >= 0 and group.weights >= 0, "a negative number of weights")
     per_unit = len(product.taps) // units
-    _check_panel(group.panel, [bound * per_unit for bound in group.bounds])
+    _check_panel(group.panel, [bound * per_unit for bound in group.bounds], columns)
 
 
-def _check_panel(panel: Panel, bounds: list[int]) -> None:
+def _check_panel(panel: Panel, bounds: list[int], columns: int | None) -> None:
     """Rows and columns of packed weights: entries block by block within `bounds`, all rows in every block.
 
     Each row stands in its strip; rows that share columns may also stand anywhere, but at the same place in every block.
     """
     rows, mr, blocks = panel.rows, panel.mr, len(bounds) - 1
-    require(mr in (APART, SHARED) and 0 < rows <= MAX_SIZE, f"{rows} rows by {mr}")
+    require(mr in ((APART, SHARED) if columns is None else (APART,)) and 0 < rows <= MAX_SIZE, f"{rows} rows by {mr}")
     groups, entries = -(-rows // mr), panel.value__nr.size // mr
     expect_shape(panel.value__nr, (entries, mr), "the values")
-    expect_shape(panel.k__nc, (entries, mr if mr == APART else 1), "the columns")
+    expect_shape(panel.k__nc, (entries, columns or (mr if mr == APART else 1)), "the columns")
     expect_shape(panel.row_start__bg, (blocks, groups + 1), "the beginnings of rows")
     expect_shape(panel.row__bgr, (blocks, groups, mr), "the rows")
     start = panel.row_start__bg
@@ -212,15 +215,19 @@ def narrowed(product: Product, before: int, lanes: int) -> Product:
 
 
 def _verify(step: Step, x: int, r: int | None, values: Values) -> int:
-    product: Product = step.spec
-    check_product(product)
+    check_product(step.spec)
+    return rank_of_result(step.spec, step.y, x, values)
+
+
+def rank_of_result(product: Product, y: int, x: int, values: Values) -> int:
+    """Return the rank of value y, which a product makes of an x of this rank; ValueError where the product does not fit it."""
     if product.window is not None:
         return expect_rank(x, len(product.window.kernel) + 2)
     if product.rule == ShapeRule.GEMM:
         return expect_rank(x, 2)
     require(x >= 1, "a matrix times a scalar")
     if product.rule == ShapeRule.MATMUL_RIGHT and not product.vector_operand:
-        values.last_sizes[step.y] = product.m
+        values.last_sizes[y] = product.m
     return max(x - 2, len(product.batch), 0) + (x > 1) + (not product.vector_operand)
 
 

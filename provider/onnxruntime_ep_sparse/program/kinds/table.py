@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..enums import StepKind
 from ..steps import Step
+from .byte_product import BYTE_PRODUCT
 from .convert import CONVERT
 from .depthwise import DEPTHWISE
 from .elementwise import ACTIVATE, BINARY
@@ -44,6 +45,7 @@ ROWS: dict[StepKind, StepKindRow] = {
         COMBINE,
         DYNAMIC_QUANTIZE,
         CARRY,
+        BYTE_PRODUCT,
     )
 }
 

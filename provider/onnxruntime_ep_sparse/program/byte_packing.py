@@ -1,0 +1,160 @@
+"""A weight of 8 bits to a packed product of bytes: weights anywhere or blocks of four channels, what a tile holds, where K is cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxruntime_ep_sparse_kernels.isa import APART, Isa
+from onnxruntime_ep_sparse_kernels.pack import Csr
+from onnxruntime_ep_sparse_kernels.pack_bytes import count_blocks, pack_blocks, pack_quads
+
+from ..graph.nonzeros import Nonzeros
+from .enums import ShapeRule
+from .kinds.byte_product import FOUR, ByteProduct
+from .kinds.product import GatherGroup, Panel, Product
+from .packing import NARROW_DEPTH, diagonal_of, nonzeros_of, pitch_bound, tap_layout
+from .steps import Window
+
+BLOCK_COST = 0.8
+"""Time of an entry of a block, in that of an entry of weights anywhere (docs/benchmarks.md, "Kernels for bytes")."""
+TILE_BYTES = 32 * 1024
+"""A block of a tile: all of a 32 KB L1, because every block reloads all sums."""
+MAX_TILE = 48 * 1024
+"""Elements of a block, which may grow for the sake of longer rows, but stays below the 65,535 that an entry's offset can reach."""
+ENTRIES_PER_ROW = 8
+"""Entries of four weights that a row should have in a block."""
+WINDOW_PIXELS = 128
+"""Pixels of tiles for windows of several rows, of which every tile gathers some beside its own."""
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """How a product reads x and makes y: see `ByteProduct`. `bias__m` int32 counts in units of the sums; None: zeros."""
+
+    signed: bool
+    zero_x: int
+    bias__m: NDArray[np.int32] | None = None
+    scale__m: NDArray[np.float32] | None = None
+    zero_y: int = 0
+    low: float = 0.0
+    high: float = 255.0
+
+
+def byte_product(product: Product, blocks: bool, sums__m: NDArray[np.int64], how: Quantised) -> ByteProduct:
+    """Return the step's data of packed weights, the sums of whose rows are `sums__m`. Sums are int32 and wrap as they do at run time."""
+    zero = how.zero_x + 128 * how.signed
+    bias__m = np.zeros(product.m, np.int64) if how.bias__m is None else how.bias__m.astype(np.int64)
+    bits = (bias__m - zero * sums__m).astype(np.int32).view(np.float32)
+    scale__m = np.ones(product.m, np.float32) if how.scale__m is None else np.broadcast_to(how.scale__m, product.m).astype(np.float32)
+    return ByteProduct(product, blocks, how.signed, how.zero_x, bits, scale__m, how.low, how.high, how.zero_y)
+
+
+def pays(matrix: Csr, taps: int) -> bool:
+    """Return whether the weights of a matrix are cheaper as blocks of four channels at the same tap."""
+    return FOUR * count_blocks(matrix, taps) * BLOCK_COST < len(matrix.k__n)
+
+
+def sums_of(matrix: Csr) -> NDArray[np.int64]:
+    """Return the sum of each row."""
+    total = np.concatenate([[0], np.cumsum(matrix.value__n, dtype=np.int64)])
+    return total[matrix.start__m[1:]] - total[matrix.start__m[:-1]]
+
+
+def _cuts(units: int, unit_size: float, element: int, entries_per_unit: float) -> tuple[int, ...]:
+    """Cut `units` into equal blocks: as many as keep one near L1 while rows keep several entries; `unit_size` counts elements."""
+    wanted = max(TILE_BYTES / element, ENTRIES_PER_ROW / max(entries_per_unit, 1e-9) * unit_size)
+    per_block = max(1, int(min(wanted, MAX_TILE / element if element > 1 else MAX_TILE) / unit_size))
+    blocks = -(-units // per_block)
+    return tuple(units * b // blocks for b in range(blocks + 1))
+
+
+def _group(
+    matrix: Csr, blocks: bool, row_begin: int, channel_begin: int, taps: int, unit_size: float, taps_per_unit: int, weights: int
+) -> GatherGroup:
+    channels = matrix.depth // taps
+    held = -(-channels // FOUR) if blocks else channels
+    entries = count_blocks(matrix, taps) if blocks else len(matrix.k__n) / FOUR
+    units = held * taps // taps_per_unit
+    cuts = _cuts(units, unit_size, FOUR if blocks else 1, entries / max(matrix.rows * units, 1))
+    bounds = np.array(cuts, np.int64) * taps_per_unit
+    row_start__bg, row__bgr, k__nc, value__nr = pack_blocks(matrix, taps, bounds) if blocks else pack_quads(matrix, bounds)
+    narrow__nc = k__nc.astype(np.uint16) if matrix.depth <= NARROW_DEPTH else k__nc
+    panel = Panel(APART, row_begin, matrix.rows, row_start__bg, row__bgr, narrow__nc, value__nr.view(np.float32))
+    return GatherGroup(channel_begin, held, cuts, panel, len(matrix.k__n), weights)
+
+
+def convolution(
+    weight: NDArray[np.float32] | Nonzeros, window: Window, groups: int, image: tuple[int | None, ...], isa: Isa, how: Quantised
+) -> ByteProduct:
+    """Pack a Conv weight of shape (M, C / groups, *kernel), whole numbers of 8 bits minus their zero point; dense if there are groups.
+
+    `image` holds the spatial sizes of the input, None where they vary. ValueError for a weight that is not an integer of 8 bits.
+    """
+    m, c = weight.shape[:2]
+    whole, width, unit = nonzeros_of(weight), image[-1], FOUR * isa.lanes
+    wide = max(window.kernel[:-1], default=1) > 1
+    vectors = max(1, WINDOW_PIXELS // unit) if wide else 1
+    segments, unit_segment, taps = tap_layout(window, width, vectors * unit)
+    units = len(unit_segment) - 1
+    blocks = groups == 1 and pays(whole, len(taps))
+    pitch = pitch_bound(window, width)
+    channel_size = sum(vectors * unit + reach_y * pitch + reach_x for _, _, _, reach_y, reach_x in segments)
+    # small ONNX groups are packed together, up to one tile, as a block-diagonal matrix
+    together = max(1, min(groups, TILE_BYTES // max(1, c * channel_size)))
+    packed = []
+    for first in range(0, groups, together):
+        count = min(together, groups - first)
+        part = diagonal_of(weight, groups, first, count) if isinstance(weight, np.ndarray) and groups > 1 else whole
+        weights = count * m // groups * whole.depth
+        packed.append(
+            _group(part, blocks, first * m // groups, first * c, len(taps), channel_size / units, len(taps) // units, weights)
+        )
+    product = Product(
+        rule=ShapeRule.CONV,
+        x_rows=False,
+        y_rows=False,
+        m=m,
+        channels=c * groups,
+        segments=segments,
+        unit_segment=unit_segment,
+        taps=taps,
+        bias__m=np.zeros(m, np.float32),
+        max_vectors=vectors,
+        groups=tuple(packed),
+        window=window,
+    )
+    return byte_product(product, blocks, sums_of(whole), how)
+
+
+def matrix(
+    weight__mk: NDArray[np.float32] | Nonzeros,
+    rule: ShapeRule,
+    how: Quantised,
+    *,
+    x_rows: bool,
+    y_rows: bool,
+    isa: Isa,
+    vector_operand: bool = False,
+) -> ByteProduct:
+    """Pack the constant operand of Gemm or MatMul: one (M, K) matrix of whole numbers of 8 bits. `x_rows`, `y_rows`: pixels-major operands."""
+    m, k = weight__mk.shape
+    whole = nonzeros_of(weight__mk)
+    blocks = pays(whole, 1) and (not x_rows or k % FOUR == 0)
+    product = Product(
+        rule=rule,
+        x_rows=x_rows,
+        y_rows=y_rows,
+        m=m,
+        channels=k,
+        segments=((0, 0, 0, 0, 0),),
+        unit_segment=(0, 1),
+        taps=((0, 0, 0),),
+        bias__m=np.zeros(m, np.float32),
+        max_vectors=1,
+        groups=(_group(whole, blocks, 0, 0, 1, FOUR * isa.lanes, 1, m * k),),
+        vector_operand=vector_operand,
+    )
+    return byte_product(product, blocks, sums_of(whole), how)

@@ -1,0 +1,97 @@
+"""Products of bytes by packed weights of 8 bits: quantised Conv, Gemm, MatMul. Their C side is `runtime/_byte_product.pyx`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..enums import ElementType, StepKind
+from ..steps import Step
+from .product import PRODUCT, Product, check_product, narrowed, rank_of_result
+from .row import Constants, Ranks, StepKindRow, expect_shape, require
+
+if TYPE_CHECKING:
+    from ..verify import Values
+
+FOUR = 4
+"""Weights that one value of an entry holds, and channels of a block."""
+MAX_BOUND = 1 << 20
+"""Magnitude of the bounds of scaled sums, which are rounded in float32 without loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByteProduct:
+    """y = quantise(W (x - zero_x)), with sums in int32: what the step does follows from the element types of x and y.
+
+    x is uint8 or int8. y is int32: the sums. Float32: float(sum) * scale. uint8 or int8: that clamped to [low, high], rounded half to even,
+    plus `zero_y`.
+
+    `product` has the geometry and the packed weights; its values are four weights of 8 bits each, whose bits take the place of those of
+    float32. Its bias is not used. `blocks`: an entry has four channels at the same tap, and the channels of `product.groups` are blocks of
+    four; else it has four weights anywhere. `bias__m` has the bits of int32 in the place of those of float32, with -zero_x * sum(w) in it.
+    There x is unsigned: a signed x counts as x + 128, and its zero point as well.
+    """
+
+    product: Product
+    blocks: bool
+    signed: bool
+    zero_x: int
+    bias__m: NDArray[np.float32]
+    scale__m: NDArray[np.float32]
+    low: float = 0.0
+    high: float = 255.0
+    zero_y: int = 0
+
+
+def check_byte_product(step: Step) -> None:
+    """ValueError that names what is wrong with a packed weight of 8 bits."""
+    data: ByteProduct = step.spec
+    product = data.product
+    channels = -(-product.channels // FOUR) if data.blocks else product.channels
+    check_product(product, 2 if data.blocks else 2 * FOUR, channels)
+    expect_shape(data.bias__m, (product.m,), "the bias of bytes")
+    expect_shape(data.scale__m, (product.m,), "the scales")
+    require(-MAX_BOUND <= data.low <= data.high <= MAX_BOUND, f"bounds {data.low} and {data.high}")
+    require(-128 * data.signed <= data.zero_x <= 255 - 128 * data.signed, f"the zero point {data.zero_x} of x")
+    require(-128 <= data.zero_y <= 255, f"the zero point {data.zero_y} of y")
+    if data.blocks:
+        require(all((group.channel_begin, group.channels) == (0, channels) for group in product.groups), "blocks of other channels")
+        require(not product.x_rows or product.channels % FOUR == 0, "blocks that rows of x do not hold whole")
+
+
+def _verify(step: Step, x: int, r: int | None, values: Values) -> int:
+    check_byte_product(step)
+    return rank_of_result(step.spec.product, step.y, x, values)
+
+
+def _check_types(step: Step, values: Values) -> None:
+    data: ByteProduct = step.spec
+    values.expect_type(step.x, ElementType.INT8 if data.signed else ElementType.UINT8)
+    types = (ElementType.UINT8, ElementType.INT8, ElementType.INT32, ElementType.FLOAT32)
+    require(values.type_of(step.y) in types, "a product of bytes with results of another type")
+
+
+def _separable(step: Step, constants: Constants, ranks: Ranks) -> bool:
+    return PRODUCT.separable(replace(step, spec=step.spec.product), constants, ranks)
+
+
+def _describe(step: Step) -> str:
+    return f"{PRODUCT.describe(replace(step, spec=step.spec.product))}, {'blocks of four channels' if step.spec.blocks else 'bytes'}"
+
+
+def _for_lanes(data: ByteProduct, before: int, lanes: int) -> ByteProduct:
+    return replace(data, product=narrowed(data.product, before, lanes))
+
+
+BYTE_PRODUCT = StepKindRow(
+    StepKind.BYTE_PRODUCT,
+    ByteProduct,
+    _verify,
+    separable=_separable,
+    describe=_describe,
+    for_lanes=_for_lanes,
+    check_types=_check_types,
+)

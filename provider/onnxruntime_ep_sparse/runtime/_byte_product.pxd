@@ -1,0 +1,3 @@
+from ._structs cimport StepKindOps
+
+cdef void byte_product_ops(StepKindOps* ops) noexcept

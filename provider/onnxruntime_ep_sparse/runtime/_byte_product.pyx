@@ -1,0 +1,292 @@
+"""Products of bytes by packed weights of 8 bits: quantised Conv, Gemm, MatMul.
+
+Geometry, runs and offsets are those of `runtime/_tiles.pyx`, with tiles of bytes, or of int32 that hold a byte of four channels each. A
+tile is gathered block by block; sums of all blocks but the last wait in int32. `program/kinds/byte_product.py` says what is computed.
+"""
+
+import numpy as np
+
+from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.string cimport memset
+
+from ._from_python cimport memory_of
+from ._packed cimport *
+from ._product cimport infer, release_plan
+from ._sections cimport IDLE_PERCENT, PARALLEL_FROM, idle_percent, section
+from ._structs cimport *
+from ._tiles cimport keep_runs, list_runs, offsets_take, row_pitch, set_geometry, tiles_for
+from ._weight_store cimport shared_drop
+cimport onnxruntime_ep_sparse_kernels.table as t
+from onnxruntime_ep_sparse_kernels._byte_enums cimport *
+from onnxruntime_ep_sparse_kernels.table_bytes cimport ByteKernels, BytesCall
+
+cdef enum:
+    FOUR = 4                 # weights of a value, channels of a block
+    SIGN_BITS = 0x80808080
+    # Sums of an item that wait between K blocks: half of a 512 KB L2.
+    PARTIAL_SUMS = 64 * 1024
+
+cdef struct ByteProduct:
+    Product product          # first: functions for products read it
+    bint blocks
+    bint is_signed           # x
+    int32_t zero_x
+    int32_t* bias
+    float* scale
+    float low
+    float high
+    int32_t zero_y
+
+cdef struct BytePlan:
+    ProductPlan q            # first, likewise
+    int64_t tile_bytes
+    int64_t sums             # of all rows of a tile
+    int64_t results          # bytes of all rows of a tile
+
+
+cdef void byte_product_ops(StepKindOps* ops) noexcept:
+    ops.spec_size = sizeof(ByteProduct)
+    ops.plan_size = sizeof(BytePlan)
+    ops.build = build
+    ops.release = release
+    ops.infer = infer
+    ops.plan = plan_step
+    ops.release_plan = release_plan
+    ops.item = item
+
+
+cdef int build(Step* step, object spec) except -1:
+    cdef ByteProduct* data = <ByteProduct*>step.spec
+    fill_product(&data.product, spec.product)
+    data.blocks = spec.blocks
+    data.is_signed = spec.signed
+    data.zero_x = spec.zero_x
+    data.bias = <int32_t*>memory_of(spec.bias__m, np.float32)
+    data.scale = <float*>memory_of(spec.scale__m, np.float32)
+    data.low = spec.low
+    data.high = spec.high
+    data.zero_y = spec.zero_y
+    return 0
+
+
+cdef void release(void* spec) noexcept nogil:
+    cdef ByteProduct* data = <ByteProduct*>spec
+    release_product(&data.product)
+    shared_drop(data.bias)
+    shared_drop(data.scale)
+
+
+cdef inline int64_t lines(int64_t bytes_) noexcept nogil:
+    """Return so many bytes and a cache line as floats of whole lines."""
+    return ceil_div(bytes_, 64) * 16 + 16
+
+
+cdef int plan_step(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
+    """Tiles, items and offsets; 0 on success."""
+    cdef Step* step = &program.steps[index]
+    cdef StepPlan* sp = &plan.steps[index]
+    cdef ByteProduct* data = <ByteProduct*>step.spec
+    cdef Product* p = &data.product
+    cdef BytePlan* own = <BytePlan*>sp.own
+    cdef ProductPlan* q = &own.q
+    cdef int64_t unit = program.byte_kernels.unit, units, parts, work, width, i, pixels, rows = 0
+    cdef int g, n
+    cdef bint halved
+    if set_geometry(plan, step, sp):
+        return 1
+    row_pitch(p, q)
+    q.flat = (q.out_height - 1) * q.pitch + q.out_width if q.pixels else 0
+    units = ceil_div(q.flat, unit)
+    q.tiles = ceil_div(units, p.max_vectors)
+    work = FOUR * p.macs * units * unit * q.images * q.slices
+    sp.parallel = work > FOUR * PARALLEL_FROM and program.workers > 1
+    parts = q.images * q.slices * (1 if q.image_group != NULL else p.n_groups)
+    if sp.parallel:
+        q.tiles = tiles_for(q.tiles, units, parts, program.workers)
+    q.tile_vectors = ceil_div(units, q.tiles) if q.tiles else 1
+    width = q.tile_vectors * unit
+    parts *= q.tiles
+    for g in range(p.n_groups):
+        rows = max(rows, p.groups[g].panel.rows)
+        q.most_blocks = max(q.most_blocks, p.groups[g].blocks)
+    q.chunks = 1
+    if q.most_blocks > 1:
+        q.chunks = max(1, p.groups[0].panel.rows * width // PARTIAL_SUMS)
+    q.chunks = min(q.chunks, p.groups[0].panel.strips)
+    while sp.parallel and parts and q.chunks < p.groups[0].panel.strips and idle_percent(parts * q.chunks, program.workers) > IDLE_PERCENT:
+        q.chunks += 1
+    sp.items = parts * q.chunks if q.pixels else 0
+    q.offsets = offsets_take(p, q.pitch, width, False)
+    if q.offsets == NULL:
+        return 1
+    q.runs = p.n_segments * 2
+    for n in range(p.n_segments):
+        q.runs += 2 * (ceil_div(width + p.segments[n].reach_x, q.pitch) + p.segments[n].reach_y + 2)
+    own.tile_bytes = (q.offsets.block_floats + unit) * (FOUR if data.blocks else 1)
+    own.sums = rows * width if q.most_blocks > 1 else 0
+    own.results = rows * width * plan.values[step.y].bytes
+    need_scratch(plan, lines(own.tile_bytes) + lines(own.sums * sizeof(int32_t)) + lines(own.results) + lines(run_bytes(p, q)))
+    keep_runs(p, q, unit)
+    for i in range(q.images if q.image_group != NULL else p.n_groups):
+        g = q.image_group[i] if q.image_group != NULL else <int>i
+        sp.work.macs += p.groups[g].nonzeros
+        sp.work.dense_macs += p.groups[g].weights
+    pixels = q.y_plane if q.image_group != NULL else plan.values[step.y].size // max(p.M, 1)
+    sp.work.macs *= pixels
+    sp.work.dense_macs *= pixels
+    return 0
+
+
+cdef void gather_block(const Job* job, const GatherGroup* group, int64_t b, int64_t image, int64_t flat, const t.Run* run, uint8_t* tile) noexcept nogil:
+    """Gather the pixels that the taps of units [bounds[b], bounds[b + 1]) of a group need for one tile."""
+    cdef ByteProduct* data = <ByteProduct*>job.step.spec
+    cdef Product* p = &data.product
+    cdef ProductPlan* q = <ProductPlan*>job.sp.own
+    cdef Offsets* o = q.offsets
+    cdef ByteKernels* kernels = job.program.byte_kernels
+    cdef int64_t unit = group.bounds[b], end = group.bounds[b + 1], channel, last, u, position = 0, begin, element = FOUR if data.blocks else 1
+    cdef int64_t plane = q.in_depth * q.in_height * q.in_width, rows
+    cdef int64_t size = tile_position(p, o, end) - tile_position(p, o, unit)
+    cdef const uint8_t* x = <const uint8_t*>job.x + (q.image_x[image] if q.image_x != NULL else image * q.x_image)
+    cdef const int32_t* unit_run = <const int32_t*>(run + q.runs)
+    cdef uint8_t zero = <uint8_t>data.zero_x
+    if p.x_rows:
+        rows = min(q.flat - flat, o.width)
+        x += flat * p.channels + group.channel_begin + unit * element
+        if data.blocks:
+            # four bytes of a row go together, as if they were a float
+            job.program.kernels.gather_rows(<float*>tile, o.width, <const float*>x, p.channels // FOUR, rows, end - unit)
+        else:
+            kernels.gather_rows(tile, o.width, x, p.channels, rows, end - unit)
+    else:
+        x += group.channel_begin * plane
+        if p.units == 1:
+            for u in range(unit_run[1]):
+                position += run[u].length
+            if position < o.channel_floats:
+                memset(tile, zero, size * element)
+        begin = tile_position(p, o, unit)
+        for u in range(p.units):
+            # unit u of every channel, or of every four, from the first to the last that has it in this block
+            channel = (unit - u + p.units - 1) // p.units
+            last = (end - u + p.units - 1) // p.units
+            position = tile_position(p, o, channel * p.units + u) - begin
+            if data.blocks:
+                kernels.gather_blocks(<int32_t*>tile + position, o.channel_floats, x + FOUR * channel * plane, plane,
+                                      min(FOUR * last, p.channels) - FOUR * channel, run + unit_run[u], unit_run[u + 1] - unit_run[u],
+                                      p.window.stride[2], zero)
+            else:
+                kernels.gather(tile + position, o.channel_floats, x + channel * plane, plane, last - channel, run + unit_run[u],
+                               unit_run[u + 1] - unit_run[u], p.window.stride[2], zero)
+    if data.is_signed:
+        kernels.flip(tile, size * element)
+
+
+cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    """Multiply one tile of pixels by the rows of one group, or of one chunk of them."""
+    cdef ByteProduct* data = <ByteProduct*>job.step.spec
+    cdef Product* p = &data.product
+    cdef BytePlan* own = <BytePlan*>job.sp.own
+    cdef ProductPlan* q = &own.q
+    cdef Offsets* o = q.offsets
+    cdef ByteKernels* kernels = job.program.byte_kernels
+    cdef int type_y = job.program.type[job.step.y], bytes_y = job.program.bytes[job.step.y]
+    cdef int64_t image, slice_, tile, b, v, count, first, element = FOUR if data.blocks else 1, place, chunk = index % q.chunks
+    cdef int64_t g
+    cdef uint8_t* pixels = <uint8_t*>scratch
+    cdef int32_t* sums = <int32_t*>(scratch + lines(own.tile_bytes))
+    cdef uint8_t* results = <uint8_t*>sums + sizeof(float) * lines(own.sums * sizeof(int32_t))
+    cdef t.Run* run = <t.Run*>(results + sizeof(float) * lines(own.results))
+    cdef t.Run* own_run = run
+    cdef GatherGroup* group
+    cdef Panel* panel
+    cdef bint direct
+    cdef BytesCall call
+    index //= q.chunks
+    g = 0
+    if q.image_group == NULL:
+        g = index % p.n_groups
+        index //= p.n_groups
+    tile = index % q.tiles
+    index //= q.tiles
+    slice_ = index % q.slices
+    image = index // q.slices
+    if q.image_group != NULL:
+        g = q.image_group[image]
+    group = &p.groups[g]
+    panel = &group.panel
+    first = slice_tile(q, kernels.unit, tile, &count) * kernels.unit
+    if q.run_table != NULL:
+        run = <t.Run*>(q.run_table + (slice_ * q.tiles + tile) * run_bytes(p, q))
+    elif not p.x_rows:
+        list_runs(p, q, slice_, first, run, <int32_t*>(run + q.runs))
+    call.row_begin = <int32_t>(chunk * panel.strips // q.chunks) * (STRIP // panel.mr)
+    call.row_end = panel.groups if chunk == q.chunks - 1 else <int32_t>((chunk + 1) * panel.strips // q.chunks) * (STRIP // panel.mr)
+    direct = not p.y_rows and (q.pitch == q.out_width or q.out_height == 1) and first + count * kernels.unit <= q.flat
+    call.scale = data.scale + panel.row_begin % p.M
+    call.out = OUT_SUMS if type_y == TYPE_INT32 else OUT_FLOATS if type_y == TYPE_FLOAT32 else OUT_BYTES
+    call.low = data.low
+    call.high = data.high
+    call.zero = data.zero_y + 128 if type_y == TYPE_INT8 else data.zero_y
+    call.flip = <int32_t>SIGN_BITS if type_y == TYPE_INT8 else 0
+    call.partial_stride = o.width
+    call.y_stride = q.y_plane if direct else o.width
+    call.value = <const int32_t*>panel.value
+    call.offset = o.offset + group.offset_begin
+    place = image * q.y_image + panel.row_begin % p.M * q.y_plane + slice_ * q.pixels + first
+    for b in range(group.blocks):
+        gather_block(job, group, b, image, first, run, pixels)
+        call.row_start = panel.row_start + b * (panel.groups + 1)
+        call.row = panel.row + b * panel.groups * panel.mr
+        call.bias = data.bias + panel.row_begin % p.M if b == 0 else NULL
+        call.finish = b == group.blocks - 1
+        for v in range(count):
+            call.tile = pixels + v * kernels.unit * element
+            call.partial = sums + v * kernels.unit
+            if direct:
+                call.y = <uint8_t*>job.y + (place + v * kernels.unit) * bytes_y
+            else:
+                call.y = results + v * kernels.unit * bytes_y
+            (kernels.blocks if data.blocks else kernels.quads)(&call)
+    if not direct:
+        finish_rows(job, panel, panel.mr * call.row_begin, min(panel.mr * call.row_end, panel.rows), results, image, slice_, first,
+                    count * kernels.unit, own_run)
+
+
+cdef void finish_rows(Job* job, const Panel* panel, int64_t begin, int64_t end, uint8_t* results, int64_t image, int64_t slice_,
+                      int64_t flat, int64_t length, t.Run* run) noexcept nogil:
+    """Copy what is valid of rows [begin, end) of a panel from tile positions to the output's own order."""
+    cdef ProductPlan* q = <ProductPlan*>job.sp.own
+    cdef Product* p = <Product*>job.step.spec
+    cdef int bytes_y = job.program.bytes[job.step.y]
+    cdef int64_t row = panel.row_begin % p.M + begin, width = q.offsets.width, place, line, column, stop, at = flat, n = 0
+    cdef int64_t last = min(flat + length, q.flat)
+    cdef uint8_t* y
+    results += begin * width * bytes_y
+    if p.y_rows:
+        y = <uint8_t*>job.y + (image * q.y_image + flat * p.M + row) * bytes_y
+        if bytes_y == 1:
+            job.program.byte_kernels.scatter_rows(y, p.M, results, width, last - flat, end - begin)
+        else:
+            job.program.kernels.scatter_rows(<float*>y, p.M, <float*>results, width, last - flat, end - begin, NULL, ACT_NONE, 0, 0)
+        return
+    y = <uint8_t*>job.y + (image * q.y_image + row * q.y_plane + slice_ * q.pixels) * bytes_y
+    line = flat // q.pitch
+    column = flat - line * q.pitch
+    while at < last:
+        stop = min(q.out_width - column, last - at)
+        if stop > 0:
+            if n and q.pitch == q.out_width:
+                run[n - 1].length += <int32_t>stop
+            else:
+                run[n].source = at - flat
+                run[n].target = <int32_t>(line * q.out_width + column)
+                run[n].length = <int32_t>stop
+                n += 1
+        at += q.pitch - column
+        column = 0
+        line += 1
+    if bytes_y == 1:
+        job.program.byte_kernels.scatter(y, q.y_plane, results, width, end - begin, run, n)
+    else:
+        job.program.kernels.scatter(<float*>y, q.y_plane, <float*>results, width, end - begin, run, n, NULL, ACT_NONE, 0, 0)

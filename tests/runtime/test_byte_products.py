@@ -1,0 +1,200 @@
+"""Products of bytes as programs: every form of a convolution, matrices, every set of kernels; equal to int64, without ONNX Runtime."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from onnxruntime_ep_sparse.program import byte_packing
+from onnxruntime_ep_sparse.program.enums import ElementType, ShapeRule
+from onnxruntime_ep_sparse.program.verify import check
+from onnxruntime_ep_sparse.runtime._program import Program
+from onnxruntime_ep_sparse_kernels.isa import ISAS, byte_sets_for
+from support.byte_programs import RESULTS, ByteCase
+from support.kernel_sets import byte_table_of, table_of
+
+BYTE_SETS = byte_sets_for(ISAS)
+EVERY_SET = pytest.mark.parametrize("row", BYTE_SETS, ids=lambda row: row.name)
+CONVOLUTIONS = {
+    "pointwise": ((20, 24, 1, 1), {"known": (9, 7)}, (2, 24, 9, 7)),
+    "pointwise, whole units": ((20, 24, 1, 1), {}, (1, 24, 16, 16)),
+    "pointwise, stride": ((20, 24, 1, 1), {"known": (9, 7), "strides": (2, 2)}, (2, 24, 9, 7)),
+    "small image": ((20, 24, 3, 3), {"known": (9, 7), "pads": (1, 1, 1, 1)}, (2, 24, 9, 7)),
+    "small image, stride": ((20, 24, 3, 3), {"known": (14, 14), "pads": (1, 1, 1, 1), "strides": (2, 2)}, (2, 24, 14, 14)),
+    "unknown width": ((20, 23, 3, 3), {"pads": (1, 1, 1, 1)}, (2, 23, 9, 70)),
+    "uneven": ((9, 5, 2, 4), {"strides": (3, 1), "dilations": (2, 3), "pads": (0, 2, 3, 1)}, (2, 5, 17, 23)),
+    "far dilation": ((6, 6, 2, 3), {"dilations": (1, 12000), "pads": (1, 12000, 0, 12000)}, (2, 6, 5, 13)),
+    "larger than the image": ((8, 6, 7, 7), {"pads": (3,) * 4, "known": (3, 2)}, (2, 6, 3, 2)),
+    "groups": ((20, 6, 3, 3), {"group": 4, "pads": (1, 1, 1, 1), "known": (9, 7)}, (2, 24, 9, 7)),
+    "one channel an output": ((12, 1, 3, 3), {"group": 12, "pads": (1, 1, 1, 1), "known": (9, 7)}, (2, 12, 9, 7)),
+    "one dimension": ((20, 24, 5), {"pads": (2, 2), "known": (61,)}, (2, 24, 61)),
+    "three dimensions": ((10, 6, 3, 3, 3), {"strides": (2, 1, 2), "dilations": (1, 2, 1), "pads": (1,) * 6}, (2, 6, 7, 9, 8)),
+    "one row": ((1, 3, 1, 1), {"known": (1, 1)}, (1, 3, 1, 1)),
+    "many channels": ((70, 900, 1, 1), {"known": (6, 6)}, (1, 900, 6, 6)),
+    "many channels, window": ((40, 300, 3, 3), {"known": (14, 14), "pads": (1, 1, 1, 1)}, (1, 300, 14, 14)),
+}
+
+
+@pytest.fixture
+def form(request, monkeypatch):
+    """Whether weights are packed as blocks of four channels, where they can be, or anywhere; else what is cheaper decides."""
+    monkeypatch.setattr(byte_packing, "pays", lambda matrix, taps: request.param == "blocks")
+    return request.param
+
+
+@EVERY_SET
+@pytest.mark.parametrize("form", ["anywhere", "blocks"], indirect=True)
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolution(row, name, form):
+    """Each form of a tile, with weights anywhere and in blocks of channels; the same for any number of workers."""
+    shape, attributes, x_shape = CONVOLUTIONS[name]
+    case = ByteCase(shape)
+    data = case.conv(row, **attributes)
+    assert data.blocks == (form == "blocks" and attributes.get("group", 1) == 1)
+    x = case.x(*x_shape)
+    expected = case.exact_conv(x)
+    assert len(np.unique(expected)) > min(expected.size, 100) // 10
+    for workers in (1, 2, 3):
+        np.testing.assert_array_equal(case.program(row, data, len(x_shape), workers).run(x)[0], expected)
+
+
+@EVERY_SET
+@pytest.mark.parametrize("signed", [False, True], ids=["u8", "s8"])
+@pytest.mark.parametrize("result", RESULTS)
+@pytest.mark.parametrize("form", ["anywhere", "blocks"], indirect=True)
+def test_types(row, signed, result, form):
+    """Signed and unsigned activations, all types of results, zero points at both ends; where tiles are runs of the output and elsewhere."""
+    for zero_x, zero_y in ((0, 0), (-128, -128) if signed and result == "int8" else (127, 127)):
+        case = ByteCase((9, 11, 3, 3), signed=signed, result=result, zero_x=zero_x, zero_y=zero_y)
+        for height, width in ((5, 9), (33, 17)):
+            x = case.x(1, 11, height, width)
+            data = case.conv(row, pads=(1, 1, 1, 1))
+            (y,) = case.program(row, data, 4).run(x)
+            assert y.dtype == result
+            np.testing.assert_array_equal(y, case.exact_conv(x))
+        pointwise = ByteCase((9, 11, 1, 1), signed=signed, result=result, zero_x=zero_x, zero_y=zero_y)
+        x = pointwise.x(1, 11, 16, 16)
+        np.testing.assert_array_equal(pointwise.program(row, pointwise.conv(row), 4).run(x)[0], pointwise.exact_conv(x))
+
+
+MATRICES = {
+    "right": (ShapeRule.MATMUL_RIGHT, True, True, lambda rows, k: (rows, k)),
+    "right, batch": (ShapeRule.MATMUL_RIGHT, True, True, lambda rows, k: (2, 3, rows, k)),
+    "left": (ShapeRule.MATMUL_LEFT, False, False, lambda rows, k: (2, k, rows)),
+    "gemm": (ShapeRule.GEMM, True, True, lambda rows, k: (rows, k)),
+    "gemm, transposed": (ShapeRule.GEMM, False, False, lambda rows, k: (k, rows)),
+    "gemm, x transposed": (ShapeRule.GEMM, False, True, lambda rows, k: (k, rows)),
+}
+
+
+@EVERY_SET
+@pytest.mark.parametrize("name", MATRICES)
+@pytest.mark.parametrize("form", ["anywhere", "blocks"], indirect=True)
+def test_matrix(row, name, form):
+    """Operands of both orders; K that fours and sixteens do not divide; from one row to several units; results of one and of four bytes."""
+    rule, x_rows, y_rows, shape_of = MATRICES[name]
+    for k, rows, result in ((16, 1, "uint8"), (37, 5, "int8"), (100, 70, "float32"), (1300, 130, "uint8"), (48, 64, "int32")):
+        case = ByteCase((45, k), result=result, signed=k == 37)
+        data = case.matrix(row, rule, x_rows=x_rows, y_rows=y_rows)
+        assert data.blocks == (form == "blocks" and (not x_rows or k % 4 == 0))
+        x = case.x(*shape_of(rows, k))
+        expected = case.exact_matrix(x, rule, x_rows=x_rows, y_rows=y_rows)
+        for workers in (1, 3):
+            np.testing.assert_array_equal(case.program(row, data, x.ndim, workers).run(x)[0], expected)
+
+
+@EVERY_SET
+@pytest.mark.parametrize("form", ["anywhere", "blocks"], indirect=True)
+@pytest.mark.parametrize("zeros", [0, 0.97, 1])
+def test_extremes(row, zeros, form):
+    """Weights of -128 and 127 times activations of 255 do not saturate; rows without weights are their bias; nor does a dense weight."""
+    case = ByteCase((33, 64, 1, 1), zeros=zeros, extreme=True, zero_x=0)
+    x = np.full((1, 64, 9, 9), 255, np.uint8)
+    np.testing.assert_array_equal(case.program(row, case.conv(row), 4).run(x)[0], case.exact_conv(x))
+
+
+@pytest.mark.parametrize("block", [1, 4])
+def test_chooses_form(block):
+    """Blocks of channels are packed as such, other weights anywhere."""
+    case = ByteCase((64, 64, 3, 3), zeros=0.8, block=block)
+    assert case.conv(BYTE_SETS[0], pads=(1, 1, 1, 1)).blocks == (block == 4)
+
+
+def test_same_bits():
+    """Every set of kernels gives the same bits."""
+    case = ByteCase((40, 50, 3, 3), zeros=0.8)
+    x = case.x(2, 50, 13, 13)
+    results = set()
+    for row in BYTE_SETS:
+        try:
+            program = case.program(row, case.conv(row, pads=(1, 1, 1, 1)), 4, 2)
+        except pytest.skip.Exception:
+            continue
+        results.add(program.run(x)[0].tobytes())
+    assert len(results) == 1
+
+
+def test_chain():
+    """Bytes between two steps take as many bytes in the arena, and what the first one writes is what the second one reads."""
+    row = BYTE_SETS[-1]
+    first, second = ByteCase((24, 16, 3, 3), zero_y=3), ByteCase((8, 24, 1, 1), zero_x=3)
+    x = first.x(2, 16, 20, 20)
+    specs = [first.spec(first.conv(row, pads=(1, 1, 1, 1)), 4), second.spec(second.conv(row), 4)]
+    step = replace(specs[1].steps[0], x=1, y=2)
+    spec = replace(
+        specs[0],
+        n_values=3,
+        outputs={"y": 2},
+        steps=(specs[0].steps[0], step),
+        types=dict.fromkeys(range(3), ElementType.UINT8),
+        separable=True,
+    )
+    check(spec)
+    program = Program(spec, table_of(row.isa), 2, byte_table=byte_table_of(row))
+    np.testing.assert_array_equal(program.run(x)[0], second.exact_conv(first.exact_conv(x)))
+
+
+def damaged(data):
+    """Data of which one field does not fit, with what the message says."""
+    product = data.product
+    group = product.groups[0]
+    yield replace(data, scale__m=data.scale__m[1:]), "the scales have the shape"
+    yield replace(data, bias__m=data.bias__m[1:]), "the bias of bytes have the shape"
+    yield replace(data, low=np.nan), "bounds nan"
+    yield replace(data, high=2.0**25), "bounds"
+    yield replace(data, zero_x=-1), "the zero point -1 of x"
+    yield replace(data, zero_y=256), "the zero point 256 of y"
+    yield replace(data, blocks=not data.blocks), "the columns have the shape"
+    panel = replace(group.panel, k__nc=group.panel.k__nc + np.uint16(9999))
+    yield replace(data, product=replace(product, groups=(replace(group, panel=panel),))), "columns outside block 0"
+    if data.blocks:
+        yield replace(data, product=replace(product, groups=(replace(group, channels=2, bounds=(0, 2)),))), "columns outside block 0"
+
+
+@pytest.mark.parametrize("form", ["anywhere", "blocks"], indirect=True)
+def test_damaged(form):
+    """Data that do not fit are refused before C reads them; so are values of other types."""
+    case = ByteCase((6, 12, 3, 3))
+    row = BYTE_SETS[-1]
+    spec = case.spec(case.conv(row, pads=(1, 1, 1, 1), known=(8, 8)), 4)
+    for data, message in damaged(spec.steps[0].spec):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            check(replace(spec, steps=(replace(spec.steps[0], spec=data),)))
+    with pytest.raises(ValueError, match="value 0 is int8, uint8 is expected"):
+        check(replace(spec, types=spec.types | {0: ElementType.INT8}))
+    with pytest.raises(ValueError, match="results of another type"):
+        check(replace(spec, types=spec.types | {1: ElementType.FLOAT16}))
+
+
+def test_needs_kernels_for_bytes():
+    """A program with such a step is not made without their kernels, nor with those of other vectors."""
+    case = ByteCase((4, 4, 1, 1))
+    row = BYTE_SETS[-1]
+    spec = case.spec(case.conv(row), 4)
+    table = table_of(row.isa)
+    with pytest.raises(ValueError, match="a product of bytes needs kernels for bytes"):
+        Program(spec, table, 1)
+    other = next((other for other in BYTE_SETS if other.isa.lanes != row.isa.lanes), row)
+    with pytest.raises(ValueError, match="kernels for vectors of"):
+        Program(spec, table, 1, byte_table=byte_table_of(other))
