@@ -21,10 +21,10 @@ def unit(capsule):
 
 def spmm(capsule, bint blocks, const int32_t[:, ::1] row_start__bg, const int32_t[:, :, ::1] row__bgr,
          const uint16_t[:, ::1] offset__nc, const int32_t[:, ::1] value__nr, tiles, const int32_t[::1] bias__m,
-         const float[::1] scale__m=None, out=Out.SUMS, float low=-np.inf, float high=np.inf, int zero=0, bint signed=False, int repeat=1):
+         const float[::1] scale__m=None, out=Out.SUMS, int zero=0, int low=-128, int high=255, bint signed=False, int repeat=1):
     """Run the kernel of quads, or of `blocks`, over all K blocks of a packed matrix, with a tile for each.
 
-    `tiles` are uint8 arrays, or int32 arrays for `blocks`. Returns the results of M rows and a unit of pixels: uint8, or int8 if
+    Bytes have this zero point and these bounds. `tiles` are uint8 arrays, or int32 arrays for `blocks`. Returns the results of M rows and a unit of pixels: uint8, or int8 if
     `signed`; int32 for Out.SUMS, float32 for Out.FLOATS. For timing, everything runs `repeat` times.
 
     Raises ValueError if the arrays do not fit each other.
@@ -59,10 +59,11 @@ def spmm(capsule, bint blocks, const int32_t[:, ::1] row_start__bg, const int32_
     call.y = <void*>y
     call.y_stride = width
     call.out = <t.Out><int>out
-    call.low = low
-    call.high = high
-    call.zero = zero + 128 if signed else zero
-    call.flip = <int32_t>0x80808080 if signed else 0
+    call.zero = zero + 128 * signed
+    call.low = max(0, min(255, low + 128 * signed))
+    call.high = max(0, min(255, high + 128 * signed))
+    call.flip = signed
+    call.ahead = NULL
     call.row_begin = 0
     call.row_end = <int32_t>row__bgr.shape[1]
     with nogil:

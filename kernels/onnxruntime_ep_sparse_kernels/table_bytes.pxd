@@ -25,10 +25,11 @@ ctypedef struct BytesCall:
     void* y
     int64_t y_stride
     Out out
-    float low                    # bounds of scaled sums before the zero point is added
-    float high
-    int32_t zero
-    int32_t flip                 # 0x80808080: results are signed bytes, and `zero` is 128 more than theirs; 0: unsigned
+    int32_t zero                 # zero point of the results as unsigned bytes: signed ones count as 128 more
+    int32_t low                  # bounds of the results as unsigned bytes
+    int32_t high
+    bint flip                    # the results are signed bytes
+    const char* ahead            # prefetched one group early: y as bytes, if its rows are not in a cache yet; NULL: no prefetch
     bint finish
     int32_t row_begin
     int32_t row_end

@@ -69,7 +69,7 @@ def bytes_rate(name: str, weight__mk: np.ndarray, blocks: bool, most: int, rng: 
     times = max(1, 2_000_000 // (nonzeros * width // 60))
 
     def run(repeat: int) -> None:
-        call_bytes.spmm(table, blocks, row_start, row, offset__nc, value__nr, tiles, bias, scale, Out.BYTES, 0, 255, repeat=repeat)
+        call_bytes.spmm(table, blocks, row_start, row, offset__nc, value__nr, tiles, bias, scale, Out.BYTES, repeat=repeat)
 
     return nonzeros * width / best_ns(run, times), 4 * value__nr.size / nonzeros
 

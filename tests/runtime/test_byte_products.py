@@ -155,14 +155,25 @@ def test_chain():
     np.testing.assert_array_equal(program.run(x)[0], second.exact_conv(first.exact_conv(x)))
 
 
+@EVERY_SET
+@pytest.mark.parametrize("result", ["uint8", "int8"])
+def test_bounds(row, result):
+    """Bounds within the range of the type clamp the results, as Relu6 does."""
+    case = ByteCase((9, 11, 1, 1), result=result, zero_y=-20 if result == "int8" else 20, bounds=(-20, -5) if result == "int8" else (20, 35))
+    x = case.x(1, 11, 9, 9)
+    (y,) = case.program(row, case.conv(row), 4).run(x)
+    np.testing.assert_array_equal(y, case.exact_conv(x))
+    assert (y.min(), y.max()) == (case.low, case.high)
+
+
 def damaged(data):
     """Data of which one field does not fit, with what the message says."""
     product = data.product
     group = product.groups[0]
     yield replace(data, scale__m=data.scale__m[1:]), "the scales have the shape"
     yield replace(data, bias__m=data.bias__m[1:]), "the bias of bytes have the shape"
-    yield replace(data, low=np.nan), "bounds nan"
-    yield replace(data, high=2.0**25), "bounds"
+    yield replace(data, low=200, high=199), "bounds 200 and 199"
+    yield replace(data, high=256), "bounds 0 and 256"
     yield replace(data, zero_x=-1), "the zero point -1 of x"
     yield replace(data, zero_y=256), "the zero point 256 of y"
     yield replace(data, blocks=not data.blocks), "the columns have the shape"

@@ -34,7 +34,7 @@ class ByteCase:
         self.bias__m = rng.integers(-(2**14), 2**14, m).astype(np.int32)
         self.scale__m = (rng.uniform(0.5, 2, m) / (40 * np.sqrt(depth * max(1 - zeros, 0.02)))).astype(np.float32) / 16
         least = -128 if result == "int8" else 0
-        self.low, self.high = bounds or (least - zero_y, least + 255 - zero_y)
+        self.low, self.high = bounds or (least, least + 255)
         self.how = Quantised(signed, zero_x, self.bias__m, self.scale__m, zero_y, self.low, self.high)
 
     def conv(self, row, *, group=1, known=(), strides=None, dilations=None, pads=None):
@@ -78,7 +78,7 @@ class ByteCase:
         scaled = sums.astype(np.float32) * self.scale__m.reshape(shape)
         if self.result == "float32":
             return scaled
-        clamped = np.clip(scaled, np.float32(self.low), np.float32(self.high))
+        clamped = np.clip(scaled, np.float32(self.low - self.zero_y), np.float32(self.high - self.zero_y))
         return (np.rint(clamped).astype(np.int64) + self.zero_y).astype(self.result)
 
     def exact_conv(self, x):

@@ -8,11 +8,16 @@
  *                            (quantised.pyx), and then all instruction sets give equal bits.
  *   vi_zip_low8(a, b)        within each 128 bits, the lower bytes of a and b in turn; likewise vi_zip_high8, and vi_zip_low16 and
  *                            vi_zip_high16 of 16 bits.
- *   vi_pack_bytes(a, b, c, d)  int32 in 0..255 as bytes: within each 128 bits those of a, then b, c, d. */
+ *   vi_round_bytes(a, b, c, d, zero)  floats up to 2^30 as bytes: rounded half to even, plus the int16 in every half of `zero`, at least 0
+ *                            and at most 255. Within each 128 bits those of a, then b, c, d.
+ *   vi_max8(a, b), vi_min8(a, b)  the larger and the smaller of unsigned bytes. */
 #ifndef SPARSE_BYTES_H
 #define SPARSE_BYTES_H
 
 #include "simd.h"
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #ifndef SPARSE_BYTE_PRIMITIVES
 #error "SPARSE_BYTE_PRIMITIVES comes from isa.py through the compiler flags"
@@ -31,17 +36,14 @@ static inline vf vf_from_int(vi a) { return __builtin_convertvector(a, vf); }
 
 #include SPARSE_BYTE_PRIMITIVES
 
-/* To the nearest integer, ties to even: the sum with 1.5 * 2^23 has the integer in its low bits. For |a| < 2^22. */
-static inline vi vi_round(vf a) {
-    const float magic = 12582912.0f;
-    return (vi)(a + vf_set(magic)) - (vi)vf_set(magic);
-}
-/* A sum as the quantised result: scaled, clamped, rounded, moved by the zero point. `low` and `high` are bounds before that. */
-static inline vi vi_quantised(vi sum, vf scale, vf low, vf high, vi zero) {
-    return vi_round(vf_min(high, vf_max(low, vf_from_int(sum) * scale))) + zero;
+/* The scaled sums of a unit as bytes. Beyond 2^30 a float would not fit int32; far below 0 it becomes the least int32, which is right. */
+static inline vi vi_quantised(vi a, vi b, vi c, vi d, vf scale, vi zero) {
+    const vf most = vf_set(1073741824.0f);
+    return vi_round_bytes(vf_min(most, vf_from_int(a) * scale), vf_min(most, vf_from_int(b) * scale),
+                          vf_min(most, vf_from_int(c) * scale), vf_min(most, vf_from_int(d) * scale), zero);
 }
 
-/* The bytes of vi_pack_bytes(a, b, c, d) in the order of all of a, then b, c, d. */
+/* The bytes of vi_round_bytes(a, b, c, d) in the order of all of a, then b, c, d. */
 #define PACKED_FROM(i) (4 * ((i) % QUARTERS) + (i) / QUARTERS)
 static inline vi vi_packed_in_order(vi a) { return (vi)vf_shuffle((vf)a, (vf)a, EACH_LANE(PACKED_FROM)); }
 
@@ -78,12 +80,36 @@ static inline void copy_bytes(uint8_t *y, const uint8_t *x, int64_t n) {
         for (; i < n; i++) y[i] = x[i];
     }
 }
-/* Copies every `stride`-th byte of x; n are written. */
+/* Every other byte of 32 from x on, from the first or the second one. */
+static inline void copy_every_other(uint8_t *y, const uint8_t *x, int first) {
+    typedef uint16_t v16x8 __attribute__((vector_size(16)));
+    typedef uint8_t v8x16 __attribute__((vector_size(16)));
+    v16x8 a, b;
+    v8x16 even;
+    memcpy(&a, x, 16);
+    memcpy(&b, x + 16, 16);
+    a = first ? a >> 8 : a & 0xff;
+    b = first ? b >> 8 : b & 0xff;
+#ifdef __SSE2__
+    even = (v8x16)_mm_packus_epi16((__m128i)a, (__m128i)b);
+#else
+    for (int i = 0; i < 8; i++) {
+        even[i] = (uint8_t)a[i];
+        even[i + 8] = (uint8_t)b[i];
+    }
+#endif
+    memcpy(y, &even, 16);
+}
+/* Copies every `stride`-th byte of x; n are written, and none is read before the first or after the last one. */
 static inline void copy_strided(uint8_t *restrict y, const uint8_t *restrict x, int64_t n, int64_t stride) {
-    if (stride == 2)
-        for (int64_t i = 0; i < n; i++) y[i] = x[2 * i];
-    else
-        for (int64_t i = 0; i < n; i++) y[i] = x[stride * i];
+    int64_t i = 0;
+    if (stride == 2 && n > 16) {
+        for (; i + 16 < n; i += 16) copy_every_other(y + i, x + 2 * i, 0);
+        /* the last 16 end where x ends: they are the odd bytes from one before them on */
+        copy_every_other(y + n - 16, x + 2 * (n - 16) - 1, 1);
+        return;
+    }
+    for (; i < n; i++) y[i] = x[stride * i];
 }
 /* The transposed square of 16 x 16 bytes, one in each 128 bits. */
 static inline void vi_transpose16(vi *restrict v) {

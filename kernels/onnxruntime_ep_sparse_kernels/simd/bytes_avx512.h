@@ -14,6 +14,10 @@ static inline vi vi_zip_low8(vi a, vi b) { return (vi)_mm512_unpacklo_epi8((__m5
 static inline vi vi_zip_high8(vi a, vi b) { return (vi)_mm512_unpackhi_epi8((__m512i)a, (__m512i)b); }
 static inline vi vi_zip_low16(vi a, vi b) { return (vi)_mm512_unpacklo_epi16((__m512i)a, (__m512i)b); }
 static inline vi vi_zip_high16(vi a, vi b) { return (vi)_mm512_unpackhi_epi16((__m512i)a, (__m512i)b); }
-static inline vi vi_pack_bytes(vi a, vi b, vi c, vi d) {
-    return (vi)_mm512_packus_epi16(_mm512_packs_epi32((__m512i)a, (__m512i)b), _mm512_packs_epi32((__m512i)c, (__m512i)d));
+static inline vi vi_round_bytes(vf a, vf b, vf c, vf d, vi zero) {
+    const __m512i ab = _mm512_packs_epi32(_mm512_cvtps_epi32((__m512)a), _mm512_cvtps_epi32((__m512)b));
+    const __m512i cd = _mm512_packs_epi32(_mm512_cvtps_epi32((__m512)c), _mm512_cvtps_epi32((__m512)d));
+    return (vi)_mm512_packus_epi16(_mm512_adds_epi16(ab, (__m512i)zero), _mm512_adds_epi16(cd, (__m512i)zero));
 }
+static inline vi vi_max8(vi a, vi b) { return (vi)_mm512_max_epu8((__m512i)a, (__m512i)b); }
+static inline vi vi_min8(vi a, vi b) { return (vi)_mm512_min_epu8((__m512i)a, (__m512i)b); }

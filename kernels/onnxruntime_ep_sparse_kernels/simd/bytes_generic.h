@@ -4,8 +4,6 @@ typedef int16_t v16 __attribute__((vector_size(4 * SPARSE_LANES)));
 typedef uint16_t v16u __attribute__((vector_size(4 * SPARSE_LANES)));
 
 #if defined(__SSE2__) && SPARSE_LANES == 4
-#include <emmintrin.h>
-
 /* SSE2 lacks pmaddubsw: even and odd bytes are multiplied as 16 bits. */
 static inline vi vi_dp4(vi acc, vi x, vi w) {
     v16 even = (v16)_mm_madd_epi16((__m128i)((v16)x & 0xff), (__m128i)((v16)w << 8 >> 8));
@@ -15,9 +13,13 @@ static inline vi vi_zip_low8(vi a, vi b) { return (vi)_mm_unpacklo_epi8((__m128i
 static inline vi vi_zip_high8(vi a, vi b) { return (vi)_mm_unpackhi_epi8((__m128i)a, (__m128i)b); }
 static inline vi vi_zip_low16(vi a, vi b) { return (vi)_mm_unpacklo_epi16((__m128i)a, (__m128i)b); }
 static inline vi vi_zip_high16(vi a, vi b) { return (vi)_mm_unpackhi_epi16((__m128i)a, (__m128i)b); }
-static inline vi vi_pack_bytes(vi a, vi b, vi c, vi d) {
-    return (vi)_mm_packus_epi16(_mm_packs_epi32((__m128i)a, (__m128i)b), _mm_packs_epi32((__m128i)c, (__m128i)d));
+static inline vi vi_round_bytes(vf a, vf b, vf c, vf d, vi zero) {
+    const __m128i ab = _mm_packs_epi32(_mm_cvtps_epi32((__m128)a), _mm_cvtps_epi32((__m128)b));
+    const __m128i cd = _mm_packs_epi32(_mm_cvtps_epi32((__m128)c), _mm_cvtps_epi32((__m128)d));
+    return (vi)_mm_packus_epi16(_mm_adds_epi16(ab, (__m128i)zero), _mm_adds_epi16(cd, (__m128i)zero));
 }
+static inline vi vi_max8(vi a, vi b) { return (vi)_mm_max_epu8((__m128i)a, (__m128i)b); }
+static inline vi vi_min8(vi a, vi b) { return (vi)_mm_min_epu8((__m128i)a, (__m128i)b); }
 #else
 static inline vi vi_dp4(vi acc, vi x, vi w) {
     v16 pairs = ((v16)x & 0xff) * ((v16)w << 8 >> 8) + (v16)((v16u)x >> 8) * ((v16)w >> 8);
@@ -37,10 +39,26 @@ static inline vi vi_zip_low8(vi a, vi b) { return vi_zip(a, b, 0, 1); }
 static inline vi vi_zip_high8(vi a, vi b) { return vi_zip(a, b, 8, 1); }
 static inline vi vi_zip_low16(vi a, vi b) { return vi_zip(a, b, 0, 2); }
 static inline vi vi_zip_high16(vi a, vi b) { return vi_zip(a, b, 8, 2); }
-static inline vi vi_pack_bytes(vi a, vi b, vi c, vi d) {
-    const vi parts[4] = {a, b, c, d};
+/* The sum with 1.5 * 2^23 has the rounded integer in its low bits. */
+static inline vi vi_round_bytes(vf a, vf b, vf c, vf d, vi zero) {
+    const float magic = 12582912.0f, far = 65536.0f;
+    const vf parts[4] = {a, b, c, d};
     uint8_t y[4 * SPARSE_LANES];
-    for (int i = 0; i < 4 * SPARSE_LANES; i++) y[i] = (uint8_t)parts[i % 16 / 4][i / 16 * 4 + i % 4];
+    for (int k = 0; k < 4; k++) {
+        vf near = vf_min(vf_set(far), vf_max(vf_set(-far), parts[k]));
+        vi whole = (vi)(near + vf_set(magic)) - (vi)vf_set(magic) + (zero << 16 >> 16);
+        for (int i = 0; i < SPARSE_LANES; i++)
+            y[i / 4 * 16 + 4 * k + i % 4] = (uint8_t)(whole[i] < 0 ? 0 : whole[i] > 255 ? 255 : whole[i]);
+    }
     return vi_load(y);
+}
+typedef uint8_t v8u __attribute__((vector_size(4 * SPARSE_LANES)));
+static inline vi vi_max8(vi a, vi b) {
+    v8u larger = (v8u)((v8u)a > (v8u)b);
+    return (vi)(((v8u)a & larger) | ((v8u)b & ~larger));
+}
+static inline vi vi_min8(vi a, vi b) {
+    v8u smaller = (v8u)((v8u)a < (v8u)b);
+    return (vi)(((v8u)a & smaller) | ((v8u)b & ~smaller));
 }
 #endif

@@ -26,6 +26,8 @@ MAX_TILE = 48 * 1024
 """Elements of a block, which may grow for the sake of longer rows, but stays below the 65,535 that an entry's offset can reach."""
 ENTRIES_PER_ROW = 8
 """Entries of four weights that a row should have in a block."""
+MOST_UNITS = 4
+"""Units of a tile that is one block of K: what it writes of an output row should be whole cache lines."""
 WINDOW_PIXELS = 128
 """Pixels of tiles for windows of several rows, of which every tile gathers some beside its own."""
 
@@ -39,8 +41,8 @@ class Quantised:
     bias__m: NDArray[np.int32] | None = None
     scale__m: NDArray[np.float32] | None = None
     zero_y: int = 0
-    low: float = 0.0
-    high: float = 255.0
+    low: int = -128
+    high: int = 255
 
 
 def byte_product(product: Product, blocks: bool, sums__m: NDArray[np.int64], how: Quantised) -> ByteProduct:
@@ -49,7 +51,7 @@ def byte_product(product: Product, blocks: bool, sums__m: NDArray[np.int64], how
     bias__m = np.zeros(product.m, np.int64) if how.bias__m is None else how.bias__m.astype(np.int64)
     bits = (bias__m - zero * sums__m).astype(np.int32).view(np.float32)
     scale__m = np.ones(product.m, np.float32) if how.scale__m is None else np.broadcast_to(how.scale__m, product.m).astype(np.float32)
-    return ByteProduct(product, blocks, how.signed, how.zero_x, bits, scale__m, how.low, how.high, how.zero_y)
+    return ByteProduct(product, blocks, how.signed, how.zero_x, bits, scale__m, how.zero_y, how.low, how.high)
 
 
 def pays(matrix: Csr, taps: int) -> bool:
@@ -96,7 +98,7 @@ def convolution(
     m, c = weight.shape[:2]
     whole, width, unit = nonzeros_of(weight), image[-1], FOUR * isa.lanes
     wide = max(window.kernel[:-1], default=1) > 1
-    vectors = max(1, WINDOW_PIXELS // unit) if wide else 1
+    vectors = max(1, WINDOW_PIXELS // unit if wide else min(MOST_UNITS, TILE_BYTES // (whole.depth * unit)))
     segments, unit_segment, taps = tap_layout(window, width, vectors * unit)
     units = len(unit_segment) - 1
     blocks = groups == 1 and pays(whole, len(taps))
@@ -140,7 +142,8 @@ def matrix(
     vector_operand: bool = False,
 ) -> ByteProduct:
     """Pack the constant operand of Gemm or MatMul: one (M, K) matrix of whole numbers of 8 bits. `x_rows`, `y_rows`: pixels-major operands."""
-    m, k = weight__mk.shape
+    (m, k), unit = weight__mk.shape, FOUR * isa.lanes
+    vectors = max(1, min(MOST_UNITS, TILE_BYTES // (k * unit)))
     whole = nonzeros_of(weight__mk)
     blocks = pays(whole, 1) and (not x_rows or k % FOUR == 0)
     product = Product(
@@ -153,8 +156,8 @@ def matrix(
         unit_segment=(0, 1),
         taps=((0, 0, 0),),
         bias__m=np.zeros(m, np.float32),
-        max_vectors=1,
-        groups=(_group(whole, blocks, 0, 0, 1, FOUR * isa.lanes, 1, m * k),),
+        max_vectors=vectors,
+        groups=(_group(whole, blocks, 0, 0, 1, vectors * unit, 1, m * k),),
         vector_operand=vector_operand,
     )
     return byte_product(product, blocks, sums_of(whole), how)

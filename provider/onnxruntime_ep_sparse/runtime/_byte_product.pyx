@@ -22,7 +22,8 @@ from onnxruntime_ep_sparse_kernels.table_bytes cimport ByteKernels, BytesCall
 
 cdef enum:
     FOUR = 4                 # weights of a value, channels of a block
-    SIGN_BITS = 0x80808080
+    # Entries of a row below which its place in the output is fetched early.
+    FETCH_ENTRIES = 16
     # Sums of an item that wait between K blocks: half of a 512 KB L2.
     PARTIAL_SUMS = 64 * 1024
 
@@ -33,9 +34,9 @@ cdef struct ByteProduct:
     int32_t zero_x
     int32_t* bias
     float* scale
-    float low
-    float high
     int32_t zero_y
+    int32_t low              # bounds of y
+    int32_t high
 
 cdef struct BytePlan:
     ProductPlan q            # first, likewise
@@ -63,9 +64,9 @@ cdef int build(Step* step, object spec) except -1:
     data.zero_x = spec.zero_x
     data.bias = <int32_t*>memory_of(spec.bias__m, np.float32)
     data.scale = <float*>memory_of(spec.scale__m, np.float32)
+    data.zero_y = spec.zero_y
     data.low = spec.low
     data.high = spec.high
-    data.zero_y = spec.zero_y
     return 0
 
 
@@ -200,7 +201,7 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef t.Run* own_run = run
     cdef GatherGroup* group
     cdef Panel* panel
-    cdef bint direct
+    cdef bint direct, fetches
     cdef BytesCall call
     index //= q.chunks
     g = 0
@@ -225,10 +226,12 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
     direct = not p.y_rows and (q.pitch == q.out_width or q.out_height == 1) and first + count * kernels.unit <= q.flat
     call.scale = data.scale + panel.row_begin % p.M
     call.out = OUT_SUMS if type_y == TYPE_INT32 else OUT_FLOATS if type_y == TYPE_FLOAT32 else OUT_BYTES
-    call.low = data.low
-    call.high = data.high
-    call.zero = data.zero_y + 128 if type_y == TYPE_INT8 else data.zero_y
-    call.flip = <int32_t>SIGN_BITS if type_y == TYPE_INT8 else 0
+    call.flip = type_y == TYPE_INT8
+    call.zero = data.zero_y + 128 * call.flip
+    call.low = max(0, min(255, data.low + 128 * call.flip))
+    call.high = max(0, min(255, data.high + 128 * call.flip))
+    call.ahead = NULL
+    fetches = direct and bytes_y == 1 and panel.entries < FETCH_ENTRIES * panel.groups
     call.partial_stride = o.width
     call.y_stride = q.y_plane if direct else o.width
     call.value = <const int32_t*>panel.value
@@ -245,6 +248,10 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
             call.partial = sums + v * kernels.unit
             if direct:
                 call.y = <uint8_t*>job.y + (place + v * kernels.unit) * bytes_y
+                if fetches and call.finish and v == 0:
+                    call.ahead = <const char*>call.y
+                else:
+                    call.ahead = NULL
             else:
                 call.y = results + v * kernels.unit * bytes_y
             (kernels.blocks if data.blocks else kernels.quads)(&call)

@@ -18,16 +18,14 @@ if TYPE_CHECKING:
 
 FOUR = 4
 """Weights that one value of an entry holds, and channels of a block."""
-MAX_BOUND = 1 << 20
-"""Magnitude of the bounds of scaled sums, which are rounded in float32 without loss."""
 
 
 @dataclass(frozen=True, slots=True)
 class ByteProduct:
     """y = quantise(W (x - zero_x)), with sums in int32: what the step does follows from the element types of x and y.
 
-    x is uint8 or int8. y is int32: the sums. Float32: float(sum) * scale. uint8 or int8: that clamped to [low, high], rounded half to even,
-    plus `zero_y`.
+    x is uint8 or int8. y is int32: the sums. Float32: float(sum) * scale. uint8 or int8: that rounded half to even, plus `zero_y`,
+    clamped to [low, high]. Rounding is monotonic, so that is what it would be if the bounds were applied before it.
 
     `product` has the geometry and the packed weights; its values are four weights of 8 bits each, whose bits take the place of those of
     float32. Its bias is not used. `blocks`: an entry has four channels at the same tap, and the channels of `product.groups` are blocks of
@@ -41,9 +39,9 @@ class ByteProduct:
     zero_x: int
     bias__m: NDArray[np.float32]
     scale__m: NDArray[np.float32]
-    low: float = 0.0
-    high: float = 255.0
     zero_y: int = 0
+    low: int = -128
+    high: int = 255
 
 
 def check_byte_product(step: Step) -> None:
@@ -54,7 +52,7 @@ def check_byte_product(step: Step) -> None:
     check_product(product, 2 if data.blocks else 2 * FOUR, channels)
     expect_shape(data.bias__m, (product.m,), "the bias of bytes")
     expect_shape(data.scale__m, (product.m,), "the scales")
-    require(-MAX_BOUND <= data.low <= data.high <= MAX_BOUND, f"bounds {data.low} and {data.high}")
+    require(-128 <= data.low <= data.high <= 255, f"bounds {data.low} and {data.high}")
     require(-128 * data.signed <= data.zero_x <= 255 - 128 * data.signed, f"the zero point {data.zero_x} of x")
     require(-128 <= data.zero_y <= 255, f"the zero point {data.zero_y} of y")
     if data.blocks:
