@@ -186,7 +186,7 @@ Declined nodes run on ONNX Runtime's CPU provider, as without this package.
 | --- | --- | --- |
 | ResNet, VGG, MobileNet, EfficientNet, NASNet, R3D | everything, the first convolution and the classifier included | |
 | ConvNeXt | everything, `Transpose` and `LayerNormalization` between the products included | |
-| U-Net, DeepLab | everything, skips and upsampling by `Resize` with constant scales or sizes included | `ConvTranspose` |
+| U-Net, DeepLab | everything, skips and upsampling by `ConvTranspose`, or `Resize` with constant scales or sizes, included | |
 | YOLOv5, YOLOv8, GhostNet | everything, parts of channels and the decoding of boxes included | |
 | nets with GroupNormalization or InstanceNormalization, with Mish or PRelu | everything | |
 | BERT, GPT-2, ViT | products with weights, bias, GELU, residual, normalization, `Softmax` | `MatMul` of two activations, computed shapes |

@@ -1,12 +1,13 @@
 """Measure the rates by which the provider expects times, and write them to `ops/rates.py`.
 
-    python tests/benchmarks/calibrate.py [--isa NAME] [--threads 1 2] [--only NET ...] [--samples FILE] [--dry] [--worst 10]
+    python tests/benchmarks/calibrate.py [--isa NAME] [--threads 1 2] [--only NET ...] [--new] [--samples FILE] [--dry] [--worst 10]
 
 Nets run with both providers. Every node of ONNX Runtime and every step of ours is timed where it stands, among the others. What the rows of
 `ops` say about their work is fitted to these times: one rate per kind of work, by least squares of relative errors, none negative
 (Lawson and Hanson 1974, `scipy.optimize.nnls`). The machine must do nothing else. `--dry` writes nothing; `--worst` lists so many entries
 that the rates predict worst. `--samples` names a file that keeps the seconds: a further call measures only what is missing there. The work
-is always what the rows say now, so that another kind of work needs no new measurement.
+is always what the rows say now, so that another kind of work needs no new measurement. With `--new` only kinds of work without a rate get
+one, and the others keep theirs.
 
 The rates of an instruction set hold for CPUs that have no better one, so that ONNX Runtime must use it as well: run it on such a CPU.
 """
@@ -325,6 +326,8 @@ def our_seconds(
 def fitted(entries: list[Timed], title: str, worst: int, known: Mapping[str, float]) -> dict[str, float]:
     """Return nanoseconds per unit of every kind of work, of which some are `known` in seconds, and print how well they predict."""
     entries = [entry for entry in entries if not entry.amounts.keys() <= known.keys()]
+    if not entries:
+        return {name: value * 1e9 for name, value in known.items() if not name.startswith(ALONE)}
     names = sorted({name for entry in entries for name in entry.amounts} - known.keys())
     fixed = np.array([sum(known[name] * amount for name, amount in entry.amounts.items() if name in known) for entry in entries])
     seconds = np.maximum([entry.seconds for entry in entries], fixed + SHORTEST)
@@ -343,6 +346,13 @@ def fitted(entries: list[Timed], title: str, worst: int, known: Mapping[str, flo
         print(f"    {entries[i].about}: {seconds[i] * 1e6:.1f} us, predicted {predicted[i] * seconds[i] * 1e6:.1f}")
     rates = {name: float(found[i] * 1e9) for i, name in enumerate(names)} | {name: value * 1e9 for name, value in known.items()}
     return {name: value for name, value in rates.items() if not name.startswith(ALONE)}
+
+
+def kept_rates(isa: str, side: str, threads: int) -> dict[str, float]:
+    """Return the rates that an instruction set has, in seconds: of ONNX Runtime (`ort`) or of ours, with so many threads."""
+    has = getattr(rates.RATES[isa], side)
+    alone = {f"{ALONE}{name}": rate[0] * 1e-9 for name, rate in has.items()}
+    return alone | {name: rate[threads - 1] * 1e-9 for name, rate in has.items()}
 
 
 def of_one_thread(rates: Mapping[str, float]) -> dict[str, float]:
@@ -457,6 +467,7 @@ def main() -> None:
     parser.add_argument("--isa", default=kernels.available_isas()[0])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--only", nargs="+")
+    parser.add_argument("--new", action="store_true")
     parser.add_argument("--samples", type=Path)
     parser.add_argument("--worst", type=int, default=0)
     parser.add_argument("--dry", action="store_true")
@@ -477,10 +488,21 @@ def main() -> None:
             print(f"{about}, {threads} threads: {both[0]:.2f} ms, ours {both[1]:.2f} ms", flush=True)
             nodes, steps = nodes + their, steps + our
         known = [of_one_thread(found[0]) | {"section": section} if found else {} for found in (theirs, ours)]
+        if arguments.new:
+            known = [kept_rates(isa.name, side, threads) for side in ("ort", "ours")]
         theirs.append(fitted(nodes, f"ONNX Runtime, {threads} threads", arguments.worst, {"node": fixed["node"], **known[0]}))
         if "wake" in theirs[-1]:  # both wake the same threads
             known[1]["wake"] = theirs[-1]["wake"] * 1e-9
         ours.append(fitted(steps, f"ours on {isa.name}, {threads} threads", arguments.worst, {"step": fixed["step"], **known[1]}))
+    if arguments.new:
+        has, both = rates.RATES[isa.name], []
+        for measured, names, kept in zip((theirs, ours), kinds_of_work(), (has.ort, has.ours), strict=True):
+            new = completed(measured, [name for name in names if name not in kept])
+            print(new)
+            both.append({name: new[name] if name in new else kept[name] for name in sorted(names)})
+        if not arguments.dry:
+            write(isa.name, replace(has, ort=both[0], ours=both[1]))
+        return
     for their, our in zip(theirs, ours, strict=True):
         their["call"], our["region"] = fixed["call"] * 1e9, fixed["region"] * 1e9
         for found in (their, our):

@@ -86,6 +86,9 @@ def workloads(only: list[str] | None) -> Iterator[tuple[str, Any, dict[str, np.n
     for size in (28, 112) if only is None or "operators" in only else ():
         model = operator_net(size)
         yield f"operators {size}", model, models.inputs_for(model), "unstructured"
+    for size in (14, 56) if only is None or "transposed" in only else ():
+        model = transposed_net(size)
+        yield f"transposed {size}", model, models.inputs_for(model), "unstructured"
     for rows, k, n, zeros in ROWS if only is None or "rows" in only else ():
         model = models.single_gemm(n, k, sparsity=zeros)
         yield f"gemm {rows}x{k}x{n} {zeros:.0%}", model, models.inputs_for(model, batch=rows), "unstructured"
@@ -115,6 +118,39 @@ def grouped_net(size: int) -> onnx.ModelProto:
     outputs = [helper.make_tensor_value_info(f"{channels}_{groups}_b", TensorProto.FLOAT, None) for channels, groups in GROUPS]
     ends = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 64, size, size])
     graph = helper.make_graph(nodes, "grouped", [ends], outputs, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+TRANSPOSED: tuple[tuple[int, int, dict[str, Any]], ...] = (
+    (32, 1, {"kernel_shape": [2, 2], "strides": [2, 2]}),
+    (64, 1, {"kernel_shape": [2, 2], "strides": [2, 2]}),
+    (32, 1, {"kernel_shape": [4, 4], "strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    (64, 1, {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 1]}),
+    (32, 1, {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
+    (16, 1, {"kernel_shape": [8, 8], "strides": [4, 4], "pads": [2, 2, 2, 2]}),
+    (64, 64, {"kernel_shape": [4, 4], "strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    (64, 8, {"kernel_shape": [4, 4], "strides": [2, 2], "pads": [1, 1, 1, 1]}),
+)
+"""Outputs, groups and windows of transposed convolutions, of which nets have few."""
+
+
+def transposed_net(size: int) -> onnx.ModelProto:
+    """Return a net in which each of TRANSPOSED, pruned, reads a pruned convolution of (1, 64, size, size), and another one reads it."""
+    rng = np.random.default_rng(0)
+    nodes, constants, outputs = [], [], []
+    for i, (m, groups, attributes) in enumerate(TRANSPOSED):
+        shapes = {"a": (64, 64, 1, 1), "t": (64, m // groups, *attributes["kernel_shape"]), "b": (16, m, 1, 1)}
+        x = "x"
+        for key, shape in shapes.items():
+            name = f"{i}_{key}"
+            weight = rng.standard_normal(shape).astype(np.float32) * 0.1
+            constants.append(numpy_helper.from_array(models.mask(weight, 0.9), f"{name}_w"))
+            op_type, extra = ("ConvTranspose", {"group": groups, **attributes}) if key == "t" else ("Conv", {})
+            nodes.append(helper.make_node(op_type, [x, f"{name}_w"], [name], name=name, **extra))
+            x = name
+        outputs.append(helper.make_tensor_value_info(x, TensorProto.FLOAT, None))
+    ends = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 64, size, size])
+    graph = helper.make_graph(nodes, "transposed", [ends], outputs, constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 

@@ -23,6 +23,7 @@ QUANTISED = {"QLinearConv": (3, 5), "QLinearMatMul": (3, 5), "ConvInteger": (1, 
 """The weight of a product of integers and its zero point, by operator."""
 PRODUCTS = {
     "Conv": (1, 2),
+    "ConvTranspose": (1, 2),
     "Gemm": (1, 2),
     "MatMul": (1,),
     **RECURRENT,

@@ -19,7 +19,7 @@ def test_the_list_is_complete():
 
 
 def test_every_product_is_ours():
-    """Conv, Gemm, MatMul, LSTM, GRU and RNN alone in a graph are owned unless ONNX's case is not float32."""
+    """Conv, ConvTranspose, Gemm, MatMul, LSTM, GRU and RNN alone in a graph are owned unless ONNX's case is not float32."""
     alone = {name for name, case in cases().items() if len(case.model.graph.node) == 1 and case.model.graph.node[0].op_type in PRODUCTS}
     assert len(alone) >= 50
     for name in alone:

@@ -250,7 +250,7 @@ def left_products(rng):
         ),
         "FusedMatMul": (helper.make_node("FusedMatMul", ["x", "w"], ["y"], domain="com.microsoft", transB=1), [4, 16], (24, 16)),
         "Einsum": (helper.make_node("Einsum", ["x", "w"], ["y"], equation="ij,jk->ik"), [4, 16], (16, 24)),
-        "ConvTranspose": (helper.make_node("ConvTranspose", ["x", "w"], ["y"]), [1, 8, 9, 9], (8, 8, 3, 3)),
+        "ConvTranspose": (helper.make_node("ConvTranspose", ["x", "w"], ["y"], output_padding=[1, 1]), [1, 8, 9, 9], (8, 8, 3, 3)),
         "Gemm": (helper.make_node("Gemm", ["x", "w", "c"], ["y"], beta=0.5), [4, 16], (16, 24)),
     }
 

@@ -138,6 +138,24 @@ def convolution(g):
     g.node("Conv", inputs, [n, m, *out], group=groups, **attributes)
 
 
+@operator()
+def transposed_convolution(g):
+    x, shape = g.pick(range(3, 6))
+    if x is None or shape[1] > MAX_DEPTH:
+        return
+    n, c, *spatial = shape
+    groups = g.choice(1, 1, c, *(k for k in range(1, c + 1) if c % k == 0))
+    m = groups * g.integer(1, max(1, 20 // groups))
+    kernel, strides, dilations = (g.integers(len(spatial), 1, most) for most in (4, 3, 2))
+    more = [g.integer(0, stride - 1) for stride in strides]
+    pads = [g.integer(0, min(1, k - 1)) for k in kernel * 2]
+    parts = zip(spatial, kernel, strides, dilations, more, pads, pads[len(spatial) :], strict=False)
+    out = [s * (size - 1) + extra + (k - 1) * d + 1 - before - after for size, k, s, d, extra, before, after in parts]
+    weight = np.swapaxes(g.pruned(m // groups, c, *kernel), 0, 1)
+    attributes = {"kernel_shape": kernel, "strides": strides, "dilations": dilations, "output_padding": more, "pads": pads}
+    g.node("ConvTranspose", [x, g.weight(weight), *([g.noise(m)] if g.chance(0.6) else [])], [n, m, *out], group=groups, **attributes)
+
+
 @operator(share=2)
 def matrix_product(g):
     x, shape = g.pick(range(2, 6))

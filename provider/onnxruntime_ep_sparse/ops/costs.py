@@ -79,6 +79,7 @@ ORT_MOVED = {
     "depthwise_float": "float that a depthwise convolution in blocked layout reads or writes",
     "clipped": "float of a product's result that is clamped otherwise than by Relu",
     "reordered": "float that changes between the blocked layout and ours",
+    "transposed_float": "float of a transposed convolution's product that is added to its result",
 }
 """Those whose rate depends on the cache that holds the floats, as in `moved`."""
 OUR_WORK = {

@@ -9,8 +9,9 @@ from .. import reasons
 from ..graph.ir import BYTES, Graph, Node, attribute_of, shape_of
 from ..program.builder import Builder
 from ..program.enums import Coordinates, Interpolation, StepKind
-from ..program.kinds.layout import Concat, Pad, Reshape, Shuffle, Transpose
+from ..program.kinds.layout import Concat, Pad, Reshape, Transpose
 from ..program.kinds.resize import Resize
+from ..program.kinds.shuffle import Shuffle
 from ..program.limits import MAX_BLOCK, MAX_PARTS, MAX_RANK, MAX_SCALE, MAX_SIZE
 from ..program.steps import Step
 from ..reasons import Finding
@@ -332,7 +333,7 @@ def _shuffle_lower(builder: Builder, node: Node) -> None:
             builder.value(node.inputs[0]),
             builder.value(node.outputs[0]),
             spec=Shuffle(
-                block=int(attribute_of(node, "blocksize", 1)),
+                block=(int(attribute_of(node, "blocksize", 1)),) * 2,
                 depth_first=attribute_of(node, "mode", "DCR") == "CRD",
                 to_depth=node.op_type == "SpaceToDepth",
             ),

@@ -171,6 +171,15 @@ def _matmul_can_run(graph: Graph, node: Node) -> Finding | None:
     return None
 
 
+def _matmul_implied(graph: Graph, node: Node) -> dict[str, Shape]:
+    """Return the rank of the result, which is that of the operand if the weight is a matrix."""
+    x, weight = node.inputs[::-1] if graph.is_constant(node.inputs[0]) else node.inputs
+    shape = graph.values[x].shape if x in graph.values else None
+    if shape is None or not graph.is_constant(weight) or len(shape) < 2 or len(shape_of(graph, weight)) != 2:
+        return {}
+    return {node.outputs[0]: (None,) * len(shape)}
+
+
 def _matmul_lower(builder: Builder, node: Node) -> None:
     right = builder.graph.is_constant(node.inputs[1])
     product = packed_matmul(builder, builder.weight(node.inputs[1 if right else 0]), right=right)
@@ -228,6 +237,7 @@ ROWS = (
         "one constant operand of any rank, on either side",
         weights=_weights,
         output_axis=_matmul_output_axis,
+        implied=_matmul_implied,
         channels=_matmul_channels,
         estimate=_estimate,
         row_counts=_row_counts,

@@ -11,10 +11,10 @@ from .. import reasons
 from ..graph.ir import FLOAT, FLOAT16, FLOAT64, INT8, UINT8, Graph, Node, Value, input_of, type_name
 from ..program.limits import MAX_RANK
 from ..reasons import Finding
-from . import activations, casts, elementwise, layout, matrix, normalization, parts, quantized, recurrent, reductions, windows
+from . import activations, casts, elementwise, layout, matrix, normalization, parts, quantized, recurrent, reductions, transposed, windows
 from .row import FLOATS, ONNX, OpRow, no_weights
 
-MODULES = (windows, matrix, recurrent, activations, elementwise, reductions, normalization, layout, parts, casts, quantized)
+MODULES = (windows, transposed, matrix, recurrent, activations, elementwise, reductions, normalization, layout, parts, casts, quantized)
 OPS: dict[str, OpRow] = {
     row.op_type: row
     for module in MODULES
@@ -89,13 +89,14 @@ def with_implied_shapes(graph: Graph) -> Graph:
     unknown = {name for name, value in graph.values.items() if value.dtype == FLOAT and value.shape is None}
     if not unknown:
         return graph
-    found: dict[str, Value] = {}
+    values = dict(graph.values)
+    graph = replace(graph, values=values)  # rows see what the nodes before them imply
     for node in graph.nodes:
         row = row_for(node)
         if row is not None and not unknown.isdisjoint((*node.inputs, *node.outputs)):
             shapes = row.implied(graph, node)
-            found |= {name: replace(graph.values[name], shape=shape) for name, shape in shapes.items() if name in unknown}
-    return replace(graph, values={**graph.values, **found})
+            values |= {name: replace(values[name], shape=shape) for name, shape in shapes.items() if name in unknown}
+    return graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ LEFT_PRODUCTS: dict[tuple[str, str], tuple[LeftWeight, ...]] = {
     ("com.microsoft", "NhwcFusedConv"): (LeftWeight(1, 0),),
     ("com.microsoft", "TransposeMatMul"): EITHER,
 }
-"""Products without a row, which are left to other providers: domain and operator to the inputs that may be weights."""
+"""Products without a row, or that `prune` leaves as they are: domain and operator to the inputs that may be weights."""
 COUNTABLE = (FLOAT, FLOAT16, FLOAT64, INT8, UINT8)
 """Element types of weights whose zeros are counted."""
 

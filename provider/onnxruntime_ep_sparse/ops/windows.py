@@ -51,7 +51,7 @@ def window_of(node: Node, kernel: tuple[int, ...]) -> Window:
     )
 
 
-def _check_attributes(node: Node, rank: int) -> Finding | None:
+def check_attributes(node: Node, rank: int) -> Finding | None:
     """Return None if `window_of` can describe the window of a node whose kernel has `rank` dimensions, else the reason."""
     auto = attribute_of(node, "auto_pad", "")
     if auto not in AUTO_PAD:
@@ -94,7 +94,7 @@ def _conv_can_run(graph: Graph, node: Node) -> Finding | None:
         return reasons.MISMATCHED(what="kernel_shape", other="the weight")
     if "pads" in node.attributes and attribute_of(node, "auto_pad", "") not in ("", "NOTSET"):
         return reasons.PADS_WITH_AUTO_PAD()
-    return _check_attributes(node, len(kernel)) or check_convolution(window_of(node, kernel))
+    return check_attributes(node, len(kernel)) or check_convolution(window_of(node, kernel))
 
 
 def _conv_implied(graph: Graph, node: Node) -> dict[str, Shape]:
@@ -178,7 +178,7 @@ def _pool_can_run(graph: Graph, node: Node) -> Finding | None:
     kernel = tuple(attribute_of(node, "kernel_shape", ()))
     if len(kernel) != rank:
         return reasons.MISMATCHED(what="kernel_shape", other="the input")
-    finding = _check_attributes(node, rank)
+    finding = check_attributes(node, rank)
     if finding is not None:
         return finding
     # ONNX Runtime refuses pads as wide as the window, whether auto_pad is given or not
@@ -187,7 +187,7 @@ def _pool_can_run(graph: Graph, node: Node) -> Finding | None:
     return check_pool(window_of(node, kernel))
 
 
-def _open_sizes(graph: Graph, node: Node) -> dict[str, int]:
+def open_sizes(graph: Graph, node: Node) -> dict[str, int]:
     """Return the sizes to assume for symbols in the shape of the image."""
     shape = shape_of(graph, node.inputs[0])
     return open_sizes_of(shape, (NOMINAL_BATCH, 1, *[NOMINAL_SPATIAL] * (len(shape) - 2)))
@@ -250,7 +250,7 @@ ROWS = (
         weights=_conv_weights,
         channels=_conv_channels,
         estimate=_conv_estimate,
-        open_sizes=_open_sizes,
+        open_sizes=open_sizes,
         blocked=True,
         implied=_conv_implied,
     ),

@@ -22,6 +22,7 @@ from .kinds.depthwise import Depthwise
 from .kinds.elementwise import Binary
 from .kinds.product import PendingProduct
 from .kinds.quantized import Carry
+from .kinds.shuffle import Shuffle
 from .kinds.table import describe, is_separable
 from .parallel import parallel_map
 from .steps import Activation, ProgramSpec, Step, Window
@@ -53,6 +54,9 @@ class Builder:
         self.pending: dict[str, Step] = {}
         self.types: dict[int, ElementType] = {}
         """Of the values that are not float32."""
+        self.shuffles: dict[str, Shuffle] = {}
+        """The rest of a ConvTranspose, which follows the product that makes the phases of a value."""
+        self.whole: set[int] = set()
         self.node_name = ""
         self.zeros: dict[str, int | str] = {}
         """The zero point that is taken from each 8-bit value while it is a float: a number, or the name of the value that holds it. A value
@@ -285,6 +289,12 @@ class Builder:
 
     def append(self, name: str, step: Step) -> None:
         """Append a product that makes `name`, and after a residual the addition that is left where shapes differ at run time."""
+        shuffle = self.shuffles.pop(name, None)
+        if shuffle is not None:
+            phases = self.new_value(len(shape_of(self.graph, name)))
+            self.steps.append(replace(step, y=phases))
+            self.steps.append(Step(StepKind.SHUFFLE, phases, step.y, spec=shuffle, name=step.name))
+            return
         if step.r < 0:
             self.steps.append(step)
             return
@@ -293,14 +303,18 @@ class Builder:
         self.steps.append(replace(step, y=total))
         self.steps.append(replace(step, kind=StepKind.BINARY, x=total, spec=Binary(Op.ADD), completes=True))
 
-    def product(self, node: Node, x: str, product: PendingProduct | Depthwise, addend: int | None = None) -> None:
+    def product(
+        self, node: Node, x: str, product: PendingProduct | Depthwise, addend: int | None = None, shuffle: Shuffle | None = None
+    ) -> None:
         """Append a product, into which the activation and the residual of the nodes after it are fused.
 
-        The value `addend` is added to it and may not broadcast it.
+        The value `addend` is added to it and may not broadcast it. With `shuffle`, which follows it, only an activation is fused.
         """
         y = node.outputs[0]
         kind = StepKind.DEPTHWISE if isinstance(product, Depthwise) else StepKind.PRODUCT
         step = Step(kind, self.value(x), self.value(y), spec=product, name=self.node_name)
+        if shuffle is not None:
+            self.shuffles[y] = shuffle
         if addend is None:
             self.keep_open(y, step)
             return
@@ -326,7 +340,7 @@ class Builder:
         fusable = (
             len(readers) == 1
             and name not in self.graph.outputs
-            and (self.is_activation(readers[0]) or (step.r < 0 and self.is_addition(readers[0])))
+            and (self.is_activation(readers[0]) or (step.r < 0 and name not in self.shuffles and self.is_addition(readers[0])))
         )
         if fusable:
             self.pending[name] = step
@@ -338,6 +352,8 @@ class Builder:
         x, y = node.inputs[0], node.outputs[0]
         step = self.pending.pop(x, None)
         if step is not None:
+            if x in self.shuffles:
+                self.shuffles[y] = self.shuffles.pop(x)
             self.append(y, replace(step, y=self.value(y), activation=activation, name=f"{step.name} + {node.op_type}"))
         else:
             self.step(Step(StepKind.ACTIVATE, self.value(x), self.value(y), activation=activation))

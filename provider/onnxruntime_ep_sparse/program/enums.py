@@ -26,7 +26,7 @@ class StepKind(IntEnum):
     PAD = 7
     RESIZE = 8
     SHUFFLE = 9
-    """DepthToSpace and SpaceToDepth."""
+    """DepthToSpace and SpaceToDepth, and how the phases of a ConvTranspose become an image."""
     DEPTHWISE = 10
     """Conv whose outputs each read one channel."""
     RECURRENT = 11

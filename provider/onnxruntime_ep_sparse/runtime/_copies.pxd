@@ -5,7 +5,6 @@ from ._structs cimport Job, StepKindOps, StepPlan
 cdef void reshape_ops(StepKindOps* ops) noexcept
 cdef void concat_ops(StepKindOps* ops) noexcept
 cdef void pad_ops(StepKindOps* ops) noexcept
-cdef void shuffle_ops(StepKindOps* ops) noexcept
 cdef void transpose_ops(StepKindOps* ops) noexcept
 
 # Loops over `n` dimensions for copy_item, whose strides are those of x and of y; they are the first of StepPlan.own.

@@ -1,4 +1,4 @@
-"""Steps that move elements, or only change shapes: Reshape, Concat, Pad, DepthToSpace and its inverse, Transpose."""
+"""Steps that move elements, or only change shapes: Reshape, Concat, Pad, Transpose."""
 
 from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
@@ -383,82 +383,6 @@ cdef void pad_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         fill(y, lead, value)
         memcpy(y + lead, job.x + a, data * sizeof(float))
         fill(y + lead + data, loops.inner - lead - data, value)
-
-
-# --- DepthToSpace and SpaceToDepth
-
-
-cdef struct Shuffle:
-    int block
-    int depth_first
-    int to_depth
-
-
-cdef void shuffle_ops(StepKindOps* ops) noexcept:
-    ops.spec_size = sizeof(Shuffle)
-    ops.plan_size = sizeof(Loops)
-    ops.build = build_shuffle
-    ops.infer = infer_shuffle
-    ops.plan = plan_shuffle
-    ops.item = copy_item
-
-
-cdef int build_shuffle(Step* step, object spec) except -1:
-    cdef Shuffle* shuffle = <Shuffle*>step.spec
-    shuffle.block = spec.block
-    shuffle.depth_first = spec.depth_first
-    shuffle.to_depth = spec.to_depth
-    return 0
-
-
-cdef int infer_shuffle(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
-    cdef Shuffle* shuffle = <Shuffle*>step.spec
-    cdef Shape* x = &plan.values[step.x].shape
-    cdef Shape* y = &plan.values[step.y].shape
-    cdef int64_t block = shuffle.block
-    cdef int i
-    y[0] = x[0]
-    if x.rank != 4 or (shuffle.to_depth and (x.dims[2] % block or x.dims[3] % block)) or (
-            not shuffle.to_depth and x.dims[1] % (block * block)):
-        snprintf(message, message_size, "the image does not consist of whole blocks of %lld", <long long>block)
-        return 1
-    y.dims[1] = x.dims[1] * block * block if shuffle.to_depth else x.dims[1] // (block * block)
-    for i in range(2, 4):
-        y.dims[i] = x.dims[i] // block if shuffle.to_depth else x.dims[i] * block
-    return 0
-
-
-cdef int plan_shuffle(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
-    """Loops over image, channel, row, row in a block, column in a block, column of the deep side: both sides advance steadily in each."""
-    cdef Step* step = &program.steps[index]
-    cdef StepPlan* sp = &plan.steps[index]
-    cdef Shuffle* shuffle = <Shuffle*>step.spec
-    cdef Shape* deep = &plan.values[step.y if shuffle.to_depth else step.x].shape
-    cdef int64_t block = shuffle.block, height = deep.dims[2], width = deep.dims[3], channels = deep.dims[1] // (block * block)
-    cdef int64_t extent[6]
-    cdef int64_t d[6]
-    cdef int64_t w[6]
-    extent[0] = deep.dims[0]
-    extent[1] = channels
-    extent[2] = height
-    extent[3] = extent[4] = block
-    extent[5] = width
-    d[0] = w[0] = deep.dims[1] * height * width
-    d[1] = height * width * (block * block if shuffle.depth_first else 1)
-    d[2] = width
-    d[4] = height * width * (1 if shuffle.depth_first else channels)
-    d[3] = d[4] * block
-    d[5] = 1
-    w[1] = height * width * block * block
-    w[2] = width * block * block
-    w[3] = width * block
-    w[4] = 1
-    w[5] = block
-    if shuffle.to_depth:
-        set_loops(sp, program.workers, 6, extent, w, d)
-    else:
-        set_loops(sp, program.workers, 6, extent, d, w)
-    return 0
 
 
 # --- Transpose

@@ -4,7 +4,7 @@ Importing this module imports the modules of all families. `runtime/_build.pyx` 
 """
 
 from ._byte_product cimport byte_product_ops
-from ._copies cimport concat_ops, pad_ops, reshape_ops, shuffle_ops, transpose_ops
+from ._copies cimport concat_ops, pad_ops, reshape_ops, transpose_ops
 from ._convert cimport convert_ops
 from ._depthwise cimport depthwise_ops
 from ._elementwise cimport activate_ops, binary_ops
@@ -16,6 +16,7 @@ from ._quantized cimport carry_ops, combine_ops, dynamic_quantize_ops, look_up_o
 from ._recurrent cimport recurrent_ops
 from ._reduce cimport reduce_ops, softmax_ops
 from ._resize cimport resize_ops
+from ._shuffle cimport shuffle_ops
 from ._structs cimport StepKindOps
 from ._windows cimport pool_ops
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..enums import StepKind
-from ..limits import MAX_BLOCK, MAX_RANK, MAX_SIZE
+from ..limits import MAX_RANK, MAX_SIZE
 from ..steps import Step
 from .row import Constants, Ranks, StepKindRow, require
 
@@ -47,15 +47,6 @@ class Pad:
 
 
 @dataclass(frozen=True, slots=True)
-class Shuffle:
-    """DepthToSpace, or SpaceToDepth where `to_depth`; `depth_first` is the order CRD."""
-
-    block: int
-    depth_first: bool = False
-    to_depth: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Transpose:
     """The dimensions of x in the order `target`."""
 
@@ -93,12 +84,6 @@ def _verify_pad(step: Step, x: int, r: int | None, values: Values) -> int:
     return x
 
 
-def _verify_shuffle(step: Step, x: int, r: int | None, values: Values) -> int:
-    shuffle: Shuffle = step.spec
-    require(0 < shuffle.block <= MAX_BLOCK, f"blocks of {shuffle.block}")
-    return x
-
-
 def _verify_transpose(step: Step, x: int, r: int | None, values: Values) -> int:
     transpose: Transpose = step.spec
     require(sorted(transpose.target) == list(range(x)), f"{transpose.target[:9]} is not an order of {x} dimensions")
@@ -133,11 +118,6 @@ def _describe_concat(step: Step) -> str:
     return f"axis {concat.axis}"
 
 
-def _describe_shuffle(step: Step) -> str:
-    shuffle: Shuffle = step.spec
-    return f"blocks of {shuffle.block}"
-
-
 def _describe_transpose(step: Step) -> str:
     transpose: Transpose = step.spec
     return " ".join(map(str, transpose.target))
@@ -146,5 +126,4 @@ def _describe_transpose(step: Step) -> str:
 RESHAPE = StepKindRow(StepKind.RESHAPE, Reshape, _verify_reshape, separable=_separable_reshape)
 CONCAT = StepKindRow(StepKind.CONCAT, Concat, _verify_concat, separable=_separable_concat, describe=_describe_concat)
 PAD = StepKindRow(StepKind.PAD, Pad, _verify_pad, separable=_separable_pad)
-SHUFFLE = StepKindRow(StepKind.SHUFFLE, Shuffle, _verify_shuffle, ranks=(4, 4), describe=_describe_shuffle)
 TRANSPOSE = StepKindRow(StepKind.TRANSPOSE, Transpose, _verify_transpose, separable=_separable_transpose, describe=_describe_transpose)

@@ -8,7 +8,7 @@ from .byte_product import BYTE_PRODUCT
 from .convert import CONVERT
 from .depthwise import DEPTHWISE
 from .elementwise import ACTIVATE, BINARY
-from .layout import CONCAT, PAD, RESHAPE, SHUFFLE, TRANSPOSE
+from .layout import CONCAT, PAD, RESHAPE, TRANSPOSE
 from .normalize import NORMALIZE, NORMALIZE_GROUPS
 from .parts import EXPAND, PART
 from .product import PRODUCT
@@ -17,6 +17,7 @@ from .recurrent import RECURRENT
 from .reduce import REDUCE, SOFTMAX
 from .resize import RESIZE
 from .row import Constants, Ranks, StepKindRow
+from .shuffle import SHUFFLE
 from .windows import POOL
 
 ROWS: dict[StepKind, StepKindRow] = {
