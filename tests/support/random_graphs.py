@@ -304,7 +304,9 @@ def foreign(g):
 def softmax(g):
     """Along one axis; before opset 13 along all from it on, which is the same of the last."""
     x, shape = g.pick()
-    g.node(g.choice("Softmax", "LogSoftmax"), [x], shape, axis=g.choice(-1, g.integer(0, len(shape) - 1)))
+    y = g.node(g.choice("Softmax", "LogSoftmax"), [x], shape, axis=g.choice(-1, g.integer(0, len(shape) - 1)))
+    if y is not None and g.nodes[-1].op_type == "LogSoftmax":  # else all values may stand in the tail of a Gelu
+        g.node("Add", [y, g.weight(np.full(1, 4.0))], shape)
 
 
 @operator()
