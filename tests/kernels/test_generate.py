@@ -48,11 +48,11 @@ def test_elementwise_kernels(isa, tmp_path):
     source = module_of(isa, tmp_path)
     functions = re.split(r"^cdef void (\w+)", source, flags=re.M)
     bodies = dict(zip(functions[1::2], functions[2::2], strict=True))
-    for family, prefix, kind in (("activate", "ACT", Act), ("binary", "BINARY", Op)):
+    for family, caller, prefix, kind in (("activate", "rows_activated", "ACT", Act), ("binary", "binary", "BINARY", Op)):
         expected = {f"{family}_{member.name.lower()}": member for member in kind}
         assert [name for name in bodies if name.startswith(f"{family}_")] == list(expected)
         assert all(member.expression in bodies[name] for name, member in expected.items())
-        called = re.findall(rf"if \w+ == {prefix}_(\w+):\n        (\w+)\(", bodies[family])
+        called = re.findall(rf"if \w+ == {prefix}_(\w+):\n        (\w+)\(", bodies[caller])
         assert called == [(member.name, name) for name, member in expected.items()]
 
 

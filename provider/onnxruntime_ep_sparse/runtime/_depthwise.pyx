@@ -143,7 +143,8 @@ cdef void depthwise_rows(Job* job, t.Depthwise* d, int64_t image, int64_t first,
     """Rows [row_begin, row_end) of planes of outputs from `first` on, of which that of the first begins at `y`, that of its residual at
     `residual`, and the others follow."""
     cdef Depthwise* p = <Depthwise*>job.step.spec
-    cdef int64_t place = d.row_begin * d.out_width, n = (d.row_end - d.row_begin) * d.out_width, i
+    cdef int64_t place = d.row_begin * d.out_width, n = (d.row_end - d.row_begin) * d.out_width, planes, i
+    cdef int _
     d.x = job.x + image * p.channels * d.size[0] * d.size[1] * d.size[2]
     d.y = y
     d.y_stride = y_stride
@@ -152,12 +153,16 @@ cdef void depthwise_rows(Job* job, t.Depthwise* d, int64_t image, int64_t first,
     job.program.kernels.depthwise(d)
     if p.scale == NULL and residual == NULL and (job.step.act == ACT_NONE or job.step.act == ACT_CLAMP):
         return
-    for i in range(first, first + d.outputs):
-        if p.scale != NULL:
-            job.program.kernels.binary(y + place, y + place, 1, p.scale + i, 0, n, BINARY_MUL)
-        if residual != NULL or job.step.act != ACT_NONE:
-            job.program.kernels.activate(y + place, y + place, residual + place if residual != NULL else NULL, n, <t.Act>job.step.act,
-                                         job.step.alpha, job.step.beta)
+    if p.scale != NULL:
+        for i in range(d.outputs):
+            job.program.kernels.binary(y + place + i * y_stride, y + place + i * y_stride, 1, p.scale + first + i, 0, n, BINARY_MUL)
+        if residual == NULL and job.step.act == ACT_NONE:
+            return
+    # Whole planes follow each other: one pass over all of them has one end.
+    planes = d.outputs if n == y_stride else 1
+    for _ in range(d.outputs // planes):
+        job.program.kernels.activate(y + place, y + place, residual + place if residual != NULL else NULL, planes * n,
+                                     <t.Act>job.step.act, job.step.alpha, job.step.beta)
         place += y_stride
 
 
