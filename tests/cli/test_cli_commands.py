@@ -96,6 +96,19 @@ def test_analyze(cli, sparse_model):
     assert totals["macs_zero_share"] == pytest.approx(0.95, abs=1e-3)
 
 
+def test_analyze_names_patterns(cli, sparse_model):
+    """Which share of the multiplications each layer has, and each pattern of zeros; a line says so where layers have blocks."""
+    result = cli("analyze", "model:mobilenet_v1:0.2:block4", "--batch", "1", "--json", "-")
+    nodes, totals = result.document["nodes"], result.document["totals"]
+    assert sum(totals["patterns"].values()) == pytest.approx(1)
+    assert totals["patterns"]["4x1 blocks"] > 0.9
+    for pattern, share in totals["patterns"].items():
+        assert sum(node["macs_share"] or 0 for node in nodes if node["pattern"] == pattern) == pytest.approx(share)
+    line = f"patterns by MACs: 4x1 blocks {totals['patterns']['4x1 blocks']:.1%}, dense "
+    assert line in cli("analyze", "model:mobilenet_v1:0.2:block4", "--batch", "1").out
+    assert "patterns by MACs" not in cli("analyze", sparse_model).out
+
+
 def test_analyze_all(cli, sparse_model):
     """Every node, with the reason, its code and what to do about it."""
     nodes = cli("analyze", sparse_model, "--all", "--json", "-").document["nodes"]

@@ -44,6 +44,14 @@ def test_blocks_of_outputs(shape, size, axis):
             assert zeros.in_blocks
 
 
+def test_few_blocks_are_named():
+    """Blocks gain from 20 % zeros on, so that they are looked for there; random zeros of so few are not taken for blocks."""
+    rng = np.random.default_rng(3)
+    for shape in ((64, 32), (1024, 256)):
+        assert zeros_of(pruned(rng, shape, 0.2, "blocks")).pattern == "4x1 blocks"
+        assert zeros_of(pruned(rng, shape, 0.2)).pattern == "unstructured"
+
+
 def test_blocks_of_inputs():
     """Inputs that are zero together, four by four; outputs share nothing."""
     rng = np.random.default_rng(0)

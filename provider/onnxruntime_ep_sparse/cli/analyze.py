@@ -36,7 +36,8 @@ def analyze(
     """Show which nodes the sparse provider takes, and why.
 
     Each row shows a node's sparsity and pattern, and its region or the reason why it is not taken. For each such reason,
-    a line after the table says what you can do. Multiplications (MACs) and the milliseconds that both providers are
+    a line after the table says what you can do. Another line says which share of the multiplications each pattern has,
+    where layers have blocks or N:M. Multiplications (MACs) and the milliseconds that both providers are
     expected to take follow from the model's shapes. Give open dimensions by --batch and --shape.
     """
     out = Output("analyze", json, model)
@@ -69,6 +70,9 @@ def analyze(
     out.print(table)
     totals = _totals(rows)
     out.print(_summary(totals))
+    shares = totals["patterns"]
+    if shares and not shares.keys() <= {"", "dense", "unstructured"}:
+        out.print("patterns by MACs: " + ", ".join(f"{pattern or 'not constant'} {share:.1%}" for pattern, share in shares.items()))
     if times is not None:
         out.print(
             f"expected: {times.cpu_ms:.3f} ms with the CPU provider, {times.ms:.3f} ms with {EP_NAME}, {times.speedup:.2f} times as fast"
@@ -79,7 +83,7 @@ def analyze(
     if inputs and not sizes and any(d.code == "below-break-even" for d, _ in shown):
         left_open = ", ".join(f"{i.name} [{', '.join(map(str, i.shape))}]" for i in inputs)
         out.print(f"open sizes: {left_open}; a layer has to gain at every size. --batch and --shape show the decisions for fixed sizes.")
-    nodes = [{**d.to_dict(), "advice": ADVICE[d.code], "macs": count} for d, count in shown]
+    nodes = [{**d.to_dict(), "advice": ADVICE[d.code], "macs": n, "macs_share": _share(n, totals["macs"])} for d, n in shown]
     out.document({"model": given.name, "options": options, "totals": totals, "expected": times and times.to_dict(), "nodes": nodes})
 
 
@@ -103,7 +107,22 @@ def _totals(rows: list[tuple[NodeDecision, int | None]]) -> dict[str, Any]:
         "macs": total or None,
         "macs_taken_share": sum(count for d, count in known if d.taken) / total if total else None,
         "macs_zero_share": sum(count * (d.sparsity or 0.0) for d, count in known) / total if total else None,
+        "patterns": _shares_of_patterns(known, total),
     }
+
+
+def _shares_of_patterns(known: list[tuple[NodeDecision, int]], total: int) -> dict[str, float] | None:
+    """Return the share of all MACs that layers of each pattern of zeros have, the largest first; None if MACs are unknown."""
+    if not total:
+        return None
+    macs: Counter[str] = Counter()
+    for d, count in known:
+        macs[d.pattern] += count
+    return {pattern: count / total for pattern, count in macs.most_common()}
+
+
+def _share(count: int | None, total: int | None) -> float | None:
+    return count / total if count is not None and total else None
 
 
 def is_pruned(d: NodeDecision) -> bool:

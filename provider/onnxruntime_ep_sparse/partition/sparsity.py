@@ -19,8 +19,9 @@ SAMPLE = 8192
 """Elements looked at first."""
 PIECE = 1 << 16
 """Elements compared at once, so that the answers stay in the caches."""
-LIKELY = 0.3
-"""A sample with fewer zeros than this (share) is taken at its word: its binomial error at 8192 elements is under 2 %."""
+LIKELY = 0.15
+"""A sample with fewer zeros than this (share) is taken at its word: its binomial error at 8192 elements is under 2 %. Blocks of outputs
+gain from 20 % zeros on (ResNet-50 on AVX2, one thread: 1.03 times as fast at 20 %, 1.18 at 30 %)."""
 
 
 OUTPUT_BLOCKS = {outputs: f"{outputs}x1 blocks" for outputs in (16, 8, 4)}
