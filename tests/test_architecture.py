@@ -6,14 +6,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1] / "provider" / "onnxruntime_ep_sparse"
 LAYERS = [  # from the ground up; names on one layer do not import each other
     ["cpus"],
-    ["_version", "files", "framed", "graph", "runtime", "options", "reasons", "timing"],
+    ["_version", "files", "framed", "graph", "runtime", "options", "reasons", "records", "timing"],
     ["program", "formats", "cache_folder"],
     ["ops"],
     ["passes"],
     ["partition", "pipeline"],
     ["ort"],
     ["diagnostics"],
-    ["measure", "models"],
+    ["models"],
+    ["measure"],
     ["prune"],
     ["report"],
     ["cli"],

@@ -187,6 +187,7 @@ def test_fits():
     assert not fits(shown, "a p50 ms\n──\nx  22\nmore\n")
     assert not fits(shown, "a p50 ms\n──\ny  22\nA/A ratio 0.9 (6 pairs): valid (within 3%)\n")
     assert not fits("one\n", "one\ntwo\n")
+    assert fits("zeros 74.9%\np99 1.2 to 3.4 ms\n", "zeros 74.8 to 75.0%\np99 7.0 to 8.1 (85%) ms\n")
 
 
 def test_pictures():

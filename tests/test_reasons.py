@@ -39,7 +39,7 @@ def test_finding_fills_in_the_fields():
     assert str(finding) == finding.text == "sparsity about 50.0% is below the break-even 75.3%"
     assert (finding.code, finding.option) == ("below-break-even", "min_sparsity")
     assert finding.advice == reasons.BELOW_BREAK_EVEN.advice
-    assert finding == Finding(reasons.BELOW_BREAK_EVEN, finding.text)
+    assert finding == Finding(reasons.BELOW_BREAK_EVEN, finding.text, limit=0.753)
 
 
 def test_missing_fields_are_errors():

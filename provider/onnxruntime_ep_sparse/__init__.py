@@ -8,6 +8,7 @@
 
 Importing this package registers nothing and does not import onnxruntime.
 `SessionFactory("model.onnx")` makes sessions in other processes: it can be pickled, sessions cannot.
+`bench(model)` measures the speed of a model, `explain(model)` says which nodes are taken and why.
 `prune(model, data, sparsity=0.6)` makes a sparse model of a dense one; `Masks`, `Gradual` and `Cubic` are for training loops.
 """
 
@@ -15,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
-from .diagnostics.explain import explain
+from .diagnostics.explain import Decisions, explain
 from .diagnostics.step_times import StepTime, step_times
 from .options import EP_NAME
 from .ort.registration import get_ep_name, get_ep_names, get_library_path, register, session_options, unregister
@@ -24,18 +25,22 @@ from .partition.decision import NodeDecision
 from .prune import prune
 
 if TYPE_CHECKING:
+    from .measure.bench import Bench, bench
     from .prune.gradual import Cubic, Gradual
     from .prune.masks import Masks
 
 __all__ = [
     "EP_NAME",
+    "Bench",
     "Cubic",
+    "Decisions",
     "Gradual",
     "Masks",
     "NodeDecision",
     "SessionFactory",
     "StepTime",
     "__version__",
+    "bench",
     "explain",
     "get_ep_name",
     "get_ep_names",
@@ -47,7 +52,11 @@ __all__ = [
     "unregister",
 ]
 
-_LATER = {"Cubic": ".prune.gradual", "Gradual": ".prune.gradual", "Masks": ".prune.masks"}
+_LATER = {
+    **dict.fromkeys(("Bench", "bench"), ".measure.bench"),
+    **dict.fromkeys(("Cubic", "Gradual"), ".prune.gradual"),
+    "Masks": ".prune.masks",
+}
 """Names that sessions do not need, and their modules, which are imported when they are first used."""
 
 

@@ -23,15 +23,17 @@ class Reason:
 
     def __call__(self, **values: object) -> Finding:
         """Return this reason with its fields filled in. KeyError if one is missing."""
-        return Finding(self, self.text.format(**values))
+        limit = values.get("limit")
+        return Finding(self, self.text.format(**values), limit if isinstance(limit, float) else None)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A reason as it applies to one node: its row, and its text with the fields filled in."""
+    """A reason as it applies to one node: its row, its text with the fields filled in, and the sparsity that decides, if one does."""
 
     reason: Reason
     text: str
+    limit: float | None = None
 
     @property
     def code(self) -> str:

@@ -1,10 +1,10 @@
-"""Times of two sessions that run in turn, and their statistics: paired ratios with a confidence interval, latencies."""
+"""Times of sessions that run in turn, and their statistics: paired ratios and percentiles with confidence intervals."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -38,40 +38,103 @@ class Ratio:
         return asdict(self)
 
 
+CONFIDENCE = 0.95
+"""Of intervals, at least, where there are enough values."""
+Interval = tuple[float, float, float]
+"""The lower and the upper end, and the confidence that they enclose the true value."""
+
+
 @dataclass(frozen=True)
 class Latency:
-    """Time of a run in ms: median, 90th percentile and best; and items of the batch per second at the median."""
+    """Time of a run in ms: median, 90th and 99th percentile and best; and items of the batch per second.
+
+    `intervals` has an interval for each of p50_ms, p90_ms, p99_ms and items_per_s, with at least 95 % confidence where `runs` suffice.
+    """
 
     p50_ms: float
     p90_ms: float
     min_ms: float
     items_per_s: float
+    p99_ms: float
+    runs: int
+    intervals: dict[str, Interval]
 
     @classmethod
-    def of(cls, seconds: ArrayLike, batch: int) -> Latency:
-        """Return the latency of runs that took `seconds`, each of `batch` items."""
-        ms = np.asarray(seconds, np.float64) * 1e3
-        p50, p90 = np.percentile(ms, (50, 90))
-        return cls(float(p50), float(p90), float(ms.min()), batch * 1e3 / float(p50))
+    def of(cls, seconds: ArrayLike, batch: int, rates: ArrayLike | None = None) -> Latency:
+        """Return the latency of runs that took `seconds`, each of `batch` items.
+
+        Without `rates`, items per second follow from the median. With several callers at once, `rates` are runs per second, one per block.
+        """
+        ms = np.sort(np.asarray(seconds, np.float64).ravel() * 1e3)
+        percentiles = {50: "p50_ms", 90: "p90_ms", 99: "p99_ms"}
+        p50, p90, p99 = np.percentile(ms, list(percentiles))
+        intervals = {name: quantile_interval(ms, percent / 100) for percent, name in percentiles.items()}
+        if rates is None:
+            low, high, confidence = intervals["p50_ms"]
+            items, intervals["items_per_s"] = batch * 1e3 / p50, (batch * 1e3 / high, batch * 1e3 / low, confidence)
+        else:
+            per_s = batch * np.asarray(rates, np.float64)
+            items, intervals["items_per_s"] = np.median(per_s), median_interval(per_s)
+        return cls(float(p50), float(p90), float(ms[0]), float(items), float(p99), len(ms), intervals)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict with the fields as keys."""
         return asdict(self)
 
 
-def median_interval(values: NDArray[np.float64], confidence: float = 0.95) -> tuple[float, float, float]:
-    """Return two of the values that enclose the median with at least this confidence, and the confidence that they have.
+def median_interval(values: NDArray[np.float64], confidence: float = CONFIDENCE) -> Interval:
+    """Return two of the values that enclose the median with at least this confidence, and the confidence that they have."""
+    return quantile_interval(np.sort(values), 0.5, confidence)
 
-    With too few values these are the extremes.
-    The number of values below the median is binomial whatever their distribution.
+
+def quantile_interval(ordered: NDArray[np.float64], share: float, confidence: float = CONFIDENCE) -> Interval:
+    """Return two of the ascending values that enclose a quantile with at least this confidence, and the confidence that they have.
+
+    Below the quantile are a `share` of all values, 0 < share < 1. With too few values, one or both of the two are the extremes.
+    The number of values below a quantile is binomial whatever their distribution.
     """
-    ordered = np.sort(values)
     n = len(ordered)
-    outside, rank = 2 * 0.5**n, 1
-    while rank < (n + 1) // 2 and outside + 2 * math.comb(n, rank) * 0.5**n <= 1 - confidence:
-        outside += 2 * math.comb(n, rank) * 0.5**n
-        rank += 1
-    return float(ordered[rank - 1]), float(ordered[n - rank]), max(1 - outside, 0.0)
+    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
+    below = np.arange(n + 1)
+    logs = log_factorial[n] - log_factorial - log_factorial[::-1] + below * math.log(share) + (n - below) * math.log1p(-share)
+    fewer = np.cumsum(np.exp(logs))  # fewer[k]: chance of at most k values below
+    more = np.cumsum(np.exp(logs)[::-1])[::-1]  # more[k]: chance of at least k
+    outside = (1 - confidence) / 2 * (1 + 1e-9)
+    low = max(int(np.searchsorted(fewer, outside, side="right")), 1)
+    high = min(n + 1 - int(np.searchsorted(more[::-1], outside, side="right")), n)
+    low, high = min(low, n), max(high, 1)
+    covered = 1 - float(fewer[low - 1]) - float(more[high])
+    return float(ordered[low - 1]), float(ordered[high - 1]), max(covered, 0.0)
+
+
+def in_turn(
+    sides: Sequence[tuple[Any, Mapping[str, NDArray]]],
+    *,
+    pairs: int = 30,
+    budget_s: float = 60.0,
+    progress: Callable[[float], None] = lambda share: None,
+    enough: Callable[[Ratio], bool] = lambda ratio: False,
+) -> NDArray[np.float64]:
+    """Run sessions in turn, each on its inputs, and return the times of all in seconds: (sides, rounds, runs).
+
+    After a warm-up there are `pairs` rounds, or as many as `budget_s` seconds allow, but at least `LEAST_PAIRS`. With so many there are no
+    more once the ratio of the first two sides is `enough`.
+    """
+    for session, feeds in sides:
+        session.run(None, feeds)
+    for _ in range(2):
+        warm = [timed(session, feeds) for session, feeds in sides]
+    runs = min(math.ceil(SAMPLE_S / min(warm)), 1000)
+    count = max(min(pairs, int(budget_s / (runs * sum(warm)))), min(LEAST_PAIRS, pairs))
+    times = np.empty((len(sides), count, runs))
+    for pair in range(count):
+        for side, (session, feeds) in enumerate(sides):
+            for run in range(runs):
+                times[side, pair, run] = timed(session, feeds)
+        progress((pair + 1) / count)
+        if LEAST_PAIRS <= pair + 1 < count and enough(ratio(times[0, : pair + 1], times[1, : pair + 1])):
+            return times[:, : pair + 1]
+    return times
 
 
 def alternate(
@@ -84,25 +147,9 @@ def alternate(
     progress: Callable[[float], None] = lambda share: None,
     enough: Callable[[Ratio], bool] = lambda ratio: False,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Run two sessions in turn, and return the times of both in seconds, with one row per pair and one column per run.
-
-    After a warm-up there are `pairs` pairs, or as many as `budget_s` seconds allow, but at least `LEAST_PAIRS`. With so many there are no
-    more once the ratio of all pairs is `enough`.
-    """
-    for session in (first, second):
-        session.run(None, feeds)
-    for _ in range(2):
-        warm = [timed(session, feeds) for session in (first, second)]
-    runs = min(math.ceil(SAMPLE_S / min(warm)), 1000)
-    count = max(min(pairs, int(budget_s / (runs * sum(warm)))), min(LEAST_PAIRS, pairs))
-    times = np.empty((2, count, runs))
-    for pair in range(count):
-        for side, session in enumerate((first, second)):
-            for run in range(runs):
-                times[side, pair, run] = timed(session, feeds)
-        progress((pair + 1) / count)
-        if LEAST_PAIRS <= pair + 1 < count and enough(ratio(times[0, : pair + 1], times[1, : pair + 1])):
-            return times[0, : pair + 1], times[1, : pair + 1]
+    """Run two sessions in turn on the same inputs by `in_turn`; return the times of each in seconds, with one row per pair."""
+    sides = [(first, feeds), (second, feeds)]
+    times = in_turn(sides, pairs=pairs, budget_s=budget_s, progress=progress, enough=enough)
     return times[0], times[1]
 
 

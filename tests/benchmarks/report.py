@@ -17,8 +17,8 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, Self
 
-from onnxruntime_ep_sparse.cli.machine import environment
 from onnxruntime_ep_sparse.measure import CONTROL_TOLERANCE
+from onnxruntime_ep_sparse.measure.machine import environment
 
 Row = dict[str, Any]
 Table = dict[str, Any]

@@ -33,8 +33,8 @@ from report import add_json, written
 
 from onnxruntime_ep_sparse import EP_NAME, measure
 from onnxruntime_ep_sparse.cli.common import counted
-from onnxruntime_ep_sparse.cli.machine import environment
 from onnxruntime_ep_sparse.diagnostics.explain import expected, explain
+from onnxruntime_ep_sparse.measure.machine import environment
 from onnxruntime_ep_sparse.models import BUILDERS, inputs_for
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -35,11 +35,15 @@ def commands(page: Path) -> list[tuple[str, str | None]]:
 
 
 def masked(text: str) -> list[str]:
-    """Return the lines of an output without its numbers, the widths of its columns, its blank lines and the verdict about other load."""
+    """Return the lines of an output without its numbers, the widths of its columns, its blank lines and the verdict about other load.
+
+    A range of numbers counts as a number, with the confidence that stands beside it where there are few runs.
+    """
     for verdict in (": NOT VALID, there is other load on the machine", " (the machine was not quiet)"):
         text = text.replace(verdict, "")
     text = text.replace("NOT VALID (", "valid (")
     text = re.sub(r".* pairs instead of .*", "", text)
+    text = re.sub(r"(\d[\d.,]*) to \d[\d.,]*(?: \(\d+%\))?", r"\1", text)
     text = re.sub(r"-?\d[\d,]*(?:\.\d+)?(?:e[-+]\d+)?", "#", text)
     lines = (re.sub(r"─+", "─", " ".join(line.split())) for line in text.splitlines())
     return [line for line in lines if line]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from typing import Annotated, Any
 
 import onnx
@@ -14,12 +13,14 @@ from ..diagnostics.explain import expected, explain
 from ..formats.compressed_model import outline
 from ..options import EP_NAME
 from ..partition.decision import NodeDecision
-from ..reasons import ADVICE
+from ..reasons import ADVICE, COMPILED
 from .common import Batch, JsonOption, ModelArgument, Output, ProviderOptions, Shapes, counted, provider_options
 from .given import GivenModel
 from .inputs import open_sizes_for, shapes_for
+from .tables import Footnotes
 
 PRODUCTS = ("Conv", "MatMul", "Gemm")
+COLUMNS = ("node", "op", "weight", ">sparsity", ">needed", "pattern", ">MACs", ">CPU ms", ">ms", ">region", ">note")
 
 Key = str | tuple[int, ...] | None
 
@@ -35,8 +36,8 @@ def analyze(
 ) -> None:
     """Show which nodes the sparse provider takes, and why.
 
-    Each row shows a node's sparsity and pattern, and its region or the reason why it is not taken. For each such reason,
-    a line after the table says what you can do. Another line says which share of the multiplications each pattern has,
+    Each row shows a node's sparsity, the sparsity that it needs to be worth taking, its pattern and its region. The notes
+    after the table say why, and what you can do. Another line says which share of the multiplications each pattern has,
     where layers have blocks or N:M. Multiplications (MACs) and the milliseconds that both providers are
     expected to take follow from the model's shapes. Give open dimensions by --batch and --shape.
     """
@@ -52,22 +53,25 @@ def analyze(
     decisions = explain(session)
     times = expected(decisions)
     rows = [(d, macs.get(_key(d)) if d.op_type in PRODUCTS else None) for d in decisions]
-    shown = [row for row in rows if every or row[0].op_type in PRODUCTS or row[0].sparsity is not None]
+    shown = [row for row in rows if every or _is_weighty(row[0])]
 
-    table = out.table("node", "op", "weight", ">sparsity", "pattern", ">MACs", ">CPU ms", ">ms", ">region", "reason")
+    table, notes = out.table(*COLUMNS), Footnotes()
     for d, count in shown:
         table.add_row(
-            d.name or "(unnamed)",
+            "(compiled region)" if d.code == COMPILED.code else d.name or "(unnamed)",
             f"{d.domain}.{d.op_type}" if d.domain else d.op_type,
             "x".join(map(str, d.shape)) if d.shape is not None else "",
-            f"{d.sparsity:.1%}" if d.sparsity is not None else "",
+            *(f"{share:.1%}" if share is not None else "" for share in (d.sparsity, d.limit)),
             d.pattern,
             _count(count),
             *(f"{ms:.3f}" if ms is not None else "" for ms in (d.cpu_ms, d.ms)),
             str(d.region) if d.region is not None else "-",
-            _reason(d),
+            notes.number(d.code, _reason(d)),
         )
-    out.print(table)
+    if shown:
+        out.print(table)
+        out.notes(notes.notes(), {d.code: ADVICE[d.code] for d, _ in shown if not d.taken or d.code == COMPILED.code})
+        out.print()
     totals = _totals(rows)
     out.print(_summary(totals))
     shares = totals["patterns"]
@@ -77,8 +81,6 @@ def analyze(
         out.print(
             f"expected: {times.cpu_ms:.3f} ms with the CPU provider, {times.ms:.3f} ms with {EP_NAME}, {times.speedup:.2f} times as fast"
         )
-    for code, count in Counter(d.code for d, _ in shown if not d.taken).items():
-        out.print(f"{code} ({counted(count, 'node')}): {ADVICE[code]}")
     inputs = [i for i in session.get_inputs() if not all(isinstance(size, int) for size in i.shape)]
     if inputs and not sizes and any(d.code == "below-break-even" for d, _ in shown):
         left_open = ", ".join(f"{i.name} [{', '.join(map(str, i.shape))}]" for i in inputs)
@@ -87,12 +89,18 @@ def analyze(
     out.document({"model": given.name, "options": options, "totals": totals, "expected": times and times.to_dict(), "nodes": nodes})
 
 
+def _is_weighty(d: NodeDecision) -> bool:
+    """Return whether a node is shown without --all: a product, one with a constant weight, or a compiled region."""
+    return d.op_type in PRODUCTS or d.sparsity is not None or d.code == COMPILED.code
+
+
 def _reason(d: NodeDecision) -> str:
     return f"{d.reason} (override: {d.option})" if d.option and not d.taken else d.reason
 
 
 def _totals(rows: list[tuple[NodeDecision, int | None]]) -> dict[str, Any]:
     """Return counts over all nodes, and shares of all MACs of Conv, MatMul and Gemm. The shares are None if one product's are unknown."""
+    compiled = sum(d.code == COMPILED.code for d, _ in rows)
     pruned = [d for d, _ in rows if is_pruned(d)]
     products = [(d, count) for d, count in rows if d.op_type in PRODUCTS]
     known = [(d, count) for d, count in products if count is not None]
@@ -100,6 +108,7 @@ def _totals(rows: list[tuple[NodeDecision, int | None]]) -> dict[str, Any]:
     return {
         "nodes": len(rows),
         "nodes_taken": sum(d.taken for d, _ in rows),
+        "compiled": compiled,
         "regions": len({d.region for d, _ in rows if d.taken}),
         "pruned_nodes": len(pruned),
         "pruned_nodes_taken": sum(d.taken for d in pruned),
@@ -131,7 +140,10 @@ def is_pruned(d: NodeDecision) -> bool:
 
 
 def _summary(t: dict[str, Any]) -> str:
-    words = f"{EP_NAME} takes {t['nodes_taken']} of {t['nodes']} nodes in {counted(t['regions'], 'region')}"
+    if t["compiled"]:
+        others = counted(t["nodes"] - t["compiled"], "other node")
+        return f"a compiled model: {counted(t['compiled'], 'region')} of {EP_NAME}, whose nodes and weights are not in it, and {others}"
+    words = f"{EP_NAME} takes {t['nodes_taken']} of {counted(t['nodes'], 'node')} in {counted(t['regions'], 'region')}"
     words += f", {t['pruned_nodes_taken']} of {t['pruned_nodes']} pruned ones"
     if not t["products"]:
         return words

@@ -1,16 +1,20 @@
-"""`ort-sparse bench`: the speed of a model on both providers."""
+"""`ort-sparse bench`: the speed of a model on both providers, beside other files and providers."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
 from .. import measure
-from ..diagnostics.step_times import Cost
-from ..measure import CONTROL_TOLERANCE, CPU, TOLERANCE, Measurement, Profile, Ratio, Side
-from ..options import EP_NAME
+from ..files import check_target
+from ..measure import CPU, Baseline, Bench, Change, Measurement
+from ..measure.bench import AXES
+from ..measure.providers import find
+from .bench_tables import show, show_changes, show_steps
 from .common import (
     Batch,
     FailedError,
@@ -22,67 +26,124 @@ from .common import (
     Seed,
     Shapes,
     Threads,
-    counted,
+    UsageError,
     provider_options,
+    written,
 )
 from .given import GivenModel, run
 from .inputs import feeds_for
-from .machine import environment
 
 T = TypeVar("T")
-COSTS = (">ms", ">share", ">GFLOP/s", ">of peak", ">dense-equivalent", ">GB/s")
+AXIS = re.compile(rf"({'|'.join(AXES)})=(.*)", re.S)
 Pairs = Annotated[int, typer.Option("--pairs", min=1, help="Pairs of runs, one on each provider.")]
+Others = Annotated[list[str] | None, typer.Argument(metavar="[OTHER]", help="A second model to compare with, such as the dense one.")]
+Sweep = Annotated[
+    list[str] | None,
+    typer.Option("--sweep", metavar="AXIS=N,N,...", help=f"Measure several values of {', '.join(AXES)}. More axes may follow."),
+]
+Against = Annotated[
+    list[str] | None, typer.Option("--against", metavar="PROVIDER", help="Another provider, or a plugin's module; can be repeated.")
+]
 
 
 def bench(
     model: ModelArgument,
+    others: Others = None,
     *,
     batch: Batch = None,
     shape: Shapes = None,
     inputs: Inputs = None,
     seed: Seed = 0,
     threads: Threads = 0,
+    streams: Annotated[int, typer.Option("--streams", min=1, help="Callers that use one session at once.")] = 1,
+    sweep: Sweep = None,
     pairs: Pairs = 30,
+    seconds: Annotated[float | None, typer.Option("--seconds", help="Measure for so many seconds, whatever the number of pairs.")] = None,
     budget: Annotated[float, typer.Option("--budget", help="Seconds after which a slow model gets fewer pairs.")] = 60.0,
+    against: Against = None,
+    price: Annotated[str | None, typer.Option("--price", metavar="cpu=1.2,gpu=3", help="Money per hour, by device or provider.")] = None,
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", metavar="OLD.json", help="An earlier --json document to compare with.")
+    ] = None,
+    fail_under: Annotated[
+        float | None,
+        typer.Option("--fail-under", help="Exit with 1 below this speed-up. With --baseline, it is relative to the earlier one."),
+    ] = None,
     option: ProviderOptions = None,
     no_memory: Annotated[bool, typer.Option("--no-memory", help="Do not measure memory, which takes two more processes.")] = False,
     per_step: Annotated[bool, typer.Option("--per-step", help="Also time every step inside the sparse provider's regions.")] = False,
+    csv: Annotated[str | None, typer.Option("--csv", metavar="FILE", help="Write a row per point and provider; - is stdout.")] = None,
     json: JsonOption = None,
 ) -> None:
     """Measure the speed of a model on both providers.
 
     Both run in turn, with the same number of threads. The speed-up is the median ratio of paired runs, with its 95 %
     confidence interval. It is valid if the CPU provider, measured against itself, differs from 1 by at most 3 %.
-    Exit code 1 if no node is taken or if the results differ. --per-step times every step inside the regions. It
-    takes more runs, which do not count for the speed-up.
+    With --streams, several callers use each session at once, and the ratios are those of throughputs. All files and
+    providers take turns, and each ratio is to the CPU provider on MODEL.
+    Exit code 1 if no node is taken, if the results differ, or by --fail-under. --per-step times every step inside the
+    regions. It takes more runs, which do not count for the speed-up.
     """
-    out = Output("bench", json, model, [inputs])
-    options = provider_options(option)
+    files, axes = _sorted(others or [], sweep or [], {"batch": batch, "threads": threads, "streams": streams})
+    out = Output("bench", json, model, [inputs, baseline, *files, csv if csv != "-" else None], quiet=csv == "-")
+    _check_csv(csv, json, [Path(model), *map(Path, files), *([Path(inputs)] if inputs else []), *([baseline] if baseline else [])])
+    options, prices = provider_options(option), _prices(price)
+    if seconds is not None and not seconds > 0:
+        raise UsageError(f"--seconds {seconds:g}: expected a number above 0")
+    if inputs is not None and axes["batch"] != [None]:
+        raise UsageError("the arrays of --inputs have a batch already: leave out --sweep batch")
+    try:
+        earlier = None if baseline is None else Baseline(baseline)
+        rivals = [find(name) for name in against or ()]
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     given = GivenModel.of(model, out.steps)
+    second = GivenModel.of(files[0], out.steps) if files else None
     session = given.session(CPU, threads=threads)
-    feeds = feeds_for(session, batch, shape, inputs, seed)
-    run(session, feeds, CPU)  # reports errors of the model or the inputs before the measurement
+    feeds = {size: feeds_for(session, size, shape, inputs, seed) for size in axes["batch"]}
+    run(session, feeds[axes["batch"][0]], CPU)  # reports errors of the model or the inputs before the measurement
+    if second is not None:
+        second.session(CPU, threads=threads)
     del session
-    result = measured(given, feeds, out, options=options, threads=threads, pairs=pairs, budget_s=budget, memory=not no_memory)
+    arguments: dict[str, Any] = {
+        **{"other": second and second.source, "against": rivals, **axes},
+        **{"seconds": seconds, "pairs": pairs, "budget_s": budget, "options": options, "prices": prices, "memory": not no_memory},
+        **{"seed": seed, "names": (given.name, *((second.name,) if second else ())), "progress": out.steps},
+    }
+    result = _attempted(given, out, lambda: measure.bench(given.source, feeds.__getitem__, **arguments))
     show(result, out)
+    changes = _changes(earlier, result)
+    show_changes(changes, baseline, out)
     profile = None
-    if per_step and result.ownership.owned:
-        arguments: dict[str, Any] = {"runs": pairs, "budget_s": budget, "progress": out.steps}
-        profile = _attempted(given, out, lambda: measure.profile(given.source, feeds, options, threads, **arguments))
+    if per_step and result.points[0].ownership.owned:
+        more: dict[str, Any] = {"runs": pairs, "budget_s": budget, "progress": out.steps}
+        first = feeds[axes["batch"][0]]
+        profile = _attempted(given, out, lambda: measure.profile(given.source, first, options, axes["threads"][0], **more))
         show_steps(profile, out)
+    if csv is not None:
+        written(csv, result.to_csv())
     out.document(
         {
-            "model": given.name,
-            "inputs": {name: {"shape": list(x.shape), "dtype": str(x.dtype)} for name, x in feeds.items()},
-            "options": options,
-            "environment": environment(),
-            "steps_s": out.steps.seconds,
-            "agrees": agrees(result),
             **result.to_dict(),
+            "steps_s": out.steps.seconds,
             **({"per_step": profile.to_dict()} if profile is not None else {}),
+            **({"baseline": str(baseline), "changes": [change.to_dict() for change in changes]} if earlier is not None else {}),
         }
     )
-    if result.speed_up is None or not agrees(result):
+    _judge(result, changes, fail_under, second is not None or bool(rivals))
+
+
+def _judge(result: Bench, changes: list[Change], fail_under: float | None, compared: bool) -> None:
+    """End with 1 if nothing was measured, if results differ, or if a point is slower than allowed."""
+    if fail_under is not None:
+        found = [(each, each.ratio, "{:.3f} times the speed-up of the baseline") for each in changes]
+        now = [(each, each.speed_up.median if each.speed_up is not None else 0.0, "a speed-up of {:.3f}") for each in result.points]
+        for point, ratio, words in found or now:
+            if ratio < fail_under:
+                where = ", ".join(f"{axis} {getattr(point, axis)}" for axis in AXES)
+                raise FailedError(f"{where}: {words.format(ratio)} is below --fail-under {fail_under:g}")
+    measured_something = any(point.cpu is not None if compared else point.speed_up is not None for point in result.points)
+    if not measured_something or not result.agrees:
         raise typer.Exit(1)
 
 
@@ -103,68 +164,56 @@ def _attempted(given: GivenModel, out: Output, work: Callable[[], T]) -> T:
         out.steps.close()
 
 
-def agrees(result: Measurement) -> bool:
-    """Return whether there were outputs to compare, and all of them are within the tolerance."""
-    return bool(result.agreement) and all(a.within(TOLERANCE) for a in result.agreement)
+def _changes(earlier: Baseline | None, result: Bench) -> list[Change]:
+    """Return the changes since the baseline, none without one."""
+    try:
+        return [] if earlier is None else earlier.changes(result)
+    except ValueError as error:
+        raise FailedError(str(error)) from None
 
 
-def show(result: Measurement, out: Output) -> None:
-    """Print the result of a measurement."""
-    owned = result.ownership
-    operators = ", ".join(f"{count} {name}" for name, count in owned.operators.items())
-    out.print(f"{EP_NAME} has {owned.owned} of {owned.nodes} nodes{': ' if operators else ''}{operators}")
-    if result.control is None or result.speed_up is None or result.cpu is None or result.sparse is None:
-        out.print("No node was taken, so there is no speed-up to measure. Run `ort-sparse analyze` to see why.")
+def _sorted(words: list[str], sweep: list[str], alone: dict[str, Any]) -> tuple[list[str], dict[str, list[Any]]]:
+    """Return the files among the arguments after MODEL, and the values of each axis: more axes of --sweep may stand among the files."""
+    axes: dict[str, list[Any]] = {}
+    files = [word for word in words if not (sweep and AXIS.fullmatch(word))]
+    for text in [*(part for each in sweep for part in each.split()), *(word for word in words if word not in files)]:
+        match = AXIS.fullmatch(text)
+        values = match[2].split(",") if match else []
+        least = 0 if match and match[1] == "threads" else 1
+        if match is None or not all(value.isdecimal() and least <= int(value) < 2**31 for value in values):
+            raise UsageError(f"--sweep {text!r}: expected {' or '.join(f'{axis}=1,2,4' for axis in AXES)}")
+        if match[1] in axes:
+            raise UsageError(f"--sweep: {match[1]} is given twice")
+        axes[match[1]] = list(dict.fromkeys(map(int, values)))
+    if len(files) > 1:
+        raise UsageError(f"at most two models can be compared, {files[1]!r} is one too many")
+    return files, {axis: axes.get(axis, [value]) for axis, value in alone.items()}
+
+
+def _prices(text: str | None) -> dict[str, float]:
+    """Return the prices of `--price cpu=1.2,gpu=3`."""
+    prices = {}
+    for part in (text or "").split(",") if text is not None else ():
+        name, _, number = part.partition("=")
+        try:
+            prices[name.strip()] = float(number)
+        except ValueError:
+            prices[name.strip()] = 0.0
+        if not name.strip() or not 0 < prices[name.strip()] < float("inf"):
+            raise UsageError(f"--price {part!r}: expected NAME=NUMBER above 0, such as cpu=1.2")
+    return prices
+
+
+def _check_csv(csv: str | None, json: str | None, kept: list[Path]) -> None:
+    """Raise UsageError if the file of --csv cannot be written, or would replace another file of the command."""
+    if csv in (None, "-"):
+        if csv == json == "-":
+            raise UsageError("--csv - and --json -: only one of them can go to stdout")
         return
-    memory = result.sparse.memory_mb is not None
-    table = out.table("provider", ">p50 ms", ">p90 ms", ">best ms", ">item/s", ">create ms", *[">MB"] * memory)
-    for side in (result.cpu, result.sparse):
-        table.add_row(*_row(side))
-    out.print(table)
-    out.print(f"A/A ratio  {_words(result.control)}: {'valid' if result.valid else 'NOT VALID'} (within {CONTROL_TOLERANCE:.0%})")
-    out.print(f"speed-up   {_words(result.speed_up)}{'' if result.valid else ': NOT VALID, there is other load on the machine'}")
-    if result.speed_up.pairs < result.requested_pairs:
-        out.print(f"           {result.speed_up.pairs} pairs instead of {result.requested_pairs}: the time budget was spent")
-    worst = max(result.agreement, key=lambda a: a.max_relative, default=None)
-    if worst is None:
-        out.print("agreement  NOTHING COMPARED: no output is a tensor of numbers")
-    else:
-        verdict = "within" if agrees(result) else "DIFFERS, not within"
-        out.print(f"agreement  max|y - y_ort| = {worst.max_relative:.1e} max|y_ort| in {worst.output}: {verdict} {TOLERANCE:.0e}")
-
-
-def show_steps(profile: Profile, out: Output) -> None:
-    """Print tables of all steps in the order in which they run, and of their kinds."""
-    regions = list(dict.fromkeys(step.region for step in profile.steps))
-    spent = {region: Cost.total(step for step in profile.steps if step.region == region).ns for region in regions}
-    table = out.table(">step", "kind", "node", "computes", *COSTS)
-    for step in profile.steps:
-        number = f"{regions.index(step.region)}." if len(regions) > 1 else ""
-        costs = ("in next",) if step.within_next == step.runs else _costs(step, spent[step.region], profile)
-        table.add_row(f"{number}{step.index}", step.kind, step.name, step.description, *costs)
-    out.print()
-    out.print(table)
-    whole = Cost.total(profile.steps)
-    table = out.table("kind", ">steps", *COSTS)
-    for kind, cost in profile.kinds.items():
-        table.add_row(kind, str(sum(step.kind == kind for step in profile.steps)), *_costs(cost, whole.ns, profile))
-    table.add_row("all", str(len(profile.steps)), *_costs(whole, whole.ns, profile))
-    out.print(table)
-    out.print(f"{whole.ms:.2f} ms of {profile.wall_ms:.2f} ms per run, mean of {profile.runs} runs; shares are of the step's region")
-    cores = counted(profile.threads, "thread")
-    out.print(f"FMA peak {profile.peak_gflops:.0f} GFLOP/s per core, times {cores}; GFLOP/s count nonzero weights, GB/s activations")
-
-
-def _costs(cost: Cost, ns: int, profile: Profile) -> tuple[str, ...]:
-    rates = (f"{cost.gflops:.1f}", f"{profile.of_peak(cost):.0%}", f"{cost.dense_gflops:.0f}") if cost.macs else ("", "", "")
-    return f"{cost.ms:.3f}", f"{cost.ns / max(ns, 1):.1%}", *rates, f"{cost.gb_s:.1f}" if cost.moved_bytes else ""
-
-
-def _row(side: Side) -> tuple[str, ...]:
-    times = (f"{ms:.2f}" for ms in (side.latency.p50_ms, side.latency.p90_ms, side.latency.min_ms))
-    memory = () if side.memory_mb is None else (f"{side.memory_mb:.1f}",)
-    return side.provider, *times, f"{side.latency.items_per_s:.1f}", f"{side.creation_ms:.1f}", *memory
-
-
-def _words(ratio: Ratio) -> str:
-    return f"{ratio.median:.3f}  [{ratio.low:.3f}, {ratio.high:.3f}] ({ratio.confidence:.0%} confidence, {ratio.pairs} pairs)"
+    files = {path: "a file of the command" for path in kept}
+    if json not in (None, "-"):
+        files[Path(str(json))] = "the document of --json"
+    try:
+        check_target(Path(str(csv)), files, special=True)
+    except ValueError as error:
+        raise UsageError(f"--csv: {error}") from None

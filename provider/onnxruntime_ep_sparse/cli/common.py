@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
-from rich.table import Table
 from typer.core import TyperGroup
 
 from .. import options
-from ..files import check_target, write
+from ..files import check_target, shown, write
 from ..formats.onnx_file import load, referenced_files
+from .tables import Grid
 
 LOG = logging.getLogger("onnxruntime_ep_sparse")
 SCHEMA = 1
+WIDE = 200
+"""Width of tables in files and pipes, unless COLUMNS says another."""
 LONGEST_MESSAGE = 2000
 """Characters of an error message. Names in models and messages of ONNX Runtime may have a million."""
 
@@ -79,18 +82,23 @@ class Output:
     """The output of a command: tables on stdout, steps on stderr, the JSON document in `json_file`.
 
     UsageError if the document cannot be written, or if it would replace the command's `model`, a file that the model refers to, or one of
-    the command's other `files`.
+    the command's other `files`. With `quiet` no tables are printed, because something else goes to stdout.
     """
 
     def __init__(
-        self, command: str, json_file: str | None, model: str | Path | None = None, files: Iterable[str | Path | None] = ()
+        self,
+        command: str,
+        json_file: str | None,
+        model: str | Path | None = None,
+        files: Iterable[str | Path | None] = (),
+        quiet: bool = False,
     ) -> None:
         self.command, self.json_file = command, json_file
         if json_file not in (None, "-"):  # now, not after minutes of measuring
             self.keep({**_files_of(model), **{Path(file): "a file of the command" for file in files if file is not None}})
-        self._console = Console(markup=False, highlight=False, quiet=json_file == "-")
-        if not self._console.is_terminal:
-            self._console.width = 200
+        self._console = _Console(markup=False, highlight=False, quiet=quiet or json_file == "-")
+        if not self._console.is_terminal and not os.environ.get("COLUMNS"):
+            self._console.width = WIDE
         self.steps = Steps()
         LOG.addHandler(_Lines(self.steps))
         LOG.setLevel(logging.INFO)
@@ -105,31 +113,65 @@ class Output:
             raise UsageError(f"--json: {error}") from None
 
     def print(self, *what: Any) -> None:
-        """Print text or tables, unless the document goes to stdout."""
-        self._console.print(*what)
+        """Print text or tables, unless the document goes to stdout. Where the reader has closed it, as `head` does, nothing is printed."""
+        try:
+            self._console.print(*what)
+        except BrokenPipeError:  # of versions of rich without on_broken_pipe
+            _close_stdout()
 
-    def table(self, *columns: str) -> Table:
+    @staticmethod
+    def table(*columns: str) -> Grid:
         """Return an empty table. A column whose title begins with > is aligned to the right."""
-        table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for title in columns:
-            justify: Any = "right" if title.startswith(">") else "left"
-            table.add_column(title.removeprefix(">"), justify=justify, overflow="fold", no_wrap=title == "provider" or title[0] == ">")
-        return table
+        return Grid(*columns)
+
+    def notes(self, notes: Iterable[tuple[str, str, int]], advice: Mapping[str, str]) -> None:
+        """Print numbered notes of `Footnotes`, each with the advice for its key."""
+        for number, (key, text, rows) in enumerate(notes, 1):
+            self.print(f"{number}  {key} ({counted(rows, 'node')}): {text}")
+            if advice.get(key):
+                self.print(f"   {advice[key]}")
+
+    def replaces(self, target: Path) -> Callable[[], None]:
+        """Return a function that says on stderr that `target` was replaced, if it is there now: to be called once it is written."""
+        there = os.path.exists(target)
+        return lambda: self.steps.line(f"replaced {shown(target)}") if there else None
 
     def document(self, content: Mapping[str, Any]) -> None:
         """Write the JSON document if `--json` was given. FailedError if it cannot be written."""
         if self.json_file is None:
             return
         text = json.dumps({"schema": SCHEMA, "command": self.command, **content}, indent=2, allow_nan=False)
-        if self.json_file == "-":
-            print(text)
-            return
+        written(self.json_file, f"{text}\n")
+
+
+def written(file: str, text: str) -> None:
+    """Write text to a file, or to stdout for -. FailedError if it cannot be written."""
+    if file == "-":
         try:
-            write(Path(self.json_file), f"{text}\n".encode(), special=True)
-        except OSError as error:
-            raise FailedError(f"cannot write {self.json_file}: {error.strerror}") from None
-        except ValueError as error:  # a special file has taken its place
-            raise FailedError(str(error)) from None
+            print(text, end="", flush=True)
+        except BrokenPipeError:
+            _close_stdout()
+        return
+    try:
+        write(Path(file), text.encode(), special=True)
+    except OSError as error:
+        raise FailedError(f"cannot write {file}: {error.strerror}") from None
+    except ValueError as error:  # a special file has taken its place
+        raise FailedError(str(error)) from None
+
+
+def _close_stdout() -> None:
+    """Let the rest of the output go nowhere, because its reader has closed it; the command ends with its own exit code."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Go on without an output, where rich would end the process with 1."""
+        self.quiet = True
+        _close_stdout()
 
 
 def _files_of(model: str | Path | None) -> Mapping[Path, str]:

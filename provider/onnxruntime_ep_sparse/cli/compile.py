@@ -49,6 +49,7 @@ def compile(
         raise UsageError(str(error)) from None
     if not place.suffix:
         raise UsageError(f"cannot write {shown(place)}: the name must end in .onnx")
+    say = out.replaces(target)
     out.steps("compile", 0)
     try:
         ort = registration.runtime()
@@ -69,6 +70,7 @@ def compile(
     finally:
         out.steps.close()
     out.steps("compile", 1)
+    say()
     compiled = load(place)
     nodes = compiled.graph.node
     regions = [node for node in nodes if (node.domain, node.op_type) == EP_CONTEXT]

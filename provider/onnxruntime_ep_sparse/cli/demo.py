@@ -10,12 +10,13 @@ import typer
 
 from .. import measure
 from ..measure import CPU
+from ..measure.machine import environment
 from ..options import EP_NAME
-from .bench import agrees, measured, show
+from .bench import measured
+from .bench_tables import show_point
 from .common import JsonOption, Output, Threads, UsageError
 from .given import GivenModel
 from .inputs import feeds_for
-from .machine import environment
 
 NET = "model:resnet50:0.9"
 ONE_SHOT = 0.95
@@ -40,7 +41,7 @@ def demo(
     feeds = feeds_for(given.session(CPU, threads=threads))
     pairs, budget = (10, 5.0) if quick else (30, 8.0)
     result = measured(given, feeds, out, threads=threads, pairs=pairs, budget_s=budget, memory=False)
-    show(result, out)
+    show_point(result, out)
 
     out.print()
     out.print("A small convolutional net, trained on scikit-learn's handwritten digits and pruned during training")
@@ -49,13 +50,13 @@ def demo(
     out.print()
     out.print(f"The same net, trained dense, then {ONE_SHOT:.0%} of two layers pruned from its images alone, without labels or training")
     one_shot = _one_shot(out, threads, *((10, 1.0) if quick else (30, 4.0)))
-    ok = result.speed_up is not None and agrees(result) and digits["ok"] and one_shot["ok"]
+    ok = result.speed_up is not None and result.agrees and digits["ok"] and one_shot["ok"]
     out.print("ok" if ok else "FAIL")
     out.document(
         {
             "ok": ok,
             "environment": environment(),
-            "resnet50": {"agrees": agrees(result), **result.to_dict()},
+            "resnet50": result.to_dict(),
             "digits": digits,
             "one_shot": one_shot,
         }
@@ -120,6 +121,6 @@ def _one_shot(out: Output, threads: int, pairs: int, budget_s: float) -> dict[st
     for name, share in accuracy.items():
         table.add_row("nothing" if name == "dense" else f"--method {name}", f"{share:.2%}")
     out.print(table)
-    show(result, out)
+    show_point(result, out)
     better = accuracy["admm"] > accuracy["magnitude"]
-    return {"ok": better and result.speed_up is not None and agrees(result), "accuracy": accuracy, **result.to_dict()}
+    return {"ok": better and result.speed_up is not None and result.agrees, "accuracy": accuracy, **result.to_dict()}

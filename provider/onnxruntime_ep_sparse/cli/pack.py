@@ -13,7 +13,7 @@ from ..files import shown
 from ..formats import compressed_model
 from ..formats import onnx_file as model_file
 from ..formats.compressed_model import MIN_SPARSITY, Weight
-from .common import FailedError, JsonOption, Output, UsageError
+from .common import FailedError, JsonOption, Output, UsageError, counted
 from .given import check_source
 
 Source = Annotated[Path, typer.Argument(metavar="IN", help="ONNX file.")]
@@ -46,14 +46,14 @@ def pack(
     kept = [weight for weight in weights if weight.reason]
     folded = sum(bool(weight.folded) for weight in weights)
     words = f" ({folded} in the place of nodes that computed them of constants)" if folded else ""
-    _report(out, source, target, weights, f"{len(weights) - len(kept)} of {len(weights)} weights compressed{words}", arguments)
+    _report(out, source, target, weights, f"{len(weights) - len(kept)} of {counted(len(weights), 'weight')} compressed{words}", arguments)
 
 
 def unpack(source: Source, target: Target, *, json: JsonOption = None) -> None:
     """Restore the model that was given to `pack`, bit for bit."""
     out = Output("unpack", json, source, [target, model_file.data_beside(target)])
     weights = _written("unpack", compressed_model.unpack, source, target, out, {})
-    _report(out, source, target, weights, f"{len(weights)} weights restored", {})
+    _report(out, source, target, weights, f"{counted(len(weights), 'weight')} restored", {})
 
 
 def _written(
@@ -61,6 +61,7 @@ def _written(
 ) -> list[Weight]:
     """Return what became of each weight. UsageError if the model cannot be used, FailedError if OUT cannot be written."""
     check_source(source)
+    say = out.replaces(target)
     out.steps(step, 0)
     try:
         weights = work(source, target, **arguments, progress=lambda share: out.steps(step, max(share, 1e-9)))
@@ -75,6 +76,7 @@ def _written(
     finally:
         out.steps.close()
     out.steps(step, 1)
+    say()
     return weights
 
 

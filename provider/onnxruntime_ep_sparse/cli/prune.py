@@ -96,7 +96,10 @@ def prune(
     cosine = result.report.cosine
     enough = min_cosine is None or (cosine is not None and cosine >= min_cosine)
     if enough:
+        said = [out.replaces(path) for path in (target, masks) if path is not None]
         _write(result, target, masks)
+        for say in said:
+            say()
         out.print(f"wrote {shown(target)}{'' if masks is None else f' and {shown(masks)}'}")
     if cosine is not None and cosine < LOW_COSINE:
         out.steps.line(

@@ -7,24 +7,46 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ..options import EP_NAME
 from ..ort import registration
 from ..ort.sessions import ask
 from ..partition.decision import NodeDecision
+from ..records import Record, Tabular
 
 
-def explain(session_or_model: Any) -> list[NodeDecision]:
+class Decisions(list[NodeDecision], Tabular):
+    """The decisions about all nodes of a model, as a list; notebooks show it as a table."""
+
+    def records(self) -> list[Record]:
+        """Return a row per node, with the fields of its `NodeDecision`."""
+        return [decision.to_dict() for decision in self]
+
+    def caption(self) -> str:
+        """Return how many nodes are taken, and how fast that is expected to be."""
+        taken = sum(decision.taken for decision in self)
+        times = expected(self)
+        about = "" if times is None else f", expected to be {times.speedup:.2f} times as fast"
+        return f"{EP_NAME} takes {taken} of {len(self)} nodes{about}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict: `nodes` has a dict per node, `expected` the milliseconds of a run or None."""
+        times = expected(self)
+        return {"nodes": self.records(), "expected": None if times is None else times.to_dict()}
+
+
+def explain(session_or_model: Any) -> Decisions:
     """Return the decision about every node that ONNX Runtime showed to the provider, in topological order.
 
     `session_or_model` is an `InferenceSession` that has the provider, or a model: a path, bytes or an `onnx.ModelProto`. For a model, a
     session with the default options is created. The nodes are those after ONNX Runtime's basic optimisations, so names may differ from the
-    model's, and BatchNormalization may be missing. Nodes in bodies of If, Loop and Scan come first. ValueError if the session does not have
-    the provider.
+    model's, and BatchNormalization may be missing. Nodes in bodies of If, Loop and Scan come first. The result is a list; Jupyter shows it
+    as a table. ValueError if the session does not have the provider.
     """
     session = session_or_model
     if not hasattr(session, "set_ep_dynamic_options"):
         session = _session(session_or_model)
     graphs = ask(session, "explain")
-    return [_decision(entry) for decisions in graphs.values() for entry in decisions]
+    return Decisions(_decision(entry) for decisions in graphs.values() for entry in decisions)
 
 
 @dataclass(frozen=True)

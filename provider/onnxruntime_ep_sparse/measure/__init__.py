@@ -1,15 +1,18 @@
 """Measurements of speed, memory and agreement: one protocol for the command line, benchmarks and tests.
 
 It creates sessions of both providers and compares them.
-It must not import `models` or `cli`.
+It must not import `prune` or `cli`.
 """
 
 from ..ort.sessions import CPU, Feeds, Model, Ownership, create, make_session, ownership
-from ..timing import LEAST_PAIRS, Latency, Ratio, alternate, median_interval, ratio
+from ..timing import LEAST_PAIRS, Latency, Ratio, alternate, in_turn, median_interval, ratio
 from .agreement import TOLERANCE, Agreement, agree
+from .baseline import Baseline, Change
+from .bench import Bench, bench
 from .memory import memory_of, resident_mb
 from .peak import best_seconds, peak_gflops
-from .protocol import CONTROL_TOLERANCE, Measurement, Profile, Progress, Side, measure, profile
+from .protocol import CONTROL_TOLERANCE, Measurement, Other, Profile, Progress, Rival, Side, measure, profile
+from .providers import available, find
 
 __all__ = [
     "CONTROL_TOLERANCE",
@@ -17,19 +20,28 @@ __all__ = [
     "LEAST_PAIRS",
     "TOLERANCE",
     "Agreement",
+    "Baseline",
+    "Bench",
+    "Change",
     "Feeds",
     "Latency",
     "Measurement",
     "Model",
+    "Other",
     "Ownership",
     "Profile",
     "Progress",
     "Ratio",
+    "Rival",
     "Side",
     "agree",
     "alternate",
+    "available",
+    "bench",
     "best_seconds",
     "create",
+    "find",
+    "in_turn",
     "make_session",
     "measure",
     "median_interval",

@@ -7,7 +7,7 @@ itself can then be twice as slow. `session.force_spinning_stop` ends that; the A
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,13 +18,16 @@ from .. import options
 from ..diagnostics.step_times import Cost, StepTime, step_times
 from ..options import EP_NAME
 from ..ort.sessions import CPU, Feeds, Model, Ownership, create, make_session, ownership
-from ..timing import SAMPLE_S, Latency, Ratio, alternate, ratio, timed
-from .agreement import Agreement, agree
+from ..timing import SAMPLE_S, Latency, Ratio, in_turn, timed
+from .agreement import TOLERANCE, Agreement, agree
 from .memory import memory_of
 from .peak import peak_gflops
+from .streams import streams_in_turn
 
 CONTROL_TOLERANCE = 0.03
 """A measurement is valid if its A/A ratio differs from 1 by at most this."""
+MOST_PAIRS = 1_000_000
+"""Pairs where the time is given."""
 Progress = Callable[[str, float], None]
 """A function that is called with the name of a step and the share of it that is done, 0 when it begins and 1 when it ends."""
 
@@ -44,27 +47,67 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Rival:
+    """What is measured besides both providers on the model: `provider` on `model`, called `name`, with inputs of its own or None."""
+
+    name: str
+    model: Model
+    provider: str
+    feeds: Feeds | None = None
+
+
+@dataclass(frozen=True)
+class Other:
+    """Measurements of a rival. `ratio` says how many times as fast it is as the CPU provider on the first model.
+
+    `agreement` compares its outputs with those of the CPU provider on the first model; it is empty if their names or inputs differ.
+    """
+
+    name: str
+    ownership: Ownership
+    side: Side
+    ratio: Ratio
+    agreement: tuple[Agreement, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict with the fields as keys."""
+        return {**asdict(self), "agreement": [a.to_dict() for a in self.agreement]}
+
+
+@dataclass(frozen=True)
 class Measurement:
-    """Both providers on one model. If the sparse provider took no node, nothing is timed and the last four fields are None."""
+    """Both providers on one model, and rivals. Without a node of the sparse provider, `speed_up` and `sparse` are None.
+
+    If there are no rivals either, nothing is timed, and `control` and `cpu` are None too. `streams` callers use each session at once; with
+    more than one, ratios are those of throughputs. `requested_pairs` is None if the time was given instead.
+    """
 
     threads: int
     batch: int
-    requested_pairs: int
+    requested_pairs: int | None
     ownership: Ownership
     agreement: tuple[Agreement, ...]
     control: Ratio | None
     speed_up: Ratio | None
     cpu: Side | None
     sparse: Side | None
+    streams: int = 1
+    others: tuple[Other, ...] = ()
 
     @property
     def valid(self) -> bool:
         """Return whether the A/A ratio is close enough to 1 for the speed-up to be meaningful."""
         return self.control is not None and abs(self.control.median - 1) <= CONTROL_TOLERANCE
 
+    @property
+    def agrees(self) -> bool:
+        """Return whether there were outputs to compare, and all of them are within the tolerance."""
+        return bool(self.agreement) and all(a.within(TOLERANCE) for a in self.agreement)
+
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict with the fields as keys, and `valid`."""
-        return {**asdict(self), "agreement": [a.to_dict() for a in self.agreement], "valid": self.valid}
+        """Return a JSON-ready dict with the fields as keys, `valid` and `agrees`."""
+        lists = {"agreement": [a.to_dict() for a in self.agreement], "others": [other.to_dict() for other in self.others]}
+        return {**asdict(self), **lists, "valid": self.valid, "agrees": self.agrees}
 
 
 @dataclass(frozen=True)
@@ -105,6 +148,9 @@ def measure(
     *,
     pairs: int = 30,
     budget_s: float = 60.0,
+    seconds: float | None = None,
+    streams: int = 1,
+    rivals: Sequence[Rival] = (),
     memory: bool = True,
     batch: int | None = None,
     progress: Progress = lambda step, share: None,
@@ -112,48 +158,103 @@ def measure(
     """Measure the sparse provider against the CPU provider on one model, by the protocol of this module.
 
     `batch` is the number of items per run; by default it is the first dimension of the first input. There are fewer pairs than asked for
-    if they would take longer than `budget_s` seconds: compare `requested_pairs` with `speed_up.pairs`.
+    if they would take longer than `budget_s` seconds: compare `requested_pairs` with `speed_up.pairs`. With `seconds` there are as many
+    pairs as fit in that time. `streams` callers use each session at once. All `rivals` take turns with both providers; one whose provider
+    takes no node is an error: ValueError.
     """
     if batch is None:
         batch = next((array.shape[0] for array in feeds.values() if array.ndim), 1)
-
-    progress("create sessions", 0)
-    cpu, cpu_creation = create(model, CPU, None, threads)
-    progress("create sessions", 0.5)
-    ours, our_creation = create(model, EP_NAME, options, threads)
+    contenders = [Rival("", model, CPU), Rival("", model, EP_NAME), *rivals]
+    sides, creation = [], []
+    for number, each in enumerate(contenders):
+        progress("create sessions", number / len(contenders))
+        session, created = create(each.model, each.provider, options if each.provider == EP_NAME else None, threads)
+        sides.append((session, feeds if each.feeds is None else each.feeds))
+        creation.append(created)
     progress("create sessions", 1)
 
     progress("compare results", 0)
-    owned = ownership(ours)
-    agreement = agree([output.name for output in ours.get_outputs()], ours.run(None, feeds), cpu.run(None, feeds))
+    owned = [ownership(session, each.provider) for (session, _), each in zip(sides, contenders, strict=True)]
+    for each, own in zip(contenders[2:], owned[2:], strict=True):
+        if not own.owned:
+            raise ValueError(f"{each.provider} takes none of the {own.nodes} nodes of {each.name}, so there is nothing to measure")
+    reference, mine = named_outputs(*sides[0]), named_outputs(*sides[1])
+    agreement = agree(list(reference), list(mine.values()), list(reference.values()))
+    others = [
+        agreement_of(named_outputs(*side), reference) if each.feeds is None else () for side, each in zip(sides[2:], rivals, strict=True)
+    ]
     progress("compare results", 1)
-    if not owned.owned:
-        return Measurement(threads, batch, pairs, owned, agreement, None, None, None, None)
+    if not owned[1].owned and not rivals:
+        return Measurement(threads, batch, pairs, owned[1], agreement, None, None, None, None, streams)
 
-    def sampled(step: str, first: Any, second: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def sampled(step: str, sides: Sequence[tuple[Any, Feeds]], pairs: int, budget_s: float) -> list[Timed]:
         progress(step, 0)
-        return alternate(first, second, feeds, pairs=pairs, budget_s=budget_s, progress=lambda share: progress(step, share))
+        limits: dict[str, Any] = {"pairs": pairs, "budget_s": budget_s, "progress": lambda share: progress(step, share)}
+        if streams == 1:
+            return [Timed(times.sum(axis=1), times, None) for times in in_turn(sides, **limits)]
+        return [Timed(1 / load.rates, load.seconds, load.rates) for load in streams_in_turn(sides, streams, **limits)]
 
-    control = ratio(*sampled("CPU provider against itself", make_session(model, CPU, None, threads), cpu))
-    theirs, mine = sampled("both providers in turn", cpu, ours)
-    del cpu, ours
+    twin = make_session(model, CPU, None, threads)
+    itself = sampled("CPU provider against itself", [(twin, feeds), sides[0]], pairs, budget_s if seconds is None else seconds)
+    control = itself[0].over(itself[1])
+    del twin
+    running = [i for i in range(len(sides)) if i != 1 or owned[1].owned]
+    step = "both providers in turn" if len(running) == 2 and not rivals else "all in turn"
+    found = sampled(step, [sides[i] for i in running], *((pairs, budget_s) if seconds is None else (MOST_PAIRS, seconds)))
+    times = dict(zip(running, found, strict=True))
+    del sides, session
 
-    used: list[float | None] = [None, None]
+    used: list[float | None] = [None] * len(contenders)
     if memory:
         progress("memory in fresh processes", 0)
-        used = [memory_of(model, CPU, feeds, None, threads), memory_of(model, EP_NAME, feeds, options, threads)]
+        for i in running:
+            each = contenders[i]
+            if each.provider in (CPU, EP_NAME):
+                given = options if each.provider == EP_NAME else None
+                used[i] = memory_of(each.model, each.provider, feeds if each.feeds is None else each.feeds, given, threads)
         progress("memory in fresh processes", 1)
+
+    def side_of(i: int) -> Side:
+        latency = Latency.of(times[i].runs_s, batch, times[i].rates)
+        return Side(contenders[i].provider, latency, creation[i] * 1e3, used[i])
+
     return Measurement(
         threads,
         batch,
-        pairs,
-        owned,
+        pairs if seconds is None else None,
+        owned[1],
         agreement,
         control,
-        ratio(theirs, mine),
-        Side(CPU, Latency.of(theirs, batch), cpu_creation * 1e3, used[0]),
-        Side(EP_NAME, Latency.of(mine, batch), our_creation * 1e3, used[1]),
+        times[0].over(times[1]) if 1 in times else None,
+        side_of(0),
+        side_of(1) if 1 in times else None,
+        streams,
+        tuple(Other(each.name, owned[i], side_of(i), times[0].over(times[i]), others[i - 2]) for i, each in enumerate(rivals, 2)),
     )
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Times of one side in turns: seconds per turn, the seconds of all runs, and with several callers their runs per second, per turn."""
+
+    turns_s: NDArray[np.float64]
+    runs_s: NDArray[np.float64]
+    rates: NDArray[np.float64] | None
+
+    def over(self, other: Timed) -> Ratio:
+        """Return how many times longer this side took than the other one: the median of the ratios of all turns."""
+        return Ratio.of(self.turns_s / other.turns_s)
+
+
+def named_outputs(session: Any, feeds: Feeds) -> dict[str, Any]:
+    """Return the outputs of a run by their names."""
+    return dict(zip([output.name for output in session.get_outputs()], session.run(None, feeds), strict=True))
+
+
+def agreement_of(ours: Mapping[str, Any], reference: Mapping[str, Any]) -> tuple[Agreement, ...]:
+    """Compare the outputs that have the same names and shapes."""
+    both = [name for name in reference if name in ours and np.shape(ours[name]) == np.shape(reference[name])]
+    return agree(both, [ours[name] for name in both], [reference[name] for name in both])
 
 
 def profile(

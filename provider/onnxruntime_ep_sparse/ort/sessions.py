@@ -24,7 +24,7 @@ Feeds = Mapping[str, NDArray]
 
 @dataclass(frozen=True)
 class Ownership:
-    """The number of nodes that the sparse provider has in a session, the number of all nodes, and its operators with their counts."""
+    """The number of nodes that a provider has in a session, the number of all nodes, and its operators with their counts."""
 
     owned: int
     nodes: int
@@ -71,14 +71,14 @@ def make_session(
     return ort.InferenceSession(model if isinstance(model, bytes) else os.fspath(model), chosen, enable_fallback=0)
 
 
-def ownership(session: Any) -> Ownership:
-    """Return which nodes the sparse provider has in a session of `make_session`, as ONNX Runtime records it."""
+def ownership(session: Any, provider: str = EP_NAME) -> Ownership:
+    """Return which nodes a provider has in a session of `make_session`, as ONNX Runtime records it."""
     operators: dict[str, int] = {}
     nodes = 0
     for part in session.get_provider_graph_assignment_info():
         members = part.get_nodes()
         nodes += len(members)
-        if part.ep_name == EP_NAME:
+        if part.ep_name == provider:
             for node in members:
                 operators[node.op_type] = operators.get(node.op_type, 0) + 1
     return Ownership(sum(operators.values()), nodes, dict(sorted(operators.items())))

@@ -23,6 +23,9 @@ class NodeDecision:
     `cpu_ms` is the expected time of the node with ONNX Runtime's CPU provider, `ms` its expected time as it runs now. Only their sums mean
     much. Of nodes that are computed together, the last one has the time of all. A region's first node has the time of handing over its
     values. They are None where `auto` has not decided, or takes nothing.
+
+    `limit` is the sparsity from which the node is a reason to take a region: its break-even, or the option `min_sparsity`. It is None
+    where that does not decide.
     """
 
     name: str
@@ -38,6 +41,7 @@ class NodeDecision:
     option: str
     cpu_ms: float | None = None
     ms: float | None = None
+    limit: float | None = None
 
     @classmethod
     def of(
@@ -66,6 +70,7 @@ class NodeDecision:
             option=finding.option,
             cpu_ms=None if seconds is None else seconds[0] * 1e3,
             ms=None if seconds is None else seconds[1] * 1e3,
+            limit=finding.limit,
         )
 
     def to_dict(self) -> dict:

@@ -1,4 +1,4 @@
-"""The machine that a command runs on, for its output."""
+"""The machine that a measurement runs on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..ort import registration
 
 
 def environment() -> dict[str, Any]:
-    """Return the versions and the machine on which a measurement depends, for the JSON document."""
+    """Return the versions and the machine on which a measurement depends."""
     return {
         "version": __version__,
         "onnxruntime": registration.runtime().__version__,

@@ -1,0 +1,72 @@
+"""Results as rows: a table in notebooks, a DataFrame of pandas, a CSV file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Record = dict[str, Any]
+"""A row: values by the names of the columns. Values are numbers, texts, shapes or None."""
+
+RIGHT = ' style="text-align:right"'
+
+
+class Tabular:
+    """A result that consists of rows of the same columns. Subclasses say which by `records`, and may add a line by `caption`."""
+
+    def records(self) -> list[Record]:
+        """Return the rows, each a dict from column to value."""
+        raise NotImplementedError
+
+    def caption(self) -> str:
+        """Return a line about all rows, or ""."""
+        return ""
+
+    def to_pandas(self) -> Any:
+        """Return the rows as a `pandas.DataFrame`. ImportError if pandas is missing."""
+        try:
+            import pandas
+        except ImportError:
+            raise ImportError("to_pandas() needs pandas: pip install pandas; records() returns the same rows without it") from None
+        return pandas.DataFrame(self.records())
+
+    def to_csv(self) -> str:
+        """Return the rows as text with comma-separated values, the names of the columns first."""
+        import csv  # only here: each import takes some of the time of a process's first session
+        import io
+
+        rows = self.records()
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _plain(value) for name, value in row.items()} for row in rows)
+        return text.getvalue()
+
+    def _repr_html_(self) -> str:
+        return html_table(self.records(), self.caption())
+
+
+def html_table(rows: Sequence[Mapping[str, Any]], caption: str = "") -> str:
+    """Return an HTML table of rows that have the same columns. Texts are escaped, numbers have four digits and stand on the right."""
+    from html import escape
+
+    columns = list(rows[0]) if rows else []
+    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+    body = "".join(f"<tr>{''.join(_cell(row[name], escape) for name in columns)}</tr>" for row in rows)
+    above = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f"<table>{above}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(value: Any, escape: Callable[[str], str]) -> str:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    text = f"{value:.4g}" if isinstance(value, float) else str(_plain(value))
+    return f"<td{RIGHT if number else ''}>{escape(text)}</td>"
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as a CSV file shows it: a shape as 64x3x3x3, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, tuple | list):
+        return "x".join(map(str, value))
+    return ("no", "yes")[value] if isinstance(value, bool) else value
