@@ -443,7 +443,8 @@ class Words:
 
 def plain(argument: inspect.Parameter) -> inspect.Parameter:
     """Return an argument whose annotation has no quotes, with dots in the place of a function as its default."""
-    shown = argument.replace(annotation=Words(argument.annotation))
+    annotation = argument.annotation
+    shown = argument if annotation is argument.empty else argument.replace(annotation=Words(annotation))
     return shown.replace(default=Words("...")) if inspect.isfunction(argument.default) else shown
 
 

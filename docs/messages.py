@@ -57,7 +57,7 @@ AREAS = (
     ),
     Area(
         "Command line",
-        ("cli", "measure"),
+        ("cli", "measure", "records.py"),
         "Correct the argument; `ort-sparse COMMAND --help` lists all. A file that must not be overwritten needs another name.",
     ),
     Area(

@@ -8,7 +8,8 @@
 
 Importing this package registers nothing and does not import onnxruntime.
 `SessionFactory("model.onnx")` makes sessions in other processes: it can be pickled, sessions cannot.
-`bench(model)` measures the speed of a model, `explain(model)` says which nodes are taken and why.
+`bench(model)` measures the speed of a model, `explain(model)` says which nodes are taken and why,
+`compare_nodes(model)` from which node on the results differ from those of the CPU provider.
 `prune(model, data, sparsity=0.6)` makes a sparse model of a dense one; `Masks`, `Gradual` and `Cubic` are for training loops.
 """
 
@@ -26,6 +27,7 @@ from .prune import prune
 
 if TYPE_CHECKING:
     from .measure.bench import Bench, bench
+    from .measure.nodes import NodeComparison, compare_nodes
     from .prune.gradual import Cubic, Gradual
     from .prune.masks import Masks
 
@@ -36,11 +38,13 @@ __all__ = [
     "Decisions",
     "Gradual",
     "Masks",
+    "NodeComparison",
     "NodeDecision",
     "SessionFactory",
     "StepTime",
     "__version__",
     "bench",
+    "compare_nodes",
     "explain",
     "get_ep_name",
     "get_ep_names",
@@ -56,6 +60,7 @@ _LATER = {
     **dict.fromkeys(("Bench", "bench"), ".measure.bench"),
     **dict.fromkeys(("Cubic", "Gradual"), ".prune.gradual"),
     "Masks": ".prune.masks",
+    **dict.fromkeys(("NodeComparison", "compare_nodes"), ".measure.nodes"),
 }
 """Names that sessions do not need, and their modules, which are imported when they are first used."""
 

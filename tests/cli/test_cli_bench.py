@@ -29,7 +29,7 @@ def test_streams_and_prices(cli, sparse_model):
     text = cli("bench", sparse_model, *QUICK, "--streams", 2, "--threads", 1, "--price", "cpu=0.5").out
     assert "2 callers of each session at once" in text
     assert "items per money" in text
-    assert "95 % intervals" in text
+    assert "interval (95 %)" in text
 
 
 def test_second_file_and_csv(cli, dense_model, sparse_model):

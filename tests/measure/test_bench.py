@@ -172,13 +172,13 @@ def test_baseline(tmp_path):
     baseline = Baseline(document(tmp_path, old))
     now = measure.Ratio(**speed_up(3.0))
     point = measure.Measurement(2, 4, 30, measure.Ownership(1, 1, {}), (), now, now, None, None)
-    found = measure.Bench("m", (point,), {}, {}, {})
+    found = measure.Bench("m", (point,), {}, {}, {}, {})
     (change,) = baseline.changes(found)
     assert (change.batch, change.before, change.now, change.ratio) == (4, 2.0, 3.0, 1.5)
     assert (change.low, change.high) == pytest.approx((1.5 * 0.9 / 1.1, 1.5 * 1.1 / 0.9))
     other = measure.Measurement(1, 4, 30, measure.Ownership(1, 1, {}), (), now, now, None, None)
     with pytest.raises(ValueError, match="has no speed-up for batch 4, threads 1, streams 1"):
-        baseline.changes(measure.Bench("m", (other,), {}, {}, {}))
+        baseline.changes(measure.Bench("m", (other,), {}, {}, {}, {}))
 
 
 @pytest.mark.parametrize("content", ["", "[", "[]", "{}", {"command": "analyze"}, {"command": "bench"}, "[" * 100000])

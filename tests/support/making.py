@@ -76,3 +76,15 @@ def dynamic(shape):
 def bits_of(path):
     """The whole model of a file with its external data."""
     return onnx.load(path).SerializeToString(deterministic=True)
+
+
+def corrupted(model, name, change):
+    """Return a copy of a model in which one element of a weight, the largest, is changed."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    (tensor,) = (each for each in copy.graph.initializer if each.name == name)
+    array = numpy_helper.to_array(tensor).copy()
+    place = np.abs(array).argmax()
+    array.flat[place] = change(array.flat[place])
+    tensor.CopyFrom(numpy_helper.from_array(array, name))
+    return copy

@@ -77,7 +77,7 @@ def show_point(result: Measurement, out: Output, whole: Bench | None = None) -> 
         table.add_row(*[name] * files, side.provider, *times, f"{t.items_per_s:.1f}", f"{side.creation_ms:.1f}", *used, *cost)
     out.print(table)
     if whole is not None:
-        table = out.table(*["file"] * files, "95 % intervals", ">p50 ms", ">p90 ms", ">p99 ms", ">item/s")
+        table = out.table(*["file"] * files, "interval (95 %)", ">p50 ms", ">p90 ms", ">p99 ms", ">item/s")
         for name, side in sides:
             digits = {figure: 1 if figure == "items_per_s" else 2 for figure in FIGURES}
             ends = (_ends(side.latency.intervals[figure], digits[figure]) for figure in FIGURES)

@@ -1,8 +1,9 @@
-"""`ort-sparse compare`: whether the outputs of both providers agree."""
+"""`ort-sparse compare`: whether the outputs of both providers agree, and if not, from which node on."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +12,7 @@ from ..measure import CPU, TOLERANCE
 from ..options import EP_NAME
 from .common import (
     Batch,
+    FailedError,
     Inputs,
     JsonOption,
     ModelArgument,
@@ -19,14 +21,24 @@ from .common import (
     Seed,
     Shapes,
     Threads,
+    UsageError,
+    counted,
     provider_options,
 )
 from .given import GivenModel, run
 from .inputs import feeds_for
 
+if TYPE_CHECKING:
+    from ..measure.nodes import NodeComparison
+
+BAR = 40
+"""Longest bar of a histogram."""
+Other = Annotated[str | None, typer.Argument(metavar="[OTHER]", help="A second model, which the sparse provider runs instead.")]
+
 
 def compare(
     model: ModelArgument,
+    other: Other = None,
     *,
     batch: Batch = None,
     shape: Shapes = None,
@@ -36,24 +48,36 @@ def compare(
     rtol_scale: Annotated[
         float, typer.Option("--rtol-scale", min=0.0, help="Largest max|y - y_ort| / max|y_ort| of an output.")
     ] = TOLERANCE,
+    nodes: Annotated[bool, typer.Option("--nodes", help="Find the first node whose value differs by more than that.")] = False,
     require_owned: Annotated[bool, typer.Option("--require-owned", help="Fail if the sparse provider takes no node.")] = False,
     option: ProviderOptions = None,
     json: JsonOption = None,
 ) -> None:
     """Compare the outputs of both providers.
 
-    Exit code 1 if an output differs by more than --rtol-scale, or if no output could be compared.
+    With OTHER, the CPU provider runs MODEL and the sparse provider runs OTHER: a copy, or another export.
+    --nodes compares every value of the model, in the order of the nodes. To see the values inside of regions, it cuts
+    the regions; meanwhile the sparse provider takes all nodes that it can run.
+    Exit code 1 if an output or a value differs by more than --rtol-scale, or if nothing could be compared.
     """
-    out = Output("compare", json, model, [inputs])
+    out = Output("compare", json, model, [inputs, other])
     options = provider_options(option)
     given = GivenModel.of(model, out.steps)
+    second = given if other is None else GivenModel.of(other, out.steps)
     reference = given.session(CPU, threads=threads)
     feeds = feeds_for(reference, batch, shape, inputs, seed)
     theirs = run(reference, feeds, CPU)
-    session = given.session(EP_NAME, options, threads)
+    if nodes:
+        del reference
+        _compare_nodes(given, second, feeds, out, {"options": options, "threads": threads, "tolerance": rtol_scale}, require_owned)
+        return
+    session = second.session(EP_NAME, options, threads)
+    if second is not given:
+        _check_same(given, reference, second, session)
     ours = run(session, feeds, EP_NAME)
     owned = measure.ownership(session)
-    agreements = measure.agree([output.name for output in session.get_outputs()], ours, theirs)
+    names = [output.name for output in reference.get_outputs()]
+    agreements = measure.agree(names, ours, theirs)
 
     table = out.table("output", "shape", ">max|y_ort|", ">max abs", ">mean abs", ">max relative to scale", ">cosine", ">arg-max", "verdict")
     for a in agreements:
@@ -72,12 +96,12 @@ def compare(
     ok = bool(agreements) and all(a.within(rtol_scale) for a in agreements) and not (require_owned and not owned.owned)
     if not agreements:
         out.print("nothing compared: no output is a tensor of numbers")
-    note = "" if owned.owned else "; no node taken: compared the CPU provider with itself"
-    out.print(f"{EP_NAME} has {owned.owned} of {owned.nodes} nodes{note}")
+    _show_owned(owned, out)
     out.print("ok" if ok else "FAIL")
     out.document(
         {
             "model": given.name,
+            "other": None if second is given else second.name,
             "options": options,
             "rtol_scale": rtol_scale,
             "ok": ok,
@@ -87,3 +111,89 @@ def compare(
     )
     if not ok:
         raise typer.Exit(1)
+
+
+def _compare_nodes(
+    given: GivenModel, second: GivenModel, feeds: measure.Feeds, out: Output, arguments: dict[str, Any], require_owned: bool
+) -> None:
+    """Find the first node whose value differs, and show it."""
+    from ..measure.nodes import compare_nodes
+
+    if second is not given:
+        _check_same(given, given.session(CPU), second, second.session(CPU))
+    other = None if second is given else second.source
+    try:
+        result = compare_nodes(given.source, feeds, other=other, **arguments, progress=out.steps)
+    except ValueError as error:
+        raise UsageError(f"{given.name}: {error}") from None
+    except Exception as error:
+        raise FailedError(f"{given.name}: {error}") from None
+    finally:
+        out.steps.close()
+    show(result, out)
+    ok = result.agrees and not (require_owned and not result.ownership.owned)
+    if not result.values:
+        out.print("nothing compared: no value is a tensor of numbers")
+    _show_owned(result.ownership, out)
+    out.print("ok" if ok else "FAIL")
+    names = {"model": given.name, "other": None if second is given else second.name}
+    rest = {"options": arguments["options"], "rtol_scale": arguments["tolerance"], "ok": ok}
+    out.document({**result.to_dict(), **names, **rest})
+    if not ok:
+        raise typer.Exit(1)
+
+
+def show(result: NodeComparison, out: Output) -> None:
+    """Print the first difference: its node, its constants, statistics of both values, a histogram of the errors and the worst elements."""
+    first = result.first
+    if first is None:
+        worst = max(result.values, key=lambda each: each.agreement.max_relative, default=None)
+        about = "" if worst is None else f"; the farthest are {worst.agreement.max_relative:.1e} apart: {worst.value} of {worst.node}"
+        out.print(f"{counted(len(result.values), 'value')} of {counted(result.nodes, 'node')} within {result.tolerance:.0e}{about}")
+        return
+    out.print(f"first difference: {first.node} ({first.op_type}), node {first.number} of {result.nodes}, in its value {first.value}")
+    if first.fused:
+        out.print("It shows only where the provider fuses this node with those before it: cut at every value, all values agree.")
+    error = first.agreement.max_relative
+    size = "x".join(map(str, first.agreement.shape)) or "a scalar"
+    out.print(f"max|y - y_ort| = {error:.1e} max|y_ort|, {first.beyond:.2%} of {size} beyond the tolerance of {result.tolerance:.0e}")
+    for name, before in first.inputs.items():
+        out.print(f"its input {name} agrees within {before:.1e}")
+    for weight in first.weights:
+        if weight.different is None:
+            out.print(f"its constant {weight.name} has another shape or type in the second file")
+        else:
+            count = f"{weight.different:,} of {weight.size:,} elements"
+            out.print(f"its constant {weight.name} differs between the files: {count}, by at most {weight.largest:.4g}")
+    table = out.table("value", ">least", ">largest", ">mean", ">deviation", ">zeros", ">not finite")
+    for name, each in ((CPU, first.reference), (EP_NAME, first.ours)):
+        figures = [f"{number:.4g}" for number in (each.least, each.largest, each.mean, each.deviation)]
+        table.add_row(name, *figures, f"{each.zeros:.1%}", str(each.not_finite))
+    out.print(table)
+    if first.histogram:
+        most = max(count for _, count in first.histogram)
+        table = out.table(">error / max|y_ort|", ">elements", "share")
+        for i, (end, elements) in enumerate(first.histogram):
+            words = f"above {first.histogram[i - 1][0]:.0e}" if math.isinf(end) else f"up to {end:.0e}"
+            table.add_row(words, f"{elements:,}", "#" * math.ceil(BAR * elements / most))
+        out.print(table)
+    if first.worst:
+        table = out.table("element", f">{CPU}", f">{EP_NAME}", ">difference")
+        for element in first.worst:
+            figures = [f"{number:.7g}" for number in (element.reference, element.ours, element.ours - element.reference)]
+            table.add_row("[" + ", ".join(map(str, element.index)) + "]", *figures)
+        out.print(table)
+
+
+def _show_owned(owned: measure.Ownership, out: Output) -> None:
+    note = "" if owned.owned else "; no node taken: compared the CPU provider with itself"
+    out.print(f"{EP_NAME} has {owned.owned} of {counted(owned.nodes, 'node')}{note}")
+
+
+def _check_same(given: GivenModel, reference: Any, second: GivenModel, session: Any) -> None:
+    """Raise UsageError if two models have inputs or outputs of different names."""
+    for what in ("inputs", "outputs"):
+        names = [{each.name for each in getattr(one, f"get_{what}")()} for one in (reference, session)]
+        if names[0] != names[1]:
+            lists = [", ".join(sorted(each)) for each in names]
+            raise UsageError(f"the {what} of {given.name} are {lists[0]}, those of {second.name} are {lists[1]}: they cannot be compared")

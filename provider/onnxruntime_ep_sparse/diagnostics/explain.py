@@ -15,7 +15,10 @@ from ..records import Record, Tabular
 
 
 class Decisions(list[NodeDecision], Tabular):
-    """The decisions about all nodes of a model, as a list; notebooks show it as a table."""
+    """The decisions about all nodes of a model, as a list.
+
+    `to_pandas()` and `to_csv()` have the rows of `records()`, which Jupyter shows as a table.
+    """
 
     def records(self) -> list[Record]:
         """Return a row per node, with the fields of its `NodeDecision`."""

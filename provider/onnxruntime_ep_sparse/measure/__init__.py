@@ -1,7 +1,7 @@
 """Measurements of speed, memory and agreement: one protocol for the command line, benchmarks and tests.
 
 It creates sessions of both providers and compares them.
-It must not import `prune` or `cli`.
+It must not import `prune` or `cli`. `measure.nodes` needs the module onnx, so that it is imported where it is used.
 """
 
 from ..ort.sessions import CPU, Feeds, Model, Ownership, create, make_session, ownership
@@ -12,7 +12,6 @@ from .bench import Bench, bench
 from .memory import memory_of, resident_mb
 from .peak import best_seconds, peak_gflops
 from .protocol import CONTROL_TOLERANCE, Measurement, Other, Profile, Progress, Rival, Side, measure, profile
-from .providers import available, find
 
 __all__ = [
     "CONTROL_TOLERANCE",
@@ -36,11 +35,9 @@ __all__ = [
     "Side",
     "agree",
     "alternate",
-    "available",
     "bench",
     "best_seconds",
     "create",
-    "find",
     "in_turn",
     "make_session",
     "measure",

@@ -19,7 +19,7 @@ class Agreement:
     """The error of an output compared with the CPU provider's. `max_relative` is relative to `scale`, the largest magnitude there.
 
     `argmax` is the share of positions along the class axis whose largest value is at the same place, or None without such an axis. A NaN
-    or infinity that only one of the two has makes the errors infinite.
+    or infinity that only one of the two has makes the errors infinite, and so do different shapes.
     """
 
     output: str
@@ -47,6 +47,9 @@ def agree(names: Sequence[str], ours: Sequence[Any], theirs: Sequence[Any]) -> t
 
 
 def _agreement(name: str, y: NDArray, y_ort: NDArray) -> Agreement:
+    if y.shape != y_ort.shape:
+        largest = float(np.abs(y_ort.astype(np.float64)).max(initial=0.0))
+        return Agreement(name, y_ort.shape, largest, math.inf, math.inf, math.inf, 0.0, None)
     a, b = y.astype(np.float64).ravel(), y_ort.astype(np.float64).ravel()
     if not a.size:
         return Agreement(name, y_ort.shape, 0.0, 0.0, 0.0, 0.0, 1.0, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from .providers import find, price_of
 
 HOUR_S = 3600
 AXES = ("batch", "threads", "streams")
-"""What the points of a sweep differ in."""
+"""Points of a sweep differ in these."""
 FIGURES = ("p50_ms", "p90_ms", "p99_ms", "items_per_s")
 
 FeedsOf = Callable[[int | None], Feeds]
@@ -30,8 +30,9 @@ FeedsOf = Callable[[int | None], Feeds]
 class Bench(Tabular):
     """The result of `bench()`: a measurement per point, in the order of the sweep.
 
-    `model` and `other` are the names of the files, `inputs` the shapes and types of the first point's inputs, `prices` the money per hour
-    by provider or by kind of device, and `environment` the machine and the versions.
+    `model` and `other` are the names of the files, and `inputs` has the shapes and types of the first point's inputs. `prices` are money per
+    hour by provider or by kind of device. `environment` has the machine and the versions. `to_pandas()` and `to_csv()` have the rows of
+    `records()`, which Jupyter shows as a table.
     """
 
     model: str
@@ -39,7 +40,7 @@ class Bench(Tabular):
     inputs: dict[str, Any]
     options: dict[str, str]
     environment: dict[str, Any]
-    prices: dict[str, float] = field(default_factory=dict)
+    prices: dict[str, float]
     other: str | None = None
 
     @property

@@ -1,0 +1,396 @@
+"""The first node of a model whose value differs between both providers: `compare_nodes()`.
+
+Both providers run a model that has all values as outputs, so that every region is cut at every value. The outputs are asked for in groups,
+in the order of the nodes, so that only one group is in memory. A difference that no cut shows lies in what regions fuse: it is searched
+in beginnings of the model, each cut at its end only.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+
+from ..formats.cut_model import prefix_of, values_of, with_all_values
+from ..formats.onnx_file import load
+from ..models.inputs import inputs_for
+from ..options import EP_NAME
+from ..ort.registration import register
+from ..ort.sessions import CPU, Feeds, Ownership, make_session, ownership
+from ..records import Record, Tabular
+from .agreement import TOLERANCE, Agreement, agree
+from .protocol import Progress
+
+MEMORY = 512 << 20
+"""Bytes of values that are compared at once, unless one value alone has more."""
+FIRST_GROUP, GROWTH = 4, 4
+"""Number of values in the first group, while sizes are not known; and how many times as many the next group has at most."""
+WORST = 5
+"""Elements that are shown of a value."""
+DECADES = tuple(10.0**power for power in range(-9, 2))
+"""Upper ends of the bins of a histogram of errors, relative to the scale of the value; the last bin has no end."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Statistics of a value's finite elements: `zeros` is the share of zeros, `not_finite` the number of NaN and infinities."""
+
+    least: float
+    largest: float
+    mean: float
+    deviation: float
+    zeros: float
+    not_finite: int
+
+    @classmethod
+    def of(cls, value: NDArray) -> Statistics:
+        """Return the statistics of an array; all are 0 if it has no finite element."""
+        flat = value.astype(np.float64).ravel()
+        finite = flat[np.isfinite(flat)]
+        if not finite.size:
+            return cls(0.0, 0.0, 0.0, 0.0, 0.0, flat.size)
+        least, largest, mean = float(finite.min()), float(finite.max()), float(finite.mean())
+        return cls(least, largest, mean, float(finite.std()), float((finite == 0).mean()), flat.size - finite.size)
+
+
+@dataclass(frozen=True)
+class Element:
+    """An element of a value with both providers. Numbers that are not finite are None in documents."""
+
+    index: tuple[int, ...]
+    ours: float
+    reference: float
+
+
+@dataclass(frozen=True)
+class WeightDifference:
+    """A constant of a node that differs between two models: how many of its `size` elements, and by how much at most.
+
+    Both are None where the constants differ in shape or type.
+    """
+
+    name: str
+    size: int
+    different: int | None
+    largest: float | None
+
+
+@dataclass(frozen=True)
+class ValueComparison:
+    """A value of the model: the node that makes it, and how far both providers are from each other."""
+
+    node: str
+    op_type: str
+    agreement: Agreement
+
+    @property
+    def value(self) -> str:
+        """Return the name of the value."""
+        return self.agreement.output
+
+
+@dataclass(frozen=True)
+class FirstDifference:
+    """The first value that leaves the tolerance, and its node.
+
+    `number` counts the node from 1. `beyond` is the share of elements beyond the tolerance. `inputs` are the largest relative errors of the
+    values that the node reads. `histogram` has for each bin its upper end, relative to the value's scale, and the number of elements.
+    `fused` says that the value differs only where the provider fuses its node with others.
+    """
+
+    number: int
+    node: str
+    op_type: str
+    value: str
+    fused: bool
+    agreement: Agreement
+    beyond: float
+    inputs: dict[str, float]
+    weights: tuple[WeightDifference, ...]
+    reference: Statistics
+    ours: Statistics
+    histogram: tuple[tuple[float, int], ...]
+    worst: tuple[Element, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict with the fields as keys. Numbers that are not finite become None."""
+        return _jsonable({**asdict(self), "agreement": self.agreement.to_dict()})
+
+
+@dataclass(frozen=True)
+class NodeComparison(Tabular):
+    """The result of `compare_nodes()`. `first` is None if no value leaves the tolerance.
+
+    `values` are all that were compared, in the order of the nodes, up to the first that differs; `nodes` is the number of nodes.
+    `outputs` compares the model's own outputs without a cut, and `ownership` counts the nodes of the provider there.
+    `to_pandas()` and `to_csv()` have the rows of `records()`, which Jupyter shows as a table.
+    """
+
+    model: str
+    other: str | None
+    tolerance: float
+    nodes: int
+    ownership: Ownership
+    outputs: tuple[Agreement, ...]
+    values: tuple[ValueComparison, ...]
+    first: FirstDifference | None
+
+    @property
+    def agrees(self) -> bool:
+        """Return whether there were values to compare, and none leaves the tolerance."""
+        return self.first is None and bool(self.values)
+
+    def records(self) -> list[Record]:
+        """Return a row per value, with the fields of its `Agreement`."""
+        about = [{"node": each.node, "op_type": each.op_type, "value": each.value} for each in self.values]
+        figures = [{key: x for key, x in each.agreement.to_dict().items() if key != "output"} for each in self.values]
+        return [
+            {**who, **what, "ok": each.agreement.within(self.tolerance)}
+            for who, what, each in zip(about, figures, self.values, strict=True)
+        ]
+
+    def caption(self) -> str:
+        """Return which node is the first that differs."""
+        if self.first is None:
+            return f"{len(self.values)} values agree within {self.tolerance:g}"
+        error = f"{self.first.agreement.max_relative:.1e} of its scale"
+        return f"the first value that differs by more than {self.tolerance:g}: {self.first.value} of {self.first.node}, by {error}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict with the fields as keys, and `agrees`."""
+        outputs = [output.to_dict() for output in self.outputs]
+        about = {"model": self.model, "other": self.other, "tolerance": self.tolerance, "nodes": self.nodes, "agrees": self.agrees}
+        first = None if self.first is None else self.first.to_dict()
+        return {**about, "ownership": self.ownership.to_dict(), "outputs": outputs, "first": first, "values": self.records()}
+
+
+def compare_nodes(
+    model: Any,
+    feeds: Feeds | None = None,
+    *,
+    other: Any = None,
+    options: Mapping[str, object] | None = None,
+    threads: int = 0,
+    tolerance: float = TOLERANCE,
+    batch: int = 1,
+    seed: int = 0,
+    memory: int = MEMORY,
+    progress: Progress = lambda step, share: None,
+) -> NodeComparison:
+    """Find the first node whose value differs between the CPU provider and this one by more than `tolerance`, relative to its largest.
+
+    `model` is a path, bytes or an `onnx.ModelProto`, `feeds` are inputs by name; random ones of this `batch` and `seed` without them. With
+    `other`, the CPU provider runs `model`, and this one runs `other`, whose values have the same names: a copy, or another export. While
+    regions are cut, the provider takes all nodes that it can run, unless `options` have another policy. At most `memory` bytes of values
+    are held at once, or one value.
+
+    ValueError if a model is compiled, or if the two have no value in common; onnxruntime's exceptions if one cannot be loaded or run.
+    """
+    register()
+    files = [_Given(each) for each in (model, *([] if other is None else [other]))]
+    reference, ours = files[0], files[-1]
+    given = dict(options or {})
+    cut_options = {"policy": "always", **given}
+    progress("find values", 0)
+    theirs = make_session(reference.all_values(), CPU, None, threads, folder=reference.folder)
+    inputs = dict(feeds) if feeds is not None else inputs_for(theirs, batch=batch, seed=seed)
+    mine = make_session(ours.all_values(), EP_NAME, cut_options, threads, folder=ours.folder)
+    names = _shared_names(theirs, mine, reference.makers)
+    if not names:
+        raise ValueError("the two models have no value of the same name")
+    progress("find values", 1)
+
+    progress("compare values", 0)
+    errors: dict[str, float] = {}
+    values: list[ValueComparison] = []
+    found: tuple[str, NDArray, NDArray] | None = None
+    for name, mine_is, theirs_is in _values(mine, theirs, names, inputs, memory, lambda share: progress("compare values", share)):
+        compared = agree([name], [mine_is], [theirs_is])
+        values += [ValueComparison(reference.name_of(name), reference.makers[name].op_type, each) for each in compared]
+        errors.update((name, each.max_relative) for each in compared)
+        if any(not each.within(tolerance) for each in compared):
+            found = name, mine_is, theirs_is
+            break
+    progress("compare values", 1)
+    del mine
+
+    progress("compare outputs", 0)
+    whole = make_session(ours.source, EP_NAME, given, threads, folder=ours.folder)
+    owned = ownership(whole)
+    shown = [output.name for output in whole.get_outputs() if output.name in names]
+    outputs = agree(shown, whole.run(shown, inputs), theirs.run(shown, inputs)) if shown else ()
+    del whole
+    progress("compare outputs", 1)
+    fused = False
+    wrong = next((each.output for each in outputs if not each.within(tolerance)), None)
+    if found is None and wrong is not None:
+        fused, found = True, _in_prefixes(ours, theirs, [*names[: names.index(wrong)], wrong], inputs, given, threads, tolerance, progress)
+    first = None if found is None else _described(reference, ours, *found, fused, errors, tolerance)
+    labels = [each.label for each in files]
+    return NodeComparison(
+        labels[0], labels[1] if other is not None else None, tolerance, len(reference.nodes), owned, outputs, tuple(values), first
+    )
+
+
+class _Given:
+    """A model of the caller: its structure, and what sessions are made of."""
+
+    def __init__(self, model: Any) -> None:
+        self.path = None if isinstance(model, bytes | ModelProto) else Path(model)
+        self.source: str | bytes
+        if self.path is not None:
+            self.model, self.source, self.label = load(self.path), os.fspath(self.path), os.fspath(self.path)
+        else:
+            self.source = model if isinstance(model, bytes) else model.SerializeToString()
+            self.model, self.label = ModelProto.FromString(self.source), "a model in memory"
+        self.folder = None if self.path is None else self.path.parent
+        """Where external data are."""
+        self.nodes: list[NodeProto] = list(self.model.graph.node)
+        self.makers = values_of(self.model)
+
+    def all_values(self) -> bytes:
+        """Return the model with all values as outputs, serialised."""
+        return with_all_values(self.model).SerializeToString()
+
+    def prefix(self, name: str) -> bytes:
+        """Return the beginning of the model that one value needs, serialised."""
+        return prefix_of(self.model, name).SerializeToString()
+
+    def name_of(self, value: str) -> str:
+        """Return the name of the node that makes a value; that of its first output where it has none."""
+        node = self.makers[value]
+        return node.name or next(filter(None, node.output))
+
+    def constants(self, node: NodeProto) -> dict[str, TensorProto]:
+        """Return the initializers that a node reads."""
+        return {tensor.name: tensor for tensor in self.model.graph.initializer if tensor.name in node.input}
+
+    def array(self, tensor: TensorProto) -> NDArray:
+        """Return the data of an initializer, wherever they are."""
+        return numpy_helper.to_array(tensor, os.fspath(self.folder) if self.folder is not None else "")
+
+
+def _shared_names(theirs: Any, mine: Any, makers: Mapping[str, NodeProto]) -> list[str]:
+    """Return the values that both sessions have as tensors, in the order of the nodes."""
+    both = [{output.name for output in session.get_outputs() if output.type.startswith("tensor(")} for session in (theirs, mine)]
+    return [name for name in makers if name in both[0] and name in both[1]]
+
+
+def _values(
+    mine: Any, theirs: Any, names: Sequence[str], inputs: Feeds, memory: int, progress: Callable[[float], None]
+) -> Iterator[tuple[str, NDArray, NDArray]]:
+    """Yield each value with both providers, in order; a group of them is in memory at once."""
+    at, size, largest = 0, FIRST_GROUP, 1
+    while at < len(names):
+        group = names[at : at + size]
+        for name, *both in zip(group, mine.run(group, inputs), theirs.run(group, inputs), strict=True):
+            largest = max(largest, both[0].nbytes + both[1].nbytes)
+            yield name, *both
+        at += len(group)
+        progress(at / (len(names) + 1))
+        size = max(min(GROWTH * size, memory // largest), 1)
+
+
+def _in_prefixes(
+    ours: _Given,
+    theirs: Any,
+    names: Sequence[str],
+    inputs: Feeds,
+    options: Mapping[str, object],
+    threads: int,
+    tolerance: float,
+    progress: Progress,
+) -> tuple[str, NDArray, NDArray]:
+    """Return the first of `names` that differs where the model ends with it. The last one does; halves are searched."""
+    step = "search in beginnings of the model"
+    progress(step, 0)
+    low, high = 0, len(names) - 1
+    tries, total = 0, max(math.ceil(math.log2(len(names))), 1)
+    found = None
+    while low < high or found is None:
+        middle = (low + high) // 2 if low < high else high
+        name = names[middle]
+        session = make_session(ours.prefix(name), EP_NAME, options, threads, folder=ours.folder)
+        used = {each.name: inputs[each.name] for each in session.get_inputs()}
+        (value,), (reference,) = session.run([name], used), theirs.run([name], inputs)
+        compared = agree([name], [value], [reference])
+        if low == high or any(not each.within(tolerance) for each in compared):
+            high, found = middle, (name, value, reference)
+        else:
+            low = middle + 1
+        tries += 1
+        progress(step, min(tries / (total + 2), 0.99))
+    progress(step, 1)
+    return found
+
+
+def _described(
+    reference: _Given, ours: _Given, value: str, mine: NDArray, theirs: NDArray, fused: bool, errors: Mapping[str, float], tolerance: float
+) -> FirstDifference:
+    """Describe the first value that differs."""
+    node = reference.makers[value]
+    (agreement,) = agree([value], [mine], [theirs])
+    same = mine.shape == theirs.shape
+    beyond, histogram, worst = _errors(mine, theirs, agreement.scale, tolerance) if same else (1.0, (), ())
+    return FirstDifference(
+        number=next(i for i, each in enumerate(reference.nodes, 1) if value in each.output),
+        node=reference.name_of(value),
+        op_type=node.op_type,
+        value=value,
+        fused=fused,
+        agreement=agreement,
+        beyond=beyond,
+        inputs={name: errors[name] for name in node.input if name in errors},
+        weights=tuple(_weights(reference, ours, value)) if ours is not reference else (),
+        reference=Statistics.of(theirs),
+        ours=Statistics.of(mine),
+        histogram=histogram,
+        worst=worst,
+    )
+
+
+def _errors(
+    mine: NDArray, theirs: NDArray, scale: float, tolerance: float
+) -> tuple[float, tuple[tuple[float, int], ...], tuple[Element, ...]]:
+    """Return the share of elements beyond the tolerance, the histogram of relative errors, and the worst elements."""
+    a, b = mine.astype(np.float64).ravel(), theirs.astype(np.float64).ravel()
+    with np.errstate(invalid="ignore"):
+        relative = np.abs(a - b) / (scale or 1.0)
+    relative[(a == b) | (np.isnan(a) & np.isnan(b))] = 0.0
+    relative[np.isnan(relative)] = np.inf
+    bins = np.searchsorted(DECADES, relative, side="left")
+    counts = np.bincount(bins, minlength=len(DECADES) + 1)
+    order = np.argsort(-relative, kind="stable")[:WORST]
+    places = [tuple(map(int, np.unravel_index(i, mine.shape))) for i in order]
+    worst = tuple(Element(place, float(a[i]), float(b[i])) for place, i in zip(places, order, strict=True))
+    return float((relative > tolerance).mean()), tuple(zip((*DECADES, math.inf), map(int, counts), strict=True)), worst
+
+
+def _weights(reference: _Given, ours: _Given, value: str) -> Iterator[WeightDifference]:
+    """Yield the constants of a value's node that are not the same in both models, by the places at which the nodes read them."""
+    node, other = reference.makers[value], ours.makers[value]
+    known, others = reference.constants(node), ours.constants(other)
+    for name, its in zip(node.input, other.input, strict=False):
+        if name not in known or its not in others:
+            continue
+        a, b = reference.array(known[name]), ours.array(others[its])
+        if a.shape != b.shape or a.dtype != b.dtype:
+            yield WeightDifference(its, a.size, None, None)
+        elif different := int(np.count_nonzero(a != b)):
+            yield WeightDifference(its, a.size, different, float(np.abs(a.astype(np.float64) - b.astype(np.float64)).max()))
+
+
+def _jsonable(value: Any) -> Any:
+    """Return a value without numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _jsonable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
