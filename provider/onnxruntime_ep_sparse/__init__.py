@@ -10,6 +10,7 @@ Importing this package registers nothing and does not import onnxruntime.
 `SessionFactory("model.onnx")` makes sessions in other processes: it can be pickled, sessions cannot.
 `bench(model)` measures the speed of a model, `explain(model)` says which nodes are taken and why,
 `compare_nodes(model)` from which node on the results differ from those of the CPU provider.
+`what_if(model, "0.9")` tells how fast a model would be with more zeros.
 `prune(model, data, sparsity=0.6)` makes a sparse model of a dense one; `Masks`, `Gradual` and `Cubic` are for training loops.
 """
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .measure.nodes import NodeComparison, compare_nodes
     from .prune.gradual import Cubic, Gradual
     from .prune.masks import Masks
+    from .prune.what_if import WhatIf, what_if
 
 __all__ = [
     "EP_NAME",
@@ -42,6 +44,7 @@ __all__ = [
     "NodeDecision",
     "SessionFactory",
     "StepTime",
+    "WhatIf",
     "__version__",
     "bench",
     "compare_nodes",
@@ -54,12 +57,14 @@ __all__ = [
     "session_options",
     "step_times",
     "unregister",
+    "what_if",
 ]
 
 _LATER = {
     **dict.fromkeys(("Bench", "bench"), ".measure.bench"),
     **dict.fromkeys(("Cubic", "Gradual"), ".prune.gradual"),
     "Masks": ".prune.masks",
+    **dict.fromkeys(("WhatIf", "what_if"), ".prune.what_if"),
     **dict.fromkeys(("NodeComparison", "compare_nodes"), ".measure.nodes"),
 }
 """Names that sessions do not need, and their modules, which are imported when they are first used."""

@@ -14,10 +14,11 @@ from ..formats.compressed_model import outline
 from ..options import EP_NAME
 from ..partition.decision import NodeDecision
 from ..reasons import ADVICE, COMPILED
-from .common import Batch, JsonOption, ModelArgument, Output, ProviderOptions, Shapes, counted, provider_options
+from .common import Batch, JsonOption, ModelArgument, Output, ProviderOptions, Shapes, Threads, UsageError, counted, provider_options
 from .given import GivenModel
 from .inputs import open_sizes_for, shapes_for
 from .tables import Footnotes
+from .what_if import Impose, impose_files, show_what_if
 
 PRODUCTS = ("Conv", "MatMul", "Gemm")
 COLUMNS = ("node", "op", "weight", ">sparsity", ">needed", "pattern", ">MACs", ">CPU ms", ">ms", ">region", ">note")
@@ -32,6 +33,9 @@ def analyze(
     option: ProviderOptions = None,
     batch: Batch = None,
     shape: Shapes = None,
+    threads: Threads = 0,
+    impose_sparsity: Impose = None,
+    measure: Annotated[bool, typer.Option("--measure", help="With --impose-sparsity: also measure the model with the zeros.")] = False,
     json: JsonOption = None,
 ) -> None:
     """Show which nodes the sparse provider takes, and why.
@@ -40,15 +44,23 @@ def analyze(
     after the table say why, and what you can do. Another line says which share of the multiplications each pattern has,
     where layers have blocks or N:M. Multiplications (MACs) and the milliseconds that both providers are
     expected to take follow from the model's shapes. Give open dimensions by --batch and --shape.
+
+    --impose-sparsity shows what more zeros would gain, layer by layer, before anything is pruned: in the layers that
+    `prune` would choose, in those of an operator (Conv=0.9), or in those that a file names ({"layer": "0.9:4x1"}).
     """
-    out = Output("analyze", json, model)
+    out = Output("analyze", json, model, impose_files(impose_sparsity))
     options = provider_options(option)
+    if measure and not impose_sparsity:
+        raise UsageError("--measure goes with --impose-sparsity; `ort-sparse bench` measures a model as it is")
     given = GivenModel.of(model, out.steps)
-    session = given.session(EP_NAME, options)
+    if impose_sparsity:
+        show_what_if(given, out, impose_sparsity, measured=measure, batch=batch, shapes=shape, threads=threads, options=options)
+        return
+    session = given.session(EP_NAME, options, threads)
     shapes = shapes_for(session, shape)
     sizes = open_sizes_for(session, batch, shapes)
     if sizes:
-        session = given.session(EP_NAME, options, sizes=sizes)
+        session = given.session(EP_NAME, options, threads, sizes)
     macs = macs_of(given.source, batch or 1, shapes)
     decisions = explain(session)
     times = expected(decisions)

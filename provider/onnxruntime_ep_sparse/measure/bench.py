@@ -30,7 +30,7 @@ FeedsOf = Callable[[int | None], Feeds]
 class Bench(Tabular):
     """The result of `bench()`: a measurement per point, in the order of the sweep.
 
-    `model` and `other` are the names of the files, and `inputs` has the shapes and types of the first point's inputs. `prices` are money per
+    `model` and `other` are the names of the files, `inputs` has the shapes and types of the first point's inputs. `prices` are money per
     hour by provider or by kind of device. `environment` has the machine and the versions. `to_pandas()` and `to_csv()` have the rows of
     `records()`, which Jupyter shows as a table.
     """

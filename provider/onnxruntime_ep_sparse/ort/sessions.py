@@ -44,11 +44,13 @@ def make_session(
     *,
     silent: bool = False,
     folder: str | os.PathLike[str] | None = None,
+    profile: str | os.PathLike[str] | None = None,
 ) -> Any:
     """Create a session without spinning between runs and without fallback, which records the assignment of nodes.
 
     `threads` 0 leaves the number of threads to ONNX Runtime. `sizes` are those of open dimensions by their names. A `silent` session prints
-    no message of ONNX Runtime. `folder` is where the external data of a model in bytes are.
+    no message of ONNX Runtime. `folder` is where the external data of a model in bytes are. With `profile`, ONNX Runtime writes its profile
+    to a file whose name begins so.
 
     ValueError for a wrong option; onnxruntime's own exceptions for a model that it cannot load.
     """
@@ -65,6 +67,9 @@ def make_session(
     for name, size in (sizes or {}).items():
         chosen.add_free_dimension_override_by_name(name, size)
     chosen.add_session_config_entry("session.force_spinning_stop", "1")
+    if profile is not None:
+        chosen.enable_profiling = True
+        chosen.profile_file_prefix = os.fspath(profile)
     if folder is not None:
         chosen.add_session_config_entry("session.model_external_initializers_file_folder_path", os.fspath(folder) or ".")
     chosen.add_session_config_entry("session.record_ep_graph_assignment_info", "1")

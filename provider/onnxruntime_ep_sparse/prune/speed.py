@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +14,7 @@ from ..options import EP_NAME
 from ..ort.registration import register
 from ..ort.sessions import make_session, ownership
 from .allocation import Cost, Costs
-from .methods import METHODS, scored
-from .patterns import choices
-from .pruned import save
+from .impose import impose, saved
 from .report import WITHIN, Speed
 from .sequential import Plan, Progress, Setting
 from .source import Changes
@@ -65,20 +61,20 @@ class Bench:
 
     def speed_up(self, plan: Plan) -> float:
         """Return how many times as fast the model is with zeros by this plan, whatever the other weights are: 1 if nothing is taken."""
-        with _saved(self._with_zeros(plan), self._sizes) as path:
+        with saved(self._with_zeros(plan), self._sizes) as path:
             ratio = self._measured(path, SEARCH_PAIRS, SEARCH_BUDGET_S).speed_up
         return 1.0 if ratio is None else ratio.median
 
     def judge(self, changes: Changes, asked: float | None) -> tuple[Speed, LayerTimes]:
         """Return the speed of a pruned model, and by their names what its layers are expected to take: `cpu_ms`, `ms`."""
-        with _saved(changes, self._sizes) as path:
+        with saved(changes, self._sizes) as path:
             result = self._measured(path, PAIRS, BUDGET_S)
             session = make_session(path, EP_NAME, None, self._threads, silent=True)
             decisions = explain(session)
             del session
         owned_open = result.ownership.owned
         if owned_open and self._sizes:  # open sizes make a difference only to nodes that are taken
-            with _saved(changes, {}) as path:
+            with saved(changes, {}) as path:
                 owned_open = ownership(make_session(path, EP_NAME, None, self._threads, silent=True)).owned
         nodes = self._setting.source.nodes
         names = {name: layer.name for layer in self._setting.selected.pruned for name in (layer.name, nodes[layer.index].name) if name}
@@ -108,7 +104,7 @@ class Bench:
         layers = self._setting.selected.pruned
         found: dict[str, list[float]] = {layer.name: [] for layer in layers}
         for kept in points:
-            with _saved(self._with_zeros({layer.name: 1 - kept for layer in layers}), self._sizes) as path:
+            with saved(self._with_zeros({layer.name: 1 - kept for layer in layers}), self._sizes) as path:
                 times = self._step_ms(path)
             for layer in layers:
                 found[layer.name] += [times[layer.name]] if layer.name in times else []
@@ -141,16 +137,9 @@ class Bench:
 
     def _with_zeros(self, plan: Plan) -> Changes:
         """Return the model with the smallest weights of each layer zero: it is as fast as one that is pruned with care."""
-        setting, magnitude = self._setting, METHODS["magnitude"]
-        changes = Changes(setting.source)
-        for layer in setting.selected.pruned:
-            dense__gmk = layer.matrices(setting.source.array(layer.weight))
-            by_row = layer.by_row and setting.method.by_row
-            options = choices(setting.pattern, plan[layer.name], layer.shape__gmk, layer.run, by_row)
-            nothing__k = np.ones(layer.inputs, np.float32)
-            kept__gmk = np.stack([scored(magnitude, matrix, nothing__k, each) for matrix, each in zip(dense__gmk, options, strict=True)])
-            changes.set_input(layer.index, layer.slot, layer.weight, layer.restored(np.where(kept__gmk, dense__gmk, np.float32(0))))
-        return changes
+        setting = self._setting
+        layers = ((layer, plan[layer.name], setting.pattern) for layer in setting.selected.pruned)
+        return impose(setting.source, layers, by_row=setting.method.by_row)
 
 
 def undisturbed(measured: Callable[[], Measurement]) -> Measurement:
@@ -165,15 +154,6 @@ def undisturbed(measured: Callable[[], Measurement]) -> Measurement:
             nearest = away, result
     assert nearest is not None
     return nearest[1]
-
-
-@contextmanager
-def _saved(changes: Changes, sizes: Mapping[str, int]) -> Iterator[Path]:
-    """Give the path of a temporary file with a changed model, whose open dimensions have these sizes."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        save(changes, path, sizes)
-        yield path
 
 
 class Search:
