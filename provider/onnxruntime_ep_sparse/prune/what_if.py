@@ -200,7 +200,7 @@ def planned(source: Source, given: float | str | Sequence[str] | Mapping[str, fl
             plan |= _by_name(source, _read(Path(str(text))), f"{shown(str(text))}: ")
             continue
         target, wanted = parsed(str(text))
-        chosen = select(source, None, None).pruned
+        chosen = _chosen(source)
         found = [layer for layer in chosen if target in (EVERYTHING, layer.op_type)]
         if not found:
             there = ", ".join(sorted({layer.op_type for layer in chosen}))
@@ -248,6 +248,15 @@ def _by_name(source: Source, given: Mapping[str, float | str], where: str) -> Pl
             raise ValueError(f"{where}{name}: {text!r} names an operator; give a share")
         plan[name] = wanted
     return plan
+
+
+def _chosen(source: Source) -> list[Layer]:
+    """Return the layers that `prune` would choose. ValueError if there is none."""
+    try:
+        return select(source, None, None).pruned
+    except ValueError as error:
+        reasons = str(error).partition("; layers that")[0]
+        raise ValueError(f"{reasons}; a file NAME.json may name layers whatever their role") from None
 
 
 def _skipped(source: Source) -> dict[str, str]:
