@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from onnxruntime_ep_sparse import reasons
-from onnxruntime_ep_sparse.ops import activations, quantized
+from onnxruntime_ep_sparse.ops import activations, integer_products, quantized
 from onnxruntime_ep_sparse.ops.table import OPS
 from onnxruntime_ep_sparse.program import enums, limits
 from onnxruntime_ep_sparse.program.enums import StepKind
@@ -70,15 +70,16 @@ def test_operators_are_named_in_one_file():
 @pytest.mark.parametrize("act", [act for act in elementwise.Act if act != elementwise.Act.NONE], ids=lambda act: act.name)
 def test_every_function_of_the_kernels_is_an_activation(act):
     """A function that no operator computes is dead code."""
-    assert any(re.search(rf"Act\.{act.name}\b", Path(module.__file__).read_text()) for module in (activations, quantized))
+    assert any(re.search(rf"Act\.{act.name}\b", Path(module.__file__).read_text()) for module in (activations, integer_products, quantized))
 
 
 @pytest.mark.parametrize("kind", [elementwise.Act, elementwise.Op], ids=lambda kind: kind.__name__)
 def test_functions_are_chosen_in_one_file(kind):
     """The file with the rows of the operators, and the steps that compute an operator by several functions."""
     table = {elementwise.Act: "activations", elementwise.Op: "elementwise"}[kind]
-    several = ("ops/recurrent.py", "ops/normalization.py", "ops/reductions.py", "ops/parts.py", "ops/quantized.py", "program/kinds/reduce.py")
-    allowed = {*several, "program/builder.py", "program/steps.py", f"ops/{table}.py", "ops/elementwise.py"}
+    several = ("ops/recurrent.py", "ops/normalization.py", "ops/reductions.py", "ops/parts.py", "program/kinds/reduce.py")
+    integers = ("ops/quantized.py", "ops/integer_products.py")
+    allowed = {*several, *integers, "program/builder.py", "program/steps.py", f"ops/{table}.py", "ops/elementwise.py"}
     named = rf"\b{kind.__name__}\.(?:{'|'.join(kind.__members__)})\b"
     found = {path.relative_to(PROVIDER).as_posix() for path in PROVIDER.rglob("*.py") if re.search(named, path.read_text())}
     assert found <= allowed

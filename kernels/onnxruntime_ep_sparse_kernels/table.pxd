@@ -44,7 +44,8 @@ cdef inline void read_tile(SpmmCall* call) noexcept nogil:
     call.next_runs = 0
 
 # y of two quantised operands less their zero points, itself less its own: see `combine` below. ADD: fma(a + a_zero, a_scale, fma(b + b_zero,
-# b_scale, shift)) - y_zero, each fma with one rounding. MUL: a * b * a_scale. Clamped to [low, high] and rounded half to even.
+# b_scale, shift)) - y_zero, each fma with one rounding. MUL: (a * b * a_scale + y_zero) - y_zero. Rounded half to even before y_zero is
+# taken, then clamped to [low, high].
 ctypedef struct Combination:
     int multiplies
     float a_zero

@@ -25,7 +25,7 @@ def test_every_product_is_ours():
     for name in alone:
         (data,) = cases()[name].data
         types = {x.dtype for name, x in data[0].items() if name != "sequence_lens"}
-        supported = types <= {np.dtype(np.float32), np.dtype(np.uint8), np.dtype(np.int8)}
+        supported = types <= {np.dtype(np.float32), np.dtype(np.uint8), np.dtype(np.int8)} and not name.endswith("float16")
         assert supported == (listed()[name] == "owned"), name
 
 
@@ -55,8 +55,8 @@ def test_masked(name, zeros, count):
     assert owners == {sparse.EP_NAME}
     ((feeds, _),) = case.data
     for got, wanted in zip(ours.run(None, feeds), dense(model, feeds), strict=True):
-        if wanted.dtype == np.float32:
+        if got.dtype == np.float32:
             assert_close(got, wanted)
         else:
-            np.testing.assert_array_equal(got, wanted)
+            np.testing.assert_array_equal(got, wanted)  # integers, maybe as the floats of the reference
     count(f"masked by {zeros:.0%}")

@@ -1,7 +1,6 @@
 """Quantised operators against exact integers: random ones, their edges, and what is declined."""
 
 import numpy as np
-import pytest
 
 from onnxruntime_ep_sparse import pipeline
 from onnxruntime_ep_sparse.ops import table as ops

@@ -43,9 +43,7 @@ def conv_sums(x, weight, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1), gr
     x = x.reshape(n, group, channels // group, *x.shape[2:])
     sums = np.zeros((n, group, m // group, *size), np.int64)
     for tap in np.ndindex(*kernel):
-        rows, columns = (
-            slice(t * e, t * e + (d - 1) * s + 1, s) for t, e, d, s in zip(tap, dilations, size, strides, strict=True)
-        )
+        rows, columns = (slice(t * e, t * e + (d - 1) * s + 1, s) for t, e, d, s in zip(tap, dilations, size, strides, strict=True))
         sums += np.einsum("gmc,ngcyx->ngmyx", weight[(..., *tap)], x[..., rows, columns])
     return sums.reshape(n, m, *size)
 

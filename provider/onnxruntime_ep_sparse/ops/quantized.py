@@ -1,9 +1,7 @@
-"""Operators of 8-bit integers: products, elementwise functions, and the ways from floats and back.
+"""Operators of 8-bit integers besides products: elementwise functions, pools, and the ways from floats and back.
 
-One small vocabulary: ONNX's QLinear operators, those of com.microsoft, ConvInteger and MatMulInteger. `passes/quantized.py` makes the same
-of QDQ groups and of chains around integer products, in the domain FUSED, where more may be given or left out: see `Product`.
-
-Integers are held as floats less their zero points (`Builder.carried`). A product is exact as long as no sum leaves +-2^24.
+Integers are held as floats less their zero points (`Builder.carried`). `passes/quantized.py` makes these operators of QDQ groups, in the
+domain FUSED.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from numpy.typing import NDArray
 from onnxruntime_ep_sparse_kernels.elementwise import Act, Op
 
 from .. import reasons
-from ..graph.ir import BYTES, FLOAT, INT8, INT32, UINT8, Graph, Node, attribute_of, input_of, number_of, shape_of, sizes_of, type_name
+from ..graph.ir import BYTES, FLOAT, INT8, UINT8, Graph, Node, attribute_of, input_of, number_of, shape_of, type_name
 from ..program.builder import Builder
 from ..program.enums import StepKind
 from ..program.kinds.elementwise import Binary
@@ -28,19 +26,15 @@ from ..program.kinds.quantized import ENTRIES, Combine, DynamicQuantize, LookUp
 from ..program.kinds.reduce import Reduce
 from ..program.steps import Activation, Step
 from ..reasons import Finding
-from . import costs, matrix, windows
-from .activations import ACTIVATIONS
+from . import costs
 from .axes import axis_of
-from .costs import Estimate, Setting
-from .quantized_costs import elementwise, of_product
-from .row import FUSED, MICROSOFT, ONNX, OpRow, Shape, can_run_if
+from .quantized_costs import elementwise
+from .row import FUSED, MICROSOFT, ONNX, OpRow, can_run_if
 
 EXACT = float(1 << 24)
 """Integers up to this, either way, are exact in float32."""
 LOWEST = {UINT8: 0, INT8: -128}
 """The least number of each 8-bit type."""
-INTEGERS = (*BYTES, INT32, FLOAT)
-"""Element types of the operands and results of integer products."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +69,8 @@ def parameters(graph: Graph, tensor: int, scale: str, zero: str, what: str, coun
             return reasons.PARAMETER_NOT_CONSTANT(name=name)
         if array.size not in (1, count) or array.ndim > 1:
             return reasons.QUANTISATION_AXIS(what=f"the scale or zero point of {what}", of="output feature")
-    assert factor is not None and offset is not None
+    assert factor is not None
+    assert offset is not None
     if zero and graph.values[zero].dtype != tensor:
         return reasons.QUANTISATION_TYPE(
             what=f"the zero point of {what}", type=type_name(graph.values[zero].dtype), supported=type_name(tensor)
@@ -85,279 +80,6 @@ def parameters(graph: Graph, tensor: int, scale: str, zero: str, what: str, coun
     if not (np.isfinite(factor) & (factor > 0)).all():
         return reasons.QUANTISATION_SCALE(what=f"the scale of {what}")
     return Parameters(factor.reshape(-1), offset.reshape(-1).astype(np.int64), tensor)
-
-
-# --- products
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """One operator: the float product that it is, and where its inputs stand, -1 for those that it does not have.
-
-    `y_scale` is the scale of an 8-bit result; `factor` is a constant by which sums are multiplied instead, where nothing else scales them.
-    """
-
-    product: OpRow
-    x: tuple[int, int, int]
-    """Operand, scale and zero point ..."""
-    weight: tuple[int, int, int]
-    bias: int = -1
-    y_scale: int = -1
-    y_zero: int = -1
-    factor: int = -1
-
-
-FORMS = {
-    "QLinearConv": Form(windows.CONV, (0, 1, 2), (3, 4, 5), 8, 6, 7),
-    "QLinearMatMul": Form(matrix.MATMUL, (0, 1, 2), (3, 4, 5), 8, 6, 7),
-    "QGemm": Form(matrix.GEMM, (0, 1, 2), (3, 4, 5), 6, 7, 8),
-    "ConvInteger": Form(windows.CONV, (0, -1, 2), (1, -1, 3), 4, 6, 7, 5),
-    "MatMulInteger": Form(matrix.MATMUL, (0, -1, 2), (1, -1, 3), 4, 6, 7, 5),
-}
-"""Products of integers. In files ConvInteger and MatMulInteger have no more than four inputs, QLinearMatMul eight."""
-
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    """A product of integers as its node says it.
-
-    `x` is the operand and `x_zero` its zero point, the name of the value that holds it where that is known at run time only. `weight` is
-    the constant, `zero` its zero point as float32 that broadcasts. Sums of (x - x_zero) * (weight - zero), and of `bias__m`, are multiplied
-    by `scale__m` where it is there. The result is clamped to [low, high] and rounded; where `y_zero` is None, it is float32 or int32. It
-    is divided by `divisor` before, if that is not 1.
-    """
-
-    x: str
-    x_zero: int | str
-    x_low: int
-    weight: str
-    zero: NDArray[np.float32]
-    right: bool
-    bias__m: NDArray[np.float32]
-    scale__m: NDArray[np.float32] | None
-    divisor: float = 1.0
-    y_zero: int | None = None
-    low: float = 0.0
-    high: float = 0.0
-
-    def integers(self, graph: Graph) -> NDArray[np.float32]:
-        """Return the weight less its zero point."""
-        return graph.load(self.weight).astype(np.float32) - self.zero
-
-
-def at(node: Node, place: int) -> str:
-    """Return the name of an input, "" if the node does not have it."""
-    return input_of(node, place)
-
-
-def _is_right(graph: Graph, node: Node) -> bool:
-    """Return whether the weight of a product is its second operand."""
-    return graph.is_constant(at(node, FORMS[node.op_type].weight[0]))
-
-
-def as_float(graph: Graph, node: Node) -> Node:
-    """Return the node as the float product that it is, without its bias."""
-    form = FORMS[node.op_type]
-    operands = tuple(at(node, place) for place in (form.x[0], form.weight[0]))
-    names = ("alpha", "beta", "channels_last")
-    attributes = {name: value for name, value in node.attributes.items() if name not in names}
-    return replace(node, op_type=form.product.op_type, domain="", inputs=operands, attributes=attributes)
-
-
-def product_of(graph: Graph, node: Node) -> Product | Finding:
-    """Return what a product of integers computes, or the reason why it cannot run."""
-    found = _product_of(graph, node)
-    if isinstance(found, Finding):
-        return found
-    least, most = _extent(found, node, graph)
-    largest = max(-least, most)
-    return reasons.SUM_TOO_LARGE(largest=largest, limit=EXACT) if largest > EXACT else found
-
-
-def _product_of(graph: Graph, node: Node) -> Product | Finding:
-    form, plain = FORMS[node.op_type], as_float(graph, node)
-    if attribute_of(node, "channels_last", 0):
-        return reasons.UNSUPPORTED_ATTRIBUTE(name="channels_last", value=1)
-    row = form.product
-    finding = row.can_run(graph, plain)
-    if finding is not None:
-        return finding
-    right = _is_right(graph, node)
-    x_at, weight_at = (form.x, form.weight) if right else (form.weight, form.x)
-    if form.product is matrix.GEMM and not right:
-        return reasons.WEIGHT_NOT_CONSTANT()
-    x, weight = at(node, x_at[0]), at(node, weight_at[0])
-    axis, sizes = row.output_axis(graph, plain), sizes_of(graph, weight)
-    if len(sizes) < 2:
-        return reasons.UNSUPPORTED_RANK(rank=len(sizes), supported="2 and more (of the weight)")
-    m = sizes[axis]
-    of_weight = parameters(graph, graph.values[weight].dtype, at(node, weight_at[1]), at(node, weight_at[2]), "the weight", m)
-    x_zero = at(node, x_at[2])
-    known = not x_zero or graph.is_constant(x_zero)
-    of_x = parameters(graph, graph.values[x].dtype, at(node, x_at[1]), x_zero if known else "", "the input")
-    for found in (of_weight, of_x):
-        if isinstance(found, Finding):
-            return found
-    assert isinstance(of_weight, Parameters) and isinstance(of_x, Parameters)
-    if not known and (x_at[1] >= 0 or math.prod(d for d in shape_of(graph, x_zero) if isinstance(d, int)) != 1):
-        return reasons.PARAMETER_NOT_CONSTANT(name=x_zero)
-    zero = of_weight.zero.astype(np.float32).reshape([-1 if i == axis % len(sizes) else 1 for i in range(len(sizes))])
-    bias__m = _bias_of(graph, node, form, m)
-    if isinstance(bias__m, Finding):
-        return bias__m
-    factor: NDArray[np.float32] | None = None
-    if x_at[1] >= 0:
-        factor = np.float32(number_of(node, "alpha", 1.0)) * of_x.scale * of_weight.scale
-    elif at(node, form.factor):
-        given = graph.constant(at(node, form.factor))
-        if given is None or given.dtype != np.float32 or given.size not in (1, m):
-            return reasons.PARAMETER_NOT_CONSTANT(name=at(node, form.factor))
-        factor = given.reshape(-1)
-    made = Product(
-        x, int(of_x.zero[0]) if known else x_zero, LOWEST[of_x.dtype], weight, zero, right, bias__m, _spread(factor, m)
-    )
-    return _with_result(graph, node, form, made)
-
-
-def _bias_of(graph: Graph, node: Node, form: Form, m: int) -> NDArray[np.float32] | Finding:
-    """Return the integers that are added to the sums (M,), or the reason why they are not supported."""
-    name = at(node, form.bias)
-    if not name:
-        return np.zeros(m, np.float32)
-    array = graph.constant(name)
-    if array is None:
-        return reasons.PARAMETER_NOT_CONSTANT(name=name)
-    if array.dtype != np.int32:
-        return reasons.QUANTISATION_TYPE(what="the bias", type=type_name(graph.values[name].dtype), supported="int32")
-    if array.size not in (1, m):
-        return reasons.MISMATCHED(what="the bias", other=f"the weight of {m} outputs")
-    spread = np.broadcast_to(array.reshape(-1), m)
-    if not (np.abs(spread.astype(np.int64)) <= EXACT).all():
-        return reasons.SUM_TOO_LARGE(largest=float(np.abs(spread.astype(np.int64)).max()), limit=EXACT)
-    return spread.astype(np.float32)
-
-
-def _spread(factor: NDArray[np.float32] | None, m: int) -> NDArray[np.float32] | None:
-    return None if factor is None else np.ascontiguousarray(np.broadcast_to(factor, m), np.float32)
-
-
-def _with_result(graph: Graph, node: Node, form: Form, product: Product) -> Product | Finding:
-    """Return the product with the way from its sums to its result."""
-    y, scale = node.outputs[0], product.scale__m
-    if graph.values[y].dtype not in BYTES:
-        if scale is not None and not np.isfinite(scale).all():
-            return reasons.QUANTISATION_SCALE(what="the product of the scales")
-        return product
-    of_y = parameters(graph, graph.values[y].dtype, at(node, form.y_scale), at(node, form.y_zero), "the result")
-    if isinstance(of_y, Finding):
-        return of_y
-    divisor, low, high = 1.0, float(of_y.low), float(of_y.high)
-    if scale is not None and form.factor < 0:
-        with np.errstate(all="ignore"):
-            scale = scale / of_y.scale
-    else:
-        divisor = float(of_y.scale[0])
-    if scale is None or not np.isfinite(scale).all():
-        return reasons.QUANTISATION_SCALE(what="the product of the scales")
-    # an activation that clamps, before the result is quantised
-    step = np.float32(of_y.scale[0])
-    low = max(low, min(high, float(np.rint(np.float32(number_of(node, "least", -math.inf)) / step))))
-    high = min(high, max(low, float(np.rint(np.float32(number_of(node, "most", math.inf)) / step))))
-    return replace(product, scale__m=scale, divisor=divisor, y_zero=int(of_y.zero[0]), low=low, high=high)
-
-
-def _extent(product: Product, node: Node, graph: Graph) -> tuple[float, float]:
-    """Return the least and the largest number that any sum of a product, and any part of such a sum, can be."""
-    if isinstance(product.x_zero, str):
-        low, high = -255.0, 255.0
-    else:
-        low = min(0.0, float(product.x_low - product.x_zero))
-        high = max(0.0, float(product.x_low + ENTRIES - 1 - product.x_zero))
-    bias = product.bias__m
-    shape, axis = sizes_of(graph, product.weight), FORMS[node.op_type].product.output_axis(graph, as_float(graph, node))
-    depth = math.prod(shape) // max(shape[axis], 1)
-    wide = depth * 255.0 * max(-low, high) + float(np.abs(bias).max(initial=0))
-    if wide <= EXACT:
-        return -wide, wide
-    integers = np.moveaxis(product.integers(graph), axis, 0).reshape(shape[axis], -1)
-    above, below = np.maximum(integers, 0).sum(axis=1, dtype=np.float64), np.minimum(integers, 0).sum(axis=1, dtype=np.float64)
-    if isinstance(product.x_zero, str):
-        # x - x_zero spans 255 in all
-        most = 255 * np.maximum(above, -below)
-        return float((bias - most).min()), float((bias + most).max())
-    return float((bias + low * above + high * below).min()), float((bias + high * above + low * below).max())
-
-
-def _lower_product(builder: Builder, node: Node) -> None:
-    graph = builder.graph
-    product = _product_of(graph, node)
-    assert isinstance(product, Product)
-    weight, plain, kind = product.integers(graph), as_float(graph, node), FORMS[node.op_type].product
-    if kind is windows.CONV:
-        packed = windows.packed_conv(builder, plain, weight, lambda: weight, product.bias__m)
-    elif kind is matrix.GEMM:
-        weight__mk = weight if attribute_of(node, "transB", 0) else weight.T
-        x_rows = not attribute_of(node, "transA", 0)
-        packed = builder.matrix(weight__mk, product.bias__m, x_rows=x_rows, y_rows=True)
-    else:
-        packed = matrix.packed_matmul(builder, weight, right=product.right, bias__m=product.bias__m)
-    x = builder.carried(product.x, product.x_zero)
-    activation = Activation()
-    if product.y_zero is not None:
-        activation = Activation(Act.ROUND, product.low, product.high)
-    packed = replace(packed, scale__m=product.scale__m)
-    if product.divisor == 1.0 or product.y_zero is None:
-        builder.quantized(node, x, packed, activation, product.y_zero)
-    elif product.high - product.low == ENTRIES - 1:
-        builder.quantized(node, x, packed, Activation(Act.QUANTIZE, product.divisor, product.low), product.y_zero)
-    else:
-        raise AssertionError("a clamp that quantising does not imply")
-
-
-def _product_weights(graph: Graph, node: Node) -> tuple[str, ...]:
-    form = FORMS[node.op_type]
-    return tuple(name for place in (form.weight[0], form.x[0]) if graph.is_constant(name := at(node, place)))[:1]
-
-
-def _product_zeros(graph: Graph, node: Node) -> tuple[str, ...]:
-    form = FORMS[node.op_type]
-    return (at(node, (form.weight if _is_right(graph, node) else form.x)[2]),)
-
-
-def _product_axis(graph: Graph, node: Node) -> int:
-    return FORMS[node.op_type].product.output_axis(graph, as_float(graph, node))
-
-
-def _product_estimate(setting: Setting, node: Node) -> Estimate:
-    plain = as_float(setting.graph, node)
-    x, weight = plain.inputs if _is_right(setting.graph, node) else plain.inputs[::-1]
-    form = FORMS[node.op_type]
-    row = form.product
-    return of_product(
-        setting,
-        node,
-        x,
-        weight,
-        row.output_axis(setting.graph, plain),
-        row.estimate(setting, plain),
-        convolves=row is windows.CONV,
-        loose=form.factor >= 0,
-    )
-
-
-def _product_counts(graph: Graph, node: Node) -> tuple[int | None, ...]:
-    plain = as_float(graph, node)
-    return FORMS[node.op_type].product.row_counts(graph, plain)
-
-
-def _product_implied(graph: Graph, node: Node) -> dict[str, Shape]:
-    plain = as_float(graph, node)
-    return FORMS[node.op_type].product.implied(graph, plain)
-
-
-def _product_sizes(graph: Graph, node: Node):
-    plain = as_float(graph, node)
-    return FORMS[node.op_type].product.open_sizes(graph, plain)
 
 
 # --- from floats and back
@@ -481,7 +203,8 @@ def function_of(graph: Graph, node: Node) -> Function | Finding:
     for found in (of_x, of_y):
         if isinstance(found, Finding):
             return found
-    assert isinstance(of_x, Parameters) and isinstance(of_y, Parameters)
+    assert isinstance(of_x, Parameters)
+    assert isinstance(of_y, Parameters)
     compute = attribute_of(node, "function", None) or FUNCTIONS[node.op_type]
     result = compute(node, dequantized(of_x).astype(np.float64)).astype(np.float32)
     return Function(of_x, of_y, quantized(result, of_y))
@@ -520,7 +243,7 @@ def combination_of(graph: Graph, node: Node) -> tuple[Combine, int, int, int] | 
     high = min(of_y.high, max(low, float(np.rint(np.float32(number_of(node, "most", math.inf)) / step))))
     if node.op_type == "QLinearMul":
         factor = float(of_a.scale[0] * of_b.scale[0] / step)
-        combine = Combine(True, 0.0, factor, 0.0, 1.0, 0.0, 0.0, low, high)
+        combine = Combine(True, 0.0, factor, 0.0, 1.0, 0.0, y, low, high)
     else:
         ratio_a, ratio_b = of_a.scale[0] / step, of_b.scale[0] / step
         # with one rounding, as an fma does it: the product has 32 bits
@@ -551,7 +274,8 @@ def pool_of(graph: Graph, node: Node) -> tuple[Parameters, Parameters, float] | 
     for found in (of_x, of_y):
         if isinstance(found, Finding):
             return found
-    assert isinstance(of_x, Parameters) and isinstance(of_y, Parameters)
+    assert isinstance(of_x, Parameters)
+    assert isinstance(of_y, Parameters)
     image = shape_of(graph, x)[2:]
     sizes = [d for d in image if isinstance(d, int)]
     if not image or len(sizes) < len(image):
@@ -618,32 +342,6 @@ def _join_lower(builder: Builder, node: Node) -> None:
 
 
 ROWS = (
-    *(
-        OpRow(
-            name,
-            "product",
-            can_run_if(product_of),
-            _lower_product,
-            note,
-            (*domains, FUSED),
-            parameters=tuple(i for i in range(9) if i not in (form.x[0], form.weight[0])),
-            types=INTEGERS,
-            weights=_product_weights,
-            output_axis=_product_axis,
-            zero_points=_product_zeros,
-            estimate=_product_estimate,
-            row_counts=_product_counts,
-            implied=_product_implied,
-            open_sizes=_product_sizes,
-        )
-        for name, form, domains, note in (
-            ("QLinearConv", FORMS["QLinearConv"], (*ONNX, *MICROSOFT), "constant weight, bias, scales and zero points; per tensor or channel"),
-            ("QLinearMatMul", FORMS["QLinearMatMul"], ONNX, "one constant operand, per tensor or output"),
-            ("QGemm", FORMS["QGemm"], MICROSOFT, "constant B and C, per tensor or output"),
-            ("ConvInteger", FORMS["ConvInteger"], ONNX, "constant weight"),
-            ("MatMulInteger", FORMS["MatMulInteger"], ONNX, "one constant operand"),
-        )
-    ),
     OpRow(
         "QuantizeLinear",
         "activation",

@@ -115,7 +115,10 @@ def of_product(setting: Setting, node: Node, x: str, weight: str, axis: int, our
 
 
 def elementwise(setting: Setting, node: Node, theirs: str, ours: str, *, fused: bool = False) -> Estimate:
-    """Return the work of a node that takes the rate `theirs` per result with ONNX Runtime, `ours` with us, nothing where a product does it."""
+    """Return the work of a node that takes the rate `theirs` per result with ONNX Runtime and `ours` with us.
+
+    `fused` says that it takes nothing where a product does it.
+    """
     results = math.prod(setting.sizes(node.outputs[0]))
     mine: Amounts = {} if fused and node.inputs[0] in setting.products else {"step": 1, **moved(ours, results)}
     return without_weights({"node": 1, theirs: results}, mine, results)

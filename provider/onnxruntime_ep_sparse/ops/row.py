@@ -61,7 +61,8 @@ class OpRow:
     `role` is product (packed weights), recurrent (the same, two of them), activation (fusable unary), or neighbour. `can_run` returns
     None, or a finding that says why the node cannot run; `lower` appends its steps to a builder. `note` says in the documentation what is
     declined. Outputs beyond `results` are declined if they are read, and so are versions before `first_version`, which mean something else.
-    `parameters` are the indices of inputs that are not data: shapes, axes, exponents, lengths, scales. `types` are the element types of data.
+    `parameters` are the indices of inputs that are not data: shapes, axes, exponents, lengths, scales. `types` are the element types of
+    data.
 
     `weights` returns the names of the constant weights that are packed, and `output_axis` their axis of output features. `zero_points`
     returns the names of the constants that hold the numbers that stand for 0 in them, "" for 0. `channels` is the

@@ -11,10 +11,27 @@ from .. import reasons
 from ..graph.ir import FLOAT, FLOAT16, FLOAT64, INT8, UINT8, Graph, Node, Value, input_of, type_name
 from ..program.limits import MAX_RANK
 from ..reasons import Finding
-from . import activations, casts, elementwise, layout, matrix, normalization, parts, quantized, recurrent, reductions, transposed, windows
+from . import (
+    activations,
+    casts,
+    elementwise,
+    integer_products,
+    layout,
+    matrix,
+    normalization,
+    parts,
+    quantized,
+    recurrent,
+    reductions,
+    transposed,
+    windows,
+)
 from .row import FLOATS, ONNX, OpRow, no_weights
 
-MODULES = (windows, transposed, matrix, recurrent, activations, elementwise, reductions, normalization, layout, parts, casts, quantized)
+MODULES = (
+    *(windows, transposed, matrix, recurrent, activations, elementwise, reductions, normalization, layout, parts, casts),
+    *(quantized, integer_products),
+)
 OPS: dict[str, OpRow] = {
     row.op_type: row
     for module in MODULES

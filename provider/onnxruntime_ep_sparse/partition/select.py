@@ -33,7 +33,10 @@ MOST_NOTES = 1000
 
 
 def select(graph: Graph, options: Options) -> Selection:
-    """Choose the regions of `graph` under `options` (policy, min_sparsity). Quantised groups are decided as the one operator that they are."""
+    """Choose the regions of `graph` under `options` (policy, min_sparsity).
+
+    A quantised group is decided as the one operator that it is.
+    """
     read = read_quantized(graph)
     if read is graph:
         return select_read(graph, options)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse_kernels.call import activate
 
-from ..graph.ir import BYTES, FLOAT, INT32, Graph, Node, attribute_of, derived, input_of, shape_of, sizes_of, with_constants
+from ..graph.ir import BYTES, FLOAT, INT32, Graph, Node, attribute_of, derived, input_of, sizes_of, with_constants
 from ..ops.activations import ACTIVATIONS, activation_of
 from ..ops.row import FUSED
 from ..ops.table import row_for
@@ -305,9 +305,7 @@ class Reading:
     def alike(self, a: Node, b: Node) -> bool:
         """Return whether two nodes quantise in one way, per tensor."""
         for place, default in ((1, None), (2, np.zeros(1, np.uint8))):
-            one, other = (
-                self.graph.constant(each.inputs[place]) if input_of(each, place) else default for each in (a, b)
-            )
+            one, other = (self.graph.constant(each.inputs[place]) if input_of(each, place) else default for each in (a, b))
             if one is None or other is None or one.size != 1 or other.size != 1 or one.reshape(()) != other.reshape(()):
                 return False
             if place == 2 and one.dtype != other.dtype:

@@ -11,7 +11,8 @@ from .pads import fold_pads
 from .quantized import read_quantized
 
 PASSES = (read_quantized, fold_batchnorms, fuse_gates, fuse_gelus, fuse_layer_norms, fold_pads, remove_dead_channels)
-"""In this order: what is quantised first, because its groups hold operators that others fuse; fusions first, because dead channels are followed through the fused operators."""
+"""In this order: what is quantised first, because its groups hold operators that others fuse; then fusions, because dead channels are
+followed through the fused operators."""
 
 
 def run_passes(graph: Graph) -> Graph:

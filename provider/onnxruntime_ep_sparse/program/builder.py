@@ -334,13 +334,39 @@ class Builder:
         if zero is not None:
             self.zeros[y] = zero
 
+    def quantized_in_parts(
+        self,
+        node: Node,
+        x: int,
+        parts: Sequence[PendingProduct | Depthwise],
+        scale: NDArray[np.float32] | None,
+        activation: Activation,
+        zero: int | None,
+    ) -> None:
+        """Append two products, each of a part of K, whose sums are exact, then their sum, which is rounded once, times `scale`."""
+        y = node.outputs[0]
+        rank = len(shape_of(self.graph, y))
+        first, second, total = (self.new_value(rank) for _ in range(3))
+        result = self.value(y)
+        if scale is None:
+            total = result
+        self.step(Step(StepKind.PRODUCT, x, first, spec=parts[0]))
+        self.step(Step(StepKind.PRODUCT, x, second, first, spec=parts[1]))
+        self.step(Step(StepKind.BINARY, second, total, first, spec=Binary(Op.ADD), completes=True))
+        if scale is not None:
+            self.step(Step(StepKind.BINARY, total, result, self.constant(scale), activation=activation, spec=Binary(Op.MUL)))
+        if zero is not None:
+            self.zeros[y] = zero
+
     def keep_open(self, name: str, step: Step) -> None:
         """Keep a product back whose only reader may be fused; append others now."""
         readers = self.graph.consumers.get(name, [])
+        # sums that are multiplied take no residual: compilers join a multiplication with an addition in some kernels only
+        adds = step.r < 0 and step.spec.scale__m is None
         fusable = (
             len(readers) == 1
             and name not in self.graph.outputs
-            and (self.is_activation(readers[0]) or (step.r < 0 and name not in self.shuffles and self.is_addition(readers[0])))
+            and (self.is_activation(readers[0]) or (adds and name not in self.shuffles and self.is_addition(readers[0])))
         )
         if fusable:
             self.pending[name] = step

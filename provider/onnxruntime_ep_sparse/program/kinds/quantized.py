@@ -32,8 +32,8 @@ class LookUp:
 class Combine:
     """The sum or, if it `multiplies`, the product of two quantised operands less their zero points, quantised, less its zero point.
 
-    A sum is fma(x + x_zero, x_scale, fma(r + r_zero, r_scale, shift)) - y_zero, each fma with one rounding; a product is x * r * x_scale.
-    It is clamped to [low, high] and rounded half to even.
+    A sum is fma(x + x_zero, x_scale, fma(r + r_zero, r_scale, shift)) - y_zero, each fma with one rounding; a product is
+    (x * r * x_scale + y_zero) - y_zero. It is rounded half to even before y_zero is taken from it, then clamped to [low, high].
     """
 
     multiplies: bool
