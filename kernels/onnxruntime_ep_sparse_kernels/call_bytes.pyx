@@ -14,23 +14,23 @@ cdef t.ByteKernels* table_of(capsule) except NULL:
     return <t.ByteKernels*>PyCapsule_GetPointer(capsule, "onnxruntime_ep_sparse_kernels.table_bytes")
 
 
-def unit(capsule):
-    """Return the pixels of a unit of a set: those that a tile kernel computes."""
-    return table_of(capsule).unit
+def pixels(capsule, form):
+    """Return how many pixels the tile kernel of a form computes: a unit, or the lanes of a vector if they are few."""
+    return table_of(capsule).lanes if form == "few" else table_of(capsule).unit
 
 
-def spmm(capsule, bint blocks, const int32_t[:, ::1] row_start__bg, const int32_t[:, :, ::1] row__bgr,
+def spmm(capsule, form, const int32_t[:, ::1] row_start__bg, const int32_t[:, :, ::1] row__bgr,
          const uint16_t[:, ::1] offset__nc, const int32_t[:, ::1] value__nr, tiles, const int32_t[::1] bias__m,
          const float[::1] scale__m=None, out=Out.SUMS, int zero=0, int low=-128, int high=255, bint signed=False, int repeat=1):
-    """Run the kernel of quads, or of `blocks`, over all K blocks of a packed matrix, with a tile for each.
+    """Run the kernel of the form "quads", "blocks" or "few" (blocks, for few pixels) over all K blocks of a packed matrix, a tile for each.
 
-    Bytes have this zero point and these bounds. `tiles` are uint8 arrays, or int32 arrays for `blocks`. Returns the results of M rows and a unit of pixels: uint8, or int8 if
+    Bytes have this zero point and these bounds. `tiles` are uint8 arrays, or int32 arrays for blocks. Returns the results of M rows and `pixels(capsule, form)`: uint8, or int8 if
     `signed`; int32 for Out.SUMS, float32 for Out.FLOATS. For timing, everything runs `repeat` times.
 
     Raises ValueError if the arrays do not fit each other.
     """
     cdef t.ByteKernels* table = table_of(capsule)
-    cdef int64_t columns = 2 if blocks else 8, width = table.unit, b, rows = bias__m.shape[0]
+    cdef int64_t columns = 8 if form == "quads" else 2, width = pixels(capsule, form), b, rows = bias__m.shape[0]
     if row_start__bg.shape[0] != len(tiles) or row__bgr.shape[0] != len(tiles) or row__bgr.shape[1] != row_start__bg.shape[1] - 1 or (
             row__bgr.shape[2] != 2 or offset__nc.shape[1] != columns or value__nr.shape[1] != 2):
         raise ValueError("row_start, row, offset and value do not fit each other")
@@ -48,6 +48,7 @@ def spmm(capsule, bint blocks, const int32_t[:, ::1] row_start__bg, const int32_
     cdef int64_t[::1] place = np.array([tile.ctypes.data for tile in tiles], np.int64)
     cdef int64_t y = result.ctypes.data
     cdef t.BytesCall call
+    cdef t.spmm_bytes_t kernel = table.quads if form == "quads" else table.blocks if form == "blocks" else table.few
     cdef int _
     if rows == 0:
         return result
@@ -74,7 +75,7 @@ def spmm(capsule, bint blocks, const int32_t[:, ::1] row_start__bg, const int32_
                 call.tile = <const uint8_t*>place[b]
                 call.bias = &bias__m[0] if b == 0 else NULL
                 call.finish = b == place.shape[0] - 1
-                (table.blocks if blocks else table.quads)(&call)
+                kernel(&call)
     return result
 
 

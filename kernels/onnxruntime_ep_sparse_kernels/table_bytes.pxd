@@ -41,6 +41,7 @@ ctypedef struct ByteKernels:
     int unit                     # pixels: 4 * lanes
     spmm_bytes_t quads
     spmm_bytes_t blocks
+    spmm_bytes_t few             # blocks, times `lanes` pixels
     # Copies a list of runs, channel after channel; runs without a source become `zero`. Reads every `stride`-th pixel of the planes.
     void (*gather)(uint8_t* tile, int64_t tile_step, const uint8_t* plane, int64_t plane_step, int64_t channels, const Run* run,
                    int64_t runs, int64_t stride, uint8_t zero) noexcept nogil

@@ -51,7 +51,7 @@ def bounds_of(columns: int, most: int) -> np.ndarray:
 def bytes_rate(name: str, weight__mk: np.ndarray, blocks: bool, most: int, rng: np.random.Generator) -> tuple[float, float]:
     """Return (multiply-adds per ns, slots per nonzero) of a kernel; a tile has at most so many bytes."""
     table = kernels.byte_table(name)
-    width = call_bytes.unit(table)
+    width = call_bytes.pixels(table, "quads")
     matrix = compress(weight__mk)
     element = 4 if blocks else 1
     bounds = bounds_of(matrix.depth // element, most // (width * element))
@@ -69,7 +69,7 @@ def bytes_rate(name: str, weight__mk: np.ndarray, blocks: bool, most: int, rng: 
     times = max(1, 2_000_000 // (nonzeros * width // 60))
 
     def run(repeat: int) -> None:
-        call_bytes.spmm(table, blocks, row_start, row, offset__nc, value__nr, tiles, bias, scale, Out.BYTES, repeat=repeat)
+        call_bytes.spmm(table, "blocks" if blocks else "quads", row_start, row, offset__nc, value__nr, tiles, bias, scale, Out.BYTES, repeat=repeat)
 
     return nonzeros * width / best_ns(run, times), 4 * value__nr.size / nonzeros
 

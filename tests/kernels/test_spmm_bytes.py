@@ -9,7 +9,7 @@ from onnxruntime_ep_sparse_kernels.pack_bytes import count_blocks, pack_blocks, 
 from onnxruntime_ep_sparse_kernels.quantised import Out
 from support.kernel_sets import BYTE_SETS, byte_table_of
 
-KERNELS = [pytest.param(row, form, id=f"{row.name}_{form}") for row in BYTE_SETS for form in ("quads", "blocks")]
+KERNELS = [pytest.param(row, form, id=f"{row.name}_{form}") for row in BYTE_SETS for form in ("quads", "blocks", "few")]
 
 
 def weights(rng, rows, depth, density, extreme=False):
@@ -26,8 +26,8 @@ class Case:
 
     def __init__(self, row, form, weight__mk, *, seed=0, high=256, cuts=()):
         rng = np.random.default_rng(seed)
-        self.table, self.blocks = byte_table_of(row), form == "blocks"
-        self.width = call_bytes.unit(self.table)
+        self.table, self.form, self.blocks = byte_table_of(row), form, form != "quads"
+        self.width = call_bytes.pixels(self.table, form)
         self.weight__mk = weight__mk
         rows, depth = weight__mk.shape
         self.x__kp = rng.integers(0, high, (depth, self.width)).astype(np.uint8) if high > 1 else np.full((depth, self.width), 255, np.uint8)
@@ -49,7 +49,7 @@ class Case:
             assert not k__nc[entries].size or begin <= k__nc[entries].min() <= k__nc[entries].max() <= max(begin, end - 1)
             tiles.append(self.tile(begin, end))
         return call_bytes.spmm(
-            self.table, self.blocks, row_start__bg, row__bgr, offset__nc, value__nr, tiles, self.bias__m, self.scale__m, out, **how
+            self.table, self.form, row_start__bg, row__bgr, offset__nc, value__nr, tiles, self.bias__m, self.scale__m, out, **how
         )
 
     def tile(self, begin, end):

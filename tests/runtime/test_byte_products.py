@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from onnxruntime_ep_sparse import options, pipeline
 from onnxruntime_ep_sparse.program import byte_packing
 from onnxruntime_ep_sparse.program.enums import ElementType, ShapeRule
 from onnxruntime_ep_sparse.program.verify import check
@@ -196,6 +197,15 @@ def test_damaged(form):
         check(replace(spec, types=spec.types | {0: ElementType.INT8}))
     with pytest.raises(ValueError, match="results of another type"):
         check(replace(spec, types=spec.types | {1: ElementType.FLOAT16}))
+
+
+def test_session_has_kernels_for_bytes():
+    """A session gives a program the kernels for bytes of its instruction set."""
+    case = ByteCase((20, 24, 1, 1))
+    row = BYTE_SETS[-1]
+    x = case.x(1, 24, 9, 9)
+    program = pipeline.program_of(case.spec(case.conv(row), 4), options.parse({"isa": row.isa.name}))
+    np.testing.assert_array_equal(program.run(x)[0], case.exact_conv(x))
 
 
 def test_needs_kernels_for_bytes():

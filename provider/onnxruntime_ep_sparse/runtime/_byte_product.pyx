@@ -18,12 +18,14 @@ from ._tiles cimport keep_runs, list_runs, offsets_take, row_pitch, set_geometry
 from ._weight_store cimport shared_drop
 cimport onnxruntime_ep_sparse_kernels.table as t
 from onnxruntime_ep_sparse_kernels._byte_enums cimport *
-from onnxruntime_ep_sparse_kernels.table_bytes cimport ByteKernels, BytesCall
+from onnxruntime_ep_sparse_kernels.table_bytes cimport ByteKernels, BytesCall, spmm_bytes_t
 
 cdef enum:
     FOUR = 4                 # weights of a value, channels of a block
     # Entries of a row below which its place in the output is fetched early.
     FETCH_ENTRIES = 16
+    # Vectors of pixels up to which the kernels for few pixels take less time than a unit.
+    FEW_VECTORS_OF_INT32 = 2
     # Sums of an item that wait between K blocks: half of a 512 KB L2.
     PARTIAL_SUMS = 64 * 1024
 
@@ -40,6 +42,8 @@ cdef struct ByteProduct:
 
 cdef struct BytePlan:
     ProductPlan q            # first, likewise
+    int64_t unit             # pixels of a call of the kernels
+    spmm_bytes_t kernel
     int64_t tile_bytes
     int64_t sums             # of all rows of a tile
     int64_t results          # bytes of all rows of a tile
@@ -90,13 +94,18 @@ cdef int plan_step(CompiledProgram* program, Plan* plan, int index) noexcept nog
     cdef Product* p = &data.product
     cdef BytePlan* own = <BytePlan*>sp.own
     cdef ProductPlan* q = &own.q
-    cdef int64_t unit = program.byte_kernels.unit, units, parts, work, width, i, pixels, rows = 0
+    cdef ByteKernels* kernels = program.byte_kernels
+    cdef int64_t unit = kernels.unit, units, parts, work, width, i, pixels, rows = 0
     cdef int g, n
-    cdef bint halved
     if set_geometry(plan, step, sp):
         return 1
     row_pitch(p, q)
     q.flat = (q.out_height - 1) * q.pitch + q.out_width if q.pixels else 0
+    own.kernel = kernels.blocks if data.blocks else kernels.quads
+    if data.blocks and q.flat <= FEW_VECTORS_OF_INT32 * kernels.lanes:
+        own.kernel = kernels.few
+        unit = kernels.lanes
+    own.unit = unit
     units = ceil_div(q.flat, unit)
     q.tiles = ceil_div(units, p.max_vectors)
     work = FOUR * p.macs * units * unit * q.images * q.slices
@@ -123,7 +132,7 @@ cdef int plan_step(CompiledProgram* program, Plan* plan, int index) noexcept nog
     q.runs = p.n_segments * 2
     for n in range(p.n_segments):
         q.runs += 2 * (ceil_div(width + p.segments[n].reach_x, q.pitch) + p.segments[n].reach_y + 2)
-    own.tile_bytes = (q.offsets.block_floats + unit) * (FOUR if data.blocks else 1)
+    own.tile_bytes = (q.offsets.block_floats + kernels.unit) * (FOUR if data.blocks else 1)
     own.sums = rows * width if q.most_blocks > 1 else 0
     own.results = rows * width * plan.values[step.y].bytes
     need_scratch(plan, lines(own.tile_bytes) + lines(own.sums * sizeof(int32_t)) + lines(own.results) + lines(run_bytes(p, q)))
@@ -190,7 +199,7 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef BytePlan* own = <BytePlan*>job.sp.own
     cdef ProductPlan* q = &own.q
     cdef Offsets* o = q.offsets
-    cdef ByteKernels* kernels = job.program.byte_kernels
+    cdef int64_t unit = own.unit
     cdef int type_y = job.program.type[job.step.y], bytes_y = job.program.bytes[job.step.y]
     cdef int64_t image, slice_, tile, b, v, count, first, element = FOUR if data.blocks else 1, place, chunk = index % q.chunks
     cdef int64_t g
@@ -216,14 +225,14 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
         g = q.image_group[image]
     group = &p.groups[g]
     panel = &group.panel
-    first = slice_tile(q, kernels.unit, tile, &count) * kernels.unit
+    first = slice_tile(q, unit, tile, &count) * unit
     if q.run_table != NULL:
         run = <t.Run*>(q.run_table + (slice_ * q.tiles + tile) * run_bytes(p, q))
     elif not p.x_rows:
         list_runs(p, q, slice_, first, run, <int32_t*>(run + q.runs))
     call.row_begin = <int32_t>(chunk * panel.strips // q.chunks) * (STRIP // panel.mr)
     call.row_end = panel.groups if chunk == q.chunks - 1 else <int32_t>((chunk + 1) * panel.strips // q.chunks) * (STRIP // panel.mr)
-    direct = not p.y_rows and (q.pitch == q.out_width or q.out_height == 1) and first + count * kernels.unit <= q.flat
+    direct = not p.y_rows and (q.pitch == q.out_width or q.out_height == 1) and first + count * unit <= q.flat
     call.scale = data.scale + panel.row_begin % p.M
     call.out = OUT_SUMS if type_y == TYPE_INT32 else OUT_FLOATS if type_y == TYPE_FLOAT32 else OUT_BYTES
     call.flip = type_y == TYPE_INT8
@@ -244,20 +253,20 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
         call.bias = data.bias + panel.row_begin % p.M if b == 0 else NULL
         call.finish = b == group.blocks - 1
         for v in range(count):
-            call.tile = pixels + v * kernels.unit * element
-            call.partial = sums + v * kernels.unit
+            call.tile = pixels + v * unit * element
+            call.partial = sums + v * unit
             if direct:
-                call.y = <uint8_t*>job.y + (place + v * kernels.unit) * bytes_y
+                call.y = <uint8_t*>job.y + (place + v * unit) * bytes_y
                 if fetches and call.finish and v == 0:
                     call.ahead = <const char*>call.y
                 else:
                     call.ahead = NULL
             else:
-                call.y = results + v * kernels.unit * bytes_y
-            (kernels.blocks if data.blocks else kernels.quads)(&call)
+                call.y = results + v * unit * bytes_y
+            own.kernel(&call)
     if not direct:
         finish_rows(job, panel, panel.mr * call.row_begin, min(panel.mr * call.row_end, panel.rows), results, image, slice_, first,
-                    count * kernels.unit, own_run)
+                    count * unit, own_run)
 
 
 cdef void finish_rows(Job* job, const Panel* panel, int64_t begin, int64_t end, uint8_t* results, int64_t image, int64_t slice_,
