@@ -1,4 +1,4 @@
-"""Calls single kernels from numpy: for tests and benchmarks, without ONNX Runtime and without a program."""
+"""Calls single kernels from numpy: for tests, benchmarks and weights of 16 bits, without ONNX Runtime and without a program."""
 
 import numpy as np
 

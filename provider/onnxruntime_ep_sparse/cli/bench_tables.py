@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..diagnostics.step_times import Cost
 from ..files import shown
-from ..measure import CONTROL_TOLERANCE, CPU, TOLERANCE, Bench, Change, Measurement, Profile, Ratio
+from ..measure import CONTROL_TOLERANCE, CPU, Bench, Change, Measurement, Profile, Ratio
 from ..measure.bench import AXES, FIGURES
 from ..options import EP_NAME
 from ..timing import CONFIDENCE, Interval
@@ -98,7 +98,7 @@ def show_point(result: Measurement, out: Output, whole: Bench | None = None) -> 
     out.print(_agreement(result))
     for other in result.others:
         if other.agreement:
-            farthest = max(other.agreement, key=lambda a: a.max_relative)
+            farthest = max(other.agreement, key=lambda a: a.max_relative / a.tolerance)
             out.print(f"{other.name} on {other.side.provider}: cosine {farthest.cosine:.6f} with the first, in {farthest.output}")
 
 
@@ -118,9 +118,9 @@ def _agreement(result: Measurement) -> str:
     """Return how far the outputs of both providers are from each other."""
     if not result.agreement:
         return "agreement  NOTHING COMPARED: no output is a tensor of numbers"
-    worst = max(result.agreement, key=lambda a: a.max_relative)
+    worst = max(result.agreement, key=lambda a: a.max_relative / a.tolerance)
     verdict = "within" if result.agrees else "DIFFERS, not within"
-    return f"agreement  max|y - y_ort| = {worst.max_relative:.1e} max|y_ort| in {worst.output}: {verdict} {TOLERANCE:.0e}"
+    return f"agreement  max|y - y_ort| = {worst.max_relative:.1e} max|y_ort| in {worst.output}: {verdict} {worst.tolerance:.0e}"
 
 
 def _ends(interval: Interval, digits: int) -> str:

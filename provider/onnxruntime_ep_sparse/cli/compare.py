@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import measure
-from ..measure import CPU, TOLERANCE
+from ..measure import CPU
+from ..measure.agreement import HALF_TOLERANCE, TOLERANCE
 from ..options import EP_NAME
 from .common import (
     Batch,
@@ -46,8 +47,13 @@ def compare(
     seed: Seed = 0,
     threads: Threads = 0,
     rtol_scale: Annotated[
-        float, typer.Option("--rtol-scale", min=0.0, help="Largest max|y - y_ort| / max|y_ort| of an output.")
-    ] = TOLERANCE,
+        float | None,
+        typer.Option(
+            "--rtol-scale",
+            min=0.0,
+            help=f"Largest max|y - y_ort| / max|y_ort| of an output; {TOLERANCE:g} without, {HALF_TOLERANCE:g} for float16.",
+        ),
+    ] = None,
     nodes: Annotated[bool, typer.Option("--nodes", help="Find the first node whose value differs by more than that.")] = False,
     require_owned: Annotated[bool, typer.Option("--require-owned", help="Fail if the sparse provider takes no node.")] = False,
     option: ProviderOptions = None,

@@ -88,7 +88,7 @@ def _digits(out: Output, threads: int, epochs: int) -> dict[str, Any]:
     out.print(table)
     out.print(f"agreement  max|y - y_ort| = {agreement.max_relative:.1e} max|y_ort|, arg-max equal in {agreement.argmax or 0:.2%}")
     return {
-        "ok": owned.owned > 0 and agreement.within(measure.TOLERANCE),
+        "ok": owned.owned > 0 and agreement.within(),
         "ownership": owned.to_dict(),
         "accuracy": accuracy,
         "agreement": agreement.to_dict(),

@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 
 TOLERANCE = 1e-4
 """Largest error of an output of a whole net, relative to the largest magnitude of the CPU provider's output."""
+HALF_TOLERANCE = 2e-3
+"""The same of a float16 output: both providers round it, and layers before it."""
 
 
 @dataclass(frozen=True)
 class Agreement:
     """The error of an output compared with the CPU provider's. `max_relative` is relative to `scale`, the largest magnitude there.
 
+    `tolerance` is the one of the output's element type.
     `argmax` is the share of positions along the class axis whose largest value is at the same place, or None without such an axis. A NaN
     or infinity that only one of the two has makes the errors infinite, and so do different shapes.
     """
@@ -30,10 +33,11 @@ class Agreement:
     max_relative: float
     cosine: float
     argmax: float | None
+    tolerance: float = TOLERANCE
 
-    def within(self, tolerance: float) -> bool:
-        """Return whether max|y - y_ort| <= tolerance * max|y_ort|."""
-        return self.max_relative <= tolerance
+    def within(self, tolerance: float | None = None) -> bool:
+        """Return whether max|y - y_ort| <= tolerance * max|y_ort|, by the tolerance of the element type unless another one is given."""
+        return self.max_relative <= (self.tolerance if tolerance is None else tolerance)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict with the fields as keys. Numbers that are not finite become None."""
@@ -71,6 +75,7 @@ def _agreement(name: str, y: NDArray, y_ort: NDArray) -> Agreement:
         worst / scale if scale else (math.inf if worst else 0.0),
         float(a @ b) / norms if norms else float(np.array_equal(a, b)),
         _argmax_share(y, y_ort),
+        HALF_TOLERANCE if y_ort.dtype == np.float16 else TOLERANCE,
     )
 
 

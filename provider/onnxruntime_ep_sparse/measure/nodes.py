@@ -25,7 +25,7 @@ from ..options import EP_NAME
 from ..ort.registration import register
 from ..ort.sessions import CPU, Feeds, Ownership, make_session, ownership
 from ..records import Record, Tabular
-from .agreement import TOLERANCE, Agreement, agree
+from .agreement import HALF_TOLERANCE, TOLERANCE, Agreement, agree
 from .protocol import Progress
 
 MEMORY = 512 << 20
@@ -178,13 +178,15 @@ def compare_nodes(
     other: Any = None,
     options: Mapping[str, object] | None = None,
     threads: int = 0,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     batch: int = 1,
     seed: int = 0,
     memory: int = MEMORY,
     progress: Progress = lambda step, share: None,
 ) -> NodeComparison:
     """Find the first node whose value differs between the CPU provider and this one by more than `tolerance`, relative to its largest.
+
+    Without `tolerance`, it is 1e-4, and 2e-3 where a value is float16.
 
     `model` is a path, bytes or an `onnx.ModelProto`, `feeds` are inputs by name; random ones of this `batch` and `seed` without them. With
     `other`, the CPU provider runs `model`, and this one runs `other`, whose values have the same names: a copy, or another export. While
@@ -200,6 +202,8 @@ def compare_nodes(
     cut_options = {"policy": "always", **given}
     progress("find values", 0)
     theirs = make_session(reference.all_values(), CPU, None, threads, folder=reference.folder)
+    if tolerance is None:
+        tolerance = HALF_TOLERANCE if any(each.type == "tensor(float16)" for each in theirs.get_outputs()) else TOLERANCE
     inputs = dict(feeds) if feeds is not None else inputs_for(theirs, batch=batch, seed=seed)
     mine = make_session(ours.all_values(), EP_NAME, cut_options, threads, folder=ours.folder)
     names = _shared_names(theirs, mine, reference.makers)

@@ -19,7 +19,7 @@ from ..diagnostics.step_times import Cost, StepTime, step_times
 from ..options import EP_NAME
 from ..ort.sessions import CPU, Feeds, Model, Ownership, create, make_session, ownership
 from ..timing import SAMPLE_S, Latency, Ratio, in_turn, timed
-from .agreement import TOLERANCE, Agreement, agree
+from .agreement import Agreement, agree
 from .memory import memory_of
 from .peak import peak_gflops
 from .streams import streams_in_turn
@@ -102,7 +102,7 @@ class Measurement:
     @property
     def agrees(self) -> bool:
         """Return whether there were outputs to compare, and all of them are within the tolerance."""
-        return bool(self.agreement) and all(a.within(TOLERANCE) for a in self.agreement)
+        return bool(self.agreement) and all(a.within() for a in self.agreement)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict with the fields as keys, `valid` and `agrees`."""
