@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -139,6 +140,46 @@ def test_bfloat16_runs_where_all_nodes_are_taken():
     feeds = models.inputs_for(wide, batch=2)
     (y,), (expected,) = owned_session(model).run(None, feeds), cpu_session(wide).run(None, feeds)
     assert np.abs(y - expected).max() <= 0.05 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("root", [np.float16(2**0.5), np.float16(0.5**0.5)])
+def test_gelu_with_a_rounded_root(root):
+    """The five nodes of a Gelu are one step, with the root of 2 as float16 holds it."""
+    rng = np.random.default_rng(7)
+    make = helper.make_node
+    nodes = [
+        make("MatMul", ["x", "w"], ["m"]),
+        make("Div" if root > 1 else "Mul", ["m", "root"], ["s"]),
+        make("Erf", ["s"], ["e"]),
+        make("Add", ["e", "one"], ["a"]),
+        make("Mul", ["m", "a"], ["p"]),
+        make("Mul", ["p", "half"], ["y"]),
+    ]
+    weights = {"w": (pruned(rng, (64, 48)) / 4).astype(np.float16), "root": root, "one": np.float16(1), "half": np.float16(0.5)}
+    model = half_model(nodes, {"x": ["n", 64]}, {"y": ["n", 48]}, weights)
+    session = owned_session(model, {"profile": "1"}, regions=1)
+    feeds = {"x": noise(rng, 5, 64).astype(np.float16)}
+    (y,), (y64,) = session.run(None, feeds), in_float64(model, feeds)
+    assert np.abs(y - y64).max() <= ULPS * 2**-10
+    assert [step.kind for step in sparse.step_times(session)] == ["convert", "product", "convert"]
+
+
+def test_compiled_regions_keep_their_types():
+    """A compiled model reads and writes float16, with the same bits; it refuses another type of its outputs."""
+    rng = np.random.default_rng(8)
+    model = residual_net(rng)
+    options = sparse.session_options({"policy": "always"})
+    compiled = onnxruntime.ModelCompiler(options, model.SerializeToString(), embed_compiled_data_into_model=True).compile_to_bytes()
+    feeds = {"x": noise(rng, 2, 16, 9, 7).astype(np.float16)}
+    expected = owned_session(model).run(None, feeds)
+    for y, wanted in zip(make_session(compiled).run(None, feeds), expected, strict=True):
+        assert y.dtype == np.float16
+        assert np.array_equal(y, wanted)
+    other = onnx.load_from_string(compiled)
+    for value in other.graph.output:
+        value.type.tensor_type.elem_type = TensorProto.FLOAT
+    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument, match="is not float16"):
+        make_session(other)
 
 
 def test_regions_as_models_keep_their_types(monkeypatch):

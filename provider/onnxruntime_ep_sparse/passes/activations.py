@@ -8,6 +8,10 @@ from ..graph.ir import Graph, Node
 from ..ops.row import FUSED
 from .patterns import exchanged, fused, is_product, only_reader, with_number
 
+ROOT_32, ROOT_16 = 1e-7, 1e-4
+"""How far the rounded root of 1/2, or 1 by the rounded root of 2, may be from the exact one: in float32, and in float16 or bfloat16. The
+latter changes a Gelu by at most 3e-5 of the larger of x and 1, where float16 has steps of 1e-3."""
+
 
 def fuse_gates(graph: Graph) -> Graph:
     """Replace Mul(x, Sigmoid(x)) by one node `Silu`, and Mul(x, HardSigmoid(x)) of slope 1/6 by HardSwish."""
@@ -35,7 +39,7 @@ def fuse_gates(graph: Graph) -> Graph:
 def fuse_gelus(graph: Graph) -> Graph:
     """Replace x * (erf(x / sqrt 2) + 1) / 2, five nodes as exporters write it before opset 20, by one Gelu.
 
-    The three factors may be multiplied in any order. With other numbers than these, up to float32's rounding, it is not a Gelu.
+    The three factors may be multiplied in any order. With other numbers than these, up to the rounding of their type, it is not a Gelu.
     """
     dropped: set[int] = set()
     replaced: dict[int, Node] = {}
@@ -45,7 +49,8 @@ def fuse_gelus(graph: Graph) -> Graph:
         if erf.op_type != "Erf" or scaled is None or plus is None or only_reader(graph, scaled.outputs[0]) is not erf:
             continue
         x, root = with_number(graph, scaled, "Mul")
-        if abs(root - math.sqrt(0.5)) > 1e-7 or with_number(graph, plus, "Add") != (erf.outputs[0], 1):
+        limit = ROOT_16 if x in graph.narrow else ROOT_32
+        if abs(root - math.sqrt(0.5)) > limit or with_number(graph, plus, "Add") != (erf.outputs[0], 1):
             continue
         chain = half_product(graph, x, plus.outputs[0])
         if chain is not None:

@@ -9,6 +9,7 @@ cimport onnxruntime_ep_sparse_kernels.table as t
 
 cdef enum:
     LINE = 32            # elements of 16 bits of a cache line, between which results are cut into items
+    ALONE = 1 << 18      # elements that one thread converts sooner than it wakes others
     PART = 512           # elements that are rounded at a time
 
 
@@ -37,6 +38,7 @@ cdef int infer_convert(Plan* plan, const Step* step, StepPlan* sp, char* message
 
 cdef int plan_convert(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
     plan.steps[index].items = even_items(plan.values[program.steps[index].y].size, 1, program.workers)
+    plan.steps[index].parallel = plan.steps[index].parallel and plan.values[program.steps[index].y].size > ALONE
     return 0
 
 
