@@ -175,6 +175,11 @@ UNSUPPORTED_OPERATOR = Reason(
     "operator {operator} is not supported",
     "Leave the node to the CPU provider: docs/supported-models.md lists the supported operators.",
 )
+BLOCKED_LAYOUT = Reason(
+    "blocked-layout",
+    "{operator} is in ONNX Runtime's blocked layout, which fits the machine that saved the file",
+    "Save the optimized model at ORT_ENABLE_EXTENDED or lower, not at ORT_ENABLE_ALL, or use the model as it was before.",
+)
 OPSET_TOO_OLD = Reason(
     "opset-too-old",
     "version {version} of the operator is not supported, {first} is the first",

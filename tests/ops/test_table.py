@@ -10,6 +10,7 @@ from onnxruntime_ep_sparse.graph.ir import FLOAT, INT64, Value
 from onnxruntime_ep_sparse.ops import (
     activations,
     elementwise,
+    fused,
     layout,
     matrix,
     normalization,
@@ -23,7 +24,7 @@ from onnxruntime_ep_sparse.ops import table as ops
 from onnxruntime_ep_sparse.ops.row import FUSED, MICROSOFT, ONNX
 from support.nodes import C, one_node
 
-MODULES = (activations, elementwise, layout, matrix, normalization, parts, recurrent, reductions, transposed, windows)
+MODULES = (activations, elementwise, fused, layout, matrix, normalization, parts, recurrent, reductions, transposed, windows)
 NEWEST = defs.onnx_opset_version()
 KNOWN = [name for name, row in ops.OPS.items() if "" in row.domains and defs.has(name)]
 """Operators of ONNX's own domain, to which ONNX Runtime adds SimplifiedLayerNormalization."""

@@ -9,13 +9,14 @@ from enum import Enum
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse_kernels.call import activate
 from onnxruntime_ep_sparse_kernels.elementwise import Act
 
 from .. import reasons
-from ..graph.ir import Graph, Node, attribute_of, number_of, shape_of
+from ..graph.ir import Graph, Node, attribute_of, input_of, number_of, shape_of
 from ..program.builder import Builder
 from ..program.steps import Activation
 from ..reasons import Finding
@@ -96,6 +97,19 @@ def _gelu(graph: Graph, node: Node) -> Activation | Finding:
     return reasons.UNSUPPORTED_ATTRIBUTE(name="approximate", value=approximate) if act is None else Activation(act)
 
 
+BIASED = {"BiasGelu": Act.GELU_ERF, "FastGelu": Act.GELU_TANH}
+"""Activations of ONNX Runtime that add a bias before, if they have a second input."""
+
+
+def _biased(graph: Graph, node: Node) -> Activation | Finding:
+    bias, shape = _bias_of(node), shape_of(graph, node.inputs[0])
+    if bias and not graph.is_constant(bias):
+        return reasons.PARAMETER_NOT_CONSTANT(name="bias")
+    if bias and (not shape or shape_of(graph, bias) != shape[-1:]):
+        return reasons.MISMATCHED(what="input bias", other="the last dimension")
+    return Activation(BIASED[node.op_type])
+
+
 MOST_POWER = 8
 """Exponents of Pow are integers up to this, either way."""
 
@@ -163,6 +177,7 @@ ACTIVATIONS: dict[str, ActivationRow] = {
             "Pow", Act.POWER, note=f"a constant integer from -{MOST_POWER} to {MOST_POWER}", of=_power, rate="added", parameters=(1,)
         ),
         ActivationRow("Clip", Act.CLAMP, note="constant min and max", of=_clip, rate="clamp"),
+        *(ActivationRow(name, act, note="constant bias", domains=MICROSOFT, of=_biased, rate="erf") for name, act in BIASED.items()),
         ActivationRow("Gelu", Act.GELU_ERF, note="erf and tanh forms", domains=(*ONNX, *MICROSOFT), of=_gelu, rate="erf"),
     )
 }
@@ -201,7 +216,17 @@ def is_bounded(node: Node) -> bool:
 def _lower(builder: Builder, node: Node) -> None:
     activation = activation_of(builder.graph, node)
     assert isinstance(activation, Activation)
-    builder.activate(node, activation)
+    builder.activate(node, activation, _bias_of(node))
+
+
+def _bias_of(node: Node) -> str:
+    """Return the name of what is added before an activation, "" if there is nothing."""
+    return input_of(node, 1) if node.op_type in BIASED else ""
+
+
+def activated(value__c: NDArray[np.float32], activation: Activation) -> NDArray[np.float32]:
+    """Return what an activation makes of some numbers."""
+    return activate(kernels.table(kernels.available_isas()[0]), value__c, activation.act, activation.alpha, activation.beta)
 
 
 def _channels(flow: Flow, node: Node) -> ChannelPlan | None:
@@ -209,9 +234,13 @@ def _channels(flow: Flow, node: Node) -> ChannelPlan | None:
     activation = activation_of(flow.graph, node)
     if x is None or not isinstance(activation, Activation):
         return None
-    isa = kernels.available_isas()[0]
-    value__c = activate(kernels.table(isa), x.value__c, activation.act, activation.alpha, activation.beta)
-    return flow.same(node, node.inputs[0], x.known__c, value__c)
+    if _bias_of(node):
+        bias__c = flow.load(_bias_of(node))
+        if x.axis != flow.rank(node.inputs[0]) - 1 or bias__c.shape != x.known__c.shape:
+            return None
+        value__c = activated(x.value__c + bias__c, activation)
+        return flow.same(node, node.inputs[0], x.known__c, value__c, sliced=((1, 0, node.outputs[0]),))
+    return flow.same(node, node.inputs[0], x.known__c, activated(x.value__c, activation))
 
 
 def _estimate(rate: str, setting: Setting, node: Node) -> Estimate:

@@ -391,9 +391,15 @@ def activation(setting: Setting, node: Node, name: str, free: bool) -> Estimate:
     amounts = moved(name, elements)
     if node.inputs[0] not in setting.products:
         return without_weights({"node": 1, **amounts}, {"step": 1, **amounts}, elements)
+    ort, ours = activation_work(name, elements, free)
+    return without_weights(ort if name == "clamp" else {"node": 1, **ort}, ours, elements)
+
+
+def activation_work(name: str, elements: int, free: bool) -> tuple[Amounts, Amounts]:
+    """Return the work of an activation within a product, ONNX Runtime's and ours; the arguments are those of `activation`."""
     if name == "clamp":
-        return without_weights(NONE if free else moved("clipped", elements), NONE, elements)
-    return without_weights({"node": 1, **amounts}, amounts, elements)
+        return NONE if free else moved("clipped", elements), NONE
+    return moved(name, elements), moved(name, elements)
 
 
 def work_of(name: str) -> Callable[[Setting, Node], Estimate]:

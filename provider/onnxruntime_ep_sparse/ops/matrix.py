@@ -44,7 +44,7 @@ def _row_counts(graph: Graph, node: Node) -> tuple[int | None, ...]:
     return (None, *FEW_ROWS) if len(x) == 2 and not all(isinstance(d, int) for d in x) else (None,)
 
 
-def _estimate(setting: Setting, node: Node, transposed: bool = False) -> Estimate:
+def estimate(setting: Setting, node: Node, transposed: bool = False) -> Estimate:
     """Return the work of a matrix product; `transposed` says that the depth of the weight stands where its outputs usually do."""
     right = setting.graph.is_constant(node.inputs[1])
     stored, x = math.prod(setting.sizes(node.outputs[0])), math.prod(setting.sizes(node.inputs[0 if right else 1]))
@@ -62,7 +62,15 @@ def other_work(setting: Setting, node: Node, outputs: Sequence[str]) -> Amounts:
     return {"node": 1, "copied": sum(math.prod(setting.sizes(name)) for name in outputs)}
 
 
-def _gemm_can_run(graph: Graph, node: Node) -> Finding | None:
+def check_alpha(node: Node) -> Finding | None:
+    """Return None if weights can be multiplied by the alpha of a node, else the reason."""
+    alpha = number_of(node, "alpha", 1.0)
+    fits = alpha == 0 or SMALLEST_ALPHA <= abs(alpha) <= LARGEST_ALPHA
+    return None if fits else reasons.UNSUPPORTED_ATTRIBUTE(name="alpha", value=alpha)
+
+
+def gemm_can_run(graph: Graph, node: Node) -> Finding | None:
+    """Return None if a Gemm can run, else the reason."""
     finding = _one_constant(graph, node)
     if finding is not None:
         return finding
@@ -71,9 +79,9 @@ def _gemm_can_run(graph: Graph, node: Node) -> Finding | None:
         return reasons.UNSUPPORTED_RANK(rank=max(ranks, key=lambda rank: abs(rank - 2)), supported=2)
     if 0 in shape_of(graph, _weights(graph, node)[0]):
         return reasons.WEIGHT_EMPTY()
-    alpha, beta = number_of(node, "alpha", 1.0), number_of(node, "beta", 1.0)
-    if alpha != 0 and not SMALLEST_ALPHA <= abs(alpha) <= LARGEST_ALPHA:
-        return reasons.UNSUPPORTED_ATTRIBUTE(name="alpha", value=alpha)
+    beta = number_of(node, "beta", 1.0)
+    if finding := check_alpha(node):
+        return finding
     c = input_of(node, 2)
     if c and not graph.is_constant(c) and beta != 1.0:
         return reasons.GEMM_BETA(beta=beta)
@@ -101,7 +109,8 @@ def _gemm_implied(graph: Graph, node: Node) -> dict[str, Shape]:
 
 
 @np.errstate(all="ignore")  # of alpha and beta, as ONNX Runtime does
-def _gemm_lower(builder: Builder, node: Node) -> None:
+def gemm_product(builder: Builder, node: Node) -> tuple[str, PendingProduct, int | None]:
+    """Return the operand of a Gemm that is not constant, its weights, and a value that is to be added and is not a bias, or None."""
     graph = builder.graph
     right = graph.is_constant(node.inputs[1])
     alpha, beta = np.float32(attribute_of(node, "alpha", 1.0)), np.float32(attribute_of(node, "beta", 1.0))
@@ -125,7 +134,12 @@ def _gemm_lower(builder: Builder, node: Node) -> None:
     elif c:
         rest = builder.value(c)
     product = builder.matrix(weight__mk, bias, x_rows=x_rows, y_rows=right)
-    builder.product(node, node.inputs[0 if right else 1], product, addend=rest)
+    return node.inputs[0 if right else 1], product, rest
+
+
+def _gemm_lower(builder: Builder, node: Node) -> None:
+    x, product, rest = gemm_product(builder, node)
+    builder.product(node, x, product, addend=rest)
 
 
 def _gemm_transposes(graph: Graph, node: Node) -> bool:
@@ -137,7 +151,8 @@ def _gemm_output_axis(graph: Graph, node: Node) -> int:
     return int(graph.is_constant(node.inputs[1])) ^ _gemm_transposes(graph, node)
 
 
-def _gemm_channels(flow: Flow, node: Node) -> ChannelPlan | None:
+def gemm_channels(flow: Flow, node: Node) -> ChannelPlan | None:
+    """Follow channels through a Gemm, by its weights."""
     if not flow.graph.is_constant(node.inputs[1]) or attribute_of(node, "transA", 0):
         return None
     rows = 0 if attribute_of(node, "transB", 0) else 1
@@ -154,11 +169,13 @@ def _gemm_channels(flow: Flow, node: Node) -> ChannelPlan | None:
     return plan
 
 
-def _gemm_estimate(setting: Setting, node: Node) -> Estimate:
-    return _estimate(setting, node, _gemm_transposes(setting.graph, node))
+def gemm_estimate(setting: Setting, node: Node) -> Estimate:
+    """Return the work of a Gemm."""
+    return estimate(setting, node, _gemm_transposes(setting.graph, node))
 
 
-def _matmul_can_run(graph: Graph, node: Node) -> Finding | None:
+def matmul_can_run(graph: Graph, node: Node) -> Finding | None:
+    """Return None if a MatMul can run, else the reason."""
     finding = _one_constant(graph, node)
     if finding is not None:
         return finding
@@ -181,9 +198,15 @@ def _matmul_implied(graph: Graph, node: Node) -> dict[str, Shape]:
 
 
 def _matmul_lower(builder: Builder, node: Node) -> None:
+    """Append a MatMul, or a FusedMatMul, whose constant operand may be transposed and scaled."""
     right = builder.graph.is_constant(node.inputs[1])
-    product = packed_matmul(builder, builder.weight(node.inputs[1 if right else 0]), right=right)
-    builder.product(node, node.inputs[0 if right else 1], product)
+    name, alpha = node.inputs[1 if right else 0], np.float32(attribute_of(node, "alpha", 1.0))
+    transposes = bool(attribute_of(node, "transB" if right else "transA", 0)) and len(shape_of(builder.graph, name)) > 1
+    weight = builder.weight(name) if alpha == 1 and not transposes else builder.floats(name) * alpha
+    if transposes:
+        assert isinstance(weight, np.ndarray)
+        weight = weight.swapaxes(-1, -2)
+    builder.product(node, node.inputs[0 if right else 1], packed_matmul(builder, weight, right=right))
 
 
 def packed_matmul(
@@ -205,7 +228,8 @@ def packed_matmul(
     )
 
 
-def _matmul_output_axis(graph: Graph, node: Node) -> int:
+def matmul_output_axis(graph: Graph, node: Node) -> int:
+    """Return the axis of the outputs in the constant operand of a MatMul."""
     return -1 if graph.is_constant(node.inputs[1]) else max(-2, -len(shape_of(graph, node.inputs[0])))
 
 
@@ -219,27 +243,27 @@ ROWS = (
     OpRow(
         "Gemm",
         "product",
-        _gemm_can_run,
+        gemm_can_run,
         _gemm_lower,
         "one constant operand; a C that is not constant needs beta = 1",
         weights=_weights,
         output_axis=_gemm_output_axis,
         implied=_gemm_implied,
-        channels=_gemm_channels,
-        estimate=_gemm_estimate,
+        channels=gemm_channels,
+        estimate=gemm_estimate,
         row_counts=_row_counts,
     ),
     OpRow(
         "MatMul",
         "product",
-        _matmul_can_run,
+        matmul_can_run,
         _matmul_lower,
         "one constant operand of any rank, on either side",
         weights=_weights,
-        output_axis=_matmul_output_axis,
+        output_axis=matmul_output_axis,
         implied=_matmul_implied,
         channels=_matmul_channels,
-        estimate=_estimate,
+        estimate=estimate,
         row_counts=_row_counts,
     ),
 )

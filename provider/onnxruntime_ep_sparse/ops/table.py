@@ -15,6 +15,7 @@ from . import (
     activations,
     casts,
     elementwise,
+    fused,
     integer_products,
     layout,
     matrix,
@@ -29,14 +30,10 @@ from . import (
 from .row import FLOATS, ONNX, OpRow, no_weights
 
 MODULES = (
-    *(windows, transposed, matrix, recurrent, activations, elementwise, reductions, normalization, layout, parts, casts),
+    *(windows, transposed, matrix, fused, recurrent, activations, elementwise, reductions, normalization, layout, parts, casts),
     *(quantized, integer_products),
 )
-OPS: dict[str, OpRow] = {
-    row.op_type: row
-    for module in MODULES
-    for row in module.ROWS
-}
+OPS: dict[str, OpRow] = {row.op_type: row for module in MODULES for row in module.ROWS}
 """Every operator a region may hold."""
 
 
@@ -57,6 +54,8 @@ FLAGS = frozenset(
 
 def unsupported(node: Node) -> Finding:
     """Return the reason why a node without a row cannot run."""
+    if node.domain == BLOCKED:
+        return reasons.BLOCKED_LAYOUT(operator=node.op_type)
     return reasons.QUANTISED(operator=node.op_type) if is_quantised(node) else reasons.UNSUPPORTED_OPERATOR(operator=node.op_type)
 
 
@@ -128,6 +127,8 @@ class LeftWeight:
     zero_point: int = -1
 
 
+BLOCKED = "com.microsoft.nchwc"
+"""Domain of operators in ONNX Runtime's blocked layout, which files saved at the level ALL hold."""
 EITHER = (LeftWeight(0, 0), LeftWeight(1, 1))
 LEFT_PRODUCTS: dict[tuple[str, str], tuple[LeftWeight, ...]] = {
     ("", "ConvTranspose"): (LeftWeight(1, 1),),
@@ -135,13 +136,11 @@ LEFT_PRODUCTS: dict[tuple[str, str], tuple[LeftWeight, ...]] = {
     ("", "Einsum"): EITHER,
     ("com.microsoft", "Attention"): (LeftWeight(1, 1),),
     ("com.microsoft", "DynamicQuantizeMatMul"): (LeftWeight(1, 1, 3),),
-    ("com.microsoft", "FusedConv"): (LeftWeight(1, 0),),
-    ("com.microsoft", "FusedGemm"): EITHER,
-    ("com.microsoft", "FusedMatMul"): EITHER,
     ("com.microsoft", "GemmFastGelu"): (LeftWeight(1, 1),),
     ("com.microsoft", "MatMulIntegerToFloat"): (LeftWeight(1, 1, 5),),
     ("com.microsoft", "NhwcFusedConv"): (LeftWeight(1, 0),),
     ("com.microsoft", "TransposeMatMul"): EITHER,
+    (BLOCKED, "Conv"): (LeftWeight(1, 0),),
 }
 """Products without a row, or that `prune` leaves as they are: domain and operator to the inputs that may be weights."""
 COUNTABLE = (FLOAT, FLOAT16, FLOAT64, INT8, UINT8)

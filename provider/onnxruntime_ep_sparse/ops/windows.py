@@ -67,7 +67,8 @@ def is_padded(window: Window) -> bool:
     return window.auto_pad != AutoPad.EXPLICIT or any(window.pad_begin + window.pad_end)
 
 
-def _conv_can_run(graph: Graph, node: Node) -> Finding | None:
+def conv_can_run(graph: Graph, node: Node) -> Finding | None:
+    """Return None if a convolution can run, else the reason."""
     if not graph.is_constant(node.inputs[1]):
         return reasons.WEIGHT_NOT_CONSTANT()
     if len(node.inputs) > 2 and node.inputs[2] and not graph.is_constant(node.inputs[2]):
@@ -108,11 +109,11 @@ def _conv_implied(graph: Graph, node: Node) -> dict[str, Shape]:
     return {node.inputs[0]: (None, c * groups, *spatial), node.outputs[0]: (None, m, *spatial)}
 
 
-def _conv_lower(builder: Builder, node: Node) -> None:
+def conv_product(builder: Builder, node: Node) -> PendingProduct | Depthwise:
+    """Return the weights of a Conv, without the taps that never meet an image of known size."""
     name, bias = node.inputs[1], input_of(node, 2)
     weight = builder.weight(name) if attribute_of(node, "group", 1) == 1 else builder.floats(name)
-    product = packed_conv(builder, node, weight, lambda: builder.floats(name), builder.floats(bias) if bias else None)
-    builder.product(node, node.inputs[0], product)
+    return packed_conv(builder, node, weight, lambda: builder.floats(name), builder.floats(bias) if bias else None)
 
 
 def packed_conv(
@@ -135,11 +136,16 @@ def packed_conv(
     return builder.convolution(weight, bias__m, window, groups, image)
 
 
+def _conv_lower(builder: Builder, node: Node) -> None:
+    builder.product(node, node.inputs[0], conv_product(builder, node))
+
+
 def _conv_weights(graph: Graph, node: Node) -> tuple[str, ...]:
     return tuple(name for name in node.inputs[1:2] if graph.is_constant(name))
 
 
-def _conv_channels(flow: Flow, node: Node) -> ChannelPlan | None:
+def conv_channels(flow: Flow, node: Node) -> ChannelPlan | None:
+    """Follow channels through a convolution, by its weights."""
     x, y = node.inputs[0], node.outputs[0]
     shape, groups = sizes_of(flow.graph, node.inputs[1]), int(attribute_of(node, "group", 1))
     has_bias = len(node.inputs) > 2 and bool(node.inputs[2])
@@ -161,7 +167,8 @@ def _conv_channels(flow: Flow, node: Node) -> ChannelPlan | None:
     return flow.same(node, x, known__m, value__m, sliced=((1, 0, y), *[(2, 0, y)] * has_bias), attribute="group")
 
 
-def _conv_estimate(setting: Setting, node: Node) -> Estimate:
+def conv_estimate(setting: Setting, node: Node) -> Estimate:
+    """Return the work of a convolution."""
     weight, x, y = (setting.sizes(name) for name in (node.inputs[1], node.inputs[0], node.outputs[0]))
     window = window_of(node, weight[2:])
     smaller, _ = meeting_taps(window, x[2:])
@@ -244,12 +251,12 @@ ROWS = (
     OpRow(
         "Conv",
         "product",
-        _conv_can_run,
+        conv_can_run,
         _conv_lower,
         "1-D, 2-D, 3-D; constant weight and bias; any other attribute",
         weights=_conv_weights,
-        channels=_conv_channels,
-        estimate=_conv_estimate,
+        channels=conv_channels,
+        estimate=conv_estimate,
         open_sizes=open_sizes,
         blocked=True,
         implied=_conv_implied,

@@ -179,7 +179,6 @@ class Builder:
             if name in self.numbers and self.graph.values[name].dtype in BYTES:
                 self.zeros.setdefault(name, self.zeros.get(node.inputs[0], 0))
 
-
     def constant(self, array: NDArray) -> int:
         """Make a constant of the program and return its number."""
         number = self.new_value()
@@ -304,23 +303,37 @@ class Builder:
         self.steps.append(replace(step, kind=StepKind.BINARY, x=total, spec=Binary(Op.ADD), completes=True))
 
     def product(
-        self, node: Node, x: str, product: PendingProduct | Depthwise, addend: int | None = None, shuffle: Shuffle | None = None
+        self,
+        node: Node,
+        x: str,
+        product: PendingProduct | Depthwise,
+        *,
+        addend: int | None = None,
+        residual: str = "",
+        activation: Activation | None = None,
+        shuffle: Shuffle | None = None,
     ) -> None:
         """Append a product, into which the activation and the residual of the nodes after it are fused.
 
-        The value `addend` is added to it and may not broadcast it. With `shuffle`, which follows it, only an activation is fused.
+        The value `addend` is added to it and may not broadcast it. With `shuffle`, which follows it, only an activation is fused. A node
+        that has an `activation` itself is complete, and `residual` is the name of what it adds before, "" for nothing.
         """
         y = node.outputs[0]
         kind = StepKind.DEPTHWISE if isinstance(product, Depthwise) else StepKind.PRODUCT
         step = Step(kind, self.value(x), self.value(y), spec=product, name=self.node_name)
         if shuffle is not None:
             self.shuffles[y] = shuffle
-        if addend is None:
+        if addend is None and activation is None:
             self.keep_open(y, step)
             return
-        between = self.new_value()
+        if addend is None:
+            self.append(y, replace(step, r=self.value(residual) if residual else step.r, activation=activation or step.activation))
+            return
+        between, total = self.new_value(), step.y if activation is None else self.new_value()
         self.steps.append(replace(step, y=between))
-        self.step(Step(StepKind.BINARY, between, step.y, addend, spec=Binary(Op.ADD, keeps_x=True)))
+        self.step(Step(StepKind.BINARY, between, total, addend, spec=Binary(Op.ADD, keeps_x=True)))
+        if activation is not None:
+            self.step(Step(StepKind.ACTIVATE, total, step.y, activation=activation))
 
     def quantized(self, node: Node, x: int, product: PendingProduct | Depthwise, activation: Activation, zero: int | None) -> None:
         """Append a product of integers, whose result is 8-bit less `zero`, or float (None) and then open for what follows."""
@@ -373,16 +386,23 @@ class Builder:
         else:
             self.append(name, step)
 
-    def activate(self, node: Node, activation: Activation) -> None:
-        """Append an activation: the end of an open product, or a step of its own."""
+    def activate(self, node: Node, activation: Activation, bias: str = "") -> None:
+        """Append an activation: the end of an open product, or a step of its own. The constant `bias` is added before, "" for none."""
         x, y = node.inputs[0], node.outputs[0]
-        step = self.pending.pop(x, None)
+        step = self.pending.get(x)
+        if step is not None and bias:
+            step = self.with_bias(step, x, bias) if x not in self.shuffles else None
         if step is not None:
+            del self.pending[x]
             if x in self.shuffles:
                 self.shuffles[y] = self.shuffles.pop(x)
             self.append(y, replace(step, y=self.value(y), activation=activation, name=f"{step.name} + {node.op_type}"))
-        else:
-            self.step(Step(StepKind.ACTIVATE, self.value(x), self.value(y), activation=activation))
+            return
+        before = self.value(x)
+        if bias:
+            before = self.new_value()
+            self.step(Step(StepKind.BINARY, self.value(x), before, self.value(bias), spec=Binary(Op.ADD)))
+        self.step(Step(StepKind.ACTIVATE, before, self.value(y), activation=activation))
 
     def binary(self, node: Node, op: Op) -> None:
         """Append a binary operator; an Add to an open product becomes the residual of that, or a part of its bias."""

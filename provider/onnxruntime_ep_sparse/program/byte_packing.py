@@ -111,9 +111,7 @@ def convolution(
         count = min(together, groups - first)
         part = diagonal_of(weight, groups, first, count) if isinstance(weight, np.ndarray) and groups > 1 else whole
         weights = count * m // groups * whole.depth
-        packed.append(
-            _group(part, blocks, first * m // groups, first * c, len(taps), channel_size / units, len(taps) // units, weights)
-        )
+        packed.append(_group(part, blocks, first * m // groups, first * c, len(taps), channel_size / units, len(taps) // units, weights))
     product = Product(
         rule=ShapeRule.CONV,
         x_rows=False,
