@@ -1,30 +1,21 @@
 """The table of operators: general checks, and each row against ONNX's own description of the operator."""
 
+import importlib
+import pkgutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from onnx import defs
 
+from onnxruntime_ep_sparse import ops as package
 from onnxruntime_ep_sparse.graph.ir import FLOAT, INT64, Value
-from onnxruntime_ep_sparse.ops import (
-    activations,
-    elementwise,
-    fused,
-    layout,
-    matrix,
-    normalization,
-    parts,
-    recurrent,
-    reductions,
-    transposed,
-    windows,
-)
 from onnxruntime_ep_sparse.ops import table as ops
 from onnxruntime_ep_sparse.ops.row import FUSED, MICROSOFT, ONNX
 from support.nodes import C, one_node
 
-MODULES = (activations, elementwise, fused, layout, matrix, normalization, parts, recurrent, reductions, transposed, windows)
+FILES = [importlib.import_module(f"{package.__name__}.{each.name}") for each in pkgutil.iter_modules(package.__path__)]
+MODULES = [module for module in FILES if hasattr(module, "ROWS")]
 NEWEST = defs.onnx_opset_version()
 KNOWN = [name for name, row in ops.OPS.items() if "" in row.domains and defs.has(name)]
 """Operators of ONNX's own domain, to which ONNX Runtime adds SimplifiedLayerNormalization."""
