@@ -36,9 +36,7 @@ def available_isas() -> tuple[str, ...]:
 def available_byte_sets() -> tuple[str, ...]:
     """Return the names of the compiled sets of kernels for bytes that this CPU can run, best first."""
     features = cpu_features()
-    return tuple(
-        row.name for row in byte_sets_for(ISAS) if row.isa.name in available_isas() and all(features[f] for f in row.dot.features)
-    )
+    return tuple(row.name for row in byte_sets_for(ISAS) if row.isa.name in available_isas() and all(features[f] for f in row.dot.features))
 
 
 def byte_table(name: str) -> object:

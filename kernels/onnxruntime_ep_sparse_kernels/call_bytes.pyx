@@ -24,7 +24,8 @@ def spmm(capsule, form, const int32_t[:, ::1] row_start__bg, const int32_t[:, :,
          const float[::1] scale__m=None, out=Out.SUMS, int zero=0, int low=-128, int high=255, bint signed=False, int repeat=1):
     """Run the kernel of the form "quads", "blocks" or "few" (blocks, for few pixels) over all K blocks of a packed matrix, a tile for each.
 
-    Bytes have this zero point and these bounds. `tiles` are uint8 arrays, or int32 arrays for blocks. Returns the results of M rows and `pixels(capsule, form)`: uint8, or int8 if
+    Bytes have this zero point and these bounds. `tiles` are uint8 arrays, or int32 arrays for blocks. Returns the results of M rows and
+    `pixels(capsule, form)`: uint8, or int8 if
     `signed`; int32 for Out.SUMS, float32 for Out.FLOATS. For timing, everything runs `repeat` times.
 
     Raises ValueError if the arrays do not fit each other.

@@ -178,6 +178,7 @@ ISAS = (
 )
 """Best first. The last needs no features and is built everywhere."""
 
+
 @dataclass(frozen=True)
 class ByteSet:
     """The kernels for bytes of an instruction set with one of its dots."""

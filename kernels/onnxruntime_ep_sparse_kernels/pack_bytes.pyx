@@ -7,7 +7,7 @@ a zero. Every instruction set then gives equal bits.
 
 import numpy as np
 
-from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.stdlib cimport abs
 
 from onnxruntime_ep_sparse_kernels.isa import STRIP
@@ -95,7 +95,8 @@ def pack_quads(matrix, const int64_t[::1] bounds):
     return row_start__bg, row__bgr, k__nc, value__nr
 
 
-cdef int64_t pair_safely(const uint32_t* ks, const float* values, int64_t n, int64_t* order, uint32_t* to_k, int32_t* to_w) noexcept nogil:
+cdef int64_t pair_safely(const uint32_t* ks, const float* values, int64_t n, int64_t* order, uint32_t* to_k,
+                         int32_t* to_w) noexcept nogil:
     """Write n weights as safe pairs, and zeros up to a multiple of four; return how many slots they take.
 
     The largest weights of the sign that occurs more often meet one of the other sign. Of those that are left, the largest meets the
@@ -166,7 +167,8 @@ def grouped(length__bm):
         row__bgr[b, :rows] = np.lexsort((length__bm[b], strip__m))
     row__bgr[:, rows:] = row__bgr[:, rows - 1 : rows]
     row__bgr = row__bgr.reshape(blocks, groups, 2)
-    longest__bg = np.take_along_axis(length__bm, row__bgr.reshape(blocks, -1).astype(np.int64), axis=1).reshape(blocks, groups, 2).max(axis=2)
+    order__bm = row__bgr.reshape(blocks, -1).astype(np.int64)
+    longest__bg = np.take_along_axis(length__bm, order__bm, axis=1).reshape(blocks, groups, 2).max(axis=2)
     ends__n = np.cumsum(longest__bg.reshape(-1))
     row_start__bg = np.zeros((blocks, groups + 1), np.int32)
     row_start__bg[:, 1:] = ends__n.reshape(blocks, groups)
@@ -213,7 +215,9 @@ def count_blocks(matrix, int64_t taps):
 
 
 def pack_blocks(matrix, int64_t taps, const int64_t[::1] bounds):
-    """Order a Csr matrix for the kernels of blocks. Column c * taps + t of K is channel c at tap t; block q * taps + t has channels 4q to 4q + 3.
+    """Order a Csr matrix for the kernels of blocks.
+
+    Column c * taps + t of K is channel c at tap t; column q * taps + t of blocks has channels 4q to 4q + 3.
 
     `bounds` int64 (blocks of K + 1,) cut these columns of blocks. Returns what `pack_quads` does, with k__nc uint32 (n, 2): a column of
     blocks for each row of an entry. A block that is not safe becomes two entries.

@@ -1,4 +1,4 @@
-"""What quantised products write: one member per form of results.
+"""The forms in which quantised products write their results.
 
 Plain Python that imports only the standard library: setup.py imports it before anything is built.
 """
@@ -9,7 +9,7 @@ from enum import IntEnum
 
 
 class Out(IntEnum):
-    """What becomes of the int32 sums of a quantised product."""
+    """The results that a quantised product makes of its int32 sums."""
 
     BYTES = 0
     """Bytes: the sum times its row's scale in float32, clamped, rounded half to even, plus the zero point."""

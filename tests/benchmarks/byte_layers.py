@@ -1,6 +1,6 @@
 """Times of a net's convolutions as products of bytes and as products of float32, layer by layer, without ONNX Runtime.
 
-    python tests/benchmarks/byte_layers.py [--net resnet50] [--zeros 0.9] [--set avx2_madd] [--workers 1] [--block 4] [--layer 3 ...]
+    python tests/benchmarks/byte_layers.py [--net resnet50] [--zeros 0.9] [--set NAME] [--workers 1] [--block 4] [--layer 3 ...]
 
 Weights as magnitude pruning leaves them, one image, bytes in and out. Prints milliseconds of the distinct layers, how often the net has
 each, multiply-adds of nonzeros per nanosecond, and the sums over the net. Layers run in turn with both kinds of numbers.

@@ -1,6 +1,6 @@
 """Multiply-adds of nonzeros per nanosecond of the tile kernels for bytes, with the tile in L1: every set, quads and blocks.
 
-    python tests/benchmarks/bytes.py [--set avx2_madd] [--shape 512x512 ...] [--zeros 0.9 ...] [--tile BYTES]
+    python tests/benchmarks/bytes.py [--set NAME] [--shape 512x512 ...] [--zeros 0.9 ...] [--tile BYTES]
 
 Weights as magnitude pruning leaves them: the tail of a normal distribution, 127 at four sigma. Blocks are those of the largest norm. Prints
 the slots per nonzero that packing adds, and the rate of the float32 kernel of the same instruction set beside.
@@ -69,7 +69,9 @@ def bytes_rate(name: str, weight__mk: np.ndarray, blocks: bool, most: int, rng: 
     times = max(1, 2_000_000 // (nonzeros * width // 60))
 
     def run(repeat: int) -> None:
-        call_bytes.spmm(table, "blocks" if blocks else "quads", row_start, row, offset__nc, value__nr, tiles, bias, scale, Out.BYTES, repeat=repeat)
+        call_bytes.spmm(
+            table, "blocks" if blocks else "quads", row_start, row, offset__nc, value__nr, tiles, bias, scale, Out.BYTES, repeat=repeat
+        )
 
     return nonzeros * width / best_ns(run, times), 4 * value__nr.size / nonzeros
 
@@ -86,10 +88,10 @@ def float_rate(isa, weight__mk: np.ndarray, most: int, rng: np.random.Generator)
     for b in range(len(bounds) - 1):
         tile = rng.standard_normal((bounds[b + 1] - bounds[b]) * width).astype(np.float32)
         offset = np.where(k__nc >= bounds[b], k__nc - bounds[b], 0).astype(np.int64)
-        offset = np.minimum(offset, bounds[b + 1] - bounds[b] - 1) * width
+        offset = (np.minimum(offset, bounds[b + 1] - bounds[b] - 1) * width).astype(np.uint16)
         times = max(1, 2_000_000 // (len(matrix.k__n) // (len(bounds) - 1) * width // 30))
 
-        def run(repeat: int, b=b, tile=tile, offset=offset.astype(np.uint16)) -> None:
+        def run(repeat: int, b=b, tile=tile, offset=offset) -> None:
             call.spmm(table, APART, nv, row_start[b], row[b], offset, value__nr, tile, bias, y, repeat=repeat)
 
         total += best_ns(run, times)
@@ -111,7 +113,8 @@ def main() -> None:
         for shape in parsed.shape:
             rows, depth = map(int, shape.split("x"))
             for zeros in parsed.zeros:
-                line = f"{name:14} {shape:9} {zeros:4.0%} zeros: f32 {float_rate(isa, pruned(rng, rows, depth, zeros, 1), parsed.tile, rng):6.1f}"
+                floats = float_rate(isa, pruned(rng, rows, depth, zeros, 1), parsed.tile, rng)
+                line = f"{name:14} {shape:9} {zeros:4.0%} zeros: f32 {floats:6.1f}"
                 for blocks in (False, True):
                     weight__mk = pruned(rng, rows, depth, zeros, 4 if blocks else 1)
                     rate, slots = bytes_rate(name, weight__mk, blocks, parsed.tile, rng)

@@ -30,7 +30,9 @@ class Case:
         self.width = call_bytes.pixels(self.table, form)
         self.weight__mk = weight__mk
         rows, depth = weight__mk.shape
-        self.x__kp = rng.integers(0, high, (depth, self.width)).astype(np.uint8) if high > 1 else np.full((depth, self.width), 255, np.uint8)
+        self.x__kp = (
+            rng.integers(0, high, (depth, self.width)).astype(np.uint8) if high > 1 else np.full((depth, self.width), 255, np.uint8)
+        )
         self.bias__m = rng.integers(-(2**20), 2**20, rows).astype(np.int32)
         self.scale__m = (rng.random(rows) * 2**-12).astype(np.float32)
         columns = -(-depth // 4) if self.blocks else depth
@@ -194,12 +196,12 @@ def test_other_weights(weight):
 def test_wrong_arguments():
     """What the kernels cannot check, their caller does."""
     case = Case(BYTE_SETS[-2], "quads", np.ones((4, 9), int))
+    case.bias__m = case.bias__m[:2]
     with pytest.raises(ValueError, match="row does not fit 2 rows"):
-        case.bias__m = case.bias__m[:2]
         case.run()
+    case = Case(BYTE_SETS[-2], "quads", np.ones((4, 9), int))
+    case.scale__m = None
     with pytest.raises(ValueError, match="every row needs a scale"):
-        case = Case(BYTE_SETS[-2], "quads", np.ones((4, 9), int))
-        case.scale__m = None
         case.run(Out.FLOATS)
     with pytest.raises(ValueError, match="do not fit 4x9 weights"):
         pack_quads(compress(case.weight__mk.astype(np.float32)), np.array([0, 8]))

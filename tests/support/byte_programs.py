@@ -65,8 +65,10 @@ class ByteCase:
 
     def x(self, *shape, seed=1):
         """Random activations, of all bytes."""
-        return np.random.default_rng(seed).integers(-128 if self.signed else 0, 128 if self.signed else 256, shape).astype(
-            np.int8 if self.signed else np.uint8
+        return (
+            np.random.default_rng(seed)
+            .integers(-128 if self.signed else 0, 128 if self.signed else 256, shape)
+            .astype(np.int8 if self.signed else np.uint8)
         )
 
     def finish(self, sums, axis):
@@ -89,9 +91,7 @@ class ByteCase:
         x = np.pad(x.astype(np.int64) - self.zero_x, pads)
         x = x.reshape(len(x), self.group, -1, *x.shape[2:])
         weight = weight.reshape(self.group, -1, *weight.shape[1:])
-        size = [
-            (n - (k - 1) * d - 1) // s + 1 for n, k, d, s in zip(x.shape[3:], kernel, self.dilations, self.strides, strict=True)
-        ]
+        size = [(n - (k - 1) * d - 1) // s + 1 for n, k, d, s in zip(x.shape[3:], kernel, self.dilations, self.strides, strict=True)]
         y = np.zeros((len(x), self.group, weight.shape[1], *size), np.int64)
         for tap in cartesian(*map(range, kernel)):
             ends = [slice(t * d, t * d + (n - 1) * s + 1, s) for t, d, n, s in zip(tap, self.dilations, size, self.strides, strict=True)]

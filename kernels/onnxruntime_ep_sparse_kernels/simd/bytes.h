@@ -6,8 +6,8 @@
  *   vi_dp4(acc, x, w)        in each lane acc + the sum of four products of an unsigned byte of x and a signed byte of w. The two products of
  *                            bytes 0 and 1, and of bytes 2 and 3, must add up to what 16 bits hold: the packing sees to that
  *                            (quantised.pyx), and then all instruction sets give equal bits.
- *   vi_zip_low8(a, b)        within each 128 bits, the lower bytes of a and b in turn; likewise vi_zip_high8, and vi_zip_low16 and
- *                            vi_zip_high16 of 16 bits.
+ *   vi_zip_low8(a, b)        within each 128 bits, the lower bytes of a and b in turn. Likewise vi_zip_high8(a, b), and vi_zip_low16(a, b)
+ *                            and vi_zip_high16(a, b) of 16 bits.
  *   vi_round_bytes(a, b, c, d, zero)  floats up to 2^30 as bytes: rounded half to even, plus the int16 in every half of `zero`, at least 0
  *                            and at most 255. Within each 128 bits those of a, then b, c, d.
  *   vi_max8(a, b), vi_min8(a, b)  the larger and the smaller of unsigned bytes. */

@@ -139,7 +139,7 @@ def matrix(
     isa: Isa,
     vector_operand: bool = False,
 ) -> ByteProduct:
-    """Pack the constant operand of Gemm or MatMul: one (M, K) matrix of whole numbers of 8 bits. `x_rows`, `y_rows`: pixels-major operands."""
+    """Pack the constant operand of Gemm or MatMul: an (M, K) matrix of whole numbers of 8 bits. `x_rows`, `y_rows`: pixels-major."""
     (m, k), unit = weight__mk.shape, FOUR * isa.lanes
     vectors = max(1, min(MOST_UNITS, TILE_BYTES // (k * unit)))
     whole = nonzeros_of(weight__mk)

@@ -46,6 +46,8 @@ cdef int fill_program(CompiledProgram* program, spec) except -1:
     program.n_steps = len(spec.steps)
     for i, source in enumerate(spec.steps):
         fill_step(&program.steps[<int>i], source)
+        if program.steps[<int>i].ops.on_bytes and program.byte_kernels == NULL:
+            raise ValueError(f"step {i} ({source.name[:80]}) needs kernels for bytes; pass a byte_table")
     count_readers(program)
     return 0
 

@@ -12,7 +12,7 @@ from libc.string cimport memset
 from ._from_python cimport memory_of
 from ._packed cimport *
 from ._product cimport infer, release_plan
-from ._sections cimport IDLE_PERCENT, PARALLEL_FROM, idle_percent, section
+from ._sections cimport IDLE_PERCENT, PARALLEL_FROM, idle_percent
 from ._structs cimport *
 from ._tiles cimport keep_runs, list_runs, offsets_take, row_pitch, set_geometry, tiles_for
 from ._weight_store cimport shared_drop
@@ -58,6 +58,7 @@ cdef void byte_product_ops(StepKindOps* ops) noexcept:
     ops.plan = plan_step
     ops.release_plan = release_plan
     ops.item = item
+    ops.on_bytes = True
 
 
 cdef int build(Step* step, object spec) except -1:
@@ -147,14 +148,16 @@ cdef int plan_step(CompiledProgram* program, Plan* plan, int index) noexcept nog
     return 0
 
 
-cdef void gather_block(const Job* job, const GatherGroup* group, int64_t b, int64_t image, int64_t flat, const t.Run* run, uint8_t* tile) noexcept nogil:
+cdef void gather_block(const Job* job, const GatherGroup* group, int64_t b, int64_t image, int64_t flat, const t.Run* run,
+                       uint8_t* tile) noexcept nogil:
     """Gather the pixels that the taps of units [bounds[b], bounds[b + 1]) of a group need for one tile."""
     cdef ByteProduct* data = <ByteProduct*>job.step.spec
     cdef Product* p = &data.product
     cdef ProductPlan* q = <ProductPlan*>job.sp.own
     cdef Offsets* o = q.offsets
     cdef ByteKernels* kernels = job.program.byte_kernels
-    cdef int64_t unit = group.bounds[b], end = group.bounds[b + 1], channel, last, u, position = 0, begin, element = FOUR if data.blocks else 1
+    cdef int64_t unit = group.bounds[b], end = group.bounds[b + 1], channel, last, u, position = 0, begin
+    cdef int64_t element = FOUR if data.blocks else 1
     cdef int64_t plane = q.in_depth * q.in_height * q.in_width, rows
     cdef int64_t size = tile_position(p, o, end) - tile_position(p, o, unit)
     cdef const uint8_t* x = <const uint8_t*>job.x + (q.image_x[image] if q.image_x != NULL else image * q.x_image)
@@ -275,7 +278,7 @@ cdef void finish_rows(Job* job, const Panel* panel, int64_t begin, int64_t end, 
     cdef ProductPlan* q = <ProductPlan*>job.sp.own
     cdef Product* p = <Product*>job.step.spec
     cdef int bytes_y = job.program.bytes[job.step.y]
-    cdef int64_t row = panel.row_begin % p.M + begin, width = q.offsets.width, place, line, column, stop, at = flat, n = 0
+    cdef int64_t row = panel.row_begin % p.M + begin, width = q.offsets.width, line, column, stop, at = flat, n = 0
     cdef int64_t last = min(flat + length, q.flat)
     cdef uint8_t* y
     results += begin * width * bytes_y

@@ -332,8 +332,6 @@ cdef class Program:
             program.byte_kernels = <ByteKernels*>PyCapsule_GetPointer(byte_table, "onnxruntime_ep_sparse_kernels.table_bytes")
             if program.byte_kernels.lanes != program.kernels.lanes:
                 raise ValueError(f"kernels for vectors of {program.kernels.lanes} and {program.byte_kernels.lanes} lanes")
-        elif any(step.kind == STEP_BYTE_PRODUCT for step in spec.steps):
-            raise ValueError("a product of bytes needs kernels for bytes")
         program.workers = workers
         program.far_floats = far_floats
         program.dealt_pixels = dealt_pixels

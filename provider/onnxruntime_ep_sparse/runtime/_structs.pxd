@@ -98,6 +98,8 @@ cdef struct StepKindOps:
     bint (*deals)(const CompiledProgram* program, const Plan* plan, int index, const Deal* deal, double* gain) noexcept nogil
     # Whether x becomes a part of y beside others.
     bint joins
+    # Whether the step needs the kernels for bytes.
+    bint on_bytes
     # The rest of the plan of a dealt step, when all values have their places; 0 on success, else memory is short. NULL: there is none.
     int (*placed)(CompiledProgram* program, Plan* plan, int index) noexcept nogil
     # Scratch for so many rows of an image of the result, of kinds that can run in bands with the product after them. NULL: they cannot.

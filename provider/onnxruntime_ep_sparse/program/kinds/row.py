@@ -66,6 +66,7 @@ class StepKindRow:
     ValueError when the step may not be run. `separable(step, constants, ranks)` tells whether the step treats the slices along the first
     dimension of its operands independently. `describe` says in a few words what the step computes, for people: `64->256 3x3/1, 90 % zeros`.
     `check_types(step, values)` raises ValueError unless the values of the step have element types that it can read and write.
+    `on_bytes`: the C side needs the kernels for bytes.
     `for_lanes(spec, before, lanes)` returns the spec, packed for vectors of `before` elements, for vectors of `lanes`.
     """
 
@@ -77,6 +78,7 @@ class StepKindRow:
     separable: Callable[[Step, Constants, Ranks], bool] = always_separable
     describe: Callable[[Step], str] = _described_by_kind
     for_lanes: Callable[[Any, int, int], Any] = _same_for_all_lanes
+    on_bytes: bool = False
     check_types: Callable[[Step, Values], None] = only_floats
 
 

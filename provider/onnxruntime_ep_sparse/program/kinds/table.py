@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ..enums import StepKind
 from ..steps import Step
 from .byte_product import BYTE_PRODUCT
@@ -54,6 +56,11 @@ ROWS: dict[StepKind, StepKindRow] = {
 def is_separable(step: Step, constants: Constants, ranks: Ranks) -> bool:
     """Return whether a step treats the slices along the first dimension of its operands independently."""
     return ROWS[step.kind].separable(step, constants, ranks)
+
+
+def needs_byte_kernels(steps: Iterable[Step]) -> bool:
+    """Return whether any of these steps runs on the kernels for bytes."""
+    return any(ROWS[step.kind].on_bytes for step in steps)
 
 
 def describe(step: Step) -> str:
