@@ -7,8 +7,10 @@ from onnxruntime_ep_sparse_kernels import call_bytes
 from support.kernel_sets import BYTE_SETS, byte_table_of
 
 SETS = [pytest.param(row, id=row.name) for row in BYTE_SETS]
-RUNS = ((0, 0, 1), (3, 1, 7), (20, 8, 8), (1, 16, 15), (5, 31, 16), (-1, 47, 9), (30, 56, 31), (2, 90, 65), (0, 160, 130), (-1, 290, 3))
-"""Source, target and length: around the widths of words and of vectors."""
+WIDTH = 640
+LENGTHS = (1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 65, 130)
+RUNS = tuple((3 * i % 8, 2 * sum(LENGTHS[:i]), length) for i, length in enumerate(LENGTHS)) + ((-1, 1, 1), (-1, 3, 5))
+"""Source or -1, target and length: around the widths of words and of vectors."""
 
 
 @pytest.mark.parametrize("row", SETS)
@@ -18,17 +20,17 @@ def test_runs(row, stride, blocks):
     """Runs are copied, channel after channel or four channels together; what no run names stays."""
     rng = np.random.default_rng(stride)
     for channels in (1, 4, 7):
-        x__cp = rng.integers(0, 256, (channels, 400)).astype(np.uint8)
-        tile = call_bytes.gather(byte_table_of(row), x__cp, RUNS, 300, stride, 201, blocks)
-        expected = np.full((-(-channels // 4) * 4 if blocks else channels, 300), 77, np.uint8)
+        x__cp = rng.integers(0, 256, (channels, 420)).astype(np.uint8)
+        tile = call_bytes.gather(byte_table_of(row), x__cp, RUNS, WIDTH, stride, 201, blocks)
+        expected = np.full((-(-channels // 4) * 4 if blocks else channels, WIDTH), 77, np.uint8)
         if blocks:
-            expected = np.zeros((4 * len(tile), 300), np.uint8)
+            expected = np.zeros((4 * len(tile), WIDTH), np.uint8)
             expected[::4] = 77  # the lowest byte of an int32
             x__cp = np.concatenate([x__cp, np.repeat(x__cp[-1:], 4 * len(tile) - channels, axis=0)])
         for source, target, length in RUNS:
             part = x__cp[:, source : source + length * stride : stride] if source >= 0 else 201
             expected[:, target : target + length] = part
-        found = tile.view(np.uint8).reshape(len(tile), 300, 4).transpose(0, 2, 1).reshape(-1, 300) if blocks else tile
+        found = tile.view(np.uint8).reshape(len(tile), WIDTH, 4).transpose(0, 2, 1).reshape(-1, WIDTH) if blocks else tile
         np.testing.assert_array_equal(found, expected)
 
 

@@ -61,6 +61,14 @@ static inline void vi_store_zipped(int32_t *y, vi a, int v) {
 }
 static inline void vf_store_zipped(float *y, vf a, int v) { vi_store_zipped((int32_t *)y, (vi)a, v); }
 
+/* Copies the first and the last k of n bytes, which may overlap; all are read before any is written. */
+static inline void copy_both_ends(uint8_t *y, const uint8_t *x, int64_t n, int k) {
+    uint8_t first[8], last[8];
+    memcpy(first, x, k);
+    memcpy(last, x + n - k, k);
+    memcpy(y, first, k);
+    memcpy(y + n - k, last, k);
+}
 /* Copies n bytes, and touches no others. */
 static inline void copy_bytes(uint8_t *y, const uint8_t *x, int64_t n) {
     int64_t i = 0;
@@ -71,23 +79,21 @@ static inline void copy_bytes(uint8_t *y, const uint8_t *x, int64_t n) {
         for (; i + 16 <= n; i += 16) memcpy(y + i, x + i, 16);
         memcpy(y + n - 16, x + n - 16, 16);
     } else if (n >= 8) {
-        uint64_t first, last;
-        memcpy(&first, x, 8);
-        memcpy(&last, x + n - 8, 8);
-        memcpy(y, &first, 8);
-        memcpy(y + n - 8, &last, 8);
+        copy_both_ends(y, x, n, 8);
+    } else if (n >= 4) {
+        copy_both_ends(y, x, n, 4);
     } else {
         for (; i < n; i++) y[i] = x[i];
     }
 }
-/* Every other byte of 32 from x on, from the first or the second one. */
-static inline void copy_every_other(uint8_t *y, const uint8_t *x, int first) {
+/* Every other byte of 2n from x on, n = 8 or 16, from the first or the second one. */
+static inline void copy_every_other(uint8_t *y, const uint8_t *x, int n, int first) {
     typedef uint16_t v16x8 __attribute__((vector_size(16)));
     typedef uint8_t v8x16 __attribute__((vector_size(16)));
-    v16x8 a, b;
+    v16x8 a = {0}, b = {0};
     v8x16 even;
     memcpy(&a, x, 16);
-    memcpy(&b, x + 16, 16);
+    if (n == 16) memcpy(&b, x + 16, 16);
     a = first ? a >> 8 : a & 0xff;
     b = first ? b >> 8 : b & 0xff;
 #ifdef __SSE2__
@@ -98,15 +104,20 @@ static inline void copy_every_other(uint8_t *y, const uint8_t *x, int first) {
         even[i + 8] = (uint8_t)b[i];
     }
 #endif
-    memcpy(y, &even, 16);
+    memcpy(y, &even, n);
 }
 /* Copies every `stride`-th byte of x; n are written, and none is read before the first or after the last one. */
 static inline void copy_strided(uint8_t *restrict y, const uint8_t *restrict x, int64_t n, int64_t stride) {
     int64_t i = 0;
+    /* the last vector ends where x ends: it has the odd bytes from one before its first pixel on */
     if (stride == 2 && n > 16) {
-        for (; i + 16 < n; i += 16) copy_every_other(y + i, x + 2 * i, 0);
-        /* the last 16 end where x ends: they are the odd bytes from one before them on */
-        copy_every_other(y + n - 16, x + 2 * (n - 16) - 1, 1);
+        for (; i + 16 < n; i += 16) copy_every_other(y + i, x + 2 * i, 16, 0);
+        copy_every_other(y + n - 16, x + 2 * (n - 16) - 1, 16, 1);
+        return;
+    }
+    if (stride == 2 && n > 8) {
+        copy_every_other(y, x, 8, 0);
+        copy_every_other(y + n - 8, x + 2 * (n - 8) - 1, 8, 1);
         return;
     }
     for (; i < n; i++) y[i] = x[stride * i];
