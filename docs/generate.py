@@ -20,7 +20,7 @@ from onnxruntime_ep_sparse.cli import COMMANDS, common
 from onnxruntime_ep_sparse.formats import schema, weight_codec
 from onnxruntime_ep_sparse.ops import table as ops
 from onnxruntime_ep_sparse.ops.row import FUSED
-from onnxruntime_ep_sparse.ort import registration
+from onnxruntime_ep_sparse.ort import log_level, registration
 from onnxruntime_ep_sparse.partition import measured, verdict
 from onnxruntime_ep_sparse.partition.nominal import COUNTS
 from onnxruntime_ep_sparse.program import limits, serialize
@@ -262,9 +262,19 @@ OTHER_VARIABLES = (
         "Read by ONNX Runtime. `1` prevents the thread that makes "
         "[forked processes hang](../how-to/containers.md#servers-that-fork-their-workers).",
     ),
-    ("TMPDIR", "`bench`, `prune`, `demo`", "Folder for temporary files. `/tmp` without it."),
+    ("TMPDIR", "`analyze`, `bench`, `prune`, `demo`", "Folder for temporary files. `/tmp` without it."),
     ("HOME", "`cache_dir`", "The folder that `~` in the option `cache_dir` stands for."),
-    ("NO_COLOR, COLUMNS", "`ort-sparse`", "Read by rich: no colours; the width of tables. Tables in files and pipes are 200 wide."),
+    (
+        "ORT_SPARSE_LOG",
+        "session",
+        f"From which level on the provider [logs](../how-to/troubleshooting.md#messages-of-a-session): {', '.join(log_level.LEVELS)}. "
+        "Without it, the level of ONNX Runtime's logger counts.",
+    ),
+    (
+        "NO_COLOR, COLUMNS",
+        "`ort-sparse`",
+        "Read by rich: no colours; the width of tables. Without it, tables in files and pipes are 200 wide.",
+    ),
     ("ORT_SPARSE_CFLAGS", "build", "More flags for the C compiler, such as `-g1` or those of a sanitizer."),
     ("ORT_SPARSE_CYTHON_DEBUG", "build", "`1` turns on Cython's bounds checks."),
     ("ORT_SPARSE_TEST_EXAMPLES", "tests", "How many times as many examples each property test tries."),

@@ -40,7 +40,7 @@ AREAS = (
     ),
     Area(
         "Provider options",
-        ("options.py",),
+        ("options.py", "ort/log_level.py"),
         "Correct the option or the environment variable. [Options](../options.md) lists names and valid values.",
     ),
     Area(

@@ -274,6 +274,15 @@ def markdown() -> str:
     return "\n".join(["| option | type | default | valid | meaning |", "| --- | --- | --- | --- | --- |", *rows, ""])
 
 
+def words(options: Options) -> str:
+    """Return what a session runs with, for its log: instruction set, threads, and the options that differ from their defaults."""
+    defaults = parse({}, {})
+    others = {f.name: value for f in fields(Options) if (value := getattr(options, f.name)) != getattr(defaults, f.name)}
+    shown = "".join(f", {name}={value}" for name, value in others.items() if name not in ("isa", "threads"))
+    available = ", ".join(kernels.available_isas())
+    return f"instruction set {isa_of(options).name} of {available}; cut for threads: {workers_of(options)}{shown}"
+
+
 def isa_of(options: Options) -> Isa:
     """Return the instruction set that `options.isa` stands for on this CPU."""
     name = kernels.available_isas()[0] if options.isa == "auto" else options.isa

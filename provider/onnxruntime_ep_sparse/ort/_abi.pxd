@@ -69,6 +69,8 @@ cdef enum:
     KERNEL_INFO_GET_OUTPUT_NAME = 233
     KERNEL_INFO_GET_INPUT_TYPE_INFO = 234
     KERNEL_INFO_GET_NODE_NAME = 244
+    LOGGER_LOG_MESSAGE = 247
+    LOGGER_GET_SEVERITY_LEVEL = 248
     KERNEL_INFO_GET_CONSTANT_INPUT_TENSOR = 249
     SHAPE_INFER_CONTEXT_GET_INPUT_TYPE_SHAPE = 268
     SHAPE_INFER_CONTEXT_GET_ATTRIBUTE = 269
@@ -166,6 +168,8 @@ ctypedef const char* (*get_error_message_t)(const void* status) noexcept nogil
 ctypedef void (*release_t)(void* object) noexcept nogil
 ctypedef Status (*change_t)(void* object) noexcept nogil
 ctypedef Status (*get_text_t)(const void* object, const char** out) noexcept nogil
+ctypedef Status (*log_message_t)(const void* logger, int severity, const char* message, const char* file, int line,
+                                 const char* function) noexcept nogil
 ctypedef Status (*get_count_t)(const void* object, size_t* out) noexcept nogil
 ctypedef Status (*get_number_t)(const void* object, int* out) noexcept nogil
 ctypedef Status (*get_flag_t)(const void* object, flag* out) noexcept nogil

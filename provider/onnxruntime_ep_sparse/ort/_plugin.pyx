@@ -40,6 +40,7 @@ from ._abi cimport (
 )
 from ._custom_ops cimport add_custom_ops
 from ._graph_reader cimport Source, raised, read, session_entries
+from ._log cimport INFO, VERBOSE, is_shown, say
 from ._opaque cimport UNKNOWN
 from ._pool cimport pool_size
 from ._region cimport Region, forget, keep, node_name, region_of, release_region, step_totals
@@ -50,6 +51,7 @@ from ..runtime._structs cimport RELAXED, fetch_add
 import json
 import threading
 from dataclasses import asdict
+from time import perf_counter
 
 from . import ep_context
 from .. import options as option_table, reasons
@@ -57,6 +59,7 @@ from .._version import __version__
 from ..options import isa_of
 from ..partition.decision import NodeDecision, merged
 from ..partition.select import select
+from ..runtime._weight_store import held
 
 cdef extern from *:
     """
@@ -88,6 +91,7 @@ cdef extern from "Python.h":
 
 cdef struct SparseEp:
     OrtEp base  # first: ONNX Runtime holds a pointer to it
+    const void* logger  # of the session; not to be used while it ends
     char* options  # JSON of the session's Options
     char* decisions  # JSON: key of a graph -> partition.decision.Decided
     Region* regions  # all that are not released
@@ -140,10 +144,13 @@ cdef Status create_ep(void* this, const void** devices, const void** metadata, s
             if ep == NULL:
                 raise MemoryError
             ep.pool = pool
+            ep.logger = logger
             ep.options = c_copy(json.dumps(asdict(chosen)))
             ep.decisions = c_copy("{}")
             ep.request = c_copy(json.dumps(asdict(ep_context.Request.of(entries))))
             ep.compatibility = c_copy(ep_context.compatibility_info(isa_of(chosen).name))
+            if is_shown(api, logger, INFO):
+                say(api, logger, INFO, option_table.words(chosen))
         except BaseException as error:
             release(ep)
             return status_of(api, error, "")
@@ -215,6 +222,7 @@ cdef object offer(SparseEp* ep, const void* ort_graph, void* support):
             decided(ep, source, [undecided(node.name, node.op_type, node.domain, error) for node in source.graph.nodes])
             raise
         decided(ep, source, selection.decisions)
+        tell(ep, selection)
         if not selection.regions:
             _decoded.weights = {}
         for region in selection.regions:
@@ -230,6 +238,16 @@ cdef object offer(SparseEp* ep, const void* ort_graph, void* support):
                 free(nodes)
     finally:
         source.close()
+
+
+cdef object tell(SparseEp* ep, selection):
+    """Log which nodes are taken, and the decision about each."""
+    if is_shown(api, ep.logger, VERBOSE):
+        for d in selection.decisions:
+            say(api, ep.logger, VERBOSE, f"{d.name or '(unnamed)'} ({d.op_type}): {'taken' if d.taken else 'left'}: {d.reason}")
+    if is_shown(api, ep.logger, INFO):
+        taken = sum(d.taken for d in selection.decisions)
+        say(api, ep.logger, INFO, f"takes {taken} of {len(selection.decisions)} nodes, in regions: {len(selection.regions)}")
 
 
 def chosen_of(graph, options):
@@ -329,8 +347,12 @@ cdef Status compile_regions(void* this, const void** graphs, const void** fused_
             for i in range(count):
                 name = node_name(api, fused_nodes[i])
                 where = f"{name}: "
+                began, before = perf_counter(), held()[1]
                 infos[i] = region_of(api, graphs[i], fused_nodes[i], name, options, request, known, figures, &contexts[i])
                 (<Region*>infos[i]).has_pool = (<SparseEp*>this).pool != 1
+                if is_shown(api, (<SparseEp*>this).logger, INFO):
+                    steps = len(json.loads((<Region*>infos[i]).labels))
+                    say(api, (<SparseEp*>this).logger, INFO, made(name, steps, perf_counter() - began, held()[1] - before, held()[1]))
             for i in range(count):
                 keep(&(<SparseEp*>this).regions, <Region*>infos[i], &(<SparseEp*>this).cancels)
                 (<Region*>infos[i]).last = i == count - 1
@@ -343,6 +365,12 @@ cdef Status compile_regions(void* this, const void** graphs, const void** fused_
             return status_of(api, error, where)
         finally:
             _decoded.weights = {}
+
+
+def made(name, steps, seconds, own, all_bytes):
+    """Say what a region needs: weights that other regions of the process have as well are counted once, for the first of them."""
+    memory = f"{own / 1e6:.2f} MB of weights, {all_bytes / 1e6:.2f} MB in this process"
+    return f"{name}: {steps} steps, packed or read in {seconds * 1e3:.1f} ms; {memory}"
 
 
 cdef const char* compatibility_of(void* this, const void* graph) noexcept nogil:
