@@ -31,7 +31,7 @@ def show(result: Bench, out: Output) -> None:
         remarks = "" if point.valid or point.control is None else "not valid"
         for name, side, ratio in result.sides(point):
             t = side.latency
-            figures = [f"{t.p50_ms:.2f}", f"{t.p90_ms:.2f}", f"{t.p99_ms:.2f}", f"{t.items_per_s:.1f}"]
+            figures = [*map(_ms, (t.p50_ms, t.p90_ms, t.p99_ms)), f"{t.items_per_s:.1f}"]
             speed_up = "" if ratio is None else f"{ratio.median:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
             money = [_money(result.per_money(side))] * per_money
             table.add_row(*[name] * files, *axes, side.provider, *figures, speed_up, *money, remarks)
@@ -71,7 +71,7 @@ def show_point(result: Measurement, out: Output, whole: Bench | None = None) -> 
     table = out.table(*columns, *[">items per money"] * money)
     for name, side in sides:
         t = side.latency
-        times = [f"{ms:.2f}" for ms in (t.p50_ms, t.p90_ms, t.p99_ms, t.min_ms)]
+        times = map(_ms, (t.p50_ms, t.p90_ms, t.p99_ms, t.min_ms))
         used = ["" if side.memory_mb is None else f"{side.memory_mb:.1f}"] * memory
         cost = [_money(whole.per_money(side))] if money and whole is not None else []
         table.add_row(*[name] * files, side.provider, *times, f"{t.items_per_s:.1f}", f"{side.creation_ms:.1f}", *used, *cost)
@@ -79,9 +79,7 @@ def show_point(result: Measurement, out: Output, whole: Bench | None = None) -> 
     if whole is not None:
         table = out.table(*["file"] * files, "interval (95 %)", ">p50 ms", ">p90 ms", ">p99 ms", ">item/s")
         for name, side in sides:
-            digits = {figure: 1 if figure == "items_per_s" else 2 for figure in FIGURES}
-            ends = (_ends(side.latency.intervals[figure], digits[figure]) for figure in FIGURES)
-            table.add_row(*[name] * files, side.provider, *ends)
+            table.add_row(*[name] * files, side.provider, *(_ends(figure, side.latency.intervals[figure]) for figure in FIGURES))
         out.print(table)
     if result.streams > 1:
         out.print(f"{counted(result.streams, 'caller')} of each session at once; ratios are those of items per second")
@@ -123,10 +121,15 @@ def _agreement(result: Measurement) -> str:
     return f"agreement  max|y - y_ort| = {worst.max_relative:.1e} max|y_ort| in {worst.output}: {verdict} {worst.tolerance:.0e}"
 
 
-def _ends(interval: Interval, digits: int) -> str:
-    """Return an interval, with its confidence where that is below 95 %: there were too few runs."""
-    low, high, confidence = interval
-    return f"{low:.{digits}f} to {high:.{digits}f}{'' if confidence >= CONFIDENCE else f' ({confidence:.0%})'}"
+def _ends(figure: str, interval: Interval) -> str:
+    """Return the interval of a figure, with its confidence where that is below 95 %: there were too few runs."""
+    *ends, confidence = interval
+    low, high = (f"{end:.1f}" if figure == "items_per_s" else _ms(end) for end in ends)
+    return f"{low} to {high}{'' if confidence >= CONFIDENCE else f' ({int(100 * confidence)}%)'}"
+
+
+def _ms(ms: float) -> str:
+    return f"{ms:.2f}" if ms >= 1 else f"{ms:.3f}"
 
 
 def _worst(result: Measurement) -> float:

@@ -102,7 +102,8 @@ def compare(
     ok = bool(agreements) and all(a.within(rtol_scale) for a in agreements) and not (require_owned and not owned.owned)
     if not agreements:
         out.print("nothing compared: no output is a tensor of numbers")
-    _show_owned(owned, out)
+    note = "" if owned.owned else "; no node taken: compared the CPU provider with itself"
+    out.print(f"{EP_NAME} has {owned.owned} of {counted(owned.nodes, 'node')}{note}")
     out.print("ok" if ok else "FAIL")
     out.document(
         {
@@ -140,7 +141,7 @@ def _compare_nodes(
     ok = result.agrees and not (require_owned and not result.ownership.owned)
     if not result.values:
         out.print("nothing compared: no value is a tensor of numbers")
-    _show_owned(result.ownership, out)
+    out.print(f"without cuts, {EP_NAME} has {result.ownership.owned} of {counted(result.ownership.nodes, 'node')}")
     out.print("ok" if ok else "FAIL")
     names = {"model": given.name, "other": None if second is given else second.name}
     rest = {"options": arguments["options"], "rtol_scale": arguments["tolerance"], "ok": ok}
@@ -189,11 +190,6 @@ def show(result: NodeComparison, out: Output) -> None:
             figures = [f"{number:.7g}" for number in (element.reference, element.ours, element.ours - element.reference)]
             table.add_row("[" + ", ".join(map(str, element.index)) + "]", *figures)
         out.print(table)
-
-
-def _show_owned(owned: measure.Ownership, out: Output) -> None:
-    note = "" if owned.owned else "; no node taken: compared the CPU provider with itself"
-    out.print(f"{EP_NAME} has {owned.owned} of {counted(owned.nodes, 'node')}{note}")
 
 
 def _check_same(given: GivenModel, reference: Any, second: GivenModel, session: Any) -> None:

@@ -178,7 +178,7 @@ def measure(
     for each, own in zip(contenders[2:], owned[2:], strict=True):
         if not own.owned:
             raise ValueError(f"{each.provider} takes none of the {own.nodes} nodes of {each.name}, so there is nothing to measure")
-    reference, mine = named_outputs(*sides[0]), named_outputs(*sides[1])
+    mine, reference = named_outputs(*sides[1]), named_outputs(*sides[0])
     agreement = agree(list(reference), list(mine.values()), list(reference.values()))
     others = [
         agreement_of(named_outputs(*side), reference) if each.feeds is None else () for side, each in zip(sides[2:], rivals, strict=True)
