@@ -26,7 +26,7 @@ def behind_identity(nodes, shape, weights=None, inputs=None, declared=None):
 def pools(draw):
     """(model, inputs of two runs) of a pool in which every window meets the image."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    rank = draw(st.sampled_from([1, 2, 2]))
+    rank = draw(st.sampled_from([1, 2, 2, 3]))
     op = draw(st.sampled_from(["MaxPool", "AveragePool"]))
     kernel = draw(st.lists(st.integers(1, 4), min_size=rank, max_size=rank))
     attributes = {"kernel_shape": kernel, "strides": draw(st.lists(st.integers(1, 3), min_size=rank, max_size=rank))}
@@ -39,12 +39,12 @@ def pools(draw):
         if draw(st.booleans()):
             dilations = attributes["dilations"] = draw(st.lists(st.integers(1, 3), min_size=rank, max_size=rank))
         attributes["pads"] = [draw(st.integers(0, k - 1)) for k in kernel * 2]
-        if op == "MaxPool":
+        if op == "MaxPool" or dilations == [1] * rank:
             attributes["ceil_mode"] = draw(st.integers(0, 1))
     if op == "AveragePool":
         attributes["count_include_pad"] = draw(st.integers(0, 1))
     least = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    shapes = [[draw(st.integers(1, 2)), 3, *(n + draw(st.integers(0, 20)) for n in least)] for _ in range(2)]
+    shapes = [[draw(st.integers(1, 2)), 3, *(n + draw(st.integers(0, 20 if rank < 3 else 6)) for n in least)] for _ in range(2)]
     shapes[1][-1] = shapes[0][-1]
     declared = ["n", 3, *(f"s{i}" for i in range(rank - 1)), shapes[0][-1]]
     model = behind_identity([helper.make_node(op, ["p"], ["y"], **attributes)], shapes[0], declared=declared)
@@ -54,7 +54,7 @@ def pools(draw):
 @examples(250)
 @given(pools())
 def test_pools(case):
-    """MaxPool and AveragePool in one and two dimensions with every attribute."""
+    """MaxPool and AveragePool in one to three dimensions with every attribute."""
     model, runs = case
     session, theirs = owned_session(model), cpu_session(model)
     for feeds in runs:

@@ -22,7 +22,7 @@ from ..program.steps import Activation
 from ..reasons import Finding
 from . import costs
 from .channels import ChannelPlan, Flow
-from .costs import Estimate, Setting
+from .costs import Amounts, Estimate, Setting
 from .row import FUSED, MICROSOFT, ONNX, OpRow, can_run_if
 
 
@@ -185,6 +185,24 @@ ACTIVATIONS: dict[str, ActivationRow] = {
 
 RECURRENT = {name.lower(): row for name, row in ACTIVATIONS.items() if row.in_recurrent is not InRecurrent.NO}
 """Those of recurrent nodes by ONNX's names in lower case: ONNX Runtime ignores case."""
+
+
+IN_CONV = {
+    "Relu": (),
+    "Tanh": (),
+    "Sigmoid": (),
+    "LeakyRelu": ("alpha",),
+    "Clip": ("min", "max"),
+    "HardSigmoid": ("alpha", "beta"),
+}
+"""The activations of a FusedConv, with the names of its `activation_params` in their order."""
+IN_GEMM = ("Relu", "Tanh", "Sigmoid", "LeakyRelu", "Elu", "HardSigmoid", "Softplus", "Softsign", "Selu", "ThresholdedRelu")
+"""The activations of a FusedGemm; their attributes begin with `activation_`."""
+
+
+def work_within(op_type: str, elements: int) -> tuple[Amounts, Amounts]:
+    """Return the work of an activation within a product of so many results, ONNX Runtime's and ours."""
+    return costs.activation_work(ACTIVATIONS[op_type].rate, elements, free=op_type == "Relu")
 
 
 def recurrent_activation(name: str, alphas: Iterator[float], betas: Iterator[float]) -> Activation | Finding:

@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import reasons
-from ..graph.ir import BYTES, Graph, Node, attribute_of, shape_of
+from ..graph.ir import BYTES, Graph, Node, attribute_of, number_of, shape_of
 from ..program.builder import Builder
-from ..program.enums import Coordinates, Interpolation, StepKind
+from ..program.enums import Coordinates, Interpolation, PadMode, StepKind
 from ..program.kinds.layout import Concat, Pad, Reshape, Transpose
+from ..program.kinds.parts import BEYOND, Part
 from ..program.kinds.resize import Resize
 from ..program.kinds.shuffle import Shuffle
 from ..program.limits import MAX_BLOCK, MAX_PARTS, MAX_RANK, MAX_SCALE, MAX_SIZE
@@ -198,9 +199,18 @@ def _concat_channels(flow: Flow, node: Node) -> ChannelPlan | None:
     return ChannelPlan(node, tuple(links))
 
 
+PAD_MODES = {mode.name.lower(): mode for mode in PadMode}
+"""ONNX's modes of Pad, by its words."""
+INPUT_PADS = 11
+"""From this version on inputs say what attributes of a Pad have said before."""
+
+
 def padding_of(graph: Graph, node: Node) -> tuple[tuple[int, ...], tuple[int, ...], float] | Finding:
-    """Return how many elements a Pad adds before and after in each dimension, and their value; or the reason why it cannot run."""
-    if attribute_of(node, "mode", "constant") != "constant":
+    """Return how many elements a Pad adds before and after in each dimension, and their value; or the reason why it cannot run.
+
+    Negative numbers are those of elements that it takes away.
+    """
+    if attribute_of(node, "mode", "constant") not in PAD_MODES:
         return reasons.UNSUPPORTED_ATTRIBUTE(name="mode", value=node.attributes["mode"])
     names = [*node.inputs[1:], "", "", ""]
     for parameter, name in zip(("pads", "constant_value", "axes"), names, strict=False):
@@ -208,6 +218,8 @@ def padding_of(graph: Graph, node: Node) -> tuple[tuple[int, ...], tuple[int, ..
             return reasons.PARAMETER_NOT_CONSTANT(name=parameter)
     rank = len(shape_of(graph, node.inputs[0]))
     pads, value, axes = (graph.constant(name) if name else None for name in names[:3])
+    if node.since_version < INPUT_PADS:
+        pads, value = np.array(attribute_of(node, "pads", ()), np.int64), np.array(number_of(node, "value", 0.0), np.float32)
     given = [int(a) for a in axes.reshape(-1)] if axes is not None else list(range(rank))
     chosen = list(dict.fromkeys(a + rank * (a < 0) for a in given if -rank <= a < rank))
     assert pads is not None
@@ -216,8 +228,8 @@ def padding_of(graph: Graph, node: Node) -> tuple[tuple[int, ...], tuple[int, ..
     if value is not None and value.size != 1:
         return reasons.MISMATCHED(what=f"constant_value of {value.size} elements", other="a number")
     for n in pads.reshape(-1):
-        if not 0 <= n <= MAX_SIZE:
-            return reasons.OUT_OF_RANGE(what="pads", value=n, low=0, high=MAX_SIZE)
+        if not -MAX_SIZE <= n <= MAX_SIZE:
+            return reasons.OUT_OF_RANGE(what="pads", value=n, low=-MAX_SIZE, high=MAX_SIZE)
     before, after = [0] * rank, [0] * rank
     for axis, begin, end in zip(chosen, pads.reshape(2, -1)[0], pads.reshape(2, -1)[1], strict=True):
         before[axis], after[axis] = int(begin), int(end)
@@ -231,8 +243,17 @@ def _pad_lower(builder: Builder, node: Node) -> None:
     zero = builder.zeros.get(node.inputs[0], 0)
     zero = 0 if isinstance(zero, str) else zero
     x, y = builder.carried(node.inputs[0], zero), builder.value(node.outputs[0])
-    builder.step(Step(StepKind.PAD, x, y, spec=Pad(before, after, value - zero)))
     builder.zeros[node.outputs[0]] = zero
+    first, last = (tuple(max(n, 0) for n in numbers) for numbers in (before, after))
+    cut = [axis for axis, numbers in enumerate(zip(before, after, strict=True)) if min(numbers) < 0]
+    if cut:
+        ends = tuple(min(after[axis], 0) or BEYOND for axis in cut)
+        part = Part(tuple(cut), tuple(max(-before[axis], 0) for axis in cut), ends, (1,) * len(cut), inside=True)
+        rest = builder.new_value(len(before)) if any(first + last) else y
+        builder.step(Step(StepKind.PART, x, rest, spec=part))
+        x = rest
+    if x != y:
+        builder.step(Step(StepKind.PAD, x, y, spec=Pad(first, last, value - zero, PAD_MODES[attribute_of(node, "mode", "constant")])))
 
 
 def _pad_channels(flow: Flow, node: Node) -> ChannelPlan | None:
@@ -240,7 +261,8 @@ def _pad_channels(flow: Flow, node: Node) -> ChannelPlan | None:
     if x is None or isinstance(padding, Finding) or padding[0][x.axis] or padding[1][x.axis]:
         return None
     before, after, fill = padding
-    known__c = x.known__c & (x.value__c == fill) if any(before + after) else x.known__c
+    keeps = attribute_of(node, "mode", "constant") != "constant" or max(before + after) <= 0
+    known__c = x.known__c if keeps else x.known__c & (x.value__c == fill)
     return flow.same(node, node.inputs[0], known__c, x.value__c)
 
 
@@ -376,8 +398,8 @@ ROWS = (
         "neighbour",
         can_run_if(padding_of),
         _pad_lower,
-        "mode constant with constant pads and value, none negative",
-        first_version=11,
+        "constant pads and value",
+        first_version=2,
         parameters=(1, 2, 3),
         types=MOVED,
         channels=_pad_channels,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from ..program.kinds.product import PendingProduct
 from ..reasons import Finding
 from .channels import ChannelPlan, Flow
 from .costs import FEW_ROWS, Amounts, Estimate, Setting, matrix_product
+from .fused import activation_within, fused_can_run, fused_channels, fused_estimate, fused_row, gemm_activation
 from .row import OpRow, Shape
 
 SMALLEST_ALPHA, LARGEST_ALPHA = 2.0**-60, 2.0**60
@@ -44,7 +46,7 @@ def _row_counts(graph: Graph, node: Node) -> tuple[int | None, ...]:
     return (None, *FEW_ROWS) if len(x) == 2 and not all(isinstance(d, int) for d in x) else (None,)
 
 
-def estimate(setting: Setting, node: Node, transposed: bool = False) -> Estimate:
+def _estimate(setting: Setting, node: Node, transposed: bool = False) -> Estimate:
     """Return the work of a matrix product; `transposed` says that the depth of the weight stands where its outputs usually do."""
     right = setting.graph.is_constant(node.inputs[1])
     stored, x = math.prod(setting.sizes(node.outputs[0])), math.prod(setting.sizes(node.inputs[0 if right else 1]))
@@ -171,7 +173,7 @@ def gemm_channels(flow: Flow, node: Node) -> ChannelPlan | None:
 
 def gemm_estimate(setting: Setting, node: Node) -> Estimate:
     """Return the work of a Gemm."""
-    return estimate(setting, node, _gemm_transposes(setting.graph, node))
+    return _estimate(setting, node, _gemm_transposes(setting.graph, node))
 
 
 def matmul_can_run(graph: Graph, node: Node) -> Finding | None:
@@ -239,33 +241,72 @@ def _matmul_channels(flow: Flow, node: Node) -> ChannelPlan | None:
     return flow.product(node, node.inputs[0], rank - 1, 1, None) if right and rank >= 2 else None
 
 
+def _fused_gemm_lower(builder: Builder, node: Node) -> None:
+    x, product, rest = gemm_product(builder, node)
+    builder.product(node, x, product, addend=rest, activation=activation_within(builder.graph, node, gemm_activation))
+
+
+def _fused_matmul_can_run(graph: Graph, node: Node) -> Finding | None:
+    """Return None for a product whose constant operand alone may be transposed, else the reason."""
+    finding = matmul_can_run(graph, node)
+    if finding is not None:
+        return finding
+    for name in ("transBatchA", "transBatchB", "transA" if graph.is_constant(node.inputs[1]) else "transB"):
+        if attribute_of(node, name, 0):
+            return reasons.UNSUPPORTED_ATTRIBUTE(name=name, value=1)
+    return check_alpha(node)
+
+
+def _fused_matmul_output_axis(graph: Graph, node: Node) -> int:
+    axis, rank = matmul_output_axis(graph, node), len(shape_of(graph, node.inputs[int(graph.is_constant(node.inputs[1]))]))
+    return -3 - axis if _gemm_transposes(graph, node) and rank > 1 else axis
+
+
+GEMM = OpRow(
+    "Gemm",
+    "product",
+    gemm_can_run,
+    _gemm_lower,
+    "one constant operand; a C that is not constant needs beta = 1",
+    weights=_weights,
+    output_axis=_gemm_output_axis,
+    implied=_gemm_implied,
+    channels=gemm_channels,
+    estimate=gemm_estimate,
+    row_counts=_row_counts,
+)
+MATMUL = OpRow(
+    "MatMul",
+    "product",
+    matmul_can_run,
+    _matmul_lower,
+    "one constant operand of any rank, on either side",
+    weights=_weights,
+    output_axis=matmul_output_axis,
+    implied=_matmul_implied,
+    channels=_matmul_channels,
+    estimate=_estimate,
+    row_counts=_row_counts,
+)
 ROWS = (
-    OpRow(
-        "Gemm",
-        "product",
-        gemm_can_run,
-        _gemm_lower,
-        "one constant operand; a C that is not constant needs beta = 1",
-        weights=_weights,
-        output_axis=_gemm_output_axis,
-        implied=_gemm_implied,
-        channels=gemm_channels,
-        estimate=gemm_estimate,
-        row_counts=_row_counts,
+    GEMM,
+    MATMUL,
+    fused_row(
+        GEMM,
+        "FusedGemm",
+        "as `Gemm`",
+        can_run=partial(fused_can_run, gemm_can_run, gemm_activation),
+        lower=_fused_gemm_lower,
+        channels=partial(fused_channels, gemm_channels, gemm_activation),
+        estimate=partial(fused_estimate, gemm_estimate, gemm_activation),
     ),
-    OpRow(
-        "MatMul",
-        "product",
-        matmul_can_run,
-        _matmul_lower,
-        "one constant operand of any rank, on either side",
-        weights=_weights,
-        output_axis=matmul_output_axis,
-        implied=_matmul_implied,
-        channels=_matmul_channels,
-        estimate=estimate,
-        row_counts=_row_counts,
+    fused_row(
+        MATMUL,
+        "FusedMatMul",
+        "as `MatMul`; only the constant operand transposed",
+        can_run=_fused_matmul_can_run,
+        channels=None,
+        output_axis=_fused_matmul_output_axis,
+        estimate=gemm_estimate,
     ),
 )
-GEMM, MATMUL = ROWS
-"""The rows of matrix products, which those of integers ask too."""

@@ -15,7 +15,6 @@ from . import (
     activations,
     casts,
     elementwise,
-    fused,
     integer_products,
     layout,
     matrix,
@@ -30,7 +29,7 @@ from . import (
 from .row import FLOATS, ONNX, OpRow, no_weights
 
 MODULES = (
-    *(windows, transposed, matrix, fused, recurrent, activations, elementwise, reductions, normalization, layout, parts, casts),
+    *(windows, transposed, matrix, recurrent, activations, elementwise, reductions, normalization, layout, parts, casts),
     *(quantized, integer_products),
 )
 OPS: dict[str, OpRow] = {row.op_type: row for module in MODULES for row in module.ROWS}
@@ -131,7 +130,6 @@ BLOCKED = "com.microsoft.nchwc"
 """Domain of operators in ONNX Runtime's blocked layout, which files saved at the level ALL hold."""
 EITHER = (LeftWeight(0, 0), LeftWeight(1, 1))
 LEFT_PRODUCTS: dict[tuple[str, str], tuple[LeftWeight, ...]] = {
-    ("", "ConvTranspose"): (LeftWeight(1, 1),),
     ("", "DeformConv"): (LeftWeight(1, 0),),
     ("", "Einsum"): EITHER,
     ("com.microsoft", "Attention"): (LeftWeight(1, 1),),
@@ -140,9 +138,9 @@ LEFT_PRODUCTS: dict[tuple[str, str], tuple[LeftWeight, ...]] = {
     ("com.microsoft", "MatMulIntegerToFloat"): (LeftWeight(1, 1, 5),),
     ("com.microsoft", "NhwcFusedConv"): (LeftWeight(1, 0),),
     ("com.microsoft", "TransposeMatMul"): EITHER,
-    (BLOCKED, "Conv"): (LeftWeight(1, 0),),
+    (BLOCKED, windows.CONV.op_type): (LeftWeight(1, 0),),
 }
-"""Products without a row, or that `prune` leaves as they are: domain and operator to the inputs that may be weights."""
+"""Products without a row, which are left to other providers: domain and operator to the inputs that may be weights."""
 COUNTABLE = (FLOAT, FLOAT16, FLOAT64, INT8, UINT8)
 """Element types of weights whose zeros are counted."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from .. import reasons
 from ..graph.ir import Graph, Node, attribute_of, input_of, shape_of, sizes_of
 from ..graph.nonzeros import Nonzeros
-from ..program.builder import Builder
+from ..program.builder import Builder, may_have_one_shape
 from ..program.enums import AutoPad, StepKind
 from ..program.kinds.depthwise import Depthwise
 from ..program.kinds.product import PendingProduct
@@ -21,6 +22,7 @@ from ..program.windows import check_convolution, check_pool, meeting_taps
 from ..reasons import Finding
 from .channels import ChannelPlan, Flow
 from .costs import NOMINAL_BATCH, NOMINAL_SPATIAL, Estimate, Setting, convolution, elementwise, open_sizes_of
+from .fused import activation_within, conv_activation, fused_can_run, fused_channels, fused_estimate, fused_row
 from .row import FLOATS, MOVED, OpRow, Shape
 
 AUTO_PAD = {
@@ -176,10 +178,28 @@ def conv_estimate(setting: Setting, node: Node) -> Estimate:
     return convolution(setting.isa, setting.weights, x, weight, ours, y, smaller, int(attribute_of(node, "group", 1)))
 
 
+def _fused_can_run(graph: Graph, node: Node) -> Finding | None:
+    finding = fused_can_run(conv_can_run, conv_activation, graph, node)
+    addend = input_of(node, 3)
+    if finding is None and addend and not may_have_one_shape(graph, addend, node.outputs[0]):
+        return reasons.MISMATCHED(what="input Z", other="the result")
+    return finding
+
+
+def _fused_lower(builder: Builder, node: Node) -> None:
+    activation = activation_within(builder.graph, node, conv_activation)
+    builder.product(node, node.inputs[0], conv_product(builder, node), residual=input_of(node, 3), activation=activation)
+
+
+def _fused_channels(flow: Flow, node: Node) -> ChannelPlan | None:
+    """Follow channels as through a Conv and its activation, but not where something is added between them."""
+    return None if input_of(node, 3) else fused_channels(conv_channels, conv_activation, flow, node)
+
+
 def _pool_can_run(graph: Graph, node: Node) -> Finding | None:
     rank = len(shape_of(graph, node.inputs[0])) - 2
-    if rank not in (1, 2):
-        return reasons.UNSUPPORTED_SPATIAL_RANK(rank=rank, supported="1 and 2")
+    if rank not in (1, 2, 3):
+        return reasons.UNSUPPORTED_SPATIAL_RANK(rank=rank, supported="1, 2 and 3")
     if attribute_of(node, "storage_order", 0):
         return reasons.UNSUPPORTED_ATTRIBUTE(name="storage_order", value=1)
     kernel = tuple(attribute_of(node, "kernel_shape", ()))
@@ -247,19 +267,29 @@ def _pool_channels(flow: Flow, node: Node) -> ChannelPlan | None:
     return flow.same(node, node.inputs[0], known__c, x.value__c)
 
 
+CONV = OpRow(
+    "Conv",
+    "product",
+    conv_can_run,
+    _conv_lower,
+    "1-D, 2-D, 3-D; constant weight and bias; any other attribute",
+    weights=_conv_weights,
+    channels=conv_channels,
+    estimate=conv_estimate,
+    open_sizes=open_sizes,
+    blocked=True,
+    implied=_conv_implied,
+)
 ROWS = (
-    OpRow(
-        "Conv",
-        "product",
-        conv_can_run,
-        _conv_lower,
-        "1-D, 2-D, 3-D; constant weight and bias; any other attribute",
-        weights=_conv_weights,
-        channels=conv_channels,
-        estimate=conv_estimate,
-        open_sizes=open_sizes,
-        blocked=True,
-        implied=_conv_implied,
+    CONV,
+    fused_row(
+        CONV,
+        "FusedConv",
+        "as `Conv`, and what is added to it",
+        can_run=_fused_can_run,
+        lower=_fused_lower,
+        channels=_fused_channels,
+        estimate=partial(fused_estimate, conv_estimate, conv_activation),
     ),
     *(
         OpRow(
@@ -267,7 +297,7 @@ ROWS = (
             "neighbour",
             _pool_can_run,
             _pool_lower,
-            f"1-D, 2-D{without}",
+            f"1-D, 2-D, 3-D{without}",
             channels=_pool_channels,
             estimate=_pool_estimate,
             blocked=True,
@@ -276,5 +306,3 @@ ROWS = (
         for op_type, without in (("MaxPool", "; without indices"), ("AveragePool", ""))
     ),
 )
-CONV = ROWS[0]
-"""The row of convolutions, which those of integers ask too."""

@@ -22,11 +22,21 @@ def fold_pads(graph: Graph) -> Graph:
         padding = moves.padding_of(graph, node)
         y = node.outputs[0]
         readers = graph.consumers.get(y, [])
-        if isinstance(padding, Finding) or y in graph.outputs or not all(pads_itself(reader, y) for reader in readers):
+        if (
+            isinstance(padding, Finding)
+            or node.attributes.get("mode", "constant") != "constant"
+            or y in graph.outputs
+            or not all(pads_itself(reader, y) for reader in readers)
+        ):
             continue
         before, after, value = padding
         pads = before[2:] + after[2:]
-        if value == 0 and not any(before[:2] + after[:2]) and all(may_pad(reader, pads) for reader in readers):
+        if (
+            value == 0
+            and not any(before[:2] + after[:2])
+            and min(pads, default=0) >= 0
+            and all(may_pad(reader, pads) for reader in readers)
+        ):
             moved[y] = node, pads
             dropped.add(node.index)
     replaced: dict[int, Node] = {}

@@ -83,6 +83,15 @@ class AutoPad(IntEnum):
     SAME_LOWER = 2
 
 
+class PadMode(IntEnum):
+    """ONNX's modes of Pad: a number around the input, or elements of the input."""
+
+    CONSTANT = 0
+    REFLECT = 1
+    EDGE = 2
+    WRAP = 3
+
+
 class Coordinates(IntEnum):
     """ONNX's coordinate_transformation_mode: where a pixel of a resized image stands in the original."""
 
@@ -136,6 +145,7 @@ C_PREFIXES = {
     ShapeRule: "SHAPE",
     Cell: "CELL",
     AutoPad: "PAD",
+    PadMode: "FILL",
     Coordinates: "AT",
     Interpolation: "READ",
     ElementType: "TYPE",

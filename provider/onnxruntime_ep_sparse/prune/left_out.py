@@ -24,6 +24,15 @@ class Skipped:
     refitted: bool = False
 
 
+NOT_PRUNED = {
+    ("", "ConvTranspose"): (1,),
+    ("com.microsoft", "FusedConv"): (1,),
+    ("com.microsoft", "FusedGemm"): (0, 1),
+    ("com.microsoft", "FusedMatMul"): (0, 1),
+}
+"""Products that run on our kernels and whose weights are not pruned: domain and operator to the inputs that may be weights."""
+
+
 def left_out(source: Source, layers: Collection[tuple[int, int]]) -> Iterator[tuple[int, Skipped]]:
     """Yield the nodes with a weight that are not a layer, with their indices. `layers` has the node and the input of each layer."""
     for index, node in enumerate(source.nodes):
@@ -41,7 +50,8 @@ def _places(node: NodeProto) -> Places:
     if row := operator_of(node):
         return row.weights
     domain = "" if node.domain in ONNX else node.domain
-    return {"": tuple(weight.place for weight in LEFT_PRODUCTS.get((domain, node.op_type), ()))}
+    left = LEFT_PRODUCTS.get((domain, node.op_type), ())
+    return {"": tuple(weight.place for weight in left) or NOT_PRUNED.get((domain, node.op_type), ())}
 
 
 def _inputs(node: NodeProto, places: Sequence[int]) -> list[str]:

@@ -13,6 +13,7 @@ cimport onnxruntime_ep_sparse_kernels.table as t
 cdef enum:
     # Loops that copy are not joined into longer runs than this, so that a single image still is many items.
     COPY_RUN = 16384
+    MOST_PADS = 2147483647  # of a number: any that a Pad can have
 
 
 cdef void set_loops(StepPlan* sp, int64_t workers, int n, const int64_t* extent, const int64_t* a_stride,
@@ -278,6 +279,7 @@ cdef struct Pad:
     Shape before
     Shape after
     float fill
+    int mode             # FILL_CONSTANT, or elements of x
 
 
 # Loops over y; a_stride is that of x.
@@ -301,21 +303,32 @@ cdef int build_pad(Step* step, object spec) except -1:
     fill_shape(&pad.before, spec.before)
     fill_shape(&pad.after, spec.after)
     pad.fill = spec.fill
+    pad.mode = spec.mode
     return 0
 
 
 cdef int infer_pad(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
     cdef Pad* pad = <Pad*>step.spec
     cdef Shape* y = &plan.values[step.y].shape
+    cdef int64_t size, most
     cdef int i
     y[0] = plan.values[step.x].shape
     for i in range(y.rank):
         y.dims[i] += pad.before.dims[i] + pad.after.dims[i]
+        size = plan.values[step.x].shape.dims[i]
+        most = size - 1 if pad.mode == FILL_REFLECT and size else (0 if pad.mode != FILL_CONSTANT and size == 0 else MOST_PADS)
+        if max(pad.before.dims[i], pad.after.dims[i]) > most:
+            snprintf(message, message_size, "Pad by %lld and %lld elements around %lld of the image", <long long>pad.before.dims[i],
+                     <long long>pad.after.dims[i], <long long>size)
+            return 1
     return 0
 
 
 cdef int plan_pad(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
-    """Loops over the output, outermost first; dimensions without padding join the one before them."""
+    """Loops over the output, outermost first; dimensions without padding join the one before them.
+
+    Where elements of x are put around it, that one has no padding either.
+    """
     cdef Step* step = &program.steps[index]
     cdef Pad* pad = <Pad*>step.spec
     cdef PadPlan* own = <PadPlan*>plan.steps[index].own
@@ -328,7 +341,8 @@ cdef int plan_pad(CompiledProgram* program, Plan* plan, int index) noexcept nogi
     loops.n = 0
     k = MAX_RANK
     for i in range(x.rank - 1, -1, -1):
-        if loops.n and own.lead[k] == 0 and own.data[k] == loops.extent[k] and loops.extent[k] * y.dims[i] <= COPY_RUN:
+        if loops.n and own.lead[k] == 0 and own.data[k] == loops.extent[k] and loops.extent[k] * y.dims[i] <= COPY_RUN and (
+                pad.mode == FILL_CONSTANT or x.dims[i] == y.dims[i]):
             own.lead[k] = pad.before.dims[i] * loops.extent[k]
             own.data[k] = x.dims[i] * loops.extent[k]
             loops.extent[k] *= y.dims[i]
@@ -357,11 +371,28 @@ cdef inline void fill(float* y, int64_t n, float value) noexcept nogil:
         y[i] = value
 
 
+cdef inline int64_t element_at(int64_t i, int64_t n, int mode) noexcept nogil:
+    """Return the element of n that stands at place i, which may be beyond either end."""
+    if mode == FILL_EDGE:
+        return min(max(i, 0), n - 1)
+    if mode == FILL_WRAP:
+        return (i % n + n) % n
+    return -i if i < 0 else (2 * n - 2 - i if i >= n else i)
+
+
+cdef void fill_from(float* y, const float* x, int64_t begin, int64_t n, int64_t size, int mode) noexcept nogil:
+    """Write n elements of a row from place `begin` on, which stand beside its `size` elements."""
+    cdef int64_t i
+    for i in range(n):
+        y[i] = x[element_at(begin + i, size, mode)]
+
+
 cdef void pad_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     """Some runs of the innermost loop over the padded output."""
     cdef PadPlan* own = <PadPlan*>job.sp.own
     cdef Loops* loops = &own.loops
     cdef float value = (<Pad*>job.step.spec).fill
+    cdef int mode = (<Pad*>job.step.spec).mode
     cdef int64_t run, rest, a, i
     cdef int64_t lead = own.lead[loops.n - 1], data = own.data[loops.n - 1]
     cdef int loop
@@ -374,15 +405,21 @@ cdef void pad_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         for loop in range(loops.n - 2, -1, -1):
             i = rest % loops.extent[loop] - own.lead[loop]
             rest //= loops.extent[loop]
+            if mode != FILL_CONSTANT:
+                i = element_at(i, own.data[loop], mode)
             inside = inside and 0 <= i < own.data[loop]
             a += i * loops.a_stride[loop]
         y = job.y + run * loops.inner
         if not inside:
             fill(y, loops.inner, value)
             continue
-        fill(y, lead, value)
         memcpy(y + lead, job.x + a, data * sizeof(float))
-        fill(y + lead + data, loops.inner - lead - data, value)
+        if mode == FILL_CONSTANT:
+            fill(y, lead, value)
+            fill(y + lead + data, loops.inner - lead - data, value)
+        else:
+            fill_from(y, job.x + a, -lead, lead, data, mode)
+            fill_from(y + lead + data, job.x + a, data, loops.inner - lead - data, data, mode)
 
 
 # --- Transpose

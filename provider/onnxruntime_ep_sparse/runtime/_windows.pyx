@@ -1,5 +1,6 @@
 """Windows of convolutions and pools, and the pools themselves."""
 
+from libc.float cimport FLT_MAX
 from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 
@@ -110,6 +111,7 @@ cdef struct Pool:
 cdef struct PoolPlan:
     int64_t pad[3]
     int64_t pad_end[3]
+    int64_t line_floats
 
 
 cdef void pool_ops(StepKindOps* ops) noexcept:
@@ -153,18 +155,24 @@ cdef int infer_pool(Plan* plan, const Step* step, StepPlan* sp, char* message, s
 
 
 cdef int plan_pool(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
-    """Plan one item per plane; a worker needs a padded row, and ceil_mode may read beyond the padding."""
+    """Plan one item per plane of the result; a worker needs a padded row, and a plane where windows are deep."""
     cdef Step* step = &program.steps[index]
     cdef StepPlan* sp = &plan.steps[index]
     cdef Window* w = &(<Pool*>step.spec).window
     cdef PoolPlan* own = <PoolPlan*>sp.own
     cdef Shape* x = &plan.values[step.x].shape
+    cdef Shape* y = &plan.values[step.y].shape
     if sp.dealt:
-        sp.items = x.dims[0] * dealt_as(plan, &plan.values[step.y].shape).rows
+        sp.items = x.dims[0] * dealt_as(plan, y).rows
         return 0
     sp.items = x.dims[0] * x.dims[1]
-    need_scratch(plan, x.dims[x.rank - 1] + own.pad[2] + own.pad_end[2] + w.kernel[2] * w.dilation[2]
-                 + w.stride[2] * (2 * program.kernels.lanes + 1))
+    # ceil_mode may read beyond the padding
+    own.line_floats = x.dims[x.rank - 1] + own.pad[2] + own.pad_end[2] + w.kernel[2] * w.dilation[2] + w.stride[2] * (
+        2 * program.kernels.lanes + 1)
+    need_scratch(plan, own.line_floats)
+    if w.rank == 3:
+        sp.items *= y.dims[2]
+        need_scratch(plan, own.line_floats + y.dims[3] * y.dims[4])
     return 0
 
 
@@ -204,7 +212,7 @@ cdef void pool_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     if job.sp.dealt:
         dealt_pool_item(job, index)
         return
-    pool.height = x.dims[2] if w.rank == 2 else 1
+    pool.height = x.dims[w.rank] if w.rank > 1 else 1
     pool.width = x.dims[w.rank + 1]
     pool.out_width = y.dims[w.rank + 1]
     pool.kernel_y = w.kernel[1]
@@ -218,12 +226,51 @@ cdef void pool_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     pool.pad_end_y = own.pad_end[1]
     pool.pad_end_x = own.pad_end[2]
     pool.row_begin = 0
-    pool.row_end = y.dims[2] if w.rank == 2 else 1
+    pool.row_end = y.dims[w.rank] if w.rank > 1 else 1
     pool.line = scratch
     pool.count_include_pad = spec.count_include_pad
+    if w.rank == 3:
+        deep_pool_item(job, index, &pool, scratch + own.line_floats)
+        return
     pool.x = job.x + index * pool.height * pool.width
     pool.y = job.y + index * pool.row_end * pool.out_width
     if spec.is_max:
         job.program.kernels.max_pool(&pool)
     else:
         job.program.kernels.average_pool(&pool)
+
+
+cdef void deep_pool_item(Job* job, int64_t index, t.Pool* pool, float* other) noexcept nogil:
+    """Compute a plane of a 3-D pool from the pools of the planes that the window meets, each in `other` but the first.
+
+    Planes beside the image count for an average where padding counts, and a window without a plane gives what one without a pixel does.
+    """
+    cdef Pool* spec = <Pool*>job.step.spec
+    cdef PoolPlan* own = <PoolPlan*>job.sp.own
+    cdef Window* w = &spec.window
+    cdef t.KernelTable* kernels = job.program.kernels
+    cdef int64_t depth = job.plan.values[job.step.x].shape.dims[2], out_depth = job.plan.values[job.step.y].shape.dims[2]
+    cdef int64_t size = pool.row_end * pool.out_width, met = 0, counted = 0, k, z
+    cdef float* y = job.y + index * size
+    cdef float share
+    for k in range(w.kernel[0]):
+        z = index % out_depth * w.stride[0] - own.pad[0] + k * w.dilation[0]
+        counted += -own.pad[0] <= z < depth + own.pad_end[0] if spec.count_include_pad else 0 <= z < depth
+        if not 0 <= z < depth:
+            continue
+        pool.x = job.x + (index // out_depth * depth + z) * pool.height * pool.width
+        pool.y = other if met else y
+        if spec.is_max:
+            kernels.max_pool(pool)
+        else:
+            kernels.average_pool(pool)
+        if met:
+            kernels.binary(y, y, 1, other, 1, size, BINARY_MAX if spec.is_max else BINARY_ADD)
+        met += 1
+    if not met:
+        share = -FLT_MAX if spec.is_max else 0
+        for k in range(size):
+            y[k] = share
+    elif not spec.is_max:
+        share = <float>counted
+        kernels.binary(y, y, 1, &share, 0, size, BINARY_DIV)

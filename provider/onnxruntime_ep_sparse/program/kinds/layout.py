@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..enums import StepKind
+from ..enums import PadMode, StepKind
 from ..limits import MAX_RANK, MAX_SIZE
 from ..steps import Step
 from .row import Constants, Ranks, StepKindRow, require
@@ -39,11 +39,12 @@ class Concat:
 
 @dataclass(frozen=True, slots=True)
 class Pad:
-    """`fill` around x: so many elements `before` and `after` it in every dimension."""
+    """So many elements `before` and `after` x in every dimension: the number `fill`, or elements of x as another `mode` says."""
 
     before: tuple[int, ...]
     after: tuple[int, ...]
     fill: float = 0.0
+    mode: PadMode = PadMode.CONSTANT
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,6 @@ def _verify(step: Step, x: int, r: int | None, values: Values) -> int:
     pool: Pool = step.spec
     reason = check_pool(pool.window)
     require(reason is None, str(reason))
-    require(len(pool.window.kernel) <= 2, "a pool of a form that is not supported")
     return expect_rank(x, len(pool.window.kernel) + 2)
 
 
