@@ -42,6 +42,15 @@ def best_ns(run, times: int) -> float:
     return best
 
 
+def aligned(values: np.ndarray) -> np.ndarray:
+    """Return a copy that begins with a cache line, as the scratch of a worker does."""
+    room = np.empty(values.nbytes + 64, np.uint8)
+    begin = -room.ctypes.data % 64
+    copy = room[begin : begin + values.nbytes].view(values.dtype)
+    copy[:] = values
+    return copy
+
+
 def bounds_of(columns: int, most: int) -> np.ndarray:
     """Cut columns into equal blocks of at most so many."""
     blocks = -(-columns // most)
@@ -61,7 +70,7 @@ def bytes_rate(name: str, weight__mk: np.ndarray, blocks: bool, most: int, rng: 
     for b in range(len(bounds) - 1):
         part = slice(row_start[b, 0], row_start[b, -1])
         offset__nc[part] = (k__nc[part] - bounds[b]) * width
-        tile = rng.integers(0, 256, (bounds[b + 1] - bounds[b]) * width * element).astype(np.uint8)
+        tile = aligned(rng.integers(0, 256, (bounds[b + 1] - bounds[b]) * width * element).astype(np.uint8))
         tiles.append(tile.view(np.int32) if blocks else tile)
     scale = np.full(matrix.rows, 1e-3, np.float32)
     bias = np.zeros(matrix.rows, np.int32)
@@ -86,7 +95,7 @@ def float_rate(isa, weight__mk: np.ndarray, most: int, rng: np.random.Generator)
     bias, y = np.zeros(matrix.rows, np.float32), np.zeros((matrix.rows, width), np.float32)
     total = 0.0
     for b in range(len(bounds) - 1):
-        tile = rng.standard_normal((bounds[b + 1] - bounds[b]) * width).astype(np.float32)
+        tile = aligned(rng.standard_normal((bounds[b + 1] - bounds[b]) * width).astype(np.float32))
         offset = np.where(k__nc >= bounds[b], k__nc - bounds[b], 0).astype(np.int64)
         offset = (np.minimum(offset, bounds[b + 1] - bounds[b] - 1) * width).astype(np.uint16)
         times = max(1, 2_000_000 // (len(matrix.k__n) // (len(bounds) - 1) * width // 30))
