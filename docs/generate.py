@@ -167,7 +167,8 @@ estimating.
 | --- | --- | --- |
 {operators}
 
-All take float32, float16 or bfloat16 tensors of known rank, at most {rank} dimensions; any dimension may vary from run to run.
+All but those of role numbers take float32, float16 or bfloat16 tensors of known rank, at most {rank} dimensions.
+Any dimension may vary from run to run.
 The numbers of a window (kernel, strides, dilations, pads) are below 65,536, and it spans at most a million pixels.
 
 ## What is declined
@@ -372,13 +373,13 @@ order.
 """
 
 
-ROLES = ("product", "recurrent", "activation", "neighbour")
+ROLES = ("product", "recurrent", "activation", "neighbour", "numbers")
 
 
 def operators() -> str:
     """Return the table of operators; those of equal role and limits share a row."""
     rows: dict[tuple[str, str], list[str]] = {}
-    for row in sorted(ops.OPS.values(), key=lambda row: ROLES.index(row.role)):
+    for row in sorted((*ops.OPS.values(), *ops.NUMBERS.values()), key=lambda row: ROLES.index(row.role)):
         if row.domains == (FUSED,):
             continue
         names = [f"`{domain + '.' if domain else ''}{row.op_type}`" for domain in row.domains if domain != "ai.onnx"]

@@ -365,6 +365,16 @@ UNSTEADY_INDICES = Reason(
     "indices without one step between them are not supported",
     "Leave the node to the CPU provider, or write it as Slice nodes and a Concat.",
 )
+TOO_MANY_NUMBERS = Reason(
+    "too-many-numbers",
+    "integers are computed only in lists of known length, at most {most}, as shapes are",
+    "Leave the node to the CPU provider.",
+)
+DEPENDS_ON_DATA = Reason(
+    "depends-on-data",
+    "the number depends on the values of a tensor, not on shapes",
+    "Leave the node to the CPU provider, or export the model so that shapes follow from shapes.",
+)
 ALIGN_CORNERS_SCALE = Reason(
     "align-corners-scale",
     "align_corners with a scale that is not whole is not supported",

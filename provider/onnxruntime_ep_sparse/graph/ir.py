@@ -21,6 +21,7 @@ UINT8 = 2
 INT8 = 3
 INT32 = 6
 INT64 = 7
+BOOL = 9
 FLOAT16 = 10
 FLOAT64 = 11
 BFLOAT16 = 16
@@ -60,7 +61,8 @@ class Node:
 
     `inputs` holds "" where an optional input is left out; `implicit_inputs` are the values that the node's subgraphs read from around it.
     `attributes` are decoded: int, float, str, tuples of one of these; None where the attribute is of another kind (tensor, graph).
-    `ep_name` is the provider that has the node already, or "". `covers` holds the indices of other nodes whose work a pass has moved here.
+    `ep_name` is the provider that has the node already, or "". `counts` says that the node computes only a few numbers, such as those of a
+    shape, which a plan can hold. `covers` holds the indices of other nodes whose work a pass has moved here.
     """
 
     index: int
@@ -74,6 +76,7 @@ class Node:
     ep_name: str = ""
     implicit_inputs: tuple[str, ...] = ()
     covers: tuple[int, ...] = ()
+    counts: bool = False
 
 
 @dataclass(frozen=True)

@@ -419,6 +419,11 @@ def no_work(setting: Setting, node: Node) -> Estimate:
     return without_weights({"node": 1}, NONE, 0)
 
 
+def nothing(setting: Setting, node: Node) -> Estimate:
+    """Return the estimate of a node that computes a few numbers, which no decision is made for."""
+    return without_weights(NONE, NONE, 0)
+
+
 def one_count(graph: Graph, node: Node) -> tuple[int | None, ...]:
     """Return None as the only number of rows to judge by: no other sizes than the nominal ones."""
     return (None,)

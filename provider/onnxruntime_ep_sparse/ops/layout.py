@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import reasons
-from ..graph.ir import BYTES, Graph, Node, attribute_of, number_of, shape_of
+from ..graph.ir import BYTES, FLOAT, INT64, Graph, Node, attribute_of, number_of, shape_of
 from ..program.builder import Builder
 from ..program.enums import Coordinates, Interpolation, PadMode, StepKind
 from ..program.kinds.layout import Concat, Pad, Reshape, Transpose
@@ -19,13 +22,14 @@ from ..reasons import Finding
 from . import costs
 from .axes import ascending, axis_of
 from .channels import ChannelPlan, Flow, Link
+from .numbers import Dimension, computed_shape_finding, is_computed, known_numbers
 from .row import MOVED, OpRow, can_run_if
 
 
 def _reshape_can_run(graph: Graph, node: Node) -> Finding | None:
     target = graph.constant(node.inputs[1])
     if target is None:
-        return reasons.PARAMETER_NOT_CONSTANT(name="shape")
+        return computed_shape_finding(graph, node)
     if target.ndim != 1:
         return reasons.UNSUPPORTED_RANK(rank=target.ndim, supported="1 (of input shape)")
     for d in target:
@@ -35,16 +39,12 @@ def _reshape_can_run(graph: Graph, node: Node) -> Finding | None:
 
 
 def _reshape_lower(builder: Builder, node: Node) -> None:
-    target = builder.graph.constant(node.inputs[1])
-    assert target is not None
-    builder.step(
-        Step(
-            StepKind.RESHAPE,
-            builder.value(node.inputs[0]),
-            builder.value(node.outputs[0]),
-            spec=Reshape(tuple(int(d) for d in target.reshape(-1)), allow_zero=attribute_of(node, "allowzero", 0) == 1),
-        )
-    )
+    target, allow_zero = builder.graph.constant(node.inputs[1]), attribute_of(node, "allowzero", 0) == 1
+    if target is None:
+        spec = Reshape(allow_zero=allow_zero, computed=builder.list_of(node.inputs[1]).y)
+    else:
+        spec = Reshape(tuple(int(d) for d in target.reshape(-1)), allow_zero=allow_zero)
+    builder.step(Step(StepKind.RESHAPE, builder.value(node.inputs[0]), builder.value(node.outputs[0]), spec=spec))
 
 
 def _transpose_can_run(graph: Graph, node: Node) -> Finding | None:
@@ -100,7 +100,7 @@ def _joined(flow: Flow, node: Node, times: int, counted: tuple[tuple[int, int], 
 
 def _reshape_channels(flow: Flow, node: Node) -> ChannelPlan | None:
     times = _elements_per_channel(flow, node)
-    if times == 0:
+    if times == 0 or not flow.graph.is_constant(node.inputs[1]):
         return None
     x, last = flow.channels[node.inputs[0]], shape_of(flow.graph, node.outputs[0])[-1]
     target = [int(d) for d in flow.load(node.inputs[1]).reshape(-1)]
@@ -294,13 +294,19 @@ def _resize_of(graph: Graph, node: Node) -> Resize | Finding:
         return reasons.UNSUPPORTED_ATTRIBUTE(name="nearest_mode", value=nearest)
     if coordinates not in COORDINATES:
         return reasons.UNSUPPORTED_ATTRIBUTE(name="coordinate_transformation_mode", value=coordinates)
+    interpolation = Interpolation.LINEAR if mode == "linear" else Interpolation.VERSION_10 if first else NEAREST_MODES[nearest]
     names = [*node.inputs[1:], "", "", ""][:3]
     names = ["", names[0], ""] if first else names
+    computed: dict[str, str] = {}
     for parameter, name in zip(("scales", "sizes"), names[1:], strict=True):
         if name and not graph.is_constant(name):
-            return reasons.PARAMETER_NOT_CONSTANT(name=parameter)
+            if not is_computed(graph, name, FLOAT if parameter == "scales" else INT64):
+                return reasons.PARAMETER_NOT_CONSTANT(name=parameter)
+            computed[parameter] = name
     scales, sizes = (array if array is not None and array.size else None for array in map(graph.constant, names[1:]))
     given = sizes if scales is None else scales
+    if computed:
+        return _computed_resize(graph, node, computed, given, interpolation, COORDINATES[coordinates])
     listed = attribute_of(node, "axes", ()) or range(4)
     axes = list(dict.fromkeys(int(a) % 4 for a in listed if -4 <= a < 4))
     if given is None or (scales is not None and sizes is not None) or not len(listed) == len(axes) == given.size:
@@ -320,13 +326,36 @@ def _resize_of(graph: Graph, node: Node) -> Resize | Finding:
     if coordinates == "align_corners" and any(number % 1 for number in scale):
         # ONNX spans scale * size pixels, ONNX Runtime as many as there are
         return reasons.ALIGN_CORNERS_SCALE()
-    reading = Interpolation.LINEAR if mode == "linear" else Interpolation.VERSION_10 if first else NEAREST_MODES[nearest]
-    return Resize(reading, COORDINATES[coordinates], (scale[2], scale[3]), (size[2], size[3]))
+    return Resize(interpolation, COORDINATES[coordinates], (scale[2], scale[3]), (size[2], size[3]))
+
+
+def _computed_resize(
+    graph: Graph, node: Node, computed: Mapping[str, str], given: np.ndarray | None, interpolation: Interpolation, coordinates: Coordinates
+) -> Resize | Finding:
+    """Return how a Resize by computed scales or sizes changes images, without these; or the reason why it cannot run."""
+    ((parameter, name), *others) = computed.items()
+    axes = [int(a) % 4 for a in attribute_of(node, "axes", ()) or range(4)]
+    numbers = known_numbers(graph, name)
+    if others or given is not None or len(set(axes)) != len(axes) or len(axes) != len(numbers) or not {2, 3} <= set(axes):
+        return reasons.MISMATCHED(what="scales or sizes", other="the input")
+    kept = 1.0 if parameter == "scales" else None
+    for axis, number in zip(axes, numbers, strict=True):
+        same = number == kept if kept else number in (Dimension(node.inputs[0], axis), shape_of(graph, node.inputs[0])[axis])
+        if axis < 2 and (number is None or not same):
+            return reasons.UNSUPPORTED_AXES(supported="height and width")
+    if parameter == "scales" and coordinates == Coordinates.ALIGN_CORNERS:
+        return reasons.ALIGN_CORNERS_SCALE()
+    return Resize(interpolation, coordinates, places=(axes.index(2), axes.index(3)))
 
 
 def _resize_lower(builder: Builder, node: Node) -> None:
     resize = _resize_of(builder.graph, node)
     assert isinstance(resize, Resize)
+    names = node.inputs[1:] if node.since_version < 11 else node.inputs[2:]
+    for name, parameter in zip(names, ("scales", "sizes"), strict=False):
+        if name and not builder.graph.is_constant(name):
+            number = builder.list_of(name).y
+            resize = replace(resize, computed_scales=number) if parameter == "scales" else replace(resize, computed_sizes=number)
     builder.step(Step(StepKind.RESIZE, builder.value(node.inputs[0]), builder.value(node.outputs[0]), spec=resize))
 
 
@@ -336,6 +365,8 @@ def _resize_channels(flow: Flow, node: Node) -> ChannelPlan | None:
         return None
     axes = [int(a) % 4 for a in attribute_of(node, "axes", ()) or range(4)]
     sizes = len(node.inputs) > 3 and bool(node.inputs[3]) and 1 in axes
+    if not all(flow.graph.is_constant(name) for name in node.inputs[1:] if name):
+        return None
     return flow.same(node, node.inputs[0], x.known__c, x.value__c, counted=((3, axes.index(1)),) if sizes else ())
 
 
@@ -370,7 +401,7 @@ ROWS = (
         "neighbour",
         _reshape_can_run,
         _reshape_lower,
-        "constant shape",
+        "shape constant or computed",
         first_version=5,
         parameters=(1,),
         types=MOVED,
@@ -409,7 +440,7 @@ ROWS = (
         "neighbour",
         can_run_if(_resize_of),
         _resize_lower,
-        "nearest or linear over height and width of NCHW by constant scales or sizes; no antialias, no tf_crop_and_resize",
+        "nearest or linear over height and width of NCHW by scales or sizes, constant or computed; no antialias, no tf_crop_and_resize",
         parameters=(1, 2, 3),
         types=MOVED,
         channels=_resize_channels,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 
@@ -25,6 +26,7 @@ from . import costs
 from .axes import axis_of
 from .channels import ChannelPlan, Flow
 from .costs import NONE, ORT_SPLIT_RESULTS, Estimate, Setting, moved
+from .numbers import computed_shape_finding, count_of, is_computed
 from .row import MOVED, OpRow, can_run_if
 
 MOST_OUTPUTS = 1 << 10
@@ -91,6 +93,8 @@ def _slice_of(graph: Graph, node: Node) -> list[Part] | Finding:
             found = [int(n) for n in attribute_of(node, name, ())] or None
         else:
             found = _listed(graph, node, place, name)
+            if isinstance(found, Finding) and place <= 2 and is_computed(graph, node.inputs[place]):
+                found = [0] * count_of(graph, node.inputs[place])  # the plan says where
         if isinstance(found, Finding):
             return found
         lists[name] = found
@@ -110,6 +114,17 @@ def _slice_channels(flow: Flow, node: Node) -> ChannelPlan | None:
     if x is None or isinstance(parts, Finding) or x.axis in parts[0].axes:
         return None
     return flow.same(node, node.inputs[0], x.known__c, x.value__c)
+
+
+def _slice_lower(builder: Builder, node: Node) -> None:
+    parts = _slice_of(builder.graph, node)
+    assert not isinstance(parts, Finding)
+    begins, ends = (
+        builder.list_of(name).y if node.since_version >= SLICE_BY_INPUTS and not builder.graph.is_constant(name) else -1
+        for name in (*node.inputs, "", "")[1:3]
+    )
+    part = replace(parts[0], computed_begins=begins, computed_ends=ends)
+    builder.step(Step(StepKind.PART, builder.value(node.inputs[0]), builder.value(node.outputs[0]), spec=part))
 
 
 # --- Split
@@ -177,6 +192,8 @@ def _gather_lower(builder: Builder, node: Node) -> None:
 
 
 def _expand_can_run(graph: Graph, node: Node) -> Finding | None:
+    if not graph.is_constant(node.inputs[1]):
+        return computed_shape_finding(graph, node)
     target = _listed(graph, node, 1, "shape")
     if isinstance(target, Finding):
         return target
@@ -189,8 +206,8 @@ def _expand_can_run(graph: Graph, node: Node) -> Finding | None:
 
 def _expand_lower(builder: Builder, node: Node) -> None:
     target = builder.graph.constant(node.inputs[1])
-    assert target is not None
-    expand = Expand(tuple(int(d) for d in target.reshape(-1)))
+    given = None if target is None else tuple(int(d) for d in target.reshape(-1))
+    expand = Expand(computed=builder.list_of(node.inputs[1]).y) if given is None else Expand(given)
     builder.step(Step(StepKind.EXPAND, builder.value(node.inputs[0]), builder.value(node.outputs[0]), spec=expand))
 
 
@@ -222,8 +239,8 @@ ROWS = (
         "Slice",
         "neighbour",
         can_run_if(_slice_of),
-        partial(_lower, _slice_of),
-        "constant starts, ends, axes and steps",
+        _slice_lower,
+        "starts and ends constant or computed, constant axes and steps",
         parameters=(1, 2, 3, 4),
         types=MOVED,
         channels=_slice_channels,
@@ -250,7 +267,7 @@ ROWS = (
         types=MOVED,
         estimate=partial(_part_estimate, _gather_of),
     ),
-    OpRow("Expand", "neighbour", _expand_can_run, _expand_lower, "constant shape", first_version=8, parameters=(1,)),
+    OpRow("Expand", "neighbour", _expand_can_run, _expand_lower, "shape constant or computed", first_version=8, parameters=(1,)),
     OpRow(
         "Where",
         "neighbour",

@@ -26,6 +26,7 @@ from . import (
     transposed,
     windows,
 )
+from .numbers import NUMBERS
 from .row import FLOATS, ONNX, OpRow, no_weights
 
 MODULES = (
@@ -38,6 +39,8 @@ OPS: dict[str, OpRow] = {row.op_type: row for module in MODULES for row in modul
 
 def row_for(node: Node) -> OpRow | None:
     """Return the table's row for a node, or None if there is none."""
+    if node.counts:
+        return NUMBERS[node.op_type]
     row = OPS.get(node.op_type)
     return row if row is not None and node.domain in row.domains else None
 
@@ -69,6 +72,8 @@ def can_run(graph: Graph, node: Node) -> Finding | None:
     for name, value in node.attributes.items():
         if name in FLAGS and value not in (0, 1):
             return reasons.UNSUPPORTED_ATTRIBUTE(name=name, value=value)
+    if node.counts:
+        return row.can_run(graph, node)
     # BatchNormalization, LayerNormalization and MaxPool have more results, which exporters may leave without readers
     further = [name for name in node.outputs[row.results :] if graph.is_read(name)]
     if further or not (node.outputs[0] or row.results > 1):

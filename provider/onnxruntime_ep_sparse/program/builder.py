@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +14,10 @@ from numpy.typing import NDArray
 from onnxruntime_ep_sparse_kernels.elementwise import Act, Op
 from onnxruntime_ep_sparse_kernels.isa import Isa
 
-from ..graph.ir import BYTES, FLOAT, INT32, Graph, Node, printable, shape_of, weight_of
+from ..graph.ir import BYTES, FLOAT, INT32, Graph, Node, printable, shape_of, sizes_of, weight_of
 from ..graph.nonzeros import Nonzeros
 from . import packing
-from .enums import ElementType, ShapeRule, StepKind
+from .enums import ElementType, NumberOp, ShapeRule, StepKind
 from .kinds.convert import Convert
 from .kinds.depthwise import Depthwise
 from .kinds.elementwise import Binary
@@ -24,8 +25,9 @@ from .kinds.product import PendingProduct
 from .kinds.quantized import Carry
 from .kinds.shuffle import Shuffle
 from .kinds.table import describe, is_separable
+from .numbers import all_separable, origins_of
 from .parallel import parallel_map
-from .steps import Activation, ProgramSpec, Step, Window
+from .steps import Activation, Numbers, ProgramSpec, Step, Window
 
 TYPE_OF = {element.onnx: element for element in ElementType}
 """The element types that values of a program can have, by ONNX's numbers."""
@@ -57,6 +59,9 @@ class Builder:
         self.shuffles: dict[str, Shuffle] = {}
         """The rest of a ConvTranspose, which follows the product that makes the phases of a value."""
         self.whole: set[int] = set()
+        self.computed: list[Numbers] = []
+        self.lists: dict[str, Numbers] = {}
+        """Numbers that the plan computes, by the names of their values."""
         self.node_name = ""
         self.zeros: dict[str, int | str] = {}
         """The zero point that is taken from each 8-bit value while it is a float: a number, or the name of the value that holds it. A value
@@ -78,9 +83,12 @@ class Builder:
         outputs = {name: self.output(name) for name in self.graph.outputs}
         steps = tuple(replace(step, description=describe(step)) for step in self.packed())
         ranks = self.ranks | {self.numbers[name]: len(shape_of(self.graph, name)) for name in self.numbers}
-        separable = all(is_separable(step, self.constants, ranks) for step in steps)
+        origins = origins_of(self.computed, self.constants)
+        separable = all(is_separable(step, self.constants, ranks, origins) for step in steps)
+        separable = separable and all_separable(self.computed, outputs.values())
         input_ranks = tuple(ranks[value] for value in self.inputs.values())
-        return ProgramSpec(self.n_values, self.inputs, outputs, self.constants, steps, separable, self.types, input_ranks)
+        computed = tuple(self.computed)
+        return ProgramSpec(self.n_values, self.inputs, outputs, self.constants, steps, separable, self.types, input_ranks, computed)
 
     # values
 
@@ -203,6 +211,39 @@ class Builder:
         number = self.constant(np.ascontiguousarray(array, np.int32).view(np.float32))
         self.types[number] = ElementType.INT32
         return number
+
+    def type_of(self, value: int) -> ElementType:
+        """Return the element type of a value."""
+        return self.types.get(value, ElementType.FLOAT32)
+
+    # numbers that the plan computes
+
+    def compute(
+        self, op: NumberOp, operands: Sequence[int] = (), name: str = "", element: ElementType = ElementType.INT64, **fields: Any
+    ) -> Numbers:
+        """Append numbers that the plan computes, as the value `name`, "" for one without a name; `fields` are those of Numbers."""
+        y = self.new_value(len(fields.get("shape", ())))
+        if element != ElementType.FLOAT32:
+            self.types[y] = element
+        numbers = Numbers(op, y, tuple(operands), len(self.steps), **fields)
+        self.computed.append(numbers)
+        if name:
+            self.numbers[name] = y
+            self.lists[name] = numbers
+        return numbers
+
+    def list_of(self, name: str) -> Numbers:
+        """Return the numbers of a named value: computed, constant, or the contents of an input."""
+        if name not in self.lists:
+            shape, element = sizes_of(self.graph, name), TYPE_OF[self.graph.values[name].dtype]
+            array = self.graph.constant(name)
+            if array is None:
+                self.lists[name] = self.compute(NumberOp.INPUT, [self.value(name)], element=element, shape=shape)
+            elif element == ElementType.FLOAT32:
+                self.lists[name] = self.compute(NumberOp.LITERAL, element=element, shape=shape, floats=tuple(map(float, array.reshape(-1))))
+            else:
+                self.lists[name] = self.compute(NumberOp.LITERAL, element=element, shape=shape, integers=tuple(map(int, array.reshape(-1))))
+        return self.lists[name]
 
     # packing for this instruction set
 

@@ -138,6 +138,48 @@ class ElementType(IntEnum):
     UINT8 = 2, "uint8"
     INT8 = 3, "int8"
     INT32 = 6, "int32"
+    INT64 = 7, "int64"
+    BOOL = 9, "bool"
+
+
+class NumberOp(IntEnum):
+    """How a plan computes numbers: from shapes, from other numbers, or from an input of integers."""
+
+    LITERAL = 0
+    """Given."""
+    INPUT = 1
+    """The contents of an input of the program."""
+    SHAPE = 2
+    """Dimensions of a value."""
+    PICK = 3
+    """Some of the operand's, in any order."""
+    JOIN = 4
+    """Those of both operands, one after the other."""
+    SELECT = 5
+    """Those of the second operand where the first is not 0, else those of the third."""
+    CAST = 6
+    NEG = 7
+    ABS = 8
+    FLOOR = 9
+    CEIL = 10
+    ROUND = 11
+    SQRT = 12
+    NOT = 13
+    ADD = 14
+    SUB = 15
+    MUL = 16
+    DIV = 17
+    MOD = 18
+    MIN = 19
+    MAX = 20
+    EQUAL = 21
+    LESS = 22
+    LESS_EQUAL = 23
+    AND = 24
+    OR = 25
+    SUM = 26
+    """Of all numbers of the operand."""
+    PRODUCT = 27
 
 
 C_PREFIXES = {
@@ -149,5 +191,6 @@ C_PREFIXES = {
     Coordinates: "AT",
     Interpolation: "READ",
     ElementType: "TYPE",
+    NumberOp: "NUMBER",
 }
 """Each enum with the prefix of its members in C: `Cell.GRU` is CELL_GRU."""

@@ -5,6 +5,8 @@ Imports nothing, because the build loads it before the package exists.
 
 MAX_RANK = 8
 """At most so many dimensions of a value."""
+MAX_NUMBERS = 16
+"""At most so many numbers in a list that a plan computes, such as a shape."""
 MAX_PARTS = 1 << 10
 """At most so many operands of a Concat: each is a step."""
 MAX_SIZE = (1 << 31) - 1
@@ -20,5 +22,5 @@ MAX_BLOCK = (1 << 10) - 1
 MAX_HIDDEN = 1 << 16
 """At most so many hidden units of a recurrent node: 16 bits number them."""
 
-C_LIMITS = ("MAX_RANK",)
+C_LIMITS = ("MAX_RANK", "MAX_NUMBERS")
 """Limits that size arrays in C."""

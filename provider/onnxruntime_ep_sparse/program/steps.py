@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from onnxruntime_ep_sparse_kernels.elementwise import Act
 
-from .enums import AutoPad, ElementType, StepKind
+from .enums import AutoPad, ElementType, NumberOp, StepKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +62,36 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Numbers:
+    """One list of numbers, or a single one where `shape` is (): the value `y`, computed by `op` from the values `operands`.
+
+    `before`: so many steps of the program come before. `places` are the dimensions that SHAPE tells, or the numbers that PICK takes.
+    `integers` or `floats` are those of LITERAL.
+    """
+
+    op: NumberOp
+    y: int
+    operands: tuple[int, ...] = ()
+    before: int = 0
+    shape: tuple[int, ...] = ()
+    places: tuple[int, ...] = ()
+    integers: tuple[int, ...] = ()
+    floats: tuple[float, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Return how many numbers there are."""
+        return self.shape[0] if self.shape else 1
+
+
+@dataclass(frozen=True, slots=True)
 class ProgramSpec:
     """A whole program: values are numbered 0..n_values-1; `inputs`, `outputs` and `constants` name some of them.
 
     `separable`: cutting all inputs along their first dimension cuts all outputs along their first one, so that a batch may run in parts.
     `types` has the element types of all values that are not float32: inputs, outputs, values between steps, and constants, whose bits then
-    take the place of those of floats. `ranks` are those of the inputs, in their order; without, any.
+    take the place of those of floats. `ranks` are those of the inputs, in their order; without, any. `computed` are numbers that the plan
+    computes, in the order of `before`; they can be outputs.
     """
 
     n_values: int
@@ -78,6 +102,7 @@ class ProgramSpec:
     separable: bool = False
     types: dict[int, ElementType] = field(default_factory=dict)
     ranks: tuple[int, ...] = ()
+    computed: tuple[Numbers, ...] = ()
 
     def type_of(self, value: int) -> ElementType:
         """Return the element type of a value."""

@@ -12,11 +12,12 @@ from itertools import zip_longest
 import numpy as np
 from numpy.typing import NDArray
 
+from . import numbers
 from .enums import ElementType
 from .kinds.row import SecondOperand, require
 from .kinds.table import ROWS, is_separable
 from .limits import MAX_RANK, MAX_SIZE
-from .steps import ProgramSpec, Step
+from .steps import Numbers, ProgramSpec, Step
 
 VALUES_PER_PART = 16
 """Numbers of values that a step, input or constant may stand for: fused nodes leave some unused."""
@@ -26,17 +27,24 @@ def check(program: ProgramSpec) -> None:
     """ValueError that names the first step and what is wrong with it."""
     values = Values(program)
     require(not any(step.completes for step in program.steps[:1]), "a first step that completes another")
+    waiting = list(reversed(program.computed))
     for i, (step, after) in enumerate(zip_longest(program.steps, program.steps[1:])):
         values.index = i
         try:
+            _compute(waiting, i, values)
             _check_step(step, values)
             _check_addition(step, after)
         except ValueError as error:
             raise ValueError(f"step {i} ({step.name[:80]}): {error}") from None
+    _compute(waiting, len(program.steps), values)
+    require(not waiting, "numbers out of order")
+    require(values.contents.isdisjoint(values.read), "contents of an input that steps read")
     outputs = list(program.outputs.values())
     require(all(v in values.made for v in outputs) and len(set(outputs)) == len(outputs), "outputs that no step makes, or twice the same")
     if program.separable:
-        require(all(is_separable(step, program.constants, values.ranks) for step in program.steps), "the batch cannot be cut")
+        origins = numbers.origins_of(program.computed, program.constants)
+        cut = all(is_separable(step, program.constants, values.ranks, origins) for step in program.steps)
+        require(cut and numbers.all_separable(program.computed, outputs), "the batch cannot be cut")
 
 
 class Values:
@@ -44,7 +52,7 @@ class Values:
 
     def __init__(self, program: ProgramSpec) -> None:
         inputs, constants = list(program.inputs.values()), program.constants
-        parts = len(inputs) + len(constants) + len(program.steps)
+        parts = len(inputs) + len(constants) + len(program.steps) + len(program.computed)
         require(0 < program.n_values <= VALUES_PER_PART * parts, f"{program.n_values} values in {parts} inputs, constants and steps")
         require(len(program.outputs) > 0, "a program without outputs")
         self.n_values = program.n_values
@@ -58,6 +66,13 @@ class Values:
         self.made: set[int] = set()
         self.last_sizes: dict[int, int] = {}
         """The size of the last dimension of the values that products of matrices make."""
+        self.inputs = frozenset(inputs)
+        self.lists: dict[int, Numbers] = {}
+        """Values that are numbers of the plan."""
+        self.contents: set[int] = set()
+        """Inputs whose contents the plan reads."""
+        self.read: set[int] = set()
+        """Values whose elements steps read."""
         self.incomplete: dict[int, tuple[int, ...]] = {}
         """Results of several steps that later ones complete, with what these steps must have in common."""
         self.last_maker = {step.y: i for i, step in enumerate(program.steps)}
@@ -94,7 +109,13 @@ class Values:
         return True
 
     def rank(self, value: int) -> int:
-        """Return the rank of a value that is read; ValueError if it is not made yet."""
+        """Return the rank of a value that is read; ValueError if it is not made yet, or are numbers of the plan."""
+        require(value not in self.lists, f"value {value} is numbers of the plan")
+        self.read.add(value)
+        return self.rank_of_any(value)
+
+    def rank_of_any(self, value: int) -> int:
+        """Return the rank of a value; ValueError if it is not made yet."""
         require(value in self.ranks, f"value {value} is read before it is made")
         return self.ranks[value]
 
@@ -102,6 +123,29 @@ class Values:
         """ValueError unless a value has this element type; -1 stands for none and passes."""
         found = self.type_of(value)
         require(value == -1 or found == element, f"value {value} is {found.name.lower()}, {element.name.lower()} is expected")
+
+    def list_of(self, value: int) -> Numbers:
+        """Return numbers of the plan; ValueError if the value is something else or not made yet."""
+        require(value in self.lists, f"value {value} is not numbers of the plan")
+        return self.lists[value]
+
+    def shape_of(self, value: int) -> int:
+        """Return how many integers of the plan a value is; ValueError if there are other elements, or more than MAX_RANK."""
+        found = self.list_of(value)
+        require(self.type_of(value) == ElementType.INT64 and found.count <= MAX_RANK, f"value {value} is not a shape")
+        return found.count
+
+    def read_contents(self, value: int, rank: int) -> None:
+        """Record an input whose contents the plan reads; ValueError if it is not an input, or of another rank."""
+        require(value in self.inputs and self.ranks[value] == rank, f"value {value} is not an input of {rank} dimensions")
+        require(value not in self.contents, f"value {value} is read twice")
+        self.contents.add(value)
+
+
+def _compute(waiting: list[Numbers], index: int, values: Values) -> None:
+    """Verify the numbers that come before step `index`, and take them from the end of the list."""
+    while waiting and waiting[-1].before == index:
+        numbers.verify(waiting.pop(), values)
 
 
 def _check_addition(step: Step, after: Step | None) -> None:

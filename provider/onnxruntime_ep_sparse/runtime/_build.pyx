@@ -5,6 +5,7 @@ import numpy as np
 from libc.stdlib cimport free
 
 from ._from_python cimport allocate, memory_of, fill_shape
+from ._numbers cimport fill_numbers
 from ._step_kinds cimport ops_of
 from ._structs cimport *
 from ._weight_store cimport shared_drop
@@ -48,6 +49,7 @@ cdef int fill_program(CompiledProgram* program, spec) except -1:
         fill_step(&program.steps[<int>i], source)
         if program.steps[<int>i].ops.on_bytes and program.byte_kernels == NULL:
             raise ValueError(f"step {i} ({source.name[:80]}) needs kernels for bytes; pass a byte_table")
+    fill_numbers(program, spec)
     count_readers(program)
     return 0
 
@@ -83,6 +85,7 @@ cdef void program_clear(CompiledProgram* program) noexcept nogil:
         for i in range(program.n_values):
             shared_drop(program.constant[i])
     free(program.steps)
+    free(program.numbers)
     shared_drop(program.inputs)
     shared_drop(program.type)
     shared_drop(program.bytes)

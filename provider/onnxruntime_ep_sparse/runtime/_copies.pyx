@@ -7,6 +7,7 @@ from libc.string cimport memcpy
 from ._dealt cimport Dealt, can_be_dealt, dealt_as, dealt_operand, dealt_value
 from ._from_python cimport fill_shape
 from ._loops cimport Loops, even_items, item_begin, run_places
+from ._numbers cimport shape_of_numbers
 from ._structs cimport *
 cimport onnxruntime_ep_sparse_kernels.table as t
 
@@ -89,6 +90,7 @@ cdef struct Reshape:
     int flatten_axis     # Flatten when >= 0
     int removed          # bits: Squeeze when not 0, Unsqueeze
     int inserted
+    int computed         # the target's value, NONE where it is given
 
 
 cdef void reshape_ops(StepKindOps* ops) noexcept:
@@ -104,6 +106,7 @@ cdef int build_reshape(Step* step, object spec) except -1:
     fill_shape(&reshape.target, spec.target)
     reshape.allow_zero = spec.allow_zero
     reshape.flatten_axis = spec.flatten_axis
+    reshape.computed = spec.computed
     for axis in spec.removed:
         reshape.removed |= 1 << <int>axis
     for axis in spec.inserted:
@@ -138,6 +141,7 @@ cdef int infer_reshape(Plan* plan, const Step* step, StepPlan* sp, char* message
     cdef Shape* y = &plan.values[step.y].shape
     cdef int64_t known = 1, total
     cdef int i, inferred = NONE
+    cdef bint fitting = True
     if reshape.removed or reshape.inserted:
         if infer_axes(reshape, x, y):
             snprintf(message, message_size, "Squeeze removes a dimension that is missing or not 1")
@@ -149,6 +153,8 @@ cdef int infer_reshape(Plan* plan, const Step* step, StepPlan* sp, char* message
         y.dims[1] = element_count(x, reshape.flatten_axis, x.rank)
         return 0
     y[0] = reshape.target
+    if reshape.computed != NONE and shape_of_numbers(plan, reshape.computed, -1, y, message, message_size):
+        return 1
     for i in range(y.rank):
         if y.dims[i] == 0 and not reshape.allow_zero:
             if i >= x.rank:
@@ -156,9 +162,15 @@ cdef int infer_reshape(Plan* plan, const Step* step, StepPlan* sp, char* message
                 return 1
             y.dims[i] = x.dims[i]
         if y.dims[i] == -1:
+            fitting = fitting and inferred == NONE
             inferred = i
+        elif known and y.dims[i] > MOST_ELEMENTS // known:
+            fitting = False
         else:
             known *= y.dims[i]
+    if not fitting:
+        snprintf(message, message_size, "Reshape to a shape with -1 twice, or with too many elements")
+        return 1
     total = element_count(x, 0, x.rank)
     if inferred != NONE:
         y.dims[inferred] = total // known if known else 0

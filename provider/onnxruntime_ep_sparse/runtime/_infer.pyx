@@ -7,7 +7,7 @@ from ._structs cimport *
 
 
 cdef bint fits(const Shape* shape) noexcept nogil:
-    cdef int64_t size = 1, most = <int64_t>1 << 40
+    cdef int64_t size = 1, most = MOST_ELEMENTS
     cdef int i
     for i in range(shape.rank):
         if shape.dims[i] < 0 or (shape.dims[i] > 1 and shape.dims[i] > most // size):

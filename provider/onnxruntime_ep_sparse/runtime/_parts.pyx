@@ -7,6 +7,7 @@ from ._copies cimport copy_item, set_loops
 from ._from_python cimport fill_shape
 from ._infer cimport broadcast
 from ._loops cimport Loops
+from ._numbers cimport shape_of_numbers
 from ._structs cimport *
 
 
@@ -27,6 +28,8 @@ cdef struct Part:
     int64_t end[MAX_RANK]
     int64_t step[MAX_RANK]
     int inside           # fail where the part is not inside
+    int begins           # the value of begins that the plan computes, or NONE
+    int ends
 
 
 cdef struct PartPlan:
@@ -53,7 +56,14 @@ cdef int build_part(Step* step, object spec) except -1:
         part.end[i] = spec.ends[i]
         part.step[i] = spec.steps[i]
     part.inside = spec.inside
+    part.begins = spec.computed_begins
+    part.ends = spec.computed_ends
     return 0
+
+
+cdef inline int64_t place_of(const ValuePlan* places, int i) noexcept nogil:
+    """Return a place that the plan has computed, cut to what no dimension has."""
+    return min(max(places.numbers[i].integer, -BEYOND), BEYOND)
 
 
 cdef int infer_part(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
@@ -62,7 +72,7 @@ cdef int infer_part(Plan* plan, const Step* step, StepPlan* sp, char* message, s
     cdef PartPlan* own = <PartPlan*>sp.own
     cdef Shape* x = &plan.values[step.x].shape
     cdef Shape* y = &plan.values[step.y].shape
-    cdef int64_t begin, end, size, stride
+    cdef int64_t begin, end, size, stride, first, last
     cdef int i, axis
     y[0] = x[0]
     for i in range(x.rank):
@@ -71,11 +81,13 @@ cdef int infer_part(Plan* plan, const Step* step, StepPlan* sp, char* message, s
         axis = part.axis[i]
         size = x.dims[axis]
         stride = part.step[i]
-        begin = part.begin[i] + size if part.begin[i] < 0 else part.begin[i]
-        end = part.end[i] + size if part.end[i] < 0 else part.end[i]
-        if part.inside and not (0 <= begin < size and (-1 <= end <= size or part.end[i] <= -BEYOND or part.end[i] >= BEYOND)):
-            snprintf(message, message_size, "elements %lld to %lld of a dimension of %lld", <long long>part.begin[i],
-                     <long long>part.end[i], <long long>size)
+        first = part.begin[i] if part.begins == NONE else place_of(&plan.values[part.begins], i)
+        last = part.end[i] if part.ends == NONE else place_of(&plan.values[part.ends], i)
+        begin = first + size if first < 0 else first
+        end = last + size if last < 0 else last
+        if part.inside and not (0 <= begin < size and (-1 <= end <= size or last <= -BEYOND or last >= BEYOND)):
+            snprintf(message, message_size, "elements %lld to %lld of a dimension of %lld", <long long>first, <long long>last,
+                     <long long>size)
             return 1
         if stride > 0:
             begin = min(max(begin, 0), size)
@@ -123,6 +135,7 @@ cdef void complete_part(const CompiledProgram* program, Plan* plan, const Step* 
 
 cdef struct Expand:
     Shape target
+    int computed         # the target's value, NONE where it is given
 
 
 cdef void expand_ops(StepKindOps* ops) noexcept:
@@ -136,11 +149,19 @@ cdef void expand_ops(StepKindOps* ops) noexcept:
 
 cdef int build_expand(Step* step, object spec) except -1:
     fill_shape(&(<Expand*>step.spec).target, spec.target)
+    (<Expand*>step.spec).computed = spec.computed
     return 0
 
 
 cdef int infer_expand(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
-    return broadcast(&plan.values[step.x].shape, &(<Expand*>step.spec).target, &plan.values[step.y].shape, message, message_size)
+    cdef const Expand* expand = <Expand*>step.spec
+    cdef Shape target = expand.target
+    if expand.computed != NONE and shape_of_numbers(plan, expand.computed, 0, &target, message, message_size):
+        return 1
+    if expand.computed != NONE and plan.values[step.x].shape.rank == target.rank and target.rank and (
+            plan.values[step.x].shape.dims[0] != target.dims[0]):
+        plan.uneven = 1
+    return broadcast(&plan.values[step.x].shape, &target, &plan.values[step.y].shape, message, message_size)
 
 
 cdef int plan_expand(CompiledProgram* program, Plan* plan, int index) noexcept nogil:

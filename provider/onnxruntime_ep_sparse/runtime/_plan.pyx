@@ -11,21 +11,25 @@ from libc.string cimport memcpy
 from ._dealt cimport choose_deal
 from ._infer cimport fits, infer
 from ._memory_plan cimport place_values
+from ._numbers cimport compute_numbers
 from ._sections cimport PARALLEL_FROM
 from ._structs cimport *
 
 
-cdef Plan* plan_create(CompiledProgram* program, const Shape* inputs, char* message, size_t message_size) noexcept nogil:
+cdef Plan* plan_create(CompiledProgram* program, const Key* key, char* message, size_t message_size) noexcept nogil:
     cdef Plan* plan = <Plan*>calloc(1, sizeof(Plan))
     if plan != NULL:
         plan.references = 1
-        plan.key = <Shape*>malloc((program.n_inputs + 1) * sizeof(Shape))
+        plan.key.shapes = <Shape*>malloc((program.n_inputs + 1) * sizeof(Shape))
+        plan.key.contents = <Number*>malloc((program.n_contents * MAX_NUMBERS + 1) * sizeof(Number))
+        plan.numbers = <Number*>calloc(program.n_numbers * MAX_NUMBERS + 1, sizeof(Number))
         plan.values = <ValuePlan*>calloc(program.n_values + 1, sizeof(ValuePlan))
         plan.steps = <StepPlan*>calloc(program.n_steps + 1, sizeof(StepPlan))
         plan.own = <char*>calloc(1, own_bytes(program) + 1)
-    if plan == NULL or plan.key == NULL or plan.values == NULL or plan.steps == NULL or plan.own == NULL:
+    if plan == NULL or plan.key.shapes == NULL or plan.key.contents == NULL or plan.numbers == NULL or plan.values == NULL or (
+            plan.steps == NULL or plan.own == NULL):
         snprintf(message, message_size, "out of memory")
-    elif not set_inputs(program, plan, inputs, message, message_size) and not plan_steps(program, plan, message, message_size):
+    elif not set_inputs(program, plan, key, message, message_size) and not plan_steps(program, plan, message, message_size):
         if place_values(program, plan) or placed_steps(program, plan):
             snprintf(message, message_size, "out of memory")
             plan_free(program, plan)
@@ -55,10 +59,12 @@ cdef size_t own_bytes(const CompiledProgram* program) noexcept nogil:
     return total
 
 
-cdef int set_inputs(CompiledProgram* program, Plan* plan, const Shape* inputs, char* message, size_t message_size) noexcept nogil:
+cdef int set_inputs(CompiledProgram* program, Plan* plan, const Key* key, char* message, size_t message_size) noexcept nogil:
     """Shapes and sizes of inputs and constants; 0 on success."""
+    cdef const Shape* inputs = key.shapes
     cdef int i
-    memcpy(plan.key, inputs, program.n_inputs * sizeof(Shape))
+    memcpy(plan.key.shapes, inputs, program.n_inputs * sizeof(Shape))
+    memcpy(plan.key.contents, key.contents, program.n_contents * MAX_NUMBERS * sizeof(Number))
     for i in range(program.n_values):
         plan.values[i].bytes = program.bytes[i]
         if program.constant[i] != NULL:
@@ -82,8 +88,14 @@ cdef int plan_steps(CompiledProgram* program, Plan* plan, char* message, size_t 
     cdef StepPlan* sp
     cdef int64_t y_size
     cdef char* own = plan.own
-    cdef int s
-    for s in range(program.n_steps):
+    cdef int s, computed = 0
+    for s in range(program.n_steps + 1):
+        while computed < program.n_numbers and program.numbers[computed].before == s:
+            if compute_numbers(program, plan, computed, message, message_size):
+                return 1
+            computed += 1
+        if s == program.n_steps:
+            break
         step = &program.steps[s]
         sp = &plan.steps[s]
         sp.own = own
@@ -134,7 +146,9 @@ cdef void plan_free(CompiledProgram* program, Plan* plan) noexcept nogil:
             if plan.steps[s].own != NULL and program.steps[s].ops.release_plan != NULL:
                 program.steps[s].ops.release_plan(&program.steps[s], &plan.steps[s])
     free(plan.own)
-    free(plan.key)
+    free(plan.key.shapes)
+    free(plan.key.contents)
+    free(plan.numbers)
     free(plan.values)
     free(plan.steps)
     free(plan)

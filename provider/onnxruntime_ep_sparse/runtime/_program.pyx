@@ -13,13 +13,14 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int64_t, uintptr_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from ._arenas cimport Arena, arena_return, arena_take, arenas_forget
 from ._build cimport fill_program, program_clear
 from ._execute cimport execute
 from ._from_python cimport allocate, fill_shape
 from ._lock cimport *
+from ._numbers cimport read_contents, write_numbers
 from ._plan cimport plan_create, plan_free
 from ._sections cimport run_begins, run_ends
 from ._structs cimport *
@@ -58,19 +59,19 @@ cdef void program_release(CompiledProgram* program) noexcept nogil:
     free(program)
 
 
-cdef inline bint same_shapes(const Shape* a, const Shape* b, int n) noexcept nogil:
+cdef inline bint same_key(const CompiledProgram* program, const Key* a, const Key* b) noexcept nogil:
     cdef int i
-    for i in range(n):
-        if not same_shape(&a[i], &b[i]):
+    for i in range(program.n_inputs):
+        if not same_shape(&a.shapes[i], &b.shapes[i]):
             return False
-    return True
+    return program.n_contents == 0 or memcmp(a.contents, b.contents, program.n_contents * MAX_NUMBERS * sizeof(Number)) == 0
 
 
-cdef Plan* plan_found(CompiledProgram* program, const Shape* inputs) noexcept nogil:
-    """Return the plan for these shapes, for one run more, or NULL. The caller holds the lock."""
+cdef Plan* plan_found(CompiledProgram* program, const Key* key) noexcept nogil:
+    """Return the plan for such inputs, for one run more, or NULL. The caller holds the lock."""
     cdef Plan* plan = program.plans
     program.clock += 1
-    while plan != NULL and not same_shapes(plan.key, inputs, program.n_inputs):
+    while plan != NULL and not same_key(program, &plan.key, key):
         plan = plan.next
     if plan != NULL:
         plan.references += 1
@@ -78,24 +79,24 @@ cdef Plan* plan_found(CompiledProgram* program, const Shape* inputs) noexcept no
     return plan
 
 
-cdef Plan* plan_take(CompiledProgram* program, const Shape* inputs, char* message, size_t message_size) noexcept nogil:
-    """Return the plan for these shapes, kept alive until plan_return; NULL with a reason.
+cdef Plan* plan_take(CompiledProgram* program, const Key* key, char* message, size_t message_size) noexcept nogil:
+    """Return the plan for such inputs, kept alive until plan_return; NULL with a reason.
 
-    A plan is made outside the lock. Of two that are made for the same shapes at the same time, the first one stays.
+    A plan is made outside the lock. Of two that are made for the same inputs at the same time, the first one stays.
     """
     cdef Plan* plan
     cdef Plan* made
     cdef Plan* gone = NULL
     PyThread_acquire_lock(<PyThread_type_lock>program.lock, WAIT_LOCK)
-    plan = plan_found(program, inputs)
+    plan = plan_found(program, key)
     PyThread_release_lock(<PyThread_type_lock>program.lock)
     if plan != NULL:
         return plan
-    made = plan_create(program, inputs, message, message_size)
+    made = plan_create(program, key, message, message_size)
     if made == NULL:
         return NULL
     PyThread_acquire_lock(<PyThread_type_lock>program.lock, WAIT_LOCK)
-    plan = plan_found(program, inputs)
+    plan = plan_found(program, key)
     if plan == NULL:
         plan = made
         made = NULL
@@ -153,14 +154,15 @@ cdef int64_t slices_of(CompiledProgram* program, const Shape* shapes) noexcept n
     return shapes[0].dims[0] if shapes[0].dims[0] > 0 else 1
 
 
-cdef Plan* plan_of_slices(CompiledProgram* program, Shape* shapes, int64_t whole, int64_t slices, char* message,
+cdef Plan* plan_of_slices(CompiledProgram* program, const Key* key, int64_t whole, int64_t slices, char* message,
                           size_t message_size) noexcept nogil:
-    """plan_take for inputs cut from `whole` to so many slices; `shapes` are left as they were."""
+    """plan_take for inputs cut from `whole` to so many slices; the shapes of `key` are left as they were."""
+    cdef Shape* shapes = key.shapes
     cdef Plan* plan
     cdef int i
     for i in range(program.n_inputs):
         shapes[i].dims[0] = slices
-    plan = plan_take(program, shapes, message, message_size)
+    plan = plan_take(program, key, message, message_size)
     for i in range(program.n_inputs):
         shapes[i].dims[0] = whole
     return plan
@@ -170,7 +172,7 @@ cdef int program_run(CompiledProgram* program, const Host* host, const float** i
                      char* message, size_t message_size) noexcept nogil:
     """Compute the outputs; 0 on success, else the reason is in `message`. Inputs and outputs of a usual region are listed on the stack."""
     cdef int64_t near[NEAR_WORDS]
-    cdef size_t inputs_size = program.n_inputs * (sizeof(Shape) + sizeof(void*))
+    cdef size_t inputs_size = program.n_inputs * (sizeof(Shape) + sizeof(void*)) + program.n_contents * MAX_NUMBERS * sizeof(Number)
     cdef size_t size = inputs_size + 2 * program.n_outputs * sizeof(void*)
     cdef void* room = near if size <= sizeof(near) else malloc(size)
     cdef int failed
@@ -189,10 +191,11 @@ cdef int run_slices(CompiledProgram* program, const Host* host, const float** in
                     char* message, size_t message_size, void* room) noexcept nogil:
     """Run a large batch slice by slice, as many at once as keep the activations near the caches.
 
-    `room` has a Shape and a pointer for each input, and two pointers for each output.
+    `room` has a Shape and a pointer for each input, MAX_NUMBERS for each one that is read for the plan, and two pointers for each output.
     """
     cdef Shape* shapes = <Shape*>room
-    cdef const float** part_inputs = <const float**>(shapes + program.n_inputs)
+    cdef Number* contents = <Number*>(shapes + program.n_inputs)
+    cdef const float** part_inputs = <const float**>(contents + program.n_contents * MAX_NUMBERS)
     cdef float** outputs = <float**>(part_inputs + program.n_inputs)
     cdef float** part_outputs = outputs + program.n_outputs
     cdef Plan* plan
@@ -202,18 +205,23 @@ cdef int run_slices(CompiledProgram* program, const Host* host, const float** in
     cdef const char* reason
     cdef const ValuePlan* value
     cdef Shape shape
+    cdef Key key
     cdef int64_t n, part, begin, floats
     cdef int i, failed = 0
+    key.shapes = shapes
+    key.contents = contents
     for i in range(program.n_inputs):
         if ranks[i] > MAX_RANK:
             snprintf(message, message_size, "input %d has %d dimensions, at most %d are supported", i, <int>ranks[i], <int>MAX_RANK)
             return 1
         shapes[i].rank = <int>ranks[i]
         memcpy(shapes[i].dims, dims[i], ranks[i] * sizeof(int64_t))
+    if read_contents(program, <const void**>inputs, shapes, contents, message, message_size):
+        return 1
     n = slices_of(program, shapes)
     part = n
     if n > 1:
-        plan = plan_of_slices(program, shapes, n, 1, message, message_size)
+        plan = plan_of_slices(program, &key, n, 1, message, message_size)
         if plan == NULL or plan.uneven:
             n = 1  # what does not hold for slices may hold for the whole, and the reverse
         else:
@@ -222,13 +230,13 @@ cdef int run_slices(CompiledProgram* program, const Host* host, const float** in
         if plan != NULL:
             plan_return(program, plan)
     if n > 1:
-        plan = plan_of_slices(program, shapes, n, part, message, message_size)
+        plan = plan_of_slices(program, &key, n, part, message, message_size)
         if plan != NULL and n % part:
-            rest = plan_of_slices(program, shapes, n, n % part, message, message_size)
+            rest = plan_of_slices(program, &key, n, n % part, message, message_size)
             failed = rest == NULL
     else:
         part = n
-        plan = plan_take(program, shapes, message, message_size)
+        plan = plan_take(program, &key, message, message_size)
     if plan == NULL:
         failed = 1
     if not failed:
@@ -249,6 +257,8 @@ cdef int run_slices(CompiledProgram* program, const Host* host, const float** in
                 snprintf(message, message_size, "output %d could not be allocated", i)
                 failed = 1
                 break
+            if plan.values[program.outputs[i]].numbers != NULL:
+                write_numbers(program, plan, program.outputs[i], outputs[i])
     begin = 0
     while not failed and begin < n:
         current = plan if n - begin >= part else rest
@@ -392,16 +402,19 @@ cdef class Program:
     def places(self, *shapes):
         """Return a Place for every value of a run with inputs of these shapes, for tests; RuntimeError says why shapes are bad."""
         cdef Shape* keys
+        cdef Key key
         cdef char message[256]
         cdef Plan* plan
         cdef ValuePlan* root
         if self.compiled == NULL or len(shapes) != len(self.input_names):
             raise ValueError(f"{len(self.input_names)} shapes of a program that no session has are expected")
         room = bytearray(len(shapes) * sizeof(Shape) + 1)
-        keys = <Shape*><char*>room
+        contents = bytearray(self.compiled.n_contents * MAX_NUMBERS * sizeof(Number) + 1)
+        keys = key.shapes = <Shape*><char*>room
+        key.contents = <Number*><char*>contents
         for i, dims in enumerate(shapes):
             fill_shape(&keys[<int>i], dims)
-        plan = plan_take(self.compiled, keys, message, sizeof(message))
+        plan = plan_take(self.compiled, &key, message, sizeof(message))
         if plan == NULL:
             raise RuntimeError(message.decode())
         found = []
@@ -415,12 +428,14 @@ cdef class Program:
     def plans(self):
         """Return (shapes of the inputs, runs that have it) for every plan that is kept, for tests. The last one made comes first."""
         cdef Plan* plan
+        cdef Shape* dims
         cdef int i
         found = []
         PyThread_acquire_lock(<PyThread_type_lock>self.compiled.lock, WAIT_LOCK)
         plan = self.compiled.plans
         while plan != NULL:
-            shapes = tuple([tuple([plan.key[i].dims[k] for k in range(plan.key[i].rank)]) for i in range(self.compiled.n_inputs)])
+            dims = plan.key.shapes
+            shapes = tuple([tuple([dims[i].dims[k] for k in range(dims[i].rank)]) for i in range(self.compiled.n_inputs)])
             found.append((shapes, plan.references - 1))
             plan = plan.next
         PyThread_release_lock(<PyThread_type_lock>self.compiled.lock)

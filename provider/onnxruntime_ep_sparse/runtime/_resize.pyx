@@ -10,12 +10,20 @@ from ._dealt cimport Dealt, can_be_dealt, dealt_as, dealt_operand, dealt_value, 
 from ._structs cimport *
 
 
+cdef enum:
+    MOST_PIXELS = 2147483647    # along a side of an image that is resized to a computed size
+    MOST_SCALE = 1 << 14          # of a computed scale, either way
+
+
 # Height and width.
 cdef struct Resize:
     int interpolation
     int coordinates
     float scale[2]
     int64_t size[2]      # -1: by scale
+    int scales           # the value of scales that the plan computes, or NONE
+    int sizes
+    int place[2]         # of height and width in that list
 
 
 # One row or column of a resized image: the two of the original between which it stands; nearest reads the first only.
@@ -27,6 +35,7 @@ cdef struct Line:
 
 
 cdef struct ResizePlan:
+    Resize resize        # with what the plan has computed
     Line* lines          # of output rows, then columns
     int doubled          # columns are 0 0 1 1 2 2 ...
 
@@ -49,14 +58,37 @@ cdef int build(Step* step, object spec) except -1:
     for i in range(2):
         resize.scale[i] = spec.scale[i]
         resize.size[i] = spec.size[i]
+        resize.place[i] = spec.places[i]
+    resize.scales = spec.computed_scales
+    resize.sizes = spec.computed_sizes
+    return 0
+
+
+cdef int read_numbers(const Plan* plan, Resize* resize, char* message, size_t message_size) noexcept nogil:
+    """Take the scales or sizes that the plan has computed; return 0 on success."""
+    cdef int i
+    for i in range(2):
+        if resize.scales != NONE:
+            resize.scale[i] = plan.values[resize.scales].numbers[resize.place[i]].real
+        if resize.sizes != NONE:
+            resize.size[i] = plan.values[resize.sizes].numbers[resize.place[i]].integer
+            if not 1 <= resize.size[i] <= MOST_PIXELS:
+                snprintf(message, message_size, "Resize to a size of %lld", <long long>resize.size[i])
+                return 1
+        if not 1.0 / MOST_SCALE <= resize.scale[i] <= MOST_SCALE:
+            snprintf(message, message_size, "Resize by a scale of %g", <double>resize.scale[i])
+            return 1
     return 0
 
 
 cdef int infer(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
-    cdef Resize* resize = <Resize*>step.spec
+    cdef Resize* resize = &(<ResizePlan*>sp.own).resize
     cdef Shape* x = &plan.values[step.x].shape
     cdef Shape* y = &plan.values[step.y].shape
     cdef int i
+    resize[0] = (<Resize*>step.spec)[0]
+    if read_numbers(plan, resize, message, message_size):
+        return 1
     if x.rank != 4:
         snprintf(message, message_size, "input has %d dimensions, 4 expected", x.rank)
         return 1
@@ -147,7 +179,7 @@ cdef bint doubles(const Resize* resize, int axis, int64_t size, int64_t out) noe
 
 cdef bint deals(const CompiledProgram* program, const Plan* plan, int index, const Deal* deal, double* gain) noexcept nogil:
     """Return whether every pixel becomes four, which stand in the same lane."""
-    cdef Resize* resize = <Resize*>program.steps[index].spec
+    cdef Resize* resize = &(<ResizePlan*>plan.steps[index].own).resize
     cdef Shape* x = &plan.values[program.steps[index].x].shape
     cdef Shape* y = &plan.values[program.steps[index].y].shape
     return resize.interpolation != READ_LINEAR and can_be_dealt(x, deal) and can_be_dealt(y, deal) and (
@@ -161,7 +193,7 @@ cdef int plan_resize(CompiledProgram* program, Plan* plan, int index) noexcept n
     cdef ResizePlan* own = <ResizePlan*>sp.own
     cdef Shape* x = &plan.values[step.x].shape
     cdef Shape* y = &plan.values[step.y].shape
-    cdef Resize* resize = <Resize*>step.spec
+    cdef Resize* resize = &own.resize
     cdef float scale
     cdef int64_t i, place = 0
     cdef int axis

@@ -26,6 +26,13 @@ cdef enum:
     NONE = -1
     COUNTER_FLOATS = 16  # a cache line
     MAX_MORE = 8         # values of a step besides x, r and y
+    MAX_OPERANDS = 3     # of numbers that the plan computes
+
+cdef extern from *:
+    """
+    #define MOST_ELEMENTS ((int64_t)1 << 40)
+    """
+    int64_t MOST_ELEMENTS   # of a value: what is reckoned with its sizes then stays within 64 bits
 
 cdef struct Shape:
     int rank
@@ -49,6 +56,25 @@ cdef inline bint same_shape(const Shape* a, const Shape* b) noexcept nogil:
         if a.dims[i] != b.dims[i]:
             return False
     return True
+
+# A number that the plan computes: an integer or a truth, or a float.
+cdef union Number:
+    int64_t integer
+    float real
+
+# A list of numbers that the plan computes: see `program/numbers.py`.
+cdef struct Numbers:
+    int op                # NumberOp
+    int type              # ElementType
+    int y
+    int before            # so many steps come before
+    int rank
+    int count
+    int operands[MAX_OPERANDS]
+    int places[MAX_NUMBERS]
+    Number literals[MAX_NUMBERS]
+    int input             # of NUMBER_INPUT: the input that is read ...
+    int content           # ... and the place of its numbers in Plan.contents
 
 cdef struct CompiledProgram
 cdef struct Plan
@@ -161,15 +187,22 @@ cdef struct ValuePlan:
     int storage            # StorageKind
     int slot               # which input, output, constant; for the arena the offset is below
     int64_t offset
+    Number* numbers        # of a value that the plan computes, NULL of others; `size` is their count
     int root               # the value whose memory this one shows ...
     int64_t shift          # ... and how many floats from its beginning
     int last               # the last step that touches this memory
+
+# The inputs that a plan is made for.
+cdef struct Key:
+    Shape* shapes          # of the inputs
+    Number* contents       # of those that are read when a plan is made: MAX_NUMBERS of each
 
 cdef struct Plan:
     int references
     uint64_t used
     Plan* next
-    Shape* key             # of the inputs
+    Key key
+    Number* numbers        # that the plan computes: MAX_NUMBERS of each list
     ValuePlan* values
     StepPlan* steps
     char* own              # memory of StepPlan.own of all steps, zeros at first
@@ -206,7 +239,7 @@ cdef struct Host:
     void* context
     # Calls body(user, i) for i in 0..total-1 and returns when all are done; 0 on success.
     int (*parallel_for)(void* context, void (*body)(void*, size_t) noexcept nogil, size_t total, void* user) noexcept nogil
-    # Allocates output `index` with these dimensions; NULL on failure.
+    # Allocates output `index` with these dimensions, and the element type that the host knows; NULL on failure.
     float* (*output)(void* context, size_t index, const int64_t* dims, size_t rank) noexcept nogil
     # Why the run is to stop now, or NULL. All threads of a run may call it. NULL: nothing stops a run.
     const char* (*stop)(void* context) noexcept nogil
@@ -229,7 +262,10 @@ cdef struct CompiledProgram:
     int n_inputs
     int n_outputs
     int n_steps
+    int n_numbers
+    int n_contents         # inputs that are read when a plan is made
     Step* steps
+    Numbers* numbers       # that plans compute
     int* inputs            # value of each input
     int* type              # ElementType of each value
     int* bytes             # of an element of each value

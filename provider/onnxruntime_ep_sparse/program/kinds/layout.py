@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..enums import PadMode, StepKind
 from ..limits import MAX_RANK, MAX_SIZE
 from ..steps import Step
-from .row import Constants, Ranks, StepKindRow, require
+from .row import Constants, Origins, Ranks, StepKindRow, begins_with_batch, require
 
 if TYPE_CHECKING:
     from ..verify import Values
@@ -19,7 +19,7 @@ class Reshape:
     """A new shape: one of four forms.
 
     `target` with ONNX's 0 and -1; two dimensions that meet at `flatten_axis`; without the `removed` axes, which are 1; or with `inserted`
-    axes.
+    axes. `computed` is a value with numbers that take the place of `target`, -1 for none.
     """
 
     target: tuple[int, ...] = ()
@@ -27,6 +27,7 @@ class Reshape:
     flatten_axis: int = -1
     removed: tuple[int, ...] = ()
     inserted: tuple[int, ...] = ()
+    computed: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,9 @@ def _verify_reshape(step: Step, x: int, r: int | None, values: Values) -> int:
     if shape.flatten_axis != -1:
         require(0 <= shape.flatten_axis <= x, f"axis {shape.flatten_axis} of {x} dimensions")
         return 2
+    if shape.computed != -1:
+        require(not shape.target, "a given shape and a computed one")
+        return values.shape_of(shape.computed)
     require(all(-1 <= d <= MAX_SIZE for d in shape.target) and shape.target.count(-1) <= 1, f"the shape {shape.target[:9]}")
     return len(shape.target)
 
@@ -96,7 +100,15 @@ def _separable_reshape(step: Step, constants: Constants, ranks: Ranks) -> bool:
     if shape.removed or shape.inserted:
         return 0 not in shape.removed + shape.inserted
     first = shape.target[:1]
+    if shape.computed != -1:
+        return True
     return shape.flatten_axis >= 1 or first == (-1,) or (first == (0,) and not shape.allow_zero)
+
+
+def _reshape_separable_by(step: Step, origins: Origins, ranks: Ranks) -> bool:
+    """Return whether the target begins with the batch, and nothing else depends on it."""
+    shape: Reshape = step.spec
+    return shape.computed == -1 or begins_with_batch(origins[shape.computed])
 
 
 def _separable_concat(step: Step, constants: Constants, ranks: Ranks) -> bool:
@@ -124,7 +136,7 @@ def _describe_transpose(step: Step) -> str:
     return " ".join(map(str, transpose.target))
 
 
-RESHAPE = StepKindRow(StepKind.RESHAPE, Reshape, _verify_reshape, separable=_separable_reshape)
+RESHAPE = StepKindRow(StepKind.RESHAPE, Reshape, _verify_reshape, separable=_separable_reshape, separable_by=_reshape_separable_by)
 CONCAT = StepKindRow(StepKind.CONCAT, Concat, _verify_concat, separable=_separable_concat, describe=_describe_concat)
 PAD = StepKindRow(StepKind.PAD, Pad, _verify_pad, separable=_separable_pad)
 TRANSPOSE = StepKindRow(StepKind.TRANSPOSE, Transpose, _verify_transpose, separable=_separable_transpose, describe=_describe_transpose)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,25 @@ Ranks = Mapping[int, int]
 """The ranks of the values that have a name."""
 
 
+class Origin(Enum):
+    """The shapes that a number depends on: whether it changes where a batch is cut."""
+
+    FREE = auto()
+    """On no first dimension."""
+    BATCH = auto()
+    """It is the first dimension of a value, and is cut as all batches are."""
+    MIXED = auto()
+
+
+Origins = Mapping[int, tuple[Origin, ...]]
+"""Of each list of numbers, by the number of its value."""
+
+
+def begins_with_batch(origins: Sequence[Origin]) -> bool:
+    """Return whether the first number of a shape is that of a batch, and no other one depends on it."""
+    return origins[:1] == (Origin.BATCH,) and all(origin == Origin.FREE for origin in origins[1:])
+
+
 def always_separable(step: Step, constants: Constants, ranks: Ranks) -> bool:
     """Return True: the kind computes each slice along the first dimension from the same slice of its operands."""
     return True
@@ -47,6 +66,10 @@ def only_floats(step: Step, values: Values) -> None:
     """ValueError unless x, r and y of a step are float32."""
     for value in (step.x, step.r, step.y):
         values.expect_type(value, ElementType.FLOAT32)
+
+
+def _independent_of_numbers(step: Step, origins: Origins, ranks: Ranks) -> bool:
+    return True
 
 
 def _described_by_kind(step: Step) -> str:
@@ -64,7 +87,8 @@ class StepKindRow:
     `spec` is the type of `Step.spec`. `ranks` are the least and the greatest rank of x.
     `verify(step, rank of x, rank of r, values)` returns the rank of the result, or None while later steps complete the result; it raises
     ValueError when the step may not be run. `separable(step, constants, ranks)` tells whether the step treats the slices along the first
-    dimension of its operands independently. `describe` says in a few words what the step computes, for people: `64->256 3x3/1, 90 % zeros`.
+    dimension of its operands independently, and `separable_by(step, origins, ranks)` whether it does by the numbers that the plan
+    computes for it. `describe` says in a few words what the step computes, for people: `64->256 3x3/1, 90 % zeros`.
     `check_types(step, values)` raises ValueError unless the values of the step have element types that it can read and write.
     `on_bytes`: the C side needs the kernels for bytes.
     `for_lanes(spec, before, lanes)` returns the spec, packed for vectors of `before` elements, for vectors of `lanes`.
@@ -76,6 +100,7 @@ class StepKindRow:
     second: SecondOperand = SecondOperand.NONE
     ranks: tuple[int, int] = (0, MAX_RANK)
     separable: Callable[[Step, Constants, Ranks], bool] = always_separable
+    separable_by: Callable[[Step, Origins, Ranks], bool] = _independent_of_numbers
     describe: Callable[[Step], str] = _described_by_kind
     for_lanes: Callable[[Any, int, int], Any] = _same_for_all_lanes
     on_bytes: bool = False

@@ -18,7 +18,7 @@ from .quantized import CARRY, COMBINE, DYNAMIC_QUANTIZE, LOOK_UP
 from .recurrent import RECURRENT
 from .reduce import REDUCE, SOFTMAX
 from .resize import RESIZE
-from .row import Constants, Ranks, StepKindRow
+from .row import Constants, Origins, Ranks, StepKindRow
 from .shuffle import SHUFFLE
 from .windows import POOL
 
@@ -53,9 +53,9 @@ ROWS: dict[StepKind, StepKindRow] = {
 }
 
 
-def is_separable(step: Step, constants: Constants, ranks: Ranks) -> bool:
+def is_separable(step: Step, constants: Constants, ranks: Ranks, origins: Origins) -> bool:
     """Return whether a step treats the slices along the first dimension of its operands independently."""
-    return ROWS[step.kind].separable(step, constants, ranks)
+    return ROWS[step.kind].separable(step, constants, ranks) and ROWS[step.kind].separable_by(step, origins, ranks)
 
 
 def needs_byte_kernels(steps: Iterable[Step]) -> bool:
