@@ -168,13 +168,14 @@ estimating.
 {operators}
 
 All but those of role numbers take float32, float16 or bfloat16 tensors of known rank, at most {rank} dimensions.
-Any dimension may vary from run to run.
+Any dimension may vary from run to run. Operators that only move elements, and MaxPool, take 8-bit integers too.
+[Quantised models](how-to/quantized.md) says how those of integers are read.
 The numbers of a window (kernel, strides, dilations, pads) are below 65,536, and it spans at most a million pixels.
 
 ## What is declined
 
 - every other operator, and the operators above beyond their limits;
-- other types: float64, whole numbers, and quantised models (`QLinearConv`, `QDQ` nodes);
+- other types: float64, 16-bit and 4-bit integers, float8;
 - products whose weights are not constant in the file, or are graph inputs that a caller may override;
 - the bodies of `If`, `Loop` and `Scan`;
 - nodes that another provider has already taken.
@@ -334,8 +335,8 @@ SUPPORT = """\
 | hosts | Python programs | C, C++, C#, Java and Go cannot load the library: it needs a Python interpreter in the process |
 | models | ONNX opset 7 or newer, [operators](../supported-models.md) \
 | ONNX's node tests, [how](../explanation/accuracy.md#how-it-is-tested) |
-| element types | float32; float16 and bfloat16, computed in float32 | \
-[others run on the CPU provider](../how-to/not-faster.md#2-are-the-weights-float32-or-float16) |
+| element types | float32; float16 and bfloat16, computed in float32; 8-bit integers | \
+[others run on the CPU provider](../how-to/not-faster.md#2-are-the-weights-of-a-supported-type) |
 
 All instruction sets are in one wheel. The best one of the CPU is chosen at run time, the option `isa` chooses another:
 

@@ -5,6 +5,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 TYPES = {np.dtype(np.uint8): TensorProto.UINT8, np.dtype(np.int8): TensorProto.INT8, np.dtype(np.float32): TensorProto.FLOAT}
 F32 = np.float32
+ELEMENTS = {
+    np.dtype(name): number
+    for name, number in (("float32", 1), ("uint8", 2), ("int8", 3), ("int32", 6), ("uint16", 4), ("int16", 5), ("float16", 10))
+}
+"""ONNX's numbers of element types."""
 
 
 def along(array, axis, rank):
@@ -221,7 +226,7 @@ def graph_of(case):
     from onnxruntime_ep_sparse.graph.ir import Graph, Node, Value
 
     nodes, inputs, outputs, constants, _, expected = case
-    element = {np.dtype(np.uint8): 2, np.dtype(np.int8): 3, np.dtype(np.int32): 6, np.dtype(np.float32): 1}
+    element = ELEMENTS
     arrays = {name: np.asarray(array) for name, array in constants.items()}
     values = {name: Value(name, element[array.dtype], array.shape) for name, array in arrays.items()}
     values |= {name: Value(name, element[np.dtype(dtype)], tuple(map(int, shape))) for name, (dtype, shape) in inputs.items()}
