@@ -307,7 +307,7 @@ def quantised_products(rng):
 
 @pytest.mark.parametrize("name", quantised_products(np.random.default_rng(0)))
 def test_pruned_quantised_products(name):
-    """They count as pruned and left, and the reason says that they are quantised."""
+    """They are taken, and what equals the zero point is zero."""
     node, weights, x = quantised_products(np.random.default_rng(5))[name]
     nodes = [
         helper.make_node("Cast", ["x"], ["q"], to=TensorProto.UINT8),
@@ -316,7 +316,7 @@ def test_pruned_quantised_products(name):
     ]
     made = {decision.op_type: decision for decision in sparse.explain(make_session(model_of(nodes, {"x": x}, ["y"], weights)))}
     decision = made[node.op_type]
-    assert decision.code == "quantised"
+    assert decision.taken
     assert decision.shape == weights["w"].shape
     assert decision.sparsity == pytest.approx(np.mean(zeros_in(node, weights)))
     assert decision.sparsity == pytest.approx(0.9, abs=0.05)
@@ -339,7 +339,7 @@ def zeros_in(node, weights):
     ],
 )
 def test_pruned_weights_behind_dequantize_linear(op_type, attributes, shape, x):
-    """They count as pruned and left too, whichever axis their zero points belong to."""
+    """They are taken with the dequantised weight, whichever axis their zero points belong to."""
     rng = np.random.default_rng(6)
     axis = 0 if op_type == "Conv" or attributes else 1
     zero = np.arange(shape[axis], dtype=np.uint8)
@@ -354,7 +354,7 @@ def test_pruned_weights_behind_dequantize_linear(op_type, attributes, shape, x):
     model = model_of(nodes, {"x": x}, ["y"], {"w": weight.astype(np.uint8), "s": scale, "z": zero})
     made = {decision.name: decision for decision in sparse.explain(make_session(model))}
     decision = made["product"]
-    assert decision.code == "quantised"
+    assert decision.taken
     assert decision.shape == shape
     assert decision.sparsity == pytest.approx(0.9, abs=0.05)
 
