@@ -383,7 +383,7 @@ cdef inline void fill(float* y, int64_t n, float value) noexcept nogil:
         y[i] = value
 
 
-cdef inline int64_t element_at(int64_t i, int64_t n, int mode) noexcept nogil:
+cdef inline int64_t source_of(int64_t i, int64_t n, int mode) noexcept nogil:
     """Return the element of n that stands at place i, which may be beyond either end."""
     if mode == FILL_EDGE:
         return min(max(i, 0), n - 1)
@@ -396,7 +396,7 @@ cdef void fill_from(float* y, const float* x, int64_t begin, int64_t n, int64_t 
     """Write n elements of a row from place `begin` on, which stand beside its `size` elements."""
     cdef int64_t i
     for i in range(n):
-        y[i] = x[element_at(begin + i, size, mode)]
+        y[i] = x[source_of(begin + i, size, mode)]
 
 
 cdef void pad_item(Job* job, int64_t index, float* scratch) noexcept nogil:
@@ -418,7 +418,7 @@ cdef void pad_item(Job* job, int64_t index, float* scratch) noexcept nogil:
             i = rest % loops.extent[loop] - own.lead[loop]
             rest //= loops.extent[loop]
             if mode != FILL_CONSTANT:
-                i = element_at(i, own.data[loop], mode)
+                i = source_of(i, own.data[loop], mode)
             inside = inside and 0 <= i < own.data[loop]
             a += i * loops.a_stride[loop]
         y = job.y + run * loops.inner
