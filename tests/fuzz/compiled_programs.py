@@ -64,13 +64,16 @@ def seeds() -> tuple[Seed, ...]:
             np.dtype(np.float32): TensorProto.FLOAT,
             np.dtype(np.int32): TensorProto.INT32,
             np.dtype(np.float16): TensorProto.FLOAT16,
+            np.dtype(np.uint8): TensorProto.UINT8,
         }
         infos = [
             helper.make_tensor_value_info(n, types[a.dtype], ["n", *a.shape[1:]] if a.ndim > 1 else a.shape) for n, a in inputs.items()
         ]
         results = [helper.make_tensor_value_info(output, TensorProto.FLOAT, None) for output in outputs]
         graph = helper.make_graph(made, name, infos, results, [numpy_helper.from_array(a, n) for n, a in arrays.items()])
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)], ir_version=9
+        )
         return [Seed(f"{name} {i}", blob, inputs) for i, blob in enumerate(blobs_of(model))]
 
     x = rng.standard_normal((2, 8, 9, 9)).astype(np.float32)
@@ -196,7 +199,30 @@ def seeds() -> tuple[Seed, ...]:
         {"x": rng.standard_normal((3, 20)).astype(np.float16)},
         {"w": weights(rng, 20, 12).astype(np.float16)},
     )
-    return tuple(images + matrices + cells + line + parts + volume + narrow)
+    whole = rng.integers(-3, 4, (2, 6, 6, 3, 3)).astype(np.int8)
+    integers = net(
+        "integers",
+        [
+            ("QLinearConv", ["x", "s", "z", "w0", "s", "w_z", "s", "z"], ["a"], {"pads": [1] * 4}),
+            ("QLinearAdd", ["a", "s", "z", "x", "s", "z", "t", "z"], ["b"], {"domain": "com.microsoft"}),
+            ("QLinearSigmoid", ["b", "t", "z", "s", "z"], ["c"], {"domain": "com.microsoft"}),
+            ("DequantizeLinear", ["c", "s", "z"], ["d"], {}),
+            ("DynamicQuantizeLinear", ["d"], ["q", "q_s", "q_z"], {}),
+            ("ConvInteger", ["q", "w1", "q_z"], ["i"], {"pads": [1] * 4}),
+            ("Cast", ["i"], ["f"], {"to": TensorProto.FLOAT}),
+            ("Mul", ["f", "q_s"], ["y"], {}),
+        ],
+        {"x": rng.integers(0, 256, (2, 6, 7, 5)).astype(np.uint8)},
+        {
+            "s": np.float32(0.02),
+            "t": np.float32(0.05),
+            "z": np.uint8(7),
+            "w_z": np.int8(0),
+            "w0": whole[0],
+            "w1": whole[1],
+        },
+    )
+    return tuple(images + matrices + cells + line + parts + volume + narrow + integers)
 
 
 def blobs_of(model: onnx.ModelProto) -> list[bytes]:

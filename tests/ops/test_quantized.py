@@ -194,3 +194,24 @@ def test_blocked_parameters():
     node = helper.make_node("DequantizeLinear", ["x", "s"], ["y"], axis=1, block_size=2)
     case = [node], {"x": (np.uint8, x.shape)}, {"y": np.float32}, {"s": np.ones((4, 2), F32)}, {"x": x}, x
     assert [finding.code for finding in reasons_of(case)] == ["unsupported-attribute"]
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (2,), (3,), (1, 1), (3, 1), (2, 2, 2)])
+@pytest.mark.parametrize("name", ["xs", "xz", "ws", "wz", "ys", "yz"])
+def test_parameters_of_any_shape_get_an_answer(name, shape):
+    """None or a reason, and no exception: that would leave the whole graph."""
+    given = conv_case(noise(1, 4, 5, 5), one_of([-1, 0, 2], (3, 4, 1, 1), np.int8))[3][name]
+    found = reasons_of(changed(name, np.full(shape, np.asarray(given).reshape(-1)[0], np.asarray(given).dtype)))
+    fits = shape in ((), (1,)) or (shape == (3,) and name in ("ws", "wz"))
+    assert (found == []) == fits
+
+
+@pytest.mark.parametrize("missing", ["xs", "ws", "w", "ys"])
+def test_parameters_that_change_between_runs(missing):
+    """A scale or a weight that is no constant is declined, with a reason."""
+    case = conv_case(noise(1, 4, 5, 5), one_of([-1, 0, 2], (3, 4, 1, 1), np.int8))
+    array = np.asarray(case[3][missing])
+    inputs = {**case[1], missing: (array.dtype, array.shape)}
+    constants = {name: value for name, value in case[3].items() if name != missing}
+    code = "weight-not-constant" if missing == "w" else "parameter-not-constant"
+    assert [finding.code for finding in reasons_of((case[0], inputs, case[2], constants, *case[4:]))] == [code]

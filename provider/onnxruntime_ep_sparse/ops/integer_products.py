@@ -141,7 +141,7 @@ def _product_of(graph: Graph, node: Node) -> Product | Finding:
             return found
     assert isinstance(of_weight, Parameters)
     assert isinstance(of_x, Parameters)
-    if not known and (x_at[1] >= 0 or math.prod(d for d in shape_of(graph, x_zero) if isinstance(d, int)) != 1):
+    if not known and (x_at[1] >= 0 or graph.values[x_zero].shape not in ((), (1,))):
         return reasons.PARAMETER_NOT_CONSTANT(name=x_zero)
     zero = of_weight.zero.astype(np.float32).reshape([-1 if i == axis % len(sizes) else 1 for i in range(len(sizes))])
     bias__m = _bias_of(graph, node, form, m)

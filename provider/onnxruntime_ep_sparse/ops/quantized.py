@@ -239,16 +239,16 @@ def combination_of(graph: Graph, node: Node) -> tuple[Combine, int, int, int] | 
     of_a, of_b, of_y = found
     a, b, y = (int(each.zero[0]) for each in found)
     step = of_y.scale[0]
-    low = max(of_y.low, min(of_y.high, float(np.rint(np.float32(number_of(node, "least", -math.inf)) / step))))
-    high = min(of_y.high, max(low, float(np.rint(np.float32(number_of(node, "most", math.inf)) / step))))
+    low = max(float(of_y.low), min(float(of_y.high), float(np.rint(np.float32(number_of(node, "least", -math.inf)) / step))))
+    high = min(float(of_y.high), max(low, float(np.rint(np.float32(number_of(node, "most", math.inf)) / step))))
     if node.op_type == "QLinearMul":
         factor = float(of_a.scale[0] * of_b.scale[0] / step)
-        combine = Combine(True, 0.0, factor, 0.0, 1.0, 0.0, y, low, high)
+        combine = Combine(True, 0.0, factor, 0.0, 1.0, 0.0, float(y), low, high)
     else:
         ratio_a, ratio_b = of_a.scale[0] / step, of_b.scale[0] / step
         # with one rounding, as an fma does it: the product has 32 bits
         inner = np.float32(np.float64(ratio_a) * a + np.float64(np.float32(ratio_b * np.float32(b))))
-        combine = Combine(False, a, float(ratio_a), b, float(ratio_b), float(np.float32(y) - inner), y, low, high)
+        combine = Combine(False, float(a), float(ratio_a), float(b), float(ratio_b), float(np.float32(y) - inner), float(y), low, high)
         factor = combine.x_scale + combine.r_scale
     if not math.isfinite(factor) or not math.isfinite(combine.shift):
         return reasons.QUANTISATION_SCALE(what="the ratio of the scales")
