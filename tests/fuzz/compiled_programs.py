@@ -27,7 +27,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnxruntime_ep_sparse as sparse
 import onnxruntime_ep_sparse_kernels as kernels
+from onnxruntime_ep_sparse.program import byte_packing
 from onnxruntime_ep_sparse.program import serialize as compiled
+from onnxruntime_ep_sparse.program.enums import ElementType, ShapeRule, StepKind
+from onnxruntime_ep_sparse.program.steps import ProgramSpec, Step, Window
 from onnxruntime_ep_sparse.runtime._mapped_files import MappedFile
 from onnxruntime_ep_sparse.runtime._program import Program
 from onnxruntime_ep_sparse_kernels.isa import isa_named
@@ -76,6 +79,24 @@ def seeds() -> tuple[Seed, ...]:
         )
         return [Seed(f"{name} {i}", blob, inputs) for i, blob in enumerate(blobs_of(model))]
 
+    def bytes_of_net(name, data, shape):
+        step = Step(StepKind.BYTE_PRODUCT, 0, 1, spec=data)
+        types = dict.fromkeys(range(2), ElementType.UINT8)
+        program = ProgramSpec(2, {"x": 0}, {"y": 1}, steps=(step,), types=types, ranks=(len(shape),))
+        blob = compiled.encode(compiled.Compiled(isa.name, ("x",), ("y",), program))
+        return [Seed(name, bytes(blob), {"x": rng.integers(0, 256, shape).astype(np.uint8)})]
+
+    isa = isa_named(kernels.available_isas()[0])
+    how = byte_packing.Quantised(False, 7, np.arange(12, dtype=np.int32), np.full(12, 0.01, np.float32))
+    window = Window((3, 3), (2, 2), (1, 1), (1, 1), (1, 1))
+    eight = np.rint(weights(rng, 12, 8, 3, 3) * 50).clip(-128, 127)
+    right = ShapeRule.MATMUL_RIGHT
+    on_bytes = [
+        *bytes_of_net("bytes", byte_packing.convolution(eight, window, 1, (None, None), isa, how), (2, 8, 9, 9)),
+        *bytes_of_net(
+            "rows of bytes", byte_packing.matrix(eight.reshape(12, 72), right, how, x_rows=True, y_rows=True, isa=isa), (2, 5, 72)
+        ),
+    ]
     x = rng.standard_normal((2, 8, 9, 9)).astype(np.float32)
     images = net(
         "images",
@@ -222,7 +243,7 @@ def seeds() -> tuple[Seed, ...]:
             "w1": whole[1],
         },
     )
-    return tuple(images + matrices + cells + line + parts + volume + narrow + integers)
+    return tuple(images + matrices + cells + line + parts + volume + narrow + integers + on_bytes)
 
 
 def blobs_of(model: onnx.ModelProto) -> list[bytes]:
@@ -349,7 +370,8 @@ def outcome(seed: Seed, blob: bytes, run: bool, folder: Path | None = None) -> s
     isa = isa_named(kernels.available_isas()[0])
     try:
         # steps run in bands where they can, sometimes for several workers, and images are smaller now and then
-        program = Program(compiled.for_isa(found, isa), kernels.table(isa.name), 1 + len(blob) % 3, far_floats=0)
+        tables = {"byte_table": kernels.byte_table(isa.name), "far_floats": 0}
+        program = Program(compiled.for_isa(found, isa), kernels.table(isa.name), 1 + len(blob) % 3, **tables)
         arrays = [seed.inputs.get(name, np.zeros(1, np.float32)) for name in found.program.inputs]
         program.run(*[array[..., : max(1, array.shape[-1] - len(blob) % 4)] if array.ndim == 4 else array for array in arrays])
     except (ValueError, RuntimeError):

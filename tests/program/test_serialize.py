@@ -15,8 +15,8 @@ from onnxruntime_ep_sparse.program import serialize
 from onnxruntime_ep_sparse.program.enums import StepKind
 from onnxruntime_ep_sparse.program.kinds.product import Product
 from onnxruntime_ep_sparse.runtime._program import Program
-from onnxruntime_ep_sparse_kernels.isa import isa_named
-from support.kernel_sets import EMULATED, table_of
+from onnxruntime_ep_sparse_kernels.isa import ByteSet, isa_named
+from support.kernel_sets import EMULATED, byte_table_of, table_of
 from support.making import model_of, pruned
 
 SEEDS = fuzz.seeds()
@@ -164,8 +164,9 @@ def test_mutations(tmp_path, where):
 def test_other_instruction_set(seed, isa):
     """A program packed for one instruction set and run on another computes the same, with tiles that are not wider."""
     region = serialize.decode(seed.blob)
-    program = Program(serialize.for_isa(region, isa), table_of(isa))
-    ours = Program(region.program, table_of(isa_named(region.isa)))
+    packed_for = isa_named(region.isa)
+    program = Program(serialize.for_isa(region, isa), table_of(isa), byte_table=byte_table_of(ByteSet(isa, isa.dots[-1])))
+    ours = Program(region.program, table_of(packed_for), byte_table=byte_table_of(ByteSet(packed_for, packed_for.dots[-1])))
     inputs = [seed.inputs[name] for name in region.program.inputs]
     for a, b in zip(program.run(*inputs), ours.run(*inputs), strict=True):
         assert np.abs(a - b).max() <= 1e-5 * np.abs(b).max()

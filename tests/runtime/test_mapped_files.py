@@ -78,7 +78,7 @@ def program_of(data):
     """A program that reads these bytes of a compiled region, and its inputs' names."""
     isa = isa_named(kernels.available_isas()[0])
     region = serialize.decode(data)
-    return Program(serialize.for_isa(region, isa), kernels.table(isa.name)), region.program.inputs
+    return Program(serialize.for_isa(region, isa), kernels.table(isa.name), byte_table=kernels.byte_table(isa.name)), region.program.inputs
 
 
 @pytest.mark.parametrize("seed", SEEDS, ids=[seed.name for seed in SEEDS])

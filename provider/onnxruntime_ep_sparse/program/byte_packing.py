@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxruntime_ep_sparse_kernels.isa import APART, Isa
+from onnxruntime_ep_sparse_kernels.isa import APART, MAX_LANES, Isa
 from onnxruntime_ep_sparse_kernels.pack import Csr
 from onnxruntime_ep_sparse_kernels.pack_bytes import count_blocks, pack_blocks, pack_quads
 
@@ -23,7 +23,11 @@ BLOCK_COST = 0.8
 TILE_BYTES = 32 * 1024
 """A block of a tile: all of a 32 KB L1, because every block reloads all sums."""
 MAX_TILE = 48 * 1024
-"""Elements of a block, which may grow for the sake of longer rows, but stays below the 65,535 that an entry's offset can reach."""
+"""Bytes of a block, which may grow for the sake of longer rows, but stays in L2."""
+MAX_OFFSET = 0xFFFF
+"""Elements of a block that the offset of an entry can reach."""
+WIDEST = FOUR * MAX_LANES
+"""Pixels of the widest unit."""
 ENTRIES_PER_ROW = 8
 """Entries of four weights that a row should have in a block."""
 MOST_UNITS = 4
@@ -65,22 +69,26 @@ def sums_of(matrix: Csr) -> NDArray[np.int64]:
     return total[matrix.start__m[1:]] - total[matrix.start__m[:-1]]
 
 
-def _cuts(units: int, unit_size: float, element: int, entries_per_unit: float) -> tuple[int, ...]:
-    """Cut `units` into equal blocks: as many as keep one near L1 while rows keep several entries; `unit_size` counts elements."""
+def _cuts(units: int, unit_size: float, widest_size: float, element: int, entries_per_unit: float) -> tuple[int, ...]:
+    """Cut `units` into equal blocks: as many as keep one near L1 while rows keep several entries.
+
+    A unit has `unit_size` elements, and `widest_size` with the widest vectors, for which compiled models run too.
+    """
     wanted = max(TILE_BYTES / element, ENTRIES_PER_ROW / max(entries_per_unit, 1e-9) * unit_size)
-    per_block = max(1, int(min(wanted, MAX_TILE / element if element > 1 else MAX_TILE) / unit_size))
+    per_block = max(1, int(min(wanted / unit_size, MAX_TILE / element / unit_size, MAX_OFFSET / widest_size)))
     blocks = -(-units // per_block)
     return tuple(units * b // blocks for b in range(blocks + 1))
 
 
 def _group(
-    matrix: Csr, blocks: bool, row_begin: int, channel_begin: int, taps: int, unit_size: float, taps_per_unit: int, weights: int
+    matrix: Csr, blocks: bool, row_begin: int, channel_begin: int, taps: int, sizes: tuple[float, float], taps_per_unit: int, weights: int
 ) -> GatherGroup:
+    """Pack one matrix. `sizes` are the elements of a unit in its tiles, and in those of the widest vectors."""
     channels = matrix.depth // taps
     held = -(-channels // FOUR) if blocks else channels
     entries = count_blocks(matrix, taps) if blocks else len(matrix.k__n) / FOUR
     units = held * taps // taps_per_unit
-    cuts = _cuts(units, unit_size, FOUR if blocks else 1, entries / max(matrix.rows * units, 1))
+    cuts = _cuts(units, *sizes, FOUR if blocks else 1, entries / max(matrix.rows * units, 1))
     bounds = np.array(cuts, np.int64) * taps_per_unit
     row_start__bg, row__bgr, k__nc, value__nr = pack_blocks(matrix, taps, bounds) if blocks else pack_quads(matrix, bounds)
     narrow__nc = k__nc.astype(np.uint16) if matrix.depth <= NARROW_DEPTH else k__nc
@@ -103,7 +111,8 @@ def convolution(
     units = len(unit_segment) - 1
     blocks = groups == 1 and pays(whole, len(taps))
     pitch = pitch_bound(window, width)
-    channel_size = sum(vectors * unit + reach_y * pitch + reach_x for _, _, _, reach_y, reach_x in segments)
+    beyond = sum(reach_y * pitch + reach_x for _, _, _, reach_y, reach_x in segments)
+    channel_size, widest_size = (len(segments) * pixels + beyond for pixels in (vectors * unit, max(vectors * unit, WIDEST)))
     # small ONNX groups are packed together, up to one tile, as a block-diagonal matrix
     together = max(1, min(groups, TILE_BYTES // max(1, c * channel_size)))
     packed = []
@@ -111,7 +120,18 @@ def convolution(
         count = min(together, groups - first)
         part = diagonal_of(weight, groups, first, count) if isinstance(weight, np.ndarray) and groups > 1 else whole
         weights = count * m // groups * whole.depth
-        packed.append(_group(part, blocks, first * m // groups, first * c, len(taps), channel_size / units, len(taps) // units, weights))
+        packed.append(
+            _group(
+                part,
+                blocks,
+                first * m // groups,
+                first * c,
+                len(taps),
+                (channel_size / units, widest_size / units),
+                len(taps) // units,
+                weights,
+            )
+        )
     product = Product(
         rule=ShapeRule.CONV,
         x_rows=False,
@@ -155,7 +175,7 @@ def matrix(
         taps=((0, 0, 0),),
         bias__m=np.zeros(m, np.float32),
         max_vectors=vectors,
-        groups=(_group(whole, blocks, 0, 0, 1, vectors * unit, 1, m * k),),
+        groups=(_group(whole, blocks, 0, 0, 1, (vectors * unit, max(vectors * unit, WIDEST)), 1, m * k),),
         vector_operand=vector_operand,
     )
     return byte_product(product, blocks, sums_of(whole), how)
