@@ -86,17 +86,22 @@ def test_provider_with_nodes(sparse_model, monkeypatch):
 def test_plugin_is_found_by_its_module(monkeypatch):
     """A module as ONNX Runtime's conventions have it is registered; anything else is an error that lists the providers."""
     calls = []
-    known = [measure.CPU]
     ort = SimpleNamespace(
         register_execution_provider_library=lambda name, path: calls.append((name, path)),
-        get_available_providers=lambda: known,
-        get_ep_devices=list,
+        get_available_providers=lambda: [measure.CPU],
+        get_ep_devices=lambda: [SimpleNamespace(ep_name=name) for name, _ in calls if devices],
     )
+    devices = True
     monkeypatch.setattr(providers.registration, "runtime", lambda: ort)
     module = SimpleNamespace(get_library_path=lambda: "lib.so", get_ep_name=lambda: "PluginProvider")
     monkeypatch.setattr(providers.importlib, "import_module", lambda name: module if name == "plugin" else json)
     assert providers.find("plugin") == "PluginProvider"
+    assert providers.find("PluginProvider") == "PluginProvider"
     assert calls == [("PluginProvider", "lib.so")]
+    devices = False
+    with pytest.raises(ValueError, match="PluginProvider supports no device of this machine"):
+        providers.find("plugin")
+    devices = True
     with pytest.raises(ValueError, match="there is no provider 'json' here; there are CPUExecutionProvider"):
         providers.find("json")
     with pytest.raises(ValueError, match="measured anyway"):

@@ -20,7 +20,8 @@ def find(name: str) -> str:
     """Return the name of a provider that sessions can be given: ONNX Runtime's own, or that of a plugin.
 
     `name` is a provider, or a module with a plugin as ONNX Runtime's conventions have it, which is registered: it has `get_library_path()`
-    and `get_ep_name()`. ValueError, which lists all providers, if there is none; or if it is one of the two that are measured anyway.
+    and `get_ep_name()`. ValueError, which lists all providers, if there is none; or if a plugin finds no device; or if it is one of the two
+    that are measured anyway.
     """
     if name in (EP_NAME, CPU):
         raise ValueError(f"{name} is measured anyway; name another provider")
@@ -34,6 +35,8 @@ def find(name: str) -> str:
         raise ValueError(f"there is no provider {name!r} here; there are {', '.join(known)}") from None
     if provider not in known:
         registration.runtime().register_execution_provider_library(provider, library)
+    if provider not in available():
+        raise ValueError(f"{provider} supports no device of this machine")
     return provider
 
 
