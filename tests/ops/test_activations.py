@@ -41,6 +41,26 @@ def test_activation(kind, name):
     return None
 
 
+@pytest.mark.parametrize(
+    ("slope", "steps"),
+    [
+        (np.float32(0.25), [("product", "p + LeakyRelu")]),
+        (np.full(1, -0.5, np.float32), [("product", "p + LeakyRelu")]),
+        (np.full((1, 1, 1), 1.5, np.float32), [("product", "p + LeakyRelu")]),
+        (np.linspace(-1, 2, 24, dtype=np.float32), [("product", "p"), ("binary", "y")]),
+    ],
+    ids=["scalar", "one", "one of three dimensions", "one each"],
+)
+def test_prelu_with_one_slope_ends_the_product(slope, steps):
+    """PRelu becomes part of the product where all channels have one slope."""
+    rng = np.random.default_rng(32)
+    shape = "Conv" if slope.size == 1 else "Gemm"
+    node, weights = product(shape, "x", "p", rng)
+    model = model_of([node, helper.make_node("PRelu", ["p", "slope"], ["y"])], {"x": SHAPES[shape]}, ["y"], {**weights, "slope": slope})
+    session = assert_like_cpu(model, {"x": noise(rng, *FEEDS[shape])}, {"profile": "1"})
+    assert [(step.kind, step.name) for step in sparse.step_times(session)] == steps
+
+
 def steps_of_gelu(text, change=None, outputs=("y",)):
     """Kinds and names of the steps that a Gemm and a chain like `ERF_GELUS` become; the results are the CPU provider's."""
     rng = np.random.default_rng(31)

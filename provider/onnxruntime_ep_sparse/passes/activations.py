@@ -1,10 +1,11 @@
-"""Fuses activations that exporters write as several nodes: SiLU, HardSwish, Gelu."""
+"""Activations that exporters write in a longer form: SiLU, HardSwish, Gelu, PRelu with one slope."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
-from ..graph.ir import Graph, Node
+from ..graph.ir import Graph, Node, shape_of
 from ..ops.row import FUSED
 from .patterns import exchanged, fused, is_product, only_reader, with_number
 
@@ -58,6 +59,17 @@ def fuse_gelus(graph: Graph) -> Graph:
             dropped |= {node.index for node in (scaled, erf, plus, half)}
             replaced[last.index] = fused(last, (scaled, erf, plus, half), op_type="Gelu", domain="", inputs=(x,), attributes={})
     return exchanged(graph, replaced, dropped)
+
+
+def name_slopes(graph: Graph) -> Graph:
+    """Replace PRelu with one constant slope for all channels by LeakyRelu, which products can end with."""
+    replaced: dict[int, Node] = {}
+    for node in graph.nodes:
+        slope = graph.constant(node.inputs[1]) if node.op_type == "PRelu" else None
+        if slope is not None and slope.size == 1 and slope.ndim <= len(shape_of(graph, node.inputs[0])):
+            alpha = float(slope.reshape(()))
+            replaced[node.index] = replace(node, op_type="LeakyRelu", inputs=node.inputs[:1], attributes={"alpha": alpha})
+    return exchanged(graph, replaced, ())
 
 
 def half_product(graph: Graph, x: str, y: str) -> tuple[Node, Node] | None:
