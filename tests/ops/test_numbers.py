@@ -337,3 +337,12 @@ def test_several_shapes_at_once():
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(run, range(4)))
+
+
+def test_filling():
+    """A state of zeros, or of another number, for a batch that is known at run time."""
+    chain = Chain()
+    target = chain.node("Concat", chain.sized("p", 0), chain.constant(1), chain.constant(8), axis=0)
+    value = helper.make_tensor("value", TensorProto.FLOAT, [1], [2.5])
+    last = [N("ConstantOfShape", [target], ["f"], value=value), N("Concat", ["f", "p"], ["y"], axis=1)]
+    assert_equal(chain.model(last))

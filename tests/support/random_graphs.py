@@ -100,7 +100,7 @@ class RandomGraph:
         read = {name for node in self.nodes for name in node.input}
         outputs = [name for node in self.nodes for name in node.output if name not in read]
         if self.nodes and self.chance(0.3):
-            outputs.append(self.choice(*self.nodes).output[0])
+            outputs.append(self.choice(*(node for node in self.nodes if node.output[0] in self.values)).output[0])
         declared = [f"d{i}" if self.chance(0.3) else size for i, size in enumerate(self.shape)] if self.chance(0.5) else self.shape
         domains = {node.domain for node in self.nodes} - {""}
         return model_of(self.nodes, {"x": declared}, list(dict.fromkeys(outputs)), self.weights, opset=self.opset, domains=domains)
@@ -477,6 +477,40 @@ def reshaping(g):
     columns = g.choice(*(k for k in range(1, rest + 1) if rest % k == 0))
     first = g.choice(-1, 0, shape[0])
     g.node("Reshape", [x, g.weight(np.array([first, columns, rest // columns], np.int64))], [shape[0], columns, rest // columns])
+
+
+@operator(share=2)
+def computed_shape(g):
+    """A shape that the graph computes from that of its operand, as exporters write it."""
+    x, shape = g.pick(range(2, 7))
+    if x is None:
+        return
+
+    def numbers(op, *inputs, **attributes):
+        name = f"t{len(g.values)}_numbers{len(g.nodes)}"
+        g.nodes.append(helper.make_node(op, list(inputs), [name], **attributes))
+        return name
+
+    def integers(*given):
+        return g.weight(np.array(given, np.int64))
+
+    op, dims = g.choice("Reshape", "Reshape", "Slice", "Expand", "ConstantOfShape"), numbers("Shape", x)
+    if op == "Reshape":
+        rest = int(np.prod(shape[1:]))
+        columns = g.choice(*(k for k in range(1, rest + 1) if rest % k == 0))
+        first = numbers("Gather", dims, integers(g.choice(0, -len(shape))))
+        g.node(op, [x, numbers("Concat", first, integers(columns, -1), axis=0)], [shape[0], columns, rest // columns])
+    elif op == "Slice":
+        axis = g.integer(0, len(shape) - 1)
+        size = numbers("Gather", dims, integers(axis), axis=0)
+        half = numbers("Div", numbers("Add", size, integers(1)), integers(2))
+        sizes = [*shape[:axis], (shape[axis] + 1) // 2, *shape[axis + 1 :]]
+        g.node(op, [x, integers(0), half, integers(axis)], sizes)
+    elif op == "Expand":
+        g.node(op, [x, numbers("Where", numbers("Equal", dims, integers(1)), integers(1), dims)], shape)
+    else:
+        number = helper.make_tensor("number", 1, [1], [g.choice(0.0, -1.5)])
+        g.node("Add", [g.node(op, [dims], shape, value=number), x], shape)
 
 
 @operator()

@@ -60,7 +60,8 @@ class Node:
     """One operator call.
 
     `inputs` holds "" where an optional input is left out; `implicit_inputs` are the values that the node's subgraphs read from around it.
-    `attributes` are decoded: int, float, str, tuples of one of these; None where the attribute is of another kind (tensor, graph).
+    `attributes` are decoded: int, float, str, tuples of one of these; a number for a tensor of one element. None where
+    the attribute is of another kind (larger tensors, graphs).
     `ep_name` is the provider that has the node already, or "". `counts` says that the node computes only a few numbers, such as those of a
     shape, which a plan can hold. `covers` holds the indices of other nodes whose work a pass has moved here.
     """

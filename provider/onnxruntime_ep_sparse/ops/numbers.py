@@ -47,9 +47,9 @@ def count_of(graph: Graph, name: str) -> int:
     return shape[0] if shape else 1
 
 
-def computed_shape_finding(graph: Graph, node: Node) -> Finding | None:
-    """Return why a plan cannot compute the shape of a result, the second input of a node; or None."""
-    name = node.inputs[1]
+def computed_shape_finding(graph: Graph, node: Node, place: int = 1) -> Finding | None:
+    """Return why a plan cannot compute the shape of a result, the input of a node at `place`; or None."""
+    name = node.inputs[place]
     if not is_computed(graph, name) or len(shape_of(graph, name)) != 1:
         return reasons.PARAMETER_NOT_CONSTANT(name="shape")
     count, rank = count_of(graph, name), len(shape_of(graph, node.inputs[0])) if node.op_type == "Expand" else 0

@@ -211,6 +211,26 @@ def _expand_lower(builder: Builder, node: Node) -> None:
     builder.step(Step(StepKind.EXPAND, builder.value(node.inputs[0]), builder.value(node.outputs[0]), spec=expand))
 
 
+def _fill_can_run(graph: Graph, node: Node) -> Finding | None:
+    """Return why a ConstantOfShape cannot run, or None."""
+    if attribute_of(node, "value", 0.0) is None:
+        return reasons.MISMATCHED(what="value", other="a number")
+    return computed_shape_finding(graph, node, 0)
+
+
+def _fill_estimate(setting: Setting, node: Node) -> Estimate:
+    """Return the work of filling a value with a number."""
+    floats = math.prod(setting.sizes(node.outputs[0]))
+    work = moved("copied", floats)
+    return Estimate({"node": 1, **work}, {"step": 1, **work}, ort_splits=floats >= ORT_SPLIT_RESULTS, floats=floats)
+
+
+def _fill_lower(builder: Builder, node: Node) -> None:
+    number = builder.constant(np.array(attribute_of(node, "value", 0.0), np.float32))
+    expand = Expand(computed=builder.list_of(node.inputs[0]).y)
+    builder.step(Step(StepKind.EXPAND, number, builder.value(node.outputs[0]), spec=expand))
+
+
 def _where_of(graph: Graph, node: Node) -> tuple[str, np.ndarray, np.ndarray] | Finding:
     """Return the value that a Where passes, the constant that it puts in its place and where it does; or the reason why it cannot run."""
     mask = graph.constant(node.inputs[0])
@@ -268,6 +288,7 @@ ROWS = (
         estimate=partial(_part_estimate, _gather_of),
     ),
     OpRow("Expand", "neighbour", _expand_can_run, _expand_lower, "shape constant or computed", first_version=8, parameters=(1,)),
+    OpRow("ConstantOfShape", "neighbour", _fill_can_run, _fill_lower, "computed shape", parameters=(0,), estimate=_fill_estimate),
     OpRow(
         "Where",
         "neighbour",

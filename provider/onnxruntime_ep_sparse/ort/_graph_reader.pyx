@@ -15,6 +15,7 @@ from ._abi cimport (
     ATTRIBUTE_INTS,
     ATTRIBUTE_STRING,
     ATTRIBUTE_STRINGS,
+    ATTRIBUTE_TENSOR,
     CAST_TYPE_INFO_TO_TENSOR_INFO,
     GET_DIMENSIONS,
     GET_DIMENSIONS_COUNT,
@@ -50,10 +51,12 @@ from ._abi cimport (
     NODE_GET_OUTPUTS,
     NODE_GET_SINCE_VERSION,
     OP_ATTR_GET_NAME,
+    OP_ATTR_GET_TENSOR_ATTRIBUTE_AS_ORT_VALUE,
     OP_ATTR_GET_TYPE,
     READ_OP_ATTR,
     RELEASE_KEY_VALUE_PAIRS,
     RELEASE_STATUS,
+    RELEASE_VALUE,
     TENSOR_TYPE_AND_SHAPE_HAS_SHAPE,
     VALUE_INFO_GET_INITIALIZER_VALUE,
     VALUE_INFO_IS_CONSTANT_INITIALIZER,
@@ -193,12 +196,17 @@ cdef dict session_entries(const Api* api, const void* object, int slot):
 
 
 cdef object attribute(const Api* api, const void* attribute):
-    """Return the value of an attribute: int, float, str or a tuple of one of these. None for other kinds (tensors, graphs and so on)."""
+    """Return the value of an attribute: int, float, str or a tuple of one of these; the number in a tensor of one.
+
+    None for other kinds: larger tensors, graphs and so on.
+    """
     cdef int kind = 0
     cdef size_t size = 0, i
     cdef Status status
     cdef char* data
     raised(api, (<get_number_t>api.slots[OP_ATTR_GET_TYPE])(attribute, &kind))
+    if kind == ATTRIBUTE_TENSOR:
+        return number_in_tensor(api, attribute)
     if kind not in (ATTRIBUTE_INT, ATTRIBUTE_INTS, ATTRIBUTE_FLOAT, ATTRIBUTE_FLOATS, ATTRIBUTE_STRING, ATTRIBUTE_STRINGS):
         return None
     # Reading into an empty buffer fails and sets the size, or succeeds for an empty list.
@@ -225,6 +233,20 @@ cdef object attribute(const Api* api, const void* attribute):
         return data[:size].rstrip(b"\0").decode("utf-8", "replace")
     finally:
         free(data)
+
+
+cdef object number_in_tensor(const Api* api, const void* attribute):
+    """Return the only element of a tensor that is an attribute, as int or float; None if it has more, or is of another kind."""
+    cdef const void* tensor = NULL
+    raised(api, (<get_object_t>api.slots[OP_ATTR_GET_TENSOR_ATTRIBUTE_AS_ORT_VALUE])(attribute, &tensor))
+    try:
+        array = array_of(api, tensor, "an attribute")
+        number = array.reshape(-1)[0].item() if array.size == 1 else None
+        return number if isinstance(number, (int, float)) else None
+    except TypeError:  # an element type that numpy lacks
+        return None
+    finally:
+        (<release_t>api.slots[RELEASE_VALUE])(<void*>tensor)
 
 
 cdef dict attributes_of(const Api* api, const void* node):
