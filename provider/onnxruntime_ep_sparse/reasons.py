@@ -57,6 +57,11 @@ class Finding:
 
 # --- nodes that are taken
 
+ONLY_HERE = Reason(
+    "only-here",
+    "the CPU provider cannot run it",
+    "Nothing to do: the CPU provider has no kernel for this node, so that it is taken whatever its sparsity.",
+)
 ABOVE_BREAK_EVEN = Reason(
     "above-break-even",
     "sparsity {about}{sparsity:.1%}, break-even {limit:.1%}",

@@ -36,7 +36,7 @@ PARAMETERS = {
     "BatchNormalization": (1, 2, 3, 4),
     "Clip": (1, 2),
     **dict.fromkeys(("GroupNormalization", "InstanceNormalization", "LayerNormalization"), (1, 2)),
-    **dict.fromkeys(("Expand", "Gather", "Pow", "PRelu", "Reshape", "RMSNormalization", "Split", "Squeeze", "Unsqueeze"), (1,)),
+    **dict.fromkeys(("Expand", "Gather", "Pow", "PRelu", "Reshape", "RMSNormalization", "Split", "Squeeze", "Unsqueeze", "Upsample"), (1,)),
     **dict.fromkeys(("ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "ReduceSumSquare"), (1,)),
     "Slice": (1, 2, 3, 4),
     "Where": (0, 2),

@@ -290,7 +290,6 @@ def test_resize_of_larger_images(mode):
 @pytest.mark.parametrize(
     ("attributes", "given_", "reason"),
     [
-        ({"mode": "cubic"}, [1, 1, 2, 2], "mode=cubic is not supported"),
         ({"mode": "nearest"}, [1, 2, 2, 2], "axes other than height and width are not supported"),
         ({"mode": "nearest"}, [1, 1, 1, 32768], "scales is 32768.0: 1/16384 to 16384 is supported"),
         ({"mode": "linear", "antialias": 1}, [1, 1, 0.5, 0.5], "antialias=1 is not supported"),

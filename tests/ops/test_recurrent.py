@@ -410,3 +410,20 @@ def test_nothing_to_do(times, batch):
     assert y.shape == (times, 1, batch, 16)
     for last in (h, c):
         np.testing.assert_array_equal(last, np.zeros((1, batch, 16), np.float32))
+
+
+@pytest.mark.parametrize("zeros", [0.0, 0.9])
+@pytest.mark.parametrize("operator", ["LSTM", "GRU", "RNN"])
+def test_batches_first_are_taken_whatever_the_sparsity(operator, zeros):
+    """The CPU provider has no kernel for layout=1: without us there would be no session."""
+    rng, gates = np.random.default_rng(0), GATES[operator]
+    weights = {name: pruned(rng, (gates * 96, 96), zeros)[None] for name in "wr"}
+    node = helper.make_node(operator, ["x", "w", "r"], ["y"], hidden_size=96, layout=1)
+    model = model_of([node], {"x": [2, 5, 96]}, ["y"], weights)
+    session = make_session(model, {"policy": "auto"})
+    (decision,) = sparse.explain(session)
+    assert (decision.taken, decision.code) == (True, "only-here")
+    plain = model_of([helper.make_node(operator, ["x", "w", "r"], ["y"], hidden_size=96)], {"x": [5, 2, 96]}, ["y"], weights)
+    x = noise(rng, 2, 5, 96)
+    (y,), (expected,) = session.run(None, {"x": x}), cpu_session(plain).run(None, {"x": x.swapaxes(0, 1)})
+    assert_close(y, np.ascontiguousarray(expected.transpose(2, 0, 1, 3)))

@@ -14,6 +14,7 @@ from ..program.builder import Builder
 from ..program.enums import Coordinates, Interpolation, PadMode, StepKind
 from ..program.kinds.layout import Concat, Pad, Reshape, Transpose
 from ..program.kinds.parts import BEYOND, Part
+from ..program.kinds.resample import Resample
 from ..program.kinds.resize import Resize
 from ..program.kinds.shuffle import Shuffle
 from ..program.limits import MAX_BLOCK, MAX_PARTS, MAX_RANK, MAX_SCALE, MAX_SIZE
@@ -275,21 +276,23 @@ COORDINATES = {mode.name.lower(): mode for mode in Coordinates}
 """ONNX's coordinate_transformation_mode, by its words."""
 
 
-def _resize_of(graph: Graph, node: Node) -> Resize | Finding:
-    """Return how a Resize changes height and width, or the reason why it cannot run."""
+def _resize_of(graph: Graph, node: Node) -> Resize | tuple[Resample, ...] | Finding:
+    """Return how a Resize or Upsample changes height and width, or axis by axis; or the reason why it cannot run."""
     shape = shape_of(graph, node.inputs[0])
-    if len(shape) != 4:
-        return reasons.UNSUPPORTED_RANK(rank=len(shape), supported=4)
-    for name, supported in (("antialias", 0), ("exclude_outside", 0), ("keep_aspect_ratio_policy", "stretch")):
+    rank, cubic = len(shape), attribute_of(node, "mode", "nearest") == "cubic"
+    if not 3 <= rank <= 5 or (cubic and rank != 4):
+        return reasons.UNSUPPORTED_RANK(rank=rank, supported="3 to 5, with mode=cubic 4")
+    excludes = int(attribute_of(node, "exclude_outside", 0)) if cubic else 0
+    for name, supported in (("antialias", 0), ("exclude_outside", excludes), ("keep_aspect_ratio_policy", "stretch")):
         if attribute_of(node, name, supported) != supported:
             return reasons.UNSUPPORTED_ATTRIBUTE(name=name, value=node.attributes[name])
     first = node.since_version < 11
     mode, nearest = attribute_of(node, "mode", "nearest"), attribute_of(node, "nearest_mode", "round_prefer_floor")
     coordinates = "asymmetric" if first else attribute_of(node, "coordinate_transformation_mode", "half_pixel")
-    if mode not in ("nearest", "linear"):
+    if mode not in ("nearest", "linear", "cubic"):
         return reasons.UNSUPPORTED_ATTRIBUTE(name="mode", value=mode)
-    if mode == "linear" and graph.values[node.inputs[0]].dtype in BYTES:
-        return reasons.UNSUPPORTED_ATTRIBUTE(name="mode", value="linear of 8-bit integers")
+    if mode != "nearest" and graph.values[node.inputs[0]].dtype in BYTES:
+        return reasons.UNSUPPORTED_ATTRIBUTE(name="mode", value=f"{mode} of 8-bit integers")
     if nearest not in NEAREST_MODES:
         return reasons.UNSUPPORTED_ATTRIBUTE(name="nearest_mode", value=nearest)
     if coordinates not in COORDINATES:
@@ -304,14 +307,18 @@ def _resize_of(graph: Graph, node: Node) -> Resize | Finding:
                 return reasons.PARAMETER_NOT_CONSTANT(name=parameter)
             computed[parameter] = name
     scales, sizes = (array if array is not None and array.size else None for array in map(graph.constant, names[1:]))
+    if "scales" in node.attributes:
+        scales = np.array(attribute_of(node, "scales", ()), np.float32)
     given = sizes if scales is None else scales
     if computed:
+        if cubic or rank != 4:
+            return reasons.PARAMETER_NOT_CONSTANT(name=next(iter(computed)))
         return _computed_resize(graph, node, computed, given, interpolation, COORDINATES[coordinates])
-    listed = attribute_of(node, "axes", ()) or range(4)
-    axes = list(dict.fromkeys(int(a) % 4 for a in listed if -4 <= a < 4))
+    listed = attribute_of(node, "axes", ()) or range(rank)
+    axes = list(dict.fromkeys(int(a) % rank for a in listed if -rank <= a < rank))
     if given is None or (scales is not None and sizes is not None) or not len(listed) == len(axes) == given.size:
         return reasons.MISMATCHED(what="scales or sizes", other="the input")
-    scale, size = [1.0] * 4, [-1] * 4
+    scale, size = [1.0] * rank, [-1] * rank
     for axis, number in zip(axes, given.reshape(-1), strict=True):
         if given is scales:
             scale[axis] = float(number)
@@ -326,6 +333,11 @@ def _resize_of(graph: Graph, node: Node) -> Resize | Finding:
     if coordinates == "align_corners" and any(number % 1 for number in scale):
         # ONNX spans scale * size pixels, ONNX Runtime as many as there are
         return reasons.ALIGN_CORNERS_SCALE()
+    if cubic or rank != 4:
+        coefficient = number_of(node, "cubic_coeff_a", -0.75)
+        changed = [axis for axis in range(2, rank) if scale[axis] != 1.0 or size[axis] not in (-1, shape[axis])] or [2]
+        at, reading = COORDINATES[coordinates], Interpolation.CUBIC if cubic else interpolation
+        return tuple(Resample(axis, reading, at, scale[axis], size[axis], coefficient, bool(excludes)) for axis in changed)
     return Resize(interpolation, COORDINATES[coordinates], (scale[2], scale[3]), (size[2], size[3]))
 
 
@@ -349,21 +361,29 @@ def _computed_resize(
 
 
 def _resize_lower(builder: Builder, node: Node) -> None:
-    resize = _resize_of(builder.graph, node)
-    assert isinstance(resize, Resize)
-    names = node.inputs[1:] if node.since_version < 11 else node.inputs[2:]
-    for name, parameter in zip(names, ("scales", "sizes"), strict=False):
-        if name and not builder.graph.is_constant(name):
-            number = builder.list_of(name).y
-            resize = replace(resize, computed_scales=number) if parameter == "scales" else replace(resize, computed_sizes=number)
-    builder.step(Step(StepKind.RESIZE, builder.value(node.inputs[0]), builder.value(node.outputs[0]), spec=resize))
+    resize, x, y = _resize_of(builder.graph, node), builder.value(node.inputs[0]), builder.value(node.outputs[0])
+    assert not isinstance(resize, Finding)
+    if isinstance(resize, Resize):
+        names = node.inputs[1:] if node.since_version < 11 else node.inputs[2:]
+        for name, parameter in zip(names, ("scales", "sizes"), strict=False):
+            if name and not builder.graph.is_constant(name):
+                number = builder.list_of(name).y
+                resize = replace(resize, computed_scales=number) if parameter == "scales" else replace(resize, computed_sizes=number)
+        builder.step(Step(StepKind.RESIZE, x, y, spec=resize))
+        return
+    for i, resample in enumerate(resize):  # the first axis first: what follows it stands in runs
+        last = i == len(resize) - 1
+        result = y if last else builder.new_value(len(shape_of(builder.graph, node.inputs[0])))
+        builder.step(Step(StepKind.RESAMPLE, x, result, spec=resample))
+        x = result
 
 
 def _resize_channels(flow: Flow, node: Node) -> ChannelPlan | None:
     x = flow.channels.get(node.inputs[0])
-    if x is None or x.axis != 1 or not isinstance(_resize_of(flow.graph, node), Resize):
+    if x is None or x.axis != 1 or isinstance(_resize_of(flow.graph, node), Finding):
         return None
-    axes = [int(a) % 4 for a in attribute_of(node, "axes", ()) or range(4)]
+    rank = flow.rank(node.inputs[0])
+    axes = [int(a) % rank for a in attribute_of(node, "axes", ()) or range(rank)]
     sizes = len(node.inputs) > 3 and bool(node.inputs[3]) and 1 in axes
     if not all(flow.graph.is_constant(name) for name in node.inputs[1:] if name):
         return None
@@ -440,9 +460,21 @@ ROWS = (
         "neighbour",
         can_run_if(_resize_of),
         _resize_lower,
-        "nearest or linear over height and width of NCHW by scales or sizes, constant or computed; no antialias, no tf_crop_and_resize",
+        "images of 1 to 3 dimensions; those of two also by computed scales or sizes, or cubic; no antialias, no tf_crop_and_resize",
         parameters=(1, 2, 3),
         types=MOVED,
+        channels=_resize_channels,
+        estimate=costs.work_of("resized"),
+        blocked=True,
+    ),
+    OpRow(
+        "Upsample",
+        "neighbour",
+        can_run_if(_resize_of),
+        _resize_lower,
+        "constant scales",
+        first_version=7,
+        parameters=(1,),
         channels=_resize_channels,
         estimate=costs.work_of("resized"),
         blocked=True,

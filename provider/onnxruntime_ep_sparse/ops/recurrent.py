@@ -249,6 +249,11 @@ def _sequences_first(node: Node) -> bool:
     return bool(node.attributes.get("layout"))
 
 
+def _only_here(graph: Graph, node: Node) -> bool:
+    """Return whether ONNX Runtime has no kernel for the node: sequences stand first in its operands."""
+    return _sequences_first(node)
+
+
 def _sequence_counts(graph: Graph, node: Node) -> tuple[int | None, ...]:
     """Return the numbers of sequences to judge by: a few where the number is only known at run time."""
     sequences = shape_of(graph, node.inputs[0])[0 if _sequences_first(node) else 1]
@@ -312,6 +317,7 @@ ROWS = tuple(
         row_counts=_sequence_counts,
         open_sizes=_open_sizes,
         implied=_implied,
+        only_here=_only_here,
     )
     for row in CELLS.values()
 )

@@ -39,6 +39,11 @@ def no_zero_points(graph: Graph, node: Node) -> tuple[str, ...]:
     return ()
 
 
+def never(graph: Graph, node: Node) -> bool:
+    """Return False."""
+    return False
+
+
 def first_axis(graph: Graph, node: Node) -> int:
     """Return 0."""
     return 0
@@ -70,7 +75,8 @@ class OpRow:
     `row_counts` returns the numbers of rows to judge it by, None for the nominal one, and `open_sizes` the sizes to assume for symbols in
     its shapes. `blocked` says that ONNX Runtime runs it in its blocked layout, between convolutions of two dimensions; `adds`, that it
     begins with an addition, which a product that makes an operand can do. `implied` returns what the weight or the operator says about
-    the shapes of values, as far as that is certain: for values of unknown rank.
+    the shapes of values, as far as that is certain: for values of unknown rank. `only_here` says that ONNX Runtime's CPU provider has no
+    kernel for the node.
     """
 
     op_type: str
@@ -93,3 +99,4 @@ class OpRow:
     adds: bool = False
     open_sizes: Callable[[Graph, Node], Mapping[str, int]] = costs.no_open_sizes
     implied: Callable[[Graph, Node], dict[str, Shape]] = nothing_implied
+    only_here: Callable[[Graph, Node], bool] = never

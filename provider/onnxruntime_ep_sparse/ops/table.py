@@ -18,6 +18,7 @@ from . import (
     integer_products,
     layout,
     matrix,
+    near_channels,
     normalization,
     parts,
     quantized,
@@ -30,8 +31,8 @@ from .numbers import NUMBERS
 from .row import FLOATS, ONNX, OpRow, no_weights
 
 MODULES = (
-    *(windows, transposed, matrix, recurrent, activations, elementwise, reductions, normalization, layout, parts, casts),
-    *(quantized, integer_products),
+    *(windows, transposed, matrix, recurrent, activations, elementwise, reductions, normalization, near_channels, layout, parts),
+    *(casts, quantized, integer_products),
 )
 OPS: dict[str, OpRow] = {row.op_type: row for module in MODULES for row in module.ROWS}
 """Every operator a region may hold."""
@@ -207,6 +208,12 @@ def is_addition(node: Node) -> bool:
     """Return whether a product that makes an operand of this node can add the other one."""
     row = row_for(node)
     return row is not None and row.adds
+
+
+def runs_only_here(graph: Graph, node: Node) -> bool:
+    """Return whether ONNX Runtime's CPU provider has no kernel for a node."""
+    row = row_for(node)
+    return row is not None and row.only_here(graph, node)
 
 
 def is_blocked(node: Node) -> bool:

@@ -93,7 +93,8 @@ def select_read(graph: Graph, options: Options) -> Selection:
             continue
         gain = RegionGain(prices, rewritten, region, densities, runnable)
         gain.trim(wanted)
-        if gain.is_enough() or options.min_sparsity is not None:  # the user's figure stands above our estimate
+        needed = any(table.runs_only_here(graph, graph.nodes[i]) for i in gain.members)
+        if needed or gain.is_enough() or options.min_sparsity is not None:  # the user's figure stands above our estimate
             regions.append(sorted(gain.members))
             gains.append(gain)
         else:
@@ -196,6 +197,8 @@ def judge(prices: cost.Prices, node: Node, options: Options) -> Judgement:
     j.sparsity, j.pattern, j.density = zeros.sparsity, zeros.pattern, cost.Density(1.0 - zeros.sparsity, zeros.in_blocks)
     if options.policy == "always":
         j.wanted, j.finding = True, reasons.POLICY_ALWAYS()
+    elif table.runs_only_here(graph, node):
+        j.wanted, j.finding = True, reasons.ONLY_HERE()
     else:
         j.wanted, j.finding = judge_sparsity(prices, node, zeros, j.density, options)
     return j

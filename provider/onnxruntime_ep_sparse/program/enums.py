@@ -52,6 +52,10 @@ class StepKind(IntEnum):
     """From integers to floats less a zero point, or back."""
     BYTE_PRODUCT = 23
     """Conv, Gemm, MatMul of bytes by packed weights of 8 bits."""
+    NORMALIZE_NEAR = 24
+    """LRN, by channels that stand near each other."""
+    RESAMPLE = 25
+    """Resize along one axis."""
 
 
 class ShapeRule(IntEnum):
@@ -104,7 +108,7 @@ class Coordinates(IntEnum):
 
 
 class Interpolation(IntEnum):
-    """How a resized image reads the original: linearly, or the one pixel that ONNX's nearest_mode chooses."""
+    """How a resized image reads the original: linearly, by cubic polynomials, or the one pixel that ONNX's nearest_mode chooses."""
 
     LINEAR = 0
     ROUND_PREFER_FLOOR = 1
@@ -113,6 +117,7 @@ class Interpolation(IntEnum):
     CEIL = 4
     VERSION_10 = 5
     """Nearest before modes had names (Resize 10): up when shrinking, else down."""
+    CUBIC = 6
 
 
 class ElementType(IntEnum):

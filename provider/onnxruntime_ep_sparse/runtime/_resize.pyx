@@ -17,8 +17,7 @@ cdef enum:
 
 # Height and width.
 cdef struct Resize:
-    int interpolation
-    int coordinates
+    Place place
     float scale[2]
     int64_t size[2]      # -1: by scale
     int scales           # the value of scales that the plan computes, or NONE
@@ -53,8 +52,8 @@ cdef void resize_ops(StepKindOps* ops) noexcept:
 
 cdef int build(Step* step, object spec) except -1:
     cdef Resize* resize = <Resize*>step.spec
-    resize.interpolation = spec.interpolation
-    resize.coordinates = spec.coordinates
+    resize.place.interpolation = spec.interpolation
+    resize.place.coordinates = spec.coordinates
     for i in range(2):
         resize.scale[i] = spec.scale[i]
         resize.size[i] = spec.size[i]
@@ -103,37 +102,37 @@ cdef int infer(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t
     return 0
 
 
-cdef float original_place(const Resize* resize, float place, float scale, float out, float size) noexcept nogil:
+cdef float original_place(const Place* how, float place, float scale, float out, float size) noexcept nogil:
     """Return the coordinate in the original image, in the float32 arithmetic of ONNX Runtime's CPU provider."""
     cdef float offset
-    if resize.coordinates == AT_ASYMMETRIC:
+    if how.coordinates == AT_ASYMMETRIC:
         return place / scale
-    if resize.coordinates == AT_ALIGN_CORNERS:
+    if how.coordinates == AT_ALIGN_CORNERS:
         return place * (size - 1) / (out - 1) if out != 1 else 0
-    if resize.coordinates == AT_TF_HALF_PIXEL_FOR_NN:
+    if how.coordinates == AT_TF_HALF_PIXEL_FOR_NN:
         return (place + <float>0.5) / scale
-    if resize.coordinates == AT_HALF_PIXEL_SYMMETRIC:
+    if how.coordinates == AT_HALF_PIXEL_SYMMETRIC:
         offset = size / 2 * (1 - out / (scale * size))
         return <float>(<double>offset + (<double>place + 0.5) / <double>scale - 0.5)
-    if resize.coordinates == AT_PYTORCH_HALF_PIXEL and out <= 1:
+    if how.coordinates == AT_PYTORCH_HALF_PIXEL and out <= 1:
         return 0
     return (place + <float>0.5) / scale - <float>0.5
 
 
-cdef int64_t nearest_pixel(const Resize* resize, float place, bint shrinks) noexcept nogil:
+cdef int64_t nearest_pixel(const Place* how, float place, bint shrinks) noexcept nogil:
     """Return the pixel that a coordinate rounds to.
 
     Fractions within 1e-6 of a half count as halves, as in ONNX Runtime 1.32: quotients like 1 / (2 / 7) are not exact.
     """
     cdef float fraction = place - <float>floor(place)
-    if resize.interpolation == READ_FLOOR:
+    if how.interpolation == READ_FLOOR:
         return <int64_t>floor(place)
-    if resize.interpolation == READ_CEIL:
+    if how.interpolation == READ_CEIL:
         return <int64_t>ceil(place)
-    if resize.interpolation == READ_VERSION_10:
+    if how.interpolation == READ_VERSION_10:
         return <int64_t>ceil(place) if shrinks else <int64_t>place
     if fabs(fraction - <float>0.5) <= <float>1e-6:
-        return <int64_t>floor(place) + (resize.interpolation == READ_ROUND_PREFER_CEIL)
+        return <int64_t>floor(place) + (how.interpolation == READ_ROUND_PREFER_CEIL)
     return <int64_t>floor(<double>place + 0.5)
 
 
@@ -142,12 +141,12 @@ cdef void set_line(Line* line, const Resize* resize, int64_t index, int64_t size
     cdef int64_t pixel
     cdef float place = <float>index
     if scale != 1:
-        place = original_place(resize, place, scale, <float>out, <float>size)
-    if resize.interpolation == READ_LINEAR:
+        place = original_place(&resize.place, place, scale, <float>out, <float>size)
+    if resize.place.interpolation == READ_LINEAR:
         place = 0 if place < 0 else (place if place < <float>(size - 1) else <float>(size - 1))
         pixel = <int64_t>place
     else:
-        pixel = nearest_pixel(resize, place, scale < 1) if scale != 1 else index
+        pixel = nearest_pixel(&resize.place, place, scale < 1) if scale != 1 else index
     pixel = 0 if pixel < 0 else (pixel if pixel < size else size - 1)
     line.first = <int32_t>pixel
     line.second = <int32_t>(pixel + 1 if pixel + 1 < size else pixel)
@@ -182,7 +181,7 @@ cdef bint deals(const CompiledProgram* program, const Plan* plan, int index, con
     cdef Resize* resize = &(<ResizePlan*>plan.steps[index].own).resize
     cdef Shape* x = &plan.values[program.steps[index].x].shape
     cdef Shape* y = &plan.values[program.steps[index].y].shape
-    return resize.interpolation != READ_LINEAR and can_be_dealt(x, deal) and can_be_dealt(y, deal) and (
+    return resize.place.interpolation != READ_LINEAR and can_be_dealt(x, deal) and can_be_dealt(y, deal) and (
         doubles(resize, 0, x.dims[2], y.dims[2]) and doubles(resize, 1, x.dims[3], y.dims[3]))
 
 
@@ -212,7 +211,7 @@ cdef int plan_resize(CompiledProgram* program, Plan* plan, int index) noexcept n
             set_line(own.lines + place + i, resize, i, x.dims[axis], y.dims[axis], scale)
         place += y.dims[axis]
     own.doubled = doubles(resize, 1, x.dims[3], y.dims[3])
-    if resize.interpolation == READ_LINEAR:
+    if resize.place.interpolation == READ_LINEAR:
         need_scratch(plan, 2 * y.dims[3])
     return 0
 
@@ -244,7 +243,7 @@ cdef void resize_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     if job.sp.dealt:
         dealt_item(job, index)
         return
-    if (<Resize*>job.step.spec).interpolation == READ_LINEAR:
+    if (<Resize*>job.step.spec).place.interpolation == READ_LINEAR:
         resize_linear(x, y, own.lines, width, out_height, out_width, scratch)
     else:
         resize_nearest(x, y, own.lines, width, out_height, out_width, own.doubled)

@@ -9,12 +9,14 @@ from ._convert cimport convert_ops
 from ._depthwise cimport depthwise_ops
 from ._elementwise cimport activate_ops, binary_ops
 from ._enums cimport *
+from ._near_channels cimport normalize_near_ops
 from ._normalize cimport normalize_groups_ops, normalize_ops
 from ._parts cimport expand_ops, part_ops
 from ._product cimport product_ops
 from ._quantized cimport carry_ops, combine_ops, dynamic_quantize_ops, look_up_ops
 from ._recurrent cimport recurrent_ops
 from ._reduce cimport reduce_ops, softmax_ops
+from ._resample cimport resample_ops
 from ._resize cimport resize_ops
 from ._shuffle cimport shuffle_ops
 from ._structs cimport StepKindOps
@@ -41,8 +43,10 @@ row(STEP_PAD, pad_ops)
 row(STEP_SHUFFLE, shuffle_ops)
 row(STEP_TRANSPOSE, transpose_ops)
 row(STEP_RESIZE, resize_ops)
+row(STEP_RESAMPLE, resample_ops)
 row(STEP_NORMALIZE, normalize_ops)
 row(STEP_NORMALIZE_GROUPS, normalize_groups_ops)
+row(STEP_NORMALIZE_NEAR, normalize_near_ops)
 row(STEP_PART, part_ops)
 row(STEP_EXPAND, expand_ops)
 row(STEP_SOFTMAX, softmax_ops)

@@ -11,12 +11,14 @@ from .convert import CONVERT
 from .depthwise import DEPTHWISE
 from .elementwise import ACTIVATE, BINARY
 from .layout import CONCAT, PAD, RESHAPE, TRANSPOSE
+from .near_channels import NORMALIZE_NEAR
 from .normalize import NORMALIZE, NORMALIZE_GROUPS
 from .parts import EXPAND, PART
 from .product import PRODUCT
 from .quantized import CARRY, COMBINE, DYNAMIC_QUANTIZE, LOOK_UP
 from .recurrent import RECURRENT
 from .reduce import REDUCE, SOFTMAX
+from .resample import RESAMPLE
 from .resize import RESIZE
 from .row import Constants, Origins, Ranks, StepKindRow
 from .shuffle import SHUFFLE
@@ -37,8 +39,10 @@ ROWS: dict[StepKind, StepKindRow] = {
         SHUFFLE,
         TRANSPOSE,
         RESIZE,
+        RESAMPLE,
         NORMALIZE,
         NORMALIZE_GROUPS,
+        NORMALIZE_NEAR,
         PART,
         EXPAND,
         SOFTMAX,

@@ -1,0 +1,3 @@
+from ._structs cimport StepKindOps
+
+cdef void normalize_near_ops(StepKindOps* ops) noexcept

@@ -1,0 +1,3 @@
+from ._structs cimport StepKindOps
+
+cdef void resample_ops(StepKindOps* ops) noexcept
