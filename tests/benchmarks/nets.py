@@ -1,9 +1,9 @@
 """A table of all nets in a folder: who has their nodes, in how many regions, how close results are, and how fast, on one thread.
 
-    python tests/benchmarks/nets.py FOLDER [--threads 1] [--pairs 30] [--no-times] [--reasons] [NET ...]
+    python tests/benchmarks/nets.py FOLDER [--threads 1] [--pairs 30] [--no-times] [--reasons] [--json FILE] [NET ...]
 
 A net is an ONNX file of the folder. If NET.npz lies beside it, that holds its inputs; else they are random. Nets are measured one after
-another, by the protocol of `measure`. `--no-times` only asks who has the nodes, and `--reasons` lists why the others were left.
+another, by the protocol of `measure`. `--no-times` only asks who has the nodes, and `--reasons` lists why the others were left. Rows of other nets that the document FILE has stay.
 """
 
 from __future__ import annotations
@@ -11,15 +11,25 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
+import report
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument
 
 import onnxruntime_ep_sparse as sparse
 from onnxruntime_ep_sparse import measure
 from onnxruntime_ep_sparse.models.inputs import inputs_for
 
-HEAD = "| net | nodes owned | regions | error | speed-up [95 %] |\n| --- | --- | --- | --- | --- |"
+COLUMNS = [
+    ("net", "{net}"),
+    ("nodes owned", "{owned} of {nodes}"),
+    ("regions", "{regions}"),
+    ("error", "{error:.0e}"),
+    ("speed-up [95 %]", "**{speed_up:.2f}** [{low:.2f}, {high:.2f}]"),
+    ("A/A", "{control:.3f}"),
+]
 
 
 def session_of(path: Path, threads: int) -> onnxruntime.InferenceSession:
@@ -40,24 +50,39 @@ def feeds_of(path: Path, session: onnxruntime.InferenceSession) -> dict[str, np.
         return dict(arrays)
 
 
-def row(path: Path, arguments: argparse.Namespace) -> str:
-    """One line of the table, and the reasons below it."""
+def row(path: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The figures of one net; with `--reasons` it prints why nodes were left."""
     session = session_of(path, arguments.threads)
     graphs = session.get_provider_graph_assignment_info()
     ours = [graph for graph in graphs if graph.ep_name == sparse.EP_NAME]
     owned, nodes = (sum(len(graph.get_nodes()) for graph in some) for some in (ours, graphs))
-    error = speed = ""
-    if not arguments.no_times:
-        found = measure.measure(str(path), feeds_of(path, session), threads=arguments.threads, pairs=arguments.pairs, memory=False)
-        error = f"{max((a.max_relative for a in found.agreement), default=0):.0e}"
-        if found.speed_up is not None:
-            speed = f"**{found.speed_up.median:.2f}** [{found.speed_up.low:.2f}, {found.speed_up.high:.2f}]"
-            speed += "" if found.valid else " (not valid: other load)"
-    lines = [f"| {path.stem} | {owned} of {nodes} | {len(ours)} | {error} | {speed} |"]
+    found: dict[str, Any] = {"net": path.stem, "owned": owned, "nodes": nodes, "regions": len(ours)}
+    try:
+        if not arguments.no_times:
+            found |= figures(path, session, arguments)
+    except (ValueError, RuntimeError, Fail, InvalidArgument) as problem:  # random inputs do not fit every net
+        print(f"{path.stem} is not measured: {problem}")
     if arguments.reasons:
         left = Counter((d.op_type, d.reason) for d in sparse.explain(session) if not d.taken)
-        lines += [f"    {count:4} {op_type}: {reason}" for (op_type, reason), count in left.most_common()]
-    return "\n".join(lines)
+        for (op_type, reason), count in left.most_common():
+            print(f"    {count:4} {op_type}: {reason}")
+    return found
+
+
+def figures(path: Path, session: onnxruntime.InferenceSession, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The error and the speed-up of one net."""
+    measured = measure.measure(str(path), feeds_of(path, session), threads=arguments.threads, pairs=arguments.pairs, memory=False)
+    found: dict[str, Any] = {"error": max((a.max_relative for a in measured.agreement), default=0.0)}
+    if measured.speed_up is not None:
+        speed_up, control = measured.speed_up, measured.control
+        found |= {"speed_up": speed_up.median, "low": speed_up.low, "high": speed_up.high}
+        found["control"] = None if control is None else control.median
+    return found
+
+
+def kept(path: Path | None) -> dict[str, dict[str, Any]]:
+    """The rows of a document, by net, if it is there."""
+    return {row["net"]: row for row in report.read(path)[""]["rows"]} if path is not None and path.exists() else {}
 
 
 def main() -> None:
@@ -68,15 +93,16 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=30)
     parser.add_argument("--no-times", action="store_true")
     parser.add_argument("--reasons", action="store_true")
+    report.add_json(parser)
     arguments = parser.parse_args()
     sparse.register()
-    print(HEAD)
+    rows = kept(arguments.json)
     for path in sorted(arguments.folder.glob("*.onnx")):
         if not arguments.nets or path.stem in arguments.nets:
-            try:
-                print(row(path, arguments), flush=True)
-            except (ValueError, RuntimeError) as problem:
-                print(f"| {path.stem} | failed: {problem} | | | |", flush=True)
+            rows[path.stem] = row(path, arguments)
+    with report.Report(arguments.json) as written:
+        written.table("", COLUMNS)
+        written.rows([rows[net] for net in sorted(rows)])
 
 
 if __name__ == "__main__":
