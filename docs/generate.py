@@ -200,9 +200,9 @@ Declined nodes run on ONNX Runtime's CPU provider, as without this package.
     python tests/benchmarks/nets.py FOLDER --pairs 15 --json docs/data/nets.json
 
 Nets as PyTorch's exporters write them, with random weights of which 90 % are zeros, on one thread. The error is the largest difference from
-the CPU provider as a share of the largest output. A/A is the CPU provider measured against itself: rows that say so are not valid. Nets with
-`-extended` are files that ONNX Runtime has saved at `ORT_ENABLE_EXTENDED`. `resnet50` and `mobilenet_v2` come from this package's builders;
-`unet3d_16` has 16 channels and images of 32x64x64. Nets without a speed-up need other inputs than random ones.
+the CPU provider as a share of the largest output. A/A is the CPU provider measured against itself: rows that say so are not valid. Nets
+with `-extended` are files that ONNX Runtime has saved at `ORT_ENABLE_EXTENDED`. `resnet50` and `mobilenet_v2` come from this package's
+builders; `unet3d_16` has 16 channels and images of 32x64x64. Nets without a speed-up need other inputs than random ones.
 
 <!-- data/nets.json -->
 <!-- end -->

@@ -3,7 +3,8 @@
     python tests/benchmarks/nets.py FOLDER [--threads 1] [--pairs 30] [--no-times] [--reasons] [--json FILE] [NET ...]
 
 A net is an ONNX file of the folder. If NET.npz lies beside it, that holds its inputs; else they are random. Nets are measured one after
-another, by the protocol of `measure`. `--no-times` only asks who has the nodes, and `--reasons` lists why the others were left. Rows of other nets that the document FILE has stay.
+another, by the protocol of `measure`. `--no-times` only asks who has the nodes, and `--reasons` lists why the
+others were left. Rows of other nets that the document FILE has stay.
 """
 
 from __future__ import annotations

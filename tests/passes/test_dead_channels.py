@@ -113,6 +113,13 @@ CASES = {
     "Pad": (7, [make("Pad", ["r", "pads", "fill"], ["z"])], {"pads": np.array([0, 0, 1, 1] * 2), "fill": np.float32(0.5)}),
     "Pad with zeros": (6, [make("Pad", ["r", "pads"], ["z"])], {"pads": np.array([0, 0, 1, 1] * 2)}),
     "Pad of channels": (10, [make("Pad", ["r", "pads"], ["z"])], {"pads": np.array([0, 1, 0, 0] * 2), "size": 10}),
+    "Pad by reflection": (5, [make("Pad", ["r", "pads"], ["z"], mode="reflect")], {"pads": np.array([0, 0, 1, 1] * 2)}),
+    "cropping Pad": (5, [make("Pad", ["r", "pads"], ["z"])], {"pads": np.array([0, 0, -1, 0] * 2)}),
+    "mean": (5, [make("ReduceMean", ["r", "axes"], ["z"])], {"axes": np.array([2, 3])}),
+    "least": (5, [make("ReduceMin", ["r", "axes"], ["z"])], {"axes": np.array([3])}),
+    "sum": (7, [make("ReduceSum", ["r", "axes"], ["z"])], {"axes": np.array([2])}),
+    "norm": (7, [make("ReduceL2", ["r", "axes"], ["z"])], {"axes": np.array([2])}),
+    "mean of channels": (1, [make("ReduceMean", ["r", "axes"], ["z"])], {"axes": np.array([1]), "size": 1}),
     "a number": (5, [make("Mul", ["two", "r"], ["z"])], {"two": np.float32(2)}),
     "a number a channel": (5, [make("Sub", ["r", "each"], ["z"])], {"each": noise(RNG, 8, 1, 1)}),
     "a number a pixel": (8, [make("Add", ["r", "each"], ["z"])], {"each": noise(RNG, 6, 5)}),
@@ -180,10 +187,11 @@ def test_an_output_stays():
     [
         ([make("Flatten", ["r"], ["z"])], {}, 30),
         ([make("GlobalMaxPool", ["r"], ["a"]), make("Flatten", ["a"], ["z"])], {}, 1),
+        ([make("ReduceMean", ["r", "axes"], ["z"], keepdims=0)], {"axes": np.array([2, 3])}, 1),
         ([make("Reshape", ["r", "to"], ["z"])], {"to": np.array([0, -1])}, 30),
         ([make("Reshape", ["r", "to"], ["z"])], {"to": np.array([-1, 240])}, 30),
     ],
-    ids=["Flatten", "pooled", "rest", "given"],
+    ids=["Flatten", "pooled", "reduced", "rest", "given"],
 )
 def test_flattened(nodes, weights, pixels, last):
     """Images to rows. MatMul has no bias: one constant remains, and with it all pixels of its channel."""

@@ -19,7 +19,7 @@ from ..program.steps import Step
 from ..reasons import Finding
 from . import costs
 from .axes import ascending, axis_of
-from .channels import ChannelPlan, Flow
+from .channels import ChannelPlan, Flow, Link
 from .costs import ORT_SPLIT_RESULTS, Estimate, Setting, moved
 from .row import OpRow, can_run_if
 
@@ -79,9 +79,20 @@ def _reduce_lower(builder: Builder, node: Node) -> None:
     builder.step(Step(StepKind.REDUCE, builder.value(node.inputs[0]), builder.value(node.outputs[0]), spec=reduce))
 
 
-def _pool_channels(flow: Flow, node: Node) -> ChannelPlan | None:
-    x = flow.channels.get(node.inputs[0])
-    return flow.same(node, node.inputs[0], x.known__c, x.value__c) if x is not None and x.axis == 1 else None
+def _channels(flow: Flow, node: Node) -> ChannelPlan | None:
+    """Follow channels through a reduction of other axes: a mean or an extreme of equal numbers is that number, a sum of zeros is 0."""
+    name, row = node.inputs[0], REDUCTIONS[node.op_type]
+    x, axes, shape = flow.channels.get(name), axes_of(flow.graph, node), shape_of(flow.graph, name)
+    if x is None or isinstance(axes, Finding) or x.axis in axes:
+        return None
+    # the mean of no elements is not their number
+    if not row.is_pool and any(shape[axis] in (0, None) or isinstance(shape[axis], str) for axis in axes):
+        return None
+    keeps = row.is_pool or attribute_of(node, "keepdims", 1) == 1
+    equal = row.reduce.mean or row.reduce.op == Op.MAX
+    known__c = x.known__c if equal else x.known__c & (x.value__c == 0)
+    flow.make(node.outputs[0], x.axis - (0 if keeps else sum(axis < x.axis for axis in axes)), known__c, x.value__c)
+    return ChannelPlan(node, (Link(name),))
 
 
 def _reduce_estimate(setting: Setting, node: Node) -> Estimate:
@@ -111,7 +122,7 @@ ROWS = (
             _reduce_lower,
             "" if row.is_pool else "constant axes",
             parameters=() if row.is_pool else (1,),
-            channels=_pool_channels if row.is_pool else None,
+            channels=_channels,
             estimate=_reduce_estimate,
             blocked=row.is_pool,
         )
