@@ -1,4 +1,4 @@
-"""What more zeros would gain, for `analyze --impose-sparsity`."""
+"""The gain of more zeros, for `analyze --impose-sparsity`."""
 
 from __future__ import annotations
 

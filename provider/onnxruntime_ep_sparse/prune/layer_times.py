@@ -21,7 +21,7 @@ from .source import Source
 RUNS = 15
 """Runs of each session; the median counts."""
 SUFFIXES = re.compile(r"(?:_kernel_time|_nchwc|_token_\d+|/MatMulAddFusion|/MatMulScaleFusion/?|/GemmActivationFusion/?)+$")
-"""What ONNX Runtime appends to the name of a node that it has rewritten, or of the value that such a node makes."""
+"""Suffixes that ONNX Runtime appends to the name of a node that it has rewritten, or of the value that such a node makes."""
 
 FUSED_AFTER = {
     *("Add", "BatchNormalization", "Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Mul", "Relu", "Sigmoid", "Sum", "Tanh"),
