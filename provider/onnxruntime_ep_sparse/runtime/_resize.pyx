@@ -22,7 +22,7 @@ cdef struct Resize:
     int64_t size[2]      # -1: by scale
     int scales           # the value of scales that the plan computes, or NONE
     int sizes
-    int place[2]         # of height and width in that list
+    int entry[2]         # of height and width in that list
 
 
 # One row or column of a resized image: the two of the original between which it stands; nearest reads the first only.
@@ -57,7 +57,7 @@ cdef int build(Step* step, object spec) except -1:
     for i in range(2):
         resize.scale[i] = spec.scale[i]
         resize.size[i] = spec.size[i]
-        resize.place[i] = spec.places[i]
+        resize.entry[i] = spec.places[i]
     resize.scales = spec.computed_scales
     resize.sizes = spec.computed_sizes
     return 0
@@ -68,9 +68,9 @@ cdef int read_numbers(const Plan* plan, Resize* resize, char* message, size_t me
     cdef int i
     for i in range(2):
         if resize.scales != NONE:
-            resize.scale[i] = plan.values[resize.scales].numbers[resize.place[i]].real
+            resize.scale[i] = plan.values[resize.scales].numbers[resize.entry[i]].real
         if resize.sizes != NONE:
-            resize.size[i] = plan.values[resize.sizes].numbers[resize.place[i]].integer
+            resize.size[i] = plan.values[resize.sizes].numbers[resize.entry[i]].integer
             if not 1 <= resize.size[i] <= MOST_PIXELS:
                 snprintf(message, message_size, "Resize to a size of %lld", <long long>resize.size[i])
                 return 1
