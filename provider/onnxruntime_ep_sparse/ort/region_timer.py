@@ -160,16 +160,23 @@ def _expected(before: SizeTimes, size: Sizes) -> float:
     return (3 + LEAST_PAIRS) * (before.theirs_ms + before.ours_ms) / 1e3 * growth
 
 
-def _dtype(name: str) -> type[np.floating]:
-    """Return the type of an input that `get_inputs` describes: regions compute float32 and float16."""
-    return np.float16 if name == "tensor(float16)" else np.float32
+BYTES = {"tensor(uint8)": np.uint8, "tensor(int8)": np.int8}
+"""The 8-bit types of inputs, as `get_inputs` names them."""
+
+
+def _random(rng: np.random.Generator, kind: str, shape: Sequence[int]) -> np.ndarray:
+    """Return a random input of a type that `get_inputs` names: of 8 bits, float16 or float32."""
+    if kind in BYTES:
+        info = np.iinfo(BYTES[kind])
+        return rng.integers(info.min, info.max, shape, BYTES[kind], endpoint=True)
+    return rng.standard_normal(shape, np.float32).astype(np.float16 if kind == "tensor(float16)" else np.float32)
 
 
 def _times(theirs: Any, ours: Any, names: Sequence[str], size: Sizes, seconds: float) -> SizeTimes:
     """Measure one size on random inputs, which the sessions have in the order of `names`."""
     rng = np.random.default_rng(0)
     given = zip(theirs.get_inputs(), names, strict=True)
-    feeds = {value.name: rng.standard_normal(size.shapes[name], np.float32).astype(_dtype(value.type)) for value, name in given}
+    feeds = {value.name: _random(rng, value.type, size.shapes[name]) for value, name in given}
     first, second = alternate(theirs, ours, feeds, pairs=PAIRS, budget_s=seconds, enough=lambda found: found.low > 1 or found.high < 1)
     theirs_ms, ours_ms = (float(np.median(times)) * 1e3 for times in (first, second))
     return SizeTimes(size.count, size.unit, theirs_ms, ours_ms, ratio(first, second).median)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..graph.ir import FLOAT, Graph, printable, shape_of, type_name
+from ..graph.ir import BYTES, FLOAT, Graph, printable, shape_of, type_name
 from ..ops import costs
 from ..ops.table import row_for
 from .verdict import UnmeasuredError
@@ -32,7 +32,7 @@ def sizes_of(region: Graph) -> list[Sizes]:
     values would not suit it.
     """
     for name in region.inputs:
-        if region.values[name].dtype != FLOAT:
+        if region.values[name].dtype not in (FLOAT, *BYTES):
             raise UnmeasuredError(f"its input {printable(name)!r} is {type_name(region.values[name].dtype)}")
     unit = next((_unit(region, name, axis) for name, axis in _open(region) if _unit(region, name, axis)), "")
     counts = COUNTS if unit else (None,)
