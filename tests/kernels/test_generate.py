@@ -8,8 +8,8 @@ import pytest
 
 from onnxruntime_ep_sparse_kernels import generate
 from onnxruntime_ep_sparse_kernels.elementwise import Act, Op
-from onnxruntime_ep_sparse_kernels.isa import DEPTHWISE, ISAS, kernel_name
-from support.kernel_sets import SETS, SOURCES
+from onnxruntime_ep_sparse_kernels.isa import DEPTHWISE, ISAS, TOLD_FEATURES, byte_sets_for, kernel_name
+from support.kernel_sets import BYTE_SETS, SETS, SOURCES
 
 PACKAGE = SOURCES / "onnxruntime_ep_sparse_kernels"
 EVERY_SET = pytest.mark.parametrize("isa", SETS, ids=lambda isa: isa.name)
@@ -65,11 +65,24 @@ def test_kernel_table(isa, tmp_path):
     assert sorted(re.findall(r"^kernels\.(\w+) = \1$", module_of(isa, tmp_path), re.M)) == sorted(functions)
 
 
+@pytest.mark.parametrize("row", BYTE_SETS, ids=lambda row: row.name)
+def test_byte_kernel_table(row, tmp_path):
+    """The module of a set of kernels for bytes fills every function of `table_bytes.pxd`, those of tiles with kernels of its name."""
+    generate.write_byte_kernels(row, PACKAGE, tmp_path / "source.pyx")
+    source = (tmp_path / "source.pyx").read_text()
+    declared = (PACKAGE / "table_bytes.pxd").read_text().split("ctypedef struct ByteKernels:")[1]
+    functions, tiles = re.findall(r"\(\*(\w+)\)\(", declared), re.findall(r"spmm_bytes_t (\w+)", declared)
+    assert len(functions) > 5
+    assert sorted(re.findall(r"^kernels\.(\w+) = \1$", source, re.M)) == sorted(functions)
+    assert dict(re.findall(r"^kernels\.(\w+) = (spmm_\w+)$", source, re.M)) == {form: f"spmm_u8_{form}_{row.name}" for form in tiles}
+
+
 def test_families():
     """Every template is part of a generated source, once."""
-    module = (PACKAGE / "templates" / "module.pyx.in").read_text()
-    families = re.findall(r'\{\{include\("(\w+)"\)\}\}', module)
-    assert sorted([*families, "module", "cpu"]) == sorted(path.name.split(".")[0] for path in (PACKAGE / "templates").iterdir())
+    modules = ["module", "module_bytes"]
+    text = "".join((PACKAGE / "templates" / f"{module}.pyx.in").read_text() for module in modules)
+    families = re.findall(r'\{\{include\("(\w+)"\)\}\}', text)
+    assert sorted([*families, *modules, "cpu"]) == sorted(path.name.split(".")[0] for path in (PACKAGE / "templates").iterdir())
 
 
 def test_unchanged_source_is_left_alone(tmp_path):
@@ -90,7 +103,8 @@ def test_features_of_a_new_row(tmp_path, monkeypatch):
     generate.write_cpu(PACKAGE, tmp_path / "cpu.pyx")
     source = (tmp_path / "cpu.pyx").read_text()
     names = re.search(r"names = \((.*)\)", source)[1].replace("'", "").split(", ")
-    assert set(names) == {feature for isa in (*ISAS, *rows) for feature in isa.features}
+    needed = {feature for row in byte_sets_for((*ISAS, *rows)) for feature in row.features}
+    assert set(names) == needed | set(TOLD_FEATURES)
     asked = re.findall(r'case (\d+): return __builtin_cpu_supports\("([^"]+)"\)', source)
     assert all(names[int(number)] == name for number, name in asked)
     assert {name for _, name in asked} == set(names) - {"more2"}
