@@ -481,9 +481,12 @@ def reshaping(g):
 
 @operator(share=2)
 def computed_shape(g):
-    """A shape that the graph computes from that of its operand, as exporters write it."""
+    """A shape that the graph computes from that of its operand, as exporters write it.
+
+    Before opset 14 ONNX Runtime does not say how many dimensions the result has.
+    """
     x, shape = g.pick(range(2, 7))
-    if x is None:
+    if x is None or g.opset < 14:
         return
 
     def numbers(op, *inputs, **attributes):
