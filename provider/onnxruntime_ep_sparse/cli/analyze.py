@@ -36,7 +36,7 @@ def analyze(
     shape: Shapes = None,
     threads: Threads = 0,
     impose_sparsity: Impose = None,
-    measure: Annotated[bool, typer.Option("--measure", help="With --impose-sparsity: also measure the model with the zeros.")] = False,
+    measure: Annotated[bool, typer.Option("--measure", help="With --impose-sparsity: measure the model with the zeros.")] = False,
     json: JsonOption = None,
 ) -> None:
     """Show which nodes the sparse provider takes, and why.
