@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from functools import partial
+from functools import partial, reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -261,8 +261,17 @@ def _channels(flow: Flow, node: Node) -> ChannelPlan | None:
     return flow.same(node, node.inputs[0], x.known__c, activated(x.value__c, activation))
 
 
+INLINED = {"Mish": ("exp", "exp", "added")}
+"""Activations that ONNX Runtime has no kernel for, with the rates of the nodes that it runs in their place: Softplus, Tanh and Mul."""
+
+
 def _estimate(rate: str, setting: Setting, node: Node) -> Estimate:
-    return costs.activation(setting, node, rate, free=node.op_type == "Relu")
+    estimate = costs.activation(setting, node, rate, free=node.op_type == "Relu")
+    if node.op_type not in INLINED:
+        return estimate
+    elements = math.prod(setting.sizes(node.outputs[0]))
+    works = [{"node": 1, **costs.moved(name, elements)} for name in INLINED[node.op_type]]
+    return replace(estimate, ort=reduce(costs.combined, works))
 
 
 ROWS = tuple(
