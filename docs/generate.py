@@ -207,6 +207,11 @@ builders; `unet3d_16` has 16 channels and images of 32x64x64. Nets without a spe
 <!-- data/nets.json -->
 <!-- end -->
 
+The same with AVX2, in both providers:
+
+<!-- data/nets-avx2.json -->
+<!-- end -->
+
 Shapes that a graph computes and products of two activations are what is left of transformers.
 """
 
