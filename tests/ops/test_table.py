@@ -31,10 +31,10 @@ def test_each_operator_has_one_row():
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_parameters_are_the_inputs_that_cannot_be_float(name):
-    """What ONNX does not let be float32 is no data, and data is what it lets be float32, but for the numbers of Pad, Resize and Pow."""
+    """What ONNX does not let be float32 is no data; data is what it lets be float32, but for numbers of Pad, Resize, Upsample, Pow."""
     row, schema = ops.OPS[name], defs.get_schema(name, NEWEST)
     other = {i for i, value in enumerate(schema.inputs) if "tensor(float)" not in value.types}
-    numbers = {"Pad": {2}, "Resize": {1, 2}, "Pow": {1}}
+    numbers = {"Pad": {2}, "Resize": {1, 2}, "Upsample": {1}, "Pow": {1}}
     assert set(row.parameters) == other | numbers.get(name, set())
     assert row.results <= schema.max_output
 
@@ -125,6 +125,7 @@ def test_every_flag_is_known():
         "num_groups",
         "num_outputs",
         "hidden_size",
+        "size",
         "blocksize",
         "stash_type",
         "spatial",

@@ -24,7 +24,7 @@ cdef struct Resample:
     int excludes
 
 
-# What an element of the result reads along the axis.
+# The elements of x that one of the result reads, and their weights.
 cdef struct Tap:
     int32_t from_x[MOST_TAPS]
     float weight[MOST_TAPS]
