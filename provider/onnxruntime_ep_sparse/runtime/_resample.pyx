@@ -34,7 +34,7 @@ cdef struct ResamplePlan:
     Tap* taps
     int count            # of each element: 1, 2 or 4
     int64_t runs         # before the axis, times elements along it
-    int64_t inner        # behind the axis
+    int64_t inner        # after the axis
 
 
 cdef void resample_ops(StepKindOps* ops) noexcept:
@@ -143,7 +143,7 @@ cdef void release_plan(const Step* step, StepPlan* sp) noexcept nogil:
 
 
 cdef void resample_item(Job* job, int64_t index, float* scratch) noexcept nogil:
-    """Some elements along the axis, each with all that stand behind it."""
+    """Some elements along the axis, each with all that stand after it."""
     cdef ResamplePlan* own = <ResamplePlan*>job.sp.own
     cdef int axis = (<Resample*>job.step.spec).axis
     cdef int64_t size = job.plan.values[job.step.x].shape.dims[axis], out = job.plan.values[job.step.y].shape.dims[axis]
