@@ -25,6 +25,8 @@ LOOPS = {"group", "blocksize", "hidden_size"}
 """Attributes by which the CPU provider divides, or that say how much memory it needs."""
 STEEP = {"epsilon"}
 """Attributes that keep errors small: LayerNormalization of equal elements without epsilon is 0 / 0, or 1 after rounding."""
+STEEP_OF = {("Celu", "alpha")}
+"""The same of one operator: the CPU provider computes alpha * (exp(x / alpha) - 1), which is 0 for a large alpha and x < 0."""
 
 
 class Hostile(RandomGraph):
@@ -53,7 +55,7 @@ class Hostile(RandomGraph):
             return
         name = self.choice(*attributes)
         kind = int(attributes[name].type)
-        if name in LOOPS | STEEP:
+        if name in LOOPS | STEEP or (node.op_type, name) in STEEP_OF:
             self.may_run = False
         values = {
             AttributeProto.INT: self.whole,

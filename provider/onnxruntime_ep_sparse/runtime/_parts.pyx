@@ -74,6 +74,7 @@ cdef int infer_part(Plan* plan, const Step* step, StepPlan* sp, char* message, s
     cdef Shape* y = &plan.values[step.y].shape
     cdef int64_t begin, end, size, stride, first, last
     cdef int i, axis
+    cdef bint inside
     y[0] = x[0]
     for i in range(x.rank):
         own.step[i] = 1
@@ -85,7 +86,11 @@ cdef int infer_part(Plan* plan, const Step* step, StepPlan* sp, char* message, s
         last = part.end[i] if part.ends == NONE else place_of(&plan.values[part.ends], i)
         begin = first + size if first < 0 else first
         end = last + size if last < 0 else last
-        if part.inside and not (0 <= begin < size and (-1 <= end <= size or last <= -BEYOND or last >= BEYOND)):
+        if stride > 0:  # nothing is left of a dimension where begin == size: a Pad may take all its elements away
+            inside = 0 <= begin <= size and (begin <= end <= size or last >= BEYOND)
+        else:
+            inside = 0 <= begin < size and (-1 <= end <= size or last <= -BEYOND)
+        if part.inside and not inside:
             snprintf(message, message_size, "elements %lld to %lld of a dimension of %lld", <long long>first, <long long>last,
                      <long long>size)
             return 1
