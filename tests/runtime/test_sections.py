@@ -1,6 +1,7 @@
 """Runs that are active at the same time share the threads; what they compute does not depend on it."""
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -56,3 +57,16 @@ def test_shared_threads_compute_the_same_bits(callers):
     with ThreadPoolExecutor(callers) as pool:
         assert all(pool.map(work, range(callers)))
     assert _sections.active_runs() == 0
+
+
+@pytest.mark.parametrize("small", [0, 3, 40])
+def test_few_or_many_small_steps_between_large_ones(small):
+    """Workers stay in their section over few steps that one of them does, and leave it for many; the bits are the same."""
+    rng = np.random.default_rng(6)
+    sizes = [512, 8, *[8] * small, 512, 8]
+    weights = {f"w{i}": pruned(rng, pair, 0.5) for i, pair in enumerate(pairwise(sizes))}
+    nodes = [helper.make_node("MatMul", [f"x{i}" if i else "x", f"w{i}"], [f"x{i + 1}"]) for i in range(len(weights))]
+    model = model_of(nodes, {"x": ["n", 512]}, [nodes[-1].output[0]], weights)
+    x = noise(rng, 90, 512)
+    outputs = [owned_session(model, {"threads": str(n)}, threads=n).run(None, {"x": x})[0].tobytes() for n in (1, 2, 3)]
+    assert len(set(outputs)) == 1

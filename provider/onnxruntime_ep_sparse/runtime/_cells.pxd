@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t
 from onnxruntime_ep_sparse_kernels._enums cimport STRIP
 
 from ._packed cimport Product, ProductPlan
-from ._structs cimport Host, Job
+from ._structs cimport Job, Section
 
 cdef struct CellActivation:
     int act
@@ -68,4 +68,4 @@ cdef inline int64_t recurrent_floats(const Recurrent* rec, const RecurrentPlan* 
     return rec.directions * own.tiles * own.state_floats + 16
 
 
-cdef int run_recurrent(Job* job, const Host* host) noexcept nogil
+cdef int recurrent_sections(const Job* job, Section* sections) noexcept nogil

@@ -4,9 +4,8 @@ The state stands as [units, sequences], which is the tile that kernels multiply 
 one direction for a tile of sequences: it loads its part of the projection as the partial sums that the kernels continue, and finishes its
 units. All items of a time need all results of the time before.
 
-So all times are one parallel section. Workers claim items, those of a range of their own first, so that each keeps its part of R in its
-cache, and wait for each other between times without leaving the section. No worker waits for one that never started: the others claim its
-items. Where directions and tiles suffice for all workers, each goes through all times on its own.
+So all times are rounds of one section: a worker does the items of a range of its own first, so that each keeps its part of R in its cache.
+Where directions and tiles suffice for all workers, each goes through all times on its own, in one round.
 """
 
 from libc.math cimport INFINITY
@@ -14,45 +13,12 @@ from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy, memset
 
 from ._packed cimport *
-from ._sections cimport on_workers
+from ._sections cimport section, stops
 from ._structs cimport *
 cimport onnxruntime_ep_sparse_kernels.table as t
 
 cdef extern from *:
-    """
-    #include <stdint.h>
-    #if defined(_WIN32)
-    #include <windows.h>
-    #define sparse_yield SwitchToThread
-    #else
-    #include <sched.h>
-    #define sparse_yield sched_yield
-    #endif
-    #define SPINS 2000   /* some 50 us; a worker that is still away then is not running */
-
-    /* *p + 1 in place of *p, unless that has reached `end`; the old value, or -1. */
-    static inline int64_t sparse_claim(int64_t* p, int64_t end) {
-        int64_t n = __atomic_load_n(p, __ATOMIC_RELAXED);
-        while (n < end)
-            if (__atomic_compare_exchange_n(p, &n, n + 1, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) return n;
-        return -1;
-    }
-    static inline void sparse_finish(int64_t* p) { __atomic_fetch_add(p, 1, __ATOMIC_RELEASE); }
-    static inline void sparse_wait(int64_t* p, int64_t least) {
-        int spins = 0;
-        while (__atomic_load_n(p, __ATOMIC_ACQUIRE) < least) {
-            if (++spins > SPINS) sparse_yield();
-    #if defined(__x86_64__) || defined(__i386__)
-            else __builtin_ia32_pause();
-    #endif
-        }
-    }
-    """
-    const char* load_text "__atomic_load_n"(const char** p, int order) nogil
     void store_text "__atomic_store_n"(const char** p, const char* text, int order) nogil
-    int64_t sparse_claim(int64_t* p, int64_t end) nogil
-    void sparse_finish(int64_t* p) nogil
-    void sparse_wait(int64_t* p, int64_t least) nogil
 
 cdef enum:
     FUNCTIONS = 3            # f, g, h
@@ -60,9 +26,7 @@ cdef enum:
 
 # One execution of a recurrent node.
 cdef struct RecurrentRun:
-    CompiledProgram* program
-    const Host* host
-    const char* stopped        # why, once a worker has been told to stop
+    const CompiledProgram* program
     Recurrent* rec
     RecurrentPlan* own
     const float* x             # the input projection
@@ -73,28 +37,13 @@ cdef struct RecurrentRun:
     float* last_h
     float* last_c
     float* state
-    float* scratch
-    int64_t scratch_floats     # of a worker
-    float* counters
-    int64_t workers
-    int64_t items
 
 
-cdef inline int64_t* counter(const RecurrentRun* run, int64_t i) noexcept nogil:
-    """Return the counter of claimed items of a worker's range over all time steps; finished items follow. Each has a cache line."""
-    return <int64_t*>(run.counters + i * COUNTER_FLOATS)
-
-
-cdef int run_recurrent(Job* job, const Host* host) noexcept nogil:
-    """Run all time steps; return 0 on success."""
-    cdef RecurrentPlan* own = <RecurrentPlan*>job.sp.own
+cdef inline RecurrentRun run_of(const Job* job) noexcept nogil:
     cdef RecurrentRun run
-    cdef int64_t i
     run.program = job.program
-    run.host = host
-    run.stopped = NULL
     run.rec = <Recurrent*>job.step.spec
-    run.own = own
+    run.own = <RecurrentPlan*>job.sp.own
     run.x = job.x
     run.y = job.y
     run.last_h = job.more[LAST_H]
@@ -103,65 +52,45 @@ cdef int run_recurrent(Job* job, const Host* host) noexcept nogil:
     run.initial_c = job.more[INITIAL_C]
     run.lengths = <const int32_t*>job.more[LENGTHS]
     run.state = job.shared
-    run.scratch = job.scratch
-    run.scratch_floats = job.scratch_floats
-    run.counters = job.counters
-    run.items = job.sp.items
+    return run
+
+
+cdef int recurrent_sections(const Job* job, Section* sections) noexcept nogil:
+    """List the beginning, all times, and the end, where last states are wanted."""
+    cdef RecurrentPlan* own = <RecurrentPlan*>job.sp.own
+    sections[0] = section(begin_item, 1, False)
+    sections[1] = section(times_item, job.sp.items, job.sp.parallel)
+    sections[1].rounds = own.rounds
+    sections[2] = section(end_item, 1 if job.more[LAST_H] != NULL or job.more[LAST_C] != NULL else 0, False)
+    return 3 if own.sequences else 1
+
+
+cdef void begin_item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    """Stop the run if a length is impossible; set the states."""
+    cdef RecurrentRun run = run_of(job)
+    cdef int64_t i
     if run.lengths != NULL:
-        for i in range(own.sequences):
-            if run.lengths[i] < 0 or run.lengths[i] > own.times:
-                job.reason = b"sequence_lens holds a number below 0 or beyond the times of X"
-                return 1
-    if own.sequences == 0:
-        return 0
-    begin_states(&run)
-    run.workers = run.program.workers if job.sp.parallel else 1
-    if run.workers > run.items:
-        run.workers = run.items
-    for i in range(run.workers + 1):
-        counter(&run, i)[0] = 0
-    if on_workers(run.program, host, work, run.workers, &run):
-        return 1
-    if run.stopped != NULL:
-        job.reason = run.stopped
-        return 1
+        for i in range(run.own.sequences):
+            if run.lengths[i] < 0 or run.lengths[i] > run.own.times:
+                store_text(job.stopped, b"sequence_lens holds a number below 0 or beyond the times of X", RELAXED)
+                return
+    if run.own.sequences:
+        begin_states(&run)
+
+
+cdef void times_item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    """Compute some hidden units, at the times of this round."""
+    cdef RecurrentRun run = run_of(job)
+    cdef int64_t stages = run.own.times * run.rec.phases // run.own.rounds, stage
+    for stage in range(job.round * stages, (job.round + 1) * stages):
+        if stage > job.round * stages and stops(job.host, job.stopped):
+            return
+        recurrent_item(&run, stage, index, scratch)
+
+
+cdef void end_item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    cdef RecurrentRun run = run_of(job)
     end_states(&run)
-    return 0
-
-
-cdef inline bint stops(RecurrentRun* run) noexcept nogil:
-    """Return whether the run is to stop. All workers then claim the other items without computing them, so no worker waits for ever."""
-    cdef const char* reason = load_text(&run.stopped, RELAXED)
-    if reason == NULL:
-        reason = asked_to_stop(run.host)
-        if reason != NULL:
-            store_text(&run.stopped, reason, RELAXED)
-    return reason != NULL
-
-
-cdef void work(void* user, size_t worker) noexcept nogil:
-    """Compute a worker's items of all time steps."""
-    cdef RecurrentRun* run = <RecurrentRun*>user
-    cdef int64_t items = run.items, rounds = run.own.rounds, turn, stage, v, victim, begin, own, claimed
-    cdef int64_t stages = run.own.times * run.rec.phases // rounds if rounds else 0
-    cdef float* scratch = run.scratch + <int64_t>worker * run.scratch_floats
-    cdef int64_t* done = counter(run, run.workers)
-    for turn in range(rounds):
-        for v in range(run.workers):
-            victim = (<int64_t>worker + v) % run.workers
-            begin = victim * items // run.workers
-            own = (victim + 1) * items // run.workers - begin
-            while True:
-                claimed = sparse_claim(counter(run, victim), (turn + 1) * own)
-                if claimed < 0:
-                    break
-                for stage in range(turn * stages, (turn + 1) * stages):
-                    if stops(run):
-                        break
-                    recurrent_item(run, stage, begin + claimed - turn * own, scratch)
-                sparse_finish(done)
-        if turn + 1 < rounds:
-            sparse_wait(done, (turn + 1) * items)
 
 
 # --- states

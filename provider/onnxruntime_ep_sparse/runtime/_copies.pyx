@@ -98,7 +98,7 @@ cdef void reshape_ops(StepKindOps* ops) noexcept:
     ops.build = build_reshape
     ops.infer = infer_reshape
     ops.plan = plan_reshape
-    ops.run = run_reshape
+    ops.item = reshape_item
 
 
 cdef int build_reshape(Step* step, object spec) except -1:
@@ -183,14 +183,14 @@ cdef int infer_reshape(Plan* plan, const Step* step, StepPlan* sp, char* message
 
 cdef int plan_reshape(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
     plan.steps[index].view = NO_VIEW if plan.steps[index].converts else WHOLE_VIEW
+    plan.steps[index].items = 1
+    plan.steps[index].parallel = False
     return 0
 
 
-cdef int run_reshape(Job* job, const Host* host) noexcept nogil:
+cdef void reshape_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     """Copy the input: the result must be in a buffer of its own."""
-    if job.plan.values[job.step.y].size:
-        memcpy(job.y, job.x, job.plan.values[job.step.y].size * sizeof(float))
-    return 0
+    memcpy(job.y, job.x, job.plan.values[job.step.y].size * sizeof(float))
 
 
 # --- Concat: a step for each operand

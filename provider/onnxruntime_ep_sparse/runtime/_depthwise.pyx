@@ -42,7 +42,7 @@ cdef void depthwise_ops(StepKindOps* ops) noexcept:
     ops.release = release
     ops.infer = infer
     ops.plan = plan_depthwise
-    ops.run = run
+    ops.sections = sections
     ops.band_floats = band_floats
 
 
@@ -116,11 +116,13 @@ cdef int plan_depthwise(CompiledProgram* program, Plan* plan, int index) noexcep
     return 0
 
 
-cdef int run(Job* job, const Host* host) noexcept nogil:
-    """Run the step in bands with the step after it, or alone."""
+cdef int sections(const Job* job, Section* sections) noexcept nogil:
+    """List the one section of the step: in bands with the step after it, or alone."""
     if job.sp.bands:
-        return section(job, host, band_item, job.sp.bands * job.plan.values[job.step.x].shape.dims[0], job.sp.parallel)
-    return section(job, host, depthwise_item, job.sp.items, job.sp.parallel)
+        sections[0] = section(band_item, job.sp.bands * job.plan.values[job.step.x].shape.dims[0], job.sp.parallel)
+    else:
+        sections[0] = section(depthwise_item, job.sp.items, job.sp.parallel)
+    return 1
 
 
 cdef inline bint kernel_clamps(const Step* step) noexcept nogil:

@@ -1,12 +1,12 @@
 """The steps of a program at run time: plain C, no allocation, no lookup.
 
-A step is cut into items that the workers of one parallel section claim dynamically (`runtime/_sections.pyx`).
+The workers of a parallel section go through as many steps as share it, and claim the items of each (`runtime/_sections.pyx`).
 """
 
 from libc.stdint cimport int64_t
 
 from ._dealt cimport conversion_items, convert_item
-from ._sections cimport PARALLEL_FROM, section
+from ._sections cimport Progress, Team, converts_on_workers, is_parallel, on_workers, section, take_part
 from ._structs cimport *
 
 
@@ -33,64 +33,129 @@ cdef extern from *:
     int64_t monotonic_ns() nogil
 
 
+# One execution of a plan, and the steps that share a parallel section.
+cdef struct Run:
+    Team team
+    CompiledProgram* program
+    Plan* plan
+    const float** inputs
+    float** outputs
+    float* arena
+    int first
+    int end
+
+
 cdef int execute(CompiledProgram* program, Plan* plan, const Host* host, const float** inputs, float** outputs, float* arena,
                  const char** reason) noexcept nogil:
-    cdef int s, failed = 0
-    cdef Job job
-    cdef Step* step
-    cdef Step* last
-    cdef Step alone
-    cdef float* more[MAX_MORE]
-    cdef int i
-    job.program = program
-    job.plan = plan
-    job.scratch = arena + plan.scratch_offset
-    job.shared = arena + plan.shared_offset
-    job.converted = arena + plan.converted_offset
-    job.scratch_floats = plan.scratch_floats
-    job.counters = arena + plan.counters_offset
-    job.more = more
-    job.reason = b"the parallel section of a step failed"
-    for s in range(program.n_steps):
-        if s and plan.steps[s - 1].bands:
-            continue
-        reason[0] = asked_to_stop(host)
-        if reason[0] != NULL:
+    cdef int failed
+    cdef Run run
+    run.team.program = program
+    run.team.host = host
+    run.team.user = &run
+    run.team.counters = arena + plan.counters_offset
+    run.program = program
+    run.plan = plan
+    run.inputs = inputs
+    run.outputs = outputs
+    run.arena = arena
+    run.first = 0
+    while run.first < program.n_steps:
+        run.end = plan.steps[run.first].together
+        if program.totals != NULL:
+            run.end = run.first + (2 if plan.steps[run.first].bands else 1)
+        run.team.workers = program.workers if is_parallel(plan, &program.steps[run.first], &plan.steps[run.first]) else 1
+        failed = timed(&run) if program.totals != NULL else on_workers(&run.team, run_steps)
+        if failed or run.team.stopped != NULL:
+            reason[0] = run.team.stopped
+            if failed:
+                reason[0] = b"a parallel section failed"
             return 1
-        step = &program.steps[s]
-        job.step = step
-        job.sp = &plan.steps[s]
-        last = step + 1 if job.sp.bands else step
-        job.x = address_of(program, plan, step.x, inputs, outputs, arena)
-        job.r = address_of(program, plan, last.r, inputs, outputs, arena) if last.r != NONE else NULL
-        job.y = address_of(program, plan, last.y, inputs, outputs, arena)
-        if job.sp.apart:
-            alone = step[0]
-            alone.r = NONE
-            alone.act = ACT_NONE
-            job.step = &alone
-            job.r = NULL
-        for i in range(step.n_more):
-            more[i] = address_of(program, plan, step.more[i], inputs, outputs, arena) if step.more[i] != NONE else NULL
-        failed = timed_step(&job, host, &program.totals[s]) if program.totals != NULL else run_step(&job, host)
-        if failed:
-            reason[0] = job.reason
-            return failed
+        run.first = run.end
     return 0
 
 
-cdef int timed_step(Job* job, const Host* host, StepTotals* totals) noexcept nogil:
-    """run_step, added to what its program has spent on it."""
+cdef void run_steps(void* user, size_t worker) noexcept nogil:
+    """Do a worker's part of the steps that share a parallel section."""
+    cdef Team* team = <Team*>user
+    cdef const Run* run = <const Run*>team.user
+    cdef float* scratch = run.arena + run.plan.scratch_offset + <int64_t>worker * run.plan.scratch_floats
+    cdef Progress progress
+    cdef Section sections[MAX_SECTIONS]
+    cdef Step alone
+    cdef float* more[MAX_MORE]
+    cdef Job job
+    cdef int s, i, count
+    progress.sections = progress.items = 0
+    job.program = run.program
+    job.plan = run.plan
+    job.shared = run.arena + run.plan.shared_offset
+    job.converted = run.arena + run.plan.converted_offset
+    job.scratch_floats = run.plan.scratch_floats
+    job.more = more
+    job.host = team.host
+    job.stopped = &team.stopped
+    for s in range(run.first, run.end):
+        if s and run.plan.steps[s - 1].bands:
+            continue
+        begin_step(run, s, &job, &alone)
+        if in_place(&job):
+            continue
+        if job.sp.converts:
+            sections[0] = section(convert_item, conversion_items(&job), converts_on_workers(job.plan, job.step, job.sp))
+            if not take_part(team, worker, &progress, sections, &job, scratch):
+                return
+            job.x = job.converted
+        if job.step.ops.sections != NULL:
+            count = job.step.ops.sections(&job, sections)
+        else:
+            sections[0] = section(job.step.ops.item, job.sp.items, job.sp.parallel)
+            count = 1
+        for i in range(count):
+            if not take_part(team, worker, &progress, &sections[i], &job, scratch):
+                return
+
+
+cdef void begin_step(const Run* run, int s, Job* job, Step* alone) noexcept nogil:
+    """Set what a job has of its step; `alone` becomes the step itself, where the next one completes it."""
+    cdef Step* step = &run.program.steps[s]
+    cdef Step* last = step + 1 if run.plan.steps[s].bands else step
+    cdef int i
+    job.step = step
+    job.sp = &run.plan.steps[s]
+    job.x = address_of(run, step.x)
+    job.r = address_of(run, last.r) if last.r != NONE else NULL
+    job.y = address_of(run, last.y)
+    if job.sp.apart:
+        alone[0] = step[0]
+        alone.r = NONE
+        alone.act = ACT_NONE
+        job.step = alone
+        job.r = NULL
+    for i in range(step.n_more):
+        job.more[i] = address_of(run, step.more[i]) if step.more[i] != NONE else NULL
+
+
+cdef int timed(Run* run) noexcept nogil:
+    """Run the one step of `run` in a section of its own; unless it was stopped, add it to what its program has spent on it."""
+    cdef StepTotals* totals = &run.program.totals[run.first]
+    cdef StepPlan* sp = &run.plan.steps[run.first]
     cdef int64_t began = monotonic_ns()
-    cdef int failed = run_step(job, host)
-    if job.sp.bands:
+    cdef int failed = on_workers(&run.team, run_steps)
+    cdef Step alone
+    cdef float* more[MAX_MORE]
+    cdef Job job
+    if failed or run.team.stopped != NULL:
+        return failed
+    job.more = more
+    begin_step(run, run.first, &job, &alone)
+    if sp.bands:
         fetch_add(&totals.within_next, 1, RELAXED)
         totals += 1
-        add_work(totals, &(job.sp + 1).work)
-        fetch_add(&totals.work.moved, -2 * job.plan.values[job.step.y].size, RELAXED)
+        add_work(totals, &(sp + 1).work)
+        fetch_add(&totals.work.moved, -2 * run.plan.values[job.step.y].size, RELAXED)
     fetch_add(&totals.ns, monotonic_ns() - began, RELAXED)
-    if not in_place(job):
-        add_work(totals, &job.sp.work)
+    if not in_place(&job):
+        add_work(totals, &sp.work)
     return failed
 
 
@@ -105,28 +170,15 @@ cdef inline bint in_place(const Job* job) noexcept nogil:
     return job.sp.view != NO_VIEW and element_at(job.y, job.sp.origin, job.plan.values[job.step.y].bytes) == job.x
 
 
-cdef inline int run_step(Job* job, const Host* host) noexcept nogil:
-    if in_place(job):
-        return 0
-    if job.sp.converts:
-        if section(job, host, convert_item, conversion_items(job), job.plan.values[job.step.x].size > PARALLEL_FROM):
-            return 1
-        job.x = job.converted
-    if job.step.ops.run != NULL:
-        return job.step.ops.run(job, host)
-    return section(job, host, job.step.ops.item, job.sp.items, job.sp.parallel)
-
-
-cdef inline float* address_of(CompiledProgram* program, Plan* plan, int value, const float** inputs, float** outputs,
-                              float* arena) noexcept nogil:
-    cdef ValuePlan* v = &plan.values[plan.values[value].root]
-    cdef int64_t shift = plan.values[value].shift
+cdef inline float* address_of(const Run* run, int value) noexcept nogil:
+    cdef const ValuePlan* v = &run.plan.values[run.plan.values[value].root]
+    cdef int64_t shift = run.plan.values[value].shift
     if v.storage == STORE_ARENA:
-        return element_at(arena + v.offset, shift, v.bytes)
+        return element_at(run.arena + v.offset, shift, v.bytes)
     if v.storage == STORE_INPUT:
-        return element_at(inputs[v.slot], shift, v.bytes)
+        return element_at(run.inputs[v.slot], shift, v.bytes)
     if v.storage == STORE_OUTPUT:
-        return element_at(outputs[v.slot], shift, v.bytes)
+        return element_at(run.outputs[v.slot], shift, v.bytes)
     if v.storage == STORE_NOWHERE:
         return NULL
-    return element_at(program.constant[v.slot], shift, v.bytes)
+    return element_at(run.program.constant[v.slot], shift, v.bytes)

@@ -12,8 +12,13 @@ from ._dealt cimport choose_deal
 from ._infer cimport fits, infer
 from ._memory_plan cimport place_values
 from ._numbers cimport compute_numbers
-from ._sections cimport PARALLEL_FROM
+from ._sections cimport PARALLEL_FROM, is_parallel
 from ._structs cimport *
+
+
+cdef enum:
+    # Steps in a row that are one worker's work, from which on the others leave the parallel section and come back to another one.
+    SERIAL_STEPS = 16
 
 
 cdef Plan* plan_create(CompiledProgram* program, const Key* key, char* message, size_t message_size) noexcept nogil:
@@ -34,6 +39,7 @@ cdef Plan* plan_create(CompiledProgram* program, const Key* key, char* message, 
             snprintf(message, message_size, "out of memory")
             plan_free(program, plan)
             return NULL
+        share_sections(program, plan)
         plan.scratch_floats = ceil_div(plan.scratch_floats, 16) * 16
         plan.value_floats = plan.scratch_offset = plan.arena_floats
         plan.shared_offset = plan.scratch_offset + plan.scratch_floats * program.workers
@@ -135,6 +141,35 @@ cdef int placed_steps(CompiledProgram* program, Plan* plan) noexcept nogil:
         if plan.steps[s].dealt and program.steps[s].ops.placed != NULL and program.steps[s].ops.placed(program, plan, s):
             return 1
     return 0
+
+
+cdef bint begins_parallel(const CompiledProgram* program, const Plan* plan, int s) noexcept nogil:
+    """Return whether a step has work for several workers, which the one before has not done with its own."""
+    cdef const Step* step = &program.steps[s]
+    cdef const StepPlan* sp = &plan.steps[s]
+    cdef const ValuePlan* x = &plan.values[step.x]
+    cdef const ValuePlan* y = &plan.values[step.y]
+    if (s and plan.steps[s - 1].bands) or (sp.view != NO_VIEW and x.root == y.root and x.shift == y.shift + sp.origin):
+        return False
+    return is_parallel(plan, step, sp)
+
+
+cdef void share_sections(const CompiledProgram* program, Plan* plan) noexcept nogil:
+    """Find the steps that share a parallel section: from a parallel one to the last one that follows with few others between."""
+    cdef int s, first = 0, end
+    while first < program.n_steps:
+        end = first + 1
+        if begins_parallel(program, plan, first):
+            s = end
+            while s < program.n_steps and s - end < SERIAL_STEPS:
+                if begins_parallel(program, plan, s):
+                    end = s + 1
+                s += 1
+        else:
+            while end < program.n_steps and not begins_parallel(program, plan, end):
+                end += 1
+        plan.steps[first].together = end
+        first = end
 
 
 cdef void plan_free(CompiledProgram* program, Plan* plan) noexcept nogil:

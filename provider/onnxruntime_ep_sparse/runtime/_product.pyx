@@ -33,7 +33,7 @@ cdef void product_ops(StepKindOps* ops) noexcept:
     ops.infer = infer
     ops.plan = plan_step
     ops.release_plan = release_plan
-    ops.run = run
+    ops.sections = sections
     ops.overwrites = overwrites
     ops.deals = product_deals
     ops.placed = place_dealt
@@ -149,17 +149,22 @@ cdef Operand overwrites(const Step* step, const StepPlan* sp) noexcept nogil:
 # --- one execution
 
 
-cdef int run(Job* job, const Host* host) noexcept nogil:
+cdef int sections(const Job* job, Section* sections) noexcept nogil:
+    """List the sections of the step: tiles are gathered once beforehand, or each item does that."""
     cdef ProductPlan* q = <ProductPlan*>job.sp.own
+    cdef Item item = product_item
+    cdef int count = 0
     if job.sp.dealt:
-        return section(job, host, dealt_item, job.sp.items, job.sp.parallel)
-    if q.layout == LAYOUT_SELL:
-        return section(job, host, sell_item, job.sp.items, job.sp.parallel)
-    if q.layout == LAYOUT_DENSE:
-        return section(job, host, dense_item, job.sp.items, job.sp.parallel)
-    if q.shared_gather and section(job, host, gather_item, job.sp.items // q.chunks * q.most_blocks, True):
-        return 1
-    return section(job, host, product_item, job.sp.items, job.sp.parallel)
+        item = dealt_item
+    elif q.layout == LAYOUT_SELL:
+        item = sell_item
+    elif q.layout == LAYOUT_DENSE:
+        item = dense_item
+    elif q.shared_gather:
+        sections[0] = section(gather_item, job.sp.items // q.chunks * q.most_blocks, True)
+        count = 1
+    sections[count] = section(item, job.sp.items, job.sp.parallel)
+    return count + 1
 
 
 cdef t.Run* tile_runs(Job* job, float* scratch, int64_t slice_, int64_t tile, int64_t flat) noexcept nogil:

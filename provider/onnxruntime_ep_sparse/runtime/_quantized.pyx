@@ -166,7 +166,7 @@ cdef void dynamic_quantize_ops(StepKindOps* ops) noexcept:
     ops.build = build_dynamic
     ops.infer = infer_dynamic
     ops.plan = plan_dynamic
-    ops.run = run_dynamic
+    ops.sections = dynamic_sections
 
 
 cdef int build_dynamic(Step* step, object spec) except -1:
@@ -190,19 +190,23 @@ cdef int plan_dynamic(CompiledProgram* program, Plan* plan, int index) noexcept 
     return 0
 
 
-cdef int run_dynamic(Job* job, const Host* host) noexcept nogil:
-    """Find the extent item by item, then the scale and the zero point, then quantise item by item."""
+cdef int dynamic_sections(const Job* job, Section* sections) noexcept nogil:
+    """List the sections: find the extent item by item, then the scale and the zero point, then quantise item by item."""
+    sections[0] = section(extent_item, job.sp.items, job.sp.parallel)
+    sections[1] = section(scale_item, 1, False)
+    sections[2] = section(quantize_item, job.sp.items, job.sp.parallel)
+    return 3
+
+
+cdef void scale_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef float low = 0, high = 0, scale
     cdef int64_t i
-    if section(job, host, extent_item, job.sp.items, job.sp.parallel):
-        return 1
     for i in range(job.sp.items):
         low = min(low, job.shared[2 * i])
         high = max(high, job.shared[2 * i + 1])
     scale = (high - low) / 255 if high != low else 1
     job.more[SCALE][0] = scale
     job.more[ZERO][0] = rintf(max(<float>0, min(<float>255, -low / scale)))
-    return section(job, host, quantize_item, job.sp.items, job.sp.parallel)
 
 
 cdef void extent_item(Job* job, int64_t index, float* scratch) noexcept nogil:

@@ -31,7 +31,7 @@ cdef void recurrent_ops(StepKindOps* ops) noexcept:
     ops.infer = infer
     ops.plan = plan_recurrent
     ops.release_plan = release_plan
-    ops.run = run_recurrent
+    ops.sections = recurrent_sections
 
 
 cdef int build(Step* step, object spec) except -1:

@@ -20,13 +20,16 @@ from ._enums cimport *
 cdef extern from *:
     int64_t fetch_add "__atomic_fetch_add" (int64_t* p, int64_t n, int order) nogil
     int64_t load "__atomic_load_n" (const int64_t* p, int order) nogil
+    int ACQUIRE "__ATOMIC_ACQUIRE"
     int RELAXED "__ATOMIC_RELAXED"
+    int RELEASE "__ATOMIC_RELEASE"
 
 cdef enum:
     NONE = -1
     COUNTER_FLOATS = 16  # a cache line
     MAX_MORE = 8         # values of a step besides x, r and y
     MAX_OPERANDS = 3     # of numbers that the plan computes
+    MAX_SECTIONS = 3     # of a step, besides one that converts its x
 
 cdef extern from *:
     """
@@ -85,6 +88,13 @@ cdef struct Job
 
 ctypedef void (*Item)(Job* job, int64_t index, float* scratch) noexcept nogil
 
+# Items of a step that any worker may do in any order: no two of them write the same memory.
+cdef struct Section:
+    Item item
+    int64_t items
+    int64_t rounds         # in which all items are done, one after another: job.round says which
+    bint parallel          # else one worker does all items of a round
+
 cdef enum Operand:
     NO_OPERAND
     OPERAND_X
@@ -113,10 +123,11 @@ cdef struct StepKindOps:
     void (*complete)(const CompiledProgram* program, Plan* plan, const Step* step, StepPlan* sp) noexcept nogil
     # Frees what StepPlan.own points to, also where the plan is half made. NULL: it points to nothing.
     void (*release_plan)(const Step* step, StepPlan* sp) noexcept nogil
-    # Item `index` of the step's only parallel section; no two of them write the same memory. NULL where there is `run`.
+    # Item `index` of the step's only section. NULL where there is `sections`.
     Item item
-    # The whole step; 0 on success, else the reason is in job.reason. NULL: one section over all items.
-    int (*run)(Job* job, const Host* host) noexcept nogil
+    # Lists the sections of the step, at most MAX_SECTIONS, one after another; returns their number. It depends on the plan alone. NULL: one
+    # section over all items.
+    int (*sections)(const Job* job, Section* sections) noexcept nogil
     # The operand whose memory the result can take, because elements are read where they are written. NULL: none.
     Operand (*overwrites)(const Step* step, const StepPlan* sp) noexcept nogil
     # Whether the step can read x and r, and write y, dealt in this way; `gain`, which is 0, becomes the time that this saves, in
@@ -171,6 +182,7 @@ cdef struct StepPlan:
     int apart              # r has another shape than the result, which is computed without r and act: the next step adds them
     int dealt              # reads x and r, and writes y, dealt
     int converts           # x stands the other way, and is brought into another place first
+    int together           # the steps from this one to the one before that number share a parallel section
     int view               # View: a step that has nothing to do where x is at y + origin
     int64_t origin
     int64_t bands          # not 0: runs together with the product after it, in so many bands of an image's rows
@@ -282,7 +294,7 @@ cdef struct CompiledProgram:
     StepTotals* totals     # of each step, or NULL where the program is not profiled
     int64_t runs           # those that `totals` are of
 
-# One execution of a step.
+# A worker's view of one execution of a step.
 cdef struct Job:
     CompiledProgram* program
     Plan* plan
@@ -297,7 +309,6 @@ cdef struct Job:
     float* converted         # for an x that is brought into another order
     int64_t scratch_floats   # of a worker
     float* counters
-    int64_t workers
-    int64_t items
-    Item item
-    const char* reason       # why a step failed
+    int64_t round            # of a section that has several
+    const Host* host
+    const char** stopped     # why the run is to stop, once that is known: for all workers
