@@ -75,7 +75,7 @@ class Isa:
     features: tuple[str, ...]
     """CPU features that it needs, by their names in `__builtin_cpu_supports`."""
     flags: tuple[str, ...]
-    """Compiler flags that enable the instructions."""
+    """Compiler flags that enable the instructions. PREFETCHW is no feature of the list above: CPUs that lack it take it for a NOP."""
     header: str
     """The header in `simd/` that defines the vector primitives."""
     tiles: tuple[tuple[int, int], ...]
@@ -139,7 +139,7 @@ ISAS = (
         registers=32,
         machines=X86,
         features=("avx512f", "avx512vl", "avx512dq", "avx512bw", "avx2", "fma", "bmi2"),
-        flags=("-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mavx2", "-mfma", "-mbmi2", "-mprefer-vector-width=512"),
+        flags=("-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mavx2", "-mfma", "-mbmi2", "-mprfchw", "-mprefer-vector-width=512"),
         header="x86_avx512.h",
         tiles=_tiles(8, 6),
         dense_rows=8,
@@ -153,7 +153,7 @@ ISAS = (
         registers=16,
         machines=X86,
         features=("avx2", "fma", "bmi2", "f16c"),
-        flags=("-mavx2", "-mfma", "-mbmi2", "-mf16c"),
+        flags=("-mavx2", "-mfma", "-mbmi2", "-mf16c", "-mprfchw"),
         header="x86_avx2.h",
         tiles=_tiles(7, 3),
         dense_rows=6,
