@@ -75,7 +75,7 @@ class Isa:
     features: tuple[str, ...]
     """CPU features that it needs, by their names in `__builtin_cpu_supports`."""
     flags: tuple[str, ...]
-    """Compiler flags that enable the instructions. PREFETCHW is no feature of the list above: CPUs that lack it take it for a NOP."""
+    """Compiler flags that enable the instructions. PREFETCHW needs no CPU feature: CPUs that lack it do nothing instead."""
     header: str
     """The header in `simd/` that defines the vector primitives."""
     tiles: tuple[tuple[int, int], ...]
