@@ -22,6 +22,8 @@ RUNS = 15
 """Runs of each session; the median counts."""
 SUFFIXES = re.compile(r"(?:_kernel_time|_nchwc|_token_\d+|/MatMulAddFusion|/MatMulScaleFusion/?|/GemmActivationFusion/?)+$")
 """Suffixes that ONNX Runtime appends to the name of a node that it has rewritten, or of the value that such a node makes."""
+PREFIX = "fused "
+"""ONNX Runtime puts this before the name of a Gemm into which it has fused an activation."""
 
 FUSED_AFTER = {
     *("Add", "BatchNormalization", "Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Mul", "Relu", "Sigmoid", "Sum", "Tanh"),
@@ -43,22 +45,22 @@ def times_of_layers(
 
 def _of_steps(
     model: Path, source: Source, layers: Sequence[Layer], feeds: Feeds, options: Mapping[str, object] | None, threads: int
-) -> dict[str, float]:
-    """Return the median ms of the step of each layer that ours takes."""
+) -> dict[str, float | None]:
+    """Return the median ms of the step of each layer that ours takes, None where the next step has computed it too."""
     names = {source.nodes[layer.index].name or layer.name: layer.name for layer in layers}
     session = make_session(model, EP_NAME, {**(options or {}), "profile": "1"}, threads, silent=True)
     session.run(None, feeds)
     before = step_times(session)
-    samples: dict[str, list[float]] = defaultdict(list)
+    samples: dict[str, list[float]] = {}
     for _ in range(RUNS):
         session.run(None, feeds)
         after = step_times(session)
         for step, earlier in zip(after, before, strict=True):
             name = names.get(SUFFIXES.sub("", step.name.split(" + ")[0]))
-            if name is not None and step.within_next == earlier.within_next:
-                samples[name].append(step.since(earlier).ms)
+            if name is not None:
+                samples.setdefault(name, []).extend([step.since(earlier).ms] if step.within_next == earlier.within_next else [])
         before = after
-    return {name: float(np.median(values)) for name, values in samples.items()}
+    return {name: float(np.median(values)) if values else None for name, values in samples.items()}
 
 
 def _of_cpu(model: Path, source: Source, layers: Sequence[Layer], feeds: Feeds, threads: int) -> dict[str, float]:
@@ -90,6 +92,7 @@ def layers_of_events(events: Iterable[str], source: Source, layers: Sequence[Lay
     open_events: dict[str, set[str]] = {}
     for event in events:
         name = SUFFIXES.sub("", event)
+        name = name if name in of_node else name.removeprefix(PREFIX)
         if name in of_node:
             found[event] = of_node[name].name
             continue
