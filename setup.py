@@ -126,7 +126,7 @@ setup(
     long_description_content_type="text/markdown",
     packages=find_packages("provider") + find_packages("kernels"),
     include_package_data=False,
-    package_data={"": ["py.typed", "*.pyi"]},
+    package_data={"": ["py.typed", "*.pyi", "*.j2", "*.css", "*.js"]},
     options={"build_ext": {"parallel": workers}},
     ext_modules=extensions,
     cmdclass={"build_ext": BuildExtensions},

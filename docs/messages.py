@@ -57,7 +57,7 @@ AREAS = (
     ),
     Area(
         "Command line",
-        ("cli", "measure", "records.py"),
+        ("cli", "measure", "records.py", "reporting"),
         "Correct the argument; `ort-sparse COMMAND --help` lists all. A file that must not be overwritten needs another name.",
     ),
     Area(

@@ -16,7 +16,7 @@ LAYERS = [  # from the ground up; names on one layer do not import each other
     ["models"],
     ["measure"],
     ["prune"],
-    ["report"],
+    ["reporting"],
     ["cli"],
     ["__init__", "__main__"],
 ]

@@ -10,7 +10,7 @@ Importing this package registers nothing and does not import onnxruntime.
 `SessionFactory("model.onnx")` makes sessions in other processes: it can be pickled, sessions cannot.
 `bench(model)` measures the speed of a model, `explain(model)` says which nodes are taken and why,
 `compare_nodes(model)` from which node on the results differ from those of the CPU provider.
-`what_if(model, "0.9")` tells how fast a model would be with more zeros.
+`what_if(model, "0.9")` tells how fast a model would be with more zeros. `report(model)` collects all of this, and makes a page of it.
 `prune(model, data, sparsity=0.6)` makes a sparse model of a dense one; `Masks`, `Gradual` and `Cubic` are for training loops.
 """
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .prune.gradual import Cubic, Gradual
     from .prune.masks import Masks
     from .prune.what_if import WhatIf, what_if
+    from .reporting.report import Report, report
 
 __all__ = [
     "EP_NAME",
@@ -42,6 +43,7 @@ __all__ = [
     "Masks",
     "NodeComparison",
     "NodeDecision",
+    "Report",
     "SessionFactory",
     "StepTime",
     "WhatIf",
@@ -54,6 +56,7 @@ __all__ = [
     "get_library_path",
     "prune",
     "register",
+    "report",
     "session_options",
     "step_times",
     "unregister",
@@ -65,6 +68,7 @@ _LATER = {
     **dict.fromkeys(("Cubic", "Gradual"), ".prune.gradual"),
     "Masks": ".prune.masks",
     **dict.fromkeys(("WhatIf", "what_if"), ".prune.what_if"),
+    **dict.fromkeys(("Report", "report"), ".reporting.report"),
     **dict.fromkeys(("NodeComparison", "compare_nodes"), ".measure.nodes"),
 }
 """Names that sessions do not need, and their modules, which are imported when they are first used."""

@@ -14,7 +14,7 @@ import typer
 
 from .. import __version__
 from ..models import FORMATS
-from . import analyze, bench, check, compare, compile, demo, pack, prune
+from . import analyze, bench, check, compare, compile, demo, pack, prune, report
 from .common import Group
 
 COMMANDS: tuple[Callable[..., None], ...] = (
@@ -22,6 +22,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     analyze.analyze,
     bench.bench,
     compare.compare,
+    report.report,
     demo.demo,
     prune.prune,
     pack.pack,

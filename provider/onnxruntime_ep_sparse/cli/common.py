@@ -95,7 +95,7 @@ class Output:
     ) -> None:
         self.command, self.json_file = command, json_file
         if json_file not in (None, "-"):  # now, not after minutes of measuring
-            self.keep({**_files_of(model), **{Path(file): "a file of the command" for file in files if file is not None}})
+            self.keep({**files_of(model), **{Path(file): "a file of the command" for file in files if file is not None}})
         self._console = _Console(markup=False, highlight=False, quiet=quiet or json_file == "-")
         if not self._console.is_terminal and not os.environ.get("COLUMNS"):
             self._console.width = WIDE
@@ -174,7 +174,7 @@ class _Console(Console):
         _close_stdout()
 
 
-def _files_of(model: str | Path | None) -> Mapping[Path, str]:
+def files_of(model: str | Path | None) -> Mapping[Path, str]:
     """Return all files that a model of the command line refers to, as far as it can be read; its errors are reported where it is used."""
     if model is None:
         return {}
