@@ -72,7 +72,7 @@ AREAS = (
     ),
     Area(
         "Model files and other files",
-        ("files.py", "formats/onnx_file.py", "formats/constants.py", "formats/region_model.py"),
+        ("files.py", "formats/onnx_file.py", "diagnostics/annotate.py", "formats/constants.py", "formats/region_model.py"),
         "Check that the model and its external data are complete, in one folder, and that the target is not one of them.",
     ),
     Area(

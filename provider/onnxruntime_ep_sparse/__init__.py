@@ -9,6 +9,7 @@
 Importing this package registers nothing and does not import onnxruntime.
 `SessionFactory("model.onnx")` makes sessions in other processes: it can be pickled, sessions cannot.
 `bench(model)` measures the speed of a model, `explain(model)` says which nodes are taken and why,
+`trace(model, feeds)` shows runs in Perfetto, `annotate(model, copy)` decisions in Netron,
 `compare_nodes(model)` from which node on the results differ from those of the CPU provider.
 `what_if(model, "0.9")` tells how fast a model would be with more zeros. `report(model)` collects all of this, and makes a page of it.
 `prune(model, data, sparsity=0.6)` makes a sparse model of a dense one; `Masks`, `Gradual` and `Cubic` are for training loops.
@@ -27,6 +28,8 @@ from .partition.decision import NodeDecision
 from .prune import prune
 
 if TYPE_CHECKING:
+    from .diagnostics.annotate import annotate
+    from .diagnostics.trace import trace
     from .measure.bench import Bench, bench
     from .measure.nodes import NodeComparison, compare_nodes
     from .prune.gradual import Cubic, Gradual
@@ -48,6 +51,7 @@ __all__ = [
     "StepTime",
     "WhatIf",
     "__version__",
+    "annotate",
     "bench",
     "compare_nodes",
     "explain",
@@ -59,11 +63,14 @@ __all__ = [
     "report",
     "session_options",
     "step_times",
+    "trace",
     "unregister",
     "what_if",
 ]
 
 _LATER = {
+    "annotate": ".diagnostics.annotate",
+    "trace": ".diagnostics.trace",
     **dict.fromkeys(("Bench", "bench"), ".measure.bench"),
     **dict.fromkeys(("Cubic", "Gradual"), ".prune.gradual"),
     "Masks": ".prune.masks",

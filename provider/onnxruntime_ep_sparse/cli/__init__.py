@@ -14,7 +14,7 @@ import typer
 
 from .. import __version__
 from ..models import FORMATS
-from . import analyze, bench, check, compare, compile, demo, pack, prune, report
+from . import analyze, bench, check, compare, compile, demo, pack, prune, report, trace
 from .common import Group
 
 COMMANDS: tuple[Callable[..., None], ...] = (
@@ -23,6 +23,8 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     bench.bench,
     compare.compare,
     report.report,
+    trace.trace,
+    trace.annotate,
     demo.demo,
     prune.prune,
     pack.pack,

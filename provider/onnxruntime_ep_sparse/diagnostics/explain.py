@@ -13,6 +13,9 @@ from ..ort.sessions import ask
 from ..partition.decision import NodeDecision
 from ..records import Record, Tabular
 
+FUSED = "/MatMulAddFusion"
+"""Suffix that ONNX Runtime appends to the name of a MatMul when it fuses it with the next Add into a Gemm."""
+
 
 class Decisions(list[NodeDecision], Tabular):
     """The decisions about all nodes of a model, as a list.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..diagnostics.explain import expected, explain
+from ..diagnostics.explain import FUSED, expected, explain
 from ..diagnostics.step_times import step_times
 from ..measure.protocol import Measurement, measure
 from ..options import EP_NAME
@@ -34,8 +34,6 @@ NEAR = 0.02
 ATTEMPTS = 3
 """How often a measurement is made at most, if its control says that other work disturbed it: wrong times mislead the search."""
 STEP_RUNS = 15
-FUSED = "/MatMulAddFusion"
-"""Suffix that ONNX Runtime appends to the name of a MatMul when it fuses it with the next Add into a Gemm."""
 
 
 LayerTimes = Mapping[str, tuple[float | None, float | None]]

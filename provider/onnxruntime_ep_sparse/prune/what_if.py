@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..diagnostics.explain import Decisions, Expected, expected, explain
+from ..diagnostics.explain import FUSED, Decisions, Expected, expected, explain
 from ..files import shown
 from ..measure.protocol import Measurement, measure
 from ..models.inputs import inputs_for
@@ -27,7 +27,7 @@ from .layers import Layer
 from .patterns import Pattern, pattern_of
 from .selection import layers, select, source_of
 from .source import Source
-from .speed import FUSED, undisturbed
+from .speed import undisturbed
 
 EVERYTHING = ""
 """Target of a rule for all layers that `prune` would choose."""
