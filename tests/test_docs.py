@@ -124,6 +124,7 @@ NOT_RUN = {
     "ORT_DISABLE_TELEMETRY=1 gunicorn": "serves until it is stopped; tests/ort/test_forks.py does it",
     "pip install": "installs packages from the network",
     "sphinx-build": "test_site does it",
+    "ort-sparse report": "takes ten seconds and the extra [report]; tests/cli/test_cli_report.py does it",
 }
 """How commands begin that are slow, or need the network, and the reason why test_commands leaves them out."""
 
