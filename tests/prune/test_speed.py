@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from onnxruntime_ep_sparse.measure.protocol import Measurement
 from onnxruntime_ep_sparse.ort.sessions import Ownership
-from onnxruntime_ep_sparse.prune import engine
-from onnxruntime_ep_sparse.prune import speed as speeds
+from onnxruntime_ep_sparse.prune import engine, impose
 from onnxruntime_ep_sparse.prune.batches import MOST_SAMPLES
 from onnxruntime_ep_sparse.prune.report import Speed
 from onnxruntime_ep_sparse.prune.speed import ATTEMPTS, LEAST_ZEROS, MOST_ZEROS, Search, undisturbed
@@ -115,8 +114,8 @@ def test_open_sizes():
 def test_nothing_is_taken(monkeypatch):
     """Too few zeros: it is said in words, layers have no expected times, and no second model is written whose sizes are open."""
     rng = np.random.default_rng(0)
-    saved, save = [], speeds.save
-    monkeypatch.setattr(speeds, "save", lambda changes, path, sizes: (saved.append(sizes), save(changes, path, sizes)))
+    saved, save = [], impose.save
+    monkeypatch.setattr(impose, "save", lambda changes, path, sizes: (saved.append(sizes), save(changes, path, sizes)))
     many_rows = feeds(rng, batch=400, count=2)
     report = engine.prune(perceptron(rng), many_rows, sparsity=0.01, method="magnitude", threads=1).report
     assert (report.speed.owned, report.speed.speed_up, report.speed.expected, report.speed.factor) == (0, None, None, 1.0)
