@@ -37,12 +37,12 @@ def annotate(
     register()
     path, place = Path(source), Path(target)
     model = load(path)
-    if any((node.domain, node.op_type) == EP_CONTEXT for node in model.graph.node):
-        raise ValueError(f"{path} is a compiled model, which has no nodes to annotate: give the model that was compiled")
     unnamed = [(node, node.HasField("name")) for node in model.graph.node if not node.name]
     for i, (node, _) in enumerate(unnamed):  # a decision says which node it is about by its name
         node.name = f"{PREFIX}{i}"
     with Writer(path, place, model) as writer:
+        if any((node.domain, node.op_type) == EP_CONTEXT for node in model.graph.node):
+            raise ValueError(f"{path} is a compiled model, which has no nodes to annotate: give the model that was compiled")
         session = make_session(model.SerializeToString(), EP_NAME, options, threads, sizes, silent=True, folder=path.parent)
         decisions = explain(session)
         del session
