@@ -23,7 +23,7 @@ from . import costs
 from .activations import is_bounded
 from .channels import ChannelPlan, Flow, Link
 from .costs import Estimate, Setting
-from .row import OpRow
+from .row import OpRow, Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,15 @@ def _binary_can_run(graph: Graph, node: Node) -> Finding | None:
         return reasons.UNSUPPORTED_OPERAND_COUNT(count=len(node.inputs), supported=2)
     if all(graph.is_constant(name) for name in node.inputs):
         return reasons.ALL_CONSTANT()
+    if row is not None and row.keeps_x and _widens(*(shape_of(graph, name) for name in node.inputs)):
+        return reasons.MISMATCHED(what="the second operand", other="the first one")
     return None
+
+
+def _widens(x: Shape, other: Shape) -> bool:
+    """Return whether `x` becomes larger if it is broadcast with `other`, by the sizes that are known. ONNX Runtime does not check that."""
+    ends = zip(x[::-1], other[::-1], strict=False)
+    return len(other) > len(x) or any(isinstance(a, int) and isinstance(b, int) and b not in (1, a) for a, b in ends)
 
 
 def _binary_lower(builder: Builder, node: Node) -> None:

@@ -73,7 +73,7 @@ cdef int infer_binary(Plan* plan, const Step* step, StepPlan* sp, char* message,
     if broadcast(x, &plan.values[step.r].shape, y, message, message_size):
         return 1
     if (<Binary*>step.spec).keeps_x and not same_shape(x, y):
-        snprintf(message, message_size, "the addend does not broadcast to the result")
+        snprintf(message, message_size, "the second operand does not broadcast to the shape of the first one")
         return 1
     return 0
 
