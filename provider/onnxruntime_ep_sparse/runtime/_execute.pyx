@@ -146,6 +146,7 @@ cdef int timed(Run* run) noexcept nogil:
     cdef Job job
     if failed or run.team.stopped != NULL:
         return failed
+    job.plan = run.plan
     job.more = more
     begin_step(run, run.first, &job, &alone)
     if sp.bands:
