@@ -37,6 +37,11 @@ def f32(x):
     return float(np.float32(x))
 
 
+def quantized(x, scale, low):
+    """The integer of 256 from `low` on; NaN becomes the first."""
+    return np.where(np.isnan(x), low, np.clip(np.rint(x / scale), low, low + 255))
+
+
 SIXTH = f32(1 / 6)
 ROOT = math.sqrt(2 / math.pi)
 FORMULAS = {
@@ -63,6 +68,8 @@ FORMULAS = {
     Act.MISH: Formula(lambda x: x * np.tanh(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))), 5),
     Act.CELU: Formula(lambda x: np.where(x < 0, f32(1.7) * np.expm1(x * f32(1 / 1.7)), x), 3, alpha=1.7, beta=1 / 1.7),
     Act.POWER: Formula(lambda x: x**3, 1.5, alpha=3),
+    Act.ROUND: Formula(lambda x: np.rint(np.clip(x, -20, 235)), alpha=-20, beta=235),
+    Act.QUANTIZE: Formula(lambda x: quantized(x, 0.5, -20), alpha=0.5, beta=-20),
     Act.AFFINE: Formula(lambda x: f32(1.1) * x + 0.5, 1.5, lambda x: np.abs(x) + 0.5, alpha=1.1, beta=0.5),
 }
 

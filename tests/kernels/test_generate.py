@@ -107,4 +107,4 @@ def test_features_of_a_new_row(tmp_path, monkeypatch):
     assert set(names) == needed | set(TOLD_FEATURES)
     asked = re.findall(r'case (\d+): return __builtin_cpu_supports\("([^"]+)"\)', source)
     assert all(names[int(number)] == name for number, name in asked)
-    assert {name for _, name in asked} == set(names) - {"more2"}
+    assert {name for _, name in asked} == set(names) - {"more2", "f16c"}  # gcc 12 cannot be asked for f16c: CPUID is

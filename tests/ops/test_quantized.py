@@ -9,6 +9,7 @@ from onnxruntime_ep_sparse.ops import table as ops
 from onnxruntime_ep_sparse.passes.quantized import read_quantized
 from onnxruntime_ep_sparse.program.serialize import Compiled, decode, encode
 from onnxruntime_ep_sparse.runtime._program import Program
+from onnxruntime_ep_sparse_kernels.isa import ISAS
 from support import quantized
 from support.kernel_sets import SETS, table_of
 from support.making import MORE
@@ -30,7 +31,7 @@ def run(case, isa, workers=1):
     for finding in reasons_of(case):
         return finding.code
     spec = pipeline.lower_to_spec(quantized.graph_of(case), isa)
-    if isa.name in ("avx2", "avx512", "baseline"):
+    if isa in ISAS:  # not emulated
         spec = decode(encode(Compiled(isa.name, tuple(spec.inputs), tuple(spec.outputs), spec))).program
     program = Program(spec, table_of(isa), workers)
     (y,) = program.run(*(case[4][name] for name in program.input_names))

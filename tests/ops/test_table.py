@@ -132,6 +132,7 @@ def test_every_flag_is_known():
         "start",
         "end",
         "training_mode",
+        "to",
     }
     assert whole - numbers == ops.FLAGS & whole
     assert whole >= ops.FLAGS

@@ -138,7 +138,8 @@ def test_other_images_than_the_model_says():
 @pytest.mark.parametrize(
     ("op_type", "shape", "attributes", "code"),
     [
-        ("MaxPool", (1, 4, 8, 8, 8), {"kernel_shape": (2, 2, 2)}, "unsupported-spatial-rank"),
+        ("MaxPool", (1, 4, 8, 8, 8, 8), {"kernel_shape": (2, 2, 2, 2)}, "unsupported-spatial-rank"),
+        ("MaxPool", (1, 4, 8, 8, 8), {"kernel_shape": (2, 2, 2)}, None),
         ("MaxPool", IMAGE, {"kernel_shape": (2, 2), "storage_order": 1}, "unsupported-attribute"),
         ("MaxPool", IMAGE, {"kernel_shape": (2,)}, "mismatched"),
         ("MaxPool", IMAGE, {"kernel_shape": (2, 2), "ceil_mode": 1}, None),

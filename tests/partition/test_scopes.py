@@ -42,20 +42,6 @@ def test_other_types_are_declined(dtype):
     assert np.array_equal(session.run(None, {"x": x})[0], x)
 
 
-def test_int8_is_declined():
-    """Quantised products stay where they were, with a reason."""
-    rng = np.random.default_rng(18)
-    nodes = [
-        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "scale", "zero"]),
-        helper.make_node("MatMulInteger", ["q", "w", "zero"], ["i"]),
-        helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT),
-    ]
-    model = model_of(nodes, {"x": ["n", 8]}, ["y"], {"w": rng.integers(-9, 9, (8, 4)).astype(np.int8)})
-    session = make_session(model)
-    assert sparse.EP_NAME not in {provider for provider, _ in assignment(session)}
-    assert all(decision.reason for decision in sparse.explain(session))
-
-
 def branches(rng):
     """Two graphs with a Conv each, for If: of an outer weight, and of one of their own."""
     conv = helper.make_node

@@ -202,8 +202,6 @@ def _concat_channels(flow: Flow, node: Node) -> ChannelPlan | None:
 
 PAD_MODES = {mode.name.lower(): mode for mode in PadMode}
 """ONNX's modes of Pad, by its words."""
-INPUT_PADS = 11
-"""From this version on inputs say what attributes of a Pad have said before."""
 
 
 def padding_of(graph: Graph, node: Node) -> tuple[tuple[int, ...], tuple[int, ...], float] | Finding:
@@ -219,7 +217,7 @@ def padding_of(graph: Graph, node: Node) -> tuple[tuple[int, ...], tuple[int, ..
             return reasons.PARAMETER_NOT_CONSTANT(name=parameter)
     rank = len(shape_of(graph, node.inputs[0]))
     pads, value, axes = (graph.constant(name) if name else None for name in names[:3])
-    if node.since_version < INPUT_PADS:
+    if "pads" in node.attributes:  # before version 11
         pads, value = np.array(attribute_of(node, "pads", ()), np.int64), np.array(number_of(node, "value", 0.0), np.float32)
     given = [int(a) for a in axes.reshape(-1)] if axes is not None else list(range(rank))
     chosen = list(dict.fromkeys(a + rank * (a < 0) for a in given if -rank <= a < rank))

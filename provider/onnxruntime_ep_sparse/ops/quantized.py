@@ -47,12 +47,12 @@ class Parameters:
 
     @property
     def low(self) -> int:
-        """The least number of the type, less the zero point of the whole tensor."""
+        """Return the least number of the type, less the zero point of the whole tensor."""
         return LOWEST[self.dtype] - int(self.zero[0])
 
     @property
     def high(self) -> int:
-        """The largest number of the type, less the zero point of the whole tensor."""
+        """Return the largest number of the type, less the zero point of the whole tensor."""
         return self.low + ENTRIES - 1
 
 

@@ -1,7 +1,8 @@
 """Work and rates of ONNX Runtime's 8-bit operators. Ours run on the float kernels, so that their rates are those of `ops/rates.py`.
 
-`tests/benchmarks/int8_rates.py` measures the rates with single nodes and prints them. What a net takes less than its nodes, because ONNX
-Runtime keeps images in the order NHWC between convolutions, is left to ONNX Runtime: half of what moving floats takes alone.
+`tests/benchmarks/int8_rates.py` measures the rates with single nodes and prints them. ONNX Runtime keeps images in the
+order NHWC between convolutions, so that a net takes less than its nodes. We leave that gain to ONNX Runtime: half of what moving floats
+takes alone.
 """
 
 from __future__ import annotations
