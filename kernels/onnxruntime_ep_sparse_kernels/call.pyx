@@ -23,7 +23,8 @@ def spmm(capsule, int mr, int nv, const int32_t[::1] row_start, const int32_t[:,
 
     `row_start`, `row__gr` and `value__nr` come from `pack` (one K block). Entry j multiplies nv vectors of pixels from
     `tile[offset__nc[j]]` on. With `bias__m` None the sums continue from y. If `finish`, `residual__mp` (of y's shape, or y itself) is added
-    and the result is clamped to [low, high], and rounded if it `rounds`. Before, the sums are multiplied by `scale__m`, if given. For timing, the kernel runs `repeat` times. Columns of y after nv vectors stay as they are.
+    and the result is clamped to [low, high], and rounded if it `rounds`. Before, the sums are
+    multiplied by `scale__m`, if given. For timing, the kernel runs `repeat` times. Columns of y after nv vectors stay as they are.
 
     Raises ValueError if there is no such kernel, or if the arrays do not fit each other.
     """

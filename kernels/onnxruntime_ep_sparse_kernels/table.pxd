@@ -43,9 +43,9 @@ cdef inline void read_tile(SpmmCall* call) noexcept nogil:
     call.next = NULL
     call.next_runs = 0
 
-# y of two quantised operands less their zero points, itself less its own: see `combine` below. ADD: fma(a + a_zero, a_scale, fma(b + b_zero,
-# b_scale, shift)) - y_zero, each fma with one rounding. MUL: (a * b * a_scale + y_zero) - y_zero. Rounded half to even before y_zero is
-# taken, then clamped to [low, high].
+# y of two quantised operands less their zero points, itself less its own: see `combine` below. ADD: fma(a + a_zero, a_scale,
+# fma(b + b_zero, b_scale, shift)) - y_zero, each fma with one rounding. MUL: (a * b * a_scale + y_zero) - y_zero. Rounded half to even
+# before y_zero is taken, then clamped to [low, high].
 ctypedef struct Combination:
     int multiplies
     float a_zero
@@ -193,7 +193,8 @@ ctypedef struct KernelTable:
     # y[i] = a[i * a_step] op b[i * b_step]; the steps are 0 or 1
     void (*binary)(float* y, const float* a, int64_t a_step, const float* b, int64_t b_step, int64_t n, Op op) noexcept nogil
     # y[i] = a[i * a_step] combined with b[i * b_step]; the steps are 0 or 1
-    void (*combine)(float* y, const float* a, int64_t a_step, const float* b, int64_t b_step, int64_t n, const Combination* c) noexcept nogil
+    void (*combine)(float* y, const float* a, int64_t a_step, const float* b, int64_t b_step, int64_t n,
+                    const Combination* c) noexcept nogil
     # y[i] = table[x[i] - first], with the first or the last of its 256 entries where x lies beyond it
     void (*look_up)(float* y, const float* x, int64_t n, const float* table, float first) noexcept nogil
     # The least and the largest of x and 0
