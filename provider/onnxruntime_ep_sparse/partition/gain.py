@@ -196,7 +196,7 @@ class RegionGain:
     def _give_back_pair(self, wanted: Collection[int]) -> bool:
         """Give back a unit at the border with the only one that reads it, if that saves time where neither alone would, and say so.
 
-        A dense first convolution stands behind the QuantizeLinear of its image, which costs little with either provider.
+        A dense first convolution follows the QuantizeLinear of its image, which costs little with either provider.
         """
         place = {i: unit for unit in self.seconds for i in unit}
         for unit in sorted(self.seconds):
