@@ -20,6 +20,9 @@ ARGUMENTS = {
     "analyze": ["{model}"],
     "bench": ["{model}", "--option", "policy=always", "--pairs", "6", "--no-memory"],
     "compare": ["{model}"],
+    "report": ["{model}", "-o", "{target}", "--pairs", "6", "--no-curves", "--option", "policy=always"],
+    "trace": ["{model}", "-o", "{target}", "--runs", "2", "--option", "policy=always"],
+    "annotate": ["{model}", "{target}"],
     "demo": ["--quick"],
     "prune": [
         "{model}",
@@ -82,6 +85,8 @@ def test_every_command_writes_a_document(cli, sparse_model, tmp_path, request, n
     """With its name and the schema, to a file or to stdout."""
     if name == "demo":
         request.getfixturevalue("small_demo")
+    if name == "report":
+        pytest.importorskip("jinja2", reason="needs the extra: pip install '.[report]'")
     model = sparse_model
     if name == "unpack":
         model = tmp_path / "packed.onnx"

@@ -51,7 +51,7 @@ def compare(
         typer.Option(
             "--rtol-scale",
             min=0.0,
-            help=f"Largest max|y - y_ort| / max|y_ort| of an output; {TOLERANCE:g} without, {HALF_TOLERANCE:g} for float16.",
+            help=f"Largest max|y - y_ort| / max|y_ort| of an output. {TOLERANCE:g} without, {HALF_TOLERANCE:g} for float16.",
         ),
     ] = None,
     nodes: Annotated[bool, typer.Option("--nodes", help="Find the first node whose value differs by more than that.")] = False,

@@ -46,13 +46,17 @@ def trace(
     threads: Threads = 0,
     runs: Annotated[int, typer.Option("--runs", min=1, help="Runs with each provider. The first one makes plans and is slower.")] = RUNS,
     option: ProviderOptions = None,
+    json: JsonOption = None,
 ) -> None:
-    """Write a trace of runs with both providers, for Perfetto and chrome://tracing.
+    """Write a trace of runs with both providers, for Perfetto.
 
-    Each provider is a process of the trace, with the events of ONNX Runtime's own profile. The steps of our regions are slices
-    within them, with their work, rates and nonzero weights.
+    chrome://tracing shows it too. Each provider is a process of the trace, with the events of ONNX Runtime's own profile.
+    The steps of our regions are slices within them, with their work, rates and nonzero weights.
+    --json writes the numbers of runs and steps.
     """
-    out = Output("trace", None, model, quiet=output == "-")
+    if output == "-" and json == "-":
+        raise UsageError("-o - and --json -: only one of them can go to stdout")
+    out = Output("trace", json, model, [inputs, None if output == "-" else output], quiet=output == "-")
     kept = {**files_of(model), **({Path(inputs): "a file of the command"} if inputs is not None else {})}
     if output != "-":
         try:
@@ -78,6 +82,7 @@ def trace(
     say()
     steps = sum(event.get("cat") == "Step" for event in found["traceEvents"])
     out.print(f"{counted(runs, 'run')} with each provider, {counted(steps, 'step')} of {EP_NAME}: open it in https://ui.perfetto.dev")
+    out.document({"model": given.name, "output": output, "options": options, "threads": threads, "runs": runs, "steps": steps})
     if not steps:
         raise typer.Exit(1)
 
@@ -92,10 +97,11 @@ def annotate(
     option: ProviderOptions = None,
     json: JsonOption = None,
 ) -> None:
-    """Write a copy of a model whose nodes say whether they are taken, and why.
+    """Write a copy of a model whose nodes have their decisions.
 
-    Netron shows the metadata of a node beside its attributes. Runs of the copy give the same results. Nodes that ONNX
-    Runtime removes or fuses before it asks the provider have none. External data are copied to OUT.data.
+    Each node says whether it is taken, and why. Netron shows the metadata of a node beside its attributes. Runs of the
+    copy give the same results. Nodes that ONNX Runtime removes or fuses before it asks the provider have none.
+    External data are copied to OUT.data.
     """
     out = Output("annotate", json, source, [target])
     options = provider_options(option)
