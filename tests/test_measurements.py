@@ -15,6 +15,8 @@ from onnxruntime_ep_sparse.measure import CONTROL_TOLERANCE
 from support.repository import DOCS, PAGES, ROOT, name_of
 
 DATA = sorted((DOCS / "data").glob("*.json"))
+SHOWN = ("benchmarks.md", "supported-models.md")
+"""The pages that show tables of documents."""
 
 
 def stem(path):
@@ -24,13 +26,13 @@ def stem(path):
 
 @pytest.mark.parametrize("path", DATA, ids=stem)
 def test_document(path):
-    """A document says how, when and on which machine it was measured. Its tables can be rendered, and benchmarks.md shows all of them."""
+    """A document says how, when and on which machine it was measured. Its tables can be rendered, and a page shows each of them."""
     document = json.loads(path.read_text())
     assert document["command"].startswith(("python ", "ort-sparse "))
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", document["date"])
     for machine in document.get("machines", [document]):
         assert {"cpu", "isa", "onnxruntime"} <= machine.keys()
-    page = (DOCS / "benchmarks.md").read_text()
+    page = "".join((DOCS / name).read_text() for name in SHOWN)
     for table in document["tables"]:
         name = f": {table['name']}" if table["name"] else ""
         assert f"<!-- data/{path.name}{name} -->" in page
