@@ -120,6 +120,8 @@ def test_refused(cli, net, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "no such file" in cli("trace", "missing.onnx", expect=2).err
     assert "--output: " in cli("trace", net, "-o", net, expect=2).err
+    assert "only one of them can go to stdout" in cli("trace", net, "-o", "-", "--json", "-", expect=2).err
+    assert "--json: " in cli("trace", net, "-o", "t.json", "--json", "t.json", expect=2).err
     assert cli("annotate", net, net, expect=2).err.count("\n") == 1
     cli("compile", net, "compiled.onnx", "--option", "policy=always")
     assert "is a compiled model" in cli("annotate", "compiled.onnx", "copy.onnx", expect=2).err
