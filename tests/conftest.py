@@ -22,6 +22,12 @@ def registered():
     sparse.register()
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    """Tables have the width of files and pipes, whatever COLUMNS the shell exports."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture
 def session():
     """Make a session that has the provider and fails rather than falling back."""
