@@ -102,21 +102,25 @@ def can_run(graph: Graph, node: Node) -> Finding | None:
     return finding
 
 
-def with_implied_shapes(graph: Graph) -> Graph:
+def with_implied_shapes(graph: Graph, ranks: dict[str, int] | None = None) -> Graph:
     """Return the graph with the ranks of tensors that the file leaves open and a node next to them implies.
 
+    `ranks` holds those that are known from elsewhere, by the names of values; the implied ones go into it.
     ONNX Runtime infers nothing after an operator whose shapes it does not know; a Conv's weight still gives the rank of its images.
     """
     unknown = {name for name, value in graph.values.items() if value.dtype == FLOAT and value.shape is None}
     if not unknown:
         return graph
     values = dict(graph.values)
+    ranks = {} if ranks is None else ranks
+    values |= {name: replace(values[name], shape=(None,) * ranks[name]) for name in unknown & ranks.keys()}
     graph = replace(graph, values=values)  # rows see what the nodes before them imply
     for node in graph.nodes:
         row = row_for(node)
         if row is not None and not unknown.isdisjoint((*node.inputs, *node.outputs)):
             shapes = row.implied(graph, node)
             values |= {name: replace(values[name], shape=shape) for name, shape in shapes.items() if name in unknown}
+    ranks |= {name: len(shape) for name in unknown if (shape := values[name].shape) is not None}
     return graph
 
 

@@ -30,4 +30,4 @@ cdef class Source:
     cdef object bytes_attribute(self, size_t index, str name)
 
 
-cdef Source read(const Api* api, const void* ort_graph, dict known)
+cdef Source read(const Api* api, const void* ort_graph, dict known, dict ranks)

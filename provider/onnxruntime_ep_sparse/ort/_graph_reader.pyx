@@ -382,8 +382,10 @@ cdef class Source:
         return tensor_view(self.api, self.constants[name], name)
 
 
-cdef Source read(const Api* api, const void* ort_graph, dict known):
+cdef Source read(const Api* api, const void* ort_graph, dict known, dict ranks):
     """Copy one graph, nested or not. `known` holds compressed weights that are decoded already, as in `decompress.plain`.
+
+    `ranks` are those that the whole graph has implied, by the names of values: a region does not hold the nodes that imply them.
 
     Values that cannot be told apart by what ONNX Runtime says are in neither `values` nor `constant_names` of the graph: only their names
     stand at the nodes.
@@ -440,7 +442,7 @@ cdef Source read(const Api* api, const void* ort_graph, dict known):
         is_subgraph=parent != NULL,
         defaults=frozenset(defaults),
     )
-    source.graph = with_counts(with_implied_shapes(widened(plain(source.shown, known))))
+    source.graph = with_counts(with_implied_shapes(widened(plain(source.shown, known)), ranks))
     # Bodies of one If have the same parent and may have the same name; their outputs differ in all models seen.
     inside = text_of(api, parent, NODE_GET_NAME) if parent != NULL else ""
     source.key = "/".join([inside, text_of(api, ort_graph, GRAPH_GET_NAME), *leaving])

@@ -120,7 +120,8 @@ cdef char[32] version
 # Answers of set_dynamic_options() to explain() and step_times(): token -> JSON.
 _answers = {}
 
-# Compressed weights that get_capability has decoded; compile_regions follows in the same thread and uses them again.
+# Compressed weights that get_capability has decoded, and ranks that the graph implies; compile_regions follows in the same thread and
+# uses them again.
 _decoded = threading.local()
 
 
@@ -210,8 +211,8 @@ cdef object offer(SparseEp* ep, const void* ort_graph, void* support):
     fusion.ort_version_supported = API_VERSION
     fusion.drop_constant_initializers = 1
     try:
-        _decoded.weights = {}
-        source = read(api, ort_graph, _decoded.weights)
+        _decoded.weights, _decoded.ranks = {}, {}
+        source = read(api, ort_graph, _decoded.weights, _decoded.ranks)
     except Exception as error:
         remember(ep, "", [([], undecided("", "", "", error).to_dict())])
         raise
@@ -342,13 +343,13 @@ cdef Status compile_regions(void* this, const void** graphs, const void** fused_
         try:
             options = options_of(<SparseEp*>this)
             request = ep_context.Request(**json.loads((<SparseEp*>this).request))
-            known = getattr(_decoded, "weights", {})
+            known, ranks = getattr(_decoded, "weights", {}), getattr(_decoded, "ranks", {})
             figures = figures_of(<SparseEp*>this) if request.wanted and options.policy == "measure" else {}
             for i in range(count):
                 name = node_name(api, fused_nodes[i])
                 where = f"{name}: "
                 began, before = perf_counter(), held()[1]
-                infos[i] = region_of(api, graphs[i], fused_nodes[i], name, options, request, known, figures, &contexts[i])
+                infos[i] = region_of(api, graphs[i], fused_nodes[i], name, options, request, known, ranks, figures, &contexts[i])
                 (<Region*>infos[i]).has_pool = (<SparseEp*>this).pool != 1
                 if is_shown(api, (<SparseEp*>this).logger, INFO):
                     steps = len(json.loads((<Region*>infos[i]).labels))

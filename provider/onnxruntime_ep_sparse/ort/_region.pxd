@@ -21,7 +21,7 @@ cdef struct Region:
 cdef str node_name(const Api* api, const void* node)
 # `known`: the compressed weights decoded so far; `figures`: what was measured, by the names of regions' outputs. If the session wants a
 # compiled model, `context` becomes the region's EPContext node.
-cdef Region* region_of(const Api* api, const void* ort_graph, const void* fused_node, str name, options, request, dict known,
+cdef Region* region_of(const Api* api, const void* ort_graph, const void* fused_node, str name, options, request, dict known, dict ranks,
                        dict figures, void** context) except NULL
 cdef void release_region(Region* region) noexcept nogil
 

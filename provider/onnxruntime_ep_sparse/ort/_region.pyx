@@ -74,9 +74,9 @@ cdef str node_name(const Api* api, const void* node):
 
 
 cdef Region* region_of(const Api* api, const void* ort_graph, const void* fused_node, str name, options, request, dict known,
-                       dict figures, void** context) except NULL:
+                       dict ranks, dict figures, void** context) except NULL:
     """Compile the program of one graph, and find the program's inputs and outputs among those of the fused node."""
-    cdef Source source = read(api, ort_graph, known)
+    cdef Source source = read(api, ort_graph, known, ranks)
     cdef Region* region
     inputs, outputs = names(api, fused_node, False), names(api, fused_node, True)
     try:
