@@ -156,3 +156,14 @@ def test_roles(name):
     inputs = [(2, 3, 4), (C, 1, 16, 4), (C, 1, 16, 4)] if row.role == "recurrent" else [(1, 4), (C, 4, 4)]
     graph, node = one_node(name, inputs, (1, 4), domain=row.domains[0])
     assert bool(ops.weights_of(graph, node)) == (row.role in ("product", "recurrent"))
+
+
+def test_ranks_are_kept_for_regions():
+    """What a Conv of the whole graph implies is known in a graph without the Conv."""
+    graph, node = one_node("Conv", [(1, 4, 8, 8), (C, 4, 4, 1, 1)], None)
+    ranks: dict[str, int] = {}
+    assert ops.with_implied_shapes(graph, ranks).values["y"].shape is not None
+    assert ranks == {"y": 4}
+    relu = replace(node, op_type="Relu", inputs=("y",), outputs=("z",))
+    alone = replace(graph, nodes=(relu,), values={name: Value(name, FLOAT, None) for name in "yz"}, inputs=("y",), outputs=("z",))
+    assert ops.with_implied_shapes(alone, ranks).values["y"].shape == (None,) * 4
