@@ -59,7 +59,7 @@ def test_reductions(case):
 @pytest.mark.parametrize("axes", [[0], [1], [0, 2], [2]])
 def test_long_reductions(name, axes):
     """Many rows and wide ones: sums stay as exact as those of short ones."""
-    shape = (300, 3, 2100)
+    shape = (70, 3, 2100)
     assert_as_exact(reduction(name, axes, 1, shape, 20), {"x": np.abs(noise(np.random.default_rng(1), *shape))})
 
 
