@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnxruntime_ep_sparse as sparse
 import onnxruntime_ep_sparse_kernels as kernels
+from support.kernel_sets import EMULATED
 from support.making import pruned
 
 
@@ -149,6 +150,14 @@ def sparse_model(saved):
 def dense_model(saved):
     """Without zeros: nothing in it is worth taking."""
     return saved(make_chain(0.0), "dense.onnx")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Call the tests of emulated kernels slow: each process compiles these for 20 s or more."""
+    for item in items:
+        if EMULATED.name in item.nodeid:
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_collection_finish():

@@ -101,6 +101,7 @@ ELSEWHERE = ("docs/tutorial/pytorch.md", "docs/examples")
 """Pages that have tests of their own: tests/prune/test_tutorial.py, tests/examples."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if blocks(page, "python") and not name_of(page).startswith(ELSEWHERE)], ids=name_of
 )

@@ -267,6 +267,7 @@ def by_paths(folder):
         files.commit()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [OSError, KeyboardInterrupt])
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("work", [one, with_data, by_paths])

@@ -107,6 +107,7 @@ def assert_linear(family, work, small=60, times=8):
     assert many <= 1.3 * nodes * few, f"{nodes:.1f} times the nodes, {many / few:.1f} times the lines ({few}, {many})"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", OPTIONS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_choosing_regions(family, policy):
@@ -118,6 +119,7 @@ def test_choosing_regions(family, policy):
     assert_linear(family, work)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("faster", [True, False, None])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_choosing_measured_regions(family, faster):

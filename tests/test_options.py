@@ -241,6 +241,7 @@ def test_every_option_is_documented():
     assert [row.split("`")[1] for row in rows] == [option.name for option in options.OPTIONS]
 
 
+@pytest.mark.slow
 def test_options_are_listed_once():
     """No other place names all options, or all but one: only the table, pages that are generated from it, and a message on a page."""
     names, height = [option.name for option in options.OPTIONS], 15

@@ -115,6 +115,7 @@ def plain_session(model):
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @examples(200)
 @given(seed=st.integers(0, 2**32 - 1), threads=st.sampled_from([1, 3]))

@@ -105,6 +105,7 @@ def assert_equal(op, case):
     return is_ours
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("op", WINDOWS)
 def test_equal_to_the_cpu_provider(op):
     """Most windows that the CPU provider runs are taken."""

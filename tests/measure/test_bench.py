@@ -15,6 +15,7 @@ from onnxruntime_ep_sparse.timing import Latency, quantile_interval
 QUICK = {"pairs": 3, "options": {"policy": "always"}}
 
 
+@pytest.mark.slow
 def test_a_point_for_each_combination(sparse_model):
     """Batches outermost, then threads, then callers; each row has its intervals."""
     found = sparse.bench(sparse_model, batch=[1, 2], threads=1, streams=[1, 2], **QUICK)

@@ -55,6 +55,7 @@ def test_reductions(case):
     assert_as_exact(*case)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("axes", [[0], [1], [0, 2], [2]])
 def test_long_reductions(name, axes):

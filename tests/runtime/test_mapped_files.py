@@ -81,6 +81,7 @@ def program_of(data):
     return Program(serialize.for_isa(region, isa), kernels.table(isa.name), byte_table=kernels.byte_table(isa.name)), region.program.inputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS, ids=[seed.name for seed in SEEDS])
 def test_programs_of_mapped_files(tmp_path, seed):
     """Have the bits of programs with copies, hold less memory, and keep the file mapped until they are released."""
