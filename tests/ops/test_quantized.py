@@ -11,7 +11,7 @@ from onnxruntime_ep_sparse.program.serialize import Compiled, decode, encode
 from onnxruntime_ep_sparse.runtime._program import Program
 from onnxruntime_ep_sparse_kernels.isa import ISAS
 from support import quantized
-from support.kernel_sets import SETS, table_of
+from support.kernel_sets import table_of
 from support.making import MORE
 from support.programs import EVERY_SET
 
@@ -117,15 +117,15 @@ EDGES = {
 }
 
 
+@EVERY_SET
 @pytest.mark.parametrize("edge", EDGES)
-def test_edges(edge):
+def test_edges(edge, isa):
     """Exact, on every set of kernels, alone and with several workers."""
     case = EDGES[edge]()
-    for isa in SETS:
-        for workers in (1, 3):
-            y = run(case, isa, workers)
-            assert y.dtype == case[5].dtype
-            np.testing.assert_array_equal(y, case[5], err_msg=isa.name)
+    for workers in (1, 3):
+        y = run(case, isa, workers)
+        assert y.dtype == case[5].dtype
+        np.testing.assert_array_equal(y, case[5])
 
 
 def deep(depth, **changes):
