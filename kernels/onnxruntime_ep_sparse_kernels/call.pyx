@@ -17,14 +17,12 @@ cdef t.KernelTable* table_of(capsule) except NULL:
 
 def spmm(capsule, int mr, int nv, const int32_t[::1] row_start, const int32_t[:, ::1] row__gr, const uint16_t[:, ::1] offset__nc,
          const float[:, ::1] value__nr, const float[::1] tile, const float[::1] bias__m, float[:, ::1] y__mp,
-         const float[:, ::1] residual__mp=None, float low=-np.inf, float high=np.inf, bint finish=True, int repeat=1,
-         const float[::1] scale__m=None, bint rounds=False):
+         const float[:, ::1] residual__mp=None, float low=-np.inf, float high=np.inf, bint finish=True, int repeat=1):
     """Run tile kernel (mr, nv) of an instruction set's `capsule` over all row groups and write into `y__mp` of M rows.
 
     `row_start`, `row__gr` and `value__nr` come from `pack` (one K block). Entry j multiplies nv vectors of pixels from
     `tile[offset__nc[j]]` on. With `bias__m` None the sums continue from y. If `finish`, `residual__mp` (of y's shape, or y itself) is added
-    and the result is clamped to [low, high], and rounded if it `rounds`. Before, the sums are
-    multiplied by `scale__m`, if given. For timing, the kernel runs `repeat` times. Columns of y after nv vectors stay as they are.
+    and the result is clamped to [low, high]. For timing, the kernel runs `repeat` times. Columns of y after nv vectors stay as they are.
 
     Raises ValueError if there is no such kernel, or if the arrays do not fit each other.
     """
@@ -35,9 +33,8 @@ def spmm(capsule, int mr, int nv, const int32_t[::1] row_start, const int32_t[:,
     cdef int64_t rows = y__mp.shape[0]
     if groups and (np.min(row__gr) < 0 or np.max(row__gr) >= rows or row__gr.shape[0] != groups or row__gr.shape[1] != mr):
         raise ValueError(f"{groups} groups of {mr} rows do not fit {rows} rows of y")
-    if y__mp.shape[1] < width or (bias__m is not None and bias__m.shape[0] != rows) or (
-            scale__m is not None and scale__m.shape[0] != rows):
-        raise ValueError(f"y, bias and scale must have {rows} rows, y at least {width} columns")
+    if y__mp.shape[1] < width or (bias__m is not None and bias__m.shape[0] != rows):
+        raise ValueError(f"y and bias must have {rows} rows, y at least {width} columns")
     if residual__mp is not None and (residual__mp.shape[0] != rows or residual__mp.shape[1] != y__mp.shape[1]):
         raise ValueError("residual must have the shape of y")
     if offset__nc.shape[0] and int(np.max(offset__nc)) + width > tile.shape[0]:
@@ -61,8 +58,6 @@ def spmm(capsule, int mr, int nv, const int32_t[::1] row_start, const int32_t[:,
     call.residual = &residual__mp[0, 0] if residual__mp is not None else NULL
     call.low = low
     call.high = high
-    call.scale = &scale__m[0] if scale__m is not None else NULL
-    call.rounds = rounds
     call.ahead = call.residual
     t.read_tile(&call)
     call.finish = finish

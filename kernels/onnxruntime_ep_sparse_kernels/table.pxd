@@ -8,8 +8,8 @@ from libc.stdint cimport int32_t, int64_t, uint16_t
 from onnxruntime_ep_sparse_kernels._enums cimport DEPTHWISE_OUTPUTS, MAX_DENSE_ROWS, MAX_LANES, MAX_MR, MAX_NV, Act, Op
 
 # One call of a tile kernel: row groups [row_begin, row_end) of MR rows each, in one K block, times NV vectors of pixels.
-# y[m, :] starts from partial[m, :] or bias[m] and adds value[m, j] * tile[offset[m, j], :] in ascending order of j. The kernel multiplies
-# the sum by scale[m]. If `finish`, it adds the residual, clamps the result to [low, high], and rounds it half to even if it `rounds`.
+# y[m, :] starts from partial[m, :] or bias[m] and adds value[m, j] * tile[offset[m, j], :] in ascending order of j. If `finish`, the kernel
+# adds the residual and clamps the result to [low, high].
 # MR = APART: each row has columns of its own, MR offsets per entry. MR = SHARED: the rows share their columns, one offset per entry.
 ctypedef struct SpmmCall:
     const int32_t* row_start     # entries of row group g: row_start[g] .. row_start[g + 1]
@@ -23,7 +23,6 @@ ctypedef struct SpmmCall:
     int64_t partial_stride
     float* y
     int64_t y_stride
-    const float* scale           # one factor per row, of the sum that is complete; NULL: none
     const float* residual        # NULL: none; laid out as y
     float low
     float high
@@ -32,8 +31,7 @@ ctypedef struct SpmmCall:
     int64_t next_step
     int64_t next_floats
     int64_t next_runs            # 0: none
-    int finish                   # add the residual, clamp and round before the store
-    int rounds                   # half to even; |low| and |high| are below 2**22 then
+    int finish                   # add the residual and clamp before the store
     int32_t row_begin
     int32_t row_end
 

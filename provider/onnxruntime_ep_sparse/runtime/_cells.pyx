@@ -344,9 +344,7 @@ cdef void multiply(const RecurrentRun* run, const Tile* tile, int64_t tiles, int
     call.value = panel.value
     call.bias = NULL
     call.partial_stride = call.y_stride = width
-    call.scale = NULL
     call.residual = NULL
-    call.rounds = False
     call.ahead = NULL
     t.read_tile(&call)
     call.finish = False

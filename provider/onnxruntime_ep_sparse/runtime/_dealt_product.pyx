@@ -106,7 +106,7 @@ cdef void dealt_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef t.KernelTable* kernels = job.program.kernels
     cdef int64_t lanes = kernels.lanes, widest = kernels.widest[panel.mr], image, band, tile, first, count, row, end, b, v, step, c
     cdef int64_t reach_y = p.window.kernel[1] // 2, reach_x = p.window.kernel[2] // 2, stride = q.tile_vectors * lanes
-    cdef bint clamps = clamps_only(job.step), last, more
+    cdef bint clamps = kernels_finish(p, job.step), last, more
     cdef float* target
     cdef const float* source
     cdef const float* residual = NULL
@@ -122,7 +122,7 @@ cdef void dealt_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     call.value = panel.value
     call.offset = q.offsets.offset + group.offset_begin
     call.offset_shift = 2 if lanes == 4 else (3 if lanes == 8 else 4)
-    set_finish(&call, job.step)
+    set_bounds(job.step, job.step.act == ACT_CLAMP, &call.low, &call.high)
     call.partial_stride = stride
     call.next_step = x.channel
     whole.source = 0
@@ -142,7 +142,6 @@ cdef void dealt_item(Job* job, int64_t index, float* scratch) noexcept nogil:
             c = group.bounds[b] // p.units
             read_block(&call, panel, b)
             call.bias = p.bias if b == 0 else NULL
-            call.scale = p.scale if last else NULL
             call.finish = last and clamps
             v = 0
             while v < count:
@@ -167,6 +166,7 @@ cdef void dealt_item(Job* job, int64_t index, float* scratch) noexcept nogil:
                 kernels.spmm[panel.mr][step](&call)
                 v += step
         if not clamps:
+            scale_rows(kernels, p.scale, scratch, stride, p.M, count * lanes)
             kernels.scatter(target, y.channel, scratch, stride, p.M, &whole, 1, residual, <t.Act>job.step.act, job.step.alpha,
                             job.step.beta)
         write_halo(&job.plan.deal, &y, job.y + image * y.image, p.M, row, first, first + count)

@@ -8,7 +8,7 @@ from onnxruntime_ep_sparse_kernels.pack import depthwise_values
 
 from ._from_python cimport memory_of
 from ._loops cimport items_of_runs, runs_per_item
-from ._packed cimport ProductPlan, set_bounds
+from ._packed cimport ProductPlan, scale_rows, set_bounds
 from ._product cimport product_item
 from ._sections cimport section
 from ._infer cimport infer_addend
@@ -145,7 +145,7 @@ cdef void depthwise_rows(Job* job, t.Depthwise* d, int64_t image, int64_t first,
     """Rows [row_begin, row_end) of planes of outputs from `first` on, of which that of the first begins at `y`, that of its residual at
     `residual`, and the others follow."""
     cdef Depthwise* p = <Depthwise*>job.step.spec
-    cdef int64_t place = d.row_begin * d.out_width, n = (d.row_end - d.row_begin) * d.out_width, planes, i
+    cdef int64_t place = d.row_begin * d.out_width, n = (d.row_end - d.row_begin) * d.out_width, planes
     cdef int _
     d.x = job.x + image * p.channels * d.size[0] * d.size[1] * d.size[2]
     d.y = y
@@ -156,8 +156,7 @@ cdef void depthwise_rows(Job* job, t.Depthwise* d, int64_t image, int64_t first,
     if p.scale == NULL and residual == NULL and (job.step.act == ACT_NONE or job.step.act == ACT_CLAMP):
         return
     if p.scale != NULL:
-        for i in range(d.outputs):
-            job.program.kernels.binary(y + place + i * y_stride, y + place + i * y_stride, 1, p.scale + first + i, 0, n, BINARY_MUL)
+        scale_rows(job.program.kernels, p.scale + first, y + place, y_stride, d.outputs, n)
         if residual == NULL and job.step.act == ACT_NONE:
             return
     # Whole planes follow each other: one pass over all of them has one end.

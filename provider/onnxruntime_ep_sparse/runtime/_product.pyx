@@ -287,13 +287,13 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     y_image = image * q.y_image
     # The last block is stored into y where a row of the tile is a run of the output; else into `partial`, as the sums of the blocks
     # before, and finish_rows copies what is valid.
-    clamps = clamps_only(job.step)
+    clamps = kernels_finish(p, job.step)
     direct = clamps and not p.y_rows and (q.pitch == q.out_width or q.out_height == 1) and (position + count) * kernels.lanes <= q.flat
     act = ACT_NONE if clamps and job.r == NULL else job.step.act
     partial = scratch + (o.block_floats + 15) // 16 * 16 + 16
     run = NULL if q.shared_gather else tile_runs(job, scratch, slice_, tile, position * kernels.lanes)
     shared = job.shared + part * group_floats(p, q) if q.shared_gather else NULL
-    set_finish(&call, job.step)
+    set_bounds(job.step, job.step.act == ACT_CLAMP, &call.low, &call.high)
     call.partial_stride = o.width
     call.ahead = NULL
     t.read_tile(&call)
@@ -310,7 +310,6 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         call.offset = o.offset + group.offset_begin
         call.value = panel.value
         call.bias = p.bias + panel.row_begin % p.M if b == 0 else NULL
-        call.scale = p.scale + panel.row_begin % p.M if last and p.scale != NULL else NULL
         call.finish = last and (direct or act == ACT_NONE)
         v = 0
         while v < count:
@@ -335,6 +334,8 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         end = panel.rows if chunk == q.chunks - 1 else end * panel.mr
         while begin < end:
             n = rows_together(panel, call.row, begin, end, &row)
+            if p.scale != NULL:
+                scale_rows(kernels, p.scale + panel.row_begin % p.M + row, partial + row * o.width, o.width, n, count * kernels.lanes)
             finish_rows(job, panel.row_begin % p.M + row, n, partial + row * o.width, image, slice_, position * kernels.lanes,
                         count * kernels.lanes, runs_of(job, scratch), act)
             begin += n

@@ -9,7 +9,7 @@ as many as it has lanes, for one row. The chain of every output is that of the t
 from libc.stdint cimport int32_t, int64_t, uint16_t
 from libc.stdlib cimport calloc, free, malloc
 
-from ._packed cimport GatherGroup, Panel, Product, ProductPlan, Sell, column, counts, sell_free
+from ._packed cimport GatherGroup, Panel, Product, ProductPlan, Sell, column, counts, scale_rows, sell_free
 from ._structs cimport *
 from ._weight_store cimport shared_drop, shared_new, shared_settled
 cimport onnxruntime_ep_sparse_kernels.table as t
@@ -116,7 +116,7 @@ cdef void sell_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef const float* x = job.x
     cdef const float* r = job.r
     cdef float* y = job.y
-    cdef int64_t chunk = index % q.chunks, tile, image, pixel, pixels, row, rows, width, i
+    cdef int64_t chunk = index % q.chunks, tile, image, pixel, pixels, row, rows, width
     cdef GatherGroup* group
     cdef Sell* sell
     cdef t.SellCall call
@@ -162,7 +162,6 @@ cdef void sell_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     call.y = scratch + p.channels * kernels.lanes
     kernels.sell[width](&call)
     if p.scale != NULL:
-        for i in range(row, row + rows):
-            kernels.binary(call.y + i * width, call.y + i * width, 1, p.scale + group.panel.row_begin % p.M + i, 0, width, BINARY_MUL)
+        scale_rows(kernels, p.scale + group.panel.row_begin % p.M + row, call.y + row * width, width, rows, width)
     kernels.scatter_rows(y + row, p.M, call.y + row * width, width, pixels, rows, r + row if r != NULL else NULL,
                          <t.Act>step.act, step.alpha, step.beta)
