@@ -60,9 +60,9 @@ cdef int execute(CompiledProgram* program, Plan* plan, const Host* host, const f
     run.arena = arena
     run.first = 0
     while run.first < program.n_steps:
-        # plan.steps[run.first].together would be the end of a shared section. With ONNX Runtime 1.25 runs that begin while cancelled ones
-        # end did not finish so (tests/ort/test_cancel.py): each step has a section of its own until the reason is found.
-        run.end = run.first + (2 if plan.steps[run.first].bands else 1)
+        run.end = plan.steps[run.first].together
+        if program.totals != NULL:
+            run.end = run.first + (2 if plan.steps[run.first].bands else 1)
         run.team.workers = program.workers if is_parallel(plan, &program.steps[run.first], &plan.steps[run.first]) else 1
         failed = timed(&run) if program.totals != NULL else on_workers(&run.team, run_steps)
         if failed or run.team.stopped != NULL:
