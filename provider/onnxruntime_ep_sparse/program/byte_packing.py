@@ -15,7 +15,7 @@ from ..graph.nonzeros import Nonzeros
 from .enums import ShapeRule
 from .kinds.byte_product import FOUR, ByteProduct
 from .kinds.product import GatherGroup, Panel, Product
-from .packing import NARROW_DEPTH, diagonal_of, nonzeros_of, pitch_bound, tap_layout
+from .packing import NARROW_DEPTH, conv_product, nonzeros_of, parts_of, pitch_bound, tap_layout
 from .steps import Window
 
 BLOCK_COST = 0.8
@@ -116,10 +116,7 @@ def convolution(
     # small ONNX groups are packed together, up to one tile, as a block-diagonal matrix
     together = max(1, min(groups, TILE_BYTES // max(1, c * channel_size)))
     packed = []
-    for first in range(0, groups, together):
-        count = min(together, groups - first)
-        part = diagonal_of(weight, groups, first, count) if isinstance(weight, np.ndarray) and groups > 1 else whole
-        weights = count * m // groups * whole.depth
+    for first, part, weights in parts_of(weight, whole, groups, together):
         packed.append(
             _group(
                 part,
@@ -132,20 +129,7 @@ def convolution(
                 weights,
             )
         )
-    product = Product(
-        rule=ShapeRule.CONV,
-        x_rows=False,
-        y_rows=False,
-        m=m,
-        channels=c * groups,
-        segments=segments,
-        unit_segment=unit_segment,
-        taps=taps,
-        bias__m=np.zeros(m, np.float32),
-        max_vectors=vectors,
-        groups=tuple(packed),
-        window=window,
-    )
+    product = conv_product(m, c * groups, (segments, unit_segment, taps), np.zeros(m, np.float32), vectors, packed, window)
     return byte_product(product, blocks, sums_of(whole), how)
 
 

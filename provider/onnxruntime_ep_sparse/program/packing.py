@@ -6,7 +6,7 @@ and a block should give every row several nonzeros, because each block reloads t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product as cartesian
 
@@ -48,9 +48,11 @@ SHARED_ROW_COST = 0.6
 """Time per multiply-add of the kernels whose rows share columns, relative to those whose rows do not: 84 against 50 GFLOP/s on AVX2."""
 
 
-def tap_layout(
-    window: Window, width: int | None, floats: int
-) -> tuple[tuple[tuple[int, int, int, int, int], ...], tuple[int, ...], tuple[tuple[int, int, int], ...]]:
+TapLayout = tuple[tuple[tuple[int, int, int, int, int], ...], tuple[int, ...], tuple[tuple[int, int, int], ...]]
+"""Segments, units and taps of a convolution window."""
+
+
+def tap_layout(window: Window, width: int | None, floats: int) -> TapLayout:
     """Return segments, units and taps of a convolution window (see `runtime/_packed.pxd`), for tiles of `floats` pixels per tap.
 
     Three forms, by what a tile holds per input channel, and the smaller of the first two wins: whole rows as they follow each other in the
@@ -205,25 +207,46 @@ def convolution(
     # Small ONNX groups are packed together, up to one tile, as a block-diagonal matrix.
     together = max(1, min(groups, L1_FLOATS // max(1, c * channel_floats)))
     packed = []
+    for first, part, weights in parts_of(weight, whole, groups, together):
+        if groups > 1:
+            rows = choose_rows(part)
+        packed.append(_group(part, rows, first * m // groups, first * c, len(taps), channel_floats / units, len(taps) // units, weights))
+    return conv_product(m, c * groups, (segments, unit_segment, taps), bias__m, widest, packed, window)
+
+
+def parts_of(weight: NDArray[np.float32] | Nonzeros, whole: Csr, groups: int, together: int) -> Iterator[tuple[int, Csr, int]]:
+    """Yield the first ONNX group of each packed matrix, the matrix, and how many weights it has.
+
+    So many small groups are packed together, as a block-diagonal matrix; `whole` is the matrix where there are no groups.
+    """
     for first in range(0, groups, together):
         count = min(together, groups - first)
-        part = whole
-        if isinstance(weight, np.ndarray) and groups > 1:
-            part = diagonal_of(weight, groups, first, count)
-            rows = choose_rows(part)
-        weights = count * m // groups * whole.depth
-        packed.append(_group(part, rows, first * m // groups, first * c, len(taps), channel_floats / units, len(taps) // units, weights))
+        part = diagonal_of(weight, groups, first, count) if isinstance(weight, np.ndarray) and groups > 1 else whole
+        yield first, part, count * weight.shape[0] // groups * whole.depth
+
+
+def conv_product(
+    m: int,
+    channels: int,
+    layout: TapLayout,
+    bias__m: NDArray[np.float32],
+    vectors: int,
+    packed: list[GatherGroup],
+    window: Window,
+) -> Product:
+    """Return the product of a convolution; `layout` is what `tap_layout` returns."""
+    segments, unit_segment, taps = layout
     return Product(
         rule=ShapeRule.CONV,
         x_rows=False,
         y_rows=False,
         m=m,
-        channels=c * groups,
+        channels=channels,
         segments=segments,
         unit_segment=unit_segment,
         taps=taps,
         bias__m=bias__m,
-        max_vectors=widest,
+        max_vectors=vectors,
         groups=tuple(packed),
         window=window,
     )
