@@ -11,7 +11,7 @@ from libc.string cimport memset
 
 from ._from_python cimport memory_of
 from ._packed cimport *
-from ._product cimport infer, release_plan
+from ._product cimport infer, output_runs, release_plan
 from ._sections cimport IDLE_PERCENT, PARALLEL_FROM, idle_percent
 from ._structs cimport *
 from ._tiles cimport keep_runs, list_runs, offsets_take, row_pitch, set_geometry, tiles_for
@@ -278,7 +278,8 @@ cdef void finish_rows(Job* job, const Panel* panel, int64_t begin, int64_t end, 
     cdef ProductPlan* q = <ProductPlan*>job.sp.own
     cdef Product* p = <Product*>job.step.spec
     cdef int bytes_y = job.program.bytes[job.step.y]
-    cdef int64_t row = panel.row_begin % p.M + begin, width = q.offsets.width, line, column, stop, at = flat, n = 0
+    cdef int64_t row = panel.row_begin % p.M + begin, width = q.offsets.width
+    cdef int n
     cdef int64_t last = min(flat + length, q.flat)
     cdef uint8_t* y
     results += begin * width * bytes_y
@@ -290,21 +291,7 @@ cdef void finish_rows(Job* job, const Panel* panel, int64_t begin, int64_t end, 
             job.program.kernels.scatter_rows(<float*>y, p.M, <float*>results, width, last - flat, end - begin, NULL, ACT_NONE, 0, 0)
         return
     y = <uint8_t*>job.y + (image * q.y_image + row * q.y_plane + slice_ * q.pixels) * bytes_y
-    line = flat // q.pitch
-    column = flat - line * q.pitch
-    while at < last:
-        stop = min(q.out_width - column, last - at)
-        if stop > 0:
-            if n and q.pitch == q.out_width:
-                run[n - 1].length += <int32_t>stop
-            else:
-                run[n].source = at - flat
-                run[n].target = <int32_t>(line * q.out_width + column)
-                run[n].length = <int32_t>stop
-                n += 1
-        at += q.pitch - column
-        column = 0
-        line += 1
+    n = output_runs(q, flat, last, run)
     if bytes_y == 1:
         job.program.byte_kernels.scatter(y, q.y_plane, results, width, end - begin, run, n)
     else:

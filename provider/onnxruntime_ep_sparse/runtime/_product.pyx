@@ -358,14 +358,35 @@ cdef inline t.Run* runs_of(const Job* job, float* scratch) noexcept nogil:
     return <t.Run*>(scratch + job.scratch_floats - run_bytes(<Product*>job.step.spec, <ProductPlan*>job.sp.own) // sizeof(float))
 
 
+cdef int output_runs(const ProductPlan* q, int64_t flat, int64_t end, t.Run* run) noexcept nogil:
+    """Set the runs of an output plane that positions [flat, end) of its tiles fill; return how many there are."""
+    cdef int64_t line = flat // q.pitch, at = flat, column, stop
+    cdef int n = 0
+    column = flat - line * q.pitch
+    while at < end:
+        stop = min(q.out_width - column, end - at)
+        if stop > 0:
+            if n and q.pitch == q.out_width:
+                run[n - 1].length += <int32_t>stop
+            else:
+                run[n].source = at - flat
+                run[n].target = <int32_t>(line * q.out_width + column)
+                run[n].length = <int32_t>stop
+                n += 1
+        at += q.pitch - column
+        column = 0
+        line += 1
+    return n
+
+
 cdef void finish_rows(Job* job, int64_t row, int64_t rows, float* partial, int64_t image, int64_t slice_, int64_t flat,
                       int64_t length, t.Run* run, int act) noexcept nogil:
     """Residual and activation that the kernel left out, and the way from tile positions to the output's own order."""
     cdef Product* p = <Product*>job.step.spec
     cdef ProductPlan* q = <ProductPlan*>job.sp.own
     cdef t.KernelTable* kernels = job.program.kernels
-    cdef int64_t width = q.offsets.width, plane = q.y_plane, place, stop, line, column, end
-    cdef int n = 0
+    cdef int64_t width = q.offsets.width, plane = q.y_plane, place, end
+    cdef int n
     end = flat + length if flat + length < q.flat else q.flat
     if p.y_rows:
         place = image * q.y_image + flat * p.M + row
@@ -373,23 +394,6 @@ cdef void finish_rows(Job* job, int64_t row, int64_t rows, float* partial, int64
                              <t.Act>act, job.step.alpha, job.step.beta)
         return
     place = image * q.y_image + row * plane + slice_ * q.pixels
-    line = flat // q.pitch
-    column = flat - line * q.pitch
-    length = flat
-    while length < end:
-        stop = q.out_width - column
-        if stop > end - length:
-            stop = end - length
-        if stop > 0:
-            if n and q.pitch == q.out_width:
-                run[n - 1].length += <int32_t>stop
-            else:
-                run[n].source = length - flat
-                run[n].target = <int32_t>(line * q.out_width + column)
-                run[n].length = <int32_t>stop
-                n += 1
-        length += q.pitch - column
-        column = 0
-        line += 1
+    n = output_runs(q, flat, end, run)
     kernels.scatter(job.y + place, plane, partial, width, rows, run, n, job.r + place if job.r != NULL else NULL,
                     <t.Act>act, job.step.alpha, job.step.beta)
