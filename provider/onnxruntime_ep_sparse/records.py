@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,12 +12,12 @@ Record = dict[str, Any]
 RIGHT = ' style="text-align:right"'
 
 
-class Tabular:
+class Tabular(ABC):
     """A result that consists of rows of the same columns. Subclasses say which by `records`, and may add a line by `caption`."""
 
+    @abstractmethod
     def records(self) -> list[Record]:
         """Return the rows, each a dict from column to value."""
-        raise NotImplementedError
 
     def caption(self) -> str:
         """Return a line about all rows, or ""."""
