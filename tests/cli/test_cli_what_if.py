@@ -31,7 +31,7 @@ def test_layers_and_totals(cli, net):
     document = cli("analyze", net, "--impose-sparsity", "0.95", "--threads", 1, "--batch", 2, "--json", "-").document
     assert document["shapes"] == {"x0": [2, 256]}
     assert document["impose_sparsity"] == ["0.95"]
-    assert document["speedup"] == document["expected"]["speedup"] > 1
+    assert document["speedup"] == document["expected"]["speedup"] > 1  # by the table of rates: nothing is timed
 
 
 def test_by_layer_and_measured(cli, net, tmp_path):
