@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 
 from ._infer cimport broadcast
-from ._loops cimport Loops, even_items, item_begin, run_places
+from ._loops cimport Loops, cut_run, even_items, item_begin
 from ._structs cimport *
 cimport onnxruntime_ep_sparse_kernels.table as t
 
@@ -128,14 +128,12 @@ cdef void binary_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     """Some elements, run by run of the innermost loop; the first run and the last one may be cut."""
     cdef Loops* loops = <Loops*>job.sp.own
     cdef t.Op op = <t.Op>(<Binary*>job.step.spec).op
-    cdef int64_t size = job.plan.values[job.step.y].size, a, b, inside, n
+    cdef int64_t size = job.plan.values[job.step.y].size, a, b, n
     cdef int64_t a_step = loops.a_stride[loops.n - 1], b_step = loops.b_stride[loops.n - 1]
     cdef int64_t place = item_begin(index, job.sp.items, size, LINE), end = item_begin(index + 1, job.sp.items, size, LINE)
     while place < end:
-        run_places(loops, place // loops.inner, &a, &b)
-        inside = place % loops.inner
-        n = min(loops.inner - inside, end - place)
-        job.program.kernels.binary(job.y + place, job.x + a + inside * a_step, a_step, job.r + b + inside * b_step, b_step, n, op)
+        n = cut_run(loops, place, end, &a, &b)
+        job.program.kernels.binary(job.y + place, job.x + a, a_step, job.r + b, b_step, n, op)
         if job.step.act != ACT_NONE:
             job.program.kernels.activate(job.y + place, job.y + place, NULL, n, <t.Act>job.step.act, job.step.alpha, job.step.beta)
         place += n

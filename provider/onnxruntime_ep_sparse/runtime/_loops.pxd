@@ -51,3 +51,12 @@ cdef inline void run_places(const Loops* loops, int64_t run, int64_t* a, int64_t
         run //= loops.extent[loop]
         a[0] += i * loops.a_stride[loop]
         b[0] += i * loops.b_stride[loop]
+
+
+cdef inline int64_t cut_run(const Loops* loops, int64_t place, int64_t end, int64_t* a, int64_t* b) noexcept nogil:
+    """Find where the element at `place` stands on either side; return how many follow in its run of the innermost loop, before `end`."""
+    cdef int64_t inside = place % loops.inner
+    run_places(loops, place // loops.inner, a, b)
+    a[0] += inside * loops.a_stride[loops.n - 1]
+    b[0] += inside * loops.b_stride[loops.n - 1]
+    return min(loops.inner - inside, end - place)

@@ -8,7 +8,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from ._elementwise cimport LINE, activate_overwrites, infer_activate, plan_activate, plan_binary
 from ._from_python cimport memory_of
 from ._infer cimport broadcast
-from ._loops cimport Loops, item_begin, run_places
+from ._loops cimport Loops, cut_run, item_begin
 from ._sections cimport section
 from ._structs cimport *
 from ._weight_store cimport shared_drop
@@ -141,15 +141,12 @@ cdef int infer_combine(Plan* plan, const Step* step, StepPlan* sp, char* message
 cdef void combine_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     """Some elements, run by run of the innermost loop; the first run and the last one may be cut."""
     cdef Loops* loops = <Loops*>job.sp.own
-    cdef int64_t size = job.plan.values[job.step.y].size, a, b, inside, n
+    cdef int64_t size = job.plan.values[job.step.y].size, a, b, n
     cdef int64_t a_step = loops.a_stride[loops.n - 1], b_step = loops.b_stride[loops.n - 1]
     cdef int64_t place = item_begin(index, job.sp.items, size, LINE), end = item_begin(index + 1, job.sp.items, size, LINE)
     while place < end:
-        run_places(loops, place // loops.inner, &a, &b)
-        inside = place % loops.inner
-        n = min(loops.inner - inside, end - place)
-        job.program.kernels.combine(job.y + place, job.x + a + inside * a_step, a_step, job.r + b + inside * b_step, b_step, n,
-                                    <const t.Combination*>job.step.spec)
+        n = cut_run(loops, place, end, &a, &b)
+        job.program.kernels.combine(job.y + place, job.x + a, a_step, job.r + b, b_step, n, <const t.Combination*>job.step.spec)
         place += n
 
 
