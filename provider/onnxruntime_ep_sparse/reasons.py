@@ -225,9 +225,9 @@ SUM_TOO_LARGE = Reason(
     "sums of its integers may reach {largest:.0f}, up to {limit:.0f} is exact",
     "Prune the layer further, or split it along its input channels.",
 )
-PART_OF_QUANTISED = Reason(
-    "part-of-quantised",
-    "a part of the quantised {operator} {name!r}",
+PART_OF_OTHER = Reason(
+    "part-of-other",
+    "a part of {operator} {name!r}",
     "See the reason of that node: both are decided together.",
 )
 TYPE_UNKNOWN = Reason(

@@ -7,13 +7,13 @@ import onnx
 import pytest
 
 import onnxruntime_ep_sparse
-from onnxruntime_ep_sparse.formats.schema import DOMAIN, OPERATORS, SINCE_VERSION, WEIGHT_SHAPE
+from onnxruntime_ep_sparse.formats.schema import DOMAIN, HELD, OPERATORS, PRODUCTS, SINCE_VERSION, WEIGHT, WEIGHT_SHAPE
 
 PACKAGE = Path(onnxruntime_ep_sparse.__file__).parent
 KINDS = {"INT": int, "INTS": tuple, "FLOAT": float, "STRING": str}
 
 
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("name", PRODUCTS)
 def test_rows_follow_onnx(name):
     """The attributes are ONNX's and the shape of the weight; its two tensors take the place of ONNX's one input."""
     schema, row = onnx.defs.get_schema(name, SINCE_VERSION), OPERATORS[name]
@@ -22,6 +22,21 @@ def test_rows_follow_onnx(name):
         WEIGHT_SHAPE: tuple,
     }
     assert row.inputs == schema.max_input + 1
+
+
+def test_the_weight_itself():
+    """It has no operator of ONNX: its two tensors, and its shape."""
+    assert [name for name in OPERATORS if name not in PRODUCTS] == [WEIGHT]
+    assert (OPERATORS[WEIGHT].inputs, OPERATORS[WEIGHT].attributes) == (2, {WEIGHT_SHAPE: tuple})
+    with pytest.raises(onnx.defs.SchemaError):
+        onnx.defs.get_schema(WEIGHT)
+
+
+@pytest.mark.parametrize("name", [name for name in HELD if name != "QGemm"])
+def test_held_weights_are_inputs_that_the_operator_must_have(name):
+    """QGemm is an operator of com.microsoft, of which onnx has no schema."""
+    for place in HELD[name]:
+        assert onnx.defs.get_schema(name).inputs[place].option == onnx.defs.OpSchema.FormalParameterOption.Single
 
 
 def test_operators_are_listed_once():

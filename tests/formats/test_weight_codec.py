@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxruntime_ep_sparse.formats.weight_codec import GAPS, MASK, NONE, SKIP, decode, encode
+from onnxruntime_ep_sparse.formats.weight_codec import GAPS, MASK, NONE, NUMBER, SKIP, decode, encode
 from support.making import examples, noise, pruned
 
 HEAD, CRC = struct.Struct("<4sBBBBIQ"), slice(8, 12)
@@ -20,14 +20,14 @@ ODD = np.array([0x80000000, 0x7F800001, 0xFFC12345, 0x7FC00000, 0x00000001, 0xFF
 
 def bits(array):
     """What equality is about."""
-    return array.view(np.uint32)
+    return array.view(np.uint32) if array.dtype == np.float32 else array
 
 
 def returns(weight):
     """Encode and decode; gives both parts."""
     values, index = encode(weight)
     again = decode(values, index)
-    assert again.shape == weight.shape
+    assert (again.shape, again.dtype) == (weight.shape, weight.dtype)
     np.testing.assert_array_equal(bits(again), bits(weight))
     return values, index
 
@@ -44,6 +44,38 @@ def test_every_bit(shape, seed, zeros):
     weight = rng.integers(0, 2**32, shape, np.uint32)
     weight[rng.random(shape) < zeros] &= 0x80000000 if seed % 2 else 0
     returns(np.asarray(weight).view(np.float32))
+
+
+@given(
+    st.lists(st.integers(0, 9), max_size=5).map(tuple),
+    st.sampled_from([np.int8, np.uint8]),
+    st.integers(-128, 255),
+    st.integers(0, 2**32 - 1),
+    st.floats(0, 1),
+)
+@examples(200)
+def test_integers(shape, dtype, zero, seed, zeros):
+    """Any bytes around any zero point, which is the number that is left out where most elements have it."""
+    rng = np.random.default_rng(seed)
+    weight = np.asarray(rng.integers(0, 256, shape)).astype(np.uint8).view(dtype)
+    zero = np.array(zero).astype(dtype)
+    weight[rng.random(shape) < zeros] = zero
+    values, index = returns(weight)
+    assert values.dtype == dtype
+    assert index[6] == NUMBER
+    assert len(values) <= np.count_nonzero(weight != zero)
+
+
+def test_integers_have_one_byte_each():
+    """A zero point of 128 costs nothing, and an index of integers is not one of floats."""
+    weight = pruned(np.random.default_rng(0), (64, 512), 0.9)
+    integers = np.where(weight == 0, 128, np.clip(np.rint(40 * weight) + 128, 0, 255)).astype(np.uint8)
+    values, index = returns(integers)
+    assert values.nbytes + index.nbytes < 0.21 * integers.nbytes
+    with pytest.raises(ValueError, match="of another element type than float32"):
+        decode(values.astype(np.float32), index)
+    with pytest.raises(ValueError, match="not float32, int8 or uint8 of one"):
+        decode(values.astype(np.int16), index)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2000), st.sampled_from([*ODD, np.float32(1)])), max_size=20), st.integers(0, 2000))
@@ -103,11 +135,13 @@ def test_what_cannot_be_compressed(weight):
         encode(weight)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.int8])
 @pytest.mark.parametrize("zeros", [0.5, 0.95])
-def test_any_byte_damaged(zeros):
+def test_any_byte_damaged(zeros, dtype):
     """Whichever byte is another one, and wherever the data end: an error, never another weight."""
     weight = pruned(np.random.default_rng(0), (7, 5, 3, 3), zeros)
     weight[0, 0, 0] = -0.0
+    weight = weight if dtype == np.float32 else (30 * weight).astype(dtype)
     values, index = encode(weight)
     whole = np.concatenate([index, values.view(np.uint8)])
     for at in range(whole.size):
@@ -148,7 +182,9 @@ def crafted(form, shape, listed, values, *, rank=None, version=1, size=None, for
         ({"form": GAPS, "shape": (3,), "listed": [0, 0]}, 1, "lists 2 nonzeros, there are 1"),
         ({"form": 0, "shape": (2**62,), "listed": []}, 0, "unknown forms 0 and 0"),
         ({"form": 3, "shape": (3,), "listed": []}, 0, "unknown forms 3 and 0"),
-        ({"form": GAPS, "shape": (3,), "listed": [0], "form_zeros": 3}, 1, "unknown forms 2 and 3"),
+        ({"form": GAPS, "shape": (3,), "listed": [0], "form_zeros": 4}, 1, "unknown forms 2 and 4"),
+        ({"form": GAPS, "shape": (3,), "listed": [0], "form_zeros": NUMBER, "zeros": [7]}, 1, "another element type than float32"),
+        ({"form": GAPS, "shape": (3,), "listed": [0], "form_zeros": NUMBER, "zeros": []}, 1, "its head says"),
         ({"form": GAPS, "shape": (1,) * 9, "listed": [0]}, 1, "9 dimensions"),
         ({"form": GAPS, "shape": (3,), "listed": [0], "rank": 7}, 1, "its head says"),
         ({"form": GAPS, "shape": (3,), "listed": [0], "size": 2**64 - 1}, 1, "its head says"),

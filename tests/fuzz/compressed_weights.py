@@ -51,12 +51,12 @@ def corrected(values: bytes, index: bytes) -> bytes:
     return bytes(signed)
 
 
-def damaged(rng: np.random.Generator, values: bytes, index: bytes) -> tuple[bytes, bytes]:
-    """Values (whole float32) and index of a compressed weight, of which at least one is damaged; mostly the checksum fits again."""
+def damaged(rng: np.random.Generator, values: bytes, index: bytes, size: int) -> tuple[bytes, bytes]:
+    """Values, of `size` bytes each, and index of a compressed weight. At least one is damaged; mostly the checksum fits again."""
     which = rng.integers(1, 4)
     values = mutated(rng, values) if which & 1 else values
     index = mutated(rng, index) if which & 2 else index
-    values = values[: len(values) // 4 * 4]
+    values = values[: len(values) // size * size]
     return values, corrected(values, index) if rng.random() < 0.9 else index
 
 
@@ -64,30 +64,34 @@ def damaged(rng: np.random.Generator, values: bytes, index: bytes) -> tuple[byte
 
 
 @cache
-def weights() -> list[tuple[bytes, bytes]]:
-    """Compressed weights of some shapes, densities and signs of zeros."""
+def weights() -> list[tuple[type[np.generic], bytes, bytes]]:
+    """Compressed weights of some shapes, densities, element types and signs of zeros."""
     rng = np.random.default_rng(0)
     found = []
     for shape in SHAPES:
         for zeros in ZEROS:
             weight = np.asarray(rng.standard_normal(shape), np.float32) * (rng.random(shape) >= zeros)
             for signs in (weight, np.abs(weight)):
-                found.append(tuple(part.tobytes() for part in encode(np.asarray(signs, np.float32))))
+                found.append((np.float32, *(part.tobytes() for part in encode(np.asarray(signs, np.float32)))))
+            for dtype, zero in ((np.int8, 0), (np.uint8, 128)):
+                integers = np.asarray(np.clip(np.rint(40 * weight), -90, 90) + zero).astype(dtype)
+                found.append((dtype, *(part.tobytes() for part in encode(integers))))
     return found
 
 
 def reader(rng: np.random.Generator) -> str:
     """One damaged weight through `decode`."""
-    pairs = weights()
-    values, index = damaged(rng, *pairs[rng.integers(len(pairs))])
-    arrays = np.frombuffer(values, np.float32), np.frombuffer(index, np.uint8)
+    found = weights()
+    dtype, *parts = found[rng.integers(len(found))]
+    values, index = damaged(rng, *parts, np.dtype(dtype).itemsize)
+    arrays = np.frombuffer(values, dtype), np.frombuffer(index, np.uint8)
     try:
         weight = decode(*arrays)
     except ValueError as error:
         if not str(error):
             raise BrokenPromiseError("an error without words") from error
         return REFUSED
-    if weight.shape != shape_of(arrays[1]) or weight.dtype != np.float32:
+    if weight.shape != shape_of(arrays[1]) or weight.dtype != dtype:
         raise BrokenPromiseError(f"a weight of shape {weight.shape} and {weight.dtype}")
     if weight.size > 255 * (len(index) + 1):
         raise BrokenPromiseError(f"{len(index)} bytes made {weight.size} elements")
@@ -112,7 +116,24 @@ def packed_models() -> list[tuple[onnx.ModelProto, dict[str, np.ndarray]]]:
         ("MatMul", (40, 12), (2, 5, 40), {}),
         ("MatMul", (600, 16), (1, 600), {}),
     ]
-    return [(packed_model(rng, *case), {"x": rng.standard_normal(case[2]).astype(np.float32)}) for case in cases]
+    products = [(packed_model(rng, *case), {"x": rng.standard_normal(case[2]).astype(np.float32)}) for case in cases]
+    return [*products, (held_model(rng), {"x": rng.integers(0, 256, (3, 40)).astype(np.uint8)})]
+
+
+def held_model(rng: np.random.Generator) -> onnx.ModelProto:
+    """x -> QLinearMatMul, whose weight a node Weight makes -> y."""
+    shape = (40, 12)
+    weight = (rng.integers(-90, 91, shape) * (rng.random(shape) >= 0.8)).astype(np.int8)
+    values, index = encode(weight)
+    others = {"s": np.float32(0.02), "z": np.uint8(128), "t": np.float32(0.1), "o": np.int8(0)}
+    tensors = [numpy_helper.from_array(np.asarray(array), name) for name, array in {"values": values, "index": index, **others}.items()]
+    nodes = [
+        helper.make_node("Weight", ["values", "index"], ["w"], domain=DOMAIN, weight_shape=shape),
+        helper.make_node("QLinearMatMul", ["x", "s", "z", "w", "s", "o", "t", "z"], ["y"], "product"),
+    ]
+    ends = [[helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, at)] for name, at in (("x", (3, 40)), ("y", None))]
+    graph = helper.make_graph(nodes, "fuzz", *ends, tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)], ir_version=8)
 
 
 def packed_model(
@@ -133,8 +154,10 @@ def with_damaged_weight(rng: np.random.Generator, model: onnx.ModelProto) -> byt
     """Values and index damaged, mostly with a fitting checksum."""
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
-    parts = damaged(rng, *(tensor.raw_data for tensor in changed.graph.initializer))
-    for tensor, data, size in zip(changed.graph.initializer, parts, (4, 1), strict=True):
+    tensors = changed.graph.initializer[:2]
+    sizes = [len(tensor.raw_data) // max(tensor.dims[0], 1) for tensor in tensors]
+    parts = damaged(rng, *(tensor.raw_data for tensor in tensors), sizes[0])
+    for tensor, data, size in zip(tensors, parts, sizes, strict=True):
         tensor.raw_data = data
         tensor.dims[:] = [len(data) // size]
     return changed.SerializeToString()
@@ -179,6 +202,8 @@ def outcome(model: bytes, feeds: dict[str, np.ndarray], providers: list) -> tupl
     options.intra_op_num_threads = 1
     # every tensor an allocation of its own, which the address sanitizer knows
     options.enable_cpu_mem_arena = False
+    # without it the CPU provider's products of uint8 saturate on some CPUs
+    options.add_session_config_entry("session.x64quantprecision", "1")
     options.register_custom_ops_library(sparse.get_library_path())
     try:
         session = onnxruntime.InferenceSession(model, options, providers=[*providers, "CPUExecutionProvider"], enable_fallback=0)

@@ -29,7 +29,7 @@ def test_mutations(mutation):
 
 def test_corrected():
     """Nothing else than the checksum; the right one stays."""
-    for values, index in weights():
+    for _, values, index in weights():
         assert corrected(values, index) == index
         assert corrected(values, index[:8] + bytes(4) + index[12:]) == index
     assert corrected(b"", b"short") == b"short"

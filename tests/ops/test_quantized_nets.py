@@ -120,7 +120,7 @@ def test_groups_are_decided_as_one(files):
     convolutions = [decision for decision in decisions if decision.op_type == "Conv"]
     assert len(convolutions) == 7
     assert sum(0.75 < decision.sparsity < 0.85 for decision in convolutions) == 6
-    parts = {decision.op_type for decision in decisions if decision.code == "part-of-quantised"}
+    parts = {decision.op_type for decision in decisions if decision.code == "part-of-other"}
     assert {"DequantizeLinear", "QuantizeLinear"} <= parts
 
 

@@ -37,7 +37,8 @@ def pack(
     """Compress the weights of a pruned model.
 
     The compression is lossless: `unpack` restores the same model. Conv, MatMul and Gemm with a pruned weight become the
-    operators of the same name in the domain ep.sparse. Where nodes compute a weight of constants, as exporters leave masks, the weight
+    operators of the same name in the domain ep.sparse. Other weights, of 8-bit integers and of LSTM, GRU and RNN, are made by a node
+    Weight of that domain. Where nodes compute a weight of constants, as exporters leave masks, the weight
     takes their place. IN stays as it is, and OUT appears when it is complete.
     """
     out = Output("pack", json, source, [target, model_file.data_beside(target)])

@@ -6,6 +6,10 @@ A node Conv, MatMul or Gemm with a pruned constant weight becomes the operator o
 the weight, it gets the shape of the nonzeros. Everything else stays as it is, order and names included, so that `unpack` restores the
 model that was given to `pack`. The metadata of a tensor (NOTE) hold whatever else that needs.
 
+The weights of other operators (HELD in `formats/schema.py`: products of 8-bit integers, DequantizeLinear, recurrent ones) stay beside them.
+A node Weight of the domain `ep.sparse`, before all others, makes such a weight of two initializers: its nonzeros, in the place of the
+dense one, and their index. So the nodes that read it, and everything that refers to its name, stay as they are.
+
 A weight that nodes compute of constants alone, as exporters leave a mask, becomes an initializer first (`formats/constants.py`) if its
 compressed form is smaller than these constants. `unpack` restores such a model with the weight in the place of the computation.
 
@@ -30,11 +34,13 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, SparseTensorProto, TensorProto, TensorShapeProto, ValueInfoProto
 
 from ..graph.auto_pad import CONV_STRIDE_BEYOND, pads_as_defined
+from ..graph.ir import type_name
 from . import onnx_file as model_file
 from .constants import ONNX, Constants, NotComputedError, remove, uses_of
-from .onnx_file import Writer, array_of, is_external, set_floats, text_of
-from .schema import DOMAIN, OPERATORS, VERSION, WEIGHT_SHAPE
-from .weight_codec import decode, encode, index_of
+from .onnx_file import Writer, array_of, is_external, set_array, text_of
+from .schema import DOMAIN, HELD, OPERATORS, PRODUCTS, VERSION, WEIGHT, WEIGHT_SHAPE
+from .sparse_initializer import indices_of, places_of, sparse_of
+from .weight_codec import INTEGERS, decode, encode, index_of, most_frequent
 
 FIRST_OPSET = 7
 """Gemm broadcasts its bias since this version."""
@@ -44,6 +50,8 @@ DENSE_NOTE = {"at": int, "external": bool, "index": str}
 NODE_NOTE = {"domain": str}
 SPARSE_NOTE = {"at": int, "linear": bool, "raw": bool, "name": str}
 MIN_SPARSITY = 0.5
+INTEGER_DOMAINS = (*ONNX, "com.microsoft")
+"""Domains of the operators of HELD."""
 
 Progress = Callable[[float], None]
 
@@ -74,7 +82,10 @@ def pack(
     cannot be read, is damaged, compressed already, or would be overwritten; OSError if a file cannot be written.
     """
     model = model_file.load(source)
-    if _version_of(model) or any(_note_of(s.values, DENSE_NOTE) for s in model.graph.sparse_initializer):
+    # files that ONNX Runtime saved import every domain that it knew, so an import alone says nothing
+    if any(node.domain == DOMAIN for node in model_file.nodes(model.graph)) or any(
+        _note_of(s.values, DENSE_NOTE) for s in model.graph.sparse_initializer
+    ):
         raise ValueError(f"{source} is compressed already")
     with Writer(source, target, model) as writer:
         weights = _Packing(model, source, writer, min_sparsity, standard).run(progress)
@@ -96,15 +107,22 @@ def unpack(source: Path, target: Path, *, progress: Progress = lambda share: Non
 
 def outline(model: ModelProto) -> None:
     """Replace the compressed operators of a model by ONNX's, and their weights by tensors without data, for shape inference."""
-    shapes = {}
+    shapes, names = {}, {}
     for node in model.graph.node:
-        if node.domain == DOMAIN:
-            shapes[node.input[1]] = onnx.helper.get_node_attr_value(node, WEIGHT_SHAPE)
+        if node.domain != DOMAIN:
+            continue
+        values = node.input[OPERATORS[node.op_type].weight]
+        shapes[values] = onnx.helper.get_node_attr_value(node, WEIGHT_SHAPE)
+        if node.op_type == WEIGHT:
+            names[values] = node.output[0]
+        else:
             del node.input[2]
             node.domain = ""
+    remove(model.graph.node, [at for at, node in enumerate(model.graph.node) if node.domain == DOMAIN])
     for tensor in model.graph.initializer:
         if tensor.name in shapes:
-            tensor.CopyFrom(TensorProto(name=tensor.name, data_type=TensorProto.FLOAT, dims=shapes[tensor.name]))
+            name = names.get(tensor.name, tensor.name)
+            tensor.CopyFrom(TensorProto(name=name, data_type=tensor.data_type, dims=shapes[tensor.name]))
     for info in model.graph.value_info:
         if info.name in shapes:
             _set_declared_shape(info, shapes[info.name])
@@ -153,12 +171,25 @@ class _Packing(_Rewriting):
         self.opset = next((imported.version for imported in model.opset_import if imported.domain in ONNX), 0)
         self.nodes: dict[str, list[NodeProto]] = defaultdict(list)
         for node in self.graph.node:
-            if node.op_type in OPERATORS and node.domain in ONNX and len(node.input) > 1:
+            if node.op_type in PRODUCTS and node.domain in ONNX and len(node.input) > 1:
                 self.nodes[node.input[1]].append(node)
+        self.holders = self.find_holders()
         self.constants = Constants(model, source)
         self.uses = uses_of(self.graph)
         self.inputs = {value.name for value in self.graph.input}
         self.names = {*self.uses, *self.inputs, *self.infos, *(name for node in model_file.nodes(self.graph) for name in node.output)}
+
+    def find_holders(self) -> dict[str, NodeProto]:
+        """Return the nodes that read a weight which becomes a Weight, by the name of the weight."""
+        tensors = {tensor.name: tensor for tensor in self.graph.initializer}
+        found = {}
+        for node in self.graph.node:
+            for place in HELD.get(node.op_type, ()) if node.domain in INTEGER_DOMAINS else ():
+                name = node.input[place] if place < len(node.input) else ""
+                # vectors are biases
+                if name in tensors and name not in self.nodes and len(tensors[name].dims) > 1:
+                    found[name] = node
+        return found
 
     def run(self, progress: Progress) -> list[Weight]:
         """Compress the weights that can be compressed, and carry the rest over."""
@@ -175,7 +206,7 @@ class _Packing(_Rewriting):
         initializers = [tensor for tensor in graph.initializer if tensor.name in names]
         for at, tensor in enumerate(initializers):
             progress(at / len(initializers))
-            if tensor.name not in self.nodes or not self.compress(tensor, at):
+            if (tensor.name not in self.nodes and tensor.name not in self.holders) or not self.compress(tensor, at):
                 self.carry_over(tensor)
             elif self.standard:
                 gone.add(at)
@@ -183,13 +214,14 @@ class _Packing(_Rewriting):
         if not self.standard:
             remove(graph.sparse_initializer, {at for at, sparse in enumerate(graph.sparse_initializer) if self.compress_sparse(sparse, at)})
         self.constants.sweep()
-        if any(node.domain == DOMAIN for node in graph.node):
+        if any(node.domain == DOMAIN for node in graph.node) and not _version_of(self.model):
             self.model.opset_import.add(domain=DOMAIN, version=VERSION)
         return self.weights
 
     def compress(self, tensor: TensorProto, at: int) -> bool:
         """Compress a weight from `graph.initializer`, if that is possible and makes it smaller."""
-        reason = self.why_not(tensor, tuple(tensor.dims))
+        held = tensor.name in self.holders
+        reason = self.why_not_held(tensor) if held else self.why_not(tensor, tuple(tensor.dims))
         if reason:
             return self.leave(tensor, tuple(tensor.dims), None, reason)
         return self.compress_array(tensor, array_of(tensor, self.source), at)
@@ -209,7 +241,7 @@ class _Packing(_Rewriting):
         self.constants.fold(name)
         return True
 
-    def compress_array(self, tensor: TensorProto, weight: NDArray[np.float32], at: int, folded: Sequence[str] = ()) -> bool:
+    def compress_array(self, tensor: TensorProto, weight: NDArray, at: int, folded: Sequence[str] = ()) -> bool:
         """Let `tensor` hold the nonzeros of a weight, if there are few enough. It is not yet in the graph if the weight is `folded`."""
         name, shape = tensor.name, weight.shape
         sparsity = _sparsity(weight)
@@ -225,13 +257,16 @@ class _Packing(_Rewriting):
         self.done(name, shape, sparsity, before, after, folded=folded)
         if self.standard:
             note = {"at": at, "external": is_external(tensor), "index": text}
-            self.graph.sparse_initializer.append(_sparse(tensor, values, np.flatnonzero(weight), shape, self.writer))
+            self.graph.sparse_initializer.append(sparse_of(tensor, values, np.flatnonzero(weight), shape, self.writer))
             _set_note(self.graph.sparse_initializer[-1].values, note)
             return True
-        set_floats(tensor, values, self.writer)
+        set_array(tensor, values, self.writer)
         if folded:
             self.graph.initializer.append(tensor)
-        self.rewrite(tensor, index, shape)
+        if name in self.holders:
+            self.hold(tensor, index, shape)
+        else:
+            self.rewrite(tensor, index, shape)
         return True
 
     def compress_sparse(self, sparse: SparseTensorProto, at: int) -> bool:
@@ -245,10 +280,10 @@ class _Packing(_Rewriting):
         if reason:
             return self.leave(sparse.values, shape, None, reason)
         values: NDArray[np.float32] = array_of(sparse.values, self.source)
-        places = _places_of(sparse, self.source)
+        places = places_of(sparse, self.source)
         sparsity = 1 - len(values) / max(math.prod(shape), 1)
         how = {"linear": len(sparse.indices.dims) == 1, "raw": sparse.indices.HasField("raw_data"), "name": sparse.indices.name}
-        usual = isinstance(sparse.indices.name, str) and _indices(places, shape, **how) == sparse.indices
+        usual = isinstance(sparse.indices.name, str) and indices_of(places, shape, **how) == sparse.indices
         if not usual or not values.view(np.uint32).all():
             return self.leave(sparse.values, shape, sparsity, "a sparse_initializer of unusual form")
         index = index_of(values, places, shape)
@@ -282,6 +317,24 @@ class _Packing(_Rewriting):
             return "auto_pad SAME with dilations or a stride beyond the window"
         return ""
 
+    def why_not_held(self, tensor: TensorProto) -> str:
+        """Return why a weight cannot become a Weight, whatever its data are, or ""."""
+        name, node, types = tensor.name, self.holders[tensor.name], OPERATORS[WEIGHT].types
+        if tensor.data_type not in ((TensorProto.FLOAT,) if self.standard else types):
+            return "not float32" if self.standard else "not float32, int8 or uint8"
+        if name in self.inputs:
+            return "an input of the graph has its name"
+        if not isinstance(name, str):
+            return "its name is not UTF-8 text"
+        if self.standard:
+            return ""
+        if len(tensor.dims) not in OPERATORS[WEIGHT].weight_ranks:
+            return f"{len(tensor.dims)} dimensions"
+        # ONNX Runtime copies a DequantizeLinear that several nodes read
+        if self.uses[name] != 1 or (node.op_type == "DequantizeLinear" and self.uses[node.output[0]] != 1):
+            return "another node reads it too"
+        return ""
+
     def bias_fits(self, node: NodeProto) -> bool:
         """Return whether the compressed operator can add the third input: it is missing, constant, or C of a Gemm with beta 1."""
         if all(not name or self.constants.holds(name) for name in node.input[2:]):
@@ -312,20 +365,37 @@ class _Packing(_Rewriting):
         folded: Sequence[str] = (),
     ) -> None:
         """Note what became of a weight."""
-        op_type = self.nodes[name][0].op_type
+        op_type = (self.holders.get(name) or self.nodes[name][0]).op_type
         self.weights.append(Weight(text_of(name), op_type, shape, sparsity, before, after, reason, tuple(folded)))
 
-    def rewrite(self, tensor: TensorProto, index: NDArray[np.uint8], shape: tuple[int, ...]) -> None:
-        """Give a weight whose `tensor` holds the nonzeros its index, and its nodes the compressed operator."""
-        name = f"{text_of(tensor.name)}.index"
+    def new_name(self, name: str) -> str:
+        """Return a name like this one that the graph does not have."""
         while name in self.names:
             name += "_"
         self.names.add(name)
+        return name
+
+    def add_index(self, tensor: TensorProto, index: NDArray[np.uint8]) -> str:
+        """Add the index of a weight whose `tensor` holds the nonzeros, and return its name."""
+        name = self.new_name(f"{text_of(tensor.name)}.index")
         holder = self.graph.initializer.add(name=name, data_type=TensorProto.UINT8, dims=index.shape)
         if is_external(tensor):
             self.writer.external(holder, index)
         else:
             holder.raw_data = index.tobytes()
+        return name
+
+    def hold(self, tensor: TensorProto, index: NDArray[np.uint8], shape: tuple[int, ...]) -> None:
+        """Let a node Weight make a weight whose `tensor` holds the nonzeros."""
+        weight, name = tensor.name, self.add_index(tensor, index)
+        tensor.name = self.new_name(f"{weight}.values")
+        made = onnx.helper.make_node(WEIGHT, [tensor.name, name], [weight], domain=DOMAIN)
+        made.attribute.append(onnx.helper.make_attribute(WEIGHT_SHAPE, shape))
+        self.graph.node.insert(0, made)
+
+    def rewrite(self, tensor: TensorProto, index: NDArray[np.uint8], shape: tuple[int, ...]) -> None:
+        """Give a weight whose `tensor` holds the nonzeros its index, and its nodes the compressed operator."""
+        name = self.add_index(tensor, index)
         for info in self.infos[tensor.name]:
             _set_declared_shape(info, tuple(tensor.dims))
         for node in self.nodes[tensor.name]:
@@ -342,7 +412,7 @@ class _Packing(_Rewriting):
             if self.constants.is_expression(name):
                 bias = self.constants.array(name)
                 tensor = self.constants.header(name, bias)
-                set_floats(tensor, bias, self.writer)
+                set_array(tensor, bias, self.writer)
                 self.graph.initializer.append(tensor)
                 self.constants.fold(name)
 
@@ -352,22 +422,26 @@ class _Unpacking(_Rewriting):
         super().__init__(model, source, writer)
         self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
         self.nodes: dict[str, list[NodeProto]] = defaultdict(list)
+        self.readers = {name: node for node in reversed(self.graph.node) for name in node.input}
         for node in model_file.nodes(self.graph):
             if node.domain == DOMAIN:
                 self.check(node)
-                self.nodes[node.input[1]].append(node)
+                self.nodes[node.input[OPERATORS[node.op_type].weight]].append(node)
+        self.names = {text_of(name) for name in (*self.initializers, *(value.name for value in self.graph.input))}
 
     def check(self, node: NodeProto) -> None:
         """Raise ValueError if `pack` cannot have written a compressed node."""
-        if node.op_type not in OPERATORS or len(node.input) < 3:
+        row = OPERATORS.get(node.op_type)
+        if row is None or not row.weight + 2 <= len(node.input) <= row.inputs or len(node.output) != 1:
             raise ValueError(f"{_words(node)}: {DOMAIN} has no operator {node.op_type} of {len(node.input)} inputs")
-        for name in node.input[1:3]:
+        values, index = node.input[row.weight : row.weight + 2]
+        for name in (values, index):
             if name not in self.initializers:
                 raise ValueError(f"{_words(node)}: its weight {text_of(name)!r} is not an initializer of the graph")
         if [a.name for a in node.attribute].count(WEIGHT_SHAPE) != 1:
             raise ValueError(f"{_words(node)}: expected one attribute {WEIGHT_SHAPE}")
-        if any(other.input[2] != node.input[2] for other in self.nodes[node.input[1]]):
-            raise ValueError(f"{_words(node)}: its weight {text_of(node.input[1])!r} has two indices")
+        if any((other.op_type == WEIGHT) or _index_name(other) != index for other in self.nodes[values]):
+            raise ValueError(f"{_words(node)}: its weight {text_of(values)!r} has two indices")
 
     def run(self, progress: Progress) -> list[Weight]:
         """Restore every weight, and carry the rest over."""
@@ -376,7 +450,7 @@ class _Unpacking(_Rewriting):
             self.carry_over(tensor)
         dense = [self.dense_again(s, note) for s in graph.sparse_initializer if (note := _note_of(s.values, DENSE_NOTE))]
         sparse = []
-        gone = {nodes[0].input[2] for nodes in self.nodes.values()}
+        gone = {_index_name(nodes[0]) for nodes in self.nodes.values()}
         for done, tensor in enumerate(graph.initializer):
             progress(done / len(graph.initializer))
             if tensor.name in gone:
@@ -384,26 +458,29 @@ class _Unpacking(_Rewriting):
             if tensor.name not in self.nodes:
                 self.carry_over(tensor)
                 continue
-            weight, note = self.decoded(tensor), _note_of(tensor, SPARSE_NOTE)
+            note = _note_of(tensor, SPARSE_NOTE) if tensor.data_type == TensorProto.FLOAT else None
+            weight = self.decoded(tensor)
             if note:
                 sparse.append(self.sparse_again(tensor, weight, note))
                 gone.add(tensor.name)
             else:
-                set_floats(tensor, weight, self.writer)
+                set_array(tensor, weight, self.writer)
         remove(graph.initializer, {at for at, tensor in enumerate(graph.initializer) if tensor.name in gone})
+        for each in (graph, *model_file.graphs_within(graph.node)):
+            remove(each.node, [at for at, node in enumerate(each.node) if node.domain == DOMAIN])
         remove(graph.sparse_initializer, {at for at, s in enumerate(graph.sparse_initializer) if _note_of(s.values, DENSE_NOTE)})
         _insert(graph.initializer, dense)
         _insert(graph.sparse_initializer, sparse)
         remove(self.model.opset_import, {at for at, imported in enumerate(self.model.opset_import) if imported.domain == DOMAIN})
         return self.weights
 
-    def decoded(self, tensor: TensorProto) -> NDArray[np.float32]:
+    def decoded(self, tensor: TensorProto) -> NDArray:
         """Return a weight, and make its nodes ONNX's again."""
         nodes = self.nodes[tensor.name]
-        index = self.initializers[nodes[0].input[2]]
+        index, types = self.initializers[_index_name(nodes[0])], OPERATORS[nodes[0].op_type].types
         try:
-            if tensor.data_type != TensorProto.FLOAT or index.data_type != TensorProto.UINT8:
-                raise ValueError("its values must be float32, its index uint8")
+            if tensor.data_type not in types or index.data_type != TensorProto.UINT8:
+                raise ValueError(f"its values must be {' or '.join(map(type_name, types))}, its index uint8")
             weight = decode(values := array_of(tensor, self.source), packed := array_of(index, self.source))
         except ValueError as error:
             raise ValueError(f"{_words(nodes[0])}: weight {text_of(tensor.name)!r}: {error}") from None
@@ -413,12 +490,24 @@ class _Unpacking(_Rewriting):
                 raise ValueError(
                     f"{_words(node)}: {WEIGHT_SHAPE} is {list(node.attribute[at].ints)}, its weight has shape {list(weight.shape)}"
                 )
+            if node.op_type == WEIGHT:
+                self.hold_again(tensor, node)
+                break
             del node.attribute[at], node.input[2]
             self.restore_domain(node)
         for info in self.infos[tensor.name]:
             _set_declared_shape(info, weight.shape)
-        self.done(tensor.name, nodes[0].op_type, weight, values.nbytes + packed.nbytes)
+        reader = self.readers.get(tensor.name) if nodes[0].op_type == WEIGHT else None
+        self.done(tensor.name, (reader or nodes[0]).op_type, weight, values.nbytes + packed.nbytes)
         return weight
+
+    def hold_again(self, tensor: TensorProto, node: NodeProto) -> None:
+        """Let the initializer of nonzeros be the weight that a node Weight makes."""
+        name = node.output[0]
+        if not name or name in self.names:
+            raise ValueError(f"{_words(node)}: its result {text_of(name)!r} has the name of another value")
+        self.names.add(name)
+        tensor.name = name
 
     def restore_domain(self, node: NodeProto) -> None:
         """Restore the node's domain: either missing, or the name of ONNX's domain that was there."""
@@ -433,7 +522,7 @@ class _Unpacking(_Rewriting):
         at = note.pop("at")
         sparse = SparseTensorProto(values=tensor, dims=weight.shape)
         _set_note(sparse.values, None)
-        sparse.indices.CopyFrom(_indices(np.flatnonzero(weight.view(np.uint32)), weight.shape, **note))
+        sparse.indices.CopyFrom(indices_of(np.flatnonzero(weight.view(np.uint32)), weight.shape, **note))
         return at, sparse
 
     def dense_again(self, sparse: SparseTensorProto, note: dict[str, Any]) -> tuple[int, TensorProto]:
@@ -450,68 +539,29 @@ class _Unpacking(_Rewriting):
         if note["external"]:
             tensor.ClearField("raw_data")
             tensor.data_location = TensorProto.EXTERNAL
-        set_floats(tensor, weight, self.writer)
+        set_array(tensor, weight, self.writer)
         self.done(tensor.name, "", weight, values.nbytes + len(values) * 8 + len(note["index"]))
         return note["at"], tensor
 
-    def done(self, name: str, op_type: str, weight: NDArray[np.float32], before: int) -> None:
+    def done(self, name: str, op_type: str, weight: NDArray, before: int) -> None:
         """Note that a weight is dense again."""
         sparsity = _sparsity(weight)
         self.weights.append(Weight(text_of(name), op_type, weight.shape, sparsity, before, weight.nbytes))
 
 
-def _sparsity(weight: NDArray[np.float32]) -> float:
-    """Return the share of zeros."""
-    return 1 - int(np.count_nonzero(weight)) / max(weight.size, 1)
+def _sparsity(weight: NDArray) -> float:
+    """Return the share of zeros, or of the most frequent number of a weight of integers."""
+    zero = most_frequent(weight) if weight.dtype in INTEGERS else 0
+    return 1 - int(np.count_nonzero(weight != zero)) / max(weight.size, 1)
+
+
+def _index_name(node: NodeProto) -> str:
+    """Return the name of the index of a compressed node's weight."""
+    return node.input[OPERATORS[node.op_type].weight + 1]
 
 
 def _words(node: NodeProto) -> str:
     return f"node {text_of(node.name or (node.output[0] if node.output else ''))!r}"
-
-
-# sparse_initializer
-
-
-def _sparse(
-    tensor: TensorProto, values: NDArray[np.float32], places: NDArray[np.int64], shape: tuple[int, ...], writer: Writer
-) -> SparseTensorProto:
-    """Return ONNX's own sparse form of a dense `tensor`, without external data, where onnx would not find it."""
-    sparse = SparseTensorProto(dims=shape, indices=_indices(places, shape, linear=True, raw=True, name=""))
-    for field in ("name", "data_type", "doc_string"):
-        if tensor.HasField(field):
-            setattr(sparse.values, field, getattr(tensor, field))
-    sparse.values.metadata_props.extend(tensor.metadata_props)
-    if tensor.HasField("raw_data") or is_external(tensor):
-        sparse.values.raw_data = b""
-    set_floats(sparse.values, values, writer)
-    return sparse
-
-
-def _indices(places: NDArray[np.int64], shape: tuple[int, ...], *, linear: bool, raw: bool, name: str) -> TensorProto:
-    """Return the indices of a sparse tensor: places in row-major order, or coordinates."""
-    array = places if linear else np.stack(np.unravel_index(places, shape), axis=1)
-    tensor = TensorProto(data_type=TensorProto.INT64, dims=array.shape, name=name or None)
-    if raw:
-        tensor.raw_data = np.ascontiguousarray(array, "<i8").tobytes()
-    else:
-        tensor.int64_data.extend(array.reshape(-1).tolist())
-    return tensor
-
-
-def _places_of(sparse: SparseTensorProto, source: Path) -> NDArray[np.int64]:
-    """Return ascending places in row-major order. ValueError if they do not fit the values or the shape."""
-    where, shape, count = f"sparse_initializer {text_of(sparse.values.name)!r}", tuple(sparse.dims), math.prod(sparse.values.dims)
-    if sparse.indices.data_type != TensorProto.INT64 or tuple(sparse.indices.dims) not in ((count,), (count, len(shape))):
-        raise ValueError(f"{where}: indices of shape {list(sparse.indices.dims)} do not fit {count} values")
-    places: NDArray[np.int64] = array_of(sparse.indices, source)
-    if places.ndim == 2:
-        try:
-            places = np.asarray(np.ravel_multi_index(tuple(places.T), shape), np.int64)
-        except ValueError:
-            raise ValueError(f"{where}: an index is outside of the shape {list(shape)}") from None
-    if count and (places[0] < 0 or places[-1] >= math.prod(shape) or (np.diff(places) <= 0).any()):
-        raise ValueError(f"{where}: its indices do not ascend within the shape {list(shape)}")
-    return places
 
 
 # lists and notes

@@ -193,8 +193,8 @@ def size_of(tensor: TensorProto) -> int:
     return math.prod(tensor.dims) * np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
 
 
-def set_floats(tensor: TensorProto, array: NDArray[np.float32], writer: Writer) -> None:
-    """Replace the float32 data and the shape of a tensor. The new data are stored like the old ones."""
+def set_array(tensor: TensorProto, array: NDArray, writer: Writer) -> None:
+    """Replace the data and the shape of a tensor of float32 or of 8-bit integers. The new data are stored like the old ones."""
     del tensor.dims[:]
     tensor.dims.extend(array.shape)
     flat = np.ascontiguousarray(array).reshape(-1)
@@ -202,6 +202,8 @@ def set_floats(tensor: TensorProto, array: NDArray[np.float32], writer: Writer) 
         writer.external(tensor, flat.view(np.uint8))
     elif tensor.HasField("raw_data"):
         tensor.raw_data = flat.tobytes()
+    elif flat.dtype != np.float32:
+        tensor.int32_data[:] = flat.tolist()
     else:
         tensor.ClearField("float_data")
         _set_float_data(tensor, flat.tobytes())

@@ -1,12 +1,16 @@
 """The one table of compressed operators: their names, attributes, inputs and the ranks of their weights.
 
-They belong to the domain `ep.sparse` and mean ONNX's operators of the same name. Their inputs are X, the nonzeros of the weight, the index
-of the weight (`formats/weight_codec.py`) and then ONNX's own from the third on.
+They belong to the domain `ep.sparse` and mean ONNX's operators of the same name. The inputs of products are X, the nonzeros of the weight,
+the index of the weight (`formats/weight_codec.py`) and then ONNX's own from the third on. Those of Weight, which stands for a weight of
+any other operator, are its nonzeros and its index.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from ..graph.ir import FLOAT, INT8, UINT8
+from .weight_codec import MAX_RANK
 
 DOMAIN = "ep.sparse"
 VERSION = 1
@@ -20,12 +24,19 @@ SINCE_VERSION = 13
 class CompressedOp:
     """One operator: how many inputs it has at most, the ranks its weight may have, and its attributes.
 
-    In `attributes`, `tuple` stands for several integers. The attribute WEIGHT_SHAPE belongs to every operator.
+    In `attributes`, `tuple` stands for several integers. The attribute WEIGHT_SHAPE belongs to every operator. The nonzeros of the weight
+    are the input `weight`, and its index the one after that. `types` are the element types that the weight and the result may have.
     """
 
     inputs: int
     weight_ranks: tuple[int, ...]
     attributes: dict[str, type]
+    weight: int = 1
+    types: tuple[int, ...] = (FLOAT,)
+
+
+WEIGHT = "Weight"
+"""The operator that is the weight itself."""
 
 
 OPERATORS = {
@@ -46,5 +57,22 @@ OPERATORS = {
     "Gemm": CompressedOp(
         inputs=4, weight_ranks=(2,), attributes={"alpha": float, "beta": float, "transA": int, "transB": int, WEIGHT_SHAPE: tuple}
     ),
+    WEIGHT: CompressedOp(
+        inputs=2, weight_ranks=tuple(range(1, MAX_RANK + 1)), attributes={WEIGHT_SHAPE: tuple}, weight=0, types=(FLOAT, INT8, UINT8)
+    ),
 }
 """The operators by name."""
+PRODUCTS = tuple(name for name in OPERATORS if name != WEIGHT)
+"""The operators that multiply by their weight."""
+HELD = {
+    "ConvInteger": (1,),
+    "DequantizeLinear": (0,),
+    "GRU": (1, 2),
+    "LSTM": (1, 2),
+    "MatMulInteger": (0, 1),
+    "QGemm": (3,),
+    "QLinearConv": (3,),
+    "QLinearMatMul": (0, 3),
+    "RNN": (1, 2),
+}
+"""Operators of files whose weights become a Weight, and the inputs that are weights."""

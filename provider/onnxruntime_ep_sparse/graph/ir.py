@@ -209,9 +209,10 @@ def with_constants(
     computed: Mapping[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]],
     nonzeros: Mapping[str, Callable[[], Nonzeros | None]],
 ) -> Graph:
-    """Return the graph with other nodes and more float32 constants: name -> shape, and the function that computes one when it is loaded.
+    """Return the graph with other nodes and more constants: name -> shape, and the function that computes one when it is loaded.
 
-    `nonzeros` has functions that return constants by their nonzeros. The names are `derived` ones.
+    `nonzeros` has functions that return constants by their nonzeros. The names are `derived` ones, of float32, or those of values that
+    nodes make.
     """
 
     @lru_cache(KEPT)
@@ -225,7 +226,13 @@ def with_constants(
     return replace(
         graph,
         nodes=nodes,
-        values={**graph.values, **{name: Value(name, FLOAT, shape) for name, (shape, _) in computed.items()}},
+        values={
+            **graph.values,
+            **{
+                name: Value(name, graph.values[name].dtype if name in graph.values else FLOAT, shape)
+                for name, (shape, _) in computed.items()
+            },
+        },
         constant_names=graph.constant_names | computed.keys(),
         load=lambda name: result(name) if name in computed else graph.load(name),
         nonzeros=nonzeros_of,

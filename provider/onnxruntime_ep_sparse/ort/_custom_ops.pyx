@@ -1,12 +1,13 @@
 """The compressed operators as custom operators of the CPU: they run the nodes of a compressed model that the provider does not take.
 
-Creating a kernel lowers and packs its node with the code that the provider's regions use. Domain and operators are never freed, because
-sessions call them for as long as they live.
+Creating the kernel of a product lowers and packs its node with the code that the provider's regions use. The kernel of a Weight decodes
+its weight once, and copies it in every run. Domain and operators are never freed, because sessions call them for as long as they live.
 """
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy
 
 from ._abi cimport (
     ADD_CUSTOM_OP_DOMAIN,
@@ -16,8 +17,11 @@ from ._abi cimport (
     CUSTOM_OP_DOMAIN_ADD,
     ELEMENT_FLOAT,
     ELEMENT_UINT8,
+    GET_TENSOR_ELEMENT_TYPE,
+    GET_TENSOR_MUTABLE_DATA,
     INPUT_OPTIONAL,
     INPUT_REQUIRED,
+    KERNEL_CONTEXT_GET_OUTPUT,
     KERNEL_INFO_GET_ATTRIBUTE_ARRAY_INT64,
     KERNEL_INFO_GET_ATTRIBUTE_FLOAT,
     KERNEL_INFO_GET_ATTRIBUTE_INT64,
@@ -49,9 +53,12 @@ from ._abi cimport (
     create_object_t,
     float_attribute_t,
     get_count_t,
+    get_number_t,
+    get_object_t,
     get_part_t,
     int_attribute_t,
     ints_attribute_t,
+    kernel_output_t,
     named_attribute_t,
     release_t,
     set_dimensions_t,
@@ -69,9 +76,12 @@ import threading
 from dataclasses import replace
 from itertools import count as numbers
 
+import numpy as np
+
 from ..ops import table as ops
 from .. import options as option_table
-from ..formats.schema import DOMAIN, OPERATORS, VERSION
+from ..formats.schema import WEIGHT, DOMAIN, OPERATORS, VERSION, WEIGHT_SHAPE
+from ..formats.weight_codec import decode
 from ..graph.ir import Graph, Node, Value
 from ..options import isa_of, workers_of
 from ..passes.decompress import plain, weight_shape
@@ -83,11 +93,21 @@ cdef struct CustomOp:
     OrtCustomOp base  # first: ONNX Runtime holds a pointer to it
     char* name
     size_t inputs
+    size_t weight        # the input with the nonzeros, before that with their index
+    int type             # of the weight and the result
 
 
 cdef struct CustomKernel:
     Kernel kernel
     const Api* api
+
+
+cdef struct WeightKernel:
+    const Api* api
+    size_t bytes_
+    size_t rank
+    int64_t[MAX_RANK] dims
+    # then the weight
 
 
 cdef const Api* api
@@ -111,7 +131,8 @@ cdef const char* get_provider(const void* op) noexcept nogil:
 
 
 cdef int get_input_type(const void* op, size_t index) noexcept nogil:
-    return ELEMENT_UINT8 if index == 2 else ELEMENT_FLOAT
+    cdef const CustomOp* own = <const CustomOp*>op
+    return ELEMENT_UINT8 if index == own.weight + 1 else own.type
 
 
 cdef size_t get_input_count(const void* op) noexcept nogil:
@@ -119,7 +140,7 @@ cdef size_t get_input_count(const void* op) noexcept nogil:
 
 
 cdef int get_output_type(const void* op, size_t index) noexcept nogil:
-    return ELEMENT_FLOAT
+    return (<const CustomOp*>op).type
 
 
 cdef size_t get_output_count(const void* op) noexcept nogil:
@@ -152,18 +173,24 @@ cdef Status infer_shape(const void* op, void* context) noexcept nogil:
 
 
 cdef object infer(str op_type, void* context):
-    """Set the output's shape as far as it follows from the input's."""
+    """Set the output's type and its shape, as far as they follow from the input's."""
     cdef const void* info = NULL
+    cdef int type = ELEMENT_FLOAT
     attributes = {key: inferred_attribute(context, key.encode()) for key in OPERATORS[op_type].attributes}
-    node = bare_node(op_type, attributes, "", ("X",), "Y")
     raised(api, (<get_part_t>api.slots[SHAPE_INFER_CONTEXT_GET_INPUT_TYPE_SHAPE])(context, 0, &info))
+    if op_type == WEIGHT:
+        # ONNX Runtime asks one of the operators of this name, whatever the type is
+        raised(api, (<get_number_t>api.slots[GET_TENSOR_ELEMENT_TYPE])(info, &type))
+        set_shape(context, type, weight_shape(bare_node(op_type, attributes, "", ("values", "index"), "Y")))
+        return
+    node = bare_node(op_type, attributes, "", ("X",), "Y")
     x = dimensions(api, info)
     if not x:
         # An unknown shape looks like that of a scalar. The output's rank follows from the weight's, except for MatMul.
         if op_type == "MatMul":
             return
         x = (None,) * len(weight_shape(node))
-    set_shape(context, output_shape(node, x))
+    set_shape(context, type, output_shape(node, x))
 
 
 cdef object inferred_attribute(void* context, bytes name):
@@ -182,7 +209,7 @@ cdef bint absent(Status status) noexcept nogil:
     return True
 
 
-cdef object set_shape(void* context, tuple shape):
+cdef object set_shape(void* context, int type, tuple shape):
     cdef void* info = NULL
     cdef int64_t dims[MAX_RANK]
     cdef const char* names[MAX_RANK]
@@ -194,7 +221,7 @@ cdef object set_shape(void* context, tuple shape):
         names[<int>i] = <const char*><bytes>texts[i]
     raised(api, (<create_object_t>api.slots[CREATE_TENSOR_TYPE_AND_SHAPE_INFO])(&info))
     try:
-        raised(api, (<set_number_t>api.slots[SET_TENSOR_ELEMENT_TYPE])(info, ELEMENT_FLOAT))
+        raised(api, (<set_number_t>api.slots[SET_TENSOR_ELEMENT_TYPE])(info, type))
         raised(api, (<set_dimensions_t>api.slots[SET_DIMENSIONS])(info, dims, len(shape)))
         raised(api, (<set_symbolic_dimensions_t>api.slots[SET_SYMBOLIC_DIMENSIONS])(info, names, len(shape)))
         raised(api, (<set_part_t>api.slots[SHAPE_INFER_CONTEXT_SET_OUTPUT_TYPE_SHAPE])(context, 0, info))
@@ -249,6 +276,66 @@ cdef void destroy_kernel(void* kernel) noexcept nogil:
     if kernel != NULL:
         kernel_release(&(<CustomKernel*>kernel).kernel)
         free(kernel)
+
+
+cdef Status create_weight(const void* op, const Api* table, const void* info, void** out) noexcept nogil:
+    out[0] = NULL
+    with gil:
+        where = ""
+        try:
+            where = f"{DOMAIN} {text_of(info, KERNEL_INFO_GET_NODE_NAME) or indexed_text_of(info, KERNEL_INFO_GET_OUTPUT_NAME, 0)}: "
+            out[0] = decoded_weight(info)
+            return NULL
+        except BaseException as error:
+            return status_of(api, error, where)
+
+
+cdef WeightKernel* decoded_weight(const void* info) except NULL:
+    """Decode the weight of a node. ValueError if its tensors are not constant, or damaged."""
+    cdef WeightKernel* kernel
+    cdef const void* value
+    cdef const unsigned char[::1] data
+    cdef int is_constant
+    cdef size_t i
+    tensors = []
+    for i in range(2):
+        value = NULL
+        raised(api, (<constant_input_t>api.slots[KERNEL_INFO_GET_CONSTANT_INPUT_TENSOR])(info, i, &is_constant, &value))
+        if not is_constant:
+            raise ValueError("its weight is not constant")
+        tensors.append(array_of(api, value, ""))
+    weight = decode(*tensors)
+    written = kernel_attribute(info, WEIGHT_SHAPE.encode(), tuple)
+    if written != weight.shape:
+        raise ValueError(f"{WEIGHT_SHAPE} is {list(written or ())}, its weight has shape {list(weight.shape)}")
+    kernel = <WeightKernel*>malloc(sizeof(WeightKernel) + weight.nbytes)
+    if kernel == NULL:
+        raise MemoryError
+    kernel.api = api
+    kernel.bytes_ = weight.nbytes
+    kernel.rank = weight.ndim
+    for i in range(kernel.rank):
+        kernel.dims[i] = weight.shape[i]
+    if weight.size:
+        data = weight.reshape(-1).view(np.uint8)
+        memcpy(kernel + 1, &data[0], kernel.bytes_)
+    return kernel
+
+
+cdef Status copy_weight(void* kernel, void* context) noexcept nogil:
+    cdef const WeightKernel* own = <const WeightKernel*>kernel
+    cdef void* value = NULL
+    cdef void* data = NULL
+    cdef Status status = (<kernel_output_t>own.api.slots[KERNEL_CONTEXT_GET_OUTPUT])(context, 0, own.dims, own.rank, &value)
+    if status == NULL:
+        status = (<get_object_t>own.api.slots[GET_TENSOR_MUTABLE_DATA])(value, <const void**>&data)
+    if status == NULL:
+        memcpy(data, own + 1, own.bytes_)
+    return status
+
+
+cdef void destroy_weight(void* kernel) noexcept nogil:
+    free(kernel)
 
 
 cdef tuple graph_of(str op_type, str name, const void* info):
@@ -377,17 +464,20 @@ cdef object make_domain(const Api* table):
     api = table
     raised(api, (<create_domain_t>api.slots[CREATE_CUSTOM_OP_DOMAIN])(DOMAIN.encode(), &made))
     for name, row in OPERATORS.items():
-        op = custom_op(name, row.inputs)
-        raised(api, (<add_to_t>api.slots[CUSTOM_OP_DOMAIN_ADD])(made, op))
+        for type in row.types:
+            op = custom_op(name, row.inputs, row.weight, type)
+            raised(api, (<add_to_t>api.slots[CUSTOM_OP_DOMAIN_ADD])(made, op))
     domain = made
 
 
-cdef CustomOp* custom_op(str name, size_t inputs) except NULL:
+cdef CustomOp* custom_op(str name, size_t inputs, size_t weight, int type) except NULL:
     cdef CustomOp* op = <CustomOp*>calloc(1, sizeof(CustomOp))
     if op == NULL:
         raise MemoryError
     op.name = c_copy(name)
     op.inputs = inputs
+    op.weight = weight
+    op.type = type
     op.base.version = API_VERSION
     op.base.GetName = get_name
     op.base.GetExecutionProviderType = get_provider
@@ -398,8 +488,8 @@ cdef CustomOp* custom_op(str name, size_t inputs) except NULL:
     op.base.GetInputCharacteristic = get_input_characteristic
     op.base.GetOutputCharacteristic = get_output_characteristic
     op.base.GetInputMemoryType = get_memory_type
-    op.base.CreateKernelV2 = create_kernel
-    op.base.KernelComputeV2 = compute
-    op.base.KernelDestroy = destroy_kernel
+    op.base.CreateKernelV2 = create_weight if name == WEIGHT else create_kernel
+    op.base.KernelComputeV2 = copy_weight if name == WEIGHT else compute
+    op.base.KernelDestroy = destroy_weight if name == WEIGHT else destroy_kernel
     op.base.InferOutputShapeFn = infer_shape
     return op

@@ -19,6 +19,7 @@ from ..graph.ir import EP_CONTEXT, FLOAT, NOTES, Graph, Node, sizes_of, subgraph
 from ..graph.nonzeros import Nonzeros
 from ..ops import table
 from ..options import EP_NAME, Options, isa_of, workers_of
+from ..passes.decompress import join_weights
 from ..passes.quantized import read_quantized
 from ..passes.run import run_passes
 from ..reasons import Finding
@@ -35,9 +36,9 @@ MOST_NOTES = 1000
 def select(graph: Graph, options: Options) -> Selection:
     """Choose the regions of `graph` under `options` (policy, min_sparsity).
 
-    A quantised group is decided as the one operator that it is.
+    A quantised group is decided as the one operator that it is, and so is an operator with its compressed weights.
     """
-    read = read_quantized(graph)
+    read = read_quantized(join_weights(graph))
     if read is graph:
         return select_read(graph, options)
     units = [(node.index, *node.covers) for node in read.nodes]
@@ -60,7 +61,7 @@ def select(graph: Graph, options: Options) -> Selection:
 
 def part_of(decision: NodeDecision, node: Node, main: Node) -> NodeDecision:
     """Return the decision about a node that is decided together with the operator `main` of its group."""
-    finding = reasons.PART_OF_QUANTISED(operator=main.op_type, name=main.name)
+    finding = reasons.PART_OF_OTHER(operator=main.op_type, name=main.name)
     seconds = None if decision.cpu_ms is None else (0.0, 0.0)
     return NodeDecision.of(node, finding, decision.region, seconds=seconds)
 

@@ -1,4 +1,8 @@
-"""Rewrites a graph's compressed operators (`formats/schema.py`) as ONNX's."""
+"""Rewrites a graph's compressed operators (`formats/schema.py`) as ONNX's.
+
+A weight that a node Weight makes is a constant then. The node stays, because regions are made of nodes; `join_weights` makes it a part of
+the node that reads it.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..formats.schema import DOMAIN, OPERATORS, SINCE_VERSION, WEIGHT_SHAPE
+from ..formats.schema import DOMAIN, OPERATORS, SINCE_VERSION, WEIGHT, WEIGHT_SHAPE
 from ..formats.weight_codec import decode, nonzeros_of, shape_of
 from ..graph.ir import Graph, Node, derived, with_constants
 from ..graph.nonzeros import Nonzeros
+from .patterns import exchanged, fused, only_reader
 
 Weight = TypeVar("Weight", np.ndarray, Nonzeros)
 Known = dict[tuple, Nonzeros]
@@ -32,18 +37,34 @@ def plain(graph: Graph, known: Known | None = None) -> Graph:
     Decoded weights go into `known`. Later calls with the same `known` use them while the constants stay where they are.
     ValueError that names the node if its weight is not constant or its shape is wrong; loading raises it for other damage.
     """
-    weights = {_weight_name(node): _checked(graph, node) for node in graph.nodes if is_compressed(graph, node)}
+    compressed = [_checked(graph, node) for node in graph.nodes if is_compressed(graph, node)]
+    weights = {_weight_name(node): node for node in compressed if node.op_type != WEIGHT or only_reader(graph, node.outputs[0])}
     if not weights:
         return graph
-    nodes = tuple(_plain_node(node) if is_compressed(graph, node) else node for node in graph.nodes)
+    nodes = tuple(_plain_node(node) if is_compressed(graph, node) and node.op_type != WEIGHT else node for node in graph.nodes)
     dense = {name: (weight_shape(node), partial(_decoded, graph, node, decode)) for name, node in weights.items()}
     known = {} if known is None else known
-    return with_constants(graph, nodes, dense, {name: partial(_nonzeros, graph, node, known) for name, node in weights.items()})
+    products = {name: node for name, node in weights.items() if node.op_type != WEIGHT}
+    return with_constants(graph, nodes, dense, {name: partial(_nonzeros, graph, node, known) for name, node in products.items()})
+
+
+def join_weights(graph: Graph) -> Graph:
+    """Return the graph with each node Weight as a part of the only node that reads it; without any, the graph itself."""
+    replaced: dict[int, Node] = {}
+    dropped = set()
+    for node in graph.nodes:
+        if node.domain != DOMAIN or node.op_type != WEIGHT or not graph.is_constant(node.outputs[0]):
+            continue
+        reader = only_reader(graph, node.outputs[0])
+        if reader is not None:
+            replaced[reader.index] = fused(replaced.get(reader.index, reader), [node])
+            dropped.add(node.index)
+    return exchanged(graph, replaced, dropped) if dropped else graph
 
 
 def _nonzeros(graph: Graph, node: Node, known: Known) -> Nonzeros:
     """Return the weight of a compressed node by its nonzeros, found by where the two tensors that it is made of lie."""
-    key = (weight_shape(node), *(graph.load(name).__array_interface__["data"][0] for name in node.inputs[1:3]))
+    key = (weight_shape(node), *(graph.load(name).__array_interface__["data"][0] for name in _tensors(node)))
     if key not in known:
         known[key] = _decoded(graph, node, nonzeros_of)
     return known[key]
@@ -52,7 +73,8 @@ def _nonzeros(graph: Graph, node: Node, known: Known) -> Nonzeros:
 def _decoded(graph: Graph, node: Node, decode: Callable[[np.ndarray, np.ndarray], Weight]) -> Weight:
     """Return the weight of a compressed node, dense or by its nonzeros."""
     try:
-        return decode(graph.load(node.inputs[1]), graph.load(node.inputs[2]))
+        values, index = map(graph.load, _tensors(node))
+        return decode(values, index)
     except ValueError as error:
         raise ValueError(f"{label_of(node)}: {error}") from None
 
@@ -73,10 +95,10 @@ def _plain_node(node: Node) -> Node:
 
 def _checked(graph: Graph, node: Node) -> Node:
     """Return the node, if its weight is constant and of the shape that it says."""
-    if len(node.inputs) < 3 or not all(graph.is_constant(name) for name in node.inputs[1:3]):
+    if len(_tensors(node)) < 2 or not all(graph.is_constant(name) for name in _tensors(node)):
         raise ValueError(f"{label_of(node)}: its weight is not constant")
     try:
-        written = shape_of(graph.load(node.inputs[2]))
+        written = shape_of(graph.load(_tensors(node)[1]))
     except ValueError as error:
         raise ValueError(f"{label_of(node)}: {error}") from None
     if written != weight_shape(node):
@@ -84,9 +106,15 @@ def _checked(graph: Graph, node: Node) -> Node:
     return node
 
 
+def _tensors(node: Node) -> tuple[str, ...]:
+    """Return the names of the nonzeros and of the index of a compressed node's weight."""
+    place = OPERATORS[node.op_type].weight
+    return node.inputs[place : place + 2]
+
+
 def _weight_name(node: Node) -> str:
-    """Return a name for the node's weight, which follows from its output and so is unique."""
-    return derived("compressed weight", node.outputs[0])
+    """Return the name of the node's weight: of a product a new one, which follows from its output and so is unique."""
+    return node.outputs[0] if node.op_type == WEIGHT else derived("compressed weight", node.outputs[0])
 
 
 def label_of(node: Node) -> str:

@@ -6,13 +6,17 @@ from ..graph.ir import Graph
 from .activations import fuse_gates, fuse_gelus, name_slopes
 from .batchnorm import fold_batchnorms
 from .dead_channels import remove_dead_channels
+from .decompress import join_weights
 from .layer_norm import fuse_layer_norms
 from .pads import fold_pads
 from .quantized import read_quantized
 
-PASSES = (read_quantized, fold_batchnorms, fuse_gates, fuse_gelus, name_slopes, fuse_layer_norms, fold_pads, remove_dead_channels)
-"""In this order: what is quantised first, because its groups hold operators that others fuse; then fusions, because dead channels are
-followed through the fused operators."""
+PASSES = (
+    *(join_weights, read_quantized, fold_batchnorms, fuse_gates, fuse_gelus, name_slopes, fuse_layer_norms, fold_pads),
+    remove_dead_channels,
+)
+"""In this order: compressed weights first, as parts of what reads them. Then what is quantised, because its groups hold operators that
+others fuse. Then fusions, because dead channels are followed through the fused operators."""
 
 
 def run_passes(graph: Graph) -> Graph:

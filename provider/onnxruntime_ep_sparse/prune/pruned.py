@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from ..formats.onnx_file import Writer, external_bytes, is_external, set_floats, tensors
+from ..formats.onnx_file import Writer, external_bytes, is_external, set_array, tensors
 from .masks import Masks
 from .report import Report
 from .source import Changes, names_read
@@ -61,7 +61,7 @@ def save(changes: Changes, target: Path, sizes: Mapping[str, int] = MappingProxy
             if is_external(tensor) and tensor.name not in changes.constants:
                 writer.external(tensor, external_bytes(tensor, source))
         for tensor, array in _changed(model, changes):
-            set_floats(tensor, array, writer)
+            set_array(tensor, array, writer)
         writer.save(model)
 
 
