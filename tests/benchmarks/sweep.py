@@ -3,8 +3,16 @@
     python tests/benchmarks/sweep.py [--results sweep.jsonl] [--quick] [--limit-seconds S]
     python tests/benchmarks/sweep.py --report [--json docs/data/sweep.json]
 
+    python tests/benchmarks/sweep.py --formats int8,int8-s8s8,int8-dynamic,fp16 --only resnet50
+    python tests/benchmarks/sweep.py --files FOLDER [--only NET,...]
+
+`--formats` sweeps the nets in other formats, NET:FORMAT, against the CPU provider on the same file. `--files` sweeps the ONNX files of a
+folder, with the inputs of NAME.npz beside each where that is there. The zeros of their pruned weights get random numbers of the same
+size, then so many zeros as the point asks for.
+
 A point is screened with 8 pairs. One below 1.0 is measured three times with 30 pairs, and fails if the upper end of its interval is under
-0.97 in all three, or if results differ. Where our provider owns no node, both sessions are the same: that is noted, and nothing is timed.
+0.97 in all three, or if results differ: from float32 by more than the tolerance of `measure`, from 8 bits by more than INTEGER_TOLERANCE.
+Where our provider owns no node, both sessions are the same: that is noted, and nothing is timed.
 
 A point is a line of the results file. A further call does what is missing for this build and machine: the commit of the sources, the CPU,
 the instruction set, the version of onnxruntime. Each net has a process of its own; one that dies costs the point that it was at. A point
@@ -29,13 +37,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 from report import add_json, written
 
 from onnxruntime_ep_sparse import EP_NAME, measure
 from onnxruntime_ep_sparse.cli.common import counted
 from onnxruntime_ep_sparse.diagnostics.explain import expected, explain
 from onnxruntime_ep_sparse.measure.machine import environment
-from onnxruntime_ep_sparse.models import BUILDERS, inputs_for
+from onnxruntime_ep_sparse.models import BUILDERS, FORMATS, inputs_for
+from onnxruntime_ep_sparse.models.masks import mask
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("provider", "kernels", "setup.py")
@@ -53,6 +64,9 @@ TABLE = {
     "missing": "-",
 }
 """The table of the document."""
+INTEGER_TOLERANCE = 0.1
+"""Largest difference of results of 8-bit files, relative to the largest. One integer that is rounded the other way may change others,
+and the CPU provider's products of uint8 saturate on some CPUs."""
 CLOSE = 0.25
 """How far a predicted speed-up may be from the measured one, as a share of it."""
 
@@ -83,12 +97,18 @@ NETS = {
     "streaming_lstm": Net(SEQUENCES, 0.1),
     "mlp_policy": Net(SEQUENCES, 0.1),
 }
+FILE = Net((1,), 1.0)
+"""A file has the sizes that it declares, and 1 where they are open."""
+FILE_ZEROS = (0.0, 0.5, 0.7, 0.9)
 QUICK_ZEROS, QUICK_BATCHES, QUICK_THREADS = (0.0, 0.6, 0.9), (1, 3), (1,)
 
 
 @dataclass(frozen=True, order=True)
 class Point:
-    """One measurement: a net, its share of zeros, the batch and the number of threads."""
+    """One measurement: a net, its share of zeros, the batch and the number of threads.
+
+    `model` is a name of NETS, NAME:FORMAT, or the path of an ONNX file.
+    """
 
     model: str
     zeros: float
@@ -96,9 +116,19 @@ class Point:
     batch: int
 
     @property
+    def net(self) -> Net:
+        """What is known of the net."""
+        return NETS.get(self.model.partition(":")[0], FILE)
+
+    @property
+    def is_of_integers(self) -> bool:
+        """Whether the file holds 8-bit integers."""
+        return ":int8" in self.model
+
+    @property
     def seconds(self) -> float:
         """Roughly the time of it, for the estimate of the time left."""
-        net = NETS[self.model]
+        net = self.net
         return 0.2 + max(min(net.seconds * self.batch / self.threads, SCREENING_S), net.seconds * self.batch / self.threads / 2)
 
 
@@ -156,7 +186,7 @@ def of_sessions(model: bytes, points: Sequence[Point]) -> Iterator[dict[str, Any
         began = time.perf_counter()
         line: dict[str, Any] = {"point": asdict(point), "owned": owned.owned, "nodes": owned.nodes}
         if cpu is not None:
-            feeds = inputs_for(ours, batch=point.batch, shapes=NETS[point.model].shapes(point.batch))
+            feeds = feeds_of(point, ours)
             names = [output.name for output in ours.get_outputs()]
             error = max(a.max_relative for a in measure.agree(names, ours.run(None, dict(feeds)), cpu.run(None, dict(feeds))))
             with cores(threads):
@@ -177,11 +207,46 @@ def work(points: Sequence[Point]) -> None:
     for (name, zeros, _), group in groupby(points, lambda point: (point.model, point.zeros, point.threads)):
         same = list(group)
         print(json.dumps({"begins": asdict(same[0])}), flush=True)
-        model = BUILDERS[name](zeros).SerializeToString()
+        model = built(name, zeros)
         for i, line in enumerate(of_sessions(model, same)):
             print(json.dumps(line), flush=True)
             if i + 1 < len(same):
                 print(json.dumps({"begins": asdict(same[i + 1])}), flush=True)
+
+
+def built(model: str, zeros: float) -> bytes:
+    """The net with this share of zeros, in its format."""
+    if model.endswith(".onnx"):
+        return pruned_file(Path(model), zeros)
+    name, _, stored = model.partition(":")
+    made = BUILDERS[name](zeros)
+    return (FORMATS[stored](made) if stored else made).SerializeToString()
+
+
+def pruned_file(path: Path, zeros: float) -> bytes:
+    """A file whose pruned weights have this share of zeros. All other weights stay."""
+    model, rng = onnx.load(path), np.random.default_rng(0)
+    for tensor in model.graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) < 2:
+            continue
+        weight = onnx.numpy_helper.to_array(tensor).copy()
+        empty = weight == 0
+        if not 0.5 < empty.mean() < 1:
+            continue
+        weight[empty] = rng.standard_normal(np.count_nonzero(empty)) * weight[~empty].std()
+        # as large as before, so that activations stay where they were
+        weight *= np.float32(np.sqrt((1 - empty.mean()) / max(1 - zeros, 1e-6)))
+        tensor.CopyFrom(onnx.numpy_helper.from_array(mask(weight, zeros, rng=rng), tensor.name))
+    return model.SerializeToString()
+
+
+def feeds_of(point: Point, session: Any) -> dict[str, np.ndarray]:
+    """The inputs of a point: those of the file beside it, or random ones."""
+    given = Path(point.model).with_suffix(".npz")
+    if not point.model.endswith(".onnx") or not given.exists():
+        return inputs_for(session, batch=point.batch, shapes=point.net.shapes(point.batch))
+    with np.load(given) as arrays:
+        return dict(arrays)
 
 
 # all points
@@ -205,7 +270,8 @@ def commit() -> str:
 
 def points_of(nets: Sequence[str], zeros: Sequence[float], batches: Sequence[int], threads: Sequence[int]) -> list[Point]:
     """All points of these nets, in the order in which they are measured."""
-    return [Point(net, z, t, b) for net in nets for z in zeros for t in threads for b in NETS[net].batches if b in batches]
+    batches_of = {net: [b for b in NETS.get(net.partition(":")[0], FILE).batches if b in batches] for net in nets}
+    return [Point(net, z, t, b) for net in nets for z in zeros for t in threads for b in batches_of[net]]
 
 
 def read(path: Path, key: dict[str, Any]) -> dict[Point, dict[str, Any]]:
@@ -277,7 +343,7 @@ def failure(line: dict[str, Any]) -> str:
     """Why a point fails, or ""."""
     if "died" in line:
         return f"the process died, exit status {line['died']}"
-    if line.get("error", 0) > measure.TOLERANCE:
+    if line.get("error", 0) > (INTEGER_TOLERANCE if Point(**line["point"]).is_of_integers else measure.TOLERANCE):
         return f"results differ by {line['error']:.0e}"
     repeats = line.get("repeats")
     if repeats and all(repeat["high"] < FAILS for repeat in repeats):
@@ -355,7 +421,8 @@ def document(found: dict[Point, dict[str, Any]], wanted: Sequence[Point]) -> dic
 
 def named(point: Point) -> str:
     """A point in words."""
-    return f"{point.model}, {point.zeros:.0%} zeros, batch {point.batch}, {counted(point.threads, 'thread')}"
+    name = Path(point.model).stem if point.model.endswith(".onnx") else point.model
+    return f"{name}, {point.zeros:.0%} zeros, batch {point.batch}, {counted(point.threads, 'thread')}"
 
 
 def sweep(path: Path, wanted: Sequence[Point], limit_s: float, worker: Callable[[Sequence[Point]], list[str]]) -> None:
@@ -385,7 +452,9 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path("sweep.jsonl"))
     parser.add_argument("--report", action="store_true", help="print the table in Markdown, measure nothing")
     parser.add_argument("--quick", action="store_true", help="a sample: other zeros, batches and threads only if they are named")
-    parser.add_argument("--only", type=lambda text: text.split(","), default=list(NETS), metavar="NET,...")
+    parser.add_argument("--only", type=lambda text: text.split(","), metavar="NET,...")
+    parser.add_argument("--formats", type=lambda text: text.split(","), metavar="FORMAT,...", help=f"some of {', '.join(FORMATS)}")
+    parser.add_argument("--files", type=Path, metavar="FOLDER", help="sweep the ONNX files of a folder")
     parser.add_argument("--zeros", type=numbers(float), metavar="SHARE,...", help="from 0 to 1")
     parser.add_argument("--batches", type=numbers(int), metavar="N,...")
     parser.add_argument("--threads", type=numbers(int), metavar="N,...")
@@ -396,11 +465,19 @@ def main() -> int:
     if arguments.work:
         work([Point(**point) for point in json.loads(arguments.work)])
         return 0
-    if unknown := set(arguments.only) - NETS.keys():
-        parser.error(f"no net {', '.join(sorted(unknown))}; there are {', '.join(NETS)}")
+    there = list(NETS) if arguments.files is None else sorted(path.stem for path in arguments.files.glob("*.onnx"))
+    only = arguments.only or there
+    if unknown := set(only) - set(there):
+        parser.error(f"no net {', '.join(sorted(unknown))}; there are {', '.join(there)}")
+    if unknown := set(arguments.formats or ()) - FORMATS.keys():
+        parser.error(f"no format {', '.join(sorted(unknown))}; there are {', '.join(FORMATS)}")
+    if arguments.files is not None:
+        only = [str((arguments.files / name).with_suffix(".onnx")) for name in only]
+    elif arguments.formats:
+        only = [f"{name}:{stored}" for name in only for stored in arguments.formats]
     wanted = points_of(
-        arguments.only,
-        arguments.zeros or (QUICK_ZEROS if arguments.quick else ZEROS),
+        only,
+        arguments.zeros or (QUICK_ZEROS if arguments.quick else ZEROS if arguments.files is None else FILE_ZEROS),
         arguments.batches or (QUICK_BATCHES if arguments.quick else SEQUENCES),
         arguments.threads or (QUICK_THREADS if arguments.quick else THREADS),
     )

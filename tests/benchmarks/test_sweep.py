@@ -5,6 +5,8 @@ import os
 import sys
 from dataclasses import asdict
 
+import numpy as np
+import onnx
 import pytest
 import sweep
 from sweep import NETS, Point
@@ -93,6 +95,28 @@ def test_results_are_kept(tmp_path):
     found = sweep.read(path, KEY)
     assert found.keys() == set(POINTS[:2])
     assert sweep.speed_up(found[POINTS[0]]) == 1.2
+
+
+def test_formats_and_files(tmp_path):
+    """Names say what is built: a net in another format, or a file with other zeros."""
+    made = onnx.load_from_string(sweep.built("mlp_policy:fp16", 0.5))
+    assert {tensor.data_type for tensor in made.graph.initializer} == {onnx.TensorProto.FLOAT16}
+    path = tmp_path / "net.onnx"
+    onnx.save(BUILDERS["mlp_policy"](0.9), path)
+    weights = [onnx.numpy_helper.to_array(t) for t in onnx.load_from_string(sweep.built(str(path), 0.5)).graph.initializer]
+    assert sorted({round(1 - np.count_nonzero(w) / w.size, 2) for w in weights if w.ndim > 1}) == [0.5]
+    point = Point(str(path), 0.5, 1, 1)
+    assert sweep.named(point) == "net, 50% zeros, batch 1, 1 thread"
+    assert sweep.points_of([str(path), "lstm:int8-dynamic"], (0.5,), (1, 17), (1,)) == [
+        point,
+        *(Point("lstm:int8-dynamic", 0.5, 1, batch) for batch in (1, 17)),
+    ]
+    (found,) = sweep.of_sessions(sweep.built(str(path), 0.9), [Point(str(path), 0.9, 1, 1)])
+    assert found["owned"]
+    assert not sweep.failure({**found, "repeats": []})
+    integers = line(Point("resnet50:int8", 0.9, 1, 1), error=0.05)
+    assert not sweep.failure(integers)
+    assert sweep.failure(line(Point("resnet50", 0.9, 1, 1), error=0.05))
 
 
 WORKER = """if True:

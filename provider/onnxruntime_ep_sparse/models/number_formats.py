@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .half import bfloat16, float16
-from .quantised import dynamic, qdq, qoperator
+from .quantised import dynamic, qdq, qoperator, signed
 from .sparseml import sparseml
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ FORMATS: dict[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
     "int8": qdq,
     "int8-qoperator": qoperator,
     "int8-dynamic": dynamic,
+    "int8-s8s8": signed,
     "int8-sparseml": sparseml,
     "fp16": float16,
     "bf16": bfloat16,

@@ -1,6 +1,6 @@
 """Quantises a net to INT8 by `onnxruntime.quantization`, with scales from the range of each activation over random inputs of its own.
 
-Weights are int8, symmetric, with a scale per output channel, so that zeros stay zeros. Activations are uint8.
+Weights are int8, symmetric, with a scale per output channel, so that zeros stay zeros. Activations are uint8, but for `signed`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,14 @@ def qoperator(model: onnx.ModelProto) -> onnx.ModelProto:
     return _static(model, "QOperator", {})
 
 
+def signed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model of `qdq` with int8 activations, which `onnxruntime.quantization` makes unless told otherwise.
+
+    ValueError as of `qdq`.
+    """
+    return _static(model, "QDQ", {}, activations="QInt8")
+
+
 def dynamic(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a model whose activations are quantised in every run: ConvInteger, MatMulInteger, DynamicQuantizeLSTM.
 
@@ -44,7 +52,7 @@ def dynamic(model: onnx.ModelProto) -> onnx.ModelProto:
     return _written(model, lambda source, target: quantize_dynamic(source, target, per_channel=True, weight_type=QuantType.QInt8))
 
 
-def _static(model: onnx.ModelProto, kind: str, extra: dict[str, Any]) -> onnx.ModelProto:
+def _static(model: onnx.ModelProto, kind: str, extra: dict[str, Any], activations: str = "QUInt8") -> onnx.ModelProto:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]  # its module has no types
@@ -67,7 +75,7 @@ def _static(model: onnx.ModelProto, kind: str, extra: dict[str, Any]) -> onnx.Mo
             quant_format=QuantFormat[kind],
             op_types_to_quantize=None if has_images else ["MatMul", "Gemm"],
             per_channel=True,
-            activation_type=QuantType.QUInt8,
+            activation_type=QuantType[activations],
             weight_type=QuantType.QInt8,
             extra_options={"ActivationSymmetric": False, "WeightSymmetric": True, **extra},
         )
