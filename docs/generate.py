@@ -167,6 +167,7 @@ estimating.
 All but those of role numbers take float32, float16 or bfloat16 tensors of known rank, at most {rank} dimensions.
 Any dimension may vary from run to run. Operators that only move elements, and MaxPool, take 8-bit integers too.
 [Quantised models](how-to/quantized.md) says how those of integers are read.
+Files that ONNX Runtime saved optimised are read too, its blocked layout of the level ALL included, on the kind of CPU that saved them.
 The numbers of a window (kernel, strides, dilations, pads) are below 65,536, and it spans at most a million pixels.
 
 ## What is declined

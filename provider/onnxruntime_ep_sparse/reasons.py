@@ -182,7 +182,7 @@ UNSUPPORTED_OPERATOR = Reason(
 )
 BLOCKED_LAYOUT = Reason(
     "blocked-layout",
-    "{operator} is in ONNX Runtime's blocked layout, which fits the machine that saved the file",
+    "{operator} is in ONNX Runtime's blocked layout, and a region cannot hold all that shares a value in it",
     "Save the optimized model at ORT_ENABLE_EXTENDED or lower, not at ORT_ENABLE_ALL, or use the model as it was before.",
 )
 OPSET_TOO_OLD = Reason(

@@ -6,9 +6,8 @@ import onnxruntime
 import pytest
 from onnx import helper
 
-import onnxruntime_ep_sparse as sparse
 from support.making import model_of, noise, pruned
-from support.promises import assert_close, assignment, cpu_session, make_session, owned_session, reasons
+from support.promises import assert_close, cpu_session, owned_session, reasons
 
 MICROSOFT = {"domain": "com.microsoft"}
 ACTIVATIONS = {
@@ -131,15 +130,3 @@ def test_a_file_saved_at_extended_is_one_region(tmp_path):
     feeds = {"x": noise(np.random.default_rng(1), 1, 32, 14, 14)}
     (y,), (expected,) = (session.run(None, feeds) for session in (owned_session(model, regions=1), cpu_session(model)))
     assert_close(y, expected)
-
-
-def test_a_file_saved_at_all_says_which_level_to_use(tmp_path):
-    """Its convolutions stand in the layout of one machine; they count as pruned and left."""
-    model = saved(conv_net(), onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL, tmp_path)
-    if not any(node.domain == "com.microsoft.nchwc" for node in model.graph.node):
-        pytest.skip("ONNX Runtime has no blocked layout on this CPU")
-    session = make_session(model)
-    assert {provider for provider, _ in assignment(session)} == {"CPUExecutionProvider"}
-    decisions = [decision for decision in sparse.explain(session) if decision.op_type == "Conv"]
-    assert {decision.code for decision in decisions} == {"blocked-layout"}
-    assert all(decision.shape is not None for decision in decisions)

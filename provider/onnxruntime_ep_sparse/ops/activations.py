@@ -194,8 +194,11 @@ IN_CONV = {
     "LeakyRelu": ("alpha",),
     "Clip": ("min", "max"),
     "HardSigmoid": ("alpha", "beta"),
+    "HardSwish": (),
 }
 """The activations of a FusedConv, with the names of its `activation_params` in their order."""
+UNCHANGED = "Clip"
+"""The activation of a FusedConv without one: it clamps nothing without bounds."""
 IN_GEMM = ("Relu", "Tanh", "Sigmoid", "LeakyRelu", "Elu", "HardSigmoid", "Softplus", "Softsign", "Selu", "ThresholdedRelu")
 """The activations of a FusedGemm; their attributes begin with `activation_`."""
 

@@ -12,7 +12,7 @@ from .. import reasons
 from ..graph.ir import Graph, Node, attribute_of
 from ..program.steps import Activation
 from ..reasons import Finding
-from .activations import IN_CONV, IN_GEMM, activated, activation_of, work_within
+from .activations import IN_CONV, IN_GEMM, UNCHANGED, activated, activation_of, work_within
 from .channels import ChannelPlan, Flow
 from .costs import Estimate, Setting, combined
 from .row import MICROSOFT, OpRow
@@ -27,6 +27,8 @@ def _unknown(name: str) -> Finding:
 def conv_activation(graph: Graph, node: Node) -> Node | Finding:
     """Return the activation of a FusedConv as a node of its own, or the reason why it cannot run."""
     name, numbers = attribute_of(node, "activation", ""), attribute_of(node, "activation_params", ())
+    if name == "":
+        return replace(node, op_type=UNCHANGED, domain="", inputs=node.outputs, attributes={})
     if name not in IN_CONV:
         return _unknown(name)
     if len(numbers) != len(IN_CONV[name]):

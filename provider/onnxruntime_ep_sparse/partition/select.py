@@ -9,7 +9,7 @@ the passes, because what they leave is what would run: products are judged again
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +22,7 @@ from ..options import EP_NAME, Options, isa_of, workers_of
 from ..passes.decompress import join_weights
 from ..passes.quantized import read_quantized
 from ..passes.run import run_passes
+from ..passes.unblock import blocked_values, unblock
 from ..reasons import Finding
 from . import cost
 from .decision import NodeDecision, Selection
@@ -36,14 +37,42 @@ MOST_NOTES = 1000
 def select(graph: Graph, options: Options) -> Selection:
     """Choose the regions of `graph` under `options` (policy, min_sparsity).
 
-    A quantised group is decided as the one operator that it is, and so is an operator with its compressed weights.
+    A quantised group is decided as the one operator that it is, and so is an operator with its compressed weights. Operators in ONNX
+    Runtime's blocked layout are taken with all that share a value in it, or none is.
     """
-    read = read_quantized(join_weights(graph))
+    unblocked = unblock(graph)
+    if unblocked is not graph:
+        inner = blocked_values(graph)
+        touching = frozenset(node.index for node in graph.nodes if not inner.isdisjoint((*node.inputs, *node.outputs)))
+        selection = select_units(graph, read_quantized(join_weights(unblocked)), options, touching)
+        # whole ones are in ONNX's order between regions too, but a measured region may be left later
+        whole = () if options.policy == "measure" else [name for name in inner if unblocked.values[name] == graph.values[name]]
+        if stays_inside(graph, selection.regions, inner, whole):
+            return selection
+    return select_units(graph, read_quantized(join_weights(graph)), options)
+
+
+def stays_inside(graph: Graph, regions: Sequence[Collection[int]], inner: Collection[str], whole: Collection[str]) -> bool:
+    """Return whether of each of the values `inner` one region holds all nodes that make or read it, or no region holds any.
+
+    Several regions together may hold those of a value that is `whole`.
+    """
+    number = {index: n for n, region in enumerate(regions) for index in region}
+    users: dict[str, set[int]] = {}
+    for node in graph.nodes:
+        for name in {*node.inputs, *node.outputs}.intersection(inner):
+            users.setdefault(name, set()).add(number.get(node.index, -1))
+    return all(len(found) == 1 or (name in whole and -1 not in found) for name, found in users.items())
+
+
+def select_units(graph: Graph, read: Graph, options: Options, kept: Collection[int] = ()) -> Selection:
+    """Choose the regions of a graph by the nodes that its passes have `read` in it. No region gives back a node that is `kept`."""
     if read is graph:
         return select_read(graph, options)
     units = [(node.index, *node.covers) for node in read.nodes]
     nodes = tuple(replace(node, index=place, covers=()) for place, node in enumerate(read.nodes))
-    selection = select_read(replace(read, nodes=nodes), options)
+    places = {place for place, unit in enumerate(units) if not set(kept).isdisjoint(unit)}
+    selection = select_read(replace(read, nodes=nodes), options, places)
     decided: dict[int, NodeDecision] = {}
     for unit, decision in zip(units, selection.decisions, strict=True):
         decided[unit[0]] = decision
@@ -66,8 +95,8 @@ def part_of(decision: NodeDecision, node: Node, main: Node) -> NodeDecision:
     return NodeDecision.of(node, finding, decision.region, seconds=seconds)
 
 
-def select_read(graph: Graph, options: Options) -> Selection:
-    """Choose the regions of a graph as it has been read."""
+def select_read(graph: Graph, options: Options, kept: Collection[int] = ()) -> Selection:
+    """Choose the regions of a graph as it has been read. No region gives back a node that is `kept`."""
     prices = cost.Prices(graph, isa_of(options), workers_of(options))
     weighty = [node for node in graph.nodes if table.weights_of(graph, node) or table.left_weights_of(graph, node)]
     judgements = {node.index: judge(prices, node, options) for node in weighty}
@@ -93,7 +122,7 @@ def select_read(graph: Graph, options: Options) -> Selection:
             regions.append(region)
             continue
         gain = RegionGain(prices, rewritten, region, densities, runnable)
-        gain.trim(wanted)
+        gain.trim(wanted.union(kept))
         needed = any(table.runs_only_here(graph, graph.nodes[i]) for i in gain.members)
         if needed or gain.is_enough() or options.min_sparsity is not None:  # the user's figure stands above our estimate
             regions.append(sorted(gain.members))

@@ -10,13 +10,14 @@ from .decompress import join_weights
 from .layer_norm import fuse_layer_norms
 from .pads import fold_pads
 from .quantized import read_quantized
+from .unblock import unblock
 
 PASSES = (
-    *(join_weights, read_quantized, fold_batchnorms, fuse_gates, fuse_gelus, name_slopes, fuse_layer_norms, fold_pads),
+    *(unblock, join_weights, read_quantized, fold_batchnorms, fuse_gates, fuse_gelus, name_slopes, fuse_layer_norms, fold_pads),
     remove_dead_channels,
 )
-"""In this order: compressed weights first, as parts of what reads them. Then what is quantised, because its groups hold operators that
-others fuse. Then fusions, because dead channels are followed through the fused operators."""
+"""In this order: ONNX Runtime's blocked layout first, and compressed weights, which become parts of what reads them. Then what is
+quantised, because its groups hold operators that others fuse. Then fusions, because dead channels are followed through what is fused."""
 
 
 def run_passes(graph: Graph) -> Graph:
