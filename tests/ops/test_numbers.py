@@ -346,3 +346,22 @@ def test_filling():
     value = helper.make_tensor("value", TensorProto.FLOAT, [1], [2.5])
     last = [N("ConstantOfShape", [target], ["f"], value=value), N("Concat", ["f", "p"], ["y"], axis=1)]
     assert_equal(chain.model(last))
+
+
+def test_steps_read_floats_that_the_plan_computes():
+    """A root of a size as a factor, alone, with more dimensions, and as a result too; one region, in batches of several sizes."""
+    chain = Chain()
+    root = chain.node("Sqrt", chain.node("Cast", chain.node("Gather", chain.node("Shape", "p"), chain.constant(1, scalar=True)), to=1))
+    sizes = chain.node("Cast", chain.node("Shape", "p"), to=1)
+    deep = chain.node("Unsqueeze", sizes, chain.constant(0, 2))
+    last = [
+        N("Div", ["p", root], ["scaled"]),
+        N("Identity", [root], ["root"]),
+        N("Slice", [deep, "first", "second", "middle"], ["batch"]),
+        N("Mul", ["scaled", "batch"], ["product"]),
+        N("Neg", [sizes], ["negative"]),
+        N("ReduceSum", ["negative"], ["sum"], keepdims=0),
+        N("Add", ["product", "sum"], ["y"]),
+    ]
+    chain.weights |= {name: np.array([n]) for name, n in (("first", 0), ("second", 1), ("middle", 1))}
+    assert_equal(chain.model(last))

@@ -65,11 +65,11 @@ def test_refused(changed, words):
 
 
 def test_types_and_lists_of_steps():
-    """A step reads no numbers as floats, and no target that is something else."""
+    """A step reads no integers as floats, and no target that is something else."""
     short = (replace(REST, y=3),)
     with pytest.raises(ValueError, match="value 3 is not a shape"):
         check(replace(SPEC, computed=short, types={3: ElementType.INT32}))
-    with pytest.raises(ValueError, match="numbers of the plan"):
+    with pytest.raises(ValueError, match="integers of the plan"):
         check(replace(SPEC, steps=(Step(StepKind.RESHAPE, 3, 4, spec=Reshape((-1,))),)))
     with pytest.raises(ValueError, match="not numbers of the plan"):
         check(replace(SPEC, steps=(Step(StepKind.RESHAPE, 0, 4, spec=Reshape(computed=0)),)))

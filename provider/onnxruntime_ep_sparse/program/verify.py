@@ -109,8 +109,8 @@ class Values:
         return True
 
     def rank(self, value: int) -> int:
-        """Return the rank of a value that is read; ValueError if it is not made yet, or are numbers of the plan."""
-        require(value not in self.lists, f"value {value} is numbers of the plan")
+        """Return the rank of a value that is read; ValueError if it is not made yet, or are integers of the plan."""
+        require(value not in self.lists or self.type_of(value) == ElementType.FLOAT32, f"value {value} is integers of the plan")
         self.read.add(value)
         return self.rank_of_any(value)
 

@@ -182,4 +182,6 @@ cdef inline float* address_of(const Run* run, int value) noexcept nogil:
         return element_at(run.outputs[v.slot], shift, v.bytes)
     if v.storage == STORE_NOWHERE:
         return NULL
+    if v.storage == STORE_NUMBERS:
+        return run.plan.floats + v.slot * MAX_NUMBERS + shift
     return element_at(run.program.constant[v.slot], shift, v.bytes)

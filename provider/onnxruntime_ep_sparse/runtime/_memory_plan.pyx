@@ -208,6 +208,9 @@ cdef int place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
     for i in range(program.n_outputs):
         plan.values[program.outputs[i]].storage = STORE_OUTPUT
         plan.values[program.outputs[i]].slot = i
+    for i in range(program.n_numbers):  # outputs too: they are copies
+        plan.values[program.numbers[i].y].storage = STORE_NUMBERS
+        plan.values[program.numbers[i].y].slot = i
     for s in range(program.n_steps):
         if plan.steps[s].bands:
             plan.values[program.steps[s].y].storage = STORE_NOWHERE

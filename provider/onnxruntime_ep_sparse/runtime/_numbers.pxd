@@ -12,5 +12,7 @@ cdef int read_contents(CompiledProgram* program, const void** inputs, const Shap
                        size_t message_size) noexcept nogil
 # Writes the numbers of a value of the plan as a tensor of their type.
 cdef void write_numbers(CompiledProgram* program, const Plan* plan, int value, void* y) noexcept nogil
+# Writes list `index` of the program where steps read it, if its numbers are floats.
+cdef void write_floats(CompiledProgram* program, Plan* plan, int index) noexcept nogil
 # A shape of numbers of the plan; 0 on success. Numbers below `least` or beyond what a dimension can be are an error.
 cdef int shape_of_numbers(const Plan* plan, int value, int64_t least, Shape* shape, char* message, size_t message_size) noexcept nogil

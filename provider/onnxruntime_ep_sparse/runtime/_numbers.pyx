@@ -86,6 +86,13 @@ cdef void write_numbers(CompiledProgram* program, const Plan* plan, int value, v
             (<float*>y)[i] = v.numbers[i].real
 
 
+cdef void write_floats(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
+    cdef const ValuePlan* v = &plan.values[program.numbers[index].y]
+    cdef int i
+    for i in range(<int>v.size if program.numbers[index].type == TYPE_FLOAT32 else 0):
+        plan.floats[index * MAX_NUMBERS + i] = v.numbers[i].real
+
+
 cdef int shape_of_numbers(const Plan* plan, int value, int64_t least, Shape* shape, char* message, size_t message_size) noexcept nogil:
     cdef const ValuePlan* v = &plan.values[value]
     cdef int i

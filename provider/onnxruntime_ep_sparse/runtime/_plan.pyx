@@ -11,7 +11,7 @@ from libc.string cimport memcpy
 from ._dealt cimport choose_deal
 from ._infer cimport fits, infer
 from ._memory_plan cimport place_values
-from ._numbers cimport compute_numbers
+from ._numbers cimport compute_numbers, write_floats
 from ._sections cimport PARALLEL_FROM, is_parallel
 from ._structs cimport *
 
@@ -28,11 +28,12 @@ cdef Plan* plan_create(CompiledProgram* program, const Key* key, char* message, 
         plan.key.shapes = <Shape*>malloc((program.n_inputs + 1) * sizeof(Shape))
         plan.key.contents = <Number*>malloc((program.n_contents * MAX_NUMBERS + 1) * sizeof(Number))
         plan.numbers = <Number*>calloc(program.n_numbers * MAX_NUMBERS + 1, sizeof(Number))
+        plan.floats = <float*>calloc(program.n_numbers * MAX_NUMBERS + 1, sizeof(float))
         plan.values = <ValuePlan*>calloc(program.n_values + 1, sizeof(ValuePlan))
         plan.steps = <StepPlan*>calloc(program.n_steps + 1, sizeof(StepPlan))
         plan.own = <char*>calloc(1, own_bytes(program) + 1)
-    if plan == NULL or plan.key.shapes == NULL or plan.key.contents == NULL or plan.numbers == NULL or plan.values == NULL or (
-            plan.steps == NULL or plan.own == NULL):
+    if plan == NULL or plan.key.shapes == NULL or plan.key.contents == NULL or plan.numbers == NULL or plan.floats == NULL or (
+            plan.values == NULL or plan.steps == NULL or plan.own == NULL):
         snprintf(message, message_size, "out of memory")
     elif not set_inputs(program, plan, key, message, message_size) and not plan_steps(program, plan, message, message_size):
         if place_values(program, plan) or placed_steps(program, plan):
@@ -99,6 +100,7 @@ cdef int plan_steps(CompiledProgram* program, Plan* plan, char* message, size_t 
         while computed < program.n_numbers and program.numbers[computed].before == s:
             if compute_numbers(program, plan, computed, message, message_size):
                 return 1
+            write_floats(program, plan, computed)
             computed += 1
         if s == program.n_steps:
             break
@@ -184,6 +186,7 @@ cdef void plan_free(CompiledProgram* program, Plan* plan) noexcept nogil:
     free(plan.key.shapes)
     free(plan.key.contents)
     free(plan.numbers)
+    free(plan.floats)
     free(plan.values)
     free(plan.steps)
     free(plan)

@@ -313,9 +313,17 @@ Place = namedtuple("Place", ("storage", "slot", "offset", "size", "dealt"))
 Place.__doc__ = """Where a value stands: `offset` and `size` count floats.
 
 `storage` is "arena", "input", "output" or "constant", `slot` the number of that input, output or constant, 0 of the arena. "nowhere" are
-values between two steps that run together in bands. `dealt`: its images stand dealt to the lanes of vectors (`runtime/_dealt.pxd`).
+values between two steps that run together in bands, "numbers" those that a plan computes. `dealt`: its images stand dealt to the lanes of
+vectors (`runtime/_dealt.pxd`).
 """
-STORAGES = {STORE_ARENA: "arena", STORE_INPUT: "input", STORE_OUTPUT: "output", STORE_CONSTANT: "constant", STORE_NOWHERE: "nowhere"}
+STORAGES = {
+    STORE_ARENA: "arena",
+    STORE_INPUT: "input",
+    STORE_OUTPUT: "output",
+    STORE_CONSTANT: "constant",
+    STORE_NOWHERE: "nowhere",
+    STORE_NUMBERS: "numbers",
+}
 
 
 cdef class Program:

@@ -162,6 +162,7 @@ cdef enum StorageKind:
     STORE_OUTPUT
     STORE_CONSTANT
     STORE_NOWHERE      # between two steps that run together in bands
+    STORE_NUMBERS      # of the plan
 
 # The work of one execution of a step. Multiply-adds of products only; nothing is moved where the result is in place already.
 cdef struct Work:
@@ -215,6 +216,7 @@ cdef struct Plan:
     Plan* next
     Key key
     Number* numbers        # that the plan computes: MAX_NUMBERS of each list
+    float* floats          # those that are floats, for steps that read them, in the same places
     ValuePlan* values
     StepPlan* steps
     char* own              # memory of StepPlan.own of all steps, zeros at first

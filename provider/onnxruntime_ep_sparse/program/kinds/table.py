@@ -58,7 +58,9 @@ ROWS: dict[StepKind, StepKindRow] = {
 
 
 def is_separable(step: Step, constants: Constants, ranks: Ranks, origins: Origins) -> bool:
-    """Return whether a step treats the slices along the first dimension of its operands independently."""
+    """Return whether a step treats the slices along the first dimension of its operands independently, which are no numbers of the plan."""
+    if step.x in origins or step.r in origins:
+        return False
     return ROWS[step.kind].separable(step, constants, ranks) and ROWS[step.kind].separable_by(step, origins, ranks)
 
 
