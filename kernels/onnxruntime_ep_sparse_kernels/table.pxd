@@ -202,6 +202,8 @@ ctypedef struct KernelTable:
     # y[r] = (x[r] - mean of x[r]) / sqrt(variance of x[r] + epsilon) * weight[0] + weight[1], for rows of n; with 0 as their mean where
     # they are not `centred`
     void (*normalize)(float* y, const float* x, const float* weight, int64_t rows, int64_t n, float epsilon, bint centred) noexcept nogil
+    # y[r] = e^x[r] / the sum of e^x[r], for rows of n; y may be x
+    void (*softmax)(float* y, const float* x, int64_t rows, int64_t n) noexcept nogil
     # The sums of x - origin and of (x - origin)^2
     void (*sums)(const float* x, int64_t n, float origin, float* total, float* squares) noexcept nogil
     # The mean is mean + rest, to more digits than a float has

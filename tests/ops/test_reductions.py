@@ -10,7 +10,7 @@ from onnx import helper
 
 from onnxruntime_ep_sparse.ops import table as ops
 from onnxruntime_ep_sparse.ops.reductions import REDUCTIONS
-from support.making import carried, dynamic, examples, noise
+from support.making import carried, dynamic, examples, model_of, noise
 from support.nodes import one_node
 from support.promises import EPS, assert_close, cpu_session, exact, owned_session
 
@@ -112,6 +112,22 @@ def test_softmax(name, opset, axis, shape):
     session, theirs = owned_session(model), cpu_session(model)
     assert_close(session.run(None, {"x": x})[0], theirs.run(None, {"x": x})[0])
     assert session.run(None, {"x": x[:0]})[0].shape == (0, *shape[1:])
+
+
+@pytest.mark.parametrize("n", [1, 3, 15, 16, 17, 31, 48, 100])
+def test_softmax_of_special_rows(n):
+    """Rows with NaN, Inf, -Inf alone, -Inf among others, and numbers far apart: NaN and zeros where the CPU provider has them."""
+    x = noise(np.random.default_rng(n), 9, n)
+    x[0], x[1, n // 2], x[2, -1], x[3, 0], x[5] = -np.inf, np.nan, np.inf, -np.inf, 3e38
+    x[4] = np.linspace(-200, 100, n)
+    x[6, : n // 2] = -np.inf
+    x[7, n // 2 :] = -np.inf
+    nodes = [helper.make_node(op, x, [y]) for op, x, y in (("MatMul", ["z", "w"], "p"), ("Add", ["p", "x"], "s"), ("Softmax", ["s"], "y"))]
+    model = model_of(nodes, {"z": [9, 1], "x": [9, n]}, ["y"], {"w": np.ones((1, n), np.float32)})
+    feeds = {"z": np.zeros((9, 1), np.float32), "x": x}
+    y, y_ort = (make(model).run(None, feeds)[0] for make in (owned_session, cpu_session))
+    assert np.array_equal(np.isnan(y), np.isnan(y_ort))
+    np.testing.assert_allclose(y, y_ort, rtol=3e-6, atol=1e-37)
 
 
 @pytest.mark.parametrize(

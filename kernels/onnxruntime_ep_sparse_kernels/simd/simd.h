@@ -30,6 +30,7 @@ static inline vf vf_load(const float *p) { return *(const vf_unaligned *)p; }
 static inline void vf_store(float *p, vf a) { *(vf_unaligned *)p = a; }
 static inline vf vf_set(float a) { return a - (vf){0}; }
 static inline vf vf_add(vf a, vf b) { return a + b; }
+static inline vf vf_sub(vf a, vf b) { return a - b; }
 static inline vf vf_mul(vf a, vf b) { return a * b; }
 static inline vf vf_div(vf a, vf b) { return a / b; }
 static inline vf vf_pick(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
@@ -82,6 +83,37 @@ static inline vf vf_lanes(int64_t first, int64_t end) {
     const int32_t low = first < SPARSE_LANES ? (int32_t)first : SPARSE_LANES, high = end < SPARSE_LANES ? (int32_t)end : SPARSE_LANES;
     return (vf)((lane >= low) & (lane < high));
 }
+
+/* The sum of all lanes: halves are added until one is left. Likewise the largest; where a lane is NaN, that is NaN or the largest of some. */
+#define OTHER_8(i) ((i) ^ 8)
+#define OTHER_4(i) ((i) ^ 4)
+#define OTHER_2(i) ((i) ^ 2)
+#define OTHER_1(i) ((i) ^ 1)
+static inline float vf_total(vf a) {
+#if SPARSE_LANES > 8
+    a += vf_shuffle(a, a, EACH_LANE(OTHER_8));
+#endif
+#if SPARSE_LANES > 4
+    a += vf_shuffle(a, a, EACH_LANE(OTHER_4));
+#endif
+    a += vf_shuffle(a, a, EACH_LANE(OTHER_2));
+    a += vf_shuffle(a, a, EACH_LANE(OTHER_1));
+    return a[0];
+}
+static inline float vf_largest(vf a) {
+#if SPARSE_LANES > 8
+    a = vf_max(a, vf_shuffle(a, a, EACH_LANE(OTHER_8)));
+#endif
+#if SPARSE_LANES > 4
+    a = vf_max(a, vf_shuffle(a, a, EACH_LANE(OTHER_4)));
+#endif
+    a = vf_max(a, vf_shuffle(a, a, EACH_LANE(OTHER_2)));
+    a = vf_max(a, vf_shuffle(a, a, EACH_LANE(OTHER_1)));
+    return a[0];
+}
+
+/* a in the lanes of such a mask, b in the others. */
+static inline vf vf_within(vf lanes, vf a, vf b) { return vf_pick((vi)lanes, a, b); }
 
 /* x[k[i]] in lane i. Scalar loads: on Zen 3 1.3 to 1.8 times as fast as a gather instruction. */
 #define AT_K(i) x[k[i]]

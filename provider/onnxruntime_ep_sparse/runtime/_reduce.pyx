@@ -272,28 +272,27 @@ cdef int plan_softmax(CompiledProgram* program, Plan* plan, int index) noexcept 
 
 cdef void softmax_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef SoftmaxPlan* own = <SoftmaxPlan*>job.sp.own
+    cdef int64_t begin = item_begin(index, job.sp.items, own.rows, 1), end = item_begin(index + 1, job.sp.items, own.rows, 1)
     cdef int64_t row, column, at
-    for row in range(item_begin(index, job.sp.items, own.rows, 1), item_begin(index + 1, job.sp.items, own.rows, 1)):
+    if own.inner == 1 and not (<Softmax*>job.step.spec).is_log:
+        job.program.kernels.softmax(job.y + begin * own.n, job.x + begin * own.n, end - begin, own.n)
+        return
+    for row in range(begin, end):
         if own.inner == 1:
-            softmax_row(job, job.y + row * own.n, job.x + row * own.n, own.n, scratch)
+            log_softmax_row(job, job.y + row * own.n, job.x + row * own.n, own.n, scratch)
             continue
         column = row % own.pieces * COLUMNS
         at = row // own.pieces * own.n * own.inner + column
         softmax_columns(job, job.y + at, job.x + at, min(own.inner - column, COLUMNS), scratch)
 
 
-cdef void softmax_row(Job* job, float* y, const float* x, int64_t n, float* scratch) noexcept nogil:
-    """Numbers next to each other."""
+cdef void log_softmax_row(Job* job, float* y, const float* x, int64_t n, float* scratch) noexcept nogil:
+    """The logarithms for numbers next to each other."""
     cdef t.KernelTable* kernels = job.program.kernels
     cdef float number = kernels.maximum(x, n)
     cdef double total = 0
     cdef int64_t i, part
     kernels.binary(y, x, 1, &number, 0, n, BINARY_SUB)
-    if not (<Softmax*>job.step.spec).is_log:
-        kernels.activate(y, y, NULL, n, ACT_EXP, 0, 0)
-        number = kernels.sum(y, n)
-        kernels.binary(y, y, 1, &number, 0, n, BINARY_DIV)
-        return
     for i in range(ceil_div(n, COLUMNS)):
         part = min(n - i * COLUMNS, COLUMNS)
         kernels.activate(scratch, y + i * COLUMNS, NULL, part, ACT_EXP, 0, 0)
