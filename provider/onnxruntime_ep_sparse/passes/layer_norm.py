@@ -1,11 +1,11 @@
-"""Fuses LayerNormalization, which exporters write as nine nodes before opset 17."""
+"""Fuses normalizations of rows that exporters write in a longer form: LayerNormalization before opset 17, RMSNormalization before 23."""
 
 from __future__ import annotations
 
 from ..graph.ir import Graph, Node, attribute_of, shape_of
 from ..ops import table
 from ..ops.reductions import axes_of
-from .patterns import exchanged, fused, made_by, with_number
+from .patterns import exchanged, fused, made_by, only_reader, with_number
 
 
 def fuse_layer_norms(graph: Graph) -> Graph:
@@ -31,6 +31,42 @@ def fuse_layer_norms(graph: Graph) -> Graph:
             dropped |= inside - {shift.index}
             replaced[shift.index] = norm
     return exchanged(graph, replaced, dropped)
+
+
+def fuse_rms_norms(graph: Graph) -> Graph:
+    """Replace x / sqrt(mean(x ** 2) + epsilon) * scale, six or seven nodes, by one; the mean is over the last dimension."""
+    dropped: set[int] = set()
+    replaced: dict[int, Node] = {}
+    for last in graph.nodes:
+        if last.op_type != "Mul" or (parts := rms_parts(graph, last)) is None:
+            continue
+        nodes, x, scale, epsilon = parts
+        changes = {"op_type": "SimplifiedLayerNormalization", "domain": "", "inputs": (x, scale), "attributes": {"epsilon": epsilon}}
+        norm = fused(last, nodes, **changes)
+        if all(only_reader(graph, node.outputs[0]) is not None for node in nodes) and table.can_run(graph, norm) is None:
+            dropped |= {node.index for node in nodes}
+            replaced[last.index] = norm
+    return exchanged(graph, replaced, dropped)
+
+
+def rms_parts(graph: Graph, last: Node) -> tuple[list[Node], str, str, float] | None:
+    """Return the nodes before the Mul `last` with which a written-out RMSNormalization ends, its input, scale and epsilon, or None."""
+    for scale, normalized in (last.inputs, last.inputs[::-1]):
+        quotient = graph.producer.get(normalized)
+        if not graph.is_constant(scale) or quotient is None or quotient.op_type not in ("Div", "Mul"):
+            continue
+        for x, factor in (quotient.inputs, quotient.inputs[::-1])[: 1 if quotient.op_type == "Div" else 2]:
+            inverse = made_by(graph, factor, "Reciprocal") if quotient.op_type == "Mul" else None
+            root = made_by(graph, factor if quotient.op_type == "Div" else inverse.inputs[0] if inverse is not None else "", "Sqrt")
+            padded = made_by(graph, root.inputs[0], "Add") if root is not None else None
+            mean_name, epsilon = with_number(graph, padded, "Add") if padded is not None else ("", 0.0)
+            mean = made_by(graph, mean_name, "ReduceMean")
+            square = made_by(graph, mean.inputs[0], "Pow") if mean is not None else None
+            if root is None or padded is None or mean is None or square is None or not is_of_rows(graph, mean):
+                continue
+            if with_number(graph, square, "Pow") == (x, 2):
+                return [quotient, *([inverse] if inverse is not None else []), root, padded, mean, square], x, scale, epsilon
+    return None
 
 
 def is_of_rows(graph: Graph, mean: Node) -> bool:
