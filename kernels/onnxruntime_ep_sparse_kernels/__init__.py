@@ -39,6 +39,11 @@ def available_byte_sets() -> tuple[str, ...]:
     return tuple(row.name for row in byte_sets_for(ISAS) if row.isa.name in available_isas() and all(features[f] for f in row.dot.features))
 
 
+def best_byte_set(isa: str) -> str:
+    """Return the name of the best set of kernels for bytes of an instruction set that this CPU can run, "" where there is none."""
+    return next((row.name for row in byte_sets_for(ISAS) if row.isa.name == isa and row.name in available_byte_sets()), "")
+
+
 def byte_table(name: str) -> object:
     """Return the capsule with the ByteKernels (see `table_bytes.pxd`) of a set: its name, or that of an instruction set for its best one.
 

@@ -9,7 +9,9 @@ import pytest
 from onnx.helper import make_node
 
 import onnxruntime_ep_sparse as sparse
+from onnxruntime_ep_sparse.diagnostics.trace import is_step
 from support.making import model_of, pruned
+from support.perfetto import asked
 
 
 @pytest.fixture
@@ -28,11 +30,17 @@ def net(tmp_path):
 
 
 @pytest.fixture
-def events(cli, net, tmp_path):
-    """The events of a trace of six runs."""
-    file = tmp_path / "trace.json"
-    result = cli("trace", net, "-o", file, "--batch", 64, "--threads", 1, "--runs", 6, "--option", "policy=always")
+def file(cli, net, tmp_path):
+    """A trace of six runs."""
+    path = tmp_path / "trace.json"
+    result = cli("trace", net, "-o", path, "--batch", 512, "--threads", 1, "--runs", 6, "--option", "policy=always")
     assert "6 runs with each provider, 12 steps" in result.out
+    return path
+
+
+@pytest.fixture
+def events(file):
+    """Its events."""
     return json.loads(file.read_text())["traceEvents"]
 
 
@@ -46,40 +54,50 @@ def test_both_providers(events):
         assert sum(event["name"] == "model_run" for event in events if event["pid"] == pid) == 6
 
 
+def test_format(events):
+    """Every event is complete, as the format of trace events has it: times are numbers of microseconds, arguments an object."""
+    for event in events:
+        assert event["ph"] in ("X", "M")
+        assert isinstance(event["name"], str)
+        assert isinstance(event["args"], dict)
+        assert all(isinstance(event[key], int) for key in ("pid", "tid"))
+        assert event["ph"] == "M" or (event["cat"] and all(isinstance(event[key], int) and event[key] >= 0 for key in ("ts", "dur")))
+
+
 def test_steps_lie_within_their_region(events):
-    """They follow each other, and add up to the time of the region, but for little; arguments have work and nonzeros."""
-    steps = [event for event in events if event.get("cat") == "Step"]
+    """They follow each other, and add up to the time of the region, but for little."""
     regions = [event for event in events if event.get("cat") == "Node" and event["args"]["provider"] == sparse.EP_NAME]
     shares = []
     for region in regions:
         begin, end = region["ts"], region["ts"] + region["dur"]
-        inside = sorted((step for step in steps if begin <= step["ts"] <= end), key=lambda step: step["ts"])
-        assert [step["args"]["computes"].split(",")[0] for step in inside] == ["512->1024", "1024->512"]
-        assert inside[0]["name"] == "up + Relu"
-        for step, following in zip(inside, [*inside[1:], {"ts": end}], strict=True):
-            assert step["ts"] + step["dur"] <= following["ts"] + 1e-6
-            assert (step["pid"], step["tid"]) == (region["pid"], region["tid"])
-            assert step["args"]["macs"] * 9 < step["args"]["dense_macs"]
-            assert step["args"]["macs_per_s"] > 0
-        shares.append(sum(step["dur"] for step in inside) / region["dur"])
-    assert max(shares) > 0.5
-    assert inside[0]["args"]["nnz"] * 64 == inside[0]["args"]["macs"]
+        inside = [event for event in events if event.get("cat") == "Kernel" and begin <= event["ts"] <= end]
+        steps = [event for event in inside if is_step(event)]
+        assert [step["args"]["computes"].split(",")[0] for step in steps] == ["512->1024", "1024->512"]
+        assert [step["name"] for step in inside][-2:] == ["up + Relu", steps[1]["name"]]
+        for event, following in zip(inside, [*inside[1:], {"ts": end}], strict=True):
+            assert event["ts"] + event["dur"] <= following["ts"]
+            assert (event["pid"], event["tid"]) == (region["pid"], region["tid"])
+        shares.append(sum(event["dur"] for event in inside) / region["dur"])
+    assert max(shares) > 0.95
+    for step in steps:
+        work = step["args"]["work"]
+        assert work["macs"] == work["nnz"] * 512
+        assert work["macs"] * 9 < work["dense_macs"] == 512 * 1024 * 512
+        assert work["moved_bytes"] == 4 * 512 * (512 + 1024)
+        assert work["macs_per_s"] > 0
+        assert step["args"]["kernel"].startswith("spmm_f32_2x")
 
 
-def test_perfetto_loads_it(cli, net, tmp_path):
-    """Its own trace processor finds the steps as slices below the region."""
-    api = pytest.importorskip("perfetto.trace_processor", reason="needs pip install perfetto, and its program trace_processor_shell")
-    file = tmp_path / "trace.json"
-    cli("trace", net, "-o", file, "--batch", 64, "--threads", 1, "--runs", 3, "--option", "policy=always")
-    try:
-        processor = api.TraceProcessor(trace=str(file))
-    except Exception as error:
-        pytest.skip(f"the trace processor of Perfetto cannot be started, it may need the network: {type(error).__name__}")
-    query = "select s.name, p.name as parent from slice s join slice p on s.parent_id = p.id where s.category = 'Step'"
-    found = [(row.name, row.parent) for row in processor.query(query)]
-    processor.close()
-    assert len(found) == 6
-    assert all(parent.startswith(sparse.EP_NAME) for _, parent in found)
+def test_perfetto_loads_it(file, tmp_path):
+    """Its own trace processor has no error, and finds the steps as slices below the region, with numbers as arguments."""
+    query = """
+        select s.name as name, p.name as parent, cast(extract_arg(s.arg_set_id, 'args.work.nnz') * 512 as text) as expected,
+            cast(extract_arg(s.arg_set_id, 'args.work.macs') as text) as macs
+        from slice s left join slice p on s.parent_id = p.id where extract_arg(s.arg_set_id, 'args.kind') is not null
+        union all select name, severity, null, cast(value as text) from stats where severity in ('error', 'data_loss') and value > 0"""
+    rows = asked(file, query, tmp_path / "browser")
+    assert len(rows) == 12
+    assert all(row["parent"].startswith(sparse.EP_NAME) and row["macs"] == row["expected"] for row in rows)
 
 
 def test_annotated(cli, net, tmp_path):

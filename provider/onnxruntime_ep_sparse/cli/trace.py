@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..diagnostics.annotate import annotate as annotated
-from ..diagnostics.trace import RUNS
+from ..diagnostics.trace import RUNS, is_step
 from ..diagnostics.trace import trace as traced
 from ..files import check_target, shown
 from ..measure import CPU
@@ -51,7 +51,7 @@ def trace(
     """Write a trace of runs with both providers, for Perfetto.
 
     chrome://tracing shows it too. Each provider is a process of the trace, with the events of ONNX Runtime's own profile.
-    The steps of our regions are slices within them, with their work, rates and nonzero weights.
+    The steps of our regions are slices within them, with their kernels, work, rates and nonzero weights.
     --json writes the numbers of runs and steps.
     """
     if output == "-" and json == "-":
@@ -80,7 +80,7 @@ def trace(
     say = out.replaces(Path(output)) if output != "-" else lambda: None
     written(output, f"{text_of.dumps(found)}\n")
     say()
-    steps = sum(event.get("cat") == "Step" for event in found["traceEvents"])
+    steps = sum(is_step(event) for event in found["traceEvents"])
     out.print(f"{counted(runs, 'run')} with each provider, {counted(steps, 'step')} of {EP_NAME}: open it in https://ui.perfetto.dev")
     out.document({"model": given.name, "output": output, "options": options, "threads": threads, "runs": runs, "steps": steps})
     if not steps:

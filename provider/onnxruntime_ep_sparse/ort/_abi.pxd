@@ -5,7 +5,7 @@ object of ONNX Runtime is a plain `void*` here, named in the comments; C's `bool
 numbers against the installed runtime.
 """
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 
 cdef enum:
@@ -126,6 +126,11 @@ cdef enum:
 cdef enum:
     CREATE_EP_DEVICE = 0
     EP_GRAPH_SUPPORT_INFO_ADD_NODES_TO_FUSE = 2
+    CREATE_PROFILING_EVENT = 65
+    RELEASE_PROFILING_EVENT = 66
+    PROFILING_EVENT_GET_TIMESTAMP_US = 69
+    PROFILING_EVENT_GET_DURATION_US = 70
+    PROFILING_EVENTS_CONTAINER_ADD_EVENTS = 72
 
 
 # Slots of OrtModelEditorApi.
@@ -152,6 +157,10 @@ cdef enum:
     ATTRIBUTE_STRING = 5
     ATTRIBUTE_STRINGS = 6
     ATTRIBUTE_TENSOR = 8
+
+# OrtProfilingEventCategory
+cdef enum:
+    PROFILING_KERNEL = 2
 
 # ONNXTensorElementDataType
 cdef enum:
@@ -212,6 +221,11 @@ ctypedef Status (*ints_attribute_t)(const void* info, const char* name, int64_t*
 ctypedef Status (*text_attribute_t)(const void* info, const char* name, char* out, size_t* size) noexcept nogil
 ctypedef Status (*create_ep_device_t)(void* factory, const void* device, const void* metadata, const void* options,
                                       void** ep_device) noexcept nogil
+ctypedef Status (*create_profiling_event_t)(int category, int32_t process, int32_t thread, const char* name, int64_t begin_us,
+                                            int64_t duration_us, const char* const* keys, const char* const* values, size_t count,
+                                            void** out) noexcept nogil
+ctypedef Status (*get_int64_t)(const void* object, int64_t* out) noexcept nogil
+ctypedef Status (*add_events_t)(void* container, void* const* events, size_t count) noexcept nogil
 ctypedef Status (*add_nodes_to_fuse_t)(void* support, const void** nodes, size_t count, const OrtNodeFusionOptions* options) noexcept nogil
 
 
@@ -269,7 +283,16 @@ cdef struct OrtEp:
     void* GetKernelRegistry
     void* IsConcurrentRunSupported
     void* Sync
-    void* CreateProfiler
+    Status (*CreateProfiler)(void* ep, void** profiler) noexcept nogil
+
+
+cdef struct OrtEpProfilerImpl:
+    uint32_t ort_version_supported
+    void (*Release)(void* profiler) noexcept nogil
+    Status (*StartProfiling)(void* profiler, int64_t offset_ns) noexcept nogil
+    Status (*StartEvent)(void* profiler, uint64_t correlation) noexcept nogil
+    Status (*StopEvent)(void* profiler, uint64_t correlation, const void* event) noexcept nogil
+    Status (*EndProfiling)(void* profiler, void* container) noexcept nogil
 
 
 cdef struct OrtNodeComputeInfo:

@@ -3,6 +3,7 @@
 from ._abi cimport Api, Status
 from ._runs cimport Stop
 from ..runtime._program cimport CompiledProgram, Program
+from ..runtime._structs cimport Recording
 
 
 cdef struct Kernel:
@@ -15,6 +16,6 @@ cdef struct Kernel:
 
 # Takes the program over; `inputs` and `outputs` are the node's, by name.
 cdef int kernel_fill(Kernel* kernel, Program program, list inputs, list outputs, str name) except -1
-# `stop` can stop the run; NULL: nothing does.
-cdef Status kernel_run(const Api* api, const Kernel* kernel, void* context, const Stop* stop) noexcept nogil
+# `stop` can stop the run; NULL: nothing does. `recording` gets its steps; NULL: nothing does.
+cdef Status kernel_run(const Api* api, const Kernel* kernel, void* context, const Stop* stop, Recording* recording) noexcept nogil
 cdef void kernel_release(Kernel* kernel) noexcept nogil

@@ -27,6 +27,7 @@ from ._abi cimport (
     tensor_t,
 )
 from ..runtime._program cimport Host, Program, program_release, program_run
+from ..runtime._structs cimport Recording
 from ._runs cimport Stop, reason_to_stop
 from ._status cimport c_copy
 
@@ -104,7 +105,7 @@ cdef const char* run_stop(void* context) noexcept nogil:
     return reason_to_stop((<const Call*>context).stop)
 
 
-cdef Status kernel_run(const Api* api, const Kernel* kernel, void* context, const Stop* stop) noexcept nogil:
+cdef Status kernel_run(const Api* api, const Kernel* kernel, void* context, const Stop* stop, Recording* recording) noexcept nogil:
     cdef size_t count = kernel.input_count, i
     cdef const float** data = <const float**>alloca((count + 1) * sizeof(void*))
     cdef const int64_t** dims = <const int64_t**>alloca((count + 1) * sizeof(void*))
@@ -141,6 +142,7 @@ cdef Status kernel_run(const Api* api, const Kernel* kernel, void* context, cons
     host.stop = NULL
     if stop != NULL:
         host.stop = run_stop
+    host.recording = recording
     reason[0] = 0
     if program_run(kernel.program, &host, data, dims, ranks, reason, sizeof(reason)) == 0:
         return NULL

@@ -269,7 +269,7 @@ cdef CustomKernel* created(str op_type, str name, const void* info) except NULL:
 
 
 cdef Status compute(void* kernel, void* context) noexcept nogil:
-    return kernel_run((<CustomKernel*>kernel).api, &(<CustomKernel*>kernel).kernel, context, NULL)
+    return kernel_run((<CustomKernel*>kernel).api, &(<CustomKernel*>kernel).kernel, context, NULL, NULL)
 
 
 cdef void destroy_kernel(void* kernel) noexcept nogil:

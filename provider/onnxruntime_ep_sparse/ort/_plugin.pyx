@@ -43,6 +43,7 @@ from ._graph_reader cimport Source, raised, read, session_entries
 from ._log cimport INFO, VERBOSE, is_shown, say
 from ._opaque cimport UNKNOWN
 from ._pool cimport pool_size
+from ._profiler cimport new_profiler
 from ._region cimport Region, forget, keep, node_name, region_of, release_region, step_totals
 from ._runs cimport place_of_terminate, run_begins, run_ends
 from ._status cimport c_copy, reason_of, remember_modules, status_of
@@ -98,6 +99,7 @@ cdef struct SparseEp:
     char* request  # JSON of the session's ep_context.Request
     char* compatibility  # compatibility info for compiled models
     int64_t cancels  # how often the session's runs were cancelled
+    int64_t profilers  # that are at work
     int terminate  # where RunOptions have this flag, or UNKNOWN
     int pool  # threads of the session's pool, with the caller; 0 if not known
 
@@ -164,6 +166,7 @@ cdef Status create_ep(void* this, const void** devices, const void** metadata, s
     ep.base.OnRunStart = on_run_start
     ep.base.OnRunEnd = on_run_end
     ep.base.GetCompiledModelCompatibilityInfo = compatibility_of
+    ep.base.CreateProfiler = create_profiler
     ep.terminate = place_of_terminate(api)
     count_add(&live, 1)
     out[0] = ep
@@ -328,6 +331,11 @@ cdef Status on_run_end(void* this, const void* run_options, flag sync_stream) no
     return NULL
 
 
+cdef Status create_profiler(void* this, void** profiler) noexcept nogil:
+    profiler[0] = new_profiler(api, ep_api, &(<SparseEp*>this).profilers)
+    return NULL
+
+
 # Compiled regions
 
 
@@ -352,10 +360,10 @@ cdef Status compile_regions(void* this, const void** graphs, const void** fused_
                 infos[i] = region_of(api, graphs[i], fused_nodes[i], name, options, request, known, ranks, figures, &contexts[i])
                 (<Region*>infos[i]).has_pool = (<SparseEp*>this).pool != 1
                 if is_shown(api, (<SparseEp*>this).logger, INFO):
-                    steps = len(json.loads((<Region*>infos[i]).labels))
+                    steps = (<Region*>infos[i]).n_labels
                     say(api, (<SparseEp*>this).logger, INFO, made(name, steps, perf_counter() - began, held()[1] - before, held()[1]))
             for i in range(count):
-                keep(&(<SparseEp*>this).regions, <Region*>infos[i], &(<SparseEp*>this).cancels)
+                keep(&(<SparseEp*>this).regions, <Region*>infos[i], &(<SparseEp*>this).cancels, &(<SparseEp*>this).profilers)
                 (<Region*>infos[i]).last = i == count - 1
             return NULL
         except BaseException as error:

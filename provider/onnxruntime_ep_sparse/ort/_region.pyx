@@ -29,13 +29,15 @@ from ._abi cimport (
 )
 from ._binding cimport kernel_fill, kernel_release, kernel_run
 from ._graph_reader cimport Source, encoded, names, raised, read
+from ._profiler cimport Chunk, chunk_begins, chunk_ends
 from ._runs cimport Stop, stop_of_run
 from ._status cimport c_copy
 from ..runtime._program cimport StepTotals
 from ..runtime._structs cimport RELAXED, load
 
-import json
 from dataclasses import replace
+
+from onnxruntime_ep_sparse_kernels import best_byte_set
 
 from . import ep_context
 from ..graph.ir import CONTEXT_DATA, EP_CONTEXT
@@ -93,7 +95,9 @@ cdef Region* region_of(const Api* api, const void* ort_graph, const void* fused_
     if region == NULL:
         raise MemoryError
     try:
-        region.labels = c_copy(json.dumps(program.labels))
+        fill_labels(region, program.labels)
+        region.isa = c_copy(isa_of(options).name)
+        region.byte_set = c_copy(best_byte_set(isa_of(options).name))
         kernel_fill(&region.kernel, program, inputs, outputs, name)
     except BaseException:
         release_region(region)
@@ -105,6 +109,23 @@ cdef Region* region_of(const Api* api, const void* ort_graph, const void* fused_
     region.api = api
     region.forks = forks
     return region
+
+
+# ONNX Runtime 1.25 writes names to its profile as they are, 1.32 escapes them.
+PLAIN = {ord('"'): "'", ord("\\"): "/"} | dict.fromkeys(range(32), " ")
+
+
+cdef object fill_labels(Region* region, labels):
+    """Copy the words for each step. In profiles, steps without a name have their kind in its place."""
+    region.labels = <Label*>calloc(len(labels) + 1, sizeof(Label))
+    if region.labels == NULL:
+        raise MemoryError
+    region.n_labels = len(labels)
+    for i, (kind, name, description) in enumerate(labels):
+        region.labels[<int>i].kind = c_copy(kind)
+        region.labels[<int>i].name = c_copy(name)
+        region.labels[<int>i].plain_name = c_copy((name or kind).translate(PLAIN))
+        region.labels[<int>i].description = c_copy(description)
 
 
 cdef object packed_region(Source source, list inputs, list outputs, options, request, str path):
@@ -153,9 +174,10 @@ cdef object create_attribute(const Api* api, bytes name, const char* data, int s
     raised(api, (<create_op_attr_t>api.slots[CREATE_OP_ATTR])(name, data, size, type, out))
 
 
-cdef void keep(Region** regions, Region* region, const int64_t* cancels) noexcept nogil:
+cdef void keep(Region** regions, Region* region, const int64_t* cancels, const int64_t* profilers) noexcept nogil:
     """Append a region, so that the list stays in the order in which the regions were compiled."""
     region.cancels = cancels
+    region.profilers = profilers
     while regions[0] != NULL:
         regions = &regions[0].next
     regions[0] = region
@@ -171,9 +193,17 @@ cdef void forget(Region** regions, Region* region) noexcept nogil:
 
 
 cdef void release_region(Region* region) noexcept nogil:
+    cdef int i
     if region != NULL:
         kernel_release(&region.kernel)
+        for i in range(region.n_labels):
+            free(region.labels[i].kind)
+            free(region.labels[i].name)
+            free(region.labels[i].plain_name)
+            free(region.labels[i].description)
         free(region.labels)
+        free(region.isa)
+        free(region.byte_set)
         free(region)
 
 
@@ -198,7 +228,17 @@ cdef Status compute(void* this, void* state, void* context) noexcept nogil:
     if region.forks != forks and region.has_pool:
         return lost_threads(region)
     stop = stop_of_run(region.cancels)
-    return kernel_run(region.api, &region.kernel, context, &stop)
+    if load(region.profilers, RELAXED):
+        return recorded_run(region, context, &stop)
+    return kernel_run(region.api, &region.kernel, context, &stop, NULL)
+
+
+cdef Status recorded_run(const Region* region, void* context, const Stop* stop) noexcept nogil:
+    """Run, and leave what the steps have cost to the profiler that listens in this thread."""
+    cdef Chunk* chunk = chunk_begins(region)
+    cdef Status status = kernel_run(region.api, &region.kernel, context, stop, &chunk.recording if chunk != NULL else NULL)
+    chunk_ends(chunk)
+    return status
 
 
 cdef Status lost_threads(const Region* region) noexcept nogil:
@@ -219,12 +259,14 @@ if count_forks() != 0:
 cdef list step_totals(const Region* regions):
     """Return what every step has cost so far, region by region. Runs may go on meanwhile."""
     cdef const StepTotals* totals
+    cdef int i
     steps = []
     while regions != NULL:
-        for i, (kind, name, description) in enumerate(json.loads(regions.labels)):
-            totals = &regions.kernel.program.totals[<int>i]
+        for i in range(regions.n_labels):
+            totals = &regions.kernel.program.totals[i]
             steps.append({
-                "region": regions.kernel.name.decode("utf-8"), "index": i, "kind": kind, "name": name, "description": description,
+                "region": regions.kernel.name.decode("utf-8"), "index": i, "kind": regions.labels[i].kind.decode(),
+                "name": regions.labels[i].name.decode(), "description": regions.labels[i].description.decode(),
                 "threads": regions.kernel.program.workers,
                 "runs": load(&regions.kernel.program.runs, RELAXED), "within_next": load(&totals.within_next, RELAXED),
                 "ns": load(&totals.ns, RELAXED), "macs": load(&totals.work.macs, RELAXED),

@@ -59,6 +59,7 @@ cdef void byte_product_ops(StepKindOps* ops) noexcept:
     ops.release_plan = release_plan
     ops.item = item
     ops.on_bytes = True
+    ops.variant = variant
 
 
 cdef int build(Step* step, object spec) except -1:
@@ -146,6 +147,19 @@ cdef int plan_step(CompiledProgram* program, Plan* plan, int index) noexcept nog
     sp.work.macs *= pixels
     sp.work.dense_macs *= pixels
     return 0
+
+
+cdef void variant(const CompiledProgram* program, const Plan* plan, const Step* step, const StepPlan* sp, Variant* v) noexcept nogil:
+    cdef const Product* p = <const Product*>step.spec
+    cdef spmm_bytes_t kernel = (<const BytePlan*>sp.own).kernel
+    cdef int g
+    v.kernel = b"spmm_u8_quads"
+    if kernel == program.byte_kernels.blocks:
+        v.kernel = b"spmm_u8_blocks"
+    elif kernel == program.byte_kernels.few:
+        v.kernel = b"spmm_u8_few"
+    for g in range(p.n_groups):
+        v.nonzeros += p.groups[g].nonzeros
 
 
 cdef void gather_block(const Job* job, const GatherGroup* group, int64_t b, int64_t image, int64_t flat, const t.Run* run,

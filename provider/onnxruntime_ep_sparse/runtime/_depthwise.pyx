@@ -44,6 +44,7 @@ cdef void depthwise_ops(StepKindOps* ops) noexcept:
     ops.plan = plan_depthwise
     ops.sections = sections
     ops.band_floats = band_floats
+    ops.variant = variant
 
 
 cdef int build(Step* step, object spec) except -1:
@@ -114,6 +115,12 @@ cdef int plan_depthwise(CompiledProgram* program, Plan* plan, int index) noexcep
     sp.work.macs = sp.work.dense_macs = plan.values[step.y].size * w.kernel[0] * w.kernel[1] * w.kernel[2]
     need_scratch(plan, band_floats(program, plan, index, own.band))
     return 0
+
+
+cdef void variant(const CompiledProgram* program, const Plan* plan, const Step* step, const StepPlan* sp, Variant* v) noexcept nogil:
+    cdef const Depthwise* p = <const Depthwise*>step.spec
+    v.kernel = b"depthwise"
+    v.nonzeros = p.M * p.window.kernel[0] * p.window.kernel[1] * p.window.kernel[2]
 
 
 cdef int sections(const Job* job, Section* sections) noexcept nogil:

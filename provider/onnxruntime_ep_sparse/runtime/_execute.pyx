@@ -6,31 +6,9 @@ The workers of a parallel section go through as many steps as share it, and clai
 from libc.stdint cimport int64_t
 
 from ._dealt cimport conversion_items, convert_item
+from ._recording cimport monotonic_ns, next_step_run
 from ._sections cimport Progress, Team, converts_on_workers, is_parallel, on_workers, section, take_part
 from ._structs cimport *
-
-
-cdef extern from *:
-    """
-    #include <stdint.h>
-    #if defined(_WIN32)
-    #include <windows.h>
-    static int64_t monotonic_ns(void) {
-        LARGE_INTEGER count, rate;
-        QueryPerformanceCounter(&count);
-        QueryPerformanceFrequency(&rate);
-        return (int64_t)((double)count.QuadPart * 1e9 / (double)rate.QuadPart);
-    }
-    #else
-    #include <time.h>
-    static int64_t monotonic_ns(void) {
-        struct timespec now;
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-    }
-    #endif
-    """
-    int64_t monotonic_ns() nogil
 
 
 # One execution of a plan, and the steps that share a parallel section.
@@ -48,6 +26,7 @@ cdef struct Run:
 cdef int execute(CompiledProgram* program, Plan* plan, const Host* host, const float** inputs, float** outputs, float* arena,
                  const char** reason) noexcept nogil:
     cdef int failed
+    cdef bint alone = program.totals != NULL or host.recording != NULL
     cdef Run run
     run.team.program = program
     run.team.host = host
@@ -61,10 +40,10 @@ cdef int execute(CompiledProgram* program, Plan* plan, const Host* host, const f
     run.first = 0
     while run.first < program.n_steps:
         run.end = plan.steps[run.first].together
-        if program.totals != NULL:
+        if alone:
             run.end = run.first + (2 if plan.steps[run.first].bands else 1)
         run.team.workers = program.workers if is_parallel(plan, &program.steps[run.first], &plan.steps[run.first]) else 1
-        failed = timed(&run) if program.totals != NULL else on_workers(&run.team, run_steps)
+        failed = timed(&run) if alone else on_workers(&run.team, run_steps)
         if failed or run.team.stopped != NULL:
             reason[0] = run.team.stopped
             if failed:
@@ -136,34 +115,72 @@ cdef void begin_step(const Run* run, int s, Job* job, Step* alone) noexcept nogi
 
 
 cdef int timed(Run* run) noexcept nogil:
-    """Run the one step of `run` in a section of its own; unless it was stopped, add it to what its program has spent on it."""
-    cdef StepTotals* totals = &run.program.totals[run.first]
+    """Run the one step of `run` in a section of its own, or two in bands; unless it was stopped, count what that has cost."""
     cdef StepPlan* sp = &run.plan.steps[run.first]
-    cdef int64_t began = monotonic_ns()
+    cdef int64_t began = monotonic_ns(), ended
     cdef int failed = on_workers(&run.team, run_steps)
     cdef Step alone
     cdef float* more[MAX_MORE]
     cdef Job job
+    cdef Work work
+    cdef bint idle
     if failed or run.team.stopped != NULL:
         return failed
     job.plan = run.plan
     job.more = more
     begin_step(run, run.first, &job, &alone)
+    work.macs = work.dense_macs = work.moved = 0
+    idle = in_place(&job)
+    if not idle:
+        add_work(&work, &sp.work)
     if sp.bands:
-        fetch_add(&totals.within_next, 1, RELAXED)
-        totals += 1
-        add_work(totals, &(sp + 1).work)
-        fetch_add(&totals.work.moved, -2 * run.plan.values[job.step.y].size, RELAXED)
-    fetch_add(&totals.ns, monotonic_ns() - began, RELAXED)
-    if not in_place(&job):
-        add_work(totals, &sp.work)
+        add_work(&work, &(sp + 1).work)
+        work.moved -= 2 * run.plan.values[job.step.y].size
+    ended = monotonic_ns()
+    if run.program.totals != NULL:
+        count_step(&run.program.totals[run.first], sp.bands != 0, ended - began, &work)
+    if run.team.host.recording != NULL and not idle:
+        record_step(run, began, ended, &work)
     return failed
 
 
-cdef inline void add_work(StepTotals* totals, const Work* work) noexcept nogil:
+cdef inline void add_work(Work* sum, const Work* work) noexcept nogil:
+    sum.macs += work.macs
+    sum.dense_macs += work.dense_macs
+    sum.moved += work.moved
+
+
+cdef void count_step(StepTotals* totals, bint bands, int64_t ns, const Work* work) noexcept nogil:
+    """Add a run of a step to what its program has spent on it. Steps that run together in bands are counted as the second one."""
+    if bands:
+        fetch_add(&totals.within_next, 1, RELAXED)
+        totals += 1
+    fetch_add(&totals.ns, ns, RELAXED)
     fetch_add(&totals.work.macs, work.macs, RELAXED)
     fetch_add(&totals.work.dense_macs, work.dense_macs, RELAXED)
     fetch_add(&totals.work.moved, work.moved, RELAXED)
+
+
+cdef void record_step(const Run* run, int64_t begin, int64_t end, const Work* work) noexcept nogil:
+    """Append a run of a step to the recording of the host."""
+    cdef StepPlan* sp = &run.plan.steps[run.first]
+    cdef int index = run.first + (1 if sp.bands else 0)
+    cdef const Step* step = &run.program.steps[index]
+    cdef StepRun* made = next_step_run(run.team.host.recording)
+    if made == NULL:
+        return
+    made.step = index
+    made.workers = <int>run.team.workers
+    made.begin = begin
+    made.end = end
+    made.work = work[0]
+    made.variant.kernel = made.variant.layout = NULL
+    made.variant.rows = 0
+    made.variant.width = made.variant.nonzeros = 0
+    if step.ops.variant != NULL:
+        step.ops.variant(run.program, run.plan, step, &run.plan.steps[index], &made.variant)
+    if sp.bands:
+        made.variant.layout = b"bands"
 
 
 cdef inline bint in_place(const Job* job) noexcept nogil:

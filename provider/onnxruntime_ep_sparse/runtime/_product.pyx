@@ -12,7 +12,7 @@ from ._packed cimport *
 from ._sections cimport section
 from ._dealt_product cimport dealt_item, place_dealt, plan_dealt, product_deals
 from ._dense cimport dense_item
-from ._sell cimport sell_item
+from ._sell cimport sell_item, sell_width
 from ._infer cimport infer_addend
 from ._structs cimport *
 from ._tiles cimport list_runs, offsets_return, plan_product
@@ -37,6 +37,7 @@ cdef void product_ops(StepKindOps* ops) noexcept:
     ops.overwrites = overwrites
     ops.deals = product_deals
     ops.placed = place_dealt
+    ops.variant = variant
 
 
 cdef int build(Step* step, object spec) except -1:
@@ -137,6 +138,40 @@ cdef void release_plan(const Step* step, StepPlan* sp) noexcept nogil:
     free(q.image_x)
     free(q.image_group)
     free(q.run_table)
+
+
+cdef void variant(const CompiledProgram* program, const Plan* plan, const Step* step, const StepPlan* sp, Variant* v) noexcept nogil:
+    cdef const ProductPlan* q = <const ProductPlan*>sp.own
+    cdef int64_t lanes = program.kernels.lanes
+    cdef int64_t width = q.tile_vectors
+    if q.layout == LAYOUT_SELL:
+        width = sell_width(program.kernels, min(q.pixels, lanes))
+    elif q.layout == LAYOUT_DENSE:
+        width = ceil_div(q.pixels, ceil_div(q.pixels, program.kernels.dense_rows))
+    layout_variant(program.kernels, <const Product*>step.spec, q.layout, width, v)
+    if sp.dealt:
+        v.layout = b"dealt"
+    elif q.shared_gather:
+        v.layout = b"tiles gathered once"
+
+
+cdef void layout_variant(const t.KernelTable* kernels, const Product* p, Layout layout, int64_t width, Variant* v) noexcept nogil:
+    cdef int mr = p.groups[0].panel.mr
+    cdef int g
+    for g in range(p.n_groups):
+        v.nonzeros += p.groups[g].nonzeros
+    v.width = width
+    if layout == LAYOUT_SELL:
+        v.kernel = b"sell"
+        v.layout = b"SELL"
+    elif layout == LAYOUT_DENSE:
+        v.kernel = b"dense"
+        v.layout = b"with zeros"
+    else:
+        v.kernel = b"spmm_f32"
+        v.rows = mr
+        v.width = call_vectors(width, kernels.widest[mr]) if width else 0
+        v.layout = b"tiles"
 
 
 cdef Operand overwrites(const Step* step, const StepPlan* sp) noexcept nogil:

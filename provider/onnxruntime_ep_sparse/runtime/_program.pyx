@@ -325,6 +325,12 @@ STORAGES = {
     STORE_NUMBERS: "numbers",
 }
 
+StepRecord = namedtuple("StepRecord", ("step", "ns", "macs", "kernel", "rows", "width", "layout", "nonzeros"))
+StepRecord.__doc__ = """One execution of a step: its number, its time, its multiply-adds by nonzeros.
+
+The kernels are those of Variant in `runtime/_structs.pxd`.
+"""
+
 
 cdef class Program:
     """A region compiled for one instruction set: `Program(spec, table, workers, profile, far_floats, dealt_pixels, byte_table)`.
@@ -371,12 +377,13 @@ cdef class Program:
         self.compiled = NULL
         return program
 
-    def run(self, *inputs, stop=None):
+    def run(self, *inputs, stop=None, recorded=None):
         """Compute the outputs (list of arrays) for inputs in the order of `input_names`; RuntimeError says why shapes are bad.
 
         The arrays have the element types of the program, bfloat16 as uint16 with the same bits; inputs of other types are converted.
 
-        The function `stop` is asked between steps, and between the times of a recurrent step, whether the run is to stop.
+        The function `stop` is asked between steps, and between the times of a recurrent step, whether the run is to stop. The list
+        `recorded` gets a StepRecord for each step that the run computes.
         """
         if self.compiled == NULL:
             raise ValueError("this program was handed to a session already")
@@ -393,16 +400,32 @@ cdef class Program:
         cdef const size_t* c_ranks = <const size_t*><uintptr_t>ranks.ctypes.data
         cdef char message[256]
         cdef Host host
+        cdef Recording recording
+        cdef const StepRun* made
+        cdef const Variant* variant
         cdef int failed
         context = (outputs, self.output_types, stop)
         host.context = <void*>context
         host.parallel_for = serial_for
         host.output = keep_output
         host.stop = NULL
+        host.recording = NULL
         if stop is not None:
             host.stop = ask_function
+        recording.runs = NULL
+        recording.count = recording.room = recording.lost = 0
+        if recorded is not None:
+            host.recording = &recording
         with nogil:
             failed = program_run(self.compiled, &host, c_data, c_dims, c_ranks, message, sizeof(message))
+        for i in range(recording.count):
+            made = &recording.runs[<int64_t>i]
+            variant = &made.variant
+            recorded.append(StepRecord(
+                made.step, made.end - made.begin, made.work.macs, variant.kernel.decode() if variant.kernel != NULL else "", variant.rows,
+                variant.width, variant.layout.decode() if variant.layout != NULL else "", variant.nonzeros,
+            ))
+        free(recording.runs)
         if failed:
             raise RuntimeError(message.decode())
         return outputs

@@ -11,6 +11,7 @@ from ._from_python cimport allocate, memory_of
 from ._packed cimport *
 from ._sections cimport IDLE_PERCENT, idle_percent
 from ._few cimport few_create, layout_of
+from ._product cimport layout_variant
 from ._sell cimport sell_width
 from ._structs cimport *
 from ._tiles cimport offsets_return, offsets_take
@@ -32,6 +33,7 @@ cdef void recurrent_ops(StepKindOps* ops) noexcept:
     ops.plan = plan_recurrent
     ops.release_plan = release_plan
     ops.sections = recurrent_sections
+    ops.variant = variant
 
 
 cdef int build(Step* step, object spec) except -1:
@@ -192,6 +194,20 @@ cdef int plan_recurrent(CompiledProgram* program, Plan* plan, int index) noexcep
         sp.work.macs += rec.product[i].groups[0].nonzeros * own.sequences * own.times
         sp.work.dense_macs += rec.product[i].groups[0].weights * own.sequences * own.times
     return 0
+
+
+cdef void variant(const CompiledProgram* program, const Plan* plan, const Step* step, const StepPlan* sp, Variant* v) noexcept nogil:
+    """Tell the kernels of the first gates; others can have another layout."""
+    cdef const Recurrent* rec = <const Recurrent*>step.spec
+    cdef const RecurrentPlan* own = <const RecurrentPlan*>sp.own
+    cdef int64_t lanes = program.kernels.lanes, nonzeros = 0
+    cdef Layout layout = own.parts[0].layout
+    cdef int i
+    layout_variant(program.kernels, &rec.product[0], layout,
+                   own.together if layout == LAYOUT_DENSE else own.width if layout == LAYOUT_SELL else own.width // lanes, v)
+    for i in range(rec.directions * rec.phases):
+        nonzeros += rec.product[i].groups[0].nonzeros
+    v.nonzeros = nonzeros
 
 
 cdef void release_plan(const Step* step, StepPlan* sp) noexcept nogil:

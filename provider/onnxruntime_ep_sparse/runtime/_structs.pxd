@@ -88,6 +88,14 @@ cdef struct Job
 
 ctypedef void (*Item)(Job* job, int64_t index, float* scratch) noexcept nogil
 
+# The kernels that compute a step, and how they find its operands. The texts are constants.
+cdef struct Variant:
+    const char* kernel     # the family, as in the names of kernels; NULL: the step has none
+    int rows               # of a kernel's tile; 0: the name has only the width
+    int64_t width          # vectors of a kernel's tile, or pixels; 0: the name has none
+    const char* layout     # NULL where there is only one
+    int64_t nonzeros       # of the weights
+
 # Items of a step that any worker may do in any order: no two of them write the same memory.
 cdef struct Section:
     Item item
@@ -141,6 +149,8 @@ cdef struct StepKindOps:
     int (*placed)(CompiledProgram* program, Plan* plan, int index) noexcept nogil
     # Scratch for so many rows of an image of the result, of kinds that can run in bands with the product after them. NULL: they cannot.
     int64_t (*band_floats)(const CompiledProgram* program, const Plan* plan, int index, int64_t rows) noexcept nogil
+    # Says which kernels compute the step as planned, for recordings; `variant` is 0. NULL: the kind has no kernels of several variants.
+    void (*variant)(const CompiledProgram* program, const Plan* plan, const Step* step, const StepPlan* sp, Variant* variant) noexcept nogil
 
 cdef struct Step:
     const StepKindOps* ops
@@ -248,6 +258,22 @@ cdef struct StepTotals:
     int64_t within_next    # runs in which the step after it computed it, band by band, and has its time and work
     Work work
 
+# One execution of a step. Of two that run together in bands, that of the second one, with the work of both.
+cdef struct StepRun:
+    int step
+    int workers
+    int64_t begin          # ns of `runtime/_recording.pxd`'s clock
+    int64_t end
+    Work work
+    Variant variant
+
+# The steps of a run, in their order, for a profile.
+cdef struct Recording:
+    StepRun* runs
+    int64_t count
+    int64_t room
+    int64_t lost           # those for which there was no memory
+
 cdef struct Host:
     # How a running program reaches its surroundings: ONNX Runtime's kernel context in a session, numpy in tests.
     void* context
@@ -257,6 +283,8 @@ cdef struct Host:
     float* (*output)(void* context, size_t index, const int64_t* dims, size_t rank) noexcept nogil
     # Why the run is to stop now, or NULL. All threads of a run may call it. NULL: nothing stops a run.
     const char* (*stop)(void* context) noexcept nogil
+    # Where the run is recorded, or NULL.
+    Recording* recording
 
 cdef inline float* element_at(const float* data, int64_t elements, int64_t bytes) noexcept nogil:
     """Return the address so many elements of `bytes` bytes further on."""
