@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from .diagnostics.annotate import annotate
     from .diagnostics.trace import trace
     from .measure.bench import Bench, bench
-    from .measure.nodes import NodeComparison, compare_nodes
+    from .measure.node_results import NodeComparison
+    from .measure.nodes import compare_nodes
     from .prune.gradual import Cubic, Gradual
     from .prune.masks import Masks
     from .prune.what_if import WhatIf, what_if
@@ -76,7 +77,8 @@ _LATER = {
     "Masks": ".prune.masks",
     **dict.fromkeys(("WhatIf", "what_if"), ".prune.what_if"),
     **dict.fromkeys(("Report", "report"), ".reporting.report"),
-    **dict.fromkeys(("NodeComparison", "compare_nodes"), ".measure.nodes"),
+    "NodeComparison": ".measure.node_results",
+    "compare_nodes": ".measure.nodes",
 }
 """Names that sessions do not need, and their modules, which are imported when they are first used."""
 

@@ -30,7 +30,7 @@ from .given import GivenModel, run
 from .inputs import feeds_for
 
 if TYPE_CHECKING:
-    from ..measure.nodes import NodeComparison
+    from ..measure.node_results import NodeComparison
 
 BAR = 40
 """Longest bar of a histogram."""
