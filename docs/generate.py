@@ -189,7 +189,7 @@ Declined nodes run on ONNX Runtime's CPU provider, as without this package.
 | U-Net, DeepLab | everything, skips and upsampling by `ConvTranspose`, or `Resize` with constant scales or sizes, included | |
 | YOLOv5, YOLOv8, GhostNet | everything, parts of channels and the decoding of boxes included | |
 | nets with GroupNormalization or InstanceNormalization, with Mish or PRelu | everything | |
-| BERT, GPT-2, ViT | products with weights, bias, GELU, residual, normalization, `Softmax` | `MatMul` of two activations, computed shapes |
+| BERT, GPT-2, T5, Llama, ViT | everything from the embeddings on, attention included | tokens, their positions, masks of integers |
 | LSTM, GRU, RNN | everything, what is between layers included | computed shapes |
 | perceptron | everything | |
 
@@ -210,7 +210,7 @@ The same with AVX2, in both providers:
 <!-- data/nets-avx2.json -->
 <!-- end -->
 
-Shapes that a graph computes and products of two activations are what is left of transformers.
+What is left of transformers turns tokens, positions and masks into floats.
 """
 
 REASONS = """\

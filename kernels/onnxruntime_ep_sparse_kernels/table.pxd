@@ -75,7 +75,9 @@ ctypedef void (*sell_t)(const SellCall* call) noexcept nogil
 # Slices [slice_begin, slice_end) of `lanes` rows each of a matrix with all its zeros (see runtime/_dense.pyx), times some pixels.
 # y[p, m] starts from bias[m] and adds value[m, k] * x[p, k] in ascending order of k.
 ctypedef struct DenseCall:
-    const float* value           # [slices][K][lanes]
+    const float* value           # [slices][K][lanes], where all lanes of the last slice can be read
+    int64_t slice_step           # from a slice to the next
+    int64_t value_step           # from a k to the next
     const float* bias            # [M], that of pixel p at p * bias_stride: 0 where all have the same
     int64_t bias_stride
     const float* x               # pixel p begins at p * x_stride
@@ -158,6 +160,7 @@ ctypedef struct KernelTable:
     sell_t sell[MAX_LANES + 1]              # [pixels], NULL for kernels that are not built
     int dense_rows                          # pixels of the widest dense kernel
     dense_t dense[MAX_DENSE_ROWS + 1]       # [pixels]
+    int dense_slices[MAX_DENSE_ROWS + 1]    # [pixels]: slices that such a kernel computes together
     # FewPixels in isa.py; of `spmm_cost` the first is fixed, the second for each vector of pixels
     float sell_cost[MAX_LANES + 1]          # [pixels]
     float spmm_cost[MAX_MR + 1][2]

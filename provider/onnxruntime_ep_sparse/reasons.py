@@ -273,7 +273,7 @@ WEIGHT_IS_INPUT = Reason(
 NO_CONSTANT_OPERAND = Reason(
     "no-constant-operand",
     "neither operand is constant",
-    "Export the weight as an initializer; products of two activations, as in attention, run on the CPU provider.",
+    "Export one operand as an initializer.",
 )
 ALL_CONSTANT = Reason(
     "all-constant",

@@ -211,6 +211,19 @@ def seeds() -> tuple[Seed, ...]:
             "v": weights(rng, 6, 5, 1, 1),
         },
     )
+    attention = net(
+        "attention",
+        [
+            ("MatMul", ["x", "w"], ["q"], {}),
+            ("Transpose", ["q"], ["k"], {"perm": [0, 2, 1]}),
+            ("MatMul", ["q", "k"], ["s"], {}),
+            ("Mul", ["s", "half"], ["h"], {}),
+            ("Softmax", ["h"], ["p"], {}),
+            ("MatMul", ["p", "q"], ["y"], {}),
+        ],
+        {"x": rng.standard_normal((2, 5, 8)).astype(np.float32)},
+        {"w": weights(rng, 8, 20), "half": np.array(0.5, np.float32)},
+    )
     volume = net(
         "volume",
         [("Conv", ["x", "w"], ["y"], {"auto_pad": "SAME_UPPER"})],
@@ -246,7 +259,7 @@ def seeds() -> tuple[Seed, ...]:
             "w1": whole[1],
         },
     )
-    return tuple(images + matrices + cells + line + parts + volume + narrow + integers + on_bytes)
+    return tuple(images + matrices + cells + line + parts + attention + volume + narrow + integers + on_bytes)
 
 
 def blobs_of(model: onnx.ModelProto) -> list[bytes]:

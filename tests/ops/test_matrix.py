@@ -50,7 +50,6 @@ def test_output_axis_of_a_vector():
         ("Gemm", [(5, 3), (C, 3, 7), (5, 7)], {}, None),
         *[("Gemm", [(5, 3), (C, 3, 7)], {"alpha": alpha}, None) for alpha in (0.0, -0.5, 1e15)],
         *[("Gemm", [(5, 3), (C, 3, 7)], {"alpha": alpha}, "unsupported-attribute") for alpha in (inf, -inf, nan, 1e30, -1e-30)],
-        ("MatMul", [(5, 3), (3, 7)], {}, "no-constant-operand"),
         ("MatMul", [(C, 5, 3), (C, 3, 7)], {}, "all-constant"),
         ("MatMul", [(5, 0), (C, 0, 7)], {}, "weight-empty"),
         ("MatMul", [(), (C, 3, 7)], {}, "unsupported-rank"),

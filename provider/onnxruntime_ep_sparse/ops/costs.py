@@ -97,6 +97,8 @@ OUR_WORK = {
     "rows_tile": "nonzero of a matrix and tile of rows",
     "rows_vector": "nonzero of a matrix and vector of rows",
     "shared_vector": "weight of rows that share columns, and vector of pixels",
+    "pair_mac": "multiply-add of a product of two values that a run computes, for whole vectors of columns",
+    "pair_packed": "float of the second of them",
     "depthwise_tap": "tap of an output of a depthwise convolution with an output in each lane",
     "depthwise_output": "output of it",
     "depthwise_wide_output": "output of a 3x3 one that goes output by output",

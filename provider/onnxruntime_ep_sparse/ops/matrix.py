@@ -19,6 +19,7 @@ from ..reasons import Finding
 from .channels import ChannelPlan, Flow
 from .costs import FEW_ROWS, Amounts, Estimate, Setting, matrix_product
 from .fused import activation_within, fused_can_run, fused_channels, fused_estimate, fused_row, gemm_activation
+from .pairs import is_pair, lower_pair, pair_can_run, pair_estimate
 from .row import OpRow, Shape
 
 SMALLEST_ALPHA, LARGEST_ALPHA = 2.0**-60, 2.0**60
@@ -42,12 +43,16 @@ def _row_counts(graph: Graph, node: Node) -> tuple[int | None, ...]:
 
     With batch and sequence as two dimensions that is unlikely.
     """
+    if is_pair(graph, node):
+        return (None,)
     x = shape_of(graph, next(name for name in node.inputs[:2] if not graph.is_constant(name)))
     return (None, *FEW_ROWS) if len(x) == 2 and not all(isinstance(d, int) for d in x) else (None,)
 
 
 def _estimate(setting: Setting, node: Node, transposed: bool = False) -> Estimate:
     """Return the work of a matrix product; `transposed` says that the depth of the weight stands where its outputs usually do."""
+    if is_pair(setting.graph, node):
+        return pair_estimate(setting, node)
     right = setting.graph.is_constant(node.inputs[1])
     stored, x = math.prod(setting.sizes(node.outputs[0])), math.prod(setting.sizes(node.inputs[0 if right else 1]))
     weight = setting.sizes(node.inputs[1 if right else 0])
@@ -178,6 +183,8 @@ def gemm_estimate(setting: Setting, node: Node) -> Estimate:
 
 def matmul_can_run(graph: Graph, node: Node) -> Finding | None:
     """Return None if a MatMul can run, else the reason."""
+    if is_pair(graph, node):
+        return pair_can_run(graph, node)
     finding = _one_constant(graph, node)
     if finding is not None:
         return finding
@@ -201,6 +208,8 @@ def _matmul_implied(graph: Graph, node: Node) -> dict[str, Shape]:
 
 def _matmul_lower(builder: Builder, node: Node) -> None:
     """Append a MatMul, or a FusedMatMul, whose constant operand may be transposed and scaled."""
+    if is_pair(builder.graph, node):
+        return lower_pair(builder, node)
     right = builder.graph.is_constant(node.inputs[1])
     name, alpha = node.inputs[1 if right else 0], np.float32(attribute_of(node, "alpha", 1.0))
     transposes = bool(attribute_of(node, "transB" if right else "transA", 0)) and len(shape_of(builder.graph, name)) > 1
@@ -209,6 +218,7 @@ def _matmul_lower(builder: Builder, node: Node) -> None:
         assert isinstance(weight, np.ndarray)
         weight = weight.swapaxes(-1, -2)
     builder.product(node, node.inputs[0 if right else 1], packed_matmul(builder, weight, right=right))
+    return None
 
 
 def packed_matmul(
@@ -251,10 +261,11 @@ def _fused_matmul_can_run(graph: Graph, node: Node) -> Finding | None:
     finding = matmul_can_run(graph, node)
     if finding is not None:
         return finding
-    for name in ("transBatchA", "transBatchB", "transA" if graph.is_constant(node.inputs[1]) else "transB"):
+    pair = is_pair(graph, node)
+    for name in ("transBatchA", "transBatchB", *(() if pair else ("transA" if graph.is_constant(node.inputs[1]) else "transB",))):
         if attribute_of(node, name, 0):
             return reasons.UNSUPPORTED_ATTRIBUTE(name=name, value=1)
-    return check_alpha(node)
+    return None if pair else check_alpha(node)
 
 
 def _fused_matmul_output_axis(graph: Graph, node: Node) -> int:
@@ -280,7 +291,7 @@ MATMUL = OpRow(
     "product",
     matmul_can_run,
     _matmul_lower,
-    "one constant operand of any rank, on either side",
+    "a constant operand of any rank, on either side, or two operands of at least two dimensions",
     weights=_weights,
     output_axis=matmul_output_axis,
     implied=_matmul_implied,
@@ -303,7 +314,7 @@ ROWS = (
     fused_row(
         MATMUL,
         "FusedMatMul",
-        "as `MatMul`; only the constant operand transposed",
+        "as `MatMul`; if one operand is constant, only that one transposed",
         can_run=_fused_matmul_can_run,
         channels=None,
         output_axis=_fused_matmul_output_axis,

@@ -88,6 +88,12 @@ def parameters(graph: Graph, tensor: int, scale: str, zero: str, what: str, coun
 DEQUANTIZE = "DequantizeLinear"
 
 
+def is_dequantised_constant(graph: Graph, name: str) -> bool:
+    """Return whether DequantizeLinear makes a value of a constant."""
+    maker = graph.producer.get(name)
+    return maker is not None and maker.op_type == DEQUANTIZE and graph.is_constant(maker.inputs[0])
+
+
 def quantization_of(graph: Graph, node: Node) -> tuple[Parameters, int] | Finding:
     """Return the parameters of a QuantizeLinear or DequantizeLinear and its axis, or the reason why it cannot run."""
     quantizes = node.op_type == "QuantizeLinear"

@@ -20,6 +20,7 @@ from . import (
     matrix,
     near_channels,
     normalization,
+    pairs,
     parts,
     quantized,
     recurrent,
@@ -31,7 +32,7 @@ from .numbers import NUMBERS
 from .row import FLOATS, ONNX, OpRow, no_weights
 
 MODULES = (
-    *(windows, transposed, matrix, recurrent, activations, elementwise, reductions, normalization, near_channels, layout, parts),
+    *(windows, transposed, matrix, pairs, recurrent, activations, elementwise, reductions, normalization, near_channels, layout, parts),
     *(casts, quantized, integer_products),
 )
 OPS: dict[str, OpRow] = {row.op_type: row for module in MODULES for row in module.ROWS}
@@ -191,11 +192,7 @@ def left_weights_of(graph: Graph, node: Node) -> tuple[tuple[str, int, str], ...
 def _dequantised(graph: Graph, node: Node) -> dict[str, tuple[str, str]]:
     """Return the inputs of a node that DequantizeLinear makes of a constant: name to that constant and its zero point, "" without one."""
     makers = {name: graph.producer[name] for name in node.inputs if name in graph.producer}
-    return {
-        name: (maker.inputs[0], input_of(maker, 2))
-        for name, maker in makers.items()
-        if maker.op_type == quantized.DEQUANTIZE and graph.is_constant(maker.inputs[0])
-    }
+    return {name: (maker.inputs[0], input_of(maker, 2)) for name, maker in makers.items() if quantized.is_dequantised_constant(graph, name)}
 
 
 def _is_countable(value: Value) -> bool:

@@ -56,6 +56,8 @@ class StepKind(IntEnum):
     """LRN, by channels that stand near each other."""
     RESAMPLE = 25
     """Resize along one axis."""
+    PAIR_PRODUCT = 26
+    """MatMul of two values that a run computes."""
 
 
 class ShapeRule(IntEnum):

@@ -314,6 +314,8 @@ cdef void multiply(const RecurrentRun* run, const Tile* tile, int64_t tiles, int
     sums -= row * width
     if q.layout == LAYOUT_DENSE:
         dense.value = panel.dense
+        dense.slice_step = rec.hidden * lanes
+        dense.value_step = lanes
         dense.bias = sums
         dense.x = x
         dense.y = sums

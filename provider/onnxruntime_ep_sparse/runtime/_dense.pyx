@@ -57,6 +57,8 @@ cdef void dense_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     rows = rows if row + rows < panel.rows else panel.rows - row
     parts = ceil_div(q.pixels, kernels.dense_rows)
     call.value = panel.dense
+    call.slice_step = p.channels * kernels.lanes
+    call.value_step = kernels.lanes
     call.bias = p.bias + panel.row_begin % p.M
     call.bias_stride = 0
     call.x_stride = p.channels

@@ -287,7 +287,7 @@ cdef void softmax_item(Job* job, int64_t index, float* scratch) noexcept nogil:
 
 
 cdef void log_softmax_row(Job* job, float* y, const float* x, int64_t n, float* scratch) noexcept nogil:
-    """The logarithms for numbers next to each other."""
+    """Compute LogSoftmax of numbers next to each other."""
     cdef t.KernelTable* kernels = job.program.kernels
     cdef float number = kernels.maximum(x, n)
     cdef double total = 0

@@ -11,6 +11,7 @@ from ._elementwise cimport activate_ops, binary_ops
 from ._enums cimport *
 from ._near_channels cimport normalize_near_ops
 from ._normalize cimport normalize_groups_ops, normalize_ops
+from ._pair_product cimport pair_product_ops
 from ._parts cimport expand_ops, part_ops
 from ._product cimport product_ops
 from ._quantized cimport carry_ops, combine_ops, dynamic_quantize_ops, look_up_ops
@@ -57,6 +58,7 @@ row(STEP_COMBINE, combine_ops)
 row(STEP_DYNAMIC_QUANTIZE, dynamic_quantize_ops)
 row(STEP_CARRY, carry_ops)
 row(STEP_BYTE_PRODUCT, byte_product_ops)
+row(STEP_PAIR_PRODUCT, pair_product_ops)
 
 
 cdef const StepKindOps* ops_of(int kind) except NULL:

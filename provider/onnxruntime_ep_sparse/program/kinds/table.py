@@ -13,6 +13,7 @@ from .elementwise import ACTIVATE, BINARY
 from .layout import CONCAT, PAD, RESHAPE, TRANSPOSE
 from .near_channels import NORMALIZE_NEAR
 from .normalize import NORMALIZE, NORMALIZE_GROUPS
+from .pair_product import PAIR_PRODUCT
 from .parts import EXPAND, PART
 from .product import PRODUCT
 from .quantized import CARRY, COMBINE, DYNAMIC_QUANTIZE, LOOK_UP
@@ -53,12 +54,13 @@ ROWS: dict[StepKind, StepKindRow] = {
         DYNAMIC_QUANTIZE,
         CARRY,
         BYTE_PRODUCT,
+        PAIR_PRODUCT,
     )
 }
 
 
 def is_separable(step: Step, constants: Constants, ranks: Ranks, origins: Origins) -> bool:
-    """Return whether a step treats the slices along the first dimension of its operands independently, which are no numbers of the plan."""
+    """Return whether a step treats the slices along the first dimension of its operands independently; with numbers it does not."""
     if step.x in origins or step.r in origins:
         return False
     return ROWS[step.kind].separable(step, constants, ranks) and ROWS[step.kind].separable_by(step, origins, ranks)

@@ -1,0 +1,3 @@
+from ._structs cimport StepKindOps
+
+cdef void pair_product_ops(StepKindOps* ops) noexcept
