@@ -79,7 +79,15 @@ def test_every_function_of_the_kernels_is_an_activation(act):
 def test_functions_are_chosen_in_one_file(kind):
     """The file with the rows of the operators, and the steps that compute an operator by several functions."""
     table = {elementwise.Act: "activations", elementwise.Op: "elementwise"}[kind]
-    several = ("ops/recurrent.py", "ops/normalization.py", "ops/reductions.py", "ops/parts.py", "ops/pairs.py", "program/kinds/reduce.py")
+    several = (
+        "ops/recurrent.py",
+        "ops/normalization.py",
+        "ops/reductions.py",
+        "ops/parts.py",
+        "ops/pairs.py",
+        "ops/attention.py",
+        "program/kinds/reduce.py",
+    )
     integers = ("ops/quantized.py", "ops/integer_products.py")
     allowed = {*several, *integers, "program/builder.py", "program/steps.py", f"ops/{table}.py", "ops/elementwise.py"}
     named = rf"\b{kind.__name__}\.(?:{'|'.join(kind.__members__)})\b"

@@ -260,6 +260,16 @@ EXTRA_OUTPUTS = Reason(
     "only the first output is supported",
     "Remove the further outputs of the node from the model if nothing reads them.",
 )
+EXTRA_INPUT = Reason(
+    "extra-input",
+    "input {name} is not supported",
+    "Export the model without it, or leave the node to the CPU provider.",
+)
+UNSUPPORTED_MASK = Reason(
+    "unsupported-mask",
+    "this kind of mask is not supported, only {supported}",
+    "Give the optimizer that wrote the file a mask of that kind, or leave the node to the CPU provider.",
+)
 WEIGHT_NOT_CONSTANT = Reason(
     "weight-not-constant",
     "the weight is not constant",

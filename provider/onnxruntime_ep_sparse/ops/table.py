@@ -13,6 +13,7 @@ from ..program.limits import MAX_RANK
 from ..reasons import Finding
 from . import (
     activations,
+    attention,
     casts,
     elementwise,
     integer_products,
@@ -32,7 +33,21 @@ from .numbers import NUMBERS
 from .row import FLOATS, ONNX, OpRow, no_weights
 
 MODULES = (
-    *(windows, transposed, matrix, pairs, recurrent, activations, elementwise, reductions, normalization, near_channels, layout, parts),
+    *(
+        windows,
+        transposed,
+        matrix,
+        pairs,
+        attention,
+        recurrent,
+        activations,
+        elementwise,
+        reductions,
+        normalization,
+        near_channels,
+        layout,
+        parts,
+    ),
     *(casts, quantized, integer_products),
 )
 OPS: dict[str, OpRow] = {row.op_type: row for module in MODULES for row in module.ROWS}
@@ -143,7 +158,6 @@ EITHER = (LeftWeight(0, 0), LeftWeight(1, 1))
 LEFT_PRODUCTS: dict[tuple[str, str], tuple[LeftWeight, ...]] = {
     ("", "DeformConv"): (LeftWeight(1, 0),),
     ("", "Einsum"): EITHER,
-    ("com.microsoft", "Attention"): (LeftWeight(1, 1),),
     ("com.microsoft", "DynamicQuantizeMatMul"): (LeftWeight(1, 1, 3),),
     ("com.microsoft", "GemmFastGelu"): (LeftWeight(1, 1),),
     ("com.microsoft", "MatMulIntegerToFloat"): (LeftWeight(1, 1, 5),),

@@ -1,0 +1,87 @@
+"""com.microsoft.Attention: the products of Q, K and V by one pruned weight, and the core."""
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+import onnxruntime_ep_sparse as sparse
+from support.making import model_of, noise, pruned
+from support.promises import assert_close, cpu_session, make_session, owned_session
+
+DEPTH, HEADS, HIDDEN = 40, 4, 48
+NAMES = ("x", "w", "b", "mask", "past", "added")
+
+
+def model(*names, v_hidden=HIDDEN, mask=(None, None), **attributes):
+    """A node with these inputs besides x and w; sizes of batch and sequence are open."""
+    rng = np.random.default_rng(0)
+    outputs = 2 * HIDDEN + v_hidden
+    weights = {"w": (pruned(rng, (DEPTH, outputs), 0.8) * (0.2 * DEPTH) ** -0.5).astype(np.float32)}
+    weights |= {"b": noise(rng, outputs)} if "b" in names else {}
+    inputs = [name if name in ("x", "w", *names) else "" for name in NAMES]
+    while not inputs[-1]:
+        del inputs[-1]
+    if v_hidden != HIDDEN:
+        attributes["qkv_hidden_sizes"] = [HIDDEN, HIDDEN, v_hidden]
+    node = helper.make_node("Attention", inputs, ["y"], "attention", domain="com.microsoft", num_heads=HEADS, **attributes)
+    made = model_of([node], {"x": (None, None, DEPTH)}, ["y"], weights, domains=["com.microsoft"])
+    if "mask" in names:
+        made.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.INT32, mask))
+    if "added" in names:
+        made.graph.input.append(helper.make_tensor_value_info("added", TensorProto.FLOAT, [None] * 4))
+    return made
+
+
+def feeds(session, batch, positions):
+    """Random inputs; masks are integers from -1 to 2, of which those above 0 count."""
+    rng = np.random.default_rng(batch + positions)
+    found = {"x": noise(rng, batch, positions, DEPTH)}
+    names = [value.name for value in session.get_inputs()]
+    if "mask" in names:
+        found["mask"] = rng.integers(-1, 3, (batch, positions)).astype(np.int32)
+    if "added" in names:
+        found["added"] = noise(rng, batch, HEADS, positions, positions)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("names", "arguments"),
+    [
+        ((), {}),
+        (("b",), {"v_hidden": 96}),
+        (("b", "mask"), {"scale": 0.3}),
+        (("mask",), {"mask_filter_value": -3.0}),
+        (("b", "added"), {}),
+        (("b", "mask", "added"), {"v_hidden": 24}),
+    ],
+)
+def test_results(names, arguments):
+    """One region for any sizes at run time, with the CPU provider's results."""
+    made = model(*names, **arguments)
+    ours, theirs = owned_session(made, regions=1), cpu_session(made)
+    for batch, positions in ((2, 17), (1, 1), (3, 64), (1, 130)):
+        given = feeds(theirs, batch, positions)
+        assert_close(ours.run(None, given)[0], theirs.run(None, given)[0])
+
+
+def test_a_sequence_that_is_masked_whole():
+    """Every position counts as much as without a mask."""
+    made = model("b", "mask")
+    given = {"x": noise(np.random.default_rng(0), 2, 9, DEPTH), "mask": np.zeros((2, 9), np.int32)}
+    assert_close(owned_session(made).run(None, given)[0], cpu_session(made).run(None, given)[0])
+
+
+@pytest.mark.parametrize(
+    ("made", "code"),
+    [
+        (lambda: model("b", unidirectional=1), "unsupported-attribute"),
+        (lambda: model("b", "mask", mask=(None,)), "unsupported-mask"),
+        (lambda: model("b", "mask", mask=(None, None, None)), "unsupported-mask"),
+    ],
+)
+def test_what_is_left(made, code):
+    """The reason is told, and the zeros of the weight are counted."""
+    session = make_session(made())
+    (decision,) = sparse.explain(session)
+    assert (decision.taken, decision.code) == (False, code)
+    assert decision.sparsity == pytest.approx(0.8, abs=0.02)
