@@ -85,3 +85,58 @@ def test_what_is_left(made, code):
     (decision,) = sparse.explain(session)
     assert (decision.taken, decision.code) == (False, code)
     assert decision.sparsity == pytest.approx(0.8, abs=0.02)
+
+
+# ONNX's
+
+
+def onnx_model(dims, mask=None, *, v_channels=12, mask_type=TensorProto.FLOAT, **attributes):
+    """Attention of version 23 between pruned products; `dims` of Q, K and V."""
+    rng, channels = np.random.default_rng(0), HIDDEN // HEADS
+    sizes = {"q": HIDDEN, "k": HIDDEN, "v": HEADS * v_channels}
+    weights = {f"w{n}": (pruned(rng, (DEPTH, size), 0.8) * (0.2 * DEPTH) ** -0.5).astype(np.float32) for n, size in sizes.items()}
+    nodes = [helper.make_node("MatMul", ["x" if n == "q" else "keys", f"w{n}"], [n if dims == 3 else f"{n}_flat"]) for n in sizes]
+    if dims == 4:
+        for n, each in (("q", channels), ("k", channels), ("v", v_channels)):
+            weights[f"{n}_shape"] = np.array([0, 0, HEADS, each], np.int64)
+            nodes.append(helper.make_node("Reshape", [f"{n}_flat", f"{n}_shape"], [f"{n}_heads"]))
+            nodes.append(helper.make_node("Transpose", [f"{n}_heads"], [n], perm=[0, 2, 1, 3]))
+    else:
+        attributes |= {"q_num_heads": HEADS, "kv_num_heads": attributes.pop("kv_num_heads", HEADS)}
+    nodes.append(helper.make_node("Attention", ["q", "k", "v", *(["mask"] if mask else [])], ["y"], "attention", **attributes))
+    made = model_of(nodes, {"x": (None, None, DEPTH), "keys": (None, None, DEPTH)}, ["y"], weights, opset=23)
+    if mask:
+        made.graph.input.append(helper.make_tensor_value_info("mask", mask_type, [None] * mask))
+    return made
+
+
+@pytest.mark.parametrize("dims", [3, 4])
+@pytest.mark.parametrize(("mask", "arguments"), [(None, {}), (2, {"v_channels": 24}), (4, {"scale": 0.4})])
+def test_attention_of_onnx(dims, mask, arguments):
+    """One region with the products around it, for any sizes at run time; masks hold -Inf too, for all keys of some positions."""
+    made = onnx_model(dims, mask, **arguments)
+    ours, theirs = owned_session(made, regions=1), cpu_session(made)
+    for batch, positions, keys in ((2, 17, 9), (1, 1, 40), (3, 64, 64)):
+        rng = np.random.default_rng(positions)
+        given = {"x": noise(rng, batch, positions, DEPTH), "keys": noise(rng, batch, keys, DEPTH)}
+        if mask:
+            scores = noise(rng, *((positions, keys) if mask == 2 else (batch, 1, positions, keys)))
+            scores[..., 1:][rng.random(scores[..., 1:].shape) < 0.3] = -np.inf
+            scores[..., : positions // 3, :] = -np.inf
+            given["mask"] = scores
+        assert_close(ours.run(None, given)[0], theirs.run(None, given)[0])
+
+
+@pytest.mark.parametrize(
+    ("made", "code"),
+    [
+        (lambda: onnx_model(3, is_causal=1), "unsupported-attribute"),
+        (lambda: onnx_model(4, softcap=2.0), "unsupported-attribute"),
+        (lambda: onnx_model(4, 2, mask_type=TensorProto.BOOL), "unsupported-mask"),
+        (lambda: onnx_model(3, kv_num_heads=2), "mismatched"),
+    ],
+)
+def test_what_is_left_of_onnx(made, code):
+    """The reason is told."""
+    found = [decision for decision in sparse.explain(make_session(made())) if decision.op_type == "Attention"]
+    assert [(decision.taken, decision.code) for decision in found] == [(False, code)]

@@ -1,6 +1,7 @@
-"""Attention of com.microsoft, as ONNX Runtime's optimizer for transformers writes it: products of Q, K and V and the core in one node.
+"""Attention: com.microsoft's, as ONNX Runtime's optimizer for transformers writes it, and ONNX's.
 
-The node becomes the steps that it stands for: three products by parts of its weight, the scores, their mask, Softmax and the product by V.
+A node becomes the steps that it stands for: scores, their mask, Softmax and the product by V. com.microsoft's begins with three products by
+parts of a weight.
 """
 
 from __future__ import annotations
@@ -23,14 +24,28 @@ from ..program.kinds.quantized import Carry
 from ..program.kinds.reduce import Softmax
 from ..program.steps import Activation, Step
 from ..reasons import Finding
-from .costs import Estimate, Setting, combined, moved, ort_matrix_product, scaled
+from .costs import Amounts, Estimate, Setting, combined, moved, ort_matrix_product, scaled
 from .matrix import MATMUL, packed_matmul
-from .row import MICROSOFT, OpRow, can_run_if
+from .row import MICROSOFT, ONNX, OpRow, Shape
 
 X, WEIGHTS, BIAS, MASK, PAST, SCORES_BIAS = range(6)
-"""Inputs."""
-HEADS_FIRST, HEADS_LAST, KEYS_LAST = (0, 2, 1, 3), (0, 2, 1, 3), (0, 2, 3, 1)
-"""Orders of (batch, position, head, channel): a matrix for each head, and back, and the transposed matrix."""
+"""Inputs of com.microsoft's."""
+Q, K, V, SCORES_MASK, PAST_KEY, PAST_VALUE = range(6)
+"""Inputs of ONNX's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """Orders of the dimensions of Q, K, V and the result: a matrix for each head, that of K transposed."""
+
+    q: tuple[int, ...]
+    k: tuple[int, ...]
+    v: tuple[int, ...]
+    y: tuple[int, ...]
+
+
+LATER, FIRST = Heads((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3), (0, 2, 1, 3)), Heads((), (0, 1, 3, 2), (), ())
+"""Those of values of (batch, position, head, channel), and of (batch, head, position, channel)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +58,19 @@ class Attention:
     masked: float
 
 
+def _unknown_attribute(node: Node, known: tuple[str, ...]) -> Finding | None:
+    """Return the reason why a node cannot run if it has another attribute than these, which later versions add, unless that is 0."""
+    for name, value in node.attributes.items():
+        if name not in known and value != 0:
+            return reasons.UNSUPPORTED_ATTRIBUTE(name=name, value=value)
+    return None
+
+
 def attention_of(graph: Graph, node: Node) -> Attention | Finding:
     """Return what an Attention node asks for, or the reason why it cannot run."""
-    for name in ("unidirectional", "do_rotary", "past_present_share_buffer"):
-        if attribute_of(node, name, 0):
-            return reasons.UNSUPPORTED_ATTRIBUTE(name=name, value=1)
+    unknown = _unknown_attribute(node, ("num_heads", "qkv_hidden_sizes", "scale", "mask_filter_value", "rotary_embedding_dim"))
+    if unknown is not None:
+        return unknown
     if input_of(node, PAST):
         return reasons.EXTRA_INPUT(name="past")
     weight, bias = input_of(node, WEIGHTS), input_of(node, BIAS)
@@ -91,17 +114,25 @@ def _lower(builder: Builder, node: Node) -> None:
         parts.append(headed)
         begin = end
     q, k, v = parts
-    scores = builder.new_value(4)
-    scaling = Activation(Act.AFFINE, attention.scale)
-    builder.step(Step(StepKind.PAIR_PRODUCT, q, scores, k, scaling, PairProduct(HEADS_FIRST, KEYS_LAST)))
-    for addend in _addends(builder, node, attention):
+    headed = _core(builder, (q, k, v), attention.scale, _addends(builder, node, attention), LATER)
+    builder.step(Step(StepKind.RESHAPE, headed, builder.value(node.outputs[0]), spec=Reshape((0, 0, attention.sizes[2]))))
+
+
+def _core(builder: Builder, qkv: tuple[int, int, int], scale: float, addends: list[int], heads: Heads, *, masks: bool = False) -> int:
+    """Append softmax(scale * Q K^T + addends) V of values of 4 dimensions, and return the number of the result.
+
+    `masks`: a position whose scores are all -Inf gets zeros.
+    """
+    q, k, v = qkv
+    scores, weights, result = (builder.new_value(4) for _ in range(3))
+    builder.step(Step(StepKind.PAIR_PRODUCT, q, scores, k, Activation(Act.AFFINE, scale), PairProduct(heads.q, heads.k)))
+    for addend in addends:
         total = builder.new_value(4)
         builder.step(Step(StepKind.BINARY, scores, total, addend, spec=Binary(Op.ADD, keeps_x=True)))
         scores = total
-    weights, headed = builder.new_value(4), builder.new_value(4)
-    builder.step(Step(StepKind.SOFTMAX, scores, weights, spec=Softmax(3)))
-    builder.step(Step(StepKind.PAIR_PRODUCT, weights, headed, v, spec=PairProduct((), HEADS_FIRST, HEADS_LAST)))
-    builder.step(Step(StepKind.RESHAPE, headed, builder.value(node.outputs[0]), spec=Reshape((0, 0, attention.sizes[2]))))
+    builder.step(Step(StepKind.SOFTMAX, scores, weights, spec=Softmax(3, masks=masks)))
+    builder.step(Step(StepKind.PAIR_PRODUCT, weights, result, v, spec=PairProduct((), heads.v, heads.y)))
+    return result
 
 
 def _addends(builder: Builder, node: Node, attention: Attention) -> list[int]:
@@ -126,29 +157,123 @@ def _estimate(setting: Setting, node: Node) -> Estimate:
     assert isinstance(attention, Attention)
     batch, positions, _ = setting.sizes(node.inputs[X])
     product = MATMUL.estimate(setting, replace(node, op_type=MATMUL.op_type, inputs=node.inputs[:2]))
-    ort, ours, matrices = product.ort, combined(product.ours, {"step": 5}), batch * attention.heads
-    for depth, columns in ((attention.sizes[0] // attention.heads, positions), (positions, attention.sizes[2] // attention.heads)):
+    channels, v_channels = (attention.sizes[i] // attention.heads for i in (0, 2))
+    ort, ours = _core_work(setting, batch * attention.heads, (positions, positions), channels, v_channels)
+    return replace(product, ort=combined(product.ort, ort), ours=combined(product.ours, ours))
+
+
+def _core_work(setting: Setting, heads: int, positions: tuple[int, int], channels: int, v_channels: int) -> tuple[Amounts, Amounts]:
+    """Return the work of the core of so many heads, ONNX Runtime's and ours, besides a node and its first step."""
+    rows, keys = positions
+    ort: Amounts = {}
+    ours: Amounts = {"step": 4}
+    for depth, columns in ((channels, keys), (keys, v_channels)):
         size = depth * columns
-        one = ort_matrix_product(setting.isa.lanes, matrices * size, positions, depth, columns, size)
-        ort = combined(ort, scaled({name: amount for name, amount in one.items() if name != "node"}, matrices))
-        macs = matrices * positions * math.ceil(columns / setting.isa.lanes) * setting.isa.lanes * depth
-        ours = combined(ours, {"pair_mac": macs, "pair_packed": matrices * size})
-    scores = moved("exp", matrices * positions * positions)
-    return replace(product, ort=combined(ort, scores), ours=combined(ours, scores))
+        one = ort_matrix_product(setting.isa.lanes, heads * size, rows, depth, columns, size)
+        ort = combined(ort, scaled({name: amount for name, amount in one.items() if name != "node"}, heads))
+        macs = heads * rows * math.ceil(columns / setting.isa.lanes) * setting.isa.lanes * depth
+        ours = combined(ours, {"pair_mac": macs, "pair_packed": heads * size})
+    scores = moved("exp", heads * rows * keys)
+    return combined(ort, scores), combined(ours, scores)
+
+
+# --- ONNX's
+
+
+@dataclass(frozen=True, slots=True)
+class PlainAttention:
+    """An Attention node of ONNX: its heads, 0 where values have a dimension of heads, and the factor of the scores."""
+
+    heads: int
+    scale: float
+
+
+def plain_attention_of(graph: Graph, node: Node) -> PlainAttention | Finding:
+    """Return what an Attention node of ONNX asks for, or the reason why it cannot run."""
+    unknown = _unknown_attribute(node, ("q_num_heads", "kv_num_heads", "scale"))
+    if unknown is not None:
+        return unknown
+    for place, name in ((PAST_KEY, "past_key"), (PAST_VALUE, "past_value"), (PAST_VALUE + 1, "nonpad_kv_seqlen")):
+        if input_of(node, place):
+            return reasons.EXTRA_INPUT(name=name)
+    q, k, v = (shape_of(graph, node.inputs[place]) for place in (Q, K, V))
+    if not len(q) == len(k) == len(v) or len(q) not in (3, 4):
+        return reasons.UNSUPPORTED_RANK(rank=len(q), supported="3 and 4")
+    if any(graph.is_constant(node.inputs[place]) for place in (Q, K, V)):
+        return reasons.ALL_CONSTANT()
+    if len(q) == 4:
+        counts, channels = (q[1], k[1], v[1]), q[3]
+    else:
+        heads, kv_heads = (int(attribute_of(node, name, 0)) for name in ("q_num_heads", "kv_num_heads"))
+        counts, channels = (heads, kv_heads, kv_heads), q[2] // heads if heads > 0 and isinstance(q[2], int) and q[2] % heads == 0 else None
+    if len(set(counts)) > 1 or not isinstance(counts[0], int) or counts[0] < 1 or not isinstance(channels, int):
+        return reasons.MISMATCHED(what="the heads of K and V", other="those of Q")
+    mask = input_of(node, SCORES_MASK)
+    if mask and (graph.values[mask].dtype != FLOAT or graph.values[mask].shape is None):
+        return reasons.UNSUPPORTED_MASK(supported="float32 of known rank")
+    scale = number_of(node, "scale", 0.0) or 1.0 / math.sqrt(channels)
+    return PlainAttention(0 if len(q) == 4 else counts[0], float(np.float32(scale)))
+
+
+def _plain_lower(builder: Builder, node: Node) -> None:
+    attention = plain_attention_of(builder.graph, node)
+    assert isinstance(attention, PlainAttention)
+    values = [builder.value(node.inputs[place]) for place in (Q, K, V)]
+    addends = [builder.value(node.inputs[SCORES_MASK])] if input_of(node, SCORES_MASK) else []
+    y = builder.value(node.outputs[0])
+    if attention.heads:
+        for i, value in enumerate(values):
+            values[i] = builder.new_value(4)
+            builder.step(Step(StepKind.RESHAPE, value, values[i], spec=Reshape((0, 0, attention.heads, -1))))
+    q, k, v = values
+    headed = _core(builder, (q, k, v), attention.scale, addends, LATER if attention.heads else FIRST, masks=True)
+    builder.step(Step(StepKind.RESHAPE, headed, y, spec=Reshape((0, 0, -1) if attention.heads else (0, 0, 0, 0))))
+
+
+def _plain_estimate(setting: Setting, node: Node) -> Estimate:
+    """Return the work of the core."""
+    attention = plain_attention_of(setting.graph, node)
+    assert isinstance(attention, PlainAttention)
+    q, k, v = (setting.sizes(node.inputs[place]) for place in (Q, K, V))
+    heads = attention.heads or q[1]
+    shared = heads if attention.heads else 1
+    ort, ours = _core_work(setting, q[0] * heads, (q[-2], k[-2]), q[-1] // shared, v[-1] // shared)
+    return Estimate(combined(ort, {"node": 1}), combined(ours, {"step": 1}))
+
+
+# --- the row
+
+
+def _is_plain(node: Node) -> bool:
+    return node.domain in ONNX
+
+
+def _can_run(graph: Graph, node: Node) -> Finding | None:
+    found = plain_attention_of(graph, node) if _is_plain(node) else attention_of(graph, node)
+    return found if isinstance(found, Finding) else None
+
+
+def _weights(graph: Graph, node: Node) -> tuple[str, ...]:
+    return () if _is_plain(node) or not graph.is_constant(input_of(node, WEIGHTS)) else (node.inputs[WEIGHTS],)
+
+
+def _implied(graph: Graph, node: Node) -> dict[str, Shape]:
+    shape = graph.values[node.inputs[X]].shape
+    return {node.outputs[0]: (None,) * (3 if not _is_plain(node) or shape is None else len(shape))}
 
 
 ROWS = (
     OpRow(
         "Attention",
         "product",
-        can_run_if(attention_of),
-        _lower,
-        "constant weights and bias; without past, rotary embedding and `unidirectional`; masks of two dimensions",
-        MICROSOFT,
-        parameters=(BIAS, MASK, PAST, 6),
-        weights=lambda graph, node: (node.inputs[WEIGHTS],) if graph.is_constant(input_of(node, WEIGHTS)) else (),
+        _can_run,
+        lambda builder, node: (_plain_lower if _is_plain(node) else _lower)(builder, node),
+        "not causal, without past, as many heads of K and V as of Q; com.microsoft's with a constant weight and a mask of two dimensions",
+        (*ONNX, *MICROSOFT),
+        parameters=(MASK, PAST, 6),
+        weights=_weights,
         output_axis=lambda graph, node: 1,
-        estimate=_estimate,
-        implied=lambda graph, node: {node.outputs[0]: (None, None, None)},
+        estimate=lambda setting, node: (_plain_estimate if _is_plain(node) else _estimate)(setting, node),
+        implied=_implied,
     ),
 )

@@ -3,7 +3,7 @@
 from libc.math cimport HUGE_VALF, logf
 from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from ._loops cimport even_items, item_begin
 from ._structs cimport *
@@ -221,6 +221,7 @@ cdef struct Softmax:
     int axis
     int flattens         # all axes from this one on are one, as before opset 13
     int is_log
+    int masks            # -Inf alone gives zeros
 
 
 cdef struct SoftmaxPlan:
@@ -244,6 +245,7 @@ cdef int build_softmax(Step* step, object spec) except -1:
     (<Softmax*>step.spec).axis = spec.axis
     (<Softmax*>step.spec).flattens = spec.flattens
     (<Softmax*>step.spec).is_log = spec.is_log
+    (<Softmax*>step.spec).masks = spec.masks
     return 0
 
 
@@ -274,6 +276,13 @@ cdef void softmax_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef SoftmaxPlan* own = <SoftmaxPlan*>job.sp.own
     cdef int64_t begin = item_begin(index, job.sp.items, own.rows, 1), end = item_begin(index + 1, job.sp.items, own.rows, 1)
     cdef int64_t row, column, at
+    if (<Softmax*>job.step.spec).masks:
+        for row in range(begin, end):
+            if is_masked(job.x + row * own.n, own.n):
+                memset(job.y + row * own.n, 0, own.n * sizeof(float))
+            else:
+                job.program.kernels.softmax(job.y + row * own.n, job.x + row * own.n, 1, own.n)
+        return
     if own.inner == 1 and not (<Softmax*>job.step.spec).is_log:
         job.program.kernels.softmax(job.y + begin * own.n, job.x + begin * own.n, end - begin, own.n)
         return
@@ -284,6 +293,14 @@ cdef void softmax_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         column = row % own.pieces * COLUMNS
         at = row // own.pieces * own.n * own.inner + column
         softmax_columns(job, job.y + at, job.x + at, min(own.inner - column, COLUMNS), scratch)
+
+
+cdef inline bint is_masked(const float* x, int64_t n) noexcept nogil:
+    """Return whether all numbers are -Inf."""
+    cdef int64_t i = 0
+    while i < n and x[i] == -HUGE_VALF:
+        i += 1
+    return i == n
 
 
 cdef void log_softmax_row(Job* job, float* y, const float* x, int64_t n, float* scratch) noexcept nogil:

@@ -35,11 +35,15 @@ class Reduce:
 
 @dataclass(frozen=True, slots=True)
 class Softmax:
-    """Softmax along `axis`, its logarithm where `is_log`; with `flattens`, along all axes from that one on together."""
+    """Softmax along `axis`, its logarithm where `is_log`; with `flattens`, along all axes from that one on together.
+
+    `masks`: along the last axis, where -Inf alone gives zeros, as attention defines it for a position that may see none.
+    """
 
     axis: int
     flattens: bool = False
     is_log: bool = False
+    masks: bool = False
 
 
 def _verify_reduce(step: Step, x: int, r: int | None, values: Values) -> int:
@@ -64,6 +68,7 @@ def _describe_reduce(step: Step) -> str:
 def _verify_softmax(step: Step, x: int, r: int | None, values: Values) -> int:
     softmax: Softmax = step.spec
     require(0 <= softmax.axis < x, f"axis {softmax.axis} of {x} dimensions")
+    require(not softmax.masks or (softmax.axis == x - 1 and not softmax.is_log), "masks along another axis, or of a logarithm")
     return same_rank(step, x, r, values)
 
 
