@@ -1,7 +1,9 @@
 """`compare` of two files, and of all nodes."""
 
+import numpy as np
 import onnx
 
+from onnxruntime_ep_sparse import models
 from support.making import corrupted
 
 
@@ -18,6 +20,18 @@ def test_command(cli, saved, chain):
     text = cli("compare", one, "--nodes").out
     assert "5 values of 5 nodes within 1e-04" in text
     assert "DIFFERS" in cli("compare", one, other, expect=1).out
+
+
+def test_8_bit_values(cli, saved, chain):
+    """Differences of integers are counted in steps."""
+    good = models.FORMATS["int8-qoperator"](chain(0.95))
+    one, other = saved(good, "good.onnx"), saved(corrupted(good, "w_quantized", np.negative), "bad.onnx")
+    text = cli("compare", one, other, "--nodes", "--threads", 1, expect=1).out
+    assert "first difference: conv_quant (QLinearConv)" in text
+    assert "elements of" in text
+    assert "error in steps" in text
+    assert "8-bit" not in text
+    assert "ok" in cli("compare", one, "--nodes", "--threads", 1).out
 
 
 def test_wrong_use(cli, sparse_model, tmp_path):

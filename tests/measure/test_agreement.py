@@ -38,3 +38,15 @@ def test_agreement_of_nothing_and_of_zeros():
         assert a.within(0.0)
         assert a.cosine == 1.0
     assert measure.agree(["text", "list"], [np.array(["a"]), [1]], [np.array(["a"]), [1]]) == ()
+
+
+def test_agreement_of_8_bit_integers():
+    """One step is allowed, unless a tolerance is given; the elements that differ are counted."""
+    theirs = np.array([3, 200, 7, 9], np.uint8)
+    (a,) = measure.agree(["q"], [np.array([4, 199, 7, 9], np.uint8)], [theirs])
+    assert (a.dtype, a.different, a.max_abs) == ("uint8", 2, 1.0)
+    assert a.within()
+    assert not a.within(1e-4)
+    (a,) = measure.agree(["q"], [np.array([5, 200, 7, 9], np.uint8)], [theirs])
+    assert not a.within()
+    assert measure.agree(["q"], [theirs[:2]], [theirs])[0].different == 4

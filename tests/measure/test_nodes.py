@@ -59,8 +59,8 @@ def test_memory_bounds_the_groups():
             return [np.zeros({"big": 1000}.get(name[:3], 10), np.uint8) for name in names]
 
     names = [f"a{i}" for i in range(12)] + ["big", *(f"b{i}" for i in range(9))]
-    values = list(nodes._values(Session(), Session(), names, {}, 160, lambda share: None))
-    assert [name for name, *_ in values] == names
+    groups = nodes._groups(Session(), Session(), names, {}, 160, lambda share: None)
+    assert [name for group in groups for name, *_ in group] == names
     assert asked[0] == asked[1] == names[:4]
     assert all(len(group) * 20 <= 160 or "big" in group for group in asked)
     assert max(map(len, asked[-2:])) == 1
@@ -129,3 +129,66 @@ def test_compiled_models_cannot_be_cut():
     node = make_node("EPContext", ["x"], ["y"], "region", domain="com.microsoft")
     with pytest.raises(ValueError, match="regions cannot be cut: give the original model"):
         sparse.compare_nodes(model_of([node], {"x": [1, 4]}, ["y"], {}))
+
+
+@pytest.fixture(scope="module")
+def convolutions():
+    """Three convolutions of 32 channels with Relu between them."""
+    rng = np.random.default_rng(0)
+    nodes = [make_node("Conv", [f"x{i}", f"w{i}"], [f"c{i}"], f"conv{i}", pads=[1] * 4) for i in range(3)]
+    nodes += [make_node("Relu", [f"c{i}"], [f"x{i + 1}"], f"relu{i}") for i in range(3)]
+    nodes.sort(key=lambda node: node.name[-1])
+    return model_of(nodes, {"x0": [1, 32, 16, 16]}, ["x3"], {f"w{i}": pruned(rng, (32, 32, 3, 3), 0.8) for i in range(3)}, 17)
+
+
+@pytest.mark.parametrize("form", ["int8", "int8-qoperator", "int8-dynamic"])
+def test_corrupted_8_bit_weight_is_found_by_name(convolutions, form):
+    """The first node that reads it, and the weight; the quantised model agrees with itself."""
+    model = models.FORMATS[form](convolutions)
+    assert sparse.compare_nodes(model, threads=1).agrees
+    weights = [each.name for each in model.graph.initializer if each.data_type == onnx.TensorProto.INT8 and len(each.dims) == 4]
+    node = next(each for each in model.graph.node if weights[1] in each.input)
+    first = sparse.compare_nodes(model, other=corrupted(model, weights[1], np.negative), threads=1).first
+    assert (first.node, first.op_type) == (node.name, node.op_type)
+    assert [(weight.name, weight.different) for weight in first.weights] == [(weights[1], 1)]
+
+
+def rounding(shift=0.0, weight=1.0):
+    """A model that rounds x + shift to integers and multiplies them by two matrices; `weight` is an element of the second one."""
+    rng = np.random.default_rng(0)
+    matrices = [pruned(rng, (64, 64), 0.8) for _ in range(2)]
+    matrices[1][3, 5] = weight
+    nodes = [
+        make_node("Add", ["x", "shift"], ["a"], "add"),
+        make_node("QuantizeLinear", ["a", "one", "zero"], ["q"], "round"),
+        make_node("DequantizeLinear", ["q", "one", "zero"], ["b"], "integers"),
+        make_node("MatMul", ["b", "first"], ["c"], "first product"),
+        make_node("MatMul", ["c", "second"], ["y"], "second product"),
+    ]
+    weights = {"shift": np.float32(shift), "one": np.float32(1), "zero": np.int8(0), "first": matrices[0], "second": matrices[1]}
+    return model_of(nodes, {"x": [8, 64]}, ["y"], weights)
+
+
+def test_rounding_the_other_way_is_no_fault():
+    """One 8-bit integer at a tie differs by a step; the values after it differ by more than the tolerance, and no node is to blame."""
+    x = np.random.default_rng(1).integers(-50, 50, (8, 64)).astype(np.float32)
+    x[2, 7] = 12.5
+    found = sparse.compare_nodes(rounding(), {"x": x}, other=rounding(shift=1e-6))
+    assert found.agrees
+    assert [each.value for each in found.values if each.inherited] == ["b", "c", "y"]
+    (integers,) = [each.agreement for each in found.values if each.agreement.dtype == "int8"]
+    assert (integers.different, integers.max_abs) == (1, 1.0)
+    assert found.values[-1].agreement.max_relative > found.tolerance
+    assert [row["ok"] for row in found.records()] == [True] * 5
+    strict = sparse.compare_nodes(rounding(), {"x": x}, other=rounding(shift=1e-6), tolerance=1e-4)
+    assert strict.first.node == "round"
+    assert strict.first.histogram[:2] == ((0.0, 511), (1.0, 1))
+
+
+def test_fault_behind_rounding_is_found():
+    """A node that is wrong on the inputs of the CPU provider is named, whatever differs before it."""
+    x = np.random.default_rng(1).integers(-50, 50, (8, 64)).astype(np.float32)
+    x[2, 7] = 12.5
+    found = sparse.compare_nodes(rounding(), {"x": x}, other=rounding(shift=1e-6, weight=1.5))
+    assert (found.first.node, found.first.weights[0].name, found.first.weights[0].different) == ("second product", "second", 1)
+    assert [each.inherited for each in found.values] == [False, False, True, True, False]

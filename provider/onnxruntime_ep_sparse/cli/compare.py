@@ -9,7 +9,7 @@ import typer
 
 from .. import measure
 from ..measure import CPU
-from ..measure.agreement import HALF_TOLERANCE, TOLERANCE
+from ..measure.agreement import BYTES, HALF_TOLERANCE, TOLERANCE
 from ..options import EP_NAME
 from .common import (
     Batch,
@@ -154,16 +154,22 @@ def show(result: NodeComparison, out: Output) -> None:
     """Print the first difference: its node, its constants, statistics of both values, a histogram of the errors and the worst elements."""
     first = result.first
     if first is None:
-        worst = max(result.values, key=lambda each: each.agreement.max_relative, default=None)
+        near = [each for each in result.values if not each.inherited]
+        worst = max(near, key=lambda each: each.agreement.max_relative, default=None)
         about = "" if worst is None else f"; the farthest are {worst.agreement.max_relative:.1e} apart: {worst.value} of {worst.node}"
-        out.print(f"{counted(len(result.values), 'value')} of {counted(result.nodes, 'node')} within {result.tolerance:.0e}{about}")
+        out.print(f"{counted(len(near), 'value')} of {counted(result.nodes, 'node')} within {result.tolerance:.0e}{about}")
+        _show_rounding(result, out)
         return
     out.print(f"first difference: {first.node} ({first.op_type}), node {first.number} of {result.nodes}, in its value {first.value}")
     if first.fused:
         out.print("It shows only where the provider fuses this node with those before it: cut at every value, all values agree.")
     error = first.agreement.max_relative
     size = "x".join(map(str, first.agreement.shape)) or "a scalar"
-    out.print(f"max|y - y_ort| = {error:.1e} max|y_ort|, {first.beyond:.2%} of {size} beyond the tolerance of {result.tolerance:.0e}")
+    if first.agreement.dtype in BYTES:
+        how_far = f"by at most {counted(round(first.agreement.max_abs), 'step')}, {first.beyond:.2%} by more than the tolerance"
+        out.print(f"{first.agreement.different:,} elements of {size} differ, {how_far}")
+    else:
+        out.print(f"max|y - y_ort| = {error:.1e} max|y_ort|, {first.beyond:.2%} of {size} beyond the tolerance of {result.tolerance:.0e}")
     for name, before in first.inputs.items():
         out.print(f"its input {name} agrees within {before:.1e}")
     for weight in first.weights:
@@ -179,9 +185,11 @@ def show(result: NodeComparison, out: Output) -> None:
     out.print(table)
     if first.histogram:
         most = max(count for _, count in first.histogram)
-        table = out.table(">error / max|y_ort|", ">elements", "share")
+        in_steps = first.agreement.dtype in BYTES
+        table = out.table(">error in steps" if in_steps else ">error / max|y_ort|", ">elements", "share")
         for i, (end, elements) in enumerate(first.histogram):
-            words = f"above {first.histogram[i - 1][0]:.0e}" if math.isinf(end) else f"up to {end:.0e}"
+            bound = first.histogram[i - 1][0] if math.isinf(end) else end
+            words = f"{'above' if math.isinf(end) else 'up to'} {f'{bound:g}' if in_steps else f'{bound:.0e}'}"
             table.add_row(words, f"{elements:,}", "#" * math.ceil(BAR * elements / most))
         out.print(table)
     if first.worst:
@@ -190,6 +198,20 @@ def show(result: NodeComparison, out: Output) -> None:
             figures = [f"{number:.7g}" for number in (element.reference, element.ours, element.ours - element.reference)]
             table.add_row("[" + ", ".join(map(str, element.index)) + "]", *figures)
         out.print(table)
+
+
+def _show_rounding(result: NodeComparison, out: Output) -> None:
+    """Say which 8-bit values were rounded otherwise, and how many values inherit that."""
+    rounded = [each for each in result.values if each.agreement.dtype in BYTES and each.agreement.different]
+    if not rounded:
+        return
+    elements = sum(math.prod(each.agreement.shape) for each in result.values if each.agreement.dtype in BYTES)
+    different = sum(each.agreement.different for each in rounded)
+    steps = counted(round(max(each.agreement.max_abs for each in rounded)), "step")
+    inherited = sum(each.inherited for each in result.values)
+    out.print(f"{different:,} of {elements:,} 8-bit integers differ, by at most {steps}; first in {rounded[0].value}")
+    if inherited:
+        out.print(f"{counted(inherited, 'value')} after it inherit that: on the inputs of {CPU}, their nodes agree")
 
 
 def _check_same(given: GivenModel, reference: Any, second: GivenModel, session: Any) -> None:

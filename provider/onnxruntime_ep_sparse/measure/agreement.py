@@ -14,13 +14,17 @@ TOLERANCE = 1e-4
 """Largest error of an output of a whole net, relative to the largest magnitude of the CPU provider's output."""
 HALF_TOLERANCE = 2e-3
 """The same of a float16 output: both providers round it, and layers before it."""
+STEPS = 1
+"""Largest difference of 8-bit integers. One that was rounded from a float at a tie may fall on either side."""
+BYTES = ("int8", "uint8")
 
 
 @dataclass(frozen=True)
 class Agreement:
     """The error of an output compared with the CPU provider's. `max_relative` is relative to `scale`, the largest magnitude there.
 
-    `tolerance` is the one of the output's element type.
+    `tolerance` is the one of the output's element type `dtype`, in numpy's words. `different` is the number of elements that differ.
+    For integers `max_abs` counts steps.
     `argmax` is the share of positions along the class axis whose largest value is at the same place, or None without such an axis. A NaN
     or infinity that only one of the two has makes the errors infinite, and so do different shapes.
     """
@@ -34,9 +38,16 @@ class Agreement:
     cosine: float
     argmax: float | None
     tolerance: float = TOLERANCE
+    dtype: str = "float32"
+    different: int = 0
 
     def within(self, tolerance: float | None = None) -> bool:
-        """Return whether max|y - y_ort| <= tolerance * max|y_ort|, by the tolerance of the element type unless another one is given."""
+        """Return whether max|y - y_ort| <= tolerance * max|y_ort|, by the tolerance of the element type unless another one is given.
+
+        Without a tolerance, 8-bit integers may differ by one step.
+        """
+        if tolerance is None and self.dtype in BYTES:
+            return self.max_abs <= STEPS
         return self.max_relative <= (self.tolerance if tolerance is None else tolerance)
 
     def to_dict(self) -> dict[str, Any]:
@@ -53,10 +64,10 @@ def agree(names: Sequence[str], ours: Sequence[Any], theirs: Sequence[Any]) -> t
 def _agreement(name: str, y: NDArray, y_ort: NDArray) -> Agreement:
     if y.shape != y_ort.shape:
         largest = float(np.abs(y_ort.astype(np.float64)).max(initial=0.0))
-        return Agreement(name, y_ort.shape, largest, math.inf, math.inf, math.inf, 0.0, None)
+        return Agreement(name, y_ort.shape, largest, math.inf, math.inf, math.inf, 0.0, None, dtype=str(y_ort.dtype), different=y_ort.size)
     a, b = y.astype(np.float64).ravel(), y_ort.astype(np.float64).ravel()
     if not a.size:
-        return Agreement(name, y_ort.shape, 0.0, 0.0, 0.0, 0.0, 1.0, None)
+        return Agreement(name, y_ort.shape, 0.0, 0.0, 0.0, 0.0, 1.0, None, dtype=str(y_ort.dtype))
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     finite = np.isfinite(a) & np.isfinite(b)
     error = np.where(same, 0.0, np.inf)
@@ -76,6 +87,8 @@ def _agreement(name: str, y: NDArray, y_ort: NDArray) -> Agreement:
         float(a @ b) / norms if norms else float(np.array_equal(a, b)),
         _argmax_share(y, y_ort),
         HALF_TOLERANCE if y_ort.dtype == np.float16 else TOLERANCE,
+        str(y_ort.dtype),
+        y_ort.size - int(same.sum()),
     )
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..ort.sessions import Ownership
 from ..records import Record, Tabular
-from .agreement import Agreement
+from .agreement import BYTES, Agreement
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,17 @@ class WeightDifference:
 
 @dataclass(frozen=True)
 class ValueComparison:
-    """A value of the model: the node that makes it, and how far both providers are from each other."""
+    """A value of the model: the node that makes it, and how far both providers are from each other.
+
+    `inherited`: it differs because 8-bit integers before it were rounded the other way. Its node agrees with the CPU provider on the
+    inputs that the CPU provider has.
+    """
 
     node: str
     op_type: str
     agreement: Agreement
+    ok: bool
+    inherited: bool = False
 
     @property
     def value(self) -> str:
@@ -77,7 +83,8 @@ class FirstDifference:
     """The first value that leaves the tolerance, and its node.
 
     `number` counts the node from 1. `beyond` is the share of elements beyond the tolerance. `inputs` are the largest relative errors of the
-    values that the node reads. `histogram` has for each bin its upper end, relative to the value's scale, and the number of elements.
+    values that the node reads. `histogram` has for each bin its upper end and the number of elements. The ends are relative to the value's
+    scale, and steps if the value has 8-bit integers.
     `fused` says that the value differs only where the provider fuses its node with others.
     """
 
@@ -128,15 +135,17 @@ class NodeComparison(Tabular):
         about = [{"node": each.node, "op_type": each.op_type, "value": each.value} for each in self.values]
         figures = [{key: x for key, x in each.agreement.to_dict().items() if key != "output"} for each in self.values]
         return [
-            {**who, **what, "ok": each.agreement.within(self.tolerance)}
-            for who, what, each in zip(about, figures, self.values, strict=True)
+            {**who, **what, "ok": each.ok, "inherited": each.inherited} for who, what, each in zip(about, figures, self.values, strict=True)
         ]
 
     def caption(self) -> str:
         """Return which node is the first that differs."""
         if self.first is None:
             return f"{len(self.values)} values agree within {self.tolerance:g}"
-        error = f"{self.first.agreement.max_relative:.1e} of its scale"
+        agreement = self.first.agreement
+        if agreement.dtype in BYTES:
+            return f"the first value that differs by more than a step: {self.first.value} of {self.first.node}, by {agreement.max_abs:g}"
+        error = f"{agreement.max_relative:.1e} of its scale"
         return f"the first value that differs by more than {self.tolerance:g}: {self.first.value} of {self.first.node}, by {error}"
 
     def to_dict(self) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 Both providers run a model that has all values as outputs, so that every region is cut at every value. The outputs are asked for in groups,
 in the order of the nodes, so that only one group is in memory. A difference that no cut shows lies in what regions fuse: it is searched
 in beginnings of the model, each cut at its end only.
+
+In a quantised model a float at a tie may be rounded to either of two integers. Values after it differ, though no node is wrong. So once an
+8-bit value has differed by a step, a node is judged apart from those before it: on the inputs that the CPU provider has.
 """
 
 from __future__ import annotations
@@ -15,15 +18,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from ..formats.cut_model import prefix_of, values_of, with_all_values
+from ..formats.cut_model import nodes_apart, prefix_of, values_of, with_all_values
 from ..formats.onnx_file import load
 from ..models.inputs import inputs_for
 from ..options import EP_NAME
 from ..ort.registration import register
 from ..ort.sessions import CPU, Feeds, make_session, ownership
-from .agreement import HALF_TOLERANCE, TOLERANCE, agree
+from .agreement import BYTES, HALF_TOLERANCE, STEPS, TOLERANCE, Agreement, agree
 from .node_results import Element, FirstDifference, NodeComparison, Statistics, ValueComparison, WeightDifference
 from .protocol import Progress
 
@@ -35,6 +38,10 @@ WORST = 5
 """Elements that are shown of a value."""
 DECADES = tuple(10.0**power for power in range(-9, 2))
 """Upper ends of the bins of a histogram of errors, relative to the scale of the value; the last bin has no end."""
+POWERS_OF_TWO = (0.0, *(2.0**power for power in range(8)))
+"""The same in steps, of 8-bit integers."""
+INHERITED = 4
+"""How many times as large the error of an output may be without cuts as with them, where integers were rounded the other way."""
 
 
 def compare_nodes(
@@ -52,7 +59,8 @@ def compare_nodes(
 ) -> NodeComparison:
     """Find the first node whose value differs between the CPU provider and this one by more than `tolerance`, relative to its largest.
 
-    Without `tolerance`, it is 1e-4, and 2e-3 where a value is float16.
+    Without `tolerance`, it is 1e-4, and 2e-3 where a value is float16; 8-bit integers may differ by one step. Where they do, the nodes
+    after them are judged on the inputs that the CPU provider has.
 
     `model` is a path, bytes or an `onnx.ModelProto`, `feeds` are inputs by name; random ones of this `batch` and `seed` without them. With
     `other`, the CPU provider runs `model`, and this one runs `other`, whose values have the same names: a copy, or another export. While
@@ -68,8 +76,7 @@ def compare_nodes(
     cut_options = {"policy": "always", **given}
     progress("find values", 0)
     theirs = make_session(reference.all_values(), CPU, None, threads, folder=reference.folder)
-    if tolerance is None:
-        tolerance = HALF_TOLERANCE if any(each.type == "tensor(float16)" for each in theirs.get_outputs()) else TOLERANCE
+    limit = _Limit.of(theirs, tolerance)
     inputs = dict(feeds) if feeds is not None else inputs_for(theirs, batch=batch, seed=seed)
     mine = make_session(ours.all_values(), EP_NAME, cut_options, threads, folder=ours.folder)
     names = _shared_names(theirs, mine, reference.makers)
@@ -78,15 +85,19 @@ def compare_nodes(
     progress("find values", 1)
 
     progress("compare values", 0)
-    errors: dict[str, float] = {}
     values: list[ValueComparison] = []
     found: tuple[str, NDArray, NDArray] | None = None
-    for name, mine_is, theirs_is in _values(mine, theirs, names, inputs, memory, lambda share: progress("compare values", share)):
-        compared = agree([name], [mine_is], [theirs_is])
-        values += [ValueComparison(reference.name_of(name), reference.makers[name].op_type, each) for each in compared]
-        errors.update((name, each.max_relative) for each in compared)
-        if any(not each.within(tolerance) for each in compared):
-            found = name, mine_is, theirs_is
+    for group in _groups(mine, theirs, names, inputs, memory, lambda share: progress("compare values", share)):
+        compared = agree(*zip(*group, strict=True))
+        inherited = _inherited(ours, theirs, limit, compared, inputs, cut_options, threads)
+        for each in compared:
+            about = reference.name_of(each.output), reference.makers[each.output].op_type
+            inherits = each.output in inherited
+            values.append(ValueComparison(*about, each, limit.allows(each) or inherits, inherits))
+            if not values[-1].ok:
+                found = next(one for one in group if one[0] == each.output)
+                break
+        if found is not None:
             break
     progress("compare values", 1)
     del mine
@@ -99,14 +110,42 @@ def compare_nodes(
     del whole
     progress("compare outputs", 1)
     fused = False
-    wrong = next((each.output for each in outputs if not each.within(tolerance)), None)
+    limit.cut = {each.value: each.agreement for each in values}
+    wrong = next((each.output for each in outputs if not limit.allows(each)), None)
     if found is None and wrong is not None:
-        fused, found = True, _in_prefixes(ours, theirs, [*names[: names.index(wrong)], wrong], inputs, given, threads, tolerance, progress)
-    first = None if found is None else _described(reference, ours, *found, fused, errors, tolerance)
+        fused, found = True, _in_prefixes(ours, theirs, [*names[: names.index(wrong)], wrong], inputs, given, threads, limit, progress)
+    first = None if found is None else _described(reference, ours, *found, fused, {each.value: each for each in values}, limit)
     labels = [each.label for each in files]
     return NodeComparison(
-        labels[0], labels[1] if other is not None else None, tolerance, len(reference.nodes), owned, outputs, tuple(values), first
+        labels[0], labels[1] if other is not None else None, limit.tolerance, len(reference.nodes), owned, outputs, tuple(values), first
     )
+
+
+class _Limit:
+    """How far values may be from those of the CPU provider."""
+
+    def __init__(self, tolerance: float, chosen: bool) -> None:
+        self.tolerance = tolerance
+        self.chosen = chosen
+        """By the caller, for integers too."""
+        self.rounded = False
+        """Whether 8-bit integers have differed, which values after them inherit."""
+        self.cut: dict[str, Agreement] = {}
+        """The same values in the cut model, where another one is compared."""
+
+    @classmethod
+    def of(cls, session: Any, tolerance: float | None) -> _Limit:
+        """Return the limit that a caller chose, or the one of the element types of a session's outputs."""
+        if tolerance is not None:
+            return cls(tolerance, True)
+        half = any(output.type == "tensor(float16)" for output in session.get_outputs())
+        return cls(HALF_TOLERANCE if half else TOLERANCE, False)
+
+    def allows(self, value: Agreement) -> bool:
+        """Return whether a value is near enough."""
+        if value.within(None if value.dtype in BYTES and not self.chosen else self.tolerance):
+            return True
+        return self.rounded and value.output in self.cut and value.max_abs <= INHERITED * self.cut[value.output].max_abs
 
 
 class _Given:
@@ -153,19 +192,48 @@ def _shared_names(theirs: Any, mine: Any, makers: Mapping[str, NodeProto]) -> li
     return [name for name in makers if name in both[0] and name in both[1]]
 
 
-def _values(
+def _groups(
     mine: Any, theirs: Any, names: Sequence[str], inputs: Feeds, memory: int, progress: Callable[[float], None]
-) -> Iterator[tuple[str, NDArray, NDArray]]:
-    """Yield each value with both providers, in order; a group of them is in memory at once."""
+) -> Iterator[list[tuple[str, NDArray, NDArray]]]:
+    """Yield the values with both providers, in order, in groups of which one is in memory at once."""
     at, size, largest = 0, FIRST_GROUP, 1
     while at < len(names):
         group = names[at : at + size]
-        for name, *both in zip(group, mine.run(group, inputs), theirs.run(group, inputs), strict=True):
-            largest = max(largest, both[0].nbytes + both[1].nbytes)
-            yield name, *both
+        values = list(zip(group, mine.run(group, inputs), theirs.run(group, inputs), strict=True))
+        largest = max(largest, *(a.nbytes + b.nbytes for _, a, b in values))
+        yield values
+        del values
         at += len(group)
         progress(at / (len(names) + 1))
         size = max(min(GROWTH * size, memory // largest), 1)
+
+
+def _inherited(
+    ours: _Given, theirs: Any, limit: _Limit, compared: Sequence[Agreement], inputs: Feeds, options: Mapping[str, object], threads: int
+) -> set[str]:
+    """Return those of some values beyond the limit whose nodes agree on the inputs that the CPU provider has.
+
+    Only values after an 8-bit one that differs are tried.
+    """
+    tried = []
+    for each in compared:
+        if limit.rounded and not limit.allows(each) and each.output in ours.makers:
+            tried.append(each.output)
+        limit.rounded = limit.rounded or (each.dtype in BYTES and each.different > 0)
+    if not tried:
+        return set()
+    model, read = nodes_apart(ours.model, tried)
+    made = [name for name in read if name not in inputs]
+    given = {
+        **{name: inputs[name] for name in read if name in inputs},
+        **dict(zip(made, theirs.run(made, inputs) if made else (), strict=True)),
+    }
+    for info in model.graph.input:
+        array = given[info.name]
+        info.CopyFrom(helper.make_tensor_value_info(info.name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape))
+    session = make_session(model.SerializeToString(), EP_NAME, options, threads, folder=ours.folder)
+    own = agree(tried, session.run(None, given), theirs.run(tried, inputs))
+    return {each.output for each in own if limit.allows(each)}
 
 
 def _in_prefixes(
@@ -175,7 +243,7 @@ def _in_prefixes(
     inputs: Feeds,
     options: Mapping[str, object],
     threads: int,
-    tolerance: float,
+    limit: _Limit,
     progress: Progress,
 ) -> tuple[str, NDArray, NDArray]:
     """Return the first of `names` that differs where the model ends with it. The last one does; halves are searched."""
@@ -191,7 +259,7 @@ def _in_prefixes(
         used = {each.name: inputs[each.name] for each in session.get_inputs()}
         (value,), (reference,) = session.run([name], used), theirs.run([name], inputs)
         compared = agree([name], [value], [reference])
-        if low == high or any(not each.within(tolerance) for each in compared):
+        if low == high or any(not limit.allows(each) for each in compared):
             high, found = middle, (name, value, reference)
         else:
             low = middle + 1
@@ -202,13 +270,24 @@ def _in_prefixes(
 
 
 def _described(
-    reference: _Given, ours: _Given, value: str, mine: NDArray, theirs: NDArray, fused: bool, errors: Mapping[str, float], tolerance: float
+    reference: _Given,
+    ours: _Given,
+    value: str,
+    mine: NDArray,
+    theirs: NDArray,
+    fused: bool,
+    before: Mapping[str, ValueComparison],
+    limit: _Limit,
 ) -> FirstDifference:
     """Describe the first value that differs."""
     node = reference.makers[value]
     (agreement,) = agree([value], [mine], [theirs])
     same = mine.shape == theirs.shape
-    beyond, histogram, worst = _errors(mine, theirs, agreement.scale, tolerance) if same else (1.0, (), ())
+    in_steps = agreement.dtype in BYTES
+    unit, most = (1.0, float(STEPS)) if in_steps and not limit.chosen else (agreement.scale or 1.0, limit.tolerance)
+    ends = POWERS_OF_TWO if in_steps else DECADES
+    bin_unit = 1.0 if in_steps else unit
+    beyond, histogram, worst = _errors(mine, theirs, most * unit, bin_unit, ends) if same else (1.0, (), ())
     return FirstDifference(
         number=next(i for i, each in enumerate(reference.nodes, 1) if value in each.output),
         node=reference.name_of(value),
@@ -217,7 +296,7 @@ def _described(
         fused=fused,
         agreement=agreement,
         beyond=beyond,
-        inputs={name: errors[name] for name in node.input if name in errors},
+        inputs={name: before[name].agreement.max_relative for name in node.input if name in before},
         weights=tuple(_weights(reference, ours, value)) if ours is not reference else (),
         reference=Statistics.of(theirs),
         ours=Statistics.of(mine),
@@ -227,20 +306,20 @@ def _described(
 
 
 def _errors(
-    mine: NDArray, theirs: NDArray, scale: float, tolerance: float
+    mine: NDArray, theirs: NDArray, most: float, unit: float, ends: Sequence[float]
 ) -> tuple[float, tuple[tuple[float, int], ...], tuple[Element, ...]]:
-    """Return the share of elements beyond the tolerance, the histogram of relative errors, and the worst elements."""
+    """Return the share of errors above `most`, the histogram of errors in `unit` with bins up to `ends`, and the worst elements."""
     a, b = mine.astype(np.float64).ravel(), theirs.astype(np.float64).ravel()
     with np.errstate(invalid="ignore"):
-        relative = np.abs(a - b) / (scale or 1.0)
-    relative[(a == b) | (np.isnan(a) & np.isnan(b))] = 0.0
-    relative[np.isnan(relative)] = np.inf
-    bins = np.searchsorted(DECADES, relative, side="left")
-    counts = np.bincount(bins, minlength=len(DECADES) + 1)
-    order = np.argsort(-relative, kind="stable")[:WORST]
+        error = np.abs(a - b)
+    error[(a == b) | (np.isnan(a) & np.isnan(b))] = 0.0
+    error[np.isnan(error)] = np.inf
+    bins = np.searchsorted(ends, error / unit, side="left")
+    counts = np.bincount(bins, minlength=len(ends) + 1)
+    order = np.argsort(-error, kind="stable")[:WORST]
     places = [tuple(map(int, np.unravel_index(i, mine.shape))) for i in order]
     worst = tuple(Element(place, float(a[i]), float(b[i])) for place, i in zip(places, order, strict=True))
-    return float((relative > tolerance).mean()), tuple(zip((*DECADES, math.inf), map(int, counts), strict=True)), worst
+    return float((error > most).mean()), tuple(zip((*ends, math.inf), map(int, counts), strict=True)), worst
 
 
 def _weights(reference: _Given, ours: _Given, value: str) -> Iterator[WeightDifference]:
