@@ -395,7 +395,7 @@ ROLES = ("product", "recurrent", "activation", "neighbour", "numbers")
 def operators() -> str:
     """Return the table of operators; those of equal role and limits share a row."""
     rows: dict[tuple[str, str], list[str]] = {}
-    for row in sorted((*ops.OPS.values(), *ops.NUMBERS.values()), key=lambda row: ROLES.index(row.role)):
+    for row in sorted((*ops.OPS.values(), *ops.NAMESAKES.values(), *ops.NUMBERS.values()), key=lambda row: ROLES.index(row.role)):
         if row.domains == (FUSED,):
             continue
         names = [f"`{domain + '.' if domain else ''}{row.op_type}`" for domain in row.domains if domain != "ai.onnx"]

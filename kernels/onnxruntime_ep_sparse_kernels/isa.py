@@ -27,6 +27,8 @@ FEW_VECTORS = 3
 NEAR_BYTES, FAR_BYTES = 512 * 1024, 16 * 1024 * 1024
 """Bytes of all weights with their zeros, up to which a core's L2 and the L3 hold them beside other things."""
 
+WIDE_VECTORS = "avx512f"
+"""CPU feature of vectors of 16 floats."""
 X86 = ("x86_64", "amd64")
 """Values of `platform.machine()` in lower case on which rows for x86 are built."""
 

@@ -19,6 +19,7 @@ ELSEWHERE = {
     **{row.op_type: "tests/ops/test_quantized.py" for module in (quantized, integer_products) for row in module.ROWS},
     **dict.fromkeys(("BiasGelu", "FastGelu", "FusedConv", "FusedGemm", "FusedMatMul"), "tests/ops/test_fused.py"),
     **dict.fromkeys(("LRN", "Upsample"), "tests/ops/test_resample.py"),
+    "Attention": "tests/ops/test_attention.py",
     "Cast": "tests/ops/test_casts.py",
 }
 """Operators that random graphs do not have, and the tests that try them at random."""

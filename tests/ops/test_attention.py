@@ -132,7 +132,7 @@ def test_attention_of_onnx(dims, mask, arguments):
     [
         (lambda: onnx_model(3, is_causal=1), "unsupported-attribute"),
         (lambda: onnx_model(4, softcap=2.0), "unsupported-attribute"),
-        (lambda: onnx_model(4, 2, mask_type=TensorProto.BOOL), "unsupported-mask"),
+        (lambda: onnx_model(4, 2, mask_type=TensorProto.BOOL), "not-float32"),
         (lambda: onnx_model(3, kv_num_heads=2), "mismatched"),
     ],
 )

@@ -241,7 +241,11 @@ def test_weights_that_are_inputs(op_type):
 def left_products(rng):
     """Nodes of products that no region may hold: other operators, and ours with something unsupported; with a pruned weight each."""
     return {
-        "Attention": (helper.make_node("Attention", ["x", "w", "b"], ["y"], domain="com.microsoft", num_heads=2), [1, 5, 16], (16, 48)),
+        "Attention": (
+            helper.make_node("Attention", ["x", "w", "b"], ["y"], domain="com.microsoft", num_heads=2, do_rotary=1),
+            [1, 5, 16],
+            (16, 48),
+        ),
         "FusedMatMul": (helper.make_node("FusedMatMul", ["x", "w"], ["y"], domain="com.microsoft", transA=1), [16, 4], (16, 24)),
         "Einsum": (helper.make_node("Einsum", ["x", "w"], ["y"], equation="ij,jk->ik"), [4, 16], (16, 24)),
         "ConvTranspose": (helper.make_node("ConvTranspose", ["x", "w"], ["y"], output_padding=[1, 1]), [1, 8, 9, 9], (8, 8, 3, 3)),

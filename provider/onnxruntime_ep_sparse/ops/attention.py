@@ -26,7 +26,7 @@ from ..program.steps import Activation, Step
 from ..reasons import Finding
 from .costs import Amounts, Estimate, Setting, combined, moved, ort_matrix_product, scaled
 from .matrix import MATMUL, packed_matmul
-from .row import MICROSOFT, ONNX, OpRow, Shape
+from .row import MICROSOFT, OpRow, Shape, can_run_if
 
 X, WEIGHTS, BIAS, MASK, PAST, SCORES_BIAS = range(6)
 """Inputs of com.microsoft's."""
@@ -196,6 +196,8 @@ def plain_attention_of(graph: Graph, node: Node) -> PlainAttention | Finding:
     for place, name in ((PAST_KEY, "past_key"), (PAST_VALUE, "past_value"), (PAST_VALUE + 1, "nonpad_kv_seqlen")):
         if input_of(node, place):
             return reasons.EXTRA_INPUT(name=name)
+    if not all(input_of(node, place) for place in (Q, K, V)):
+        return reasons.MISMATCHED(what="the inputs", other="Q, K and V")
     q, k, v = (shape_of(graph, node.inputs[place]) for place in (Q, K, V))
     if not len(q) == len(k) == len(v) or len(q) not in (3, 4):
         return reasons.UNSUPPORTED_RANK(rank=len(q), supported="3 and 4")
@@ -241,39 +243,36 @@ def _plain_estimate(setting: Setting, node: Node) -> Estimate:
     return Estimate(combined(ort, {"node": 1}), combined(ours, {"step": 1}))
 
 
-# --- the row
-
-
-def _is_plain(node: Node) -> bool:
-    return node.domain in ONNX
-
-
-def _can_run(graph: Graph, node: Node) -> Finding | None:
-    found = plain_attention_of(graph, node) if _is_plain(node) else attention_of(graph, node)
-    return found if isinstance(found, Finding) else None
-
-
-def _weights(graph: Graph, node: Node) -> tuple[str, ...]:
-    return () if _is_plain(node) or not graph.is_constant(input_of(node, WEIGHTS)) else (node.inputs[WEIGHTS],)
-
-
-def _implied(graph: Graph, node: Node) -> dict[str, Shape]:
-    shape = graph.values[node.inputs[X]].shape
-    return {node.outputs[0]: (None,) * (3 if not _is_plain(node) or shape is None else len(shape))}
+def _plain_implied(graph: Graph, node: Node) -> dict[str, Shape]:
+    shape = graph.values[node.inputs[Q]].shape
+    return {} if shape is None else {node.outputs[0]: (None,) * len(shape)}
 
 
 ROWS = (
     OpRow(
         "Attention",
-        "product",
-        _can_run,
-        lambda builder, node: (_plain_lower if _is_plain(node) else _lower)(builder, node),
-        "not causal, without past, as many heads of K and V as of Q; com.microsoft's with a constant weight and a mask of two dimensions",
-        (*ONNX, *MICROSOFT),
-        parameters=(MASK, PAST, 6),
-        weights=_weights,
-        output_axis=lambda graph, node: 1,
-        estimate=lambda setting, node: (_plain_estimate if _is_plain(node) else _estimate)(setting, node),
-        implied=_implied,
+        "neighbour",
+        can_run_if(plain_attention_of),
+        _plain_lower,
+        "not causal, without past, as many heads of K and V as of Q; a mask of float32",
+        parameters=(PAST_VALUE + 1,),
+        estimate=_plain_estimate,
+        implied=_plain_implied,
     ),
 )
+NAMESAKES = (
+    OpRow(
+        "Attention",
+        "product",
+        can_run_if(attention_of),
+        _lower,
+        "constant weights and bias; not causal, without past; a mask of two dimensions",
+        MICROSOFT,
+        parameters=(MASK, PAST, SCORES_BIAS + 1),
+        weights=lambda graph, node: (node.inputs[WEIGHTS],) if graph.is_constant(input_of(node, WEIGHTS)) else (),
+        output_axis=lambda graph, node: 1,
+        estimate=_estimate,
+        implied=lambda graph, node: {node.outputs[0]: (None, None, None)},
+    ),
+)
+"""Operators of another domain with the name of one of ONNX's."""

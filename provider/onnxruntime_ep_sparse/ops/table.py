@@ -50,8 +50,10 @@ MODULES = (
     ),
     *(casts, quantized, integer_products),
 )
+NAMESAKES: dict[tuple[str, str], OpRow] = {(domain, row.op_type): row for row in attention.NAMESAKES for domain in row.domains}
+"""Operators of another domain with the name of a row of OPS, by domain and name."""
 OPS: dict[str, OpRow] = {row.op_type: row for module in MODULES for row in module.ROWS}
-"""Every operator a region may hold."""
+"""Every other operator a region may hold."""
 
 
 def row_for(node: Node) -> OpRow | None:
@@ -59,12 +61,14 @@ def row_for(node: Node) -> OpRow | None:
     if node.counts:
         return NUMBERS[node.op_type]
     row = OPS.get(node.op_type)
-    return row if row is not None and node.domain in row.domains else None
+    if row is None or node.domain in row.domains:
+        return row
+    return NAMESAKES.get((node.domain, node.op_type))
 
 
 FLAGS = frozenset(
     (
-        *("allowzero", "antialias", "ceil_mode", "count_include_pad", "exclude_outside", "input_forget", "keepdims", "layout"),
+        *("allowzero", "antialias", "ceil_mode", "count_include_pad", "exclude_outside", "input_forget", "is_causal", "keepdims", "layout"),
         *("linear_before_reset", "noop_with_empty_axes", "saturate", "storage_order", "transA", "transB"),
     )
 )

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import onnxruntime_ep_sparse_kernels as kernels
-from onnxruntime_ep_sparse_kernels.isa import X86
+from onnxruntime_ep_sparse_kernels.isa import WIDE_VECTORS, X86
 
 from ..graph.ir import Graph, Node, attribute_of, derived, input_of, shape_of, sizes_of, with_constants
 from ..ops.table import BLOCKED
@@ -35,7 +35,7 @@ def block_size() -> int:
     """Return how many channels ONNX Runtime's blocks have on this CPU, 0 where that is not known."""
     if platform.machine().lower() not in X86:
         return 0
-    return 16 if kernels.cpu_features()["avx512f"] else 8
+    return 16 if kernels.cpu_features()[WIDE_VECTORS] else 8
 
 
 def blocked_values(graph: Graph) -> frozenset[str]:

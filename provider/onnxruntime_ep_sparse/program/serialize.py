@@ -43,7 +43,7 @@ from .kinds.table import ROWS
 from .steps import ProgramSpec, Step
 from .verify import check
 
-VERSION = 5
+VERSION = 6
 FRAME = Frame(b"ORTC", VERSION, before="II", what="compiled program", advice="compile the model again")
 ALIGNMENT = 64
 LANES = {isa.name: isa.lanes for isa in ISAS}
