@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from typing import Annotated, Any
 
-import onnx
 import typer
-from onnx import AttributeProto, shape_inference
 
 from ..diagnostics.explain import expected, explain
-from ..formats.compressed_model import outline
 from ..options import EP_NAME
 from ..partition.decision import NodeDecision
 from ..reasons import ADVICE, COMPILED
 from .common import Batch, JsonOption, ModelArgument, Output, ProviderOptions, Shapes, Threads, UsageError, counted, provider_options
 from .given import GivenModel
 from .inputs import open_sizes_for, shapes_for
+from .macs import PRODUCTS, key_of, macs_of
 from .tables import Footnotes
 from .what_if import Impose, impose_files, show_what_if
 
-PRODUCTS = ("Conv", "MatMul", "Gemm")
 COLUMNS = ("node", "op", "weight", ">sparsity", ">needed", "pattern", ">MACs", ">CPU ms", ">ms", ">region", ">note")
-
-Key = str | tuple[int, ...] | None
 
 
 def analyze(
     model: ModelArgument,
     *,
-    every: Annotated[bool, typer.Option("--all", help="List every node, not only Conv, MatMul and Gemm.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="List every node, not only products.")] = False,
     option: ProviderOptions = None,
     batch: Batch = None,
     shape: Shapes = None,
@@ -65,15 +59,18 @@ def analyze(
     macs = macs_of(given.source, batch or 1, shapes)
     decisions = explain(session)
     times = expected(decisions)
-    rows = [(d, macs.get(_key(d)) if d.op_type in PRODUCTS else None) for d in decisions]
+    rows = [(d, macs.get(key_of(d)) if d.op_type in PRODUCTS else None) for d in decisions]
     shown = [row for row in rows if every or _is_weighty(row[0])]
 
-    table, notes = out.table(*COLUMNS), Footnotes()
+    typed = bool({d.dtype for d, _ in shown} - {"", "float32"})
+    columns = [column for name in COLUMNS for column in (name, *["dtype"] * (typed and name == "weight"))]
+    table, notes = out.table(*columns), Footnotes()
     for d, count in shown:
         table.add_row(
             "(compiled region)" if d.code == COMPILED.code else d.name or "(unnamed)",
             f"{d.domain}.{d.op_type}" if d.domain else d.op_type,
             "x".join(map(str, d.shape)) if d.shape is not None else "",
+            *[d.dtype] * typed,
             *(f"{share:.1%}" if share is not None else "" for share in (d.sparsity, d.limit)),
             d.pattern,
             _count(count),
@@ -112,7 +109,7 @@ def _reason(d: NodeDecision) -> str:
 
 
 def _totals(rows: list[tuple[NodeDecision, int | None]]) -> dict[str, Any]:
-    """Return counts over all nodes, and shares of all MACs of Conv, MatMul and Gemm. The shares are None if one product's are unknown."""
+    """Return counts over all nodes, and shares of all MACs of products. The shares are None if one product's are unknown."""
     compiled = sum(d.code == COMPILED.code for d, _ in rows)
     pruned = [d for d, _ in rows if is_pruned(d)]
     products = [(d, count) for d, count in rows if d.op_type in PRODUCTS]
@@ -171,66 +168,3 @@ def _count(count: int | None) -> str:
         return ""
     unit = next((u for u in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if count >= u[0]), (1, ""))
     return f"{count / unit[0]:.3g} {unit[1]}".rstrip() if unit[1] else str(count)
-
-
-def _key(d: NodeDecision) -> Key:
-    """Return the key of `macs_of`. ONNX Runtime names a fused product like its first node, with a suffix."""
-    return d.name.partition("/MatMulAddFusion")[0] or d.shape
-
-
-def macs_of(source: str | bytes, batch: int, shapes: dict[str, tuple[int, ...]]) -> dict[Key, int]:
-    """Return the multiplications of every product in a dense run, as far as shapes can be inferred.
-
-    `batch` is the first dimension of an input, if that is open. The key is the node's name. For a node without a name it is the shape of
-    its weight, if all such nodes have equally many.
-    """
-    try:
-        model = onnx.load_from_string(source) if isinstance(source, bytes) else onnx.load(source, load_external_data=False)
-        _fill_in(model, batch, shapes)
-        outline(model)
-        graph = shape_inference.infer_shapes(model, data_prop=True).graph
-    except Exception:  # unusual models (above 2 GB, with unknown operators) are shown without MACs
-        return {}
-    known = {v.name: _dims(v.type.tensor_type) for v in (*graph.input, *graph.value_info, *graph.output)}
-    weights: dict[str, tuple[int, ...]] = {i.name: tuple(i.dims) for i in graph.initializer}
-    known |= weights
-    counts: dict[Key, set[int | None]] = {}
-    for node in graph.node:
-        if node.op_type in PRODUCTS:
-            key = node.name or next((weights[name] for name in node.input[:2] if name in weights), None)
-            counts.setdefault(key, set()).add(_product_macs(node, known))
-    return {key: count for key, (count, *others) in counts.items() if count is not None and not others}
-
-
-def _fill_in(model: onnx.ModelProto, batch: int, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Set open dimensions of the inputs, and dimensions of the same names everywhere else."""
-    named: dict[str, int] = {}
-    for value in model.graph.input:
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            number = shapes[value.name][axis] if len(shapes.get(value.name, ())) > axis else (batch if axis == 0 else None)
-            if dim.WhichOneof("value") != "dim_value" and number is not None:
-                if dim.dim_param:
-                    named[dim.dim_param] = number
-                dim.dim_value = number
-    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param in named:
-                dim.dim_value = named[dim.dim_param]
-
-
-def _dims(tensor: onnx.TypeProto.Tensor) -> tuple[int, ...] | None:
-    """Return the shape if all of it is known."""
-    if not tensor.HasField("shape"):
-        return None
-    dims = tensor.shape.dim
-    return tuple(d.dim_value for d in dims) if all(d.WhichOneof("value") == "dim_value" for d in dims) else None
-
-
-def _product_macs(node: onnx.NodeProto, known: dict[str, tuple[int, ...] | None]) -> int | None:
-    first, second, result = (known.get(name) for name in (node.input[0], node.input[1], node.output[0]))
-    if result is None:
-        return None
-    if node.op_type == "Conv":
-        return math.prod(result) * math.prod(second[1:]) if second else None
-    transposed = any(a.name == "transA" and a.type == AttributeProto.INT and a.i for a in node.attribute)
-    return math.prod(result) * first[0 if transposed else -1] if first else None

@@ -8,12 +8,15 @@ from pathlib import Path
 from ..diagnostics.step_times import Cost
 from ..files import shown
 from ..measure import CONTROL_TOLERANCE, CPU, Bench, Change, Measurement, Profile, Ratio
+from ..measure.agreement import BYTES
 from ..measure.bench import AXES, FIGURES
 from ..options import EP_NAME
 from ..timing import CONFIDENCE, Interval
 from .common import Output, counted
 
 COSTS = (">ms", ">share", ">GFLOP/s", ">of peak", ">dense-equivalent", ">GB/s")
+INTEGERS = {">GFLOP/s": ">GMAC/s"}
+"""Columns with another unit where weights are 8-bit integers: multiply-adds, half as many as GFLOP."""
 INVALID = "NOT VALID, there is other load on the machine"
 
 
@@ -144,26 +147,32 @@ def show_steps(profile: Profile, out: Output) -> None:
     """Print tables of all steps in the order in which they run, and of their kinds."""
     regions = list(dict.fromkeys(step.region for step in profile.steps))
     spent = {region: Cost.total(step for step in profile.steps if step.region == region).ns for region in regions}
-    table = out.table(">step", "kind", "node", "computes", *COSTS)
+    types = {step.dtype for step in profile.steps} - {""}
+    integers = bool(types.intersection(BYTES))
+    costs = tuple(INTEGERS.get(title, title) for title in COSTS) if integers else COSTS
+    typed = bool(types - {"float32"})
+    table = out.table(">step", "kind", "node", "computes", *["dtype"] * typed, *costs)
     for step in profile.steps:
         number = f"{regions.index(step.region)}." if len(regions) > 1 else ""
-        costs = ("in next",) if step.within_next == step.runs else _costs(step, spent[step.region], profile)
-        table.add_row(f"{number}{step.index}", step.kind, step.name, step.description, *costs)
+        figures = ("in next",) if step.within_next == step.runs else _costs(step, spent[step.region], profile, integers)
+        table.add_row(f"{number}{step.index}", step.kind, step.name, step.description, *[step.dtype] * typed, *figures)
     out.print()
     out.print(table)
     whole = Cost.total(profile.steps)
-    table = out.table("kind", ">steps", *COSTS)
+    table = out.table("kind", ">steps", *costs)
     for kind, cost in profile.kinds.items():
-        table.add_row(kind, str(sum(step.kind == kind for step in profile.steps)), *_costs(cost, whole.ns, profile))
-    table.add_row("all", str(len(profile.steps)), *_costs(whole, whole.ns, profile))
+        table.add_row(kind, str(sum(step.kind == kind for step in profile.steps)), *_costs(cost, whole.ns, profile, integers))
+    table.add_row("all", str(len(profile.steps)), *_costs(whole, whole.ns, profile, integers))
     out.print(table)
     out.print(f"{whole.ms:.2f} ms of {profile.wall_ms:.2f} ms per run, mean of {profile.runs} runs; shares are of the step's region")
     cores = counted(profile.threads, "thread")
-    out.print(f"FMA peak {profile.peak_gflops:.0f} GFLOP/s per core, times {cores}; GFLOP/s count nonzero weights, GB/s activations")
+    peak, rate = (profile.peak_gflops / 2, "GMAC/s") if integers else (profile.peak_gflops, "GFLOP/s")
+    out.print(f"FMA peak {peak:.0f} {rate} per core, times {cores}; {rate} count nonzero weights, GB/s activations")
 
 
-def _costs(cost: Cost, ns: int, profile: Profile) -> tuple[str, ...]:
-    rates = (f"{cost.gflops:.1f}", f"{profile.of_peak(cost):.0%}", f"{cost.dense_gflops:.0f}") if cost.macs else ("", "", "")
+def _costs(cost: Cost, ns: int, profile: Profile, integers: bool) -> tuple[str, ...]:
+    rate, dense = (cost.gmac_s, cost.dense_gmac_s) if integers else (cost.gflops, cost.dense_gflops)
+    rates = (f"{rate:.1f}", f"{profile.of_peak(cost):.0%}", f"{dense:.0f}") if cost.macs else ("", "", "")
     return f"{cost.ms:.3f}", f"{cost.ns / max(ns, 1):.1%}", *rates, f"{cost.gb_s:.1f}" if cost.moved_bytes else ""
 
 

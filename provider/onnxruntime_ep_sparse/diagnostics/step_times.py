@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..ort.sessions import ask
+from .explain import explain
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,16 @@ class Cost:
         return 2 * self.macs / max(self.ns, 1)
 
     @property
+    def gmac_s(self) -> float:
+        """Multiply-adds by nonzero weights, in 1e9 per second: the rate of integers, of which nothing is a FLOP."""
+        return self.macs / max(self.ns, 1)
+
+    @property
+    def dense_gmac_s(self) -> float:
+        """Multiply-adds by all weights, in 1e9 per second, that a dense kernel would need to be equally fast."""
+        return self.dense_macs / max(self.ns, 1)
+
+    @property
     def dense_gflops(self) -> float:
         """GFLOP/s that a dense kernel would need to be equally fast."""
         return 2 * self.dense_macs / max(self.ns, 1)
@@ -52,7 +63,14 @@ class Cost:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict with the fields and the rates as keys."""
-        return {**asdict(self), "ms": self.ms, "gflops": self.gflops, "dense_gflops": self.dense_gflops, "gb_s": self.gb_s}
+        return {
+            **asdict(self),
+            "ms": self.ms,
+            "gflops": self.gflops,
+            "dense_gflops": self.dense_gflops,
+            "gmac_s": self.gmac_s,
+            "gb_s": self.gb_s,
+        }
 
 
 @dataclass(frozen=True)
@@ -61,7 +79,8 @@ class StepTime(Cost):
 
     `kind` is a name of `StepKind` in lower case. `name` is the ONNX node, with the operators fused into it (`conv1 + Relu`). `description`
     says what the step computes (`64->256 1x1/1, 90 % zeros`), cut for so many `threads`. In `within_next` of the runs, the next step
-    computed this one too, band by band; that step then has the time and the work of both.
+    computed this one too, band by band; that step then has the time and the work of both. `dtype` is the element type that the weight
+    has in the file, in numpy's words; it is "" without a weight, and in a compiled model, which does not hold it.
     """
 
     region: str
@@ -71,6 +90,7 @@ class StepTime(Cost):
     name: str
     description: str
     threads: int
+    dtype: str = ""
 
     def since(self, earlier: StepTime) -> StepTime:
         """Return the time and work since an `earlier` state of the same step."""
@@ -86,4 +106,5 @@ def step_times(session: Any) -> list[StepTime]:
     steps = ask(session, "profile")
     if steps is None:
         raise ValueError("step_times() needs a session with the provider option profile=1")
-    return [StepTime(**step) for step in steps]
+    types = {decision.name: decision.dtype for decision in explain(session)}
+    return [StepTime(**step, dtype=types.get(step["name"].split(" + ")[0], "")) for step in steps]

@@ -17,7 +17,8 @@ Decided = list[tuple[list[str], dict]]
 class NodeDecision:
     """The decision about a node.
 
-    `shape` and `sparsity` are those of its constant weight, None without one; `region` numbers the region that took it. `reason` says why
+    `shape`, `sparsity` and `dtype` are those of its constant weight, None and "" without one. `dtype` is the element type in the file, in
+    numpy's words. `region` numbers the region that took it. `reason` says why
     it was or was not taken, and `code` is that reason's stable name. `option` is the provider option that overrides it, or "".
 
     `cpu_ms` is the expected time of the node with ONNX Runtime's CPU provider, `ms` its expected time as it runs now. Only their sums mean
@@ -42,6 +43,7 @@ class NodeDecision:
     cpu_ms: float | None = None
     ms: float | None = None
     limit: float | None = None
+    dtype: str = ""
 
     @classmethod
     def of(
@@ -53,6 +55,7 @@ class NodeDecision:
         shape: tuple[int, ...] | None = None,
         sparsity: float | None = None,
         pattern: str = "",
+        dtype: str = "",
         seconds: tuple[float, float] | None = None,
     ) -> NodeDecision:
         """Return the decision about `node`, which is taken if it has a region; `seconds` are those of the CPU provider and ours."""
@@ -71,6 +74,7 @@ class NodeDecision:
             cpu_ms=None if seconds is None else seconds[0] * 1e3,
             ms=None if seconds is None else seconds[1] * 1e3,
             limit=finding.limit,
+            dtype=dtype,
         )
 
     def to_dict(self) -> dict:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .. import reasons
-from ..graph.ir import EP_CONTEXT, FLOAT, NOTES, Graph, Node, sizes_of, subgraph, weight_of
+from ..graph.ir import EP_CONTEXT, FLOAT, NOTES, Graph, Node, sizes_of, subgraph, type_name, weight_of
 from ..graph.nonzeros import Nonzeros
 from ..ops import table
 from ..options import EP_NAME, Options, isa_of, workers_of
@@ -172,6 +172,7 @@ class Judgement:
     shape: tuple[int, ...] | None = None
     sparsity: float | None = None
     pattern: str = ""
+    dtype: str = ""
     density: cost.Density = cost.DENSE
     """The density of the weight that will be packed."""
 
@@ -182,7 +183,16 @@ class Judgement:
             finding = reasons.NEIGHBOUR()
         elif finding is None:
             finding = reasons.NOT_ADJACENT()
-        return NodeDecision.of(node, finding, region, shape=self.shape, sparsity=self.sparsity, pattern=self.pattern, seconds=seconds)
+        return NodeDecision.of(
+            node,
+            finding,
+            region,
+            shape=self.shape,
+            sparsity=self.sparsity,
+            pattern=self.pattern,
+            dtype=self.dtype,
+            seconds=seconds,
+        )
 
 
 def judge_bystander(graph: Graph, node: Node, options: Options) -> Judgement:
@@ -214,6 +224,7 @@ def judge(prices: cost.Prices, node: Node, options: Options) -> Judgement:
     j = Judgement()
     if weights and (graph.values[weights[0]].dtype == FLOAT or graph.values[weights[0]].shape is not None):
         j.shape = tuple(int(d) for d in (graph.values[weights[0]].shape or ()) if isinstance(d, int))
+        j.dtype = type_in_file(graph, weights[0])
     j.finding = refusal(graph, node, options)
     if j.finding is not None:
         if options.policy != "never" and not node.ep_name:
@@ -244,6 +255,12 @@ def judge_left(graph: Graph, node: Node, j: Judgement) -> None:
     except (RuntimeError, OSError, ValueError):  # constants that cannot be read, or zero points that do not fit
         return
     j.shape, j.sparsity, j.pattern = sizes_of(graph, weights[0][0]), zeros.sparsity, zeros.pattern
+    j.dtype = type_in_file(graph, weights[0][0])
+
+
+def type_in_file(graph: Graph, name: str) -> str:
+    """Return the name of the element type that a constant has in the file."""
+    return type_name(graph.narrow.get(name, graph.values[name].dtype))
 
 
 def left_weight(graph: Graph, name: str, axis: int, zero_point: str) -> np.ndarray | Nonzeros:
