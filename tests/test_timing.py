@@ -1,6 +1,7 @@
 """Statistics on numbers whose answer is known; turns of two sessions."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -78,3 +79,17 @@ def test_turns_end_when_they_are_enough():
     for times in timing.alternate(Counted([], "a"), Counted([], "b"), {}, pairs=30, enough=enough):
         assert len(times) == 9
     assert asked == [timing.LEAST_PAIRS, 7, 8, 9]
+
+
+def test_length_of_turns():
+    """A session runs in its turn as often as it takes to fill the shortest time of a turn."""
+
+    class Session:
+        def run(self, names, feeds):
+            time.sleep(1e-3)
+
+    sides = [(Session(), {}), (Session(), {})]
+    assert timing.in_turn(sides, pairs=6, sample_s=1e-5).shape == (2, 6, 1)
+    sides_, rounds, runs = timing.in_turn(sides, pairs=6, sample_s=10e-3).shape
+    assert (sides_, rounds) == (2, 6)
+    assert 2 <= runs <= 10

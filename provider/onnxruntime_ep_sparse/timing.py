@@ -112,19 +112,20 @@ def in_turn(
     *,
     pairs: int = 30,
     budget_s: float = 60.0,
+    sample_s: float = SAMPLE_S,
     progress: Callable[[float], None] = lambda share: None,
     enough: Callable[[Ratio], bool] = lambda ratio: False,
 ) -> NDArray[np.float64]:
     """Run sessions in turn, each on its inputs, and return the times of all in seconds: (sides, rounds, runs).
 
     After a warm-up there are `pairs` rounds, or as many as `budget_s` seconds allow, but at least `LEAST_PAIRS`. With so many there are no
-    more once the ratio of the first two sides is `enough`.
+    more once the ratio of the first two sides is `enough`. In a round, each session runs for at least `sample_s` seconds.
     """
     for session, feeds in sides:
         session.run(None, feeds)
     for _ in range(2):
         warm = [timed(session, feeds) for session, feeds in sides]
-    runs = min(math.ceil(SAMPLE_S / min(warm)), 1000)
+    runs = min(math.ceil(sample_s / min(warm)), 1000)
     count = max(min(pairs, int(budget_s / (runs * sum(warm)))), min(LEAST_PAIRS, pairs))
     times = np.empty((len(sides), count, runs))
     for pair in range(count):

@@ -152,6 +152,7 @@ def measure(
     streams: int = 1,
     rivals: Sequence[Rival] = (),
     memory: bool = True,
+    turn_s: float = SAMPLE_S,
     batch: int | None = None,
     progress: Progress = lambda step, share: None,
 ) -> Measurement:
@@ -159,8 +160,8 @@ def measure(
 
     `batch` is the number of items per run; by default it is the first dimension of the first input. There are fewer pairs than asked for
     if they would take longer than `budget_s` seconds: compare `requested_pairs` with `speed_up.pairs`. With `seconds` there are as many
-    pairs as fit in that time. `streams` callers use each session at once. All `rivals` take turns with both providers; one whose provider
-    takes no node is an error: ValueError.
+    pairs as fit in that time. Each provider runs for at least `turn_s` seconds in its turn, unless `streams` callers use each session at
+    once. All `rivals` take turns with both providers; one whose provider takes no node is an error: ValueError.
     """
     if batch is None:
         batch = next((array.shape[0] for array in feeds.values() if array.ndim), 1)
@@ -191,7 +192,7 @@ def measure(
         progress(step, 0)
         limits: dict[str, Any] = {"pairs": pairs, "budget_s": budget_s, "progress": lambda share: progress(step, share)}
         if streams == 1:
-            return [Timed(times.sum(axis=1), times, None) for times in in_turn(sides, **limits)]
+            return [Timed(times.sum(axis=1), times, None) for times in in_turn(sides, sample_s=turn_s, **limits)]
         return [Timed(1 / load.rates, load.seconds, load.rates) for load in streams_in_turn(sides, streams, **limits)]
 
     twin = make_session(model, CPU, None, threads)
