@@ -42,7 +42,7 @@ NETS = {
         (384, 1, 3, 1, 14, 4), (576, 1, 3, 1, 14, 2), (960, 1, 3, 1, 7, 3),
     ],
     "bert": [(768, 768, 0, 1, 0, 4), (3072, 768, 0, 1, 0, 1), (768, 3072, 0, 1, 0, 1)],
-}  # fmt: skip
+}  # fmt: skip  # some layers per line
 
 
 def pruned(rng: np.random.Generator, shape: tuple[int, ...], zeros: float, block: int) -> np.ndarray:

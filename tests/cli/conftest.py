@@ -45,7 +45,7 @@ def cli():
 @pytest.fixture
 def small_demo(monkeypatch, chain):
     """The demo with a small net and a short training."""
-    pytest.importorskip("sklearn")
+    pytest.importorskip("sklearn", reason="needs scikit-learn: pip install '.[demo]'")
     train = digits.train
     monkeypatch.setitem(models.BUILDERS, "resnet50", chain)
     monkeypatch.setattr(digits, "train", lambda epochs, **rest: train(epochs=1, channels=(16, 32), hidden=128, **rest))

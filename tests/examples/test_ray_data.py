@@ -271,7 +271,7 @@ def test_too_few_cpus(run, tmp_path):
 
 def test_results_folder(tmp_path):
     """Parts follow each other, and errors can be taken out of them."""
-    pa = pytest.importorskip("pyarrow")
+    pa = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install '.[ray]'")
     results_class = runpy.run_path(str(EXAMPLE / "results.py"))["Results"]
 
     def table(*paths, error=None):
@@ -294,7 +294,7 @@ def test_results_folder(tmp_path):
 def test_blocks(monkeypatch):
     """All paths in their order, in whole batches; the last blocks are small, so that no worker ends long after the others."""
     monkeypatch.syspath_prepend(EXAMPLE)
-    pytest.importorskip("ray")
+    pytest.importorskip("ray", reason="needs ray: pip install '.[ray]'")
     example = runpy.run_path(str(EXAMPLE / "classify.py"))
     for count in (1, 15, 16, 17, 500, 3000):
         paths = [f"{number}.jpg" for number in range(count)]

@@ -43,7 +43,7 @@ class Case:
             call.spmm(
                 self.table, self.mr, self.nv, row_start, row__bgr[b], self.place__k[k__nc], value__nr, self.tile,
                 self.bias__m if b == 0 else None, y__mp, self.residual__mp if residual else None, low, high, finish and last,
-            )  # fmt: skip
+            )  # fmt: skip  # an argument per line would hide the call
         assert (y__mp[:, self.width :] == 4711).all()
         return y__mp[:, : self.width]
 

@@ -120,7 +120,7 @@ def test_gather_beyond_the_end():
 def test_expand(target, shape):
     """Both sides may broadcast."""
     if any(d not in (1, e) and e != 1 for d, e in zip(reversed(target), reversed(shape), strict=False)):
-        pytest.skip("not of one shape")
+        pytest.skip("the operands are not of one shape")
     nodes = [helper.make_node("Expand", ["p", "shape"], ["e"]), helper.make_node("Neg", ["e"], ["y"])]
     assert_same(carried(nodes, shape, {"shape": np.array(target, np.int64)}, declared=dynamic(shape)), [shape])
 

@@ -155,7 +155,7 @@ CASES = {
     "DepthToSpace": (2, [make("DepthToSpace", ["r"], ["z"], blocksize=2)], {"size": 2}),
     "Concat of rows": (8, [make("Concat", ["r", "r"], ["z"], axis=2)], {}),
     "Concat twice": (10, [make("Concat", ["r", "r"], ["z"], axis=1)], {"size": 16}),
-}  # fmt: skip
+}  # fmt: skip  # a case per line
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -171,7 +171,7 @@ def test_one_pixel(isa):
         (("MatMul", ("x", "w"), "y", ("n",), {}), {"w": pruned(rng, (30,), 0.5)}, ("n", 30), (1, 30)),
         (("Conv", ("x", "w"), "y", (None, 40, 1, 1), {"pads": (1, 1, 0, 0), "strides": (3, 3)}), {"w": pruned(rng, (40, 30, 1, 1))},
          ("n", 30, 1, 1), (2, 30, 1, 1)),
-    ]  # fmt: skip
+    ]  # fmt: skip  # a case per line
     for node, weights, shape, size in cases:
         x = noise(rng, *size)
         expected = np.zeros((2, 40, 1, 1)) if "pads" in node[4] else None

@@ -88,4 +88,4 @@ def fused_estimate(plain: Callable[[Setting, Node], Estimate], of: Of, setting: 
 
 def fused_row(plain: OpRow, op_type: str, note: str, **changes: object) -> OpRow:
     """Return the row of a product of com.microsoft that is a `plain` one and more."""
-    return replace(plain, op_type=op_type, domains=MICROSOFT, first_version=1, note=note, **changes)  # type: ignore[arg-type]
+    return replace(plain, op_type=op_type, domains=MICROSOFT, first_version=1, note=note, **changes)  # type: ignore[arg-type]  # fields of OpRow
