@@ -95,6 +95,10 @@ class Op(IntEnum):
     """a, below 0 b times as much."""
     FILL = "b if b == b else a"
     """a where b is NaN, else b."""
+    EQUAL = "1 if a == b else 0"
+    UNEQUAL = "1 if a != b else 0"
+    LESS = "1 if a < b else 0"
+    LESS_EQUAL = "1 if a <= b else 0"
 
 
 C_PREFIXES = {Act: "ACT", Op: "BINARY"}

@@ -285,6 +285,11 @@ NO_CONSTANT_OPERAND = Reason(
     "neither operand is constant",
     "Export one operand as an initializer.",
 )
+NO_NUMBER = Reason(
+    "no-number",
+    "neither operand is a constant number without NaN",
+    "Where with a condition that is computed needs one operand of a single number.",
+)
 ALL_CONSTANT = Reason(
     "all-constant",
     "both operands are constant",

@@ -16,6 +16,10 @@ FORMULAS = {
     Op.MIN: np.minimum,
     Op.PRELU: lambda a, b: np.where(a < 0, a * b, a),
     Op.FILL: lambda a, b: np.where(np.isnan(b), a, b),
+    Op.EQUAL: np.equal,
+    Op.UNEQUAL: np.not_equal,
+    Op.LESS: np.less,
+    Op.LESS_EQUAL: np.less_equal,
 }
 SPECIAL = np.array([0.0, 1.5, np.inf, -np.inf, np.nan, 1e-45, 3.4e38], np.float32)
 

@@ -180,7 +180,6 @@ def test_parts_of_one_image_are_not_copied():
         ("Expand", [(2, 3), (1,)], {}, {}, "parameter-not-constant"),
         ("Expand", [(2, 3), (C,)], {}, {1: [-1]}, "out-of-range"),
         ("Expand", [(2, 3), (C,)], {}, {1: [1] * 9}, "unsupported-rank"),
-        ("Where", [(2, 3), (2, 3), (C,)], {}, {2: np.float32(1)}, "parameter-not-constant"),
         ("Where", [(C, 3), (2, 3), (2, 3)], {}, {0: [True, False, True]}, "no-constant-operand"),
         ("Where", [(C, 3), (2, 3), (C,)], {}, {0: [True, False, True], 2: np.float32(np.nan)}, "no-constant-operand"),
         ("Where", [(C, 3), (C, 3), (C,)], {}, {0: [True, False, True], 2: np.float32(1)}, "all-constant"),

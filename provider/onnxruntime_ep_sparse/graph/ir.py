@@ -27,6 +27,8 @@ FLOAT64 = 11
 BFLOAT16 = 16
 BYTES = (UINT8, INT8)
 """Those of 8-bit integers."""
+CARRIED = (*BYTES, BOOL)
+"""Those that are floats between steps: truths are 0 and 1."""
 TYPE_NAMES = (
     *("unknown", "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool", "float16", "float64"),
     *("uint32", "uint64", "complex64", "complex128", "bfloat16"),

@@ -23,7 +23,7 @@ from . import costs
 from .activations import is_bounded
 from .channels import ChannelPlan, Flow, Link
 from .costs import Estimate, Setting
-from .row import OpRow, Shape
+from .row import TRUTHS, OpRow, Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,54 @@ BINARY: dict[str, BinaryRow] = {
     )
 }
 """Every binary operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class TruthRow:
+    """One operator whose results are truths: the kernels' function of two operands, `swapped` the other way round.
+
+    An operator of one operand compares it with the number `other`, or with itself where that is None.
+    """
+
+    op_type: str
+    op: Op
+    swapped: bool = False
+    other: float | None = None
+    first_version: int = 7
+
+
+TRUTH_ROWS: dict[str, TruthRow] = {
+    row.op_type: row
+    for row in (
+        TruthRow("Equal", Op.EQUAL),
+        TruthRow("Less", Op.LESS),
+        TruthRow("LessOrEqual", Op.LESS_EQUAL),
+        TruthRow("Greater", Op.LESS, swapped=True),
+        TruthRow("GreaterOrEqual", Op.LESS_EQUAL, swapped=True),
+        TruthRow("And", Op.MUL),
+        TruthRow("Or", Op.MAX),
+        TruthRow("Xor", Op.UNEQUAL),
+        TruthRow("Not", Op.EQUAL, other=0, first_version=1),
+        TruthRow("IsNaN", Op.UNEQUAL, first_version=9),
+    )
+}
+"""Every operator whose results are truths, 0 and 1 between steps."""
+
+
+IS_TRUE = Op.UNEQUAL
+"""Compares a number with 0, as a Cast to truths does: NaN is true."""
+
+
+def _truth_can_run(graph: Graph, node: Node) -> Finding | None:
+    return reasons.ALL_CONSTANT() if all(graph.is_constant(name) for name in node.inputs) else None
+
+
+def _truth_lower(builder: Builder, node: Node) -> None:
+    row = TRUTH_ROWS[node.op_type]
+    names = node.inputs[::-1] if row.swapped else node.inputs
+    x, y = builder.value(names[0]), builder.value(node.outputs[0])
+    r = builder.value(names[-1]) if row.other is None else builder.constant(np.array(row.other, np.float32))
+    builder.step(Step(StepKind.BINARY, x, y, r, spec=Binary(row.op)))
 
 
 def _binary_can_run(graph: Graph, node: Node) -> Finding | None:
@@ -171,6 +219,19 @@ ROWS = (
             adds=row.op == Op.ADD,
         )
         for row in BINARY.values()
+    ),
+    *(
+        OpRow(
+            row.op_type,
+            "neighbour",
+            _truth_can_run,
+            _truth_lower,
+            "floats and truths",
+            first_version=row.first_version,
+            types=TRUTHS,
+            estimate=costs.work_of("added"),
+        )
+        for row in TRUTH_ROWS.values()
     ),
     OpRow("Mean", "neighbour", _binary_can_run, _mean_lower, "any number of operands, broadcast", estimate=_chain_estimate),
 )

@@ -19,6 +19,7 @@ from ..program.enums import StepKind
 from ..program.kinds.elementwise import Binary
 from ..program.kinds.layout import Reshape
 from ..program.kinds.parts import BEYOND, Expand, Part
+from ..program.kinds.quantized import ENTRIES, LookUp
 from ..program.limits import MAX_RANK, MAX_SIZE
 from ..program.steps import Step
 from ..reasons import Finding
@@ -27,7 +28,7 @@ from .axes import axis_of
 from .channels import ChannelPlan, Flow
 from .costs import NONE, ORT_SPLIT_RESULTS, Estimate, Setting, moved
 from .numbers import computed_shape_finding, count_of, is_computed
-from .row import MOVED, OpRow, can_run_if
+from .row import FUSED, MOVED, TRUTHS, OpRow, can_run_if
 
 MOST_OUTPUTS = 1 << 10
 """At most so many results of a Split."""
@@ -231,11 +232,44 @@ def _fill_lower(builder: Builder, node: Node) -> None:
     builder.step(Step(StepKind.EXPAND, number, builder.value(node.outputs[0]), spec=expand))
 
 
+def _where_can_run(graph: Graph, node: Node) -> Finding | None:
+    """Return why a Where cannot run, or None."""
+    found = _where_of(graph, node) if graph.is_constant(node.inputs[0]) else _chosen_of(graph, node)
+    return found if isinstance(found, Finding) else None
+
+
+def _chosen_of(graph: Graph, node: Node) -> tuple[str, float, float] | Finding:
+    """Return the value that a Where by a computed condition passes, "" for none, and the numbers for a truth of 0 and of 1.
+
+    NaN stands for the value. It is the reason why the node cannot run instead where that is so.
+    """
+    numbers = [_number_of(graph, name) for name in node.inputs[1:3]]
+    if_true, if_false = numbers
+    if if_true is not None and if_false is not None:
+        constants = [graph.values[name].shape or () for name in node.inputs[1:3]]
+        if max(map(len, constants)) > len(shape_of(graph, node.inputs[0])):
+            return reasons.MISMATCHED(what="the rank of a constant", other="input condition")
+        return "", if_false, if_true
+    nan = float("nan")
+    if if_true is not None and not math.isnan(if_true):
+        return node.inputs[2], nan, if_true
+    if if_false is not None and not math.isnan(if_false):
+        return node.inputs[1], if_false, nan
+    return reasons.NO_NUMBER()
+
+
+def _number_of(graph: Graph, name: str) -> float | None:
+    """Return the only element of a constant, None of another value."""
+    array = graph.constant(name)
+    return float(array.reshape(())) if array is not None and array.size == 1 else None
+
+
 def _where_of(graph: Graph, node: Node) -> tuple[str, np.ndarray, np.ndarray] | Finding:
-    """Return the value that a Where passes, the constant that it puts in its place and where it does; or the reason why it cannot run."""
-    mask = graph.constant(node.inputs[0])
-    if mask is None:
-        return reasons.PARAMETER_NOT_CONSTANT(name="condition")
+    """Return the value that a Where by a constant condition passes, the constant that it puts in its place and where it does.
+
+    It is the reason why the node cannot run instead where that is so.
+    """
+    mask = graph.load(node.inputs[0])
     constants = [graph.constant(name) for name in node.inputs[1:3]]
     if all(array is not None for array in constants):
         return reasons.ALL_CONSTANT()
@@ -246,12 +280,42 @@ def _where_of(graph: Graph, node: Node) -> tuple[str, np.ndarray, np.ndarray] | 
 
 
 def _where_lower(builder: Builder, node: Node) -> None:
+    if not builder.graph.is_constant(node.inputs[0]):
+        return _choose_lower(builder, node)
     found = _where_of(builder.graph, node)
     assert not isinstance(found, Finding)
     x, array, chosen = found
     filling = np.where(chosen, array, np.float32(np.nan))  # NaN passes the value
     y = builder.value(node.outputs[0])
     builder.step(Step(StepKind.BINARY, builder.value(x), y, builder.constant(filling), spec=Binary(Op.FILL)))
+    return None
+
+
+def _choose_lower(builder: Builder, node: Node) -> None:
+    """Append a step that turns truths into numbers, and one that puts these over the value, where they are not NaN."""
+    found = _chosen_of(builder.graph, node)
+    assert not isinstance(found, Finding)
+    x, if_false, if_true = found
+    table = np.zeros(ENTRIES, np.float32)
+    table[:2] = if_false, if_true
+    condition, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
+    numbers = builder.new_value(len(shape_of(builder.graph, node.inputs[0]))) if x else y
+    builder.step(Step(StepKind.LOOK_UP, condition, numbers, spec=LookUp(table, 0.0)))
+    if x:
+        builder.step(Step(StepKind.BINARY, builder.value(x), y, numbers, spec=Binary(Op.FILL)))
+
+
+FILL_NAN = "FillNaN"
+"""A value with a number, the attribute `value`, in the place of NaN: what passes make of Where and IsNaN."""
+
+
+def _fill_nan_can_run(graph: Graph, node: Node) -> Finding | None:
+    return None
+
+
+def _fill_nan_lower(builder: Builder, node: Node) -> None:
+    number = builder.constant(np.array(attribute_of(node, "value", 0.0), np.float32))
+    builder.step(Step(StepKind.BINARY, number, builder.value(node.outputs[0]), builder.value(node.inputs[0]), spec=Binary(Op.FILL)))
 
 
 ROWS = (
@@ -287,16 +351,26 @@ ROWS = (
         types=MOVED,
         estimate=partial(_part_estimate, _gather_of),
     ),
-    OpRow("Expand", "neighbour", _expand_can_run, _expand_lower, "shape constant or computed", first_version=8, parameters=(1,)),
+    OpRow(
+        "Expand",
+        "neighbour",
+        _expand_can_run,
+        _expand_lower,
+        "shape constant or computed",
+        first_version=8,
+        parameters=(1,),
+        types=TRUTHS,
+    ),
     OpRow("ConstantOfShape", "neighbour", _fill_can_run, _fill_lower, "computed shape", parameters=(0,), estimate=_fill_estimate),
     OpRow(
         "Where",
         "neighbour",
-        can_run_if(_where_of),
+        _where_can_run,
         _where_lower,
-        "constant condition, one operand constant and without NaN",
+        "one operand constant and without NaN; where the condition is computed, a number",
         first_version=9,
-        parameters=(0,),
+        types=TRUTHS,
         estimate=costs.work_of("added"),
     ),
+    OpRow(FILL_NAN, "neighbour", _fill_nan_can_run, _fill_nan_lower, domains=(FUSED,), estimate=costs.work_of("added")),
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from ..graph.ir import BYTES, INT8, Graph, Node
+from ..graph.ir import CARRIED, INT8, Graph, Node
 from .costs import Amounts, Estimate, Setting, moved, without_weights
 
 INT8_WORK = {
@@ -128,7 +128,7 @@ def elementwise(setting: Setting, node: Node, theirs: str, ours: str, *, fused: 
 def of_bytes(graph: Graph, node: Node, estimate: Estimate) -> Estimate:
     """Return the work of a node that moves elements: ONNX Runtime moves 8-bit ones in a quarter of the time, we as floats."""
     name = node.outputs[0]
-    if name not in graph.values or graph.values[name].dtype not in BYTES:
+    if name not in graph.values or graph.values[name].dtype not in CARRIED:
         return estimate
     ort = {key: amount if key == "node" else amount / NARROW for key, amount in estimate.ort.items()}
     return Estimate(ort, estimate.ours, ort_splits=estimate.ort_splits, floats=estimate.floats)

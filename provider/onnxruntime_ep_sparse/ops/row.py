@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ..graph.ir import BYTES, FLOAT, Graph, Node
+from ..graph.ir import BOOL, CARRIED, FLOAT, Graph, Node
 from ..program.builder import Builder
 from ..reasons import Finding
 from . import costs
@@ -20,8 +20,10 @@ MICROSOFT = ("com.microsoft",)
 FUSED = "ep.sparse.fused"
 """Domain of operators that only `passes` make, of several nodes: no file has them."""
 FLOATS = (FLOAT,)
-MOVED = (FLOAT, *BYTES)
+MOVED = (FLOAT, *CARRIED)
 """Element types of what steps move as it is."""
+TRUTHS = (FLOAT, BOOL)
+"""Element types of operators with truths among their operands or results."""
 
 
 def no_weights(graph: Graph, node: Node) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from .batchnorm import fold_batchnorms
 from .dead_channels import remove_dead_channels
 from .decompress import join_weights
 from .layer_norm import fuse_layer_norms, fuse_rms_norms
+from .masks import fuse_nan_fills
 from .pads import fold_pads
 from .pairs import order_pairs
 from .quantized import read_quantized
@@ -15,7 +16,7 @@ from .unblock import unblock
 
 PASSES = (
     *(unblock, join_weights, read_quantized, fold_batchnorms, fuse_gates, fuse_gelus, fuse_tanh_gelus, name_slopes),
-    *(fuse_layer_norms, fuse_rms_norms, order_pairs, fold_pads, remove_dead_channels),
+    *(fuse_layer_norms, fuse_rms_norms, fuse_nan_fills, order_pairs, fold_pads, remove_dead_channels),
 )
 """In this order: ONNX Runtime's blocked layout first, and compressed weights, which become parts of what reads them. Then what is
 quantised, because its groups hold operators that others fuse. Then fusions, because dead channels are followed through what is fused."""

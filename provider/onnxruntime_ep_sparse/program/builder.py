@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnxruntime_ep_sparse_kernels.elementwise import Act, Op
 from onnxruntime_ep_sparse_kernels.isa import Isa
 
-from ..graph.ir import BYTES, FLOAT, INT32, Graph, Node, printable, shape_of, sizes_of, weight_of
+from ..graph.ir import BYTES, CARRIED, FLOAT, INT32, Graph, Node, printable, shape_of, sizes_of, weight_of
 from ..graph.nonzeros import Nonzeros
 from . import packing
 from .enums import ElementType, NumberOp, ShapeRule, StepKind
@@ -62,13 +62,15 @@ class Builder:
         self.computed: list[Numbers] = []
         self.lists: dict[str, Numbers] = {}
         """Numbers that the plan computes, by the names of their values."""
+        self.told: dict[str, int] = {}
+        """The truths among them that steps read, as floats."""
         self.node_name = ""
         self.zeros: dict[str, int | str] = {}
         """The zero point that is taken from each 8-bit value while it is a float: a number, or the name of the value that holds it. A value
         that is not here is itself. Zeros of padding and of products are zeros then."""
         self.shifted: dict[tuple[str, int | str], int] = {}
         self.arriving: dict[str, int] = {}
-        """The 8-bit inputs, by their names."""
+        """The inputs of 8 bits and of truths, by their names."""
 
         self.inputs = {name: self.input(name) for name in graph.inputs}
 
@@ -102,13 +104,13 @@ class Builder:
     def input(self, name: str) -> int:
         """Return the number of an input, which has the element type of the file. A step converts one of 16 bits.
 
-        One of 8 bits becomes a float when a step first reads it, less the zero point that the step asks for.
+        One of 8 bits becomes a float when a step first reads it, less the zero point that the step asks for, a truth 0 or 1.
         """
         if name in self.graph.narrow:
             number = self.narrow_value(name)
             self.steps.append(Step(StepKind.CONVERT, number, self.value(name), spec=Convert(self.types[number]), name=printable(name)))
             return number
-        if self.graph.values[name].dtype not in BYTES:
+        if self.graph.values[name].dtype not in CARRIED:
             return self.value(name)
         number = self.arriving[name] = self.new_value(len(shape_of(self.graph, name)))
         self.types[number] = TYPE_OF[self.graph.values[name].dtype]
@@ -133,6 +135,8 @@ class Builder:
 
     def value(self, name: str) -> int:
         """Return the number of a named value; a constant becomes part of the program."""
+        if name in self.lists and self.type_of(self.lists[name].y) == ElementType.BOOL:
+            return self.truths(name)
         if name in self.arriving and name not in self.numbers:
             return self.carried(name, 0)
         if name not in self.numbers:
@@ -141,11 +145,17 @@ class Builder:
             else:
                 self.numbers[name] = self.new_value()
                 dtype = self.graph.values[name].dtype
-                # 8-bit values are floats between steps, and so are the sums of integers
-                if dtype not in (FLOAT, *BYTES) and (dtype != INT32 or name in self.graph.inputs):
+                # 8-bit values are floats between steps, and so are truths and the sums of integers
+                if dtype not in (FLOAT, *CARRIED) and (dtype != INT32 or name in self.graph.inputs):
                     self.types[self.numbers[name]] = TYPE_OF[self.graph.values[name].dtype]
         self.emit(name)
         return self.numbers[name]
+
+    def truths(self, name: str) -> int:
+        """Return the number of truths that the plan computes, as floats."""
+        if name not in self.told:
+            self.told[name] = self.compute(NumberOp.CAST, [self.lists[name].y], element=ElementType.FLOAT32, shape=self.lists[name].shape).y
+        return self.told[name]
 
     def narrow_value(self, name: str) -> int:
         """Return the number of a new value with the shape of `name` and the type of 16 bits that it has in the file."""
@@ -238,7 +248,8 @@ class Builder:
             shape, element = sizes_of(self.graph, name), TYPE_OF[self.graph.values[name].dtype]
             array = self.graph.constant(name)
             if array is None:
-                self.lists[name] = self.compute(NumberOp.INPUT, [self.value(name)], element=element, shape=shape)
+                number = self.arriving[name] if name in self.arriving else self.value(name)
+                self.lists[name] = self.compute(NumberOp.INPUT, [number], element=element, shape=shape)
             elif element == ElementType.FLOAT32:
                 self.lists[name] = self.compute(NumberOp.LITERAL, element=element, shape=shape, floats=tuple(map(float, array.reshape(-1))))
             else:

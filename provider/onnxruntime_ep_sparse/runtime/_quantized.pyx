@@ -59,13 +59,13 @@ cdef void carry_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef float zero = (<float*>job.step.spec)[0]
     cdef int64_t size = job.plan.values[job.step.y].size, begin = item_begin(index, job.sp.items, size, 4 * LINE)
     cdef int64_t n = item_begin(index + 1, job.sp.items, size, 4 * LINE) - begin
-    if x == TYPE_UINT8:
+    if x == TYPE_UINT8 or x == TYPE_BOOL:
         widen(job.y + begin, <const uint8_t*>job.x + begin, n, zero)
     elif x == TYPE_INT8:
         widen(job.y + begin, <const int8_t*>job.x + begin, n, zero)
     elif x == TYPE_INT32:
         widen(job.y + begin, <const int32_t*>job.x + begin, n, zero)
-    elif y == TYPE_UINT8:
+    elif y == TYPE_UINT8 or y == TYPE_BOOL:
         narrow(<uint8_t*>job.y + begin, job.x + begin, n, zero, 0, 255)
     elif y == TYPE_INT8:
         narrow(<int8_t*>job.y + begin, job.x + begin, n, zero, -128, 127)

@@ -62,7 +62,7 @@ class Carry:
     zero: float
 
 
-INTEGERS = frozenset((ElementType.UINT8, ElementType.INT8, ElementType.INT32))
+INTEGERS = frozenset((ElementType.UINT8, ElementType.INT8, ElementType.INT32, ElementType.BOOL))
 
 
 def _check_carried(step: Step, values: Values) -> None:
