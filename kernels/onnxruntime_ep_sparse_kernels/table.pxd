@@ -161,6 +161,8 @@ ctypedef struct KernelTable:
     int dense_rows                          # pixels of the widest dense kernel
     dense_t dense[MAX_DENSE_ROWS + 1]       # [pixels]
     int dense_slices[MAX_DENSE_ROWS + 1]    # [pixels]: slices that such a kernel computes together
+    # y[n] = the sum of x[k] * r[n * r_stride + k] over k < depth, for n < rows, of partial sums in the lanes of a vector
+    void (*dots)(float* y, const float* x, const float* r, int64_t r_stride, int64_t rows, int64_t depth) noexcept nogil
     # FewPixels in isa.py; of `spmm_cost` the first is fixed, the second for each vector of pixels
     float sell_cost[MAX_LANES + 1]          # [pixels]
     float spmm_cost[MAX_MR + 1][2]

@@ -92,9 +92,29 @@ def workloads(only: list[str] | None) -> Iterator[tuple[str, Any, dict[str, np.n
     for rows, k, n, zeros in ROWS if only is None or "rows" in only else ():
         model = models.single_gemm(n, k, sparsity=zeros)
         yield f"gemm {rows}x{k}x{n} {zeros:.0%}", model, models.inputs_for(model, batch=rows), "unstructured"
+    for matrices, rows, depth, columns in PAIRS if only is None or "pairs" in only else ():
+        model = pair_net(matrices, rows, depth, columns)
+        yield f"pairs {matrices}x{rows}x{depth}x{columns}", model, models.inputs_for(model), "unstructured"
     for op_type, hidden, batch, zeros in CELLS if only is None or "cells" in only else ():
         feeds = {"x": np.random.default_rng(1).standard_normal((CELL_TIMES, batch, hidden)).astype(np.float32)}
         yield f"cells {op_type} {hidden} {zeros:.0%} b{batch}", recurrent.model(op_type, hidden, zeros), feeds, "unstructured"
+
+
+PAIRS = (
+    *((4, 128, 64, 128), (4, 128, 128, 64), (12, 384, 64, 384), (12, 384, 384, 64), (8, 49, 32, 49), (16, 49, 49, 32)),
+    *((4, 20, 64, 225), (8, 6, 64, 500), (8, 6, 500, 64), (3, 197, 64, 197), (3, 197, 197, 64), (2, 60, 80, 1500), (1, 512, 512, 512)),
+)
+"""Matrices, rows, depth and columns of products of two values that a run computes."""
+
+
+def pair_net(matrices: int, rows: int, depth: int, columns: int) -> onnx.ModelProto:
+    """Return a pruned product whose result is multiplied by another input."""
+    weight = models.mask(np.random.default_rng(0).standard_normal((depth, depth)).astype(np.float32) * 0.1, 0.9)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["q"], name="q"), helper.make_node("MatMul", ["q", "r"], ["y"], name="y")]
+    shapes = {"x": [matrices, rows, depth], "r": [matrices, depth, columns], "y": [matrices, rows, columns]}
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    graph = helper.make_graph(nodes, "pairs", ends[:2], ends[2:], [numpy_helper.from_array(weight, "w")])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 GROUPS = ((128, 32), (128, 4), (240, 3), (64, 2), (22, 22), (42, 7), (24, 1))

@@ -2,7 +2,7 @@
 
 The dense kernels compute them (`runtime/_dense.pyx`): r takes the place of the weights, in slices of as many columns as a vector has lanes.
 An item brings the part of r that it needs into slices, block by block, and multiplies some rows of x by it. Where few rows read r only
-once, and its columns stand next to each other, the kernels read it where it stands.
+once, the kernels read it where it stands: its columns, if they stand next to each other, or its rows.
 """
 
 from libc.stdint cimport int32_t, int64_t
@@ -18,6 +18,7 @@ cdef enum:
     BLOCK_FLOATS = 1 << 15     # of a block of r: with what else an item touches, it stays in L2
     NEAR_FLOATS = 1 << 13      # of slices that all rows read, one group of rows after another: they stay in L1
     MOST_ROWS = 256            # of an item whose x has to be transposed: block by block, in scratch
+    DOT_ROWS = 2               # for so few it takes less time to add up lanes than to bring r into slices
     LEAST_ROWS = 32            # of an item, where an item is a part of a matrix: r is brought into slices again for each
 
 
@@ -49,6 +50,7 @@ cdef struct PairPlan:
     int64_t block_columns      # a multiple of the lanes
     int64_t pixels             # rows that a kernel computes at a time, at most
     int stays                  # r is read where it stands, as far as it fills slices
+    int dots                   # r is read where it stands, row by row of what it is transposed
 
 
 cdef void pair_product_ops(StepKindOps* ops) noexcept:
@@ -156,6 +158,7 @@ cdef int plan_pair(CompiledProgram* program, Plan* plan, int index) noexcept nog
     own.y_row = y_stride[y.rank - 2]
     own.pixels = best_pixels(kernels, own.rows, ceil_div(own.columns, lanes))
     own.stays = own.rows <= own.pixels and own.r_column == 1
+    own.dots = own.rows <= DOT_ROWS and own.x_depth == 1 and own.r_depth == 1
     own.block_depth = max(min(own.depth, MOST_DEPTH), 1)
     own.block_columns = max(BLOCK_FLOATS // own.block_depth // lanes, 1) * lanes
     own.block_columns = max(min(own.block_columns, ceil_div(own.columns, lanes) * lanes), lanes)
@@ -194,24 +197,37 @@ cdef int64_t best_pixels(const t.KernelTable* kernels, int64_t rows, int64_t sli
 
 
 cdef void pair_item(Job* job, int64_t index, float* scratch) noexcept nogil:
-    """Some rows of a matrix, block of r by block."""
+    """Some rows of a matrix."""
     cdef PairPlan* own = <PairPlan*>job.sp.own
     cdef t.KernelTable* kernels = job.program.kernels
-    cdef int64_t lanes = kernels.lanes, matrix = index // own.chunks, chunk = index % own.chunks
+    cdef int64_t matrix = index // own.chunks, chunk = index % own.chunks, i
     cdef int64_t begin = chunk * own.rows // own.chunks, rows = (chunk + 1) * own.rows // own.chunks - begin
-    cdef int64_t depth, column, columns, whole, block, k, i
     cdef const float* x = job.x + begin * own.x_row
     cdef const float* r = job.r
     cdef float* y = job.y + begin * own.y_row
-    cdef float* zeros = scratch
-    cdef float* packed = zeros + own.block_columns
-    cdef float* rows_of_x = packed + packed_floats(own, lanes)
-    cdef t.DenseCall call
     for i in range(own.n - 1, -1, -1):
         x += matrix % own.extent[i] * own.x_stride[i]
         r += matrix % own.extent[i] * own.r_stride[i]
         y += matrix % own.extent[i] * own.y_stride[i]
         matrix //= own.extent[i]
+    if own.dots:
+        for i in range(rows):
+            kernels.dots(y + i * own.y_row, x + i * own.x_row, r, own.r_column, own.columns, own.depth)
+    else:
+        multiply_matrix(kernels, own, x, r, y, rows, scratch)
+    if job.step.act != ACT_NONE:
+        for i in range(rows):
+            kernels.activate(y + i * own.y_row, y + i * own.y_row, NULL, own.columns, <t.Act>job.step.act, job.step.alpha, job.step.beta)
+
+
+cdef void multiply_matrix(t.KernelTable* kernels, const PairPlan* own, const float* x, const float* r, float* y, int64_t rows,
+                          float* scratch) noexcept nogil:
+    """Multiply some rows of a matrix, block of r by block."""
+    cdef int64_t lanes = kernels.lanes, depth, column, columns, whole, block, k, i
+    cdef float* zeros = scratch
+    cdef float* packed = zeros + own.block_columns
+    cdef float* rows_of_x = packed + packed_floats(own, lanes)
+    cdef t.DenseCall call
     memset(zeros, 0, own.block_columns * sizeof(float))
     call.y_stride = own.y_row
     for block in range(max(ceil_div(own.depth, own.block_depth), 1)):
@@ -244,9 +260,6 @@ cdef void pair_item(Job* job, int64_t index, float* scratch) noexcept nogil:
                 call.value_step = lanes
                 call.value = packed - whole * call.slice_step
                 multiply(kernels, own, &call, rows, whole, ceil_div(columns, lanes))
-    if job.step.act != ACT_NONE:
-        for i in range(rows):
-            kernels.activate(y + i * own.y_row, y + i * own.y_row, NULL, own.columns, <t.Act>job.step.act, job.step.alpha, job.step.beta)
 
 
 cdef void in_slices(t.KernelTable* kernels, const PairPlan* own, float* packed, const float* r, int64_t depth,
