@@ -7,11 +7,12 @@ from onnx import helper
 from onnxruntime_ep_sparse import pipeline
 from onnxruntime_ep_sparse.ops import table as ops
 from onnxruntime_ep_sparse.passes.quantized import read_quantized
+from onnxruntime_ep_sparse.program.kinds.table import needs_byte_kernels
 from onnxruntime_ep_sparse.program.serialize import Compiled, decode, encode
 from onnxruntime_ep_sparse.runtime._program import Program
 from onnxruntime_ep_sparse_kernels.isa import ISAS
 from support import quantized
-from support.kernel_sets import table_of
+from support.kernel_sets import byte_table_of, bytes_of, table_of
 from support.making import MORE
 from support.programs import EVERY_SET
 
@@ -33,7 +34,7 @@ def run(case, isa, workers=1):
     spec = pipeline.lower_to_spec(quantized.graph_of(case), isa)
     if isa in ISAS:  # not emulated
         spec = decode(encode(Compiled(isa.name, tuple(spec.inputs), tuple(spec.outputs), spec))).program
-    program = Program(spec, table_of(isa), workers)
+    program = Program(spec, table_of(isa), workers, byte_table=byte_table_of(bytes_of(isa)) if needs_byte_kernels(spec.steps) else None)
     (y,) = program.run(*(case[4][name] for name in program.input_names))
     return y
 
@@ -128,27 +129,37 @@ def test_edges(edge, isa):
         np.testing.assert_array_equal(y, case[5])
 
 
-def deep(depth, **changes):
-    """A row whose sums reach depth * 255 * 127, and one that reaches as far the other way."""
-    w = np.stack([np.full(depth, 127), np.full(depth, -127)]).reshape(2, depth, 1, 1).astype(np.int8)
-    return conv_case(np.full((1, depth, 2, 3), 255, np.uint8), w, xs=1e-3, ws=1e-3, ys=0.5, yz=128, **changes)
+def deep(depth, zero=127, **changes):
+    """A row whose sums reach depth * 255 * (255 - zero), and one that reaches -depth * 255 * zero. With 127 weights do not fit 8 bits."""
+    w = np.stack([np.full(depth, 255), np.full(depth, 0)]).reshape(2, depth, 1, 1).astype(np.uint8)
+    return conv_case(np.full((1, depth, 3, 3), 255, np.uint8), w, zero, xs=1e-3, ws=1e-3, ys=0.5, yz=128, **changes)
 
 
-EXACT = (1 << 24) // (255 * 127)
-"""Depth up to which all sums of `deep` are exact."""
+EXACT = (1 << 24) // (255 * 128)
+"""Depth up to which floats hold all sums of `deep`."""
 
 
 @EVERY_SET
 @pytest.mark.parametrize("depth", [EXACT, EXACT + 1, 2 * EXACT])
 def test_sums_at_the_edge(isa, depth):
-    """Sums up to 2^24 are those of one product, those of up to twice as much of two; both are exact."""
+    """Sums up to 2^24 are those of one product of floats, those of up to twice as much of two; both are exact."""
     case = deep(depth, bias=np.array([3, -3], np.int32)) if depth == EXACT else deep(depth)
     np.testing.assert_array_equal(run(case, isa), case[5])
 
 
 def test_sums_beyond_the_edge():
-    """A deeper product is declined."""
+    """A deeper product is declined where weights do not fit 8 bits."""
     assert [finding.code for finding in reasons_of(deep(2 * EXACT + 2))] == ["sum-too-large"]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_sums_of_bytes(size):
+    """Sums of bytes have int32: any of them are exact, and wrap as those of int32 do."""
+    case = deep(5 * EXACT, 128)
+    np.testing.assert_array_equal(run(case, ISAS[0]), case[5])
+    x, w = np.full((1, 5, size, size), 255, np.uint8), np.full((4, 5, 1, 1), 127, np.int8)
+    case = conv_case(x, w, xs=1e-8, ws=1, ys=1, yz=128, bias=np.array([2**31 - 1, 2**31 - 200000, -(2**31), 2**25 + 1], np.int32))
+    np.testing.assert_array_equal(run(case, ISAS[0]), case[5])
 
 
 def changed(name, array):

@@ -53,6 +53,12 @@ def byte_table_of(row):
         return build(row, generate.write_byte_kernels, Path(folder)).table
 
 
+def bytes_of(isa):
+    """The first set of kernels for bytes that this CPU has of an instruction set, the last one of any other."""
+    rows = [row for row in BYTE_SETS if row.isa is isa]
+    return next((row for row in rows if row.name in kernels.available_byte_sets()), rows[-1])
+
+
 def build(row, write, folder):
     """Generate, compile and import a module of kernels, outside the package. `write` writes its source."""
     import importlib.util

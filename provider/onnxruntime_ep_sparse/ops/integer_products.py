@@ -1,13 +1,16 @@
 """Products of 8-bit integers: ONNX's QLinear operators, QGemm of com.microsoft, ConvInteger and MatMulInteger.
 
 `passes/quantized.py` makes the same of QDQ groups and of chains around integer products, in the domain FUSED, where more inputs may be
-given or left out: see `Form`. A product is exact as long as no sum leaves +-2^24, the integers that float32 holds.
+given or left out: see `Form`. Products run on bytes, with int32 sums, where `_by_bytes` says so. Others run on floats that hold
+integers, which is exact as long as no sum leaves +-2^24.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +20,11 @@ from onnxruntime_ep_sparse_kernels.elementwise import Act
 from .. import reasons
 from ..graph.ir import BYTES, FLOAT, INT32, Graph, Node, attribute_of, number_of, shape_of, sizes_of, type_name
 from ..graph.ir import input_of as at
+from ..program import byte_packing
 from ..program.builder import Builder
+from ..program.byte_packing import Quantised
+from ..program.enums import ShapeRule
+from ..program.kinds.byte_product import ByteProduct, PendingBytes
 from ..program.kinds.depthwise import Depthwise
 from ..program.kinds.product import PendingProduct
 from ..program.steps import Activation
@@ -58,6 +65,9 @@ FORMS = {
 }
 """Products of integers. In files ConvInteger and MatMulInteger have no more than four inputs, QLinearMatMul eight."""
 
+FEW_PIXELS = 8
+"""Pixels up to which floats are faster than bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Product:
@@ -75,7 +85,7 @@ class Product:
     weight: str
     zero: NDArray[np.float32]
     right: bool
-    bias__m: NDArray[np.float32]
+    bias__m: NDArray[np.int64]
     scale__m: NDArray[np.float32] | None
     divisor: float = 1.0
     y_zero: int | None = None
@@ -105,6 +115,8 @@ def product_of(graph: Graph, node: Node) -> Product | Finding:
     """Return what a product of integers computes, or the reason why it cannot run."""
     found = _product_of(graph, node)
     if isinstance(found, Finding):
+        return found
+    if _fits_bytes(graph, node, found):
         return found
     largest = _largest(found, node, graph)
     if largest <= EXACT:
@@ -159,11 +171,48 @@ def _product_of(graph: Graph, node: Node) -> Product | Finding:
     return _with_result(graph, node, form, made)
 
 
-def _bias_of(graph: Graph, node: Node, form: Form, m: int) -> NDArray[np.float32] | Finding:
+def _fits_bytes(graph: Graph, node: Node, product: Product) -> bool:
+    """Return whether a product can run on bytes: weights less their zero point have 8 bits, the zero point of x is known."""
+    shape, plain = sizes_of(graph, product.weight), as_float(graph, node)
+    if isinstance(product.x_zero, str) or product.divisor != 1.0:
+        return False
+    if FORMS[node.op_type].product is windows.CONV:
+        if int(attribute_of(plain, "group", 1)) > 1 and shape[1] == 1:
+            return False
+    elif len(shape) != 2:
+        return False
+    least, low, high = LOWEST[graph.values[product.weight].dtype], float(product.zero.min()), float(product.zero.max())
+    if least - high >= -128 and least + ENTRIES - 1 - low <= 127:
+        return True
+    integers = product.integers(graph)
+    return bool(integers.min() >= -128 and integers.max() <= 127)
+
+
+def _by_bytes(graph: Graph, node: Node, product: Product) -> bool:
+    """Return whether a product runs on bytes: where it can, unless the floats are exact and faster, as with few pixels."""
+    if not _fits_bytes(graph, node, product):
+        return False
+    return _pixels(graph, node, product) > FEW_PIXELS or _largest(product, node, graph) > EXACT
+
+
+def _pixels(graph: Graph, node: Node, product: Product) -> float:
+    """Return the number of pixels that share the weights; where it is not known, 1 for matrices of two dimensions and many for others."""
+    form, x = FORMS[node.op_type], shape_of(graph, product.x)
+    if form.product is windows.CONV:
+        sizes = shape_of(graph, node.outputs[0])[2:]
+    elif form.product is matrix.GEMM:
+        sizes = x[1:] if attribute_of(node, "transA", 0) else x[:1]
+    else:
+        sizes = x[:-1] if product.right else x[-1:]
+    unknown = 1.0 if len(x) == 2 else math.inf
+    return math.prod(d if isinstance(d, int) else unknown for d in sizes)
+
+
+def _bias_of(graph: Graph, node: Node, form: Form, m: int) -> NDArray[np.int64] | Finding:
     """Return the integers that are added to the sums (M,), or the reason why they are not supported."""
     name = at(node, form.bias)
     if not name:
-        return np.zeros(m, np.float32)
+        return np.zeros(m, np.int64)
     array = graph.constant(name)
     if array is None:
         return reasons.PARAMETER_NOT_CONSTANT(name=name)
@@ -171,10 +220,7 @@ def _bias_of(graph: Graph, node: Node, form: Form, m: int) -> NDArray[np.float32
         return reasons.QUANTISATION_TYPE(what="the bias", type=type_name(graph.values[name].dtype), supported="int32")
     if array.size not in (1, m):
         return reasons.MISMATCHED(what="the bias", other=f"the weight of {m} outputs")
-    spread = np.broadcast_to(array.reshape(-1), m)
-    if not (np.abs(spread.astype(np.int64)) <= EXACT).all():
-        return reasons.SUM_TOO_LARGE(largest=float(np.abs(spread.astype(np.int64)).max()), limit=EXACT)
-    return spread.astype(np.float32)
+    return np.broadcast_to(array.reshape(-1), m).astype(np.int64)
 
 
 def _spread(factor: NDArray[np.float32] | None, m: int) -> NDArray[np.float32] | None:
@@ -245,6 +291,9 @@ def _lower_product(builder: Builder, node: Node) -> None:
     graph = builder.graph
     product = _product_of(graph, node)
     assert isinstance(product, Product)
+    if _by_bytes(graph, node, product):
+        builder.byte_product(node, product.x, _packed_bytes(builder, node, product), product.y_zero)
+        return
     weight, plain, kind = product.integers(graph), as_float(graph, node), FORMS[node.op_type].product
     x = builder.carried(product.x, product.x_zero)
     activation = Activation()
@@ -254,7 +303,8 @@ def _lower_product(builder: Builder, node: Node) -> None:
             assert product.high - product.low == ENTRIES - 1, "a clamp that quantising does not imply"
             activation = Activation(Act.QUANTIZE, product.divisor, product.low)
 
-    def packed(weight: NDArray[np.float32], bias__m: NDArray[np.float32]) -> PendingProduct | Depthwise:
+    def packed(weight: NDArray[np.float32], bias: NDArray[np.int64]) -> PendingProduct | Depthwise:
+        bias__m = bias.astype(np.float32)
         if kind is windows.CONV:
             return windows.packed_conv(builder, plain, weight, lambda: weight, bias__m)
         if kind is matrix.GEMM:
@@ -275,6 +325,30 @@ def _lower_product(builder: Builder, node: Node) -> None:
         feature = 1 if kind is windows.CONV else rank - 1 if product.right else max(rank - 2, 0)
         scale = scale.reshape([-1 if i == feature else 1 for i in range(rank)])
     builder.quantized_in_parts(node, x, parts, scale, activation, product.y_zero)
+
+
+def _packed_bytes(builder: Builder, node: Node, product: Product) -> PendingBytes:
+    """Return a product on bytes, packed when all others are."""
+    graph, form, zero = builder.graph, FORMS[node.op_type], product.y_zero or 0
+    weight, plain, isa = product.integers(graph), as_float(graph, node), builder.isa
+    low, high = int(product.low) + zero, int(product.high) + zero
+    signed = LOWEST[graph.values[product.x].dtype] < 0
+    assert isinstance(product.x_zero, int)
+    how = Quantised(signed, product.x_zero, product.bias__m, product.scale__m, zero, low, high)
+    pack: Callable[[], ByteProduct]
+    if form.product is windows.CONV:
+        met, window, image = windows.met_weight(graph, plain, weight, lambda: weight)
+        groups = int(attribute_of(plain, "group", 1))
+        pack = partial(byte_packing.convolution, met, window, groups, image, isa, how)
+    elif form.product is matrix.GEMM:
+        weight__mk = weight if attribute_of(node, "transB", 0) else weight.T
+        x_rows = not attribute_of(node, "transA", 0)
+        pack = partial(byte_packing.matrix, weight__mk, ShapeRule.GEMM, how, x_rows=x_rows, y_rows=True, isa=isa)
+    else:
+        right = product.right
+        weight__mk, rule = (weight.T, ShapeRule.MATMUL_RIGHT) if right else (weight, ShapeRule.MATMUL_LEFT)
+        pack = partial(byte_packing.matrix, weight__mk, rule, how, x_rows=right, y_rows=right, isa=isa)
+    return PendingBytes(weight.size, pack)
 
 
 def _product_weights(graph: Graph, node: Node) -> tuple[str, ...]:

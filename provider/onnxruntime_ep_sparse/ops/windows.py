@@ -126,16 +126,23 @@ def packed_conv(
     bias__m: NDArray[np.float32] | None,
 ) -> PendingProduct | Depthwise:
     """Return a Conv's product with this weight, which `dense_of` returns with its zeros."""
-    groups = int(attribute_of(node, "group", 1))
+    weight, window, image = met_weight(builder.graph, node, weight, dense_of)
+    return builder.convolution(weight, bias__m, window, int(attribute_of(node, "group", 1)), image)
+
+
+def met_weight(
+    graph: Graph, node: Node, weight: NDArray[np.float32] | Nonzeros, dense_of: Callable[[], NDArray[np.float32]]
+) -> tuple[NDArray[np.float32] | Nonzeros, Window, tuple[int | None, ...]]:
+    """Return a Conv's weight without the taps that never meet an image of known size, its window, and the sizes of the image."""
     window = window_of(node, weight.shape[2:])
-    image = tuple(d if isinstance(d, int) else None for d in shape_of(builder.graph, node.inputs[0])[2:])
+    image = tuple(d if isinstance(d, int) else None for d in shape_of(graph, node.inputs[0])[2:])
     smaller, kept = meeting_taps(window, image)
     if smaller != window:
         dense = dense_of()
         # the zeros of padding times infinity or NaN are NaN
         if np.isfinite(dense).all():
             weight, window = np.ascontiguousarray(dense[(slice(None), slice(None), *kept)]), smaller
-    return builder.convolution(weight, bias__m, window, groups, image)
+    return weight, window, image
 
 
 def _conv_lower(builder: Builder, node: Node) -> None:

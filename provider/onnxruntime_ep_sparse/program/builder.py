@@ -18,6 +18,7 @@ from ..graph.ir import BYTES, CARRIED, FLOAT, INT32, Graph, Node, printable, sha
 from ..graph.nonzeros import Nonzeros
 from . import packing
 from .enums import ElementType, NumberOp, ShapeRule, StepKind
+from .kinds.byte_product import PendingBytes
 from .kinds.convert import Convert
 from .kinds.depthwise import Depthwise
 from .kinds.elementwise import Binary
@@ -58,7 +59,6 @@ class Builder:
         """Of the values that are not float32."""
         self.shuffles: dict[str, Shuffle] = {}
         """The rest of a ConvTranspose, which follows the product that makes the phases of a value."""
-        self.whole: set[int] = set()
         self.computed: list[Numbers] = []
         self.lists: dict[str, Numbers] = {}
         """Numbers that the plan computes, by the names of their values."""
@@ -67,10 +67,11 @@ class Builder:
         self.node_name = ""
         self.zeros: dict[str, int | str] = {}
         """The zero point that is taken from each 8-bit value while it is a float: a number, or the name of the value that holds it. A value
-        that is not here is itself. Zeros of padding and of products are zeros then."""
+        that is not here is itself. Zeros of padding and of products are zeros then. It may be known before a step needs the float."""
         self.shifted: dict[tuple[str, int | str], int] = {}
-        self.arriving: dict[str, int] = {}
-        """The inputs of 8 bits and of truths, by their names."""
+        self.stored: dict[str, int] = {}
+        """The numbers of integers and truths in the element type of the file, by the names of values: inputs, results, what `as_bytes` has
+        made."""
 
         self.inputs = {name: self.input(name) for name in graph.inputs}
 
@@ -112,9 +113,7 @@ class Builder:
             return number
         if self.graph.values[name].dtype not in CARRIED:
             return self.value(name)
-        number = self.arriving[name] = self.new_value(len(shape_of(self.graph, name)))
-        self.types[number] = TYPE_OF[self.graph.values[name].dtype]
-        return number
+        return self.stored_value(name)
 
     def output(self, name: str) -> int:
         """Return the number of an output, which has the element type of the file."""
@@ -122,23 +121,16 @@ class Builder:
             result = self.narrow_value(name)
             self.steps.append(Step(StepKind.CONVERT, self.numbers[name], result, spec=Convert(self.types[result]), name=printable(name)))
             return result
-        element = TYPE_OF[self.graph.values[name].dtype]
-        zero, number = self.zeros.get(name, 0), self.value(name)
-        if self.types.get(number, ElementType.FLOAT32) == element:
-            return number
-        if isinstance(zero, str):
-            zero, number = 0, self.carried(name, 0)
-        result = self.new_value(len(shape_of(self.graph, name)))
-        self.types[result] = element
-        self.step(Step(StepKind.CARRY, number, result, spec=Carry(float(zero))))
-        return result
+        if name not in self.stored and self.type_of(self.value(name)) == TYPE_OF[self.graph.values[name].dtype]:
+            return self.numbers[name]
+        return self.as_bytes(name)
 
     def value(self, name: str) -> int:
         """Return the number of a named value; a constant becomes part of the program."""
         if name in self.lists and self.type_of(self.lists[name].y) == ElementType.BOOL:
             return self.truths(name)
-        if name in self.arriving and name not in self.numbers:
-            return self.carried(name, 0)
+        if name in self.stored and name not in self.numbers:
+            return self.carried(name, self.zeros.get(name, 0))
         if name not in self.numbers:
             if self.graph.is_constant(name):
                 self.numbers[name] = self.constant(self.floats(name))
@@ -163,12 +155,27 @@ class Builder:
         self.types[number] = TYPE_OF[self.graph.narrow[name]]
         return number
 
+    def stored_value(self, name: str) -> int:
+        """Return the number of a new value in the element type of the file: integers that the current step makes, or an input."""
+        number = self.stored[name] = self.new_value(len(shape_of(self.graph, name)))
+        self.types[number] = TYPE_OF[self.graph.values[name].dtype]
+        return number
+
+    def as_bytes(self, name: str) -> int:
+        """Return the number of an 8-bit value, or of int32 sums, in the element type of the file."""
+        if name not in self.stored:
+            number, zero = self.value(name), self.zeros.get(name, 0)
+            if isinstance(zero, str):
+                number, zero = self.carried(name, 0), 0
+            self.step(Step(StepKind.CARRY, number, self.stored_value(name), spec=Carry(float(zero))))
+        return self.stored[name]
+
     def carried(self, name: str, zero: int | str) -> int:
-        """Return the number of an 8-bit value less its zero point `zero`; others are what they are, with 0."""
-        if name in self.arriving and name not in self.numbers:
+        """Return the number of an 8-bit value as floats less its zero point `zero`; others are what they are, with 0."""
+        if name in self.stored and name not in self.numbers:
             self.numbers[name] = self.new_value()
             self.zeros[name] = zero if isinstance(zero, int) else 0
-            self.step(Step(StepKind.CARRY, self.arriving[name], self.numbers[name], spec=Carry(float(self.zeros[name]))))
+            self.step(Step(StepKind.CARRY, self.stored[name], self.numbers[name], spec=Carry(float(self.zeros[name]))))
         own = self.zeros.get(name, 0)
         number = self.value(name)
         if own == zero:
@@ -248,7 +255,7 @@ class Builder:
             shape, element = sizes_of(self.graph, name), TYPE_OF[self.graph.values[name].dtype]
             array = self.graph.constant(name)
             if array is None:
-                number = self.arriving[name] if name in self.arriving else self.value(name)
+                number = self.stored[name] if name in self.stored else self.value(name)
                 self.lists[name] = self.compute(NumberOp.INPUT, [number], element=element, shape=shape)
             elif element == ElementType.FLOAT32:
                 self.lists[name] = self.compute(NumberOp.LITERAL, element=element, shape=shape, floats=tuple(map(float, array.reshape(-1))))
@@ -260,9 +267,9 @@ class Builder:
 
     def packed(self) -> list[Step]:
         """Return the steps with their products packed."""
-        waiting = [step.spec for step in self.steps if isinstance(step.spec, PendingProduct)]
+        waiting = [step.spec for step in self.steps if isinstance(step.spec, PendingProduct | PendingBytes)]
         products = iter(parallel_map(self.workers, [(p.size, p.packed) for p in waiting]))
-        return [replace(step, spec=next(products)) if isinstance(step.spec, PendingProduct) else step for step in self.steps]
+        return [replace(step, spec=next(products)) if isinstance(step.spec, PendingProduct | PendingBytes) else step for step in self.steps]
 
     def convolution(
         self,
@@ -398,6 +405,15 @@ class Builder:
         self.steps.append(step)
         if zero is not None:
             self.zeros[y] = zero
+
+    def byte_product(self, node: Node, x: str, product: PendingBytes, zero: int | None) -> None:
+        """Append a product of bytes, whose result is 8-bit with the zero point `zero`, or float32 or int32 (None)."""
+        y = node.outputs[0]
+        operand = self.as_bytes(x)
+        if zero is not None:
+            self.zeros[y] = zero
+        number = self.value(y) if self.graph.values[y].dtype == FLOAT else self.stored_value(y)
+        self.step(Step(StepKind.BYTE_PRODUCT, operand, number, spec=product))
 
     def quantized_in_parts(
         self,

@@ -38,11 +38,11 @@ WINDOW_PIXELS = 128
 
 @dataclass(frozen=True)
 class Quantised:
-    """How a product reads x and makes y: see `ByteProduct`. `bias__m` int32 counts in units of the sums; None: zeros."""
+    """How a product reads x and makes y: see `ByteProduct`. `bias__m` counts in units of the sums, as int32 does; None: zeros."""
 
     signed: bool
     zero_x: int
-    bias__m: NDArray[np.int32] | None = None
+    bias__m: NDArray[np.int64] | NDArray[np.int32] | None = None
     scale__m: NDArray[np.float32] | None = None
     zero_y: int = 0
     low: int = -128

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,14 @@ class ByteProduct:
     zero_y: int = 0
     low: int = -128
     high: int = 255
+
+
+@dataclass(frozen=True, slots=True)
+class PendingBytes:
+    """A product of bytes before its weight, of `size` elements, is packed."""
+
+    size: int
+    packed: Callable[[], ByteProduct]
 
 
 def check_byte_product(step: Step) -> None:
