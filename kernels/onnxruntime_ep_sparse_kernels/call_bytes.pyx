@@ -21,12 +21,13 @@ def pixels(capsule, form):
 
 def spmm(capsule, form, const int32_t[:, ::1] row_start__bg, const int32_t[:, :, ::1] row__bgr,
          const uint16_t[:, ::1] offset__nc, const int32_t[:, ::1] value__nr, tiles, const int32_t[::1] bias__m,
-         const float[::1] scale__m=None, out=Out.SUMS, int zero=0, int low=-128, int high=255, bint signed=False, int repeat=1):
+         const float[::1] scale__m=None, out=Out.SUMS, float divisor=1, int zero=0, int low=-128, int high=255, bint signed=False,
+         int repeat=1):
     """Run the kernel of the form "quads", "blocks" or "few" (blocks, for few pixels) over all K blocks of a packed matrix, a tile for each.
 
-    Bytes have this zero point and these bounds. `tiles` are uint8 arrays, or int32 arrays for blocks. Returns the results of M rows and
-    `pixels(capsule, form)`: uint8, or int8 if
-    `signed`; int32 for Out.SUMS, float32 for Out.FLOATS. For timing, everything runs `repeat` times.
+    Bytes are divided by `divisor`, and have this zero point and these bounds. `tiles` are uint8 arrays, or int32 arrays for blocks.
+    Returns the results of M rows and `pixels(capsule, form)`: uint8, or int8 if `signed`; int32 for Out.SUMS, float32 for Out.FLOATS. For
+    timing, everything runs `repeat` times.
 
     Raises ValueError if the arrays do not fit each other.
     """
@@ -40,7 +41,7 @@ def spmm(capsule, form, const int32_t[:, ::1] row_start__bg, const int32_t[:, :,
     if np.max(row_start__bg) > min(offset__nc.shape[0], value__nr.shape[0]) or np.min(row_start__bg) < 0:
         raise ValueError("entries beyond the last one")
     for b, tile in enumerate(tiles):
-        if np.max(offset__nc[row_start__bg[b, 0]:row_start__bg[b, row_start__bg.shape[1] - 1]], initial=0) + width > len(tile):
+        if int(np.max(offset__nc[row_start__bg[b, 0]:row_start__bg[b, row_start__bg.shape[1] - 1]], initial=0)) + width > len(tile):
             raise ValueError("an entry reads beyond the tile")
     if (scale__m is None and out != Out.SUMS) or (scale__m is not None and scale__m.shape[0] != rows):
         raise ValueError("every row needs a scale")
@@ -58,6 +59,7 @@ def spmm(capsule, form, const int32_t[:, ::1] row_start__bg, const int32_t[:, :,
     call.partial = &partial[0, 0]
     call.partial_stride = width
     call.scale = &scale__m[0] if scale__m is not None else NULL
+    call.divisor = divisor
     call.y = <void*>y
     call.y_stride = width
     call.out = <t.Out><int>out

@@ -12,7 +12,7 @@ class Out(IntEnum):
     """The results that a quantised product makes of its int32 sums."""
 
     BYTES = 0
-    """Bytes: the sum times its row's scale in float32, clamped, rounded half to even, plus the zero point."""
+    """Bytes: the sum times its row's scale in float32, divided by one number, clamped, rounded half to even, plus the zero point."""
     SUMS = 1
     """The sums themselves, int32."""
     FLOATS = 2

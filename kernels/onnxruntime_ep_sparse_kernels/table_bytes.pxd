@@ -22,6 +22,7 @@ ctypedef struct BytesCall:
     int32_t* partial             # sums, in an order of pixels that only the kernels know
     int64_t partial_stride
     const float* scale           # one value for each row, where `out` needs it
+    float divisor                # of results as bytes
     void* y
     int64_t y_stride
     Out out

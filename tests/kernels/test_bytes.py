@@ -105,25 +105,29 @@ def test_blocks_of_depth(row, form):
         np.testing.assert_array_equal(case.run(), case.sums())
 
 
-def quantised(sums, scale__m, zero, low, high):
+def quantised(sums, scale__m, zero, low, high, divisor=1.0):
     """The results as ONNX Runtime computes them: float32 product, clamp, half to even, zero point."""
-    scaled = sums.astype(np.float32) * scale__m[:, None]
+    with np.errstate(over="ignore"):
+        scaled = sums.astype(np.float32) * scale__m[:, None] / np.float32(divisor)
     return np.rint(np.clip(scaled, np.float32(low - zero), np.float32(high - zero))).astype(np.int64) + zero
 
 
 @pytest.mark.parametrize(("row", "form"), KERNELS)
 @pytest.mark.parametrize("signed", [False, True])
 def test_bytes(row, form, signed):
-    """Requantised to u8 and s8 with the zero points at both ends and within; narrower bounds, as of Relu6; scales that overflow int32."""
+    """Requantised to u8 and s8 with the zero points at both ends and within; narrower bounds, as of Relu6; scales that overflow int32.
+
+    With a divisor as well.
+    """
     rng = np.random.default_rng(4)
     least, most = (-128, 127) if signed else (0, 255)
     case = Case(row, form, weights(rng, 20, 50, 0.4))
     case.scale__m[:4] = 1e-9, 1.0, 1e6, 1e30
-    for zero in (least, most, least + 77):
+    for zero, divisor in ((least, 1.0), (most, 1.0), (least + 77, 1.0), (least, 0.37), (least + 77, 1e-30)):
         for low, high in ((least, most), (max(least, zero), min(most, zero + 31))):
-            result = case.run(Out.BYTES, zero=zero, low=low, high=high, signed=signed)
+            result = case.run(Out.BYTES, zero=zero, low=low, high=high, signed=signed, divisor=divisor)
             assert result.dtype == (np.int8 if signed else np.uint8)
-            np.testing.assert_array_equal(result, quantised(case.sums(), case.scale__m, zero, low, high))
+            np.testing.assert_array_equal(result, quantised(case.sums(), case.scale__m, zero, low, high, divisor))
 
 
 @pytest.mark.parametrize(("row", "form"), KERNELS)

@@ -179,6 +179,8 @@ def damaged(data):
     yield replace(data, high=256), "bounds 0 and 256"
     yield replace(data, zero_x=-1), "the zero point -1 of x"
     yield replace(data, zero_y=256), "the zero point 256 of y"
+    yield replace(data, divisor=0.0), "the divisor 0.0"
+    yield replace(data, divisor=float("nan")), "the divisor nan"
     yield replace(data, blocks=not data.blocks), "the columns have the shape"
     panel = replace(group.panel, k__nc=group.panel.k__nc + np.uint16(9999))
     yield replace(data, product=replace(product, groups=(replace(group, panel=panel),))), "columns outside block 0"

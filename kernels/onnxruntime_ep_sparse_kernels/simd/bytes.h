@@ -36,11 +36,13 @@ static inline vf vf_from_int(vi a) { return __builtin_convertvector(a, vf); }
 
 #include SPARSE_BYTE_PRIMITIVES
 
-/* The scaled sums of a unit as bytes. Beyond 2^30 a float would not fit int32; far below 0 it becomes the least int32, which is right. */
-static inline vi vi_quantised(vi a, vi b, vi c, vi d, vf scale, vi zero) {
-    const vf most = vf_set(1073741824.0f);
-    return vi_round_bytes(vf_min(most, vf_from_int(a) * scale), vf_min(most, vf_from_int(b) * scale),
-                          vf_min(most, vf_from_int(c) * scale), vf_min(most, vf_from_int(d) * scale), zero);
+/* The scaled sums of a unit as bytes, divided by `divisor` before they are rounded.
+ * Beyond 2^30 a float would not fit int32; far below 0 it becomes the least int32, which is right. */
+static inline vi vi_quantised(vi a, vi b, vi c, vi d, vf scale, float divisor, vi zero) {
+    const vf most = vf_set(1073741824.0f), by = vf_set(divisor);
+    vf p = vf_from_int(a) * scale, q = vf_from_int(b) * scale, r = vf_from_int(c) * scale, s = vf_from_int(d) * scale;
+    if (divisor != 1.0f) p /= by, q /= by, r /= by, s /= by;
+    return vi_round_bytes(vf_min(most, p), vf_min(most, q), vf_min(most, r), vf_min(most, s), zero);
 }
 
 /* The bytes of vi_round_bytes(a, b, c, d) in the order of all of a, then b, c, d. */

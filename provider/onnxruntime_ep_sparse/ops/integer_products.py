@@ -174,7 +174,7 @@ def _product_of(graph: Graph, node: Node) -> Product | Finding:
 def _fits_bytes(graph: Graph, node: Node, product: Product) -> bool:
     """Return whether a product can run on bytes: weights less their zero point have 8 bits, the zero point of x is known."""
     shape, plain = sizes_of(graph, product.weight), as_float(graph, node)
-    if isinstance(product.x_zero, str) or product.divisor != 1.0:
+    if isinstance(product.x_zero, str):
         return False
     if FORMS[node.op_type].product is windows.CONV:
         if int(attribute_of(plain, "group", 1)) > 1 and shape[1] == 1:
@@ -334,7 +334,7 @@ def _packed_bytes(builder: Builder, node: Node, product: Product) -> PendingByte
     low, high = int(product.low) + zero, int(product.high) + zero
     signed = LOWEST[graph.values[product.x].dtype] < 0
     assert isinstance(product.x_zero, int)
-    how = Quantised(signed, product.x_zero, product.bias__m, product.scale__m, zero, low, high)
+    how = Quantised(signed, product.x_zero, product.bias__m, product.scale__m, zero, low, high, product.divisor)
     pack: Callable[[], ByteProduct]
     if form.product is windows.CONV:
         met, window, image = windows.met_weight(graph, plain, weight, lambda: weight)

@@ -47,6 +47,7 @@ class Quantised:
     zero_y: int = 0
     low: int = -128
     high: int = 255
+    divisor: float = 1.0
 
 
 def byte_product(product: Product, blocks: bool, sums__m: NDArray[np.int64], how: Quantised) -> ByteProduct:
@@ -55,7 +56,7 @@ def byte_product(product: Product, blocks: bool, sums__m: NDArray[np.int64], how
     bias__m = np.zeros(product.m, np.int64) if how.bias__m is None else how.bias__m.astype(np.int64)
     bits = (bias__m - zero * sums__m).astype(np.int32).view(np.float32)
     scale__m = np.ones(product.m, np.float32) if how.scale__m is None else np.broadcast_to(how.scale__m, product.m).astype(np.float32)
-    return ByteProduct(product, blocks, how.signed, how.zero_x, bits, scale__m, how.zero_y, how.low, how.high)
+    return ByteProduct(product, blocks, how.signed, how.zero_x, bits, scale__m, how.zero_y, how.low, how.high, how.divisor)
 
 
 def pays(matrix: Csr, taps: int) -> bool:

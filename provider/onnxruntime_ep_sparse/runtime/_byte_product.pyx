@@ -39,6 +39,7 @@ cdef struct ByteProduct:
     int32_t zero_y
     int32_t low              # bounds of y
     int32_t high
+    float divisor            # of y
 
 cdef struct BytePlan:
     ProductPlan q            # first, likewise
@@ -73,6 +74,7 @@ cdef int build(Step* step, object spec) except -1:
     data.zero_y = spec.zero_y
     data.low = spec.low
     data.high = spec.high
+    data.divisor = spec.divisor
     return 0
 
 
@@ -251,6 +253,7 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
     call.row_end = panel.groups if chunk == q.chunks - 1 else <int32_t>((chunk + 1) * panel.strips // q.chunks) * (STRIP // panel.mr)
     direct = not p.y_rows and (q.pitch == q.out_width or q.out_height == 1) and first + count * unit <= q.flat
     call.scale = data.scale + panel.row_begin % p.M
+    call.divisor = data.divisor
     call.out = OUT_SUMS if type_y == TYPE_INT32 else OUT_FLOATS if type_y == TYPE_FLOAT32 else OUT_BYTES
     call.flip = type_y == TYPE_INT8
     call.zero = data.zero_y + 128 * call.flip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -25,8 +26,8 @@ FOUR = 4
 class ByteProduct:
     """y = quantise(W (x - zero_x)), with sums in int32: what the step does follows from the element types of x and y.
 
-    x is uint8 or int8. y is int32: the sums. Float32: float(sum) * scale. uint8 or int8: that rounded half to even, plus `zero_y`,
-    clamped to [low, high]. Rounding is monotonic, so that is what it would be if the bounds were applied before it.
+    x is uint8 or int8. y is int32: the sums. Float32: float(sum) * scale. uint8 or int8: that divided by `divisor`, rounded half to even,
+    plus `zero_y`, clamped to [low, high]. Rounding is monotonic, so that is what it would be if the bounds were applied before it.
 
     `product` has the geometry and the packed weights; its values are four weights of 8 bits each, whose bits take the place of those of
     float32. Its bias is not used. `blocks`: an entry has four channels at the same tap, and the channels of `product.groups` are blocks of
@@ -43,6 +44,7 @@ class ByteProduct:
     zero_y: int = 0
     low: int = -128
     high: int = 255
+    divisor: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ def check_byte_product(step: Step) -> None:
     expect_shape(data.scale__m, (product.m,), "the scales")
     require(-128 <= data.low <= data.high <= 255, f"bounds {data.low} and {data.high}")
     require(-128 * data.signed <= data.zero_x <= 255 - 128 * data.signed, f"the zero point {data.zero_x} of x")
+    require(0 < data.divisor < math.inf, f"the divisor {data.divisor}")
     require(-128 <= data.zero_y <= 255, f"the zero point {data.zero_y} of y")
     if data.blocks:
         require(all((group.channel_begin, group.channels) == (0, channels) for group in product.groups), "blocks of other channels")
