@@ -6,6 +6,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
 
 cimport onnxruntime_ep_sparse_kernels.table_bytes as t
+from onnxruntime_ep_sparse_kernels.table cimport Combination
 
 from .quantised import Out
 
@@ -120,4 +121,29 @@ def scatter_rows(capsule, const uint8_t[:, ::1] tile__mp, int64_t rows):
     result = np.zeros((rows, tile__mp.shape[0]), np.uint8)
     cdef uint8_t[:, ::1] y = result
     table.scatter_rows(&y[0, 0], tile__mp.shape[0], &tile__mp[0, 0], tile__mp.shape[1], rows, tile__mp.shape[0])
+    return result
+
+
+def combine(capsule, a, b, dtype, bint multiplies=False, float a_zero=0, float a_scale=1, float b_zero=0, float b_scale=1, float shift=0,
+            float y_zero=0, float low=-255, float high=255, int repeat=1):
+    """Return `a` combined with `b`, arrays of uint8 or int8, as an array of `dtype`; either may have one element for all of the other.
+
+    The numbers are those of `Combination`. For timing, it runs `repeat` times. Raises ValueError if the arrays do not fit each other.
+    """
+    cdef t.ByteKernels* table = table_of(capsule)
+    cdef int64_t n = max(a.size, b.size), a_step = a.size == n, b_step = b.size == n
+    if min(a.size, b.size) not in (1, n):
+        raise ValueError(f"{a.size} and {b.size} elements")
+    result = np.zeros(n, dtype)
+    cdef const uint8_t[::1] left = a.view(np.uint8), right = b.view(np.uint8)
+    cdef uint8_t[::1] y = result.view(np.uint8)
+    cdef Combination c
+    cdef int _
+    c.multiplies = multiplies
+    c.a_zero, c.a_scale, c.b_zero, c.b_scale = a_zero, a_scale, b_zero, b_scale
+    c.shift, c.y_zero, c.low, c.high = shift, y_zero, low, high
+    c.a_signed, c.b_signed, c.y_signed = a.dtype == np.int8, b.dtype == np.int8, dtype == np.int8
+    with nogil:
+        for _ in range(repeat):
+            table.combine(&y[0], &left[0], a_step, &right[0], b_step, n, &c)
     return result

@@ -54,6 +54,9 @@ ctypedef struct Combination:
     float y_zero
     float low
     float high
+    bint a_signed            # of bytes: see table_bytes.pxd
+    bint b_signed
+    bint y_signed
 
 ctypedef void (*spmm_t)(const SpmmCall* call) noexcept nogil
 

@@ -1,4 +1,4 @@
-"""The C interface of the kernels for quantised products: the functions that the module of each byte set implements.
+"""The C interface of the kernels for bytes: the functions that the module of each byte set implements.
 
 Strides and sizes count elements: bytes of u8, int32 of sums. A unit is as many pixels as a vector has bytes.
 """
@@ -6,7 +6,7 @@ Strides and sizes count elements: bytes of u8, int32 of sums. A unit is as many 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
 
 from onnxruntime_ep_sparse_kernels._byte_enums cimport Out
-from onnxruntime_ep_sparse_kernels.table cimport Run
+from onnxruntime_ep_sparse_kernels.table cimport Combination, Run
 
 # One call of a tile kernel: row groups [row_begin, row_end) of two rows each, in one K block, times a unit of pixels.
 # The sum of row m starts from partial[m, :] or bias[m] and adds value[m, j] * tile[offset[m, j], :], four products for each value.
@@ -58,3 +58,8 @@ ctypedef struct ByteKernels:
     void (*scatter_rows)(uint8_t* y, int64_t y_stride, const uint8_t* tile, int64_t pitch, int64_t rows, int64_t count) noexcept nogil
     # Turns the highest bit of so many bytes: signed bytes become unsigned ones, 128 more.
     void (*flip)(uint8_t* x, int64_t n) noexcept nogil
+    # y[i] = a[i * a_step] combined with b[i * b_step], which are bytes with their zero points, as y is; the steps are 0 or 1, and y is
+    # neither a nor b. ADD: fma(a, a_scale, fma(b, b_scale, shift)), which must be less than 2^31.
+    # MUL: (a - a_zero) * (b - b_zero) * a_scale + y_zero. Rounded half to even, then clamped to [low + y_zero, high + y_zero].
+    void (*combine)(uint8_t* y, const uint8_t* a, int64_t a_step, const uint8_t* b, int64_t b_step, int64_t n,
+                    const Combination* c) noexcept nogil

@@ -10,7 +10,6 @@ from .ops.table import is_activation, is_addition, row_for
 from .options import Options, isa_of, workers_of
 from .passes.run import run_passes
 from .program.builder import Builder
-from .program.kinds.table import needs_byte_kernels
 from .program.steps import ProgramSpec
 from .runtime._program import Program
 
@@ -36,5 +35,5 @@ def lower_to_spec(graph: Graph, isa: Isa, workers: int = 1) -> ProgramSpec:
 def program_of(spec: ProgramSpec, options: Options) -> Program:
     """Compile the program for this process."""
     isa = isa_of(options).name
-    byte_table = kernels.byte_table(isa) if needs_byte_kernels(spec.steps) else None
+    byte_table = kernels.byte_table(isa) if spec.has_bytes else None
     return Program(spec, kernels.table(isa), workers_of(options), options.profile, byte_table=byte_table)

@@ -7,12 +7,11 @@ from onnx import helper
 from onnxruntime_ep_sparse import pipeline
 from onnxruntime_ep_sparse.ops import table as ops
 from onnxruntime_ep_sparse.passes.quantized import read_quantized
-from onnxruntime_ep_sparse.program.kinds.table import needs_byte_kernels
 from onnxruntime_ep_sparse.program.serialize import Compiled, decode, encode
 from onnxruntime_ep_sparse.runtime._program import Program
 from onnxruntime_ep_sparse_kernels.isa import ISAS
 from support import quantized
-from support.kernel_sets import byte_table_of, bytes_of, table_of
+from support.kernel_sets import byte_table_for, table_of
 from support.making import MORE
 from support.programs import EVERY_SET
 
@@ -34,7 +33,7 @@ def run(case, isa, workers=1):
     spec = pipeline.lower_to_spec(quantized.graph_of(case), isa)
     if isa in ISAS:  # not emulated
         spec = decode(encode(Compiled(isa.name, tuple(spec.inputs), tuple(spec.outputs), spec))).program
-    program = Program(spec, table_of(isa), workers, byte_table=byte_table_of(bytes_of(isa)) if needs_byte_kernels(spec.steps) else None)
+    program = Program(spec, table_of(isa), workers, byte_table=byte_table_for(isa))
     (y,) = program.run(*(case[4][name] for name in program.input_names))
     return y
 

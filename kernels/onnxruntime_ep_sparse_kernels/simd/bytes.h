@@ -10,7 +10,8 @@
  *                            and vi_zip_high16(a, b) of 16 bits.
  *   vi_round_bytes(a, b, c, d, zero)  floats up to 2^30 as bytes: rounded half to even, plus the int16 in every half of `zero`, at least 0
  *                            and at most 255. Within each 128 bits those of a, then b, c, d.
- *   vi_max8(a, b), vi_min8(a, b)  the larger and the smaller of unsigned bytes. */
+ *   vi_max8(a, b), vi_min8(a, b)  the larger and the smaller of unsigned bytes.
+ *   vf_fma_once(a, b, c)     a * b + c with one rounding, on every instruction set. */
 #ifndef SPARSE_BYTES_H
 #define SPARSE_BYTES_H
 
@@ -31,10 +32,21 @@ typedef int32_t vi_unaligned __attribute__((vector_size(4 * SPARSE_LANES), align
 static inline vi vi_load(const void *p) { return *(const vi_unaligned *)p; }
 static inline void vi_store(void *p, vi a) { *(vi_unaligned *)p = a; }
 static inline vi vi_set(int32_t a) { return a - (vi){0}; }
+static inline vi vi_set8(int32_t a) { return vi_set((int32_t)(0x1010101u * (uint8_t)a)); }
 static inline vi vi_xor(vi a, vi b) { return a ^ b; }
 static inline vf vf_from_int(vi a) { return __builtin_convertvector(a, vf); }
 
 #include SPARSE_BYTE_PRIMITIVES
+
+/* Unsigned bytes as floats less `origin` - 2^23, exactly: those of vi_round_bytes(a, b, c, d). A byte is the last one of 2^23 + byte. */
+static inline void vf_from_bytes(vi bytes, vf origin, vf *a, vf *b, vf *c, vf *d) {
+    const vi none = vi_set(0), above = vi_set(0x4b004b00);
+    vi low = vi_zip_low8(bytes, none), high = vi_zip_high8(bytes, none);
+    *a = (vf)vi_zip_low16(low, above) - origin;
+    *b = (vf)vi_zip_high16(low, above) - origin;
+    *c = (vf)vi_zip_low16(high, above) - origin;
+    *d = (vf)vi_zip_high16(high, above) - origin;
+}
 
 /* The scaled sums of a unit as bytes, divided by `divisor` before they are rounded.
  * Beyond 2^30 a float would not fit int32; far below 0 it becomes the least int32, which is right. */

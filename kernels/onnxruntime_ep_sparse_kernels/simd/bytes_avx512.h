@@ -21,3 +21,4 @@ static inline vi vi_round_bytes(vf a, vf b, vf c, vf d, vi zero) {
 }
 static inline vi vi_max8(vi a, vi b) { return (vi)_mm512_max_epu8((__m512i)a, (__m512i)b); }
 static inline vi vi_min8(vi a, vi b) { return (vi)_mm512_min_epu8((__m512i)a, (__m512i)b); }
+static inline vf vf_fma_once(vf a, vf b, vf c) { return vf_fma(a, b, c); }

@@ -3,6 +3,12 @@
 typedef int16_t v16 __attribute__((vector_size(4 * SPARSE_LANES)));
 typedef uint16_t v16u __attribute__((vector_size(4 * SPARSE_LANES)));
 
+/* A function of the C library where there is no such instruction. */
+static inline vf vf_fma_once(vf a, vf b, vf c) {
+    for (int i = 0; i < SPARSE_LANES; i++) a[i] = f_fma(a[i], b[i], c[i]);
+    return a;
+}
+
 #if defined(__SSE2__) && SPARSE_LANES == 4
 /* SSE2 lacks pmaddubsw: even and odd bytes are multiplied as 16 bits. */
 static inline vi vi_dp4(vi acc, vi x, vi w) {

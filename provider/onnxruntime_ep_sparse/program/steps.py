@@ -15,6 +15,9 @@ from onnxruntime_ep_sparse_kernels.elementwise import Act
 
 from .enums import AutoPad, ElementType, NumberOp, StepKind
 
+BYTES = frozenset((ElementType.UINT8, ElementType.INT8))
+"""The element types of 8-bit integers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Activation:
@@ -107,3 +110,8 @@ class ProgramSpec:
     def type_of(self, value: int) -> ElementType:
         """Return the element type of a value."""
         return self.types.get(value, ElementType.FLOAT32)
+
+    @property
+    def has_bytes(self) -> bool:
+        """Return whether any value has elements of 8 bits, for which there are kernels of their own."""
+        return not BYTES.isdisjoint(self.types.values())

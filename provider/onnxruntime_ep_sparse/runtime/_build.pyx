@@ -30,6 +30,8 @@ cdef int fill_program(CompiledProgram* program, spec) except -1:
     program.inputs = <int*>memory_of(list(spec.inputs.values()), np.int32)
     program.n_inputs = len(spec.inputs)
     types = [spec.type_of(value) for value in range(spec.n_values)]
+    if spec.has_bytes and program.byte_kernels == NULL:
+        raise ValueError("values of 8 bits need kernels for bytes; pass a byte_table")
     program.type = <int*>memory_of(types, np.int32)
     program.bytes = <int*>memory_of([np.dtype(element.bits).itemsize for element in types], np.int32)
     program.onnx_type = <int*>memory_of([element.onnx for element in types], np.int32)
@@ -47,8 +49,6 @@ cdef int fill_program(CompiledProgram* program, spec) except -1:
     program.n_steps = len(spec.steps)
     for i, source in enumerate(spec.steps):
         fill_step(&program.steps[<int>i], source)
-        if program.steps[<int>i].ops.on_bytes and program.byte_kernels == NULL:
-            raise ValueError(f"step {i} ({source.name[:80]}) needs kernels for bytes; pass a byte_table")
     fill_numbers(program, spec)
     count_readers(program)
     return 0

@@ -59,7 +59,6 @@ cdef void byte_product_ops(StepKindOps* ops) noexcept:
     ops.plan = plan_step
     ops.release_plan = release_plan
     ops.item = item
-    ops.on_bytes = True
     ops.variant = variant
 
 

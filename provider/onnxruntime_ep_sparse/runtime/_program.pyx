@@ -337,8 +337,8 @@ cdef class Program:
 
     `spec` is a `steps.ProgramSpec`, `table` a capsule from `onnxruntime_ep_sparse_kernels.table`, `workers` the number of threads that the
     work is cut for. With `profile` runs are counted, and the time of every step is added up. Two steps run together in bands where an image
-    has at least `far_floats` between them. Products run dealt where images have at least `dealt_pixels`; 0: wherever they can. Steps on
-    bytes need the `byte_table` of the same vectors.
+    has at least `far_floats` between them. Products run dealt where images have at least `dealt_pixels`; 0: wherever they can. Values of
+    8 bits need the `byte_table` of the same vectors.
     `run` computes on the calling thread, for tests; a session detaches the C object instead.
     """
 

@@ -1,4 +1,4 @@
-"""Steps of 8-bit integers, each held as a float less its zero point: functions by a table, sums and products, quantising by extent."""
+"""Steps of 8-bit integers, which are bytes, or floats less their zero points: functions by a table, sums, products, quantising."""
 
 import numpy as np
 
@@ -143,10 +143,19 @@ cdef void combine_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef Loops* loops = <Loops*>job.sp.own
     cdef int64_t size = job.plan.values[job.step.y].size, a, b, n
     cdef int64_t a_step = loops.a_stride[loops.n - 1], b_step = loops.b_stride[loops.n - 1]
-    cdef int64_t place = item_begin(index, job.sp.items, size, LINE), end = item_begin(index + 1, job.sp.items, size, LINE)
+    cdef int64_t place = item_begin(index, job.sp.items, size, 4 * LINE), end = item_begin(index + 1, job.sp.items, size, 4 * LINE)
+    cdef const int* type = job.program.type
+    cdef t.Combination own = (<const t.Combination*>job.step.spec)[0]
+    own.a_signed = type[job.step.x] == TYPE_INT8
+    own.b_signed = type[job.step.r] == TYPE_INT8
+    own.y_signed = type[job.step.y] == TYPE_INT8
     while place < end:
         n = cut_run(loops, place, end, &a, &b)
-        job.program.kernels.combine(job.y + place, job.x + a, a_step, job.r + b, b_step, n, <const t.Combination*>job.step.spec)
+        if type[job.step.y] == TYPE_FLOAT32:
+            job.program.kernels.combine(job.y + place, job.x + a, a_step, job.r + b, b_step, n, &own)
+        else:
+            job.program.byte_kernels.combine(<uint8_t*>job.y + place, <const uint8_t*>job.x + a, a_step, <const uint8_t*>job.r + b, b_step,
+                                             n, &own)
         place += n
 
 

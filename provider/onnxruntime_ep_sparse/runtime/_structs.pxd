@@ -143,8 +143,6 @@ cdef struct StepKindOps:
     bint (*deals)(const CompiledProgram* program, const Plan* plan, int index, const Deal* deal, double* gain) noexcept nogil
     # Whether x becomes a part of y beside others.
     bint joins
-    # Whether the step needs the kernels for bytes.
-    bint on_bytes
     # The rest of the plan of a dealt step, when all values have their places; 0 on success, else memory is short. NULL: there is none.
     int (*placed)(CompiledProgram* program, Plan* plan, int index) noexcept nogil
     # Scratch for so many rows of an image of the result, of kinds that can run in bands with the product after them. NULL: they cannot.
@@ -295,7 +293,7 @@ cdef inline const char* asked_to_stop(const Host* host) noexcept nogil:
 
 cdef struct CompiledProgram:
     t.KernelTable* kernels
-    ByteKernels* byte_kernels  # NULL where no step needs them
+    ByteKernels* byte_kernels  # NULL where no value has bytes
     int workers
     int64_t far_floats     # of an image between two steps, from which on they run together in bands
     int64_t dealt_pixels   # of an image, from which on products may run dealt; 0: all run dealt that can

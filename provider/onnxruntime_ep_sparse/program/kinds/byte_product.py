@@ -103,6 +103,5 @@ BYTE_PRODUCT = StepKindRow(
     separable=_separable,
     describe=_describe,
     for_lanes=_for_lanes,
-    on_bytes=True,
     check_types=_check_types,
 )

@@ -1,4 +1,4 @@
-"""Steps of 8-bit integers, which floats less their zero points stand for. Their C side is `runtime/_quantized.pyx`."""
+"""Steps of 8-bit integers, which are bytes, or floats less their zero points. Their C side is `runtime/_quantized.pyx`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..enums import ElementType, StepKind
-from ..steps import Step
+from ..steps import BYTES, Step
 from .elementwise import separable_operands
 from .row import SecondOperand, StepKindRow, expect_shape, never_separable, only_floats, require, same_rank
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ENTRIES = 256
 """Numbers that 8 bits can hold."""
+FAR = float(1 << 30)
+"""A number that int32 holds, whatever it is rounded to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +32,11 @@ class LookUp:
 
 @dataclass(frozen=True, slots=True)
 class Combine:
-    """The sum or, if it `multiplies`, the product of two quantised operands less their zero points, quantised, less its zero point.
+    """The sum or, if it `multiplies`, the product of two quantised operands, quantised.
 
-    A sum is fma(x + x_zero, x_scale, fma(r + r_zero, r_scale, shift)) - y_zero, each fma with one rounding; a product is
-    (x * r * x_scale + y_zero) - y_zero. It is rounded half to even before y_zero is taken from it, then clamped to [low, high].
+    x, r and y are all bytes, or all floats less their zero points. With X and R for the integers of the file, a sum is
+    fma(X, x_scale, fma(R, r_scale, shift)), each fma with one rounding; a product is (X - x_zero) * (R - r_zero) * x_scale + y_zero.
+    It is rounded half to even, and clamped so that it is in [low, high] less y_zero. A sum must stay below FAR.
     """
 
     multiplies: bool
@@ -45,6 +48,11 @@ class Combine:
     y_zero: float
     low: float
     high: float
+
+    @property
+    def most(self) -> float:
+        """Return a bound of the sums of bytes, before they are clamped."""
+        return (ENTRIES - 1) * (abs(self.x_scale) + abs(self.r_scale)) + abs(self.shift)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,11 @@ class Carry:
 INTEGERS = frozenset((ElementType.UINT8, ElementType.INT8, ElementType.INT32, ElementType.BOOL))
 
 
+def _check_combined(step: Step, values: Values) -> None:
+    found = {values.type_of(value) for value in (step.x, step.r, step.y)}
+    require(found <= BYTES or found == {ElementType.FLOAT32}, "operands and a result that are not all bytes or all floats")
+
+
 def _check_carried(step: Step, values: Values) -> None:
     found = {values.type_of(step.x), values.type_of(step.y)}
     require(ElementType.FLOAT32 in found and len(found & INTEGERS) == 1, "integers and floats are expected on either side")
@@ -83,6 +96,8 @@ def _verify_look_up(step: Step, x: int, r: int | None, values: Values) -> int:
 
 
 def _verify_combine(step: Step, x: int, r: int | None, values: Values) -> int:
+    combine: Combine = step.spec
+    require(combine.multiplies or combine.most < FAR, f"sums up to {combine.most}")
     return max(x, r or 0)
 
 
@@ -107,6 +122,7 @@ COMBINE = StepKindRow(
     second=SecondOperand.REQUIRED,
     separable=separable_operands,
     describe=_describe_combine,
+    check_types=_check_combined,
 )
 DYNAMIC_QUANTIZE = StepKindRow(
     StepKind.DYNAMIC_QUANTIZE, DynamicQuantize, _verify_dynamic, separable=never_separable, check_types=_check_dynamic

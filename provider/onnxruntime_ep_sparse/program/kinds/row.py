@@ -90,7 +90,6 @@ class StepKindRow:
     dimension of its operands independently, and `separable_by(step, origins, ranks)` whether it does by the numbers that the plan
     computes for it. `describe` says in a few words what the step computes, for people: `64->256 3x3/1, 90 % zeros`.
     `check_types(step, values)` raises ValueError unless the values of the step have element types that it can read and write.
-    `on_bytes`: the C side needs the kernels for bytes.
     `for_lanes(spec, before, lanes)` returns the spec, packed for vectors of `before` elements, for vectors of `lanes`.
     """
 
@@ -103,7 +102,6 @@ class StepKindRow:
     separable_by: Callable[[Step, Origins, Ranks], bool] = _independent_of_numbers
     describe: Callable[[Step], str] = _described_by_kind
     for_lanes: Callable[[Any, int, int], Any] = _same_for_all_lanes
-    on_bytes: bool = False
     check_types: Callable[[Step, Values], None] = only_floats
 
 

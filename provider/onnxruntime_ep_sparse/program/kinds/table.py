@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from ..enums import StepKind
 from ..steps import Step
 from .byte_product import BYTE_PRODUCT
@@ -64,11 +62,6 @@ def is_separable(step: Step, constants: Constants, ranks: Ranks, origins: Origin
     if step.x in origins or step.r in origins:
         return False
     return ROWS[step.kind].separable(step, constants, ranks) and ROWS[step.kind].separable_by(step, origins, ranks)
-
-
-def needs_byte_kernels(steps: Iterable[Step]) -> bool:
-    """Return whether any of these steps runs on the kernels for bytes."""
-    return any(ROWS[step.kind].on_bytes for step in steps)
 
 
 def describe(step: Step) -> str:
