@@ -265,9 +265,14 @@ def _combine_lower(builder: Builder, node: Node) -> None:
     found = combination_of(builder.graph, node)
     assert not isinstance(found, Finding)
     combine, a, b, y = found
-    x, r = builder.carried(node.inputs[0], a), builder.carried(node.inputs[3], b)
-    builder.step(Step(StepKind.COMBINE, x, builder.value(node.outputs[0]), r, spec=combine))
-    builder.zeros[node.outputs[0]] = y
+    result, operands = node.outputs[0], (node.inputs[0], node.inputs[3])
+    if builder.has_bytes(*operands):
+        x, r = map(builder.as_bytes, operands)
+        builder.step(Step(StepKind.COMBINE, x, builder.stored_value(result), r, spec=combine))
+    else:
+        x, r = map(builder.carried, operands, (a, b))
+        builder.step(Step(StepKind.COMBINE, x, builder.value(result), r, spec=combine))
+    builder.zeros[result] = y
 
 
 def pool_of(graph: Graph, node: Node) -> tuple[Parameters, Parameters, float] | Finding:

@@ -161,6 +161,10 @@ class Builder:
         self.types[number] = TYPE_OF[self.graph.values[name].dtype]
         return number
 
+    def has_bytes(self, *names: str) -> bool:
+        """Return whether steps read values best as bytes: one of them is that already, and none is constant."""
+        return any(name in self.stored for name in names) and not any(map(self.graph.is_constant, names))
+
     def as_bytes(self, name: str) -> int:
         """Return the number of an 8-bit value, or of int32 sums, in the element type of the file."""
         if name not in self.stored:
