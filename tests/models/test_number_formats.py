@@ -101,6 +101,9 @@ def test_sparseml_form():
     sums = [node for node in made.graph.node if node.op_type == "Add" and types.get(node.input[1]) is None]
     assert len(sums) == 2
     assert all(producer[name].op_type == "DequantizeLinear" for node in sums for name in node.input)
+    # a Relu comes before its result is quantised
+    relus = [node for node in made.graph.node if node.op_type == "Relu"]
+    assert {producer[node.input[0]].op_type for node in relus} == {"Mul", "Add"}
     assert not {"Conv", "Gemm", "BatchNormalization"} & {node.op_type for node in made.graph.node}
 
 

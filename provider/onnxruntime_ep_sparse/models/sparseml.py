@@ -1,7 +1,7 @@
 """Writes a quantised net as exports of SparseML do: integer operators, uint8 weights around 128, int32 biases.
 
 A layer is ConvInteger or MatMulInteger, then Add (int32 bias), Cast, Mul (the scale of its sums), Relu, QuantizeLinear. A residual Add
-stands between DequantizeLinear of both operands and QuantizeLinear. A weight that was 0 is 128, which is the zero point.
+stands between DequantizeLinear of both operands and Relu, QuantizeLinear. A weight that was 0 is 128, which is the zero point.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class _Rewrite:
         self.made: dict[str, NDArray] = {}
         nodes: list[onnx.NodeProto] = []
         for node in self.graph.node:
+            if node.op_type == "Add":
+                self.end_with_relu(node.output[0])
             if id(node) not in self.gone:
                 nodes += self.layer(node) if self.is_layer(node) else [node]
         self.keep(nodes)
@@ -78,6 +80,7 @@ class _Rewrite:
         ]
         shaped = {key: attributes[key] for key in SHAPED if key in attributes} if is_conv else {}
         bias, y = self.bias(node, scale)
+        self.end_with_relu(y)
         op_type = "ConvInteger" if is_conv else "MatMulInteger"
         yield helper.make_node(op_type, operands, [f"{named}_sum"], f"{named}_{op_type}", **shaped)
         sums = f"{named}_sum"
@@ -102,6 +105,18 @@ class _Rewrite:
         passed, addition, addend = found
         self.gone.update(map(id, (*passed, addition)))
         return _rounded(self.constants[addend], scale), addition.output[0]
+
+    def end_with_relu(self, y: str) -> None:
+        """Take away the nodes that quantise the result of a layer or of an Add before a Relu."""
+        name, passed = y, []
+        for op_type in ("QuantizeLinear", "DequantizeLinear", "Relu"):
+            readers = self.readers.get(name, [])
+            if len(readers) != 1 or readers[0].op_type != op_type:
+                return
+            passed.append(readers[0])
+            name = readers[0].output[0]
+        passed[-1].input[0] = y
+        self.gone.update(map(id, passed[:-1]))
 
     def addition(self, node: onnx.NodeProto) -> tuple[Sequence[onnx.NodeProto], onnx.NodeProto, str] | None:
         """Return the Add of a constant row that alone reads a MatMul's result, the nodes between the two, and the constant."""
