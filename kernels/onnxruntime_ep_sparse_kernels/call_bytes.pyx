@@ -6,7 +6,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
 
 cimport onnxruntime_ep_sparse_kernels.table_bytes as t
-from onnxruntime_ep_sparse_kernels.table cimport Combination
+from onnxruntime_ep_sparse_kernels.table cimport Combination, Pool
 
 from .quantised import Out
 
@@ -146,4 +146,34 @@ def combine(capsule, a, b, dtype, bint multiplies=False, float a_zero=0, float a
     with nogil:
         for _ in range(repeat):
             table.combine(&y[0], &left[0], a_step, &right[0], b_step, n, &c)
+    return result
+
+
+def max_pool(capsule, x__hw, kernel, strides, pads, dilations=(1, 1), int repeat=1):
+    """Return the maxima of the windows in an image of uint8 or int8, padded by `pads` in front and after it as far as they reach.
+
+    For timing, it runs `repeat` times.
+    """
+    cdef t.ByteKernels* table = table_of(capsule)
+    cdef const uint8_t[:, ::1] x = x__hw.view(np.uint8)
+    cdef Pool p
+    cdef int _
+    p.height, p.width = x__hw.shape
+    p.kernel_y, p.kernel_x = kernel
+    p.stride_y, p.stride_x = strides
+    p.dilation_y, p.dilation_x = dilations
+    p.pad_y, p.pad_x = pads
+    p.row_begin = 0
+    p.row_end = (p.height + 2 * p.pad_y - (p.kernel_y - 1) * p.dilation_y - 1) // p.stride_y + 1
+    p.out_width = (p.width + 2 * p.pad_x - (p.kernel_x - 1) * p.dilation_x - 1) // p.stride_x + 1
+    result = np.zeros((p.row_end, p.out_width), x__hw.dtype)
+    cdef uint8_t[:, ::1] y = result.view(np.uint8)
+    cdef uint8_t[::1] line = np.zeros(p.width + 2 * p.pad_x + p.kernel_x * p.dilation_x + 3 * p.stride_x * table.unit, np.uint8)
+    p.x = <const float*>&x[0, 0]
+    p.y = <float*>&y[0, 0]
+    p.line = <float*>&line[0]
+    cdef bint is_signed = x__hw.dtype == np.int8
+    with nogil:
+        for _ in range(repeat):
+            table.max_pool(&p, is_signed, &x[0, 0] + p.height * p.width)
     return result

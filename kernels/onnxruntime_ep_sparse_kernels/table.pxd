@@ -100,7 +100,7 @@ ctypedef struct Run:
     int32_t target
     int32_t length
 
-# One call of a pooling kernel: rows [row_begin, row_end) of one plane of the output.
+# One call of a pooling kernel: rows [row_begin, row_end) of one plane of the output. Kernels for bytes have bytes in the place of floats.
 ctypedef struct Pool:
     const float* x
     float* y
@@ -121,6 +121,16 @@ ctypedef struct Pool:
     int count_include_pad        # an average counts the elements in [-pad, size + pad_end); 0: only those inside the image
     int64_t pad_end_y
     int64_t pad_end_x
+
+cdef inline int64_t first_inside(int64_t begin, int64_t dilation, int64_t low) noexcept nogil:
+    """Return the first tap of a window that begins at `begin` which is not before `low`."""
+    return 0 if begin >= low else low - begin if dilation == 1 else (low - begin + dilation - 1) // dilation
+
+cdef inline int64_t taps_inside(int64_t begin, int64_t kernel, int64_t dilation, int64_t high, int64_t low) noexcept nogil:
+    """Return how many taps of a window stand in [low, high)."""
+    cdef int64_t first = first_inside(begin, dilation, low), last = first_inside(begin, dilation, high)
+    last = last if last < kernel else kernel
+    return last - first if last > first else 0
 
 # One call of the depthwise kernel: rows [row_begin, row_end) of one plane of each of at most `lanes` outputs. Output i of all reads channel
 # i // many. Sizes and windows are depth, height, width.

@@ -6,7 +6,7 @@ Strides and sizes count elements: bytes of u8, int32 of sums. A unit is as many 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
 
 from onnxruntime_ep_sparse_kernels._byte_enums cimport Out
-from onnxruntime_ep_sparse_kernels.table cimport Combination, Run
+from onnxruntime_ep_sparse_kernels.table cimport Combination, Pool, Run
 
 # One call of a tile kernel: row groups [row_begin, row_end) of two rows each, in one K block, times a unit of pixels.
 # The sum of row m starts from partial[m, :] or bias[m] and adds value[m, j] * tile[offset[m, j], :], four products for each value.
@@ -63,3 +63,5 @@ ctypedef struct ByteKernels:
     # MUL: (a - a_zero) * (b - b_zero) * a_scale + y_zero. Rounded half to even, then clamped to [low + y_zero, high + y_zero].
     void (*combine)(uint8_t* y, const uint8_t* a, int64_t a_step, const uint8_t* b, int64_t b_step, int64_t n,
                     const Combination* c) noexcept nogil
+    # Nothing is read from `end` on. Windows without a pixel give the least byte.
+    void (*max_pool)(const Pool* pool, bint is_signed, const uint8_t* end) noexcept nogil

@@ -29,3 +29,17 @@ def run(row, kind, data, dtype, *inputs, workers=1, **fields):
     (y,) = Program(spec, table_of(row.isa), workers, byte_table=byte_table_of(row)).run(*inputs)
     assert y.dtype == dtype
     return y
+
+
+def max_of_windows(x, kernel, strides, pads, dilations, ceil=False):
+    """What a MaxPool computes of images (N, C, *size) of bytes; the least byte where a window has nothing but padding."""
+    least, rank = np.iinfo(x.dtype).min, len(kernel)
+    beyond = [s - 1 if ceil else 0 for s in strides]
+    x = np.pad(x, [(0, 0), (0, 0), *((pads[i], pads[rank + i] + beyond[i]) for i in range(rank))], constant_values=least)
+    size = [(n - (k - 1) * d - 1) // s + 1 for n, k, d, s in zip(x.shape[2:], kernel, dilations, strides, strict=True)]
+    y = np.full((*x.shape[:2], *size), least, x.dtype)
+    for tap in np.ndindex(*kernel):
+        y = np.maximum(
+            y, x[(..., *(slice(t * d, t * d + (n - 1) * s + 1, s) for t, d, n, s in zip(tap, dilations, size, strides, strict=True)))]
+        )
+    return y

@@ -8,6 +8,7 @@
  *                            (quantised.pyx), and then all instruction sets give equal bits.
  *   vi_zip_low8(a, b)        within each 128 bits, the lower bytes of a and b in turn. Likewise vi_zip_high8(a, b), and vi_zip_low16(a, b)
  *                            and vi_zip_high16(a, b) of 16 bits.
+ *   vi_pack16(a, b)          16-bit numbers up to 255 as bytes: within each 128 bits those of a, then b.
  *   vi_round_bytes(a, b, c, d, zero)  floats up to 2^30 as bytes: rounded half to even, plus the int16 in every half of `zero`, at least 0
  *                            and at most 255. Within each 128 bits those of a, then b, c, d.
  *   vi_max8(a, b), vi_min8(a, b)  the larger and the smaller of unsigned bytes.
@@ -69,6 +70,8 @@ static inline void vi_zip4(vi *a, vi *b, vi *c, vi *d) {
     *c = vi_zip_low16(high01, high23);
     *d = vi_zip_high16(high01, high23);
 }
+/* Every other byte of two vectors, from the first one on. */
+static inline vi vi_evens8(vi a, vi b) { return (vi)vf_in_order((vf)vi_pack16(a & 0xff00ff, b & 0xff00ff)); }
 /* Stores one of these four in the order of pixels; `v` says which. */
 static inline void vi_store_zipped(int32_t *y, vi a, int v) {
     for (int q = 0; q < QUARTERS; q++) memcpy(y + 16 * q + 4 * v, (const char *)&a + 16 * q, 16);

@@ -14,6 +14,7 @@ static inline vi vi_zip_low8(vi a, vi b) { return (vi)_mm256_unpacklo_epi8((__m2
 static inline vi vi_zip_high8(vi a, vi b) { return (vi)_mm256_unpackhi_epi8((__m256i)a, (__m256i)b); }
 static inline vi vi_zip_low16(vi a, vi b) { return (vi)_mm256_unpacklo_epi16((__m256i)a, (__m256i)b); }
 static inline vi vi_zip_high16(vi a, vi b) { return (vi)_mm256_unpackhi_epi16((__m256i)a, (__m256i)b); }
+static inline vi vi_pack16(vi a, vi b) { return (vi)_mm256_packus_epi16((__m256i)a, (__m256i)b); }
 static inline vi vi_round_bytes(vf a, vf b, vf c, vf d, vi zero) {
     const __m256i ab = _mm256_packs_epi32(_mm256_cvtps_epi32((__m256)a), _mm256_cvtps_epi32((__m256)b));
     const __m256i cd = _mm256_packs_epi32(_mm256_cvtps_epi32((__m256)c), _mm256_cvtps_epi32((__m256)d));

@@ -14,6 +14,7 @@ static inline vi vi_zip_low8(vi a, vi b) { return (vi)_mm512_unpacklo_epi8((__m5
 static inline vi vi_zip_high8(vi a, vi b) { return (vi)_mm512_unpackhi_epi8((__m512i)a, (__m512i)b); }
 static inline vi vi_zip_low16(vi a, vi b) { return (vi)_mm512_unpacklo_epi16((__m512i)a, (__m512i)b); }
 static inline vi vi_zip_high16(vi a, vi b) { return (vi)_mm512_unpackhi_epi16((__m512i)a, (__m512i)b); }
+static inline vi vi_pack16(vi a, vi b) { return (vi)_mm512_packus_epi16((__m512i)a, (__m512i)b); }
 static inline vi vi_round_bytes(vf a, vf b, vf c, vf d, vi zero) {
     const __m512i ab = _mm512_packs_epi32(_mm512_cvtps_epi32((__m512)a), _mm512_cvtps_epi32((__m512)b));
     const __m512i cd = _mm512_packs_epi32(_mm512_cvtps_epi32((__m512)c), _mm512_cvtps_epi32((__m512)d));

@@ -19,6 +19,7 @@ static inline vi vi_zip_low8(vi a, vi b) { return (vi)_mm_unpacklo_epi8((__m128i
 static inline vi vi_zip_high8(vi a, vi b) { return (vi)_mm_unpackhi_epi8((__m128i)a, (__m128i)b); }
 static inline vi vi_zip_low16(vi a, vi b) { return (vi)_mm_unpacklo_epi16((__m128i)a, (__m128i)b); }
 static inline vi vi_zip_high16(vi a, vi b) { return (vi)_mm_unpackhi_epi16((__m128i)a, (__m128i)b); }
+static inline vi vi_pack16(vi a, vi b) { return (vi)_mm_packus_epi16((__m128i)a, (__m128i)b); }
 static inline vi vi_round_bytes(vf a, vf b, vf c, vf d, vi zero) {
     const __m128i ab = _mm_packs_epi32(_mm_cvtps_epi32((__m128)a), _mm_cvtps_epi32((__m128)b));
     const __m128i cd = _mm_packs_epi32(_mm_cvtps_epi32((__m128)c), _mm_cvtps_epi32((__m128)d));
@@ -45,6 +46,11 @@ static inline vi vi_zip_low8(vi a, vi b) { return vi_zip(a, b, 0, 1); }
 static inline vi vi_zip_high8(vi a, vi b) { return vi_zip(a, b, 8, 1); }
 static inline vi vi_zip_low16(vi a, vi b) { return vi_zip(a, b, 0, 2); }
 static inline vi vi_zip_high16(vi a, vi b) { return vi_zip(a, b, 8, 2); }
+static inline vi vi_pack16(vi a, vi b) {
+    vi y;
+    for (int i = 0; i < 4 * SPARSE_LANES; i++) ((uint8_t *)&y)[i] = (uint8_t)((v16)(i % 16 < 8 ? a : b))[i / 16 * 8 + i % 8];
+    return y;
+}
 /* The sum with 1.5 * 2^23 has the rounded integer in its low bits. */
 static inline vi vi_round_bytes(vf a, vf b, vf c, vf d, vi zero) {
     const float magic = 12582912.0f, far = 65536.0f;

@@ -75,14 +75,15 @@ cdef double settle(CompiledProgram* program, Plan* plan, const Deal* deal, Value
     `values` and `able` may be unfinished."""
     cdef Step* step
     cdef int s
-    cdef bint changed = True, gains = False
+    cdef bint changed = True, gains = False, floats
     cdef double saved = 0, now
     for s in range(program.n_steps):
         step = &program.steps[s]
         able[s] = step.completes and plan.steps[s].view == WHOLE_VIEW
         gain[s] = 0
         if not able[s]:
-            able[s] = step.ops.deals != NULL and step.ops.deals(program, plan, s, deal, &gain[s])
+            floats = program.type[step.x] == program.type[step.y] == TYPE_FLOAT32
+            able[s] = floats and step.ops.deals != NULL and step.ops.deals(program, plan, s, deal, &gain[s])
         gains = gains or gain[s] > 0
     if not gains:
         return 0

@@ -1,7 +1,7 @@
 """Windows of convolutions and pools, and the pools themselves."""
 
 from libc.float cimport FLT_MAX
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t
 from libc.stdio cimport snprintf
 
 from ._dealt cimport Dealt, can_be_dealt, dealt_as, dealt_operand, dealt_value, write_halo
@@ -208,6 +208,8 @@ cdef void pool_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef Window* w = &spec.window
     cdef Shape* x = &job.plan.values[job.step.x].shape
     cdef Shape* y = &job.plan.values[job.step.y].shape
+    cdef int64_t bytes_ = job.program.bytes[job.step.x]
+    cdef const uint8_t* end
     cdef t.Pool pool
     if job.sp.dealt:
         dealt_pool_item(job, index)
@@ -232,9 +234,12 @@ cdef void pool_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     if w.rank == 3:
         deep_pool_item(job, index, &pool, scratch + own.line_floats)
         return
-    pool.x = job.x + index * pool.height * pool.width
-    pool.y = job.y + index * pool.row_end * pool.out_width
-    if spec.is_max:
+    pool.x = element_at(job.x, index * pool.height * pool.width, bytes_)
+    pool.y = element_at(job.y, index * pool.row_end * pool.out_width, bytes_)
+    if bytes_ == 1:
+        end = <const uint8_t*>job.x + job.plan.values[job.step.x].size
+        job.program.byte_kernels.max_pool(&pool, job.program.type[job.step.x] == TYPE_INT8, end)
+    elif spec.is_max:
         job.program.kernels.max_pool(&pool)
     else:
         job.program.kernels.average_pool(&pool)

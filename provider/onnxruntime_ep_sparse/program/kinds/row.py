@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..enums import ElementType, StepKind
 from ..limits import MAX_RANK
-from ..steps import Step
+from ..steps import BYTES, Step
 
 if TYPE_CHECKING:
     from ..verify import Values
@@ -66,6 +66,16 @@ def only_floats(step: Step, values: Values) -> None:
     """ValueError unless x, r and y of a step are float32."""
     for value in (step.x, step.r, step.y):
         values.expect_type(value, ElementType.FLOAT32)
+
+
+def all_floats_or_bytes(step: Step, values: Values) -> bool:
+    """Return whether x, r and y of a step have one type of 8 bits; ValueError unless that, or all are float32."""
+    if values.type_of(step.y) not in BYTES:
+        only_floats(step, values)
+        return False
+    for value in (step.x, step.r):
+        values.expect_type(value, values.type_of(step.y))
+    return True
 
 
 def _independent_of_numbers(step: Step, origins: Origins, ranks: Ranks) -> bool:

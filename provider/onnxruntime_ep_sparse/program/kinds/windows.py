@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..enums import StepKind
 from ..steps import Step, Window
 from ..windows import check_pool, describe_window
-from .row import StepKindRow, expect_rank, require
+from .row import StepKindRow, all_floats_or_bytes, expect_rank, require
 
 if TYPE_CHECKING:
     from ..verify import Values
@@ -35,9 +35,15 @@ def _verify(step: Step, x: int, r: int | None, values: Values) -> int:
     return expect_rank(x, len(pool.window.kernel) + 2)
 
 
+def _check_types(step: Step, values: Values) -> None:
+    if all_floats_or_bytes(step, values):
+        pool: Pool = step.spec
+        require(pool.is_max and len(pool.window.kernel) <= 2, "a pool of bytes that is not a MaxPool of one or two dimensions")
+
+
 def _describe(step: Step) -> str:
     pool: Pool = step.spec
     return f"{'max' if pool.is_max else 'average'} {describe_window(pool.window)}"
 
 
-POOL = StepKindRow(StepKind.POOL, Pool, _verify, describe=_describe)
+POOL = StepKindRow(StepKind.POOL, Pool, _verify, describe=_describe, check_types=_check_types)
