@@ -238,20 +238,19 @@ def _counts_beyond_pad(node: Node) -> bool:
 
 
 def _pool_lower(builder: Builder, node: Node) -> None:
-    builder.step(
-        Step(
-            StepKind.POOL,
-            builder.value(node.inputs[0]),
-            builder.value(node.outputs[0]),
-            spec=Pool(
-                window_of(node, tuple(attribute_of(node, "kernel_shape", ()))),
-                is_max=node.op_type == "MaxPool",
-                ceil_mode=bool(attribute_of(node, "ceil_mode", 0)),
-                count_include_pad=bool(attribute_of(node, "count_include_pad", 0)),
-                count_beyond_pad=_counts_beyond_pad(node),
-            ),
-        )
+    window, is_max = window_of(node, tuple(attribute_of(node, "kernel_shape", ()))), node.op_type == "MaxPool"
+    if is_max and len(window.kernel) <= 2:
+        x, y = builder.moved(node)
+    else:
+        x, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
+    pool = Pool(
+        window,
+        is_max=is_max,
+        ceil_mode=bool(attribute_of(node, "ceil_mode", 0)),
+        count_include_pad=bool(attribute_of(node, "count_include_pad", 0)),
+        count_beyond_pad=_counts_beyond_pad(node),
     )
+    builder.step(Step(StepKind.POOL, x, y, spec=pool))
 
 
 def _pool_channels(flow: Flow, node: Node) -> ChannelPlan | None:

@@ -130,7 +130,7 @@ class Builder:
         if name in self.lists and self.type_of(self.lists[name].y) == ElementType.BOOL:
             return self.truths(name)
         if name in self.stored and name not in self.numbers:
-            return self.carried(name, self.zeros.get(name, 0))
+            self.carry(name)
         if name not in self.numbers:
             if self.graph.is_constant(name):
                 self.numbers[name] = self.constant(self.floats(name))
@@ -177,9 +177,8 @@ class Builder:
     def carried(self, name: str, zero: int | str) -> int:
         """Return the number of an 8-bit value as floats less its zero point `zero`; others are what they are, with 0."""
         if name in self.stored and name not in self.numbers:
-            self.numbers[name] = self.new_value()
-            self.zeros[name] = zero if isinstance(zero, int) else 0
-            self.step(Step(StepKind.CARRY, self.stored[name], self.numbers[name], spec=Carry(float(self.zeros[name]))))
+            self.zeros[name] = zero
+            self.carry(name)
         own = self.zeros.get(name, 0)
         number = self.value(name)
         if own == zero:
@@ -196,6 +195,22 @@ class Builder:
                 number = shifted
             self.shifted[name, zero] = number
         return self.shifted[name, zero]
+
+    def carry(self, name: str) -> None:
+        """Make floats of bytes, less the zero point that is recorded, if it is a number."""
+        zero = self.zeros.get(name, 0)
+        self.zeros[name] = zero = zero if isinstance(zero, int) else 0
+        self.numbers[name] = self.new_value()
+        self.step(Step(StepKind.CARRY, self.stored[name], self.numbers[name], spec=Carry(float(zero))))
+
+    def moved(self, node: Node) -> tuple[int, int]:
+        """Return the numbers of the first operand and the result of a node that moves elements: both are bytes where the operand is."""
+        x, y = node.inputs[0], node.outputs[0]
+        if not self.has_bytes(x):
+            return self.value(x), self.value(y)
+        if x in self.zeros:
+            self.zeros[y] = self.zeros[x]
+        return self.stored[x], self.stored_value(y)
 
     def alike(self, names: Sequence[str]) -> list[int]:
         """Return the numbers of values that become one value, 8-bit ones less the same zero point."""
