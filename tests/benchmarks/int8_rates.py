@@ -1,10 +1,11 @@
-"""Measure ONNX Runtime's INT8 kernels, for `ops/quantized_costs.py`.
+"""Measure ONNX Runtime's INT8 kernels, for `ops/quantized_costs.py`, and our products on bytes, for `ops/byte_costs.py`.
 
-    python tests/benchmarks/int8_rates.py THREADS
+    python tests/benchmarks/int8_rates.py THREADS [ISA]
 
-Single nodes run with the CPU provider. Rates of products are fitted by least squares of relative errors, none negative; the others are
-nanoseconds per element. Each line has what was measured: sizes, microseconds and multiply-adds a nanosecond. The machine must do nothing
-else. An instruction set is that of the ONNX Runtime that runs this, as for `calibrate.py`.
+Single nodes run with the CPU provider; with ISA, with ours on that instruction set. Rates of products are fitted by least squares of
+relative errors, none negative; the others are nanoseconds per element. Each line has what was measured: sizes, microseconds and
+multiply-adds a nanosecond, or how far a rate is from what was measured. The machine must do nothing else. An instruction set is that of the
+ONNX Runtime that runs this, as for `calibrate.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,13 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from scipy.optimize import nnls
 
+import onnxruntime_ep_sparse as sparse
+from onnxruntime_ep_sparse.ops import byte_costs
+from onnxruntime_ep_sparse.ops.costs import OUR_SPLIT, combined, scaled
+from onnxruntime_ep_sparse.partition.cost import our_rates
+from onnxruntime_ep_sparse.program.steps import Window
+from onnxruntime_ep_sparse_kernels.isa import isa_named
+
 TYPES = {np.uint8: TensorProto.UINT8, np.int8: TensorProto.INT8, np.float32: TensorProto.FLOAT}
 F32 = np.float32
 CONVOLUTIONS = (
@@ -24,16 +32,22 @@ CONVOLUTIONS = (
     *((256, 512, 28, 1, 2), (256, 256, 14, 3, 1), (1024, 256, 14, 1, 1), (512, 512, 7, 3, 1), (512, 2048, 7, 1, 1)),
 )
 """Channels, outputs, size of the image, kernel, stride: ResNet-50's."""
+OURS = (*CONVOLUTIONS, (128, 128, 56, 3, 2), (3, 64, 224, 7, 2))
+"""Those by which our rates are fitted."""
 MATRICES = ((128, 768, 768), (128, 768, 3072), (128, 3072, 768), (32, 768, 768), (1, 2048, 1000), (1, 768, 3072), (8, 1024, 1024))
 """Rows, depth, outputs."""
 DEPTHWISE = ((32, 112, 1), (96, 112, 2), (144, 56, 1), (384, 14, 1), (960, 7, 1))
 """Channels, size of the image, stride: MobileNetV2's."""
 LEAST_S = 0.12
 """Seconds that a node is run for, at least."""
+BLOCKS = 8
+"""Blocks of runs of a step, of which the median counts."""
+SPARSITIES = (0.5, 0.7, 0.9, 0.95)
+"""Shares of zeros in the weights of our products."""
 
 
-def nanoseconds(threads, node, inputs, output, constants):
-    """The median of the times of a node; `inputs` map names to arrays."""
+def model_of(node, inputs, output, constants):
+    """A model of one node as bytes; `inputs` map names to arrays."""
     graph = helper.make_graph(
         [node],
         "node",
@@ -41,11 +55,21 @@ def nanoseconds(threads, node, inputs, output, constants):
         [helper.make_tensor_value_info("y", output, None)],
         [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)], ir_version=9)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
+
+
+def session_of(threads, model, providers):
+    """A session with so many threads."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=providers)
+
+
+def nanoseconds(threads, node, inputs, output, constants):
+    """The median of the times of a node; `inputs` map names to arrays."""
+    session = session_of(threads, model_of(node, inputs, output, constants), ["CPUExecutionProvider"])
     spent, end = [], time.perf_counter() + LEAST_S
     while time.perf_counter() < end or len(spent) < 5:
         begin = time.perf_counter()
@@ -120,9 +144,89 @@ def elementwise(threads, count):
     print(f"{count} elements: {', '.join(each)}", flush=True)
 
 
+# --- our products
+
+
+def step_nanoseconds(threads, isa, model, inputs):
+    """The median over blocks of runs of the mean time of the product on bytes in our region."""
+    choice = {"policy": "always", "isa": isa, "threads": str(threads), "profile": "1"}
+    session = session_of(threads, model, [(sparse.EP_NAME, choice), "CPUExecutionProvider"])
+
+    def step():
+        (found,) = (each for each in sparse.step_times(session) if each.kind == "byte_product")
+        return found
+
+    means, begin = [], time.perf_counter()
+    session.run(None, inputs)
+    runs = max(1, int(LEAST_S / BLOCKS / (time.perf_counter() - begin)))
+    for _ in range(BLOCKS):
+        before = step()
+        for _ in range(runs):
+            session.run(None, inputs)
+        after = step().since(before)
+        means.append(after.ns / after.runs)
+    return float(np.median(means))
+
+
+def pruned(rng, shape, zeros):
+    """Weights with this share of zeros."""
+    return np.where(rng.random(shape) < zeros, 0, rng.integers(-60, 61, shape)).astype(np.int8)
+
+
+def our_convolution(threads, isa, sizes, zeros):
+    """Nanoseconds of a convolution on bytes, and its work."""
+    channels, outputs, size, kernel, stride = sizes
+    rng = np.random.default_rng(0)
+    x, weight = rng.integers(0, 100, (1, channels, size, size)).astype(np.uint8), pruned(rng, (outputs, channels, kernel, kernel), zeros)
+    window = {"pads": [kernel // 2] * 4, "strides": [stride] * 2}
+    node = helper.make_node("QLinearConv", ["x", "s", "z", "w", "ws", "wz", "s", "z"], ["y"], **window)
+    model = model_of(node, {"x": x}, TensorProto.UINT8, {"w": weight, **parameters(np.uint8, outputs)})
+    spent, after = step_nanoseconds(threads, isa, model, {"x": x}), (size + kernel // 2 * 2 - kernel) // stride + 1
+    pads = (kernel // 2,) * 2
+    shape = Window((kernel,) * 2, (stride,) * 2, (1, 1), pads, pads)
+    work = byte_costs.convolution(isa_named(isa), x.shape, weight.shape, (1, outputs, after, after), shape, 1)
+    return spent, work, np.count_nonzero(weight) / weight.size
+
+
+def our_matrix(threads, isa, sizes, zeros):
+    """Nanoseconds of a matrix product on bytes, and its work."""
+    rows, depth, outputs = sizes
+    rng = np.random.default_rng(0)
+    x, weight = rng.integers(0, 100, (rows, depth)).astype(np.uint8), pruned(rng, (depth, outputs), zeros)
+    node = helper.make_node("QLinearMatMul", ["x", "s", "z", "w", "ws", "wz", "s", "z"], ["y"])
+    model = model_of(node, {"x": x}, TensorProto.UINT8, {"w": weight, **parameters(np.uint8, outputs)})
+    spent = step_nanoseconds(threads, isa, model, {"x": x})
+    return spent, byte_costs.matrix(isa_named(isa), rows, depth, outputs), np.count_nonzero(weight) / weight.size
+
+
+def ours(threads, isa):
+    """Print our rates."""
+    known = our_rates(isa_named(isa))
+    fixed = {"step": known["step"][threads - 1], "section": known["section"][threads - 1]}
+    for measure, cases in ((our_convolution, OURS), (our_matrix, [sizes for sizes in MATRICES if sizes[0] > 8])):
+        rows, found = [], []
+        for sizes in cases:
+            for zeros in SPARSITIES:
+                spent, (whatever, whole, macs), share = measure(threads, isa, sizes, zeros)
+                splits = threads > 1 and macs * share > OUR_SPLIT
+                amounts = combined({name: amount for name, amount in whatever.items() if name != "step"}, scaled(whole, share))
+                rows.append((f"{'x'.join(map(str, sizes))} {zeros}", amounts))
+                found.append(max(spent - fixed["step"] - (fixed["section"] if splits else 0), 1))
+        names = sorted({name for _, amounts in rows for name in amounts})
+        matrix_ = np.array([[amounts.get(name, 0) for name in names] for _, amounts in rows]) / np.array(found)[:, None]
+        rates, _ = nnls(matrix_, np.ones(len(rows)))
+        print({name: float(f"{rate:.4g}") for name, rate in zip(names, rates, strict=True)}, flush=True)
+        for (about, _), spent, ratio in zip(rows, found, matrix_ @ rates, strict=True):
+            print(f"  {about}: {spent / 1e3:.1f} us, expected {100 * ratio:.0f} %")
+
+
 def main():
     """Run the command."""
     threads = int(sys.argv[1])
+    if sys.argv[2:]:
+        sparse.register()
+        ours(threads, sys.argv[2])
+        return
     for dtype in (np.uint8, np.int8):
         name = np.dtype(dtype).name
         fitted(f"QLinearConv {name}", [convolution(threads, dtype, sizes) for sizes in CONVOLUTIONS], CONVOLUTIONS)

@@ -26,6 +26,7 @@ MAY_NAME_THEM = {
     "kernels/onnxruntime_ep_sparse_kernels/isa.py": "the table",
     "provider/onnxruntime_ep_sparse/ops/rates.py": "what calibrate.py has measured; one without rates takes those of the next",
     "provider/onnxruntime_ep_sparse/ops/quantized_costs.py": "what int8_rates.py has measured of ONNX Runtime",
+    "provider/onnxruntime_ep_sparse/ops/byte_costs.py": "what int8_rates.py has measured of our products on bytes",
     "tests/kernels/test_isas.py": "the pattern of this test",
 }
 """Files outside `simd/` that may name an instruction set or its intrinsics -> the reason."""

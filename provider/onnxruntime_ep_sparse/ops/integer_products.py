@@ -28,8 +28,9 @@ from ..program.kinds.byte_product import ByteProduct, PendingBytes
 from ..program.kinds.depthwise import Depthwise
 from ..program.kinds.product import PendingProduct
 from ..program.steps import Activation
+from ..program.windows import meeting_taps
 from ..reasons import Finding
-from . import matrix, windows
+from . import byte_costs, matrix, windows
 from .costs import Estimate, Setting
 from .quantized import ENTRIES, EXACT, LOWEST, Parameters, parameters
 from .quantized_costs import of_product
@@ -203,7 +204,7 @@ def _pixels(graph: Graph, node: Node, product: Product) -> float:
     elif form.product is matrix.GEMM:
         sizes = x[1:] if attribute_of(node, "transA", 0) else x[:1]
     else:
-        sizes = x[:-1] if product.right else x[-1:]
+        sizes = x[:-1] if product.right else x[1:][-1:]
     unknown = 1.0 if len(x) == 2 else math.inf
     return math.prod(d if isinstance(d, int) else unknown for d in sizes)
 
@@ -370,16 +371,26 @@ def _product_estimate(setting: Setting, node: Node) -> Estimate:
     x, weight = plain.inputs if _is_right(setting.graph, node) else plain.inputs[::-1]
     form = FORMS[node.op_type]
     row = form.product
-    return of_product(
-        setting,
-        node,
-        x,
-        weight,
-        row.output_axis(setting.graph, plain),
-        row.estimate(setting, plain),
-        convolves=row is windows.CONV,
-        loose=form.factor >= 0,
-    )
+    ours, product = row.estimate(setting, plain), _product_of(setting.graph, node)
+    if isinstance(product, Product) and _by_bytes(setting.graph, node, product):
+        ours = _byte_estimate(setting, plain, row, ours)
+    axis = row.output_axis(setting.graph, plain)
+    return of_product(setting, node, x, weight, axis, ours, convolves=row is windows.CONV, loose=form.factor >= 0)
+
+
+def _byte_estimate(setting: Setting, plain: Node, row: OpRow, floats: Estimate) -> Estimate:
+    """Return the work of a float product of these shapes if it runs on bytes; `floats` is what it takes on floats."""
+    a, b, y = (setting.sizes(name) for name in (*plain.inputs, plain.outputs[0]))
+    if row is windows.CONV:
+        window = windows.window_of(plain, b[2:])
+        smaller, _ = meeting_taps(window, a[2:])
+        work = byte_costs.convolution(setting.isa, a, (*b[:2], *smaller.kernel), y, smaller, int(attribute_of(plain, "group", 1)))
+    else:
+        right = setting.graph.is_constant(plain.inputs[1])
+        outputs = y[-1] if right or len(y) < 2 else y[-2]
+        work = byte_costs.matrix(setting.isa, math.prod(y) // max(outputs, 1), math.prod(b if right else a) // max(outputs, 1), outputs)
+    fixed, apart, macs = work
+    return Estimate(floats.ort, fixed, apart, ort_splits=floats.ort_splits, floats=0, macs=macs)
 
 
 def _product_counts(graph: Graph, node: Node) -> tuple[int | None, ...]:

@@ -9,17 +9,21 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 from onnxruntime_ep_sparse_kernels.isa import ISAS, SHARED, Isa
 
 from ..graph.ir import Graph, Node
 from ..ops import table
+from ..ops.byte_costs import BYTE_RATES
 from ..ops.costs import Amounts, Estimate, Setting, combined, moved, nominal_size, scaled, shared
 from ..ops.matrix import other_work
 from ..ops.quantized_costs import INT8_RATES, of_bytes
 from ..ops.rates import RATES, Rates
 from ..ops.row import MOVED
 from ..program.packing import SHARED_ROW_COST
+
+T = TypeVar("T")
 
 MARGIN = REGION_MARGIN = 1.05
 """A product is a reason to take a region only if it is expected to win by this factor at the nominal sizes. It may not lose at any others.
@@ -178,11 +182,11 @@ class Prices:
 
     @cached_property
     def _ours_alone(self) -> dict[str, float]:
-        return seconds_per_unit(rates_of(self.isa).ours, 1)
+        return seconds_per_unit(our_rates(self.isa), 1)
 
     @cached_property
     def _ours(self) -> dict[str, float]:
-        return seconds_per_unit(rates_of(self.isa).ours, self.threads)
+        return seconds_per_unit(our_rates(self.isa), self.threads)
 
     def seconds(self, node: Node, rows: int | None = None) -> Seconds:
         """Return the expected seconds of a node that has a row."""
@@ -278,14 +282,23 @@ class Prices:
 
 def rates_of(isa: Isa) -> Rates:
     """Return the rates of an instruction set, or of the best one below it that has been measured."""
-    names = [row.name for row in ISAS]
-    return next(RATES[name] for name in names[names.index(isa.name) :] if name in RATES)
+    return _best(RATES, isa)
 
 
 def ort_rates(isa: Isa) -> Mapping[str, tuple[float, float]]:
     """Return ONNX Runtime's rates on an instruction set, those of 8-bit operators among them."""
+    return {**rates_of(isa).ort, **_best(INT8_RATES, isa)}
+
+
+def our_rates(isa: Isa) -> Mapping[str, tuple[float, float]]:
+    """Return our rates on an instruction set, those of products on bytes among them."""
+    return {**rates_of(isa).ours, **_best(BYTE_RATES, isa)}
+
+
+def _best(table: Mapping[str, T], isa: Isa) -> T:
+    """Return the entry of an instruction set, or of the best one below it that has been measured."""
     names = [row.name for row in ISAS]
-    return {**rates_of(isa).ort, **next(INT8_RATES[name] for name in names[names.index(isa.name) :] if name in INT8_RATES)}
+    return next(table[name] for name in names[names.index(isa.name) :] if name in table)
 
 
 def setting_of(graph: Graph, isa: Isa) -> Setting:

@@ -70,6 +70,17 @@ def sums_of(matrix: Csr) -> NDArray[np.int64]:
     return total[matrix.start__m[1:]] - total[matrix.start__m[:-1]]
 
 
+def conv_vectors(window: Window, depth: int, isa: Isa) -> int:
+    """Return the units of a full tile of a convolution with so many weights in a row."""
+    unit = FOUR * isa.lanes
+    return max(1, WINDOW_PIXELS // unit) if max(window.kernel[:-1], default=1) > 1 else matrix_vectors(depth, isa)
+
+
+def matrix_vectors(depth: int, isa: Isa) -> int:
+    """Return the same of a matrix with so many columns."""
+    return max(1, min(MOST_UNITS, TILE_BYTES // (depth * FOUR * isa.lanes)))
+
+
 def _cuts(units: int, unit_size: float, widest_size: float, element: int, entries_per_unit: float) -> tuple[int, ...]:
     """Cut `units` into equal blocks: as many as keep one near L1 while rows keep several entries.
 
@@ -106,8 +117,7 @@ def convolution(
     """
     m, c = weight.shape[:2]
     whole, width, unit = nonzeros_of(weight), image[-1], FOUR * isa.lanes
-    wide = max(window.kernel[:-1], default=1) > 1
-    vectors = max(1, WINDOW_PIXELS // unit if wide else min(MOST_UNITS, TILE_BYTES // (whole.depth * unit)))
+    vectors = conv_vectors(window, whole.depth, isa)
     segments, unit_segment, taps = tap_layout(window, width, vectors * unit)
     units = len(unit_segment) - 1
     blocks = groups == 1 and pays(whole, len(taps))
@@ -146,7 +156,7 @@ def matrix(
 ) -> ByteProduct:
     """Pack the constant operand of Gemm or MatMul: an (M, K) matrix of whole numbers of 8 bits. `x_rows`, `y_rows`: pixels-major."""
     (m, k), unit = weight__mk.shape, FOUR * isa.lanes
-    vectors = max(1, min(MOST_UNITS, TILE_BYTES // (k * unit)))
+    vectors = matrix_vectors(k, isa)
     whole = nonzeros_of(weight__mk)
     blocks = pays(whole, 1) and (not x_rows or k % FOUR == 0)
     product = Product(

@@ -1,0 +1,94 @@
+"""Our work of products on bytes, and how long it takes.
+
+`tests/benchmarks/int8_rates.py` measures the rates by these functions and prints them. They are those of the best kernels for bytes that an
+instruction set has on CPUs with VNNI, as the rates of ONNX Runtime in `quantized_costs.py` are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+
+from onnxruntime_ep_sparse_kernels.isa import Isa
+
+from ..program.byte_packing import FOUR, MAX_TILE, conv_vectors, matrix_vectors
+from ..program.packing import tap_layout
+from ..program.steps import Window
+from .costs import Amounts
+
+BYTE_WORK = {
+    "byte_nonzero": "nonzero of a convolution's weight and unit of pixels",
+    "byte_row": "row of a weight and unit of pixels, for each block of inputs",
+    "byte_gathered": "byte gathered into a tile",
+    "byte_gathered_strided": "the same of a window of another stride than 1",
+    "byte_rows_nonzero": "nonzero of a matrix and unit of rows",
+    "byte_rows_row": "row of a matrix and unit of rows, for each block of inputs",
+    "byte_rows_moved": "byte of a matrix that is read or written in another order than that of tiles",
+}
+"""Kinds of our work that have a rate here."""
+BYTE_RATES: dict[str, Mapping[str, tuple[float, float]]] = {
+    "avx512": {
+        "byte_nonzero": (0.368, 0.24),
+        "byte_row": (2.97, 3.37),
+        "byte_gathered": (0.0196, 0.0259),
+        "byte_gathered_strided": (0.099, 0.0785),
+        "byte_rows_nonzero": (0.278, 0.147),
+        "byte_rows_row": (15.2, 0.0),
+        "byte_rows_moved": (0.0, 0.182),
+    },
+    "avx2": {
+        "byte_nonzero": (0.234, 0.144),
+        "byte_row": (3.18, 2.47),
+        "byte_gathered": (0.025, 0.0298),
+        "byte_gathered_strided": (0.0751, 0.0579),
+        "byte_rows_nonzero": (0.214, 0.113),
+        "byte_rows_row": (0.0, 0.0),
+        "byte_rows_moved": (0.156, 0.175),
+    },
+    "baseline": {
+        "byte_nonzero": (0.629, 0.331),
+        "byte_row": (5.2, 3.06),
+        "byte_gathered": (0.0213, 0.0307),
+        "byte_gathered_strided": (0.0408, 0.0545),
+        "byte_rows_nonzero": (0.606, 0.306),
+        "byte_rows_row": (3.02, 1.17),
+        "byte_rows_moved": (0.126, 0.236),
+    },
+}
+"""Nanoseconds per unit with one and with two threads, by instruction set: AMD EPYC (Zen 5), 2026-11-30."""
+
+Work = tuple[Amounts, Amounts, float]
+"""What a product takes whatever its weight, what its weight takes without zeros, and the multiply-adds by which threads share a step."""
+
+
+@lru_cache(1024)
+def convolution(isa: Isa, x: tuple[int, ...], weight: tuple[int, ...], y: tuple[int, ...], window: Window, groups: int) -> Work:
+    """Return the work of a convolution of these shapes; `weight` and `window` are without the taps that never meet the image."""
+    unit, size = FOUR * isa.lanes, math.prod(weight)
+    height, width = (1, *y[2:])[-2:]
+    # padding on the right of a row is that on the left of the next
+    flat = (height - 1) * (width + (window.kernel[-1] > 1)) + width
+    images, vectors = y[0] * math.prod(y[2:-2]), conv_vectors(window, size // weight[0], isa)
+    units, tiles = images * math.ceil(flat / unit), images * math.ceil(flat / unit / vectors)
+    held = min(vectors, math.ceil(flat / unit)) * unit
+    pitch = width + (window.kernel[-1] > 1)
+    per_channel = sum(held + reach_y * pitch + reach_x for *_, reach_y, reach_x in tap_layout(window, x[-1], vectors * unit)[0])
+    blocks = math.ceil(weight[1] * per_channel / MAX_TILE)
+    gathered = "byte_gathered" if max(window.stride) == 1 else "byte_gathered_strided"
+    fixed = {
+        "step": 1,
+        "byte_row": weight[0] * units * blocks,
+        gathered: tiles * x[1] * per_channel,
+    }
+    return fixed, {"byte_nonzero": size * units}, size * units * unit / FOUR
+
+
+@lru_cache(1024)
+def matrix(isa: Isa, rows: int, depth: int, outputs: int) -> Work:
+    """Return the work of (rows, depth) bytes times a constant, which gives (rows, outputs)."""
+    unit, size = FOUR * isa.lanes, depth * outputs
+    units, vectors = math.ceil(rows / unit), matrix_vectors(depth, isa)
+    blocks = math.ceil(depth * min(units, vectors) * unit / MAX_TILE)
+    fixed = {"step": 1, "byte_rows_row": outputs * units * blocks, "byte_rows_moved": units * unit * (depth + outputs)}
+    return fixed, {"byte_rows_nonzero": size * units}, size * units * unit / FOUR
