@@ -64,10 +64,7 @@ def spmm(capsule, form, const int32_t[:, ::1] row_start__bg, const int32_t[:, :,
     call.y = <void*>y
     call.y_stride = width
     call.out = <t.Out><int>out
-    call.zero = zero + 128 * signed
-    call.low = max(0, min(255, low + 128 * signed))
-    call.high = max(0, min(255, high + 128 * signed))
-    call.flip = signed
+    t.set_results(&call, signed, zero, low, high)
     call.ahead = NULL
     call.row_begin = 0
     call.row_end = <int32_t>row__bgr.shape[1]

@@ -3,7 +3,7 @@
 Strides and sizes count elements: bytes of u8, int32 of sums. A unit is as many pixels as a vector has bytes.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 
 from onnxruntime_ep_sparse_kernels._byte_enums cimport Out
 from onnxruntime_ep_sparse_kernels.table cimport Combination, Pool, Run
@@ -26,14 +26,24 @@ ctypedef struct BytesCall:
     void* y
     int64_t y_stride
     Out out
-    int32_t zero                 # zero point of the results as unsigned bytes: signed ones count as 128 more
-    int32_t low                  # bounds of the results as unsigned bytes
+    int32_t zero                 # zero point of the results as unsigned bytes, in both halves: signed ones count as 128 more
+    int32_t low                  # bounds of the results as unsigned bytes, in every byte
     int32_t high
-    bint flip                    # the results are signed bytes
+    int32_t flip                 # the highest bit of every byte where the results are signed bytes
     const char* ahead            # prefetched one group early: y as bytes, if its rows are not in a cache yet; NULL: no prefetch
     bint finish
     int32_t row_begin
     int32_t row_end
+
+
+cdef inline void set_results(BytesCall* call, bint is_signed, int32_t zero, int32_t low, int32_t high) noexcept nogil:
+    """Set the zero point and the bounds of results that are bytes."""
+    cdef int32_t more = 128 if is_signed else 0
+    call.zero = (zero + more) * 0x10001
+    call.low = <int32_t>(0x1010101u * <uint32_t>max(0, min(255, low + more)))
+    call.high = <int32_t>(0x1010101u * <uint32_t>max(0, min(255, high + more)))
+    call.flip = <int32_t>(0x1010101u * <uint32_t>more)
+
 
 ctypedef void (*spmm_bytes_t)(const BytesCall* call) noexcept nogil
 

@@ -18,7 +18,7 @@ from ._tiles cimport keep_runs, list_runs, offsets_take, row_pitch, set_geometry
 from ._weight_store cimport shared_drop
 cimport onnxruntime_ep_sparse_kernels.table as t
 from onnxruntime_ep_sparse_kernels._byte_enums cimport *
-from onnxruntime_ep_sparse_kernels.table_bytes cimport ByteKernels, BytesCall, spmm_bytes_t
+from onnxruntime_ep_sparse_kernels.table_bytes cimport ByteKernels, BytesCall, set_results, spmm_bytes_t
 
 cdef enum:
     FOUR = 4                 # weights of a value, channels of a block
@@ -254,10 +254,7 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
     call.scale = data.scale + panel.row_begin % p.M
     call.divisor = data.divisor
     call.out = OUT_SUMS if type_y == TYPE_INT32 else OUT_FLOATS if type_y == TYPE_FLOAT32 else OUT_BYTES
-    call.flip = type_y == TYPE_INT8
-    call.zero = data.zero_y + 128 * call.flip
-    call.low = max(0, min(255, data.low + 128 * call.flip))
-    call.high = max(0, min(255, data.high + 128 * call.flip))
+    set_results(&call, type_y == TYPE_INT8, data.zero_y, data.low, data.high)
     call.ahead = NULL
     fetches = direct and bytes_y == 1 and panel.entries < FETCH_ENTRIES * panel.groups
     call.partial_stride = o.width
