@@ -174,3 +174,67 @@ def max_pool(capsule, x__hw, kernel, strides, pads, dilations=(1, 1), int repeat
         for _ in range(repeat):
             table.max_pool(&p, is_signed, &x[0, 0] + p.height * p.width)
     return result
+
+
+def look_up(capsule, x, const uint8_t[::1] table, int repeat=1):
+    """Return the entry of `table`, uint8 (256,), for each byte of x, uint8 (N,). For timing, it runs `repeat` times."""
+    cdef t.ByteKernels* kernels = table_of(capsule)
+    result = np.zeros_like(x)
+    cdef const uint8_t[::1] source = x
+    cdef uint8_t[::1] y = result
+    cdef int _
+    if table.shape[0] != 256:
+        raise ValueError(f"a table of {table.shape[0]} entries, 256 are expected")
+    with nogil:
+        for _ in range(repeat):
+            kernels.look_up(&y[0], &source[0], source.shape[0], &table[0])
+    return result
+
+
+def sum(capsule, x, int repeat=1):
+    """Return the sum of x, uint8 or int8 (N,). For timing, it runs `repeat` times."""
+    cdef t.ByteKernels* kernels = table_of(capsule)
+    cdef const uint8_t[::1] source = x.view(np.uint8)
+    cdef bint is_signed = x.dtype == np.int8
+    cdef int64_t total = 0
+    cdef int _
+    with nogil:
+        for _ in range(repeat):
+            total = kernels.sum(&source[0], source.shape[0], is_signed)
+    return total
+
+
+def quantize(capsule, const float[::1] x, const float[::1] scale, const float[::1] zero, dtype, int repeat=1):
+    """Return x / scale + zero as uint8 or int8 (N,): one scale and zero point, or one of each element. It runs `repeat` times."""
+    cdef t.ByteKernels* kernels = table_of(capsule)
+    result = np.zeros(x.shape[0], dtype)
+    cdef uint8_t[::1] y = result.view(np.uint8)
+    cdef int64_t step = expect_numbers(x.shape[0], scale.shape[0], zero.shape[0])
+    cdef bint is_signed = dtype == np.int8
+    cdef int _
+    with nogil:
+        for _ in range(repeat):
+            kernels.quantize(&y[0], &x[0], x.shape[0], &scale[0], &zero[0], step, is_signed)
+    return result
+
+
+def dequantize(capsule, x, const float[::1] scale, const float[::1] zero, int repeat=1):
+    """Return (x - zero) * scale of uint8 or int8 as float32 (N,): likewise."""
+    cdef t.ByteKernels* kernels = table_of(capsule)
+    cdef const uint8_t[::1] source = x.view(np.uint8)
+    result = np.zeros(x.size, np.float32)
+    cdef float[::1] y = result
+    cdef int64_t step = expect_numbers(x.size, scale.shape[0], zero.shape[0])
+    cdef bint is_signed = x.dtype == np.int8
+    cdef int _
+    with nogil:
+        for _ in range(repeat):
+            kernels.dequantize(&y[0], &source[0], source.shape[0], &scale[0], &zero[0], step, is_signed)
+    return result
+
+
+def expect_numbers(n, scales, zeros):
+    """Return the step of scales and zero points; ValueError unless there is one of each, or one for each of n elements."""
+    if scales != zeros or scales not in (1, n):
+        raise ValueError(f"{scales} scales and {zeros} zero points of {n} elements")
+    return int(scales == n)

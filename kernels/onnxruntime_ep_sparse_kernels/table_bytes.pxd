@@ -75,3 +75,14 @@ ctypedef struct ByteKernels:
                     const Combination* c) noexcept nogil
     # Nothing is read from `end` on. Windows without a pixel give the least byte.
     void (*max_pool)(const Pool* pool, bint is_signed, const uint8_t* end) noexcept nogil
+    # y[i] = table[x[i]], 256 entries
+    void (*look_up)(uint8_t* y, const uint8_t* x, int64_t n, const uint8_t* table) noexcept nogil
+    # The sum of n bytes
+    int64_t (*sum)(const uint8_t* x, int64_t n, bint is_signed) noexcept nogil
+    # y[i] = x[i] / scale + zero, rounded half to even before `zero`, an integer, is added, then clamped to the bytes; NaN gives the least.
+    # Of scale and zero there is one, or, with a step of 1, one for each element. Likewise below.
+    void (*quantize)(uint8_t* y, const float* x, int64_t n, const float* scale, const float* zero, int64_t step,
+                     bint is_signed) noexcept nogil
+    # y[i] = (x[i] - zero) * scale
+    void (*dequantize)(float* y, const uint8_t* x, int64_t n, const float* scale, const float* zero, int64_t step,
+                       bint is_signed) noexcept nogil

@@ -76,3 +76,41 @@ def test_refuses_operands_that_do_not_fit():
     """Operands have one length, or one of them a single element."""
     with pytest.raises(ValueError, match="2 and 3 elements"):
         call_bytes.combine(byte_table_of(BYTE_SETS[-2]), ALL[:2], ALL[:3], np.uint8)
+    with pytest.raises(ValueError, match="2 scales and 1 zero points of 3 elements"):
+        call_bytes.dequantize(byte_table_of(BYTE_SETS[-2]), ALL[:3], np.ones(2, F32), np.ones(1, F32))
+
+
+@EVERY_SET
+def test_sums(row):
+    """Rows of all lengths and types, without reading beyond them; sums beyond 16 bits."""
+    rng = np.random.default_rng(5)
+    for n in (*LENGTHS, 70000):
+        x = rng.integers(0, 256, n + 200).astype(np.uint8)
+        for dtype in TYPES:
+            assert call_bytes.sum(byte_table_of(row), x[:n].view(dtype)) == x[:n].view(dtype).sum(dtype=np.int64)
+    assert call_bytes.sum(byte_table_of(row), np.full(2**24 + 5, 255, np.uint8)) == 255 * (2**24 + 5)
+
+
+@EVERY_SET
+def test_looks_up(row):
+    """Every byte, and rows of all lengths."""
+    rng = np.random.default_rng(6)
+    table = rng.permutation(ALL)
+    for n in (*LENGTHS, 256):
+        x = ALL if n == 256 else rng.integers(0, 256, n).astype(np.uint8)
+        np.testing.assert_array_equal(call_bytes.look_up(byte_table_of(row), x, table), table[x])
+
+
+@EVERY_SET
+@pytest.mark.parametrize("dtype", TYPES)
+def test_quantizes_and_dequantizes(row, dtype):
+    """Rows of all lengths, with one scale and zero point or one of each element."""
+    rng, info = np.random.default_rng(7), np.iinfo(dtype)
+    for n in LENGTHS:
+        for count in (1, n):
+            scale, zero = np.exp(rng.uniform(-3, 0, count)).astype(F32), rng.integers(info.min, info.max + 1, count).astype(F32)
+            x = (rng.standard_normal(n) * 60).astype(F32)
+            y = call_bytes.quantize(byte_table_of(row), x, scale, zero, dtype)
+            np.testing.assert_array_equal(y, np.clip(np.rint(x / scale) + zero, info.min, info.max).astype(dtype))
+            back = call_bytes.dequantize(byte_table_of(row), y, scale, zero)
+            np.testing.assert_array_equal(back, (y.astype(F32) - zero) * scale)

@@ -34,7 +34,9 @@ static inline vi vi_load(const void *p) { return *(const vi_unaligned *)p; }
 static inline void vi_store(void *p, vi a) { *(vi_unaligned *)p = a; }
 static inline vi vi_set(int32_t a) { return a - (vi){0}; }
 static inline vi vi_set8(int32_t a) { return vi_set((int32_t)(0x1010101u * (uint8_t)a)); }
+static inline vi vi_and(vi a, vi b) { return a & b; }
 static inline vi vi_xor(vi a, vi b) { return a ^ b; }
+static inline vf vf_sub(vf a, vf b) { return a - b; }
 static inline vf vf_from_int(vi a) { return __builtin_convertvector(a, vf); }
 
 #include SPARSE_BYTE_PRIMITIVES

@@ -113,5 +113,5 @@ class ProgramSpec:
 
     @property
     def has_bytes(self) -> bool:
-        """Return whether any value has elements of 8 bits, for which there are kernels of their own."""
-        return not BYTES.isdisjoint(self.types.values())
+        """Return whether any value has elements of 8 bits, truths included, for which there are kernels of their own."""
+        return not {*BYTES, ElementType.BOOL}.isdisjoint(self.types.values())

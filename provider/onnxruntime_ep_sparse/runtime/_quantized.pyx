@@ -3,7 +3,8 @@
 import numpy as np
 
 from libc.math cimport rintf
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdio cimport snprintf
 
 from ._elementwise cimport LINE, activate_overwrites, infer_activate, plan_activate, plan_binary
 from ._from_python cimport memory_of
@@ -13,72 +14,113 @@ from ._sections cimport section
 from ._structs cimport *
 from ._weight_store cimport shared_drop
 cimport onnxruntime_ep_sparse_kernels.table as t
+from onnxruntime_ep_sparse_kernels.table_bytes cimport ByteKernels
 
 
 # --- from integers to floats and back
 
 
-ctypedef fused Integer:
-    uint8_t
-    int8_t
-    int32_t
+# Numbers of all elements, or along an axis.
+cdef struct Carry:
+    float* zero
+    float* scale
+    int64_t count
+    int axis
 
 
 cdef void carry_ops(StepKindOps* ops) noexcept:
-    ops.spec_size = sizeof(float)
+    ops.spec_size = sizeof(Carry)
     ops.build = build_carry
-    ops.infer = infer_activate
+    ops.release = release_carry
+    ops.infer = infer_carry
     ops.plan = plan_activate
     ops.item = carry_item
 
 
 cdef int build_carry(Step* step, object spec) except -1:
-    (<float*>step.spec)[0] = spec.zero
+    cdef Carry* own = <Carry*>step.spec
+    zeros, scales = [spec.zero] if spec.zero__c is None else spec.zero__c, [spec.scale] if spec.scale__c is None else spec.scale__c
+    own.count = max(len(zeros), len(scales))
+    own.axis = spec.axis
+    own.zero = <float*>memory_of(np.broadcast_to(zeros, own.count), np.float32)
+    own.scale = <float*>memory_of(np.broadcast_to(scales, own.count), np.float32)
     return 0
 
 
-cdef inline void widen(float* y, const Integer* x, int64_t n, float zero) noexcept nogil:
+cdef void release_carry(void* spec) noexcept nogil:
+    shared_drop((<Carry*>spec).zero)
+    shared_drop((<Carry*>spec).scale)
+
+
+cdef int infer_carry(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
+    cdef const Carry* own = <const Carry*>step.spec
+    cdef const Shape* x = &plan.values[step.x].shape
+    if own.count > 1 and x.dims[own.axis] != own.count:
+        snprintf(message, message_size, "%lld scales or zero points along a dimension of %lld", <long long>own.count,
+                 <long long>x.dims[own.axis])
+        return 1
+    return infer_activate(plan, step, sp, message, message_size)
+
+
+cdef inline void widen(float* y, const int32_t* x, int64_t n, float zero) noexcept nogil:
     cdef int64_t i
     for i in range(n):
         y[i] = <float>x[i] - zero
 
 
-cdef inline void narrow(Integer* y, const float* x, int64_t n, float zero, float low, float high) noexcept nogil:
-    """Return to integers, with the least one in the place of NaN."""
+cdef inline void narrow(int32_t* y, const float* x, int64_t n, float zero) noexcept nogil:
+    """Return to int32, with the least one in the place of NaN."""
+    cdef float low = -2147483648.0, high = 2147483520.0
     cdef int64_t i
     cdef float value
     for i in range(n):
         value = x[i] + zero
         value = value if value > low else low
-        y[i] = <Integer>(value if value < high else high)
+        y[i] = <int32_t>(value if value < high else high)
 
 
 cdef void carry_item(Job* job, int64_t index, float* scratch) noexcept nogil:
-    cdef const int* type = job.program.type
-    cdef int x = type[job.step.x], y = type[job.step.y]
-    cdef float zero = (<float*>job.step.spec)[0]
-    cdef int64_t size = job.plan.values[job.step.y].size, begin = item_begin(index, job.sp.items, size, 4 * LINE)
-    cdef int64_t n = item_begin(index + 1, job.sp.items, size, 4 * LINE) - begin
-    if x == TYPE_UINT8 or x == TYPE_BOOL:
-        widen(job.y + begin, <const uint8_t*>job.x + begin, n, zero)
-    elif x == TYPE_INT8:
-        widen(job.y + begin, <const int8_t*>job.x + begin, n, zero)
-    elif x == TYPE_INT32:
-        widen(job.y + begin, <const int32_t*>job.x + begin, n, zero)
-    elif y == TYPE_UINT8 or y == TYPE_BOOL:
-        narrow(<uint8_t*>job.y + begin, job.x + begin, n, zero, 0, 255)
-    elif y == TYPE_INT8:
-        narrow(<int8_t*>job.y + begin, job.x + begin, n, zero, -128, 127)
+    """Some elements; along an axis run by run of those with the same numbers, or of all that stand along the last axis."""
+    cdef const Carry* own = <const Carry*>job.step.spec
+    cdef const Shape* shape = &job.plan.values[job.step.x].shape
+    cdef int64_t size = job.plan.values[job.step.y].size, place = item_begin(index, job.sp.items, size, 4 * LINE)
+    cdef int64_t end = item_begin(index + 1, job.sp.items, size, 4 * LINE), inner, run, first
+    if own.count == 1:
+        carry_run(job, place, end - place, 0, 0)
+        return
+    inner = element_count(shape, own.axis + 1, shape.rank)
+    while place < end:
+        first = place // inner % own.count
+        run = min(own.count - first if inner == 1 else inner - place % inner, end - place)
+        carry_run(job, place, run, first, inner == 1)
+        place += run
+
+
+cdef inline void carry_run(Job* job, int64_t place, int64_t n, int64_t first, int64_t step) noexcept nogil:
+    """Carry n elements with the numbers from `first` on: one of all, or one of each with a step of 1."""
+    cdef const Carry* own = <const Carry*>job.step.spec
+    cdef int x = job.program.type[job.step.x], y = job.program.type[job.step.y]
+    cdef ByteKernels* kernels = job.program.byte_kernels
+    if x == TYPE_INT32:
+        widen(job.y + place, <const int32_t*>job.x + place, n, own.zero[first])
+    elif y == TYPE_INT32:
+        narrow(<int32_t*>job.y + place, job.x + place, n, own.zero[first])
+    elif y == TYPE_FLOAT32:
+        kernels.dequantize(job.y + place, <const uint8_t*>job.x + place, n, own.scale + first, own.zero + first, step, x == TYPE_INT8)
     else:
-        narrow(<int32_t*>job.y + begin, job.x + begin, n, zero, -2147483648.0, 2147483520.0)
+        kernels.quantize(<uint8_t*>job.y + place, job.x + place, n, own.scale + first, own.zero + first, step, y == TYPE_INT8)
 
 
 # --- a function of 256 integers
+
+FIRST_OF = {0: np.uint8, -128: np.int8}
+"""The types of 8 bits, by their least numbers."""
 
 
 cdef struct LookUp:
     float* table
     float first
+    uint8_t* byte_table  # of bytes, by their bits; NULL where `first` is not the least of a type
 
 
 cdef void look_up_ops(StepKindOps* ops) noexcept:
@@ -94,17 +136,24 @@ cdef void look_up_ops(StepKindOps* ops) noexcept:
 cdef int build_look_up(Step* step, object spec) except -1:
     (<LookUp*>step.spec).table = <float*>memory_of(spec.table, np.float32)
     (<LookUp*>step.spec).first = spec.first
+    if spec.first in FIRST_OF:
+        places = np.arange(spec.table.size).astype(np.uint8).view(FIRST_OF[spec.first]) - np.int64(spec.first)
+        (<LookUp*>step.spec).byte_table = <uint8_t*>memory_of(spec.table[places].astype(np.int64) & 255, np.uint8)
     return 0
 
 
 cdef void release_look_up(void* spec) noexcept nogil:
     shared_drop((<LookUp*>spec).table)
+    shared_drop((<LookUp*>spec).byte_table)
 
 
 cdef void look_up_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef const LookUp* own = <const LookUp*>job.step.spec
-    cdef int64_t size = job.plan.values[job.step.y].size, begin = item_begin(index, job.sp.items, size, LINE)
-    cdef int64_t n = item_begin(index + 1, job.sp.items, size, LINE) - begin
+    cdef int64_t size = job.plan.values[job.step.y].size, begin = item_begin(index, job.sp.items, size, 4 * LINE)
+    cdef int64_t n = item_begin(index + 1, job.sp.items, size, 4 * LINE) - begin
+    if job.program.type[job.step.x] != TYPE_FLOAT32:
+        job.program.byte_kernels.look_up(<uint8_t*>job.y + begin, <const uint8_t*>job.x + begin, n, own.byte_table)
+        return
     job.program.kernels.look_up(job.y + begin, job.x + begin, n, own.table, own.first)
 
 

@@ -1,7 +1,7 @@
 """Reductions over any axes, global pools among them, and Softmax."""
 
 from libc.math cimport HUGE_VALF, logf
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
 
@@ -25,6 +25,7 @@ cdef struct Reduce:
     int takes_empty      # no elements give 0, or -Inf as the largest
     int keeps            # reduced axes stay, as 1
     int axes             # bits
+    float zero           # of bytes: taken from each of them
 
 
 # Neighbouring axes of one kind are one loop.
@@ -61,6 +62,7 @@ cdef int build_reduce(Step* step, object spec) except -1:
     reduce.mean = spec.mean
     reduce.takes_empty = spec.takes_empty
     reduce.keeps = spec.keeps
+    reduce.zero = spec.zero
     for axis in spec.axes:
         reduce.axes |= 1 << <int>axis
     return 0
@@ -133,11 +135,17 @@ cdef inline double larger(double a, double b) noexcept nogil:
     return b if b > a or b != b else a
 
 
-cdef double joined(t.KernelTable* kernels, const Reduce* reduce, const float* x, int64_t n, float* scratch) noexcept nogil:
-    """Return n elements, which stand next to each other, as one number."""
+cdef double joined(Job* job, int64_t place, int64_t n, float* scratch) noexcept nogil:
+    """Return n elements of x, which stand next to each other, as one number."""
+    cdef const Reduce* reduce = <Reduce*>job.step.spec
+    cdef t.KernelTable* kernels = job.program.kernels
+    cdef const float* x = job.x + place
     cdef int64_t i, part
     cdef double total = 0 if reduce.op == BINARY_ADD else -HUGE_VALF
     cdef float total_f, squares
+    if job.program.bytes[job.step.x] == 1:
+        total = <double>job.program.byte_kernels.sum(<const uint8_t*>job.x + place, n, job.program.type[job.step.x] == TYPE_INT8)
+        return total - reduce.zero * <double>n
     if reduce.op == BINARY_ADD and reduce.before == ACT_NONE:
         return kernels.sum(x, n)
     if reduce.op == BINARY_ADD and reduce.before == ACT_POWER:
@@ -168,7 +176,6 @@ cdef void finish(Job* job, float* y, int64_t n) noexcept nogil:
 cdef void reduce_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef ReducePlan* own = <ReducePlan*>job.sp.own
     cdef Reduce* reduce = <Reduce*>job.step.spec
-    cdef t.KernelTable* kernels = job.program.kernels
     cdef int64_t begin = item_begin(index, job.sp.items, own.rows, 1), end = item_begin(index + 1, job.sp.items, own.rows, 1)
     cdef int64_t runs = own.reduced.count // own.width if own.width else 0
     cdef int64_t place, column, i, r
@@ -182,7 +189,7 @@ cdef void reduce_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         place = place_of(&own.kept, own.kept.n, i)
         total = 0 if reduce.op == BINARY_ADD else -HUGE_VALF
         for r in range(runs):
-            value = joined(kernels, reduce, job.x + place + place_of(&own.reduced, own.reduced.n - 1, r), own.width, scratch)
+            value = joined(job, place + place_of(&own.reduced, own.reduced.n - 1, r), own.width, scratch)
             total = total + value if reduce.op == BINARY_ADD else larger(total, value)
         job.y[i] = <float>total
     finish(job, job.y + begin, end - begin)
@@ -193,13 +200,18 @@ cdef void reduce_columns(Job* job, int64_t row, int64_t column, int64_t n, float
     cdef ReducePlan* own = <ReducePlan*>job.sp.own
     cdef Reduce* reduce = <Reduce*>job.step.spec
     cdef t.KernelTable* kernels = job.program.kernels
-    cdef const float* x = job.x + place_of(&own.kept, own.kept.n - 1, row) + column
+    cdef int64_t bytes_ = job.program.bytes[job.step.x], r
+    cdef const float* x = element_at(job.x, place_of(&own.kept, own.kept.n - 1, row) + column, bytes_)
     cdef const float* source
     cdef float* y = job.y + row * own.width + column
-    cdef int64_t r
+    cdef float one = 1
     for r in range(own.reduced.count):
-        source = x + place_of(&own.reduced, own.reduced.n, r)
-        if reduce.before != ACT_NONE:
+        source = element_at(x, place_of(&own.reduced, own.reduced.n, r), bytes_)
+        if bytes_ == 1:
+            job.program.byte_kernels.dequantize(scratch + COLUMNS, <const uint8_t*>source, n, &one, &reduce.zero, 0,
+                                                job.program.type[job.step.x] == TYPE_INT8)
+            source = scratch + COLUMNS
+        elif reduce.before != ACT_NONE:
             kernels.activate(scratch + COLUMNS, source, NULL, n, <t.Act>reduce.before, 2, 0)
             source = scratch + COLUMNS
         if r % SUMMED == 0:

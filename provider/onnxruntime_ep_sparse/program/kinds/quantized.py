@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..enums import ElementType, StepKind
 from ..steps import BYTES, Step
 from .elementwise import separable_operands
-from .row import SecondOperand, StepKindRow, expect_shape, never_separable, only_floats, require, same_rank
+from .row import Constants, Ranks, SecondOperand, StepKindRow, expect_shape, never_separable, only_floats, require
 
 if TYPE_CHECKING:
     from ..verify import Values
@@ -24,7 +24,10 @@ FAR = float(1 << 30)
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """The function that has `table` (256,) for the integers from `first` on."""
+    """The function that has `table` (256,) for the integers from `first` on.
+
+    x and y are floats less their zero points, or both bytes: then `first` is the least of x's type.
+    """
 
     table: NDArray[np.float32]
     first: float
@@ -65,9 +68,17 @@ class DynamicQuantize:
 
 @dataclass(frozen=True, slots=True)
 class Carry:
-    """Integers as floats less the number `zero`, or floats that are such as integers; the element types of x and y say which."""
+    """Integers as floats, or the reverse; the element types of x and y say which.
 
-    zero: float
+    A float is (integer - zero) * scale; an integer is float / scale, rounded half to even, plus zero, clamped to the type.
+    `zero__c` and `scale__c`, where they are there, have the numbers along `axis`. int32 has no other scale than 1, and one zero point.
+    """
+
+    zero: float = 0.0
+    scale: float = 1.0
+    zero__c: NDArray[np.float32] | None = None
+    scale__c: NDArray[np.float32] | None = None
+    axis: int = 0
 
 
 INTEGERS = frozenset((ElementType.UINT8, ElementType.INT8, ElementType.INT32, ElementType.BOOL))
@@ -81,6 +92,39 @@ def _check_combined(step: Step, values: Values) -> None:
 def _check_carried(step: Step, values: Values) -> None:
     found = {values.type_of(step.x), values.type_of(step.y)}
     require(ElementType.FLOAT32 in found and len(found & INTEGERS) == 1, "integers and floats are expected on either side")
+    carry: Carry = step.spec
+    if ElementType.INT32 in found:
+        require(carry.scale == 1 and carry.zero__c is None and carry.scale__c is None, "int32 with a scale")
+
+
+def _verify_carry(step: Step, x: int, r: int | None, values: Values) -> int:
+    carry: Carry = step.spec
+    zeros = np.array([carry.zero], np.float32) if carry.zero__c is None else carry.zero__c
+    scales = np.array([carry.scale], np.float32) if carry.scale__c is None else carry.scale__c
+    count = max(zeros.size, scales.size)
+    for numbers, what in ((zeros, "zero points"), (scales, "scales")):
+        require(numbers.ndim == 1 and numbers.size in (1, count), f"{what} of the shape {numbers.shape} along {count} elements")
+    require(count == 1 or 0 <= carry.axis < x, f"axis {carry.axis} of {x} dimensions")
+    require(bool((np.abs(zeros) < ENTRIES).all()), f"zero points up to {np.abs(zeros).max()}")
+    require(bool((np.isfinite(scales) & (scales > 0)).all()), "scales that are not positive")
+    return x
+
+
+def _separable_carry(step: Step, constants: Constants, ranks: Ranks) -> bool:
+    carry: Carry = step.spec
+    return carry.axis != 0 or (carry.zero__c is None and carry.scale__c is None)
+
+
+def _check_looked_up(step: Step, values: Values) -> None:
+    look_up: LookUp = step.spec
+    x, y = values.type_of(step.x), values.type_of(step.y)
+    if {x, y}.isdisjoint(BYTES):
+        only_floats(step, values)
+        return
+    require({x, y} <= BYTES, "a table of bytes and floats")
+    require(look_up.first == np.iinfo(x.bits).min, f"a table from {look_up.first} on")
+    found, info = look_up.table, np.iinfo(y.bits)
+    require(bool(((np.rint(found) == found) & (found >= info.min) & (found <= info.max)).all()), "a table with numbers that are not bytes")
 
 
 def _check_dynamic(step: Step, values: Values) -> None:
@@ -114,7 +158,7 @@ def _describe_combine(step: Step) -> str:
     return "mul" if combine.multiplies else "add"
 
 
-LOOK_UP = StepKindRow(StepKind.LOOK_UP, LookUp, _verify_look_up)
+LOOK_UP = StepKindRow(StepKind.LOOK_UP, LookUp, _verify_look_up, check_types=_check_looked_up)
 COMBINE = StepKindRow(
     StepKind.COMBINE,
     Combine,
@@ -127,4 +171,4 @@ COMBINE = StepKindRow(
 DYNAMIC_QUANTIZE = StepKindRow(
     StepKind.DYNAMIC_QUANTIZE, DynamicQuantize, _verify_dynamic, separable=never_separable, check_types=_check_dynamic
 )
-CARRY = StepKindRow(StepKind.CARRY, Carry, same_rank, check_types=_check_carried)
+CARRY = StepKindRow(StepKind.CARRY, Carry, _verify_carry, separable=_separable_carry, check_types=_check_carried)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from onnxruntime_ep_sparse_kernels.elementwise import Act, Op
 
-from ..enums import StepKind
+from ..enums import ElementType, StepKind
 from ..limits import MAX_RANK
-from ..steps import Step
+from ..steps import BYTES, Step
+from .quantized import ENTRIES
 from .row import Constants, Ranks, StepKindRow, require, same_rank
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class Reduce:
     """Elements along the `axes` as one number: each by the function `before` (POWER squares), joined by `op` (ADD or MAX), then `after`.
 
     `mean` divides the sum by the number of elements. With `keeps`, the axes stay as 1. With `takes_empty`, no elements give 0, and -Inf
-    as the largest.
+    as the largest. x may be bytes, of which `zero` is taken before they are added up to a float: exactly, while it stays within 2^24.
     """
 
     axes: tuple[int, ...]
@@ -31,6 +32,7 @@ class Reduce:
     mean: bool = False
     keeps: bool = True
     takes_empty: bool = False
+    zero: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,16 @@ def _verify_reduce(step: Step, x: int, r: int | None, values: Values) -> int:
     require(all(0 <= axis < x for axis in reduce.axes), f"axes {reduce.axes[:9]} of {x} dimensions")
     require(reduce.op in (Op.ADD, Op.MAX), f"a reduction by {reduce.op.name}")
     return x if reduce.keeps else x - len(reduce.axes)
+
+
+def _check_reduce(step: Step, values: Values) -> None:
+    reduce: Reduce = step.spec
+    values.expect_type(step.y, ElementType.FLOAT32)
+    if values.type_of(step.x) in BYTES:
+        require(reduce.op == Op.ADD and reduce.before == Act.NONE, "a reduction of bytes that is not a sum")
+        require(-(ENTRIES // 2) <= reduce.zero < ENTRIES, f"the zero point {reduce.zero}")
+    else:
+        values.expect_type(step.x, ElementType.FLOAT32)
 
 
 def _separable_reduce(step: Step, constants: Constants, ranks: Ranks) -> bool:
@@ -82,7 +94,9 @@ def _describe_softmax(step: Step) -> str:
     return f"axis {softmax.axis}"
 
 
-REDUCE = StepKindRow(StepKind.REDUCE, Reduce, _verify_reduce, separable=_separable_reduce, describe=_describe_reduce)
+REDUCE = StepKindRow(
+    StepKind.REDUCE, Reduce, _verify_reduce, separable=_separable_reduce, describe=_describe_reduce, check_types=_check_reduce
+)
 SOFTMAX = StepKindRow(
     StepKind.SOFTMAX, Softmax, _verify_softmax, ranks=(1, MAX_RANK), separable=_separable_softmax, describe=_describe_softmax
 )
