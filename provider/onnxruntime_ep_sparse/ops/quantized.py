@@ -22,7 +22,7 @@ from ..program.builder import Builder
 from ..program.enums import StepKind
 from ..program.kinds.elementwise import Binary
 from ..program.kinds.layout import Concat
-from ..program.kinds.quantized import ENTRIES, FAR, Combine, DynamicQuantize, LookUp
+from ..program.kinds.quantized import ENTRIES, FAR, Carry, Combine, DynamicQuantize, LookUp
 from ..program.kinds.reduce import Reduce
 from ..program.steps import Activation, Step
 from ..reasons import Finding
@@ -125,20 +125,21 @@ def _quantize_lower(builder: Builder, node: Node) -> None:
     found = quantization_of(builder.graph, node)
     assert not isinstance(found, Finding)
     of_y, axis = found
-    y = node.outputs[0]
-    if of_y.scale.size == of_y.zero.size == 1:
-        builder.activate(node, Activation(Act.QUANTIZE, float(of_y.scale[0]), float(of_y.low)))
+    x, y = node.inputs[0], node.outputs[0]
+    whole = of_y.scale.size == of_y.zero.size == 1
+    if whole:
         builder.zeros[y] = int(of_y.zero[0])
-        return
-    # of several zero points none is taken from the result
-    rank, least = len(shape_of(builder.graph, y)), float(LOWEST[of_y.dtype])
-    divided, rounded = builder.new_value(rank), builder.new_value(rank)
-    whole = Activation(Act.ROUND, -2.0 * ENTRIES, 2.0 * ENTRIES)
-    scale, zero = (builder.constant(_along(array, axis, rank)) for array in (of_y.scale, of_y.zero))
-    builder.step(Step(StepKind.BINARY, builder.value(node.inputs[0]), divided, scale, spec=Binary(Op.DIV)))
-    builder.step(Step(StepKind.ACTIVATE, divided, rounded, activation=whole))
-    clamp = Activation(Act.CLAMP, least, least + ENTRIES - 1)
-    builder.step(Step(StepKind.BINARY, rounded, builder.value(y), zero, activation=clamp, spec=Binary(Op.ADD)))
+    if whole and x in builder.pending:
+        builder.activate(node, Activation(Act.QUANTIZE, float(of_y.scale[0]), float(of_y.low)))
+    else:
+        carry = _carry(of_y, axis, len(shape_of(builder.graph, y)))
+        builder.step(Step(StepKind.CARRY, builder.value(x), builder.stored_value(y), spec=carry))
+
+
+def _carry(of: Parameters, axis: int, rank: int) -> Carry:
+    """Return how integers with these parameters become floats, or the reverse."""
+    scale, zero = (array if array.size > 1 else None for array in (of.scale, of.zero.astype(np.float32)))
+    return Carry(float(of.zero[0]), float(of.scale[0]), zero, scale, axis % rank if rank else 0)
 
 
 def _dequantize_lower(builder: Builder, node: Node) -> None:
@@ -146,6 +147,9 @@ def _dequantize_lower(builder: Builder, node: Node) -> None:
     assert not isinstance(found, Finding)
     of_x, axis = found
     x, y, rank = node.inputs[0], builder.value(node.outputs[0]), len(shape_of(builder.graph, node.inputs[0]))
+    if builder.has_bytes(x):
+        builder.step(Step(StepKind.CARRY, builder.as_bytes(x), y, spec=_carry(of_x, axis, rank)))
+        return
     if of_x.zero.size == 1:
         number = builder.carried(x, int(of_x.zero[0]))
     else:
@@ -219,9 +223,14 @@ def function_of(graph: Graph, node: Node) -> Function | Finding:
 def _function_lower(builder: Builder, node: Node) -> None:
     function = function_of(builder.graph, node)
     assert isinstance(function, Function)
-    x = builder.carried(node.inputs[0], int(function.of_x.zero[0]))
-    _look_up(builder, x, builder.value(node.outputs[0]), function)
-    builder.zeros[node.outputs[0]] = int(function.of_y.zero[0])
+    name, y = node.inputs[0], node.outputs[0]
+    if builder.has_bytes(name):
+        table = function.table + function.of_y.zero[0].astype(np.float32)
+        look_up = LookUp(table, float(LOWEST[function.of_x.dtype]))
+        builder.step(Step(StepKind.LOOK_UP, builder.as_bytes(name), builder.stored_value(y), spec=look_up))
+    else:
+        _look_up(builder, builder.carried(name, int(function.of_x.zero[0])), builder.value(y), function)
+    builder.zeros[y] = int(function.of_y.zero[0])
 
 
 def _look_up(builder: Builder, x: int, y: int, function: Function) -> None:
@@ -304,9 +313,12 @@ def _pool_lower(builder: Builder, node: Node) -> None:
     assert not isinstance(found, Finding)
     of_x, of_y, factor = found
     rank = len(shape_of(builder.graph, node.inputs[0]))
-    total = builder.new_value(rank)
-    x = builder.carried(node.inputs[0], int(of_x.zero[0]))
-    builder.step(Step(StepKind.REDUCE, x, total, spec=Reduce(tuple(range(2, rank)), Op.ADD)))
+    total, name, zero = builder.new_value(rank), node.inputs[0], int(of_x.zero[0])
+    if builder.has_bytes(name):
+        x, reduce = builder.as_bytes(name), Reduce(tuple(range(2, rank)), Op.ADD, zero=float(zero))
+    else:
+        x, reduce = builder.carried(name, zero), Reduce(tuple(range(2, rank)), Op.ADD)
+    builder.step(Step(StepKind.REDUCE, x, total, spec=reduce))
     y, scale = builder.value(node.outputs[0]), builder.constant(np.full((1,) * rank, factor, np.float32))
     clamp = Activation(Act.ROUND, float(of_y.low), float(of_y.high))
     builder.step(Step(StepKind.BINARY, total, y, scale, activation=clamp, spec=Binary(Op.MUL)))
