@@ -12,6 +12,8 @@
  *   vi_round_bytes(a, b, c, d, zero)  floats up to 2^30 as bytes: rounded half to even, plus the int16 in every half of `zero`, at least 0
  *                            and at most 255. Within each 128 bits those of a, then b, c, d.
  *   vi_max8(a, b), vi_min8(a, b)  the larger and the smaller of unsigned bytes.
+ *   vi_look_up(y, x, table, steps)  stores for each byte of a vector at x its entry of the 256 in `table`, of which look_up_steps has made
+ *                            `steps`.
  *   vf_fma_once(a, b, c)     a * b + c with one rounding, on every instruction set. */
 #ifndef SPARSE_BYTES_H
 #define SPARSE_BYTES_H
@@ -49,6 +51,20 @@ static inline void vf_from_bytes(vi bytes, vf origin, vf *a, vf *b, vf *c, vf *d
     *b = (vf)vi_zip_high16(low, above) - origin;
     *c = (vf)vi_zip_low16(high, above) - origin;
     *d = (vf)vi_zip_high16(high, above) - origin;
+}
+
+/* Rows of 16 entries of a table of 256, each XOR the row before it, within either half: the entry of a byte x is the XOR of those entries of
+ * its half's rows, up to the row of x, that stand where x is in its row. */
+static inline void look_up_steps(uint8_t *steps, const uint8_t *table) {
+    typedef uint8_t v8x16 __attribute__((vector_size(16)));
+    v8x16 before = {0}, row;
+    for (int k = 0; k < 16; k++) {
+        memcpy(&row, table + 16 * k, 16);
+        if (k == 8) before = before ^ before;
+        before ^= row;
+        memcpy(steps + 16 * k, &before, 16);
+        before = row;
+    }
 }
 
 /* The scaled sums of a unit as bytes, divided by `divisor` before they are rounded.

@@ -22,4 +22,17 @@ static inline vi vi_round_bytes(vf a, vf b, vf c, vf d, vi zero) {
 }
 static inline vi vi_max8(vi a, vi b) { return (vi)_mm256_max_epu8((__m256i)a, (__m256i)b); }
 static inline vi vi_min8(vi a, vi b) { return (vi)_mm256_min_epu8((__m256i)a, (__m256i)b); }
+/* A shuffle gives 0 where bit 7 of its index is set: for rows after that of the byte, and for all rows of the other half. */
+static inline void vi_look_up(uint8_t *y, const uint8_t *x, const uint8_t *table, const uint8_t *steps) {
+    const vi a = vi_load(x);
+    const __m256i row = _mm256_set1_epi8(16);
+    __m256i below = (__m256i)a, above = (__m256i)(a ^ (int32_t)0x80808080), low = (__m256i){0}, high = low;
+    for (int k = 0; k < 8; k++) {
+        low ^= _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)steps + k)), below);
+        high ^= _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)steps + 8 + k)), above);
+        below = _mm256_subs_epi8(below, row);
+        above = _mm256_subs_epi8(above, row);
+    }
+    vi_store(y, (vi)(low ^ high));
+}
 static inline vf vf_fma_once(vf a, vf b, vf c) { return vf_fma(a, b, c); }
