@@ -12,16 +12,11 @@ from onnxruntime_ep_sparse.program.kinds.windows import Pool
 from onnxruntime_ep_sparse.program.steps import Window
 from onnxruntime_ep_sparse_kernels.elementwise import Op
 from onnxruntime_ep_sparse_kernels.isa import ISAS, byte_sets_for
-from support.byte_steps import max_of_windows, run, spec_of
+from support.byte_steps import max_of_windows, run, some, spec_of
 
 EVERY_SET = pytest.mark.parametrize("row", byte_sets_for(ISAS), ids=lambda row: row.name)
 TYPES = (np.uint8, np.int8)
 F32 = np.float32
-
-
-def some(seed, dtype, *shape):
-    """Random bytes."""
-    return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8).view(dtype)
 
 
 SHAPES = {

@@ -11,6 +11,11 @@ from support.kernel_sets import byte_table_of, table_of
 ELEMENTS = {np.dtype(element.bits): element for element in ElementType if element != ElementType.BFLOAT16}
 
 
+def some(seed, dtype, *shape):
+    """Random bytes of a type."""
+    return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8).view(dtype)
+
+
 def spec_of(kind, data, dtype, *inputs, **fields):
     """A verified program of one step: `inputs` are arrays with the types and ranks of its operands, `dtype` is that of its result."""
     types = {i: ELEMENTS[np.dtype(each)] for i, each in enumerate([*(x.dtype for x in inputs), dtype])}

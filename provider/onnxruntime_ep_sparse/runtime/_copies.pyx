@@ -1,15 +1,14 @@
 """Steps that move elements, or only change shapes: Reshape, Concat, Pad, Transpose."""
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy
 
 from ._dealt cimport Dealt, can_be_dealt, dealt_as, dealt_operand, dealt_value
 from ._from_python cimport fill_shape
-from ._loops cimport Loops, even_items, item_begin, run_places
+from ._loops cimport Element, Loops, even_items, item_begin, run_places
 from ._numbers cimport shape_of_numbers
 from ._structs cimport *
-cimport onnxruntime_ep_sparse_kernels.table as t
 
 cdef enum:
     # Loops that copy are not joined into longer runs than this, so that a single image still is many items.
@@ -50,35 +49,46 @@ cdef void set_loops(StepPlan* sp, int64_t workers, int n, const int64_t* extent,
     sp.items = even_items(loops.runs, loops.inner, workers)
 
 
+cdef inline void copy_strided(Element* y, int64_t y_step, const Element* x, int64_t x_step, int64_t n) noexcept nogil:
+    cdef int64_t i
+    for i in range(n):
+        y[i * y_step] = x[i * x_step]
+
+
 cdef void copy_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     """Some runs of the loops of `set_loops`: all of x to a part of y, or a part of x to all of y."""
     cdef Loops* loops = <Loops*>job.sp.own
-    cdef t.KernelTable* kernels = job.program.kernels
+    cdef int64_t bytes_ = job.program.bytes[job.step.y], before = loops.n - 2, a, b, pitch
     cdef int64_t from_step = loops.a_stride[loops.n - 1], to_step = loops.b_stride[loops.n - 1]
-    cdef const float* from_x = job.x - min(job.sp.origin, 0)
-    cdef float* to_y = job.y + max(job.sp.origin, 0)
+    cdef const float* from_x = element_at(job.x, -min(job.sp.origin, 0), bytes_)
+    cdef float* to_y = element_at(job.y, max(job.sp.origin, 0), bytes_)
     cdef const float* x
     cdef float* y
-    # Runs that begin at neighbouring elements are the columns of a matrix, of which as many as a vector has lanes are copied together.
-    cdef bint columns = to_step == 1 and loops.n > 1 and loops.a_stride[loops.n - 2] == 1 and loops.extent[loops.n - 2] % kernels.lanes == 0
-    cdef int64_t multiple = kernels.lanes if columns else 1, a, b, i
+    # Runs that begin at neighbouring elements are the columns of a matrix, of which as many as a vector has elements are copied together.
+    cdef int64_t lanes = job.program.kernels.lanes if bytes_ != 1 else job.program.byte_kernels.unit
+    cdef bint columns = to_step == 1 and before >= 0 and loops.a_stride[before] == 1 and loops.extent[before] >= lanes
+    cdef int64_t multiple = lanes if columns else 1
     cdef int64_t run = item_begin(index, job.sp.items, loops.runs, multiple)
     cdef int64_t end = item_begin(index + 1, job.sp.items, loops.runs, multiple)
     while run < end:
         run_places(loops, run, &a, &b)
-        if columns and run % kernels.lanes == 0 and run + kernels.lanes <= end:
-            kernels.scatter_rows(to_y + b, loops.b_stride[loops.n - 2], from_x + a, from_step, kernels.lanes, loops.inner, NULL, ACT_NONE,
-                                 0, 0)
-            run += kernels.lanes
+        x = element_at(from_x, a, bytes_)
+        y = element_at(to_y, b, bytes_)
+        if columns and run + lanes <= end and run % loops.extent[before] + lanes <= loops.extent[before]:
+            pitch = loops.b_stride[before]
+            if bytes_ == 1:
+                job.program.byte_kernels.scatter_rows(<uint8_t*>y, pitch, <const uint8_t*>x, from_step, lanes, loops.inner)
+            else:
+                job.program.kernels.scatter_rows(y, pitch, x, from_step, lanes, loops.inner, NULL, ACT_NONE, 0, 0)
+            run += lanes
             continue
         run += 1
-        x = from_x + a
-        y = to_y + b
         if from_step == 1 and to_step == 1:
-            memcpy(y, x, loops.inner * sizeof(float))
-            continue
-        for i in range(loops.inner):
-            y[i * to_step] = x[i * from_step]
+            memcpy(y, x, loops.inner * bytes_)
+        elif bytes_ == 1:
+            copy_strided(<uint8_t*>y, to_step, <const uint8_t*>x, from_step, loops.inner)
+        else:
+            copy_strided(y, to_step, x, from_step, loops.inner)
 
 
 # --- Reshape
@@ -190,7 +200,7 @@ cdef int plan_reshape(CompiledProgram* program, Plan* plan, int index) noexcept 
 
 cdef void reshape_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     """Copy the input: the result must be in a buffer of its own."""
-    memcpy(job.y, job.x, job.plan.values[job.step.y].size * sizeof(float))
+    memcpy(job.y, job.x, job.plan.values[job.step.y].size * job.program.bytes[job.step.y])
 
 
 # --- Concat: a step for each operand
@@ -250,7 +260,7 @@ cdef void complete_concat(const CompiledProgram* program, Plan* plan, const Step
     cdef int64_t a[MAX_RANK]
     cdef int64_t b[MAX_RANK]
     cdef int i
-    sp.work.moved = 2 * plan.values[step.x].size
+    sp.work.moved = 2 * floats_of(&plan.values[step.x])
     if sp.dealt:
         sp.view = NO_VIEW if sp.converts else PART_VIEW
         sp.origin = (<ConcatPlan*>sp.own).start * dealt_as(plan, x).channel
@@ -377,7 +387,7 @@ cdef int plan_pad(CompiledProgram* program, Plan* plan, int index) noexcept nogi
     return 0
 
 
-cdef inline void fill(float* y, int64_t n, float value) noexcept nogil:
+cdef inline void fill(Element* y, int64_t n, Element value) noexcept nogil:
     cdef int64_t i
     for i in range(n):
         y[i] = value
@@ -394,7 +404,7 @@ cdef inline int64_t source_of(int64_t i, int64_t n, int mode) noexcept nogil:
     return -i if i < 0 else (2 * n - 2 - i if i >= n else i)
 
 
-cdef void fill_from(float* y, const float* x, int64_t begin, int64_t n, int64_t size, int mode) noexcept nogil:
+cdef void fill_from(Element* y, const Element* x, int64_t begin, int64_t n, int64_t size, int mode) noexcept nogil:
     """Write n elements of a row from place `begin` on, which stand beside its `size` elements."""
     cdef int64_t i
     for i in range(n):
@@ -403,15 +413,23 @@ cdef void fill_from(float* y, const float* x, int64_t begin, int64_t n, int64_t 
 
 cdef void pad_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     """Some runs of the innermost loop over the padded output."""
+    cdef float value = (<Pad*>job.step.spec).fill
+    if job.program.bytes[job.step.y] == 1:
+        # the same bits for an integer of either type
+        pad_runs(job, index, <const uint8_t*>job.x, <uint8_t*>job.y, <uint8_t><int>value)
+    else:
+        pad_runs(job, index, job.x, job.y, value)
+
+
+cdef void pad_runs(Job* job, int64_t index, const Element* x, Element* to_y, Element value) noexcept nogil:
     cdef PadPlan* own = <PadPlan*>job.sp.own
     cdef Loops* loops = &own.loops
-    cdef float value = (<Pad*>job.step.spec).fill
     cdef int mode = (<Pad*>job.step.spec).mode
     cdef int64_t run, rest, a, i
     cdef int64_t lead = own.lead[loops.n - 1], data = own.data[loops.n - 1]
     cdef int loop
     cdef bint inside
-    cdef float* y
+    cdef Element* y
     for run in range(item_begin(index, job.sp.items, loops.runs, 1), item_begin(index + 1, job.sp.items, loops.runs, 1)):
         rest = run
         a = 0
@@ -423,17 +441,17 @@ cdef void pad_item(Job* job, int64_t index, float* scratch) noexcept nogil:
                 i = source_of(i, own.data[loop], mode)
             inside = inside and 0 <= i < own.data[loop]
             a += i * loops.a_stride[loop]
-        y = job.y + run * loops.inner
+        y = to_y + run * loops.inner
         if not inside:
             fill(y, loops.inner, value)
             continue
-        memcpy(y + lead, job.x + a, data * sizeof(float))
+        memcpy(y + lead, x + a, data * sizeof(Element))
         if mode == FILL_CONSTANT:
             fill(y, lead, value)
             fill(y + lead + data, loops.inner - lead - data, value)
         else:
-            fill_from(y, job.x + a, -lead, lead, data, mode)
-            fill_from(y + lead + data, job.x + a, data, loops.inner - lead - data, data, mode)
+            fill_from(y, x + a, -lead, lead, data, mode)
+            fill_from(y + lead + data, x + a, data, loops.inner - lead - data, data, mode)
 
 
 # --- Transpose

@@ -1,12 +1,18 @@
 """Loops over elements, and their cut into items: what steps that walk through whole tensors share."""
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t
 
 from ._sections cimport IDLE_PERCENT, idle_percent
 from ._structs cimport MAX_RANK
 
 cdef enum:
     ACTIVATE_CHUNK = 16384    # elements of an item, about
+
+
+# What steps move, by its size: an 8-bit integer of either type, or a float.
+ctypedef fused Element:
+    uint8_t
+    float
 
 
 # Loops over a tensor, innermost last, with the strides of two sides; `runs` counts the turns of the innermost loop.

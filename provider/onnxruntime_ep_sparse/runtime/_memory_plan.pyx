@@ -187,7 +187,7 @@ cdef void find_root(ValuePlan* values, int value) noexcept nogil:
 
 cdef inline int64_t room_of(const ValuePlan* value) noexcept nogil:
     """Floats in the arena; kernels may read a vector too much."""
-    return ceil_div(value.room if value.dealt else ceil_div(value.size * value.bytes, sizeof(float)), 16) * 16 + 16
+    return ceil_div(value.room if value.dealt else floats_of(value), 16) * 16 + 16
 
 
 cdef int place_values(CompiledProgram* program, Plan* plan) noexcept nogil:

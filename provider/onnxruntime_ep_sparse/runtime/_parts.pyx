@@ -132,7 +132,7 @@ cdef int plan_part(CompiledProgram* program, Plan* plan, int index) noexcept nog
 
 
 cdef void complete_part(const CompiledProgram* program, Plan* plan, const Step* step, StepPlan* sp) noexcept nogil:
-    sp.work.moved = 2 * plan.values[step.y].size
+    sp.work.moved = 2 * floats_of(&plan.values[step.y])
 
 
 # --- Expand

@@ -128,7 +128,9 @@ cdef int plan_steps(CompiledProgram* program, Plan* plan, char* message, size_t 
     for s in range(program.n_steps):
         step = &program.steps[s]
         sp = &plan.steps[s]
-        sp.work.moved = plan.values[step.x].size + plan.values[step.y].size + (plan.values[step.r].size if step.r != NONE else 0)
+        sp.work.moved = floats_of(&plan.values[step.x]) + floats_of(&plan.values[step.y])
+        if step.r != NONE:
+            sp.work.moved += floats_of(&plan.values[step.r])
         if step.ops.complete != NULL:
             step.ops.complete(program, plan, step, sp)
         if sp.converts:

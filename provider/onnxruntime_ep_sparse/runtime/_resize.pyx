@@ -1,12 +1,13 @@
 """Resize of images, by tables of positions and weights that the plan makes."""
 
 from libc.math cimport ceil, fabs, floor
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from ._dealt cimport Dealt, can_be_dealt, dealt_as, dealt_operand, dealt_value, write_halo
+from ._loops cimport Element
 from ._structs cimport *
 
 
@@ -238,27 +239,30 @@ cdef void resize_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef Shape* x_shape = &job.plan.values[job.step.x].shape
     cdef Shape* y_shape = &job.plan.values[job.step.y].shape
     cdef int64_t width = x_shape.dims[3], out_height = y_shape.dims[2], out_width = y_shape.dims[3]
-    cdef const float* x = job.x + index * x_shape.dims[2] * width
-    cdef float* y = job.y + index * out_height * out_width
+    cdef int64_t bytes_ = job.program.bytes[job.step.x]
+    cdef const float* x = element_at(job.x, index * x_shape.dims[2] * width, bytes_)
+    cdef float* y = element_at(job.y, index * out_height * out_width, bytes_)
     if job.sp.dealt:
         dealt_item(job, index)
         return
     if (<Resize*>job.step.spec).place.interpolation == READ_LINEAR:
         resize_linear(x, y, own.lines, width, out_height, out_width, scratch)
+    elif bytes_ == 1:
+        resize_nearest(<const uint8_t*>x, <uint8_t*>y, own.lines, width, out_height, out_width, own.doubled)
     else:
         resize_nearest(x, y, own.lines, width, out_height, out_width, own.doubled)
 
 
-cdef void resize_nearest(const float* x, float* y, const Line* rows, int64_t width, int64_t out_height, int64_t out_width,
+cdef void resize_nearest(const Element* x, Element* y, const Line* rows, int64_t width, int64_t out_height, int64_t out_width,
                          bint doubled) noexcept nogil:
     """Resize by the nearest pixels. A row that reads the same as the one before is copied from it."""
     cdef const Line* columns = rows + out_height
-    cdef const float* source
+    cdef const Element* source
     cdef int64_t i, j
     for i in range(out_height):
         source = x + rows[i].first * width
         if i and rows[i].first == rows[i - 1].first:
-            memcpy(y, y - out_width, out_width * sizeof(float))
+            memcpy(y, y - out_width, out_width * sizeof(Element))
         elif doubled:
             for j in range(width):
                 y[2 * j] = source[j]

@@ -1,11 +1,11 @@
 """Steps between channels and blocks of pixels: SpaceToDepth, DepthToSpace, and the last part of ConvTranspose."""
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy
 
 from ._copies cimport copy_item, set_loops
-from ._loops cimport Loops, even_items, item_begin
+from ._loops cimport Element, Loops, even_items, item_begin
 from ._structs cimport *
 
 
@@ -139,17 +139,20 @@ cdef void shuffle_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         phase = (place[0] % shuffle.block[0] * shuffle.block[1] + place[1] % shuffle.block[1]) * shuffle.block[2]
         first = rest // y.dims[1] * x.dims[1] + rest % y.dims[1] * (shuffle.size if shuffle.depth_first else 1)
         source = first * pixels + phase * plane + (place[0] // shuffle.block[0] * size[1] + place[1] // shuffle.block[1]) * size[2]
-        interleave(job.y + run * out[2], job.x + source, plane, shuffle.block[2], out[2])
+        if job.program.bytes[job.step.y] == 1:
+            interleave(<uint8_t*>job.y + run * out[2], <const uint8_t*>job.x + source, plane, shuffle.block[2], out[2])
+        else:
+            interleave(job.y + run * out[2], job.x + source, plane, shuffle.block[2], out[2])
 
 
-cdef void interleave(float* y, const float* x, int64_t plane, int64_t block, int64_t n) noexcept nogil:
+cdef void interleave(Element* y, const Element* x, int64_t plane, int64_t block, int64_t n) noexcept nogil:
     """Write n elements, in turn from `block` rows that begin `plane` elements apart."""
     cdef int64_t whole = n // block, p, j
-    cdef const float* second = x + plane
-    cdef const float* third = second + plane
-    cdef const float* fourth = third + plane
+    cdef const Element* second = x + plane
+    cdef const Element* third = second + plane
+    cdef const Element* fourth = third + plane
     if block == 1:
-        memcpy(y, x, n * sizeof(float))
+        memcpy(y, x, n * sizeof(Element))
         return
     if block == 2:
         for j in range(whole):

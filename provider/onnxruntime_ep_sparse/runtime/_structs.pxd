@@ -213,6 +213,10 @@ cdef struct ValuePlan:
     int64_t shift          # ... and how many floats from its beginning
     int last               # the last step that touches this memory
 
+cdef inline int64_t floats_of(const ValuePlan* value) noexcept nogil:
+    """Return how many floats take as many bytes as a value."""
+    return ceil_div(value.size * value.bytes, sizeof(float))
+
 # The inputs that a plan is made for.
 cdef struct Key:
     Shape* shapes          # of the inputs

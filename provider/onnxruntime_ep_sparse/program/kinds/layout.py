@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..enums import PadMode, StepKind
 from ..limits import MAX_RANK, MAX_SIZE
-from ..steps import Step
-from .row import Constants, Origins, Ranks, StepKindRow, begins_with_batch, require
+from ..steps import BYTES, Step
+from .row import Constants, Origins, Ranks, StepKindRow, all_floats_or_bytes, begins_with_batch, require
 
 if TYPE_CHECKING:
     from ..verify import Values
@@ -40,7 +42,10 @@ class Concat:
 
 @dataclass(frozen=True, slots=True)
 class Pad:
-    """So many elements `before` and `after` x in every dimension: the number `fill`, or elements of x as another `mode` says."""
+    """So many elements `before` and `after` x in every dimension: the number `fill`, or elements of x as another `mode` says.
+
+    Of bytes `fill` is an integer of their type.
+    """
 
     before: tuple[int, ...]
     after: tuple[int, ...]
@@ -87,6 +92,14 @@ def _verify_pad(step: Step, x: int, r: int | None, values: Values) -> int:
     require(len(pad.before) == len(pad.after) == x > 0, f"pads of {x} dimensions")
     require(all(0 <= n <= MAX_SIZE for n in pad.before + pad.after), "pads that are negative or too large")
     return x
+
+
+def _check_pad(step: Step, values: Values) -> None:
+    all_floats_or_bytes(step, values)
+    if values.type_of(step.y) in BYTES:
+        pad: Pad = step.spec
+        info = np.iinfo(values.type_of(step.y).bits)
+        require(info.min <= pad.fill <= info.max and pad.fill == int(pad.fill), f"bytes are padded by {pad.fill}")
 
 
 def _verify_transpose(step: Step, x: int, r: int | None, values: Values) -> int:
@@ -136,7 +149,23 @@ def _describe_transpose(step: Step) -> str:
     return " ".join(map(str, transpose.target))
 
 
-RESHAPE = StepKindRow(StepKind.RESHAPE, Reshape, _verify_reshape, separable=_separable_reshape, separable_by=_reshape_separable_by)
-CONCAT = StepKindRow(StepKind.CONCAT, Concat, _verify_concat, separable=_separable_concat, describe=_describe_concat)
-PAD = StepKindRow(StepKind.PAD, Pad, _verify_pad, separable=_separable_pad)
-TRANSPOSE = StepKindRow(StepKind.TRANSPOSE, Transpose, _verify_transpose, separable=_separable_transpose, describe=_describe_transpose)
+RESHAPE = StepKindRow(
+    StepKind.RESHAPE,
+    Reshape,
+    _verify_reshape,
+    separable=_separable_reshape,
+    separable_by=_reshape_separable_by,
+    check_types=all_floats_or_bytes,
+)
+CONCAT = StepKindRow(
+    StepKind.CONCAT, Concat, _verify_concat, separable=_separable_concat, describe=_describe_concat, check_types=all_floats_or_bytes
+)
+PAD = StepKindRow(StepKind.PAD, Pad, _verify_pad, separable=_separable_pad, check_types=_check_pad)
+TRANSPOSE = StepKindRow(
+    StepKind.TRANSPOSE,
+    Transpose,
+    _verify_transpose,
+    separable=_separable_transpose,
+    describe=_describe_transpose,
+    check_types=all_floats_or_bytes,
+)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..enums import StepKind
 from ..limits import MAX_SIZE
 from ..steps import Step
-from .row import Constants, Origin, Origins, Ranks, StepKindRow, begins_with_batch, require
+from .row import Constants, Origin, Origins, Ranks, StepKindRow, all_floats_or_bytes, begins_with_batch, require
 
 if TYPE_CHECKING:
     from ..verify import Values
@@ -94,5 +94,20 @@ def _expand_separable_by(step: Step, origins: Origins, ranks: Ranks) -> bool:
     return ranks.get(step.x, 0) <= len(origins[expand.computed]) and begins_with_batch(origins[expand.computed])
 
 
-PART = StepKindRow(StepKind.PART, Part, _verify_part, separable=_separable_part, separable_by=_part_separable_by, describe=_describe_part)
-EXPAND = StepKindRow(StepKind.EXPAND, Expand, _verify_expand, separable=_separable_expand, separable_by=_expand_separable_by)
+PART = StepKindRow(
+    StepKind.PART,
+    Part,
+    _verify_part,
+    separable=_separable_part,
+    separable_by=_part_separable_by,
+    describe=_describe_part,
+    check_types=all_floats_or_bytes,
+)
+EXPAND = StepKindRow(
+    StepKind.EXPAND,
+    Expand,
+    _verify_expand,
+    separable=_separable_expand,
+    separable_by=_expand_separable_by,
+    check_types=all_floats_or_bytes,
+)

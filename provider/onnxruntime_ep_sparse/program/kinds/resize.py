@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ..enums import Coordinates, ElementType, Interpolation, StepKind
 from ..limits import MAX_SCALE, MAX_SIZE
-from ..steps import Step
-from .row import Origin, Origins, Ranks, StepKindRow, require
+from ..steps import BYTES, Step
+from .row import Origin, Origins, Ranks, StepKindRow, all_floats_or_bytes, require
 
 if TYPE_CHECKING:
     from ..verify import Values
@@ -52,9 +52,18 @@ def _separable_by(step: Step, origins: Origins, ranks: Ranks) -> bool:
     return all(numbers[place] == Origin.FREE for numbers in lists for place in resize.places)
 
 
+def _check_types(step: Step, values: Values) -> None:
+    all_floats_or_bytes(step, values)
+    if values.type_of(step.y) in BYTES:
+        resize: Resize = step.spec
+        require(resize.interpolation != Interpolation.LINEAR, "bytes are resized by other than the nearest pixels")
+
+
 def _describe(step: Step) -> str:
     resize: Resize = step.spec
     return resize.interpolation.name.lower()
 
 
-RESIZE = StepKindRow(StepKind.RESIZE, Resize, _verify, ranks=(4, 4), separable_by=_separable_by, describe=_describe)
+RESIZE = StepKindRow(
+    StepKind.RESIZE, Resize, _verify, ranks=(4, 4), separable_by=_separable_by, describe=_describe, check_types=_check_types
+)

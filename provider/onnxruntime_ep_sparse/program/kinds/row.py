@@ -68,14 +68,12 @@ def only_floats(step: Step, values: Values) -> None:
         values.expect_type(value, ElementType.FLOAT32)
 
 
-def all_floats_or_bytes(step: Step, values: Values) -> bool:
-    """Return whether x, r and y of a step have one type of 8 bits; ValueError unless that, or all are float32."""
+def all_floats_or_bytes(step: Step, values: Values) -> None:
+    """ValueError unless x, r and y of a step are float32, or all of one type of 8 bits."""
     if values.type_of(step.y) not in BYTES:
         only_floats(step, values)
-        return False
     for value in (step.x, step.r):
         values.expect_type(value, values.type_of(step.y))
-    return True
 
 
 def _independent_of_numbers(step: Step, origins: Origins, ranks: Ranks) -> bool:

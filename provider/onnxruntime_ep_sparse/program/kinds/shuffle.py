@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..enums import StepKind
 from ..limits import MAX_BLOCK
 from ..steps import Step
-from .row import StepKindRow, require
+from .row import StepKindRow, all_floats_or_bytes, require
 
 if TYPE_CHECKING:
     from ..verify import Values
@@ -43,4 +43,4 @@ def _describe(step: Step) -> str:
     return f"blocks of {'x'.join(map(str, shuffle.block))}"
 
 
-SHUFFLE = StepKindRow(StepKind.SHUFFLE, Shuffle, _verify, ranks=(3, 5), describe=_describe)
+SHUFFLE = StepKindRow(StepKind.SHUFFLE, Shuffle, _verify, ranks=(3, 5), describe=_describe, check_types=all_floats_or_bytes)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..enums import StepKind
-from ..steps import Step, Window
+from ..steps import BYTES, Step, Window
 from ..windows import check_pool, describe_window
 from .row import StepKindRow, all_floats_or_bytes, expect_rank, require
 
@@ -36,7 +36,8 @@ def _verify(step: Step, x: int, r: int | None, values: Values) -> int:
 
 
 def _check_types(step: Step, values: Values) -> None:
-    if all_floats_or_bytes(step, values):
+    all_floats_or_bytes(step, values)
+    if values.type_of(step.y) in BYTES:
         pool: Pool = step.spec
         require(pool.is_max and len(pool.window.kernel) <= 2, "a pool of bytes that is not a MaxPool of one or two dimensions")
 
