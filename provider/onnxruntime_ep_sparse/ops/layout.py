@@ -45,7 +45,8 @@ def _reshape_lower(builder: Builder, node: Node) -> None:
         spec = Reshape(allow_zero=allow_zero, computed=builder.list_of(node.inputs[1]).y)
     else:
         spec = Reshape(tuple(int(d) for d in target.reshape(-1)), allow_zero=allow_zero)
-    builder.step(Step(StepKind.RESHAPE, builder.value(node.inputs[0]), builder.value(node.outputs[0]), spec=spec))
+    x, y = builder.moved(node.inputs[0], node.outputs[0])
+    builder.step(Step(StepKind.RESHAPE, x, y, spec=spec))
 
 
 def _transpose_can_run(graph: Graph, node: Node) -> Finding | None:
@@ -59,7 +60,7 @@ def _permutation_of(graph: Graph, node: Node) -> tuple[int, ...]:
 
 
 def _transpose_lower(builder: Builder, node: Node) -> None:
-    x, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
+    x, y = builder.moved(node.inputs[0], node.outputs[0])
     builder.step(Step(StepKind.TRANSPOSE, x, y, spec=Transpose(_permutation_of(builder.graph, node))))
 
 
@@ -71,14 +72,8 @@ def _flatten_can_run(graph: Graph, node: Node) -> Finding | None:
 def _flatten_lower(builder: Builder, node: Node) -> None:
     rank = len(shape_of(builder.graph, node.inputs[0]))
     axis = int(attribute_of(node, "axis", 1))
-    builder.step(
-        Step(
-            StepKind.RESHAPE,
-            builder.value(node.inputs[0]),
-            builder.value(node.outputs[0]),
-            spec=Reshape(flatten_axis=axis + rank if axis < 0 else axis),
-        )
-    )
+    x, y = builder.moved(node.inputs[0], node.outputs[0])
+    builder.step(Step(StepKind.RESHAPE, x, y, spec=Reshape(flatten_axis=axis + rank if axis < 0 else axis)))
 
 
 def _elements_per_channel(flow: Flow, node: Node) -> int:
@@ -146,7 +141,8 @@ def _axes_lower(builder: Builder, node: Node) -> None:
     axes = _axes_of(builder.graph, node)
     assert not isinstance(axes, Finding)
     shape = Reshape(inserted=axes) if node.op_type == "Unsqueeze" else Reshape(removed=axes)
-    builder.step(Step(StepKind.RESHAPE, builder.value(node.inputs[0]), builder.value(node.outputs[0]), spec=shape))
+    x, y = builder.moved(node.inputs[0], node.outputs[0])
+    builder.step(Step(StepKind.RESHAPE, x, y, spec=shape))
 
 
 def _concat_can_run(graph: Graph, node: Node) -> Finding | None:
@@ -164,8 +160,7 @@ def _concat_can_run(graph: Graph, node: Node) -> Finding | None:
 def _concat_lower(builder: Builder, node: Node) -> None:
     axis = axis_of(builder.graph, node)
     assert isinstance(axis, int)
-    parts = builder.alike(node.inputs)
-    y = builder.value(node.outputs[0])
+    parts, y = builder.joined(node.inputs, node.outputs[0])
     for i, x in enumerate(parts):
         builder.step(Step(StepKind.CONCAT, x, y, spec=Concat(axis, begins=i == 0)))
 
@@ -239,16 +234,20 @@ def _pad_lower(builder: Builder, node: Node) -> None:
     padding = padding_of(builder.graph, node)
     assert not isinstance(padding, Finding)
     before, after, value = padding
-    zero = builder.zeros.get(node.inputs[0], 0)
-    zero = 0 if isinstance(zero, str) else zero
-    x, y = builder.carried(node.inputs[0], zero), builder.value(node.outputs[0])
-    builder.zeros[node.outputs[0]] = zero
+    if builder.has_bytes(node.inputs[0]):
+        zero = 0
+        x, y = builder.moved(node.inputs[0], node.outputs[0])
+    else:
+        found = builder.zeros.get(node.inputs[0], 0)
+        zero = 0 if isinstance(found, str) else found
+        x, y = builder.carried(node.inputs[0], zero), builder.value(node.outputs[0])
+        builder.zeros[node.outputs[0]] = zero
     first, last = (tuple(max(n, 0) for n in numbers) for numbers in (before, after))
     cut = [axis for axis, numbers in enumerate(zip(before, after, strict=True)) if min(numbers) < 0]
     if cut:
         ends = tuple(min(after[axis], 0) or BEYOND for axis in cut)
         part = Part(tuple(cut), tuple(max(-before[axis], 0) for axis in cut), ends, (1,) * len(cut), inside=True)
-        rest = builder.new_value(len(before)) if any(first + last) else y
+        rest = builder.new_like(x, len(before)) if any(first + last) else y
         builder.step(Step(StepKind.PART, x, rest, spec=part))
         x = rest
     if x != y:
@@ -359,8 +358,12 @@ def _computed_resize(
 
 
 def _resize_lower(builder: Builder, node: Node) -> None:
-    resize, x, y = _resize_of(builder.graph, node), builder.value(node.inputs[0]), builder.value(node.outputs[0])
+    resize, operand, result = _resize_of(builder.graph, node), node.inputs[0], node.outputs[0]
     assert not isinstance(resize, Finding)
+    if isinstance(resize, Resize) and resize.interpolation != Interpolation.LINEAR:
+        x, y = builder.moved(operand, result)
+    else:
+        x, y = builder.value(operand), builder.value(result)
     if isinstance(resize, Resize):
         names = node.inputs[1:] if node.since_version < 11 else node.inputs[2:]
         for name, parameter in zip(names, ("scales", "sizes"), strict=False):
@@ -371,9 +374,9 @@ def _resize_lower(builder: Builder, node: Node) -> None:
         return
     for i, resample in enumerate(resize):  # the first axis first: what follows it stands in runs
         last = i == len(resize) - 1
-        result = y if last else builder.new_value(len(shape_of(builder.graph, node.inputs[0])))
-        builder.step(Step(StepKind.RESAMPLE, x, result, spec=resample))
-        x = result
+        made = y if last else builder.new_value(len(shape_of(builder.graph, node.inputs[0])))
+        builder.step(Step(StepKind.RESAMPLE, x, made, spec=resample))
+        x = made
 
 
 def _resize_channels(flow: Flow, node: Node) -> ChannelPlan | None:
@@ -398,18 +401,9 @@ def _shuffle_can_run(graph: Graph, node: Node) -> Finding | None:
 
 
 def _shuffle_lower(builder: Builder, node: Node) -> None:
-    builder.step(
-        Step(
-            StepKind.SHUFFLE,
-            builder.value(node.inputs[0]),
-            builder.value(node.outputs[0]),
-            spec=Shuffle(
-                block=(int(attribute_of(node, "blocksize", 1)),) * 2,
-                depth_first=attribute_of(node, "mode", "DCR") == "CRD",
-                to_depth=node.op_type == "SpaceToDepth",
-            ),
-        )
-    )
+    block, is_crd = (int(attribute_of(node, "blocksize", 1)),) * 2, attribute_of(node, "mode", "DCR") == "CRD"
+    x, y = builder.moved(node.inputs[0], node.outputs[0])
+    builder.step(Step(StepKind.SHUFFLE, x, y, spec=Shuffle(block, depth_first=is_crd, to_depth=node.op_type == "SpaceToDepth")))
 
 
 ROWS = (

@@ -62,7 +62,8 @@ def _lower(parts_of: Callable[[Graph, Node], list[Part] | Finding], builder: Bui
     assert not isinstance(parts, Finding)
     for name, part in zip(node.outputs, parts, strict=True):
         if builder.graph.is_read(name):
-            builder.step(Step(StepKind.PART, builder.value(node.inputs[0]), builder.value(name), spec=part))
+            x, y = builder.moved(node.inputs[0], name)
+            builder.step(Step(StepKind.PART, x, y, spec=part))
 
 
 def _listed(graph: Graph, node: Node, place: int, name: str) -> list[int] | Finding | None:
@@ -125,7 +126,8 @@ def _slice_lower(builder: Builder, node: Node) -> None:
         for name in (*node.inputs, "", "")[1:3]
     )
     part = replace(parts[0], computed_begins=begins, computed_ends=ends)
-    builder.step(Step(StepKind.PART, builder.value(node.inputs[0]), builder.value(node.outputs[0]), spec=part))
+    x, y = builder.moved(node.inputs[0], node.outputs[0])
+    builder.step(Step(StepKind.PART, x, y, spec=part))
 
 
 # --- Split
@@ -183,9 +185,10 @@ def _gather_lower(builder: Builder, node: Node) -> None:
         return _lower(_gather_of, builder, node)
     parts = _gather_of(builder.graph, node)
     assert not isinstance(parts, Finding)
-    one = builder.new_value(len(shape_of(builder.graph, node.inputs[0])))
-    builder.step(Step(StepKind.PART, builder.value(node.inputs[0]), one, spec=parts[0]))
-    builder.step(Step(StepKind.RESHAPE, one, builder.value(node.outputs[0]), spec=Reshape(removed=parts[0].axes)))
+    x, y = builder.moved(node.inputs[0], node.outputs[0])
+    one = builder.new_like(x, len(shape_of(builder.graph, node.inputs[0])))
+    builder.step(Step(StepKind.PART, x, one, spec=parts[0]))
+    builder.step(Step(StepKind.RESHAPE, one, y, spec=Reshape(removed=parts[0].axes)))
     return None
 
 
@@ -209,7 +212,8 @@ def _expand_lower(builder: Builder, node: Node) -> None:
     target = builder.graph.constant(node.inputs[1])
     given = None if target is None else tuple(int(d) for d in target.reshape(-1))
     expand = Expand(computed=builder.list_of(node.inputs[1]).y) if given is None else Expand(given)
-    builder.step(Step(StepKind.EXPAND, builder.value(node.inputs[0]), builder.value(node.outputs[0]), spec=expand))
+    x, y = builder.moved(node.inputs[0], node.outputs[0])
+    builder.step(Step(StepKind.EXPAND, x, y, spec=expand))
 
 
 def _fill_can_run(graph: Graph, node: Node) -> Finding | None:

@@ -21,7 +21,7 @@ from ..graph.ir import BYTES, FLOAT, INT8, UINT8, Graph, Node, attribute_of, inp
 from ..program.builder import Builder
 from ..program.enums import StepKind
 from ..program.kinds.elementwise import Binary
-from ..program.kinds.layout import Concat
+from ..program.kinds.layout import Concat, Reshape
 from ..program.kinds.quantized import ENTRIES, FAR, Carry, Combine, DynamicQuantize, LookUp
 from ..program.kinds.reduce import Reduce
 from ..program.steps import Activation, Step
@@ -184,6 +184,11 @@ class Function:
     of_y: Parameters
     table: NDArray[np.float32]
 
+    def changes_nothing(self, *, as_bytes: bool) -> bool:
+        """Return whether the result is the operand, in the form of bytes or of floats less the zero points."""
+        same = (self.of_x.dtype, self.of_x.low) == (self.of_y.dtype, self.of_y.low)
+        return bool((self.table == np.arange(self.of_x.low, self.of_x.high + 1)).all()) and (same or not as_bytes)
+
 
 def quantized(values: NDArray[np.float32], of_y: Parameters) -> NDArray[np.float32]:
     """Return floats quantised, less the zero point."""
@@ -225,16 +230,22 @@ def _function_lower(builder: Builder, node: Node) -> None:
     assert isinstance(function, Function)
     name, y = node.inputs[0], node.outputs[0]
     if builder.has_bytes(name):
-        table = function.table + function.of_y.zero[0].astype(np.float32)
-        look_up = LookUp(table, float(LOWEST[function.of_x.dtype]))
-        builder.step(Step(StepKind.LOOK_UP, builder.as_bytes(name), builder.stored_value(y), spec=look_up))
+        x, number = builder.as_bytes(name), builder.stored_value(y)
     else:
-        _look_up(builder, builder.carried(name, int(function.of_x.zero[0])), builder.value(y), function)
+        x, number = builder.carried(name, int(function.of_x.zero[0])), builder.value(y)
+    if function.changes_nothing(as_bytes=builder.has_bytes(name)):
+        builder.step(Step(StepKind.RESHAPE, x, number, spec=Reshape((0,) * len(shape_of(builder.graph, name)))))
+    else:
+        _look_up(builder, x, number, function)
     builder.zeros[y] = int(function.of_y.zero[0])
 
 
 def _look_up(builder: Builder, x: int, y: int, function: Function) -> None:
-    builder.step(Step(StepKind.LOOK_UP, x, y, spec=LookUp(function.table, float(function.of_x.low))))
+    """Append a table; x and y are both bytes or both floats less their zero points."""
+    table, first = function.table, float(function.of_x.low)
+    if x in builder.types:
+        table, first = table + function.of_y.zero[0].astype(np.float32), float(LOWEST[function.of_x.dtype])
+    builder.step(Step(StepKind.LOOK_UP, x, y, spec=LookUp(table, first)))
 
 
 # --- sums and products of two operands, pools, joins
@@ -351,14 +362,15 @@ def _join_lower(builder: Builder, node: Node) -> None:
     assert not isinstance(functions, Finding)
     axis = axis_of(builder.graph, replace(node, inputs=node.inputs[2::3]))
     assert isinstance(axis, int)
-    parts = []
-    for name, function in zip(node.inputs[2::3], functions, strict=True):
-        x = builder.carried(name, int(function.of_x.zero[0]))
-        if (function.table != np.arange(function.of_x.low, function.of_x.high + 1)).any():
-            x, before = builder.new_value(len(shape_of(builder.graph, name))), x
+    names, result = node.inputs[2::3], node.outputs[0]
+    in_bytes = builder.has_bytes(*names)
+    y, parts = builder.stored_value(result) if in_bytes else builder.value(result), []
+    for name, function in zip(names, functions, strict=True):
+        x = builder.as_bytes(name) if in_bytes else builder.carried(name, int(function.of_x.zero[0]))
+        if not function.changes_nothing(as_bytes=in_bytes):
+            before, x = x, builder.new_like(y, len(shape_of(builder.graph, name)))
             _look_up(builder, before, x, function)
         parts.append(x)
-    y = builder.value(node.outputs[0])
     for i, x in enumerate(parts):
         builder.step(Step(StepKind.CONCAT, x, y, spec=Concat(axis, begins=i == 0)))
     builder.zeros[node.outputs[0]] = int(functions[0].of_y.zero[0])

@@ -240,7 +240,7 @@ def _counts_beyond_pad(node: Node) -> bool:
 def _pool_lower(builder: Builder, node: Node) -> None:
     window, is_max = window_of(node, tuple(attribute_of(node, "kernel_shape", ()))), node.op_type == "MaxPool"
     if is_max and len(window.kernel) <= 2:
-        x, y = builder.moved(node)
+        x, y = builder.moved(node.inputs[0], node.outputs[0])
     else:
         x, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
     pool = Pool(

@@ -203,19 +203,30 @@ class Builder:
         self.numbers[name] = self.new_value()
         self.step(Step(StepKind.CARRY, self.stored[name], self.numbers[name], spec=Carry(float(zero))))
 
-    def moved(self, node: Node) -> tuple[int, int]:
-        """Return the numbers of the first operand and the result of a node that moves elements: both are bytes where the operand is."""
-        x, y = node.inputs[0], node.outputs[0]
+    def moved(self, x: str, y: str) -> tuple[int, int]:
+        """Return the numbers of an operand and a result of a step that moves elements: both are bytes where the operand is."""
         if not self.has_bytes(x):
             return self.value(x), self.value(y)
         if x in self.zeros:
             self.zeros[y] = self.zeros[x]
         return self.stored[x], self.stored_value(y)
 
-    def alike(self, names: Sequence[str]) -> list[int]:
-        """Return the numbers of values that become one value, 8-bit ones less the same zero point."""
+    def joined(self, names: Sequence[str], y: str) -> tuple[list[int], int]:
+        """Return the numbers of values that become the value `y`, and its own: all bytes, or 8-bit ones less the same zero point."""
         zero = self.zeros.get(names[0], 0)
-        return [self.carried(name, zero) for name in names]
+        if not self.has_bytes(*names):
+            return [self.carried(name, zero) for name in names], self.value(y)
+        parts = list(map(self.as_bytes, names))
+        if isinstance(zero, int):
+            self.zeros[y] = zero
+        return parts, self.stored_value(y)
+
+    def new_like(self, value: int, rank: int) -> int:
+        """Return a number for a value without a name, with the element type of another."""
+        number = self.new_value(rank)
+        if value in self.types:
+            self.types[number] = self.types[value]
+        return number
 
     def pass_on(self, node: Node) -> None:
         """Record the zero point of a node's 8-bit results: that of its operand, unless its row has recorded another."""
