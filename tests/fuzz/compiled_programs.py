@@ -16,7 +16,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -80,14 +80,18 @@ def seeds() -> tuple[Seed, ...]:
         return [Seed(f"{name} {i}", blob, inputs) for i, blob in enumerate(blobs_of(model))]
 
     def bytes_of_net(name, data, shape):
+        values = {name: value for name, value in (("zero", data.zero), ("factor", data.factor)) if value != -1}
         step = Step(StepKind.BYTE_PRODUCT, 0, 1, spec=data)
         types = dict.fromkeys(range(2), ElementType.UINT8)
-        program = ProgramSpec(2, {"x": 0}, {"y": 1}, steps=(step,), types=types, ranks=(len(shape),))
-        blob = compiled.encode(compiled.Compiled(isa.name, ("x",), ("y",), program))
-        return [Seed(name, bytes(blob), {"x": rng.integers(0, 256, shape).astype(np.uint8)})]
+        ranks = (len(shape), *(1 for _ in values))
+        program = ProgramSpec(2 + len(values), {"x": 0} | values, {"y": 1}, steps=(step,), types=types, ranks=ranks)
+        blob = compiled.encode(compiled.Compiled(isa.name, ("x", *values), ("y",), program))
+        ones = {name: np.ones(1, np.float32) for name in values}
+        return [Seed(name, bytes(blob), {"x": rng.integers(0, 256, shape).astype(np.uint8)} | ones)]
 
     isa = isa_named(kernels.available_isas()[0])
     how = byte_packing.Quantised(False, 7, np.arange(12, dtype=np.int32), np.full(12, 0.01, np.float32))
+    at_run_time = replace(how, zero=2, factor=3)
     window = Window((3, 3), (2, 2), (1, 1), (1, 1), (1, 1))
     eight = np.rint(weights(rng, 12, 8, 3, 3) * 50).clip(-128, 127)
     right = ShapeRule.MATMUL_RIGHT
@@ -96,6 +100,7 @@ def seeds() -> tuple[Seed, ...]:
         *bytes_of_net(
             "rows of bytes", byte_packing.matrix(eight.reshape(12, 72), right, how, x_rows=True, y_rows=True, isa=isa), (2, 5, 72)
         ),
+        *bytes_of_net("bytes, values", byte_packing.convolution(eight, window, 1, (None, None), isa, at_run_time), (2, 8, 9, 9)),
     ]
     x = rng.standard_normal((2, 8, 9, 9)).astype(np.float32)
     images = net(

@@ -8,8 +8,10 @@ import pytest
 
 from onnxruntime_ep_sparse import options, pipeline
 from onnxruntime_ep_sparse.program import byte_packing
-from onnxruntime_ep_sparse.program.enums import ElementType, ShapeRule
+from onnxruntime_ep_sparse.program.enums import ElementType, ShapeRule, StepKind
 from onnxruntime_ep_sparse.program.kinds.byte_product import BYTE_PRODUCT
+from onnxruntime_ep_sparse.program.kinds.quantized import DynamicQuantize
+from onnxruntime_ep_sparse.program.steps import ProgramSpec, Step
 from onnxruntime_ep_sparse.program.verify import check
 from onnxruntime_ep_sparse.runtime._program import Program
 from onnxruntime_ep_sparse_kernels.isa import ISAS, byte_sets_for
@@ -104,6 +106,76 @@ def test_matrix(row, name, form):
         expected = case.exact_matrix(x, rule, x_rows=x_rows, y_rows=y_rows)
         for workers in (1, 3):
             np.testing.assert_array_equal(case.program(row, data, x.ndim, workers).run(x)[0], expected)
+
+
+@EVERY_SET
+@pytest.mark.parametrize("signed", [False, True], ids=["u8", "s8"])
+@pytest.mark.parametrize("result", RESULTS)
+@pytest.mark.parametrize("form", ["anywhere", "blocks"], indirect=True)
+def test_values_at_run_time(row, signed, result, form):
+    """The zero point of x, which is padding too, and factors of the scales can be values: one program for several of them."""
+    for factors in (1, 37):
+        case = ByteCase((37, 11, 3, 3), signed=signed, result=result, factors=factors)
+        data = case.conv(row, pads=(1, 1, 1, 1))
+        matrix = ByteCase((37, 48), signed=signed, result=result, factors=factors, seed=3)
+        packed = matrix.matrix(row, ShapeRule.MATMUL_RIGHT, x_rows=True, y_rows=True)
+        for workers in (1, 3):
+            program, second = case.program(row, data, 4, workers), matrix.program(row, packed, 3, workers)
+            for zero in (-128, 5) if signed else (255, 0):
+                case.zero_x = matrix.zero_x = zero
+                x, rows = case.x(2, 11, 9, 33, seed=zero + 200), matrix.x(2, 3 + 128 * workers, 48)
+                np.testing.assert_array_equal(case.run(program, x), case.exact_conv(x))
+                np.testing.assert_array_equal(
+                    matrix.run(second, rows), matrix.exact_matrix(rows, ShapeRule.MATMUL_RIGHT, x_rows=True, y_rows=True)
+                )
+
+
+def test_damaged_values_at_run_time():
+    """Values of other sizes, types and ranks are errors; a zero point that no byte can be becomes the next that can."""
+    row = BYTE_SETS[-1]
+    case = ByteCase((6, 4, 1, 1), factors=6)
+    data = case.conv(row)
+    x, program = case.x(1, 4, 3, 3), case.program(row, data, 4)
+    with pytest.raises(RuntimeError, match="factors of the scales have 2 elements, 1 or as many as rows are expected"):
+        program.run(x, np.zeros(1, np.float32), np.ones(2, np.float32))
+    for odd, zero in ((300.0, 255), (-1e30, 0), (np.nan, 0), (2.5, 2)):
+        case.zero_x = zero
+        np.testing.assert_array_equal(program.run(x, np.array([odd], np.float32), case.factor)[0], case.exact_conv(x))
+    spec = case.spec(data, 4)
+    with pytest.raises(ValueError, match="value 2 is uint8, float32 is expected"):
+        check(replace(spec, types=spec.types | {2: ElementType.UINT8}))
+    with pytest.raises(ValueError, match="value 3 has more than one dimension"):
+        check(replace(spec, ranks=(4, 1, 2)))
+    with pytest.raises(ValueError, match="without the sums of weights, or the reverse"):
+        check(replace(spec, steps=(replace(spec.steps[0], spec=replace(data, sums__m=None)),)))
+    with pytest.raises(ValueError, match="the batch cannot be cut"):
+        check(replace(spec, separable=True))
+    with pytest.raises(RuntimeError, match="a zero point has 2 elements, 1 are expected"):
+        program.run(x, np.zeros(2, np.float32), case.factor)
+
+
+@EVERY_SET
+def test_quantised_by_extent(row):
+    """Floats become bytes by their extent, and the product of these reads their scale and zero point."""
+    case = ByteCase((33, 24), result="float32", factors=1)
+    data = replace(case.matrix(row, ShapeRule.MATMUL_RIGHT, x_rows=True, y_rows=True), zero=3, factor=2)
+    steps = (Step(StepKind.DYNAMIC_QUANTIZE, 0, 1, spec=DynamicQuantize(2, 3)), Step(StepKind.BYTE_PRODUCT, 1, 4, spec=data))
+    outputs = {"bytes": 1, "scale": 2, "zero": 3, "y": 4}
+    spec = ProgramSpec(5, {"x": 0}, outputs, steps=steps, types={1: ElementType.UINT8}, ranks=(2,))
+    check(spec)
+    for workers in (1, 3):
+        program = Program(spec, table_of(row.isa), workers, byte_table=byte_table_of(row))
+        for rows, low, high in ((1, -1, 2), (70, 0.5, 3), (400, -7, -1), (5, 0, 0)):
+            x = np.random.default_rng(rows).uniform(low, high, (rows, 24)).astype(np.float32)
+            found, scale, zero, y = program.run(x)
+            least, most = min(x.min(), np.float32(0)), max(x.max(), np.float32(0))
+            assert scale == (np.float32(most - least) / np.float32(255) if most > least else 1)
+            assert zero == np.rint(np.clip(-least / scale, 0, 255))
+            np.testing.assert_array_equal(found, np.clip(np.rint(x / scale) + zero, 0, 255).astype(np.uint8))
+            case.zero_x, case.factor = int(zero), scale
+            np.testing.assert_array_equal(y, case.exact_matrix(found, ShapeRule.MATMUL_RIGHT, x_rows=True, y_rows=True))
+    with pytest.raises(ValueError, match="the result is uint8 or float32"):
+        check(replace(spec, types={1: ElementType.INT8}))
 
 
 @EVERY_SET

@@ -1,5 +1,6 @@
 """Products of bytes called from numpy: programs of one step for any set of kernels, with their exact results."""
 
+from dataclasses import replace
 from itertools import product as cartesian
 
 import numpy as np
@@ -24,9 +25,26 @@ def pruned_bytes(rng, shape, zeros, *, block=1, extreme=False):
 
 
 class ByteCase:
-    """A quantised product of random weights, and the same in int64. `shape`: of the weight, (M, C / group, *kernel) or (M, K)."""
+    """A quantised product of random weights, and the same in int64. `shape`: of the weight, (M, C / group, *kernel) or (M, K).
 
-    def __init__(self, shape, *, zeros=0.7, block=1, extreme=False, signed=False, result="uint8", zero_x=7, zero_y=19, bounds=None, seed=0):
+    `factors`: so many numbers, by which the scales are multiplied, and the zero point of x are values of the program. None: constants.
+    """
+
+    def __init__(
+        self,
+        shape,
+        *,
+        zeros=0.7,
+        block=1,
+        extreme=False,
+        signed=False,
+        result="uint8",
+        zero_x=7,
+        zero_y=19,
+        bounds=None,
+        seed=0,
+        factors=None,
+    ):
         rng = np.random.default_rng(seed)
         m, depth = shape[0], np.prod(shape[1:])
         self.weight = pruned_bytes(rng, shape, zeros, block=block, extreme=extreme)
@@ -36,6 +54,10 @@ class ByteCase:
         least = -128 if result == "int8" else 0
         self.low, self.high = bounds or (least, least + 255)
         self.how = Quantised(signed, zero_x, self.bias__m, self.scale__m, zero_y, self.low, self.high)
+        self.factor = None
+        if factors is not None:
+            self.how = replace(self.how, zero=2, factor=3)
+            self.factor = rng.uniform(0.5, 2, factors).astype(np.float32)
 
     def conv(self, row, *, group=1, known=(), strides=None, dilations=None, pads=None):
         """The data of a convolution for a set of kernels."""
@@ -55,13 +77,22 @@ class ByteCase:
         if self.result != "float32":
             types[1] = RESULTS[self.result]
         step = Step(StepKind.BYTE_PRODUCT, 0, 1, spec=data)
-        spec = ProgramSpec(2, {"x": 0}, {"y": 1}, steps=(step,), types=types, ranks=(rank,))
+        inputs, ranks = {"x": 0}, [rank]
+        if self.factor is not None:
+            inputs |= {"zero": 2, "factor": 3}
+            ranks += [1, 1]
+        spec = ProgramSpec(1 + len(inputs), inputs, {"y": 1}, steps=(step,), types=types, ranks=tuple(ranks))
         check(spec)
         return spec
 
     def program(self, row, data, rank, workers=1):
         """The program compiled for a set of kernels."""
         return Program(self.spec(data, rank), table_of(row.isa), workers, byte_table=byte_table_of(row))
+
+    def run(self, program, x):
+        """The result of a program for x, and for the zero point and the factors if these are values."""
+        more = () if self.factor is None else (np.array([self.zero_x], np.float32), self.factor)
+        return program.run(x, *more)[0]
 
     def x(self, *shape, seed=1):
         """Random activations, of all bytes."""
@@ -77,7 +108,8 @@ class ByteCase:
         sums = (sums + self.bias__m.reshape(shape)).astype(np.int32)
         if self.result == "int32":
             return sums
-        scaled = sums.astype(np.float32) * self.scale__m.reshape(shape)
+        scale__m = self.scale__m if self.factor is None else self.factor * self.scale__m
+        scaled = sums.astype(np.float32) * scale__m.reshape(shape)
         if self.result == "float32":
             return scaled
         clamped = np.clip(scaled, np.float32(self.low - self.zero_y), np.float32(self.high - self.zero_y))

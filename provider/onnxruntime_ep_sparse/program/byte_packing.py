@@ -38,7 +38,10 @@ WINDOW_PIXELS = 128
 
 @dataclass(frozen=True)
 class Quantised:
-    """How a product reads x and makes y: see `ByteProduct`. `bias__m` counts in units of the sums, as int32 does; None: zeros."""
+    """How a product reads x and makes y: see `ByteProduct`. `bias__m` counts in units of the sums, as int32 does; None: zeros.
+
+    `zero` and `factor` number values that are known at run time only; `zero_x` is not used where there is a `zero`.
+    """
 
     signed: bool
     zero_x: int
@@ -48,15 +51,22 @@ class Quantised:
     low: int = -128
     high: int = 255
     divisor: float = 1.0
+    zero: int = -1
+    factor: int = -1
 
 
 def byte_product(product: Product, blocks: bool, sums__m: NDArray[np.int64], how: Quantised) -> ByteProduct:
     """Return the step's data of packed weights, the sums of whose rows are `sums__m`. Sums are int32 and wrap as they do at run time."""
-    zero = how.zero_x + 128 * how.signed
+    known = how.zero == -1
+    zero = how.zero_x + 128 * how.signed if known else 0
     bias__m = np.zeros(product.m, np.int64) if how.bias__m is None else how.bias__m.astype(np.int64)
     bits = (bias__m - zero * sums__m).astype(np.int32).view(np.float32)
+    sums = None if known else sums__m.astype(np.int32).view(np.float32)
+    zero_x = how.zero_x if known else 0
     scale__m = np.ones(product.m, np.float32) if how.scale__m is None else np.broadcast_to(how.scale__m, product.m).astype(np.float32)
-    return ByteProduct(product, blocks, how.signed, how.zero_x, bits, scale__m, how.zero_y, how.low, how.high, how.divisor)
+    return ByteProduct(
+        product, blocks, how.signed, zero_x, bits, scale__m, how.zero_y, how.low, how.high, how.divisor, how.zero, how.factor, sums
+    )
 
 
 def pays(matrix: Csr, taps: int) -> bool:

@@ -6,7 +6,9 @@ tile is gathered block by block; sums of all blocks but the last wait in int32. 
 
 import numpy as np
 
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.math cimport rintf
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint8_t
+from libc.stdio cimport snprintf
 from libc.string cimport memset
 
 from ._from_python cimport memory_of
@@ -29,12 +31,18 @@ cdef enum:
     # Sums of an item that wait between K blocks: half of a 512 KB L2.
     PARTIAL_SUMS = 64 * 1024
 
+cdef enum:
+    ZERO                     # places in Step.more
+    FACTOR
+    RUN_TIME_VALUES
+
 cdef struct ByteProduct:
     Product product          # first: functions for products read it
     bint blocks
     bint is_signed           # x
     int32_t zero_x
     int32_t* bias
+    int32_t* sums            # of the weights of each row, where the zero point of x is a value; else NULL
     float* scale
     int32_t zero_y
     int32_t low              # bounds of y
@@ -48,6 +56,7 @@ cdef struct BytePlan:
     int64_t tile_bytes
     int64_t sums             # of all rows of a tile
     int64_t results          # bytes of all rows of a tile
+    int64_t rows             # of the largest group
 
 
 cdef void byte_product_ops(StepKindOps* ops) noexcept:
@@ -55,7 +64,7 @@ cdef void byte_product_ops(StepKindOps* ops) noexcept:
     ops.plan_size = sizeof(BytePlan)
     ops.build = build
     ops.release = release
-    ops.infer = infer
+    ops.infer = infer_bytes
     ops.plan = plan_step
     ops.release_plan = release_plan
     ops.item = item
@@ -69,6 +78,11 @@ cdef int build(Step* step, object spec) except -1:
     data.is_signed = spec.signed
     data.zero_x = spec.zero_x
     data.bias = <int32_t*>memory_of(spec.bias__m, np.float32)
+    if spec.sums__m is not None:
+        data.sums = <int32_t*>memory_of(spec.sums__m, np.float32)
+    step.n_more = RUN_TIME_VALUES
+    step.more[ZERO] = spec.zero
+    step.more[FACTOR] = spec.factor
     data.scale = <float*>memory_of(spec.scale__m, np.float32)
     data.zero_y = spec.zero_y
     data.low = spec.low
@@ -81,7 +95,21 @@ cdef void release(void* spec) noexcept nogil:
     cdef ByteProduct* data = <ByteProduct*>spec
     release_product(&data.product)
     shared_drop(data.bias)
+    shared_drop(data.sums)
     shared_drop(data.scale)
+
+
+cdef int infer_bytes(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
+    cdef int i
+    cdef int64_t size, rows = (<Product*>step.spec).M
+    for i in range(RUN_TIME_VALUES):
+        size = plan.values[step.more[i]].size if step.more[i] != NONE else 1
+        if size != 1 and (i == ZERO or size != rows):
+            snprintf(message, message_size, "%s %lld elements, %s are expected",
+                     b"a zero point has" if i == ZERO else b"factors of the scales have", <long long>size,
+                     b"1" if i == ZERO else b"1 or as many as rows")
+            return 1
+    return infer(plan, step, sp, message, message_size)
 
 
 cdef inline int64_t lines(int64_t bytes_) noexcept nogil:
@@ -138,7 +166,9 @@ cdef int plan_step(CompiledProgram* program, Plan* plan, int index) noexcept nog
     own.tile_bytes = (q.offsets.block_floats + kernels.unit) * (FOUR if data.blocks else 1)
     own.sums = rows * width if q.most_blocks > 1 else 0
     own.results = rows * width * plan.values[step.y].bytes
-    need_scratch(plan, lines(own.tile_bytes) + lines(own.sums * sizeof(int32_t)) + lines(own.results) + lines(run_bytes(p, q)))
+    own.rows = rows
+    need_scratch(plan, lines(own.tile_bytes) + lines(own.sums * sizeof(int32_t)) + lines(own.results) + lines(run_bytes(p, q)) +
+                 2 * lines(rows * sizeof(int32_t)))
     keep_runs(p, q, unit)
     for i in range(q.images if q.image_group != NULL else p.n_groups):
         g = q.image_group[i] if q.image_group != NULL else <int>i
@@ -164,7 +194,7 @@ cdef void variant(const CompiledProgram* program, const Plan* plan, const Step* 
 
 
 cdef void gather_block(const Job* job, const GatherGroup* group, int64_t b, int64_t image, int64_t flat, const t.Run* run,
-                       uint8_t* tile) noexcept nogil:
+                       uint8_t zero, uint8_t* tile) noexcept nogil:
     """Gather the pixels that the taps of units [bounds[b], bounds[b + 1]) of a group need for one tile."""
     cdef ByteProduct* data = <ByteProduct*>job.step.spec
     cdef Product* p = &data.product
@@ -177,7 +207,6 @@ cdef void gather_block(const Job* job, const GatherGroup* group, int64_t b, int6
     cdef int64_t size = tile_position(p, o, end) - tile_position(p, o, unit)
     cdef const uint8_t* x = <const uint8_t*>job.x + (q.image_x[image] if q.image_x != NULL else image * q.x_image)
     cdef const int32_t* unit_run = <const int32_t*>(run + q.runs)
-    cdef uint8_t zero = <uint8_t>data.zero_x
     if p.x_rows:
         rows = min(q.flat - flat, o.width)
         x += flat * p.channels + group.channel_begin + unit * element
@@ -210,6 +239,45 @@ cdef void gather_block(const Job* job, const GatherGroup* group, int64_t b, int6
         kernels.flip(tile, size * element)
 
 
+cdef int32_t zero_of_x(const Job* job) noexcept nogil:
+    """Return the zero point of x, which a value may have. One that no byte can be becomes the next that can; so does NaN."""
+    cdef const ByteProduct* data = <const ByteProduct*>job.step.spec
+    cdef float low = -128 if data.is_signed else 0, value
+    if job.step.more[ZERO] == NONE:
+        return data.zero_x
+    value = rintf(job.more[ZERO][0])
+    value = value if value > low else low
+    return <int32_t>(value if value < low + 255 else low + 255)
+
+
+cdef const int32_t* bias_of(const Job* job, int64_t row, int64_t begin, int64_t end, int32_t zero, int32_t* room) noexcept nogil:
+    """Return the bias of rows from `row` on, of which those in [begin, end) are used, in `room` where the zero point is a value."""
+    cdef const ByteProduct* data = <const ByteProduct*>job.step.spec
+    cdef uint32_t unsigned = <uint32_t>(zero + 128 * data.is_signed)
+    cdef int64_t m
+    if data.sums == NULL:
+        return data.bias + row
+    for m in range(begin, end):
+        room[m] = <int32_t>(<uint32_t>data.bias[row + m] - unsigned * <uint32_t>data.sums[row + m])
+    return room
+
+
+cdef const float* scale_of(const Job* job, int64_t row, int64_t begin, int64_t end, float* room) noexcept nogil:
+    """Return the scales of rows from `row` on, of which those in [begin, end) are used, in `room` where a value multiplies them."""
+    cdef const ByteProduct* data = <const ByteProduct*>job.step.spec
+    cdef const float* factor = job.more[FACTOR]
+    cdef int64_t m
+    if factor == NULL:
+        return data.scale + row
+    if job.plan.values[job.step.more[FACTOR]].size == 1:
+        for m in range(begin, end):
+            room[m] = factor[0] * data.scale[row + m]
+    else:
+        for m in range(begin, end):
+            room[m] = factor[row + m] * data.scale[row + m]
+    return room
+
+
 cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
     """Multiply one tile of pixels by the rows of one group, or of one chunk of them."""
     cdef ByteProduct* data = <ByteProduct*>job.step.spec
@@ -226,6 +294,11 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef uint8_t* results = <uint8_t*>sums + sizeof(float) * lines(own.sums * sizeof(int32_t))
     cdef t.Run* run = <t.Run*>(results + sizeof(float) * lines(own.results))
     cdef t.Run* own_run = run
+    cdef int32_t* bias_room = <int32_t*>run + lines(run_bytes(p, q))
+    cdef float* scale_room = <float*>bias_room + lines(own.rows * sizeof(int32_t))
+    cdef const int32_t* bias
+    cdef int32_t zero = zero_of_x(job)
+    cdef int64_t row_begin, row_end
     cdef GatherGroup* group
     cdef Panel* panel
     cdef bint direct, fetches
@@ -251,7 +324,10 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
     call.row_begin = <int32_t>(chunk * panel.strips // q.chunks) * (STRIP // panel.mr)
     call.row_end = panel.groups if chunk == q.chunks - 1 else <int32_t>((chunk + 1) * panel.strips // q.chunks) * (STRIP // panel.mr)
     direct = not p.y_rows and (q.pitch == q.out_width or q.out_height == 1) and first + count * unit <= q.flat
-    call.scale = data.scale + panel.row_begin % p.M
+    row_begin = panel.mr * call.row_begin
+    row_end = min(panel.mr * call.row_end, panel.rows)
+    bias = bias_of(job, panel.row_begin % p.M, row_begin, row_end, zero, bias_room)
+    call.scale = scale_of(job, panel.row_begin % p.M, row_begin, row_end, scale_room)
     call.divisor = data.divisor
     call.out = OUT_SUMS if type_y == TYPE_INT32 else OUT_FLOATS if type_y == TYPE_FLOAT32 else OUT_BYTES
     set_results(&call, type_y == TYPE_INT8, data.zero_y, data.low, data.high)
@@ -263,10 +339,10 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
     call.offset = o.offset + group.offset_begin
     place = image * q.y_image + panel.row_begin % p.M * q.y_plane + slice_ * q.pixels + first
     for b in range(group.blocks):
-        gather_block(job, group, b, image, first, run, pixels)
+        gather_block(job, group, b, image, first, run, <uint8_t>zero, pixels)
         call.row_start = panel.row_start + b * (panel.groups + 1)
         call.row = panel.row + b * panel.groups * panel.mr
-        call.bias = data.bias + panel.row_begin % p.M if b == 0 else NULL
+        call.bias = bias if b == 0 else NULL
         call.finish = b == group.blocks - 1
         for v in range(count):
             call.tile = pixels + v * unit * element
@@ -281,8 +357,7 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
                 call.y = results + v * unit * bytes_y
             own.kernel(&call)
     if not direct:
-        finish_rows(job, panel, panel.mr * call.row_begin, min(panel.mr * call.row_end, panel.rows), results, image, slice_, first,
-                    count * unit, own_run)
+        finish_rows(job, panel, row_begin, row_end, results, image, slice_, first, count * unit, own_run)
 
 
 cdef void finish_rows(Job* job, const Panel* panel, int64_t begin, int64_t end, uint8_t* results, int64_t image, int64_t slice_,

@@ -273,4 +273,7 @@ cdef void extent_item(Job* job, int64_t index, float* scratch) noexcept nogil:
 cdef void quantize_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef int64_t size = job.plan.values[job.step.y].size, begin = item_begin(index, job.sp.items, size, LINE)
     cdef int64_t n = item_begin(index + 1, job.sp.items, size, LINE) - begin
+    if job.program.bytes[job.step.y] == 1:
+        job.program.byte_kernels.quantize(<uint8_t*>job.y + begin, job.x + begin, n, job.more[SCALE], job.more[ZERO], 0, False)
+        return
     job.program.kernels.activate(job.y + begin, job.x + begin, NULL, n, ACT_QUANTIZE, job.more[SCALE][0], -job.more[ZERO][0])

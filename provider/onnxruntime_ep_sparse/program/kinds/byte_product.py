@@ -33,6 +33,10 @@ class ByteProduct:
     float32. Its bias is not used. `blocks`: an entry has four channels at the same tap, and the channels of `product.groups` are blocks of
     four; else it has four weights anywhere. `bias__m` has the bits of int32 in the place of those of float32, with -zero_x * sum(w) in it.
     There x is unsigned: a signed x counts as x + 128, and its zero point as well.
+
+    Two values may be known at run time only; -1 stands for none. `zero` numbers the value that has the zero point of x, one float. Then
+    `bias__m` has no zero point in it, and `sums__m` has the sum of the weights of each row, likewise as bits of int32. `factor` numbers the
+    value by which the scales are multiplied first: one float, or one for each row.
     """
 
     product: Product
@@ -45,6 +49,9 @@ class ByteProduct:
     low: int = -128
     high: int = 255
     divisor: float = 1.0
+    zero: int = -1
+    factor: int = -1
+    sums__m: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +74,23 @@ def check_byte_product(step: Step) -> None:
     require(-128 * data.signed <= data.zero_x <= 255 - 128 * data.signed, f"the zero point {data.zero_x} of x")
     require(0 < data.divisor < math.inf, f"the divisor {data.divisor}")
     require(-128 <= data.zero_y <= 255, f"the zero point {data.zero_y} of y")
+    require((data.zero != -1) == (data.sums__m is not None), "a zero point at run time without the sums of weights, or the reverse")
+    if data.sums__m is not None:
+        expect_shape(data.sums__m, (product.m,), "the sums of weights")
     if data.blocks:
         require(all((group.channel_begin, group.channels) == (0, channels) for group in product.groups), "blocks of other channels")
         require(not product.x_rows or product.channels % FOUR == 0, "blocks that rows of x do not hold whole")
 
 
+def at_run_time(data: ByteProduct) -> tuple[int, ...]:
+    """Return the numbers of the values besides x and y that the step reads."""
+    return tuple(value for value in (data.zero, data.factor) if value != -1)
+
+
 def _verify(step: Step, x: int, r: int | None, values: Values) -> int:
     check_byte_product(step)
+    for value in at_run_time(step.spec):
+        require(values.rank(value) <= 1, f"value {value} has more than one dimension")
     return rank_of_result(step.spec.product, step.y, x, values)
 
 
@@ -82,10 +99,12 @@ def _check_types(step: Step, values: Values) -> None:
     values.expect_type(step.x, ElementType.INT8 if data.signed else ElementType.UINT8)
     types = (ElementType.UINT8, ElementType.INT8, ElementType.INT32, ElementType.FLOAT32)
     require(values.type_of(step.y) in types, "a product of bytes with results of another type")
+    for value in at_run_time(data):
+        values.expect_type(value, ElementType.FLOAT32)
 
 
 def _separable(step: Step, constants: Constants, ranks: Ranks) -> bool:
-    return PRODUCT.separable(replace(step, spec=step.spec.product), constants, ranks)
+    return not at_run_time(step.spec) and PRODUCT.separable(replace(step, spec=step.spec.product), constants, ranks)
 
 
 def _describe(step: Step) -> str:

@@ -60,7 +60,10 @@ class Combine:
 
 @dataclass(frozen=True, slots=True)
 class DynamicQuantize:
-    """x as uint8 less its zero point; the scale and the zero point, which follow from the extent of x, are the values of these numbers."""
+    """x as uint8; the scale and the zero point, which follow from the extent of x, are the values of these numbers.
+
+    y is uint8, or float32: the integers less the zero point.
+    """
 
     scale: int
     zero: int
@@ -128,8 +131,8 @@ def _check_looked_up(step: Step, values: Values) -> None:
 
 
 def _check_dynamic(step: Step, values: Values) -> None:
-    only_floats(step, values)
-    for value in (step.spec.scale, step.spec.zero):
+    require(values.type_of(step.y) in (ElementType.UINT8, ElementType.FLOAT32), "the result is uint8 or float32")
+    for value in (step.x, step.spec.scale, step.spec.zero):
         values.expect_type(value, ElementType.FLOAT32)
 
 
