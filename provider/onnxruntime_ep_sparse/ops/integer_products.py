@@ -173,10 +173,8 @@ def _product_of(graph: Graph, node: Node) -> Product | Finding:
 
 
 def _fits_bytes(graph: Graph, node: Node, product: Product) -> bool:
-    """Return whether a product can run on bytes: weights less their zero point have 8 bits, the zero point of x is known."""
+    """Return whether a product can run on bytes: weights less their zero point have 8 bits."""
     shape, plain = sizes_of(graph, product.weight), as_float(graph, node)
-    if isinstance(product.x_zero, str):
-        return False
     if FORMS[node.op_type].product is windows.CONV:
         if int(attribute_of(plain, "group", 1)) > 1 and shape[1] == 1:
             return False
@@ -194,6 +192,12 @@ def _by_bytes(graph: Graph, node: Node, product: Product) -> bool:
     if not _fits_bytes(graph, node, product):
         return False
     return _pixels(graph, node, product) > FEW_PIXELS or _largest(product, node, graph) > EXACT
+
+
+def runs_on_bytes(graph: Graph, node: Node) -> bool:
+    """Return whether a node is a product that runs on bytes."""
+    product = _product_of(graph, node) if node.op_type in FORMS else None
+    return isinstance(product, Product) and _by_bytes(graph, node, product)
 
 
 def _pixels(graph: Graph, node: Node, product: Product) -> float:
@@ -334,22 +338,25 @@ def _packed_bytes(builder: Builder, node: Node, product: Product) -> PendingByte
     weight, plain, isa = product.integers(graph), as_float(graph, node), builder.isa
     low, high = int(product.low) + zero, int(product.high) + zero
     signed = LOWEST[graph.values[product.x].dtype] < 0
-    assert isinstance(product.x_zero, int)
-    how = Quantised(signed, product.x_zero, product.bias__m, product.scale__m, zero, low, high, product.divisor)
+    x_zero, value = (product.x_zero, -1) if isinstance(product.x_zero, int) else (0, builder.value(product.x_zero))
+    how = Quantised(signed, x_zero, product.bias__m, product.scale__m, zero, low, high, product.divisor, value)
     pack: Callable[[], ByteProduct]
     if form.product is windows.CONV:
         met, window, image = windows.met_weight(graph, plain, weight, lambda: weight)
         groups = int(attribute_of(plain, "group", 1))
         pack = partial(byte_packing.convolution, met, window, groups, image, isa, how)
-    elif form.product is matrix.GEMM:
+        return PendingBytes(weight.size, pack, ShapeRule.CONV, False, met.shape[0])
+    y_rows = True
+    if form.product is matrix.GEMM:
+        rule = ShapeRule.GEMM
         weight__mk = weight if attribute_of(node, "transB", 0) else weight.T
         x_rows = not attribute_of(node, "transA", 0)
         pack = partial(byte_packing.matrix, weight__mk, ShapeRule.GEMM, how, x_rows=x_rows, y_rows=True, isa=isa)
     else:
-        right = product.right
+        right = y_rows = product.right
         weight__mk, rule = (weight.T, ShapeRule.MATMUL_RIGHT) if right else (weight, ShapeRule.MATMUL_LEFT)
         pack = partial(byte_packing.matrix, weight__mk, rule, how, x_rows=right, y_rows=right, isa=isa)
-    return PendingBytes(weight.size, pack)
+    return PendingBytes(weight.size, pack, rule, y_rows, len(weight__mk))
 
 
 def _product_weights(graph: Graph, node: Node) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from ..program.builder import Builder
 from ..program.enums import StepKind
 from ..program.kinds.elementwise import Binary
 from ..program.kinds.layout import Concat, Reshape
-from ..program.kinds.quantized import ENTRIES, FAR, Carry, Combine, DynamicQuantize, LookUp
+from ..program.kinds.quantized import ENTRIES, FAR, Carry, Combine, LookUp
 from ..program.kinds.reduce import Reduce
 from ..program.steps import Activation, Step
 from ..reasons import Finding
@@ -160,17 +160,6 @@ def _dequantize_lower(builder: Builder, node: Node) -> None:
         builder.step(Step(StepKind.ACTIVATE, number, y, activation=Activation(Act.AFFINE, float(of_x.scale[0]), 0.0)))
     else:
         builder.step(Step(StepKind.BINARY, number, y, builder.constant(_along(of_x.scale, axis, rank)), spec=Binary(Op.MUL)))
-
-
-def _dynamic_can_run(graph: Graph, node: Node) -> Finding | None:
-    types = [graph.values[name].dtype for name in (node.inputs[0], *node.outputs) if name]
-    return None if types == [FLOAT, UINT8, FLOAT, UINT8] else reasons.EXTRA_OUTPUTS()
-
-
-def _dynamic_lower(builder: Builder, node: Node) -> None:
-    y, scale, zero = (builder.value(name) for name in node.outputs)
-    builder.step(Step(StepKind.DYNAMIC_QUANTIZE, builder.value(node.inputs[0]), y, spec=DynamicQuantize(scale, zero)))
-    builder.zeros[node.outputs[0]], builder.zeros[node.outputs[2]] = node.outputs[2], 0
 
 
 # --- functions of one operand
@@ -398,15 +387,6 @@ ROWS = (
         parameters=(1, 2),
         types=(*BYTES, FLOAT),
         estimate=partial(elementwise, theirs="dequantized", ours="clamp"),
-    ),
-    OpRow(
-        "DynamicQuantizeLinear",
-        "neighbour",
-        _dynamic_can_run,
-        _dynamic_lower,
-        results=3,
-        types=(UINT8, FLOAT),
-        estimate=partial(elementwise, theirs="quantized", ours="exp"),
     ),
     *(
         OpRow(

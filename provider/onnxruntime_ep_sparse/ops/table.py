@@ -15,6 +15,7 @@ from . import (
     activations,
     attention,
     casts,
+    dynamic,
     elementwise,
     integer_products,
     layout,
@@ -33,22 +34,8 @@ from .numbers import NUMBERS
 from .row import FLOATS, ONNX, OpRow, no_weights
 
 MODULES = (
-    *(
-        windows,
-        transposed,
-        matrix,
-        pairs,
-        attention,
-        recurrent,
-        activations,
-        elementwise,
-        reductions,
-        normalization,
-        near_channels,
-        layout,
-        parts,
-    ),
-    *(casts, quantized, integer_products),
+    *(windows, transposed, matrix, pairs, attention, recurrent, activations, elementwise, reductions, normalization, near_channels),
+    *(layout, parts, casts, quantized, integer_products, dynamic),
 )
 NAMESAKES: dict[tuple[str, str], OpRow] = {(domain, row.op_type): row for row in attention.NAMESAKES for domain in row.domains}
 """Operators of another domain with the name of a row of OPS, by domain and name."""

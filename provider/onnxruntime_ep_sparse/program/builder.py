@@ -442,8 +442,12 @@ class Builder:
         operand = self.as_bytes(x)
         if zero is not None:
             self.zeros[y] = zero
-        number = self.value(y) if self.graph.values[y].dtype == FLOAT else self.stored_value(y)
-        self.step(Step(StepKind.BYTE_PRODUCT, operand, number, spec=product))
+        is_float = self.graph.values[y].dtype == FLOAT
+        step = Step(StepKind.BYTE_PRODUCT, operand, self.value(y) if is_float else self.stored_value(y), spec=product)
+        if is_float:
+            self.keep_open(y, replace(step, name=self.node_name))
+        else:
+            self.step(step)
 
     def quantized_in_parts(
         self,
@@ -473,11 +477,12 @@ class Builder:
         """Keep a product back whose only reader may be fused; append others now."""
         readers = self.graph.consumers.get(name, [])
         # sums that are multiplied take no residual: compilers join a multiplication with an addition in some kernels only
-        adds = step.r < 0 and step.spec.scale__m is None
+        on_bytes = isinstance(step.spec, PendingBytes)
+        adds = not on_bytes and step.r < 0 and step.spec.scale__m is None
         fusable = (
             len(readers) == 1
             and name not in self.graph.outputs
-            and (self.is_activation(readers[0]) or (adds and name not in self.shuffles and self.is_addition(readers[0])))
+            and (on_bytes or self.is_activation(readers[0]) or (adds and name not in self.shuffles and self.is_addition(readers[0])))
         )
         if fusable:
             self.pending[name] = step
@@ -512,11 +517,20 @@ class Builder:
                 if step is None or step.activation.act != Act.NONE:
                     continue
                 merged = self.with_bias(step, mine, other)
-                if merged is None and may_have_one_shape(self.graph, mine, other) and not self.graph.is_constant(other):
+                on_bytes = isinstance(step.spec, PendingBytes)
+                if merged is None and not on_bytes and may_have_one_shape(self.graph, mine, other) and not self.graph.is_constant(other):
                     merged = replace(step, r=self.value(other))
                 if merged is not None:
                     del self.pending[mine]
                     self.keep_open(y, replace(merged, y=self.value(y), name=f"{step.name} + {node.op_type}"))
+                    return
+        if op == Op.MUL and left != right:
+            for mine, other in ((right, left), (left, right)):
+                step = self.pending.get(mine)
+                merged = self.with_factor(step, mine, other) if step is not None else None
+                if merged is not None:
+                    del self.pending[mine]
+                    self.keep_open(y, replace(merged, y=self.value(y), name=f"{merged.name} + {node.op_type}"))
                     return
         self.step(Step(StepKind.BINARY, self.value(left), self.value(y), self.value(right), spec=Binary(op)))
 
@@ -530,7 +544,8 @@ class Builder:
         first = self.new_value(rank) if addend else total
         mine, other = (left, right) if left in self.pending else (right, left)
         step = self.pending.get(mine)
-        if step is not None and step.activation.act == Act.NONE and step.r < 0 and left != right and not self.graph.is_constant(other):
+        open_ = step is not None and step.activation.act == Act.NONE and step.r < 0 and not isinstance(step.spec, PendingBytes)
+        if step is not None and open_ and left != right and not self.graph.is_constant(other):
             del self.pending[mine]
             self.append(mine, replace(step, r=self.value(other), y=first, name=f"{step.name} + {self.node_name}"))
         else:
@@ -539,16 +554,25 @@ class Builder:
             self.step(Step(StepKind.BINARY, first, total, self.value(addend), spec=Binary(Op.ADD)))
         return total
 
+    def with_factor(self, step: Step, mine: str, other: str) -> Step | None:
+        """Return the product of bytes multiplied by the value `other`; None unless that has one number, or one per output feature."""
+        product, shape = step.spec, self.graph.values[other].shape
+        if not isinstance(product, PendingBytes) or product.factor >= 0 or product.addend__m is not None or step.activation.act != Act.NONE:
+            return None
+        if shape is None or len(shape) > 1 or (shape not in ((), (1,)) and not product.y_rows) or shape not in ((), (1,), (product.m,)):
+            return None
+        return replace(step, spec=replace(product, factor=self.value(other)))
+
     def with_bias(self, step: Step, mine: str, other: str) -> Step | None:
         """Return the product with the constant `other` added to its bias; None unless that holds one number per output feature."""
         product = step.spec
-        assert isinstance(product, PendingProduct | Depthwise)
-        if not self.graph.is_constant(other) or step.r >= 0 or product.scale__m is not None:
+        assert isinstance(product, PendingProduct | Depthwise | PendingBytes)
+        if not self.graph.is_constant(other) or step.r >= 0 or (not isinstance(product, PendingBytes) and product.scale__m is not None):
             return None
         shape = shape_of(self.graph, mine)
         axis = 1
-        if isinstance(product, PendingProduct):
-            if (product.batch and max(product.batch) > 1) or product.vector_operand:
+        if not isinstance(product, Depthwise):
+            if isinstance(product, PendingProduct) and ((product.batch and max(product.batch) > 1) or product.vector_operand):
                 return None
             axis = {ShapeRule.CONV: 1, ShapeRule.MATMUL_LEFT: len(shape) - 2}.get(product.rule, len(shape) - 1 if product.y_rows else 0)
         addend = self.floats(other)
@@ -557,6 +581,11 @@ class Builder:
         full = addend.reshape((1,) * (len(shape) - addend.ndim) + addend.shape)
         if any(size != 1 for i, size in enumerate(full.shape) if i != axis) or full.shape[axis] not in (1, product.m):
             return None
+        if isinstance(product, PendingBytes):
+            # a second one would be rounded apart from the first
+            one = product.addend__m is None and step.activation.act == Act.NONE
+            addend__m = np.ascontiguousarray(np.broadcast_to(full.reshape(-1), product.m), np.float32)
+            return replace(step, spec=replace(product, addend__m=addend__m)) if one else None
         return replace(step, spec=replace(product, bias__m=product.bias__m + full.reshape(-1)))
 
 

@@ -44,6 +44,7 @@ cdef struct ByteProduct:
     int32_t* bias
     int32_t* sums            # of the weights of each row, where the zero point of x is a value; else NULL
     float* scale
+    float* addend            # of float32 results, or NULL
     int32_t zero_y
     int32_t low              # bounds of y
     int32_t high
@@ -84,6 +85,8 @@ cdef int build(Step* step, object spec) except -1:
     step.more[ZERO] = spec.zero
     step.more[FACTOR] = spec.factor
     data.scale = <float*>memory_of(spec.scale__m, np.float32)
+    if spec.addend__m is not None:
+        data.addend = <float*>memory_of(spec.addend__m, np.float32)
     data.zero_y = spec.zero_y
     data.low = spec.low
     data.high = spec.high
@@ -97,6 +100,7 @@ cdef void release(void* spec) noexcept nogil:
     shared_drop(data.bias)
     shared_drop(data.sums)
     shared_drop(data.scale)
+    shared_drop(data.addend)
 
 
 cdef int infer_bytes(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
@@ -356,8 +360,26 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
             else:
                 call.y = results + v * unit * bytes_y
             own.kernel(&call)
+    if data.addend != NULL or (direct and job.step.act != ACT_NONE):
+        if direct:
+            end_floats(job, panel.row_begin % p.M, row_begin, row_end, <float*>job.y + place, q.y_plane, count * unit)
+        else:
+            end_floats(job, panel.row_begin % p.M, row_begin, row_end, <float*>results, o.width, count * unit)
     if not direct:
         finish_rows(job, panel, row_begin, row_end, results, image, slice_, first, count * unit, own_run)
+
+
+cdef void end_floats(const Job* job, int64_t row, int64_t begin, int64_t end, float* y, int64_t stride, int64_t n) noexcept nogil:
+    """Add its addend to each of rows [begin, end) of float32, `row` of the product at first. Activate those that stand in the output."""
+    cdef const ByteProduct* data = <const ByteProduct*>job.step.spec
+    cdef t.KernelTable* kernels = job.program.kernels
+    cdef bint in_place = y >= job.y and y < job.y + job.plan.values[job.step.y].size
+    cdef int64_t m
+    for m in range(begin, end):
+        if data.addend != NULL:
+            kernels.binary(y + m * stride, y + m * stride, 1, data.addend + row + m, 0, n, BINARY_ADD)
+        if in_place and job.step.act != ACT_NONE:
+            kernels.activate(y + m * stride, y + m * stride, NULL, n, <t.Act>job.step.act, job.step.alpha, job.step.beta)
 
 
 cdef void finish_rows(Job* job, const Panel* panel, int64_t begin, int64_t end, uint8_t* results, int64_t image, int64_t slice_,
@@ -376,11 +398,13 @@ cdef void finish_rows(Job* job, const Panel* panel, int64_t begin, int64_t end, 
         if bytes_y == 1:
             job.program.byte_kernels.scatter_rows(y, p.M, results, width, last - flat, end - begin)
         else:
-            job.program.kernels.scatter_rows(<float*>y, p.M, <float*>results, width, last - flat, end - begin, NULL, ACT_NONE, 0, 0)
+            job.program.kernels.scatter_rows(<float*>y, p.M, <float*>results, width, last - flat, end - begin, NULL,
+                                             <t.Act>job.step.act, job.step.alpha, job.step.beta)
         return
     y = <uint8_t*>job.y + (image * q.y_image + row * q.y_plane + slice_ * q.pixels) * bytes_y
     n = output_runs(q, flat, last, run)
     if bytes_y == 1:
         job.program.byte_kernels.scatter(y, q.y_plane, results, width, end - begin, run, n)
     else:
-        job.program.kernels.scatter(<float*>y, q.y_plane, <float*>results, width, end - begin, run, n, NULL, ACT_NONE, 0, 0)
+        job.program.kernels.scatter(<float*>y, q.y_plane, <float*>results, width, end - begin, run, n, NULL, <t.Act>job.step.act,
+                                    job.step.alpha, job.step.beta)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..enums import ElementType, StepKind
-from ..steps import Step
+from ..enums import ElementType, ShapeRule, StepKind
+from ..steps import Activation, Step
 from .product import PRODUCT, Product, check_product, narrowed, rank_of_result
 from .row import Constants, Ranks, StepKindRow, expect_shape, require
 
@@ -37,6 +37,8 @@ class ByteProduct:
     Two values may be known at run time only; -1 stands for none. `zero` numbers the value that has the zero point of x, one float. Then
     `bias__m` has no zero point in it, and `sums__m` has the sum of the weights of each row, likewise as bits of int32. `factor` numbers the
     value by which the scales are multiplied first: one float, or one for each row.
+
+    Results of float32 may end with more: `addend__m` (M,) is added to them, then the step's activation follows.
     """
 
     product: Product
@@ -52,14 +54,27 @@ class ByteProduct:
     zero: int = -1
     factor: int = -1
     sums__m: NDArray[np.float32] | None = None
+    addend__m: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PendingBytes:
-    """A product of bytes before its weight, of `size` elements, is packed."""
+    """A product of bytes, with `m` outputs, before its weight of `size` elements is packed: `weights` does that.
+
+    `rule` and `y_rows` say where outputs stand in y, `factor` and `addend__m` how y ends: see `ByteProduct`.
+    """
 
     size: int
-    packed: Callable[[], ByteProduct]
+    weights: Callable[[], ByteProduct]
+    rule: ShapeRule
+    y_rows: bool
+    m: int
+    factor: int = -1
+    addend__m: NDArray[np.float32] | None = None
+
+    def packed(self) -> ByteProduct:
+        """Return the packed product."""
+        return replace(self.weights(), factor=self.factor, addend__m=self.addend__m)
 
 
 def check_byte_product(step: Step) -> None:
@@ -77,6 +92,8 @@ def check_byte_product(step: Step) -> None:
     require((data.zero != -1) == (data.sums__m is not None), "a zero point at run time without the sums of weights, or the reverse")
     if data.sums__m is not None:
         expect_shape(data.sums__m, (product.m,), "the sums of weights")
+    if data.addend__m is not None:
+        expect_shape(data.addend__m, (product.m,), "the addends of floats")
     if data.blocks:
         require(all((group.channel_begin, group.channels) == (0, channels) for group in product.groups), "blocks of other channels")
         require(not product.x_rows or product.channels % FOUR == 0, "blocks that rows of x do not hold whole")
@@ -99,6 +116,8 @@ def _check_types(step: Step, values: Values) -> None:
     values.expect_type(step.x, ElementType.INT8 if data.signed else ElementType.UINT8)
     types = (ElementType.UINT8, ElementType.INT8, ElementType.INT32, ElementType.FLOAT32)
     require(values.type_of(step.y) in types, "a product of bytes with results of another type")
+    ends = data.addend__m is not None or step.activation != Activation()
+    require(not ends or values.type_of(step.y) == ElementType.FLOAT32, "a product of bytes that ends as floats do")
     for value in at_run_time(data):
         values.expect_type(value, ElementType.FLOAT32)
 
