@@ -15,7 +15,7 @@ import time
 import numpy as np
 
 import onnxruntime_ep_sparse_kernels as kernels
-from onnxruntime_ep_sparse.program import byte_packing, packing
+from onnxruntime_ep_sparse.program import byte_depthwise, byte_packing, packing
 from onnxruntime_ep_sparse.program.byte_packing import Quantised
 from onnxruntime_ep_sparse.program.enums import ElementType, ShapeRule, StepKind
 from onnxruntime_ep_sparse.program.steps import ProgramSpec, Step, Window
@@ -39,7 +39,8 @@ NETS = {
     ],
     "depthwise": [
         (32, 1, 3, 1, 112, 1), (96, 1, 3, 2, 112, 1), (144, 1, 3, 1, 56, 1), (144, 1, 3, 2, 56, 1), (192, 1, 3, 1, 28, 2),
-        (384, 1, 3, 1, 14, 4), (576, 1, 3, 1, 14, 2), (960, 1, 3, 1, 7, 3),
+        (384, 1, 3, 1, 14, 4), (576, 1, 3, 1, 14, 2), (576, 1, 3, 2, 14, 1), (960, 1, 3, 1, 7, 3), (144, 1, 5, 2, 56, 1),
+        (240, 1, 5, 1, 28, 1), (672, 1, 5, 1, 14, 2), (1152, 1, 5, 1, 7, 3),
     ],
     "bert": [(768, 768, 0, 1, 0, 4), (3072, 768, 0, 1, 0, 1), (768, 3072, 0, 1, 0, 1)],
 }  # fmt: skip  # some layers per line
@@ -76,9 +77,10 @@ def steps_of(weight: np.ndarray, stride: int, size: int, isa, how: Quantised) ->
         return Step(StepKind.PRODUCT, 0, 1, spec=product), Step(StepKind.BYTE_PRODUCT, 0, 1, spec=data)
     pad = (kernel[0] // 2,) * 2
     window = Window(tuple(kernel), (stride, stride), (1, 1), pad, pad, image=(size, size))
-    ours = Step(StepKind.BYTE_PRODUCT, 0, 1, spec=byte_packing.convolution(weight, window, m if c == 1 else 1, (size, size), isa, how))
     if c == 1:
+        ours = Step(StepKind.BYTE_DEPTHWISE, 0, 1, spec=byte_depthwise.depthwise(weight, window, m, how))
         return Step(StepKind.DEPTHWISE, 0, 1, spec=packing.depthwise(weight, None, m, window)), ours
+    ours = Step(StepKind.BYTE_PRODUCT, 0, 1, spec=byte_packing.convolution(weight, window, 1, (size, size), isa, how))
     return Step(StepKind.PRODUCT, 0, 1, spec=packing.convolution(weight, None, window, 1, (size, size), isa)), ours
 
 
@@ -115,7 +117,7 @@ def main() -> None:
         print(
             f"{i:2} {c:4}->{m:4} {k}x{k}/{stride} @{size:3} x{often}: f32 {1e3 * times[0]:6.3f} ms {macs / times[0] * 1e-9:5.1f} MAC/ns,"
             f" bytes {1e3 * times[1]:6.3f} ms {macs / times[1] * 1e-9:5.1f} MAC/ns = {times[0] / times[1]:4.2f}x"
-            f"{', blocks of channels' if step.spec.blocks else ''}",
+            f"{', blocks of channels' if getattr(step.spec, 'blocks', False) else ''}",
             flush=True,
         )
     print(f"sum: f32 {1e3 * total[0]:.2f} ms, bytes {1e3 * total[1]:.2f} ms = {total[0] / total[1]:.2f}x")

@@ -30,6 +30,8 @@ class ByteCase:
     `factors`: so many numbers, by which the scales are multiplied, and the zero point of x are values of the program. None: constants.
     """
 
+    kind = StepKind.BYTE_PRODUCT
+
     def __init__(
         self,
         shape,
@@ -61,11 +63,15 @@ class ByteCase:
 
     def conv(self, row, *, group=1, known=(), strides=None, dilations=None, pads=None):
         """The data of a convolution for a set of kernels."""
+        window = self.window(group, strides, dilations, pads, known)
+        return byte_packing.convolution(self.weight, window, group, known or (None,) * len(window.kernel), row.isa, self.how)
+
+    def window(self, group, strides, dilations, pads, known=()):
+        """The window of a convolution, which the exact result is of too."""
         rank = self.weight.ndim - 2
         self.strides, self.dilations = strides or (1,) * rank, dilations or (1,) * rank
         self.pads, self.group = pads or (0,) * 2 * rank, group
-        window = Window(self.weight.shape[2:], self.strides, self.dilations, self.pads[:rank], self.pads[rank:], image=known)
-        return byte_packing.convolution(self.weight, window, group, known or (None,) * rank, row.isa, self.how)
+        return Window(self.weight.shape[2:], self.strides, self.dilations, self.pads[:rank], self.pads[rank:], image=known)
 
     def matrix(self, row, rule, *, x_rows, y_rows):
         """The data of a matrix for a set of kernels."""
@@ -76,7 +82,7 @@ class ByteCase:
         types = {0: ElementType.INT8 if self.signed else ElementType.UINT8}
         if self.result != "float32":
             types[1] = RESULTS[self.result]
-        step = Step(StepKind.BYTE_PRODUCT, 0, 1, spec=data)
+        step = Step(self.kind, 0, 1, spec=data)
         inputs, ranks = {"x": 0}, [rank]
         if self.factor is not None:
             inputs |= {"zero": 2, "factor": 3}

@@ -96,6 +96,24 @@ static inline void vi_store_zipped(int32_t *y, vi a, int v) {
 }
 static inline void vf_store_zipped(float *y, vf a, int v) { vi_store_zipped((int32_t *)y, (vi)a, v); }
 
+/* Stores two vectors of which each 128 bits of `low`, then those of `high`, hold the next four int32. */
+static inline void vi_store_pairs(int32_t *y, vi low, vi high) {
+    for (int q = 0; q < QUARTERS; q++) {
+        memcpy(y + 8 * q, (const char *)&low + 16 * q, 16);
+        memcpy(y + 8 * q + 4, (const char *)&high + 16 * q, 16);
+    }
+}
+/* Copies those of 16 bytes that `kept` has bits of, and writes those of `padding` in the place of the others. */
+static inline void copy_below16(uint8_t *restrict y, const uint8_t *restrict x, const uint8_t *restrict kept, const uint8_t *restrict padding) {
+    typedef uint64_t v64x2 __attribute__((vector_size(16)));
+    v64x2 a, k, p;
+    memcpy(&a, x, 16);
+    memcpy(&k, kept, 16);
+    memcpy(&p, padding, 16);
+    a = (a & k) | p;
+    memcpy(y, &a, 16);
+}
+
 /* Copies the first and the last k of n bytes, which may overlap; all are read before any is written. */
 static inline void copy_both_ends(uint8_t *y, const uint8_t *x, int64_t n, int k) {
     uint8_t first[8], last[8];

@@ -22,8 +22,10 @@ from ..graph.ir import BYTES, FLOAT, INT32, Graph, Node, attribute_of, number_of
 from ..graph.ir import input_of as at
 from ..program import byte_packing
 from ..program.builder import Builder
+from ..program.byte_depthwise import depthwise
 from ..program.byte_packing import Quantised
 from ..program.enums import ShapeRule
+from ..program.kinds.byte_depthwise import ByteDepthwise, runs_on_windows
 from ..program.kinds.byte_product import ByteProduct, PendingBytes
 from ..program.kinds.depthwise import Depthwise
 from ..program.kinds.product import PendingProduct
@@ -174,11 +176,12 @@ def _product_of(graph: Graph, node: Node) -> Product | Finding:
 
 def _fits_bytes(graph: Graph, node: Node, product: Product) -> bool:
     """Return whether a product can run on bytes: weights less their zero point have 8 bits."""
-    shape, plain = sizes_of(graph, product.weight), as_float(graph, node)
-    if FORMS[node.op_type].product is windows.CONV:
-        if int(attribute_of(plain, "group", 1)) > 1 and shape[1] == 1:
+    shape = sizes_of(graph, product.weight)
+    if _is_depthwise(graph, node, product):
+        # a zero point of the run would need the sums of weights
+        if isinstance(product.x_zero, str) or not runs_on_windows(windows.window_of(as_float(graph, node), shape[2:])):
             return False
-    elif len(shape) != 2:
+    elif FORMS[node.op_type].product is not windows.CONV and len(shape) != 2:
         return False
     least, low, high = LOWEST[graph.values[product.weight].dtype], float(product.zero.min()), float(product.zero.max())
     if least - high >= -128 and least + ENTRIES - 1 - low <= 127:
@@ -187,10 +190,19 @@ def _fits_bytes(graph: Graph, node: Node, product: Product) -> bool:
     return bool(integers.min() >= -128 and integers.max() <= 127)
 
 
+def _is_depthwise(graph: Graph, node: Node, product: Product) -> bool:
+    """Return whether each output of a product reads one channel of several."""
+    if FORMS[node.op_type].product is not windows.CONV:
+        return False
+    return int(attribute_of(node, "group", 1)) > 1 and sizes_of(graph, product.weight)[1] == 1
+
+
 def _by_bytes(graph: Graph, node: Node, product: Product) -> bool:
     """Return whether a product runs on bytes: where it can, unless the floats are exact and faster, as with few pixels."""
     if not _fits_bytes(graph, node, product):
         return False
+    if _is_depthwise(graph, node, product):
+        return True
     return _pixels(graph, node, product) > FEW_PIXELS or _largest(product, node, graph) > EXACT
 
 
@@ -332,8 +344,8 @@ def _lower_product(builder: Builder, node: Node) -> None:
     builder.quantized_in_parts(node, x, parts, scale, activation, product.y_zero)
 
 
-def _packed_bytes(builder: Builder, node: Node, product: Product) -> PendingBytes:
-    """Return a product on bytes, packed when all others are."""
+def _packed_bytes(builder: Builder, node: Node, product: Product) -> PendingBytes | ByteDepthwise:
+    """Return a product on bytes, packed when all others are, or a depthwise one."""
     graph, form, zero = builder.graph, FORMS[node.op_type], product.y_zero or 0
     weight, plain, isa = product.integers(graph), as_float(graph, node), builder.isa
     low, high = int(product.low) + zero, int(product.high) + zero
@@ -344,6 +356,9 @@ def _packed_bytes(builder: Builder, node: Node, product: Product) -> PendingByte
     if form.product is windows.CONV:
         met, window, image = windows.met_weight(graph, plain, weight, lambda: weight)
         groups = int(attribute_of(plain, "group", 1))
+        if _is_depthwise(graph, node, product):
+            assert isinstance(met, np.ndarray)
+            return depthwise(met, window, groups, how)
         pack = partial(byte_packing.convolution, met, window, groups, image, isa, how)
         return PendingBytes(weight.size, pack, ShapeRule.CONV, False, met.shape[0])
     y_rows = True
@@ -379,7 +394,7 @@ def _product_estimate(setting: Setting, node: Node) -> Estimate:
     form = FORMS[node.op_type]
     row = form.product
     ours, product = row.estimate(setting, plain), _product_of(setting.graph, node)
-    if isinstance(product, Product) and _by_bytes(setting.graph, node, product):
+    if isinstance(product, Product) and _by_bytes(setting.graph, node, product) and not _is_depthwise(setting.graph, node, product):
         ours = _byte_estimate(setting, plain, row, ours)
     axis = row.output_axis(setting.graph, plain)
     return of_product(setting, node, x, weight, axis, ours, convolves=row is windows.CONV, loose=form.factor >= 0)

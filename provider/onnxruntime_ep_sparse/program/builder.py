@@ -18,6 +18,7 @@ from ..graph.ir import BYTES, CARRIED, FLOAT, INT32, Graph, Node, printable, sha
 from ..graph.nonzeros import Nonzeros
 from . import packing
 from .enums import ElementType, NumberOp, ShapeRule, StepKind
+from .kinds.byte_depthwise import ByteDepthwise
 from .kinds.byte_product import PendingBytes
 from .kinds.convert import Convert
 from .kinds.depthwise import Depthwise
@@ -436,15 +437,16 @@ class Builder:
         if zero is not None:
             self.zeros[y] = zero
 
-    def byte_product(self, node: Node, x: str, product: PendingBytes, zero: int | None) -> None:
+    def byte_product(self, node: Node, x: str, product: PendingBytes | ByteDepthwise, zero: int | None) -> None:
         """Append a product of bytes, whose result is 8-bit with the zero point `zero`, or float32 or int32 (None)."""
         y = node.outputs[0]
         operand = self.as_bytes(x)
         if zero is not None:
             self.zeros[y] = zero
         is_float = self.graph.values[y].dtype == FLOAT
-        step = Step(StepKind.BYTE_PRODUCT, operand, self.value(y) if is_float else self.stored_value(y), spec=product)
-        if is_float:
+        kind = StepKind.BYTE_DEPTHWISE if isinstance(product, ByteDepthwise) else StepKind.BYTE_PRODUCT
+        step = Step(kind, operand, self.value(y) if is_float else self.stored_value(y), spec=product)
+        if is_float and kind == StepKind.BYTE_PRODUCT:
             self.keep_open(y, replace(step, name=self.node_name))
         else:
             self.step(step)

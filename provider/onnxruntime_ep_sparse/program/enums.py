@@ -58,6 +58,8 @@ class StepKind(IntEnum):
     """Resize along one axis."""
     PAIR_PRODUCT = 26
     """MatMul of two values that a run computes."""
+    BYTE_DEPTHWISE = 27
+    """Conv of bytes whose outputs each read one channel."""
 
 
 class ShapeRule(IntEnum):

@@ -3,6 +3,7 @@
 Importing this module imports the modules of all families. `runtime/_build.pyx` does, so that no program is there without them.
 """
 
+from ._byte_depthwise cimport byte_depthwise_ops
 from ._byte_product cimport byte_product_ops
 from ._copies cimport concat_ops, pad_ops, reshape_ops, transpose_ops
 from ._convert cimport convert_ops
@@ -59,6 +60,7 @@ row(STEP_DYNAMIC_QUANTIZE, dynamic_quantize_ops)
 row(STEP_CARRY, carry_ops)
 row(STEP_BYTE_PRODUCT, byte_product_ops)
 row(STEP_PAIR_PRODUCT, pair_product_ops)
+row(STEP_BYTE_DEPTHWISE, byte_depthwise_ops)
 
 
 cdef const StepKindOps* ops_of(int kind) except NULL:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..enums import StepKind
 from ..steps import Step
+from .byte_depthwise import BYTE_DEPTHWISE
 from .byte_product import BYTE_PRODUCT
 from .convert import CONVERT
 from .depthwise import DEPTHWISE
@@ -53,6 +54,7 @@ ROWS: dict[StepKind, StepKindRow] = {
         CARRY,
         BYTE_PRODUCT,
         PAIR_PRODUCT,
+        BYTE_DEPTHWISE,
     )
 }
 

@@ -1,0 +1,3 @@
+from ._structs cimport StepKindOps
+
+cdef void byte_depthwise_ops(StepKindOps* ops) noexcept
