@@ -33,7 +33,7 @@ def combined(a, b, dtype, *, multiplies, a_zero, a_scale, b_zero, b_scale, shift
 
 def settings(rng, multiplies):
     """Numbers of a sum or product: usual ones, ties, and those whose results lie far beyond a byte."""
-    scale = rng.choice([0.5, 0.25, 1.0, float(np.exp(rng.uniform(-6, 1))), 1e30 if multiplies else 1e6])
+    scale = rng.choice([0.5, 0.25, 1.0, float(np.exp(rng.uniform(-6, 1))), 1e30 if multiplies else 1000.0])
     return {
         "multiplies": multiplies,
         "a_zero": int(rng.integers(-128, 256)),

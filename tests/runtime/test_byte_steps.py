@@ -53,8 +53,9 @@ def test_combine_needs_equal_forms():
         spec_of(StepKind.COMBINE, data, np.uint8, x, x.astype(F32))
     with pytest.raises(ValueError, match="not all bytes or all floats"):
         spec_of(StepKind.COMBINE, data, np.int32, x, x)
-    with pytest.raises(ValueError, match="sums up to"):
-        spec_of(StepKind.COMBINE, Combine(False, 0.0, 1e8, 0.0, 1.0, 0.0, 0.0, -255.0, 255.0), np.uint8, x, x)
+    for scale, shift in ((1e8, 0.0), (1.0, np.inf), (2.0**-30, 2.0**20)):
+        with pytest.raises(ValueError, match="too large, or of scales that are too far apart"):
+            spec_of(StepKind.COMBINE, Combine(False, 0.0, scale * 1.1, 0.0, 1.0, shift, 0.0, -255.0, 255.0), np.uint8, x, x)
     assert spec_of(StepKind.COMBINE, data, F32, x.astype(F32), x.astype(F32)).type_of(2) == ElementType.FLOAT32
 
 

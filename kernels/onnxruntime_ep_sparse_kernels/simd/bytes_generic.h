@@ -6,10 +6,9 @@ typedef uint16_t v16u __attribute__((vector_size(4 * SPARSE_LANES)));
 static inline void vi_look_up(uint8_t *y, const uint8_t *x, const uint8_t *table, const uint8_t *steps) {
     for (int i = 0; i < 4 * SPARSE_LANES; i++) y[i] = table[x[i]];
 }
-/* A function of the C library where there is no such instruction. */
 static inline vf vf_fma_once(vf a, vf b, vf c) {
-    for (int i = 0; i < SPARSE_LANES; i++) a[i] = f_fma(a[i], b[i], c[i]);
-    return a;
+    typedef double vd __attribute__((vector_size(8 * SPARSE_LANES)));
+    return __builtin_convertvector(__builtin_convertvector(a, vd) * __builtin_convertvector(b, vd) + __builtin_convertvector(c, vd), vf);
 }
 
 #if defined(__SSE2__) && SPARSE_LANES == 4

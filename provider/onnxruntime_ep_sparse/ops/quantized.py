@@ -22,7 +22,7 @@ from ..program.builder import Builder
 from ..program.enums import StepKind
 from ..program.kinds.elementwise import Binary
 from ..program.kinds.layout import Concat, Reshape
-from ..program.kinds.quantized import ENTRIES, FAR, Carry, Combine, LookUp
+from ..program.kinds.quantized import ENTRIES, Carry, Combine, LookUp
 from ..program.kinds.reduce import Reduce
 from ..program.steps import Activation, Step
 from ..reasons import Finding
@@ -259,13 +259,14 @@ def combination_of(graph: Graph, node: Node) -> tuple[Combine, int, int, int] | 
     if node.op_type == "QLinearMul":
         factor = float(of_a.scale[0] * of_b.scale[0] / step)
         combine = Combine(True, float(a), factor, float(b), 1.0, 0.0, float(y), low, high)
+        fits = math.isfinite(factor)
     else:
         ratio_a, ratio_b = of_a.scale[0] / step, of_b.scale[0] / step
         # with one rounding, as an fma does it: the product has 32 bits
         inner = np.float32(np.float64(ratio_a) * a + np.float64(np.float32(ratio_b * np.float32(b))))
         combine = Combine(False, float(a), float(ratio_a), float(b), float(ratio_b), float(np.float32(y) - inner), float(y), low, high)
-        factor = combine.most
-    if not factor < FAR:
+        fits = combine.fits
+    if not fits:
         return reasons.QUANTISATION_SCALE(what="the ratio of the scales")
     return combine, a, b, y
 

@@ -9,7 +9,7 @@ cdef enum:
     ACTIVATE_CHUNK = 16384    # elements of an item, about
 
 
-# What steps move, by its size: an 8-bit integer of either type, or a float.
+# Elements that steps move, by their size: 8-bit integers of either type, or floats.
 ctypedef fused Element:
     uint8_t
     float

@@ -138,7 +138,9 @@ cdef int build_look_up(Step* step, object spec) except -1:
     (<LookUp*>step.spec).first = spec.first
     if spec.first in FIRST_OF:
         places = np.arange(spec.table.size).astype(np.uint8).view(FIRST_OF[spec.first]) - np.int64(spec.first)
-        (<LookUp*>step.spec).byte_table = <uint8_t*>memory_of(spec.table[places].astype(np.int64) & 255, np.uint8)
+        with np.errstate(invalid="ignore"):  # a table of floats may hold any
+            entries = spec.table[places].astype(np.int64) & 255
+        (<LookUp*>step.spec).byte_table = <uint8_t*>memory_of(entries, np.uint8)
     return 0
 
 

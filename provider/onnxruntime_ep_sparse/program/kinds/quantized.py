@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ ENTRIES = 256
 """Numbers that 8 bits can hold."""
 FAR = float(1 << 30)
 """A number that int32 holds, whatever it is rounded to."""
+EXACT = 1 << 53
+"""Integers up to this are exact in float64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Combine:
 
     x, r and y are all bytes, or all floats less their zero points. With X and R for the integers of the file, a sum is
     fma(X, x_scale, fma(R, r_scale, shift)), each fma with one rounding; a product is (X - x_zero) * (R - r_zero) * x_scale + y_zero.
-    It is rounded half to even, and clamped so that it is in [low, high] less y_zero. A sum must stay below FAR.
+    It is rounded half to even, and clamped so that it is in [low, high] less y_zero.
     """
 
     multiplies: bool
@@ -53,9 +56,13 @@ class Combine:
     high: float
 
     @property
-    def most(self) -> float:
-        """Return a bound of the sums of bytes, before they are clamped."""
-        return (ENTRIES - 1) * (abs(self.x_scale) + abs(self.r_scale)) + abs(self.shift)
+    def fits(self) -> bool:
+        """Return whether int32 holds all sums of bytes, and float64 does before they are rounded: kernels rely upon both."""
+        numbers = (self.x_scale, self.r_scale, self.shift)
+        if not all(map(math.isfinite, numbers)):
+            return False
+        most = (ENTRIES - 1) * (abs(self.x_scale) + abs(self.r_scale)) + abs(self.shift)
+        return most < FAR and math.ceil(most) * max(number.as_integer_ratio()[1] for number in numbers) < EXACT
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +133,8 @@ def _check_looked_up(step: Step, values: Values) -> None:
         return
     require({x, y} <= BYTES, "a table of bytes and floats")
     require(look_up.first == np.iinfo(x.bits).min, f"a table from {look_up.first} on")
-    found, info = look_up.table, np.iinfo(y.bits)
-    require(bool(((np.rint(found) == found) & (found >= info.min) & (found <= info.max)).all()), "a table with numbers that are not bytes")
+    table, integers = look_up.table, np.arange(np.iinfo(y.bits).min, np.iinfo(y.bits).max + 1)
+    require(bool(np.isfinite(table).all() and np.isin(table, integers).all()), "a table with numbers that are not bytes")
 
 
 def _check_dynamic(step: Step, values: Values) -> None:
@@ -144,7 +151,7 @@ def _verify_look_up(step: Step, x: int, r: int | None, values: Values) -> int:
 
 def _verify_combine(step: Step, x: int, r: int | None, values: Values) -> int:
     combine: Combine = step.spec
-    require(combine.multiplies or combine.most < FAR, f"sums up to {combine.most}")
+    require(combine.multiplies or combine.fits, "sums that are too large, or of scales that are too far apart")
     return max(x, r or 0)
 
 
