@@ -29,10 +29,18 @@ import onnxruntime_ep_sparse as sparse
 import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse.program import byte_packing
 from onnxruntime_ep_sparse.program import serialize as compiled
-from onnxruntime_ep_sparse.program.enums import ElementType, ShapeRule, StepKind
+from onnxruntime_ep_sparse.program.enums import Coordinates, ElementType, Interpolation, ShapeRule, StepKind
+from onnxruntime_ep_sparse.program.kinds.layout import Concat, Pad, Reshape, Transpose
+from onnxruntime_ep_sparse.program.kinds.parts import Part
+from onnxruntime_ep_sparse.program.kinds.quantized import Carry, Combine, LookUp
+from onnxruntime_ep_sparse.program.kinds.reduce import Reduce
+from onnxruntime_ep_sparse.program.kinds.resize import Resize
+from onnxruntime_ep_sparse.program.kinds.shuffle import Shuffle
+from onnxruntime_ep_sparse.program.kinds.windows import Pool
 from onnxruntime_ep_sparse.program.steps import ProgramSpec, Step, Window
 from onnxruntime_ep_sparse.runtime._mapped_files import MappedFile
 from onnxruntime_ep_sparse.runtime._program import Program
+from onnxruntime_ep_sparse_kernels.elementwise import Op
 from onnxruntime_ep_sparse_kernels.isa import isa_named
 
 NUMBERS = (-1, 0, 1, 2, 3, 7, 8, 9, 31, 32, 33, 255, 256, 65535, 65536, 1 << 20, 1 << 31, (1 << 31) - 1, 1 << 40, 1 << 62, 1 << 63, 10**30)
@@ -264,7 +272,31 @@ def seeds() -> tuple[Seed, ...]:
             "w1": whole[1],
         },
     )
-    return tuple(images + matrices + cells + line + parts + attention + volume + narrow + integers + on_bytes)
+    return tuple(images + matrices + cells + line + parts + attention + volume + narrow + integers + on_bytes + [steps_on_bytes(rng, isa)])
+
+
+def steps_on_bytes(rng, isa) -> Seed:
+    """Return a program of the steps between products of bytes."""
+    inputs = {"x": rng.integers(0, 256, (2, 4, 6, 6)).astype(np.uint8), "f": rng.standard_normal((2, 4, 6, 6)).astype(np.float32)}
+    numbers = np.arange(1, 5, dtype=np.float32)
+    steps = (
+        Step(StepKind.CARRY, 1, 2, spec=Carry(zero__c=numbers, scale__c=numbers / 9, axis=1)),
+        Step(StepKind.COMBINE, 0, 3, 2, spec=Combine(False, 0.0, 0.5, 0.0, 0.75, -3.0, 0.0, -255.0, 255.0)),
+        Step(StepKind.POOL, 3, 4, spec=Pool(Window((3, 3), (1, 1), (1, 1), (1, 1), (1, 1)), is_max=True)),
+        Step(StepKind.LOOK_UP, 4, 5, spec=LookUp(np.arange(256, dtype=np.float32)[::-1].copy(), 0.0)),
+        Step(StepKind.PAD, 5, 6, spec=Pad((0, 0, 1, 1), (0, 0, 1, 1), 7.0)),
+        Step(StepKind.RESIZE, 6, 7, spec=Resize(Interpolation.FLOOR, Coordinates.ASYMMETRIC, (2.0, 2.0))),
+        Step(StepKind.SHUFFLE, 7, 8, spec=Shuffle((2, 2), to_depth=True)),
+        Step(StepKind.CONCAT, 8, 9, spec=Concat(1, begins=True)),
+        Step(StepKind.CONCAT, 8, 9, spec=Concat(1)),
+        Step(StepKind.PART, 9, 10, spec=Part((1,), (3,), (20,), (2,))),
+        Step(StepKind.TRANSPOSE, 10, 11, spec=Transpose((0, 2, 3, 1))),
+        Step(StepKind.RESHAPE, 11, 12, spec=Reshape((0, -1, 9))),
+        Step(StepKind.REDUCE, 12, 13, spec=Reduce((1,), Op.ADD, zero=3.0)),
+    )
+    types = dict.fromkeys((0, *range(2, 13)), ElementType.UINT8)
+    program = ProgramSpec(14, {"x": 0, "f": 1}, {"y": 13}, steps=steps, types=types, ranks=(4, 4))
+    return Seed("steps on bytes", bytes(compiled.encode(compiled.Compiled(isa.name, ("x", "f"), ("y",), program))), inputs)
 
 
 def blobs_of(model: onnx.ModelProto) -> list[bytes]:
