@@ -62,7 +62,7 @@ ctypedef struct DepthwiseBytes:
     int64_t front                # bytes before the first row
     uint8_t kept[16]             # all bits of the bytes of a row narrower than that ...
     uint8_t padding[16]          # ... and the byte of padding for the others
-    bint flip                    # x are signed bytes
+    bint flip                    # x are signed bytes: those of the plane count 128 more
     int64_t windows_count        # a multiple of `unit`
     uint8_t* plane               # filled with the byte of padding before the first channel
     int32_t* windows

@@ -6,6 +6,7 @@
  *   vi_dp4(acc, x, w)        in each lane acc + the sum of four products of an unsigned byte of x and a signed byte of w. The two products of
  *                            bytes 0 and 1, and of bytes 2 and 3, must add up to what 16 bits hold: the packing sees to that
  *                            (quantised.pyx), and then all instruction sets give equal bits.
+ *   vi_windows(p)            in lane i the four bytes from p + i on. Nothing is read from p + 4 * SPARSE_LANES on, or from p + 16 on.
  *   vi_zip_low8(a, b)        within each 128 bits, the lower bytes of a and b in turn. Likewise vi_zip_high8(a, b), and vi_zip_low16(a, b)
  *                            and vi_zip_high16(a, b) of 16 bits.
  *   vi_pack16(a, b)          16-bit numbers up to 255 as bytes: within each 128 bits those of a, then b.

@@ -10,6 +10,11 @@ static inline vi vi_dp4(vi acc, vi x, vi w) {
     return acc + (vi)_mm512_madd_epi16(_mm512_maddubs_epi16((__m512i)x, (__m512i)w), _mm512_set1_epi16(1));
 #endif
 }
+static inline vi vi_windows(const uint8_t *p) {
+    const __m512i words = _mm512_setr_epi32(0, 1, 2, 3, 1, 2, 3, 4, 2, 3, 4, 5, 3, 4, 5, 6);
+    const __m512i quarters = _mm512_permutexvar_epi32(words, _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)p)));
+    return (vi)_mm512_shuffle_epi8(quarters, _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 2, 3, 1, 2, 3, 4, 2, 3, 4, 5, 3, 4, 5, 6)));
+}
 static inline vi vi_zip_low8(vi a, vi b) { return (vi)_mm512_unpacklo_epi8((__m512i)a, (__m512i)b); }
 static inline vi vi_zip_high8(vi a, vi b) { return (vi)_mm512_unpackhi_epi8((__m512i)a, (__m512i)b); }
 static inline vi vi_zip_low16(vi a, vi b) { return (vi)_mm512_unpacklo_epi16((__m512i)a, (__m512i)b); }

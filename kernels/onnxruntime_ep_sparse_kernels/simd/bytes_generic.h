@@ -11,6 +11,11 @@ static inline vf vf_fma_once(vf a, vf b, vf c) {
     return __builtin_convertvector(__builtin_convertvector(a, vd) * __builtin_convertvector(b, vd) + __builtin_convertvector(c, vd), vf);
 }
 
+static inline vi vi_windows(const uint8_t *p) {
+    vi y;
+    for (int i = 0; i < SPARSE_LANES; i++) memcpy((char *)&y + 4 * i, p + i, 4);
+    return y;
+}
 #if defined(__SSE2__) && SPARSE_LANES == 4
 /* SSE2 lacks pmaddubsw: even and odd bytes are multiplied as 16 bits. */
 static inline vi vi_dp4(vi acc, vi x, vi w) {

@@ -168,6 +168,7 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef int type_y = job.program.type[job.step.y], bytes_y = job.program.bytes[job.step.y]
     cdef int64_t unit = job.program.byte_kernels.unit, per = runs_per_item(own.band * own.out_width), plane = d.height * d.width
     cdef int64_t first = index % own.blocks * per, m, channel, last = -1, row, rows, image, size
+    cdef int32_t padding = data.zero_x + 128 * data.is_signed
     cdef uint8_t* results
     cdef uint8_t* y
     cdef BytesCall call
@@ -183,14 +184,14 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
     d.units = ceil_div((rows - 1) * own.pitch + own.out_width, unit)
     d.out_bytes = own.out_width * bytes_y
     d.pitch_bytes = own.pitch * bytes_y
-    memset(d.padding, data.zero_x, sizeof(d.padding))
+    memset(d.padding, padding, sizeof(d.padding))
     memset(d.kept, 0, sizeof(d.kept))
     if d.width < <int64_t>sizeof(d.kept):
         memset(d.padding, 0, d.width)
         memset(d.kept, 255, d.width)
     d.flip = data.is_signed
     d.x_end = <const uint8_t*>job.x + job.plan.values[job.step.x].size
-    memset(d.plane, data.zero_x, own.plane_bytes)
+    memset(d.plane, padding, own.plane_bytes)
     call.out = OUT_SUMS if type_y == TYPE_INT32 else OUT_FLOATS if type_y == TYPE_FLOAT32 else OUT_BYTES
     set_results(&call, type_y == TYPE_INT8, data.zero_y, data.low, data.high)
     call.divisor = data.divisor
