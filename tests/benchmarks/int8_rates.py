@@ -153,7 +153,7 @@ def step_nanoseconds(threads, isa, model, inputs):
     session = session_of(threads, model, [(sparse.EP_NAME, choice), "CPUExecutionProvider"])
 
     def step():
-        (found,) = (each for each in sparse.step_times(session) if each.kind == "byte_product")
+        (found,) = (each for each in sparse.step_times(session) if each.kind in ("byte_product", "byte_depthwise"))
         return found
 
     means, begin = [], time.perf_counter()
@@ -188,6 +188,20 @@ def our_convolution(threads, isa, sizes, zeros):
     return spent, work, np.count_nonzero(weight) / weight.size
 
 
+def our_depthwise(threads, isa, sizes, zeros):
+    """Nanoseconds of a depthwise convolution on bytes, and its work."""
+    channels, size, stride = sizes
+    rng = np.random.default_rng(0)
+    x, weight = rng.integers(0, 100, (1, channels, size, size)).astype(np.uint8), pruned(rng, (channels, 1, 3, 3), zeros)
+    node = helper.make_node(
+        "QLinearConv", ["x", "s", "z", "w", "ws", "wz", "s", "z"], ["y"], pads=[1] * 4, strides=[stride] * 2, group=channels
+    )
+    model = model_of(node, {"x": x}, TensorProto.UINT8, {"w": weight, **parameters(np.uint8, channels)})
+    spent, after = step_nanoseconds(threads, isa, model, {"x": x}), (size - 1) // stride + 1
+    work = byte_costs.depthwise(isa_named(isa), x.shape, weight.shape, (1, channels, after, after))
+    return spent, (work, {}, 0), 1.0
+
+
 def our_matrix(threads, isa, sizes, zeros):
     """Nanoseconds of a matrix product on bytes, and its work."""
     rows, depth, outputs = sizes
@@ -203,12 +217,17 @@ def ours(threads, isa):
     """Print our rates."""
     known = our_rates(isa_named(isa))
     fixed = {"step": known["step"][threads - 1], "section": known["section"][threads - 1]}
-    for measure, cases in ((our_convolution, OURS), (our_matrix, [sizes for sizes in MATRICES if sizes[0] > 8])):
+    kinds = (
+        (our_convolution, OURS, SPARSITIES),
+        (our_matrix, [sizes for sizes in MATRICES if sizes[0] > 8], SPARSITIES),
+        (our_depthwise, DEPTHWISE, (0,)),
+    )
+    for measure, cases, shares in kinds:
         rows, found = [], []
         for sizes in cases:
-            for zeros in SPARSITIES:
+            for zeros in shares:
                 spent, (whatever, whole, macs), share = measure(threads, isa, sizes, zeros)
-                splits = threads > 1 and macs * share > OUR_SPLIT
+                splits = threads > 1 and (macs * share > OUR_SPLIT or measure is our_depthwise)
                 amounts = combined({name: amount for name, amount in whatever.items() if name != "step"}, scaled(whole, share))
                 rows.append((f"{'x'.join(map(str, sizes))} {zeros}", amounts))
                 found.append(max(spent - fixed["step"] - (fixed["section"] if splits else 0), 1))

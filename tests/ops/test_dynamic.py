@@ -9,7 +9,7 @@ from onnxruntime_ep_sparse.program.enums import StepKind
 from onnxruntime_ep_sparse.runtime._program import Program
 from onnxruntime_ep_sparse_kernels.isa import ISAS
 from support.byte_programs import pruned_bytes
-from support.kernel_sets import byte_table_of, bytes_of, table_of
+from support.kernel_sets import byte_table_for, table_of
 from support.making import noise
 from support.programs import EVERY_SET
 from support.quantized import conv_sums
@@ -57,7 +57,7 @@ def chain(x_shape, weight, attributes, scale, bias, *, relu, adds=True):
 def ran(graph, isa, x, workers):
     """The kinds of a region's steps, and its result."""
     spec = pipeline.lower_to_spec(graph, isa)
-    return [step.kind for step in spec.steps], Program(spec, table_of(isa), workers, byte_table=byte_table_of(bytes_of(isa))).run(x)[0]
+    return [step.kind for step in spec.steps], Program(spec, table_of(isa), workers, byte_table=byte_table_for(isa)).run(x)[0]
 
 
 @EVERY_SET

@@ -25,35 +25,47 @@ BYTE_WORK = {
     "byte_rows_nonzero": "nonzero of a matrix and unit of rows",
     "byte_rows_row": "row of a matrix and unit of rows, for each block of inputs",
     "byte_rows_moved": "byte of a matrix that is read or written in another order than that of tiles",
+    "byte_depthwise_entry": "four taps of a depthwise convolution and unit of a row of outputs",
+    "byte_depthwise_row": "row of outputs of it, of one channel",
+    "byte_depthwise_moved": "byte that it reads or writes",
 }
 """Kinds of our work that have a rate here."""
 BYTE_RATES: dict[str, Mapping[str, tuple[float, float]]] = {
     "avx512": {
-        "byte_nonzero": (0.368, 0.24),
-        "byte_row": (2.97, 3.37),
-        "byte_gathered": (0.0196, 0.0259),
-        "byte_gathered_strided": (0.099, 0.0785),
-        "byte_rows_nonzero": (0.278, 0.147),
-        "byte_rows_row": (15.2, 0.0),
-        "byte_rows_moved": (0.0, 0.182),
+        "byte_nonzero": (0.369, 0.234),
+        "byte_row": (2.83, 3.12),
+        "byte_gathered": (0.0211, 0.03),
+        "byte_gathered_strided": (0.101, 0.0888),
+        "byte_rows_nonzero": (0.285, 0.147),
+        "byte_rows_row": (15.4, 0.0),
+        "byte_rows_moved": (0.0, 0.191),
+        "byte_depthwise_entry": (0.433, 0.769),
+        "byte_depthwise_row": (1.84, 1.57),
+        "byte_depthwise_moved": (0.037, 0.0295),
     },
     "avx2": {
-        "byte_nonzero": (0.234, 0.144),
-        "byte_row": (3.18, 2.47),
-        "byte_gathered": (0.025, 0.0298),
-        "byte_gathered_strided": (0.0751, 0.0579),
-        "byte_rows_nonzero": (0.214, 0.113),
+        "byte_nonzero": (0.247, 0.147),
+        "byte_row": (3.2, 2.52),
+        "byte_gathered": (0.0264, 0.0322),
+        "byte_gathered_strided": (0.0887, 0.062),
+        "byte_rows_nonzero": (0.222, 0.113),
         "byte_rows_row": (0.0, 0.0),
-        "byte_rows_moved": (0.156, 0.175),
+        "byte_rows_moved": (0.162, 0.185),
+        "byte_depthwise_entry": (0.723, 0.252),
+        "byte_depthwise_row": (1.22, 3.12),
+        "byte_depthwise_moved": (0.0364, 0.0313),
     },
     "baseline": {
-        "byte_nonzero": (0.629, 0.331),
-        "byte_row": (5.2, 3.06),
-        "byte_gathered": (0.0213, 0.0307),
-        "byte_gathered_strided": (0.0408, 0.0545),
-        "byte_rows_nonzero": (0.606, 0.306),
-        "byte_rows_row": (3.02, 1.17),
-        "byte_rows_moved": (0.126, 0.236),
+        "byte_nonzero": (0.626, 0.342),
+        "byte_row": (4.7, 2.85),
+        "byte_gathered": (0.032, 0.0395),
+        "byte_gathered_strided": (0.0615, 0.0811),
+        "byte_rows_nonzero": (0.629, 0.317),
+        "byte_rows_row": (2.42, 1.23),
+        "byte_rows_moved": (0.153, 0.218),
+        "byte_depthwise_entry": (3.31, 1.45),
+        "byte_depthwise_row": (0.15, 3.27),
+        "byte_depthwise_moved": (0.0277, 0.0376),
     },
 }
 """Nanoseconds per unit with one and with two threads, by instruction set: AMD EPYC (Zen 5), 2026-11-30."""
@@ -82,6 +94,19 @@ def convolution(isa: Isa, x: tuple[int, ...], weight: tuple[int, ...], y: tuple[
         gathered: tiles * x[1] * per_channel,
     }
     return fixed, {"byte_nonzero": size * units}, size * units * unit / FOUR
+
+
+@lru_cache(1024)
+def depthwise(isa: Isa, x: tuple[int, ...], weight: tuple[int, ...], y: tuple[int, ...]) -> Amounts:
+    """Return the work of a depthwise convolution of these shapes, whatever its weight."""
+    rows, entries = math.prod(y[:-1]), math.prod(weight[2:-1]) * math.ceil(weight[-1] / FOUR)
+    units = rows * math.ceil(y[-1] / (FOUR * isa.lanes))
+    return {
+        "step": 1,
+        "byte_depthwise_entry": units * entries,
+        "byte_depthwise_row": rows,
+        "byte_depthwise_moved": math.prod(x) + math.prod(y),
+    }
 
 
 @lru_cache(1024)

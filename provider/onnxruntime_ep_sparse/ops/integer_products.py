@@ -394,8 +394,12 @@ def _product_estimate(setting: Setting, node: Node) -> Estimate:
     form = FORMS[node.op_type]
     row = form.product
     ours, product = row.estimate(setting, plain), _product_of(setting.graph, node)
-    if isinstance(product, Product) and _by_bytes(setting.graph, node, product) and not _is_depthwise(setting.graph, node, product):
-        ours = _byte_estimate(setting, plain, row, ours)
+    if isinstance(product, Product) and _by_bytes(setting.graph, node, product):
+        if _is_depthwise(setting.graph, node, product):
+            a, b, y = (setting.sizes(name) for name in (*plain.inputs, plain.outputs[0]))
+            ours = Estimate(ours.ort, byte_costs.depthwise(setting.isa, a, b, y), floats=math.prod(a) + math.prod(y))
+        else:
+            ours = _byte_estimate(setting, plain, row, ours)
     axis = row.output_axis(setting.graph, plain)
     return of_product(setting, node, x, weight, axis, ours, convolves=row is windows.CONV, loose=form.factor >= 0)
 

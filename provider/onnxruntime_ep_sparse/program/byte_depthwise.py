@@ -50,7 +50,7 @@ def depthwise(weight: NDArray[np.float32], window: Window, channels: int, how: Q
     bias__m = np.zeros(m, np.int64) if how.bias__m is None else how.bias__m.astype(np.int64)
     bits = (bias__m - zero * whole.astype(np.int64).sum(axis=(1, 2))).astype(np.int32).view(np.float32)
     scale__m = np.ones(m, np.float32) if how.scale__m is None else np.broadcast_to(how.scale__m, m).astype(np.float32)
-    entries = group[kept].astype(np.int32), value[kept]
+    entries = group[kept].astype(np.int32), value[kept].view(np.float32)
     return ByteDepthwise(
         m, channels, window, start, *entries, how.signed, how.zero_x, bits, scale__m, how.zero_y, how.low, how.high, how.divisor
     )

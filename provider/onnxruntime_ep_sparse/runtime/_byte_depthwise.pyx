@@ -74,7 +74,7 @@ cdef int build(Step* step, object spec) except -1:
     data.channels = spec.channels
     data.start = <int32_t*>memory_of(spec.start__m, np.int32)
     data.group = <int32_t*>memory_of(spec.group__n, np.int32)
-    data.value = <int32_t*>memory_of(spec.value__n, np.int32)
+    data.value = <int32_t*>memory_of(spec.value__n, np.float32)
     data.is_signed = spec.signed
     data.zero_x = spec.zero_x
     data.bias = <int32_t*>memory_of(spec.bias__m, np.float32)

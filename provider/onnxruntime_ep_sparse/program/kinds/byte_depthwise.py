@@ -26,7 +26,7 @@ class ByteDepthwise:
 
     A row of taps is cut into groups of four. An entry has weights of a group: four of 8 bits, one for each tap of a window of x. Entries of
     output m are those from start__m[m] to start__m[m + 1]. `group__n` numbers the groups of an entry's window, row after row, twice: with
-    an odd number, the window begins one tap before the group.
+    an odd number, the window begins one tap before the group. `value__n` has the bits of the four weights in the place of those of a float.
     """
 
     m: int
@@ -34,7 +34,7 @@ class ByteDepthwise:
     window: Window
     start__m: NDArray[np.int32]
     group__n: NDArray[np.int32]
-    value__n: NDArray[np.int32]
+    value__n: NDArray[np.float32]
     signed: bool
     zero_x: int
     bias__m: NDArray[np.float32]
