@@ -39,7 +39,6 @@ static inline vi vi_set(int32_t a) { return a - (vi){0}; }
 static inline vi vi_set8(int32_t a) { return vi_set((int32_t)(0x1010101u * (uint8_t)a)); }
 static inline vi vi_and(vi a, vi b) { return a & b; }
 static inline vi vi_xor(vi a, vi b) { return a ^ b; }
-static inline vf vf_sub(vf a, vf b) { return a - b; }
 static inline vf vf_from_int(vi a) { return __builtin_convertvector(a, vf); }
 
 #include SPARSE_BYTE_PRIMITIVES

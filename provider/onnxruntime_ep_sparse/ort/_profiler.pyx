@@ -228,7 +228,7 @@ cdef Status add_step(const Profiler* profiler, void* container, const Chunk* chu
     cdef char[256] work
     cdef double seconds = max(run.end - run.begin, 1) / 1e9
     cdef int64_t begin = place(profiler, chunk, run.begin), end = place(profiler, chunk, run.end)
-    cdef bint on_bytes = region.kernel.program.steps[run.step].ops.on_bytes
+    cdef bint on_bytes = region.kernel.program.bytes[region.kernel.program.steps[run.step].x] == 1
     cdef int64_t moved = run.work.moved * <int64_t>sizeof(float)
     cdef int n = 5
     snprintf(threads, sizeof(threads), "%d", run.workers)
