@@ -34,7 +34,7 @@ def separable_operands(step: Step, constants: Constants, ranks: Ranks) -> bool:
         return step.x in ranks and ranks[step.x] == ranks.get(step.r)
     array, rank = (r, ranks.get(step.x, 0)) if x is None else (x, ranks.get(step.r, 0))
     assert array is not None
-    return array.ndim < rank or (array.ndim == rank and array.shape[0] == 1)
+    return array.ndim < rank or (array.ndim == rank > 0 and array.shape[0] == 1)
 
 
 def _describe_activation(step: Step) -> str:
