@@ -72,6 +72,7 @@ WRONG = {
     "price": (("--price", "cpu"), "expected NAME=NUMBER above 0"),
     "free": (("--price", "cpu=0"), "expected NAME=NUMBER above 0"),
     "provider": (("--against", "NoSuchProvider"), "there is no provider 'NoSuchProvider' here; there are"),
+    "library": (("--against", "none.so"), "no such file: none.so"),
     "ours": (("--against", "SparseExecutionProvider"), "measured anyway"),
     "no baseline": (("--baseline", "none.json"), "cannot read none.json: No such file"),
     "baseline": (("--baseline", "{model}"), "not a document of ort-sparse bench --json"),

@@ -109,6 +109,34 @@ def test_plugin_is_found_by_its_module(monkeypatch):
         providers.find(measure.CPU)
 
 
+def test_plugin_is_found_by_its_library(tmp_path, monkeypatch):
+    """A library is registered once, by the name of its file; one that finds no device, or has no provider, is an error."""
+    registered = []
+
+    def register(name, path):
+        if "broken" in name:
+            raise RuntimeError("Failed to load\nlibrary")
+        registered.append((name, path))
+
+    ort = SimpleNamespace(
+        register_execution_provider_library=register,
+        get_available_providers=lambda: [measure.CPU],
+        get_ep_devices=lambda: [SimpleNamespace(ep_name=f"{name}Provider") for name, _ in registered if name != "gpu"],
+    )
+    monkeypatch.setattr(providers.registration, "runtime", lambda: ort)
+    for name in ("own", "gpu", "broken"):
+        (tmp_path / f"{name}.so").touch()
+    for _ in range(2):
+        assert providers.find(str(tmp_path / "own.so")) == "ownProvider"
+        with pytest.raises(ValueError, match=r"gpu\.so supports no device of this machine"):
+            providers.find(str(tmp_path / "gpu.so"))
+    assert [name for name, _ in registered] == ["own", "gpu"]
+    with pytest.raises(ValueError, match=r"broken\.so is not a library of a provider: Failed to load library"):
+        providers.find(str(tmp_path / "broken.so"))
+    with pytest.raises(ValueError, match="no such file"):
+        providers.find(str(tmp_path / "missing.so"))
+
+
 class Waiting:
     """A session whose runs only count how many of them there are at once."""
 

@@ -42,7 +42,8 @@ Sweep = Annotated[
     typer.Option("--sweep", metavar="AXIS=N,N,...", help=f"Measure several values of {', '.join(AXES)}. More axes may follow."),
 ]
 Against = Annotated[
-    list[str] | None, typer.Option("--against", metavar="PROVIDER", help="Another provider, or a plugin's module; can be repeated.")
+    list[str] | None,
+    typer.Option("--against", metavar="PROVIDER", help="Another provider, or a plugin: its module or library. Can be repeated."),
 ]
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
+from ..files import shown
 from ..options import EP_NAME
 from ..ort import registration
 from ..ort.sessions import CPU
@@ -15,19 +18,26 @@ GPUS = {
 }
 """Providers of GPUs that are built into ONNX Runtime; plugins tell the kind of their devices."""
 
+LIBRARIES = (".so", ".dll", ".dylib")
+"""Ends of the names of plugin libraries."""
+_registered: dict[Path, str] = {}
+"""Libraries that were registered here, and their providers."""
+
 
 def find(name: str) -> str:
     """Return the name of a provider that sessions can be given: ONNX Runtime's own, or that of a plugin.
 
-    `name` is a provider, or a module with a plugin as ONNX Runtime's conventions have it, which is registered: it has `get_library_path()`
-    and `get_ep_name()`. ValueError, which lists all providers, if there is none; or if a plugin finds no device; or if it is one of the two
-    that are measured anyway.
+    `name` is a provider, or a plugin, which is registered: the path of its library, or a module as ONNX Runtime's conventions have it, with
+    `get_library_path()` and `get_ep_name()`. ValueError, which lists all providers, if there is none; or if a plugin finds no device; or if
+    it is one of the two that are measured anyway.
     """
     if name in (EP_NAME, CPU):
         raise ValueError(f"{name} is measured anyway; name another provider")
     known = available()
     if name in known:
         return name
+    if Path(name).suffix in LIBRARIES:
+        return _of_library(Path(name))
     try:
         module = importlib.import_module(name)
         library, provider = module.get_library_path(), module.get_ep_name()
@@ -38,6 +48,22 @@ def find(name: str) -> str:
     if provider not in available():
         raise ValueError(f"{provider} supports no device of this machine")
     return provider
+
+
+def _of_library(path: Path) -> str:
+    """Return the provider of a plugin library, which is registered by its file name. ValueError for other files, and without a device."""
+    if not path.is_file():
+        raise ValueError(f"no such file: {shown(path)}")
+    before = available()
+    if path not in _registered:
+        try:
+            registration.runtime().register_execution_provider_library(path.stem, os.fspath(path.resolve()))
+        except Exception as error:
+            raise ValueError(f"{shown(path)} is not a library of a provider: {' '.join(str(error).split())}") from None
+        _registered[path] = next((name for name in available() if name not in before), "")
+    if not _registered[path]:
+        raise ValueError(f"{shown(path)} supports no device of this machine")
+    return _registered[path]
 
 
 def available() -> list[str]:
