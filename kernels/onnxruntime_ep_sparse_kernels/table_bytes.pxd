@@ -44,11 +44,11 @@ cdef inline void set_results(BytesCall* call, bint is_signed, int32_t zero, int3
     call.high = <int32_t>(0x1010101u * <uint32_t>max(0, min(255, high + more)))
     call.flip = <int32_t>(0x1010101u * <uint32_t>more)
 
-# A band of rows of a convolution whose outputs each read one channel. The plane holds the rows of x that the band reads, with padding,
-# row after row, those with the same remainder by the stride together. A window is four bytes of the plane, `dilation` apart: an int32.
-# Window i begins at byte i * step of the plane.
+# A band of rows of a convolution whose outputs each read one channel. The plane of a channel holds the rows of x that the band reads, with
+# padding, row after row, those with the same remainder by the stride together. A window is four bytes of a plane, `dilation` apart: an
+# int32. Window i begins at byte i * step of the plane.
 ctypedef struct DepthwiseBytes:
-    const uint8_t* x             # a channel
+    const uint8_t* x             # the first channel
     const uint8_t* x_end         # the end of all that may be read
     int64_t height
     int64_t width
@@ -63,9 +63,10 @@ ctypedef struct DepthwiseBytes:
     uint8_t kept[16]             # all bits of the bytes of a row narrower than that ...
     uint8_t padding[16]          # ... and the byte of padding for the others
     bint flip                    # x are signed bytes: those of the plane count 128 more
-    int64_t windows_count        # a multiple of `unit`
-    uint8_t* plane               # filled with the byte of padding before the first channel
-    int32_t* windows
+    int64_t plane_bytes          # from plane to plane
+    int64_t windows_count        # of a channel: a multiple of `unit`
+    uint8_t* plane               # of all channels; filled with the byte of padding before the first ones
+    int32_t* windows             # of all channels
     int64_t rows                 # of the output
     int64_t units                # of positions that these rows take
     int64_t out_bytes            # of a row of the output ...
@@ -92,12 +93,13 @@ ctypedef struct ByteKernels:
                     int64_t runs) noexcept nogil
     # y[r, m] = tile[m, r]
     void (*scatter_rows)(uint8_t* y, int64_t y_stride, const uint8_t* tile, int64_t pitch, int64_t rows, int64_t count) noexcept nogil
-    # Copies a channel into the plane and makes its windows.
-    void (*depthwise_windows)(const DepthwiseBytes* d) noexcept nogil
-    # Rows of one output: bias[0] and n values times the windows from each offset on. The call tells how sums become results, which are
-    # `units` units at its `y` first; its `y_stride` are the bytes of a unit.
-    void (*depthwise)(const DepthwiseBytes* d, const BytesCall* call, const int32_t* offset, const int32_t* value, int64_t n,
-                      uint8_t* y) noexcept nogil
+    # Copies channels, which follow each other, into their planes and makes windows of these.
+    void (*depthwise_windows)(const DepthwiseBytes* d, int64_t channels) noexcept nogil
+    # Rows of outputs, `many` of each channel, y_step bytes apart. The sums of output m start from bias[m]. For j from start[m] to
+    # start[m + 1] they add value[j] times the windows from offset[j] on. The call tells how they become results; these stand at its `y`
+    # first, `units` units of each output, a unit of `y_stride` bytes.
+    void (*depthwise)(const DepthwiseBytes* d, const BytesCall* call, const int32_t* start, const int32_t* offset, const int32_t* value,
+                      int64_t outputs, int64_t many, uint8_t* y, int64_t y_step) noexcept nogil
     # Turns the highest bit of so many bytes: signed bytes become unsigned ones, 128 more.
     void (*flip)(uint8_t* x, int64_t n) noexcept nogil
     # y[i] = a[i * a_step] combined with b[i * b_step], which are bytes with their zero points, as y is; the steps are 0 or 1, and y is

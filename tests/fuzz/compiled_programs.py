@@ -27,7 +27,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnxruntime_ep_sparse as sparse
 import onnxruntime_ep_sparse_kernels as kernels
-from onnxruntime_ep_sparse.program import byte_packing
+from onnxruntime_ep_sparse.program import byte_depthwise, byte_packing
 from onnxruntime_ep_sparse.program import serialize as compiled
 from onnxruntime_ep_sparse.program.enums import Coordinates, ElementType, Interpolation, ShapeRule, StepKind
 from onnxruntime_ep_sparse.program.kinds.layout import Concat, Pad, Reshape, Transpose
@@ -87,9 +87,10 @@ def seeds() -> tuple[Seed, ...]:
         )
         return [Seed(f"{name} {i}", blob, inputs) for i, blob in enumerate(blobs_of(model))]
 
-    def bytes_of_net(name, data, shape):
-        values = {name: value for name, value in (("zero", data.zero), ("factor", data.factor)) if value != -1}
-        step = Step(StepKind.BYTE_PRODUCT, 0, 1, spec=data)
+    def bytes_of_net(name, data, shape, kind=StepKind.BYTE_PRODUCT):
+        values = {name: getattr(data, name, -1) for name in ("zero", "factor")}
+        values = {name: value for name, value in values.items() if value != -1}
+        step = Step(kind, 0, 1, spec=data)
         types = dict.fromkeys(range(2), ElementType.UINT8)
         ranks = (len(shape), *(1 for _ in values))
         program = ProgramSpec(2 + len(values), {"x": 0} | values, {"y": 1}, steps=(step,), types=types, ranks=ranks)
@@ -109,6 +110,7 @@ def seeds() -> tuple[Seed, ...]:
             "rows of bytes", byte_packing.matrix(eight.reshape(12, 72), right, how, x_rows=True, y_rows=True, isa=isa), (2, 5, 72)
         ),
         *bytes_of_net("bytes, values", byte_packing.convolution(eight, window, 1, (None, None), isa, at_run_time), (2, 8, 9, 9)),
+        *bytes_of_net("depthwise bytes", byte_depthwise.depthwise(eight[:, :1], window, 6, how), (2, 6, 9, 9), StepKind.BYTE_DEPTHWISE),
     ]
     x = rng.standard_normal((2, 8, 9, 9)).astype(np.float32)
     images = net(

@@ -103,15 +103,26 @@ static inline void vi_store_pairs(int32_t *y, vi low, vi high) {
         memcpy(y + 8 * q + 4, (const char *)&high + 16 * q, 16);
     }
 }
-/* Copies those of 16 bytes that `kept` has bits of, and writes those of `padding` in the place of the others. */
-static inline void copy_below16(uint8_t *restrict y, const uint8_t *restrict x, const uint8_t *restrict kept, const uint8_t *restrict padding) {
+/* Copies rows, of each those of 16 bytes that `kept` has bits of, and writes those of `padding` in the place of the others. */
+static inline void copy_rows_below16(uint8_t *y, int64_t y_step, const uint8_t *x, int64_t x_step, int64_t rows, const uint8_t *kept,
+                                     const uint8_t *padding) {
     typedef uint64_t v64x2 __attribute__((vector_size(16)));
     v64x2 a, k, p;
-    memcpy(&a, x, 16);
     memcpy(&k, kept, 16);
     memcpy(&p, padding, 16);
-    a = (a & k) | p;
-    memcpy(y, &a, 16);
+    for (int64_t r = 0; r < rows; r++) {
+        memcpy(&a, x + r * x_step, 16);
+        a = (a & k) | p;
+        memcpy(y + r * y_step, &a, 16);
+    }
+}
+/* Copies rows of n < 16 bytes, which follow each other in y. All but the last ones are copied with what follows them; the next row
+ * overwrites that. Returns how many are copied. */
+static inline int64_t copy_rows_together(uint8_t *y, const uint8_t *x, int64_t x_step, int64_t rows, int64_t n) {
+    int64_t r = 0;
+    if (n <= 8) for (; r < rows && (rows - r) * n >= 8; r++) memcpy(y + r * n, x + r * x_step, 8);
+    else for (; r < rows && (rows - r) * n >= 16; r++) memcpy(y + r * n, x + r * x_step, 16);
+    return r;
 }
 
 /* Copies the first and the last k of n bytes, which may overlap; all are read before any is written. */

@@ -1,7 +1,7 @@
 """Convolutions of bytes whose outputs each read one channel.
 
 A channel is copied into a plane with padding around it, and the plane becomes windows: four bytes as an int32 for each pixel. Rows of the
-plane follow each other, so the results of several rows are one run, with a few positions between rows that are no results.
+plane follow each other, so the results of several rows are one run, with a few positions between rows that nothing reads.
 """
 
 import numpy as np
@@ -24,11 +24,13 @@ cdef enum:
     BAND_WINDOWS = 6 * 1024
     # Rows of a band, however wide they are.
     LEAST_ROWS = 4
+    # Channels whose planes are filled before their windows are made.
+    MOST_TOGETHER = 8
 
 cdef struct ByteDepthwise:
     Window window
     int64_t M
-    int64_t channels       # output m reads channel m * channels // M
+    int64_t channels       # M is a multiple; output m reads channel m * channels // M
     int32_t* start
     int32_t* group
     int32_t* value
@@ -52,8 +54,8 @@ cdef struct DepthwisePlan:
     int64_t band           # rows of the output
     int64_t bands
     int64_t blocks         # items of a band of an image
-    int64_t plane_bytes
-    int64_t results        # of a band, whole units
+    int64_t together       # channels at a time
+    int64_t results        # of a band of an output, whole units
 
 
 cdef void byte_depthwise_ops(StepKindOps* ops) noexcept:
@@ -108,7 +110,7 @@ cdef inline int64_t whole_lines(int64_t bytes_) noexcept nogil:
 
 
 cdef int plan_step(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
-    """The layout of the plane and of its windows, bands and items; 0 on success."""
+    """Lay out planes, windows, bands and items; 0 on success."""
     cdef Step* step = &program.steps[index]
     cdef StepPlan* sp = &plan.steps[index]
     cdef ByteDepthwise* data = <ByteDepthwise*>step.spec
@@ -118,7 +120,7 @@ cdef int plan_step(CompiledProgram* program, Plan* plan, int index) noexcept nog
     cdef const Shape* y = &plan.values[step.y].shape
     cdef DepthwiseBytes* d = &own.d
     cdef int64_t unit = program.byte_kernels.unit, reach_x = (w.kernel[2] - 1) * w.dilation[2], reach_y = (w.kernel[1] - 1) * w.dilation[1]
-    cdef int64_t groups = ceil_div(w.kernel[2], FOUR), width, g, i, row, column, inner
+    cdef int64_t groups = ceil_div(w.kernel[2], FOUR), width, g, i, row, column, many
     d.height = x.dims[2] if w.rank == 2 else 1
     d.width = x.dims[w.rank + 1]
     own.rows = y.dims[2] if w.rank == 2 else 1
@@ -137,7 +139,7 @@ cdef int plan_step(CompiledProgram* program, Plan* plan, int index) noexcept nog
     own.band = ceil_div(own.rows, own.bands)
     d.phase_rows = ceil_div((own.band - 1) * d.phases + reach_y + 1, d.phases)
     d.windows_count = ceil_div(d.front + d.phases * d.phase_rows * own.pitch + reach_x, unit) * unit
-    own.plane_bytes = (d.windows_count + unit) * d.step + FOUR * d.dilation + d.pad + unit
+    d.plane_bytes = (d.windows_count + unit) * d.step + FOUR * d.dilation + d.pad + unit
     own.results = ceil_div((own.band - 1) * own.pitch + own.out_width, unit) * unit
     own.offset = <int32_t*>malloc((data.start[data.M] + 1) * sizeof(int32_t))
     if own.offset == NULL:
@@ -147,12 +149,14 @@ cdef int plan_step(CompiledProgram* program, Plan* plan, int index) noexcept nog
         row = g // groups * w.dilation[1]
         column = g % groups * FOUR * d.dilation // d.step + (0 if data.group[i] % 2 else d.front)
         own.offset[i] = <int32_t>((row % d.phases * d.phase_rows + row // d.phases) * own.pitch + column)
-    inner = own.band * own.out_width
-    own.blocks = items_of_runs(data.M, inner)
+    many = data.M // data.channels
+    own.blocks = items_of_runs(data.channels, own.band * own.out_width * many)
+    own.together = max(1, min(MOST_TOGETHER, BAND_WINDOWS // d.windows_count, runs_per_item(own.band * own.out_width * many)))
     sp.items = x.dims[0] * own.bands * own.blocks
     sp.work.macs = sp.work.dense_macs = plan.values[step.y].size * w.kernel[1] * w.kernel[2]
-    need_scratch(plan, (whole_lines(own.plane_bytes) + whole_lines((d.windows_count + own.results + unit) * sizeof(int32_t)) +
-                        whole_lines(own.results * sizeof(int32_t))) // <int64_t>sizeof(float))
+    need_scratch(plan, (whole_lines(own.together * d.plane_bytes) +
+                        whole_lines((own.together * d.windows_count + own.results + unit) * sizeof(int32_t)) +
+                        whole_lines(own.together * many * own.results * plan.values[step.y].bytes)) // <int64_t>sizeof(float))
     return 0
 
 
@@ -166,8 +170,9 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef DepthwisePlan* own = <DepthwisePlan*>job.sp.own
     cdef DepthwiseBytes d = own.d
     cdef int type_y = job.program.type[job.step.y], bytes_y = job.program.bytes[job.step.y]
-    cdef int64_t unit = job.program.byte_kernels.unit, per = runs_per_item(own.band * own.out_width), plane = d.height * d.width
-    cdef int64_t first = index % own.blocks * per, m, channel, last = -1, row, rows, image, size
+    cdef int64_t unit = job.program.byte_kernels.unit, plane = d.height * d.width, many = data.M // data.channels
+    cdef int64_t per = runs_per_item(own.band * own.out_width * many), first = index % own.blocks * per, m, row, rows, image, size, count
+    cdef int64_t end = min(data.channels, first + per)
     cdef int32_t padding = data.zero_x + 128 * data.is_signed
     cdef uint8_t* results
     cdef uint8_t* y
@@ -177,8 +182,8 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
     rows = min(own.band, own.rows - row)
     image = index // own.bands
     d.plane = <uint8_t*>scratch
-    d.windows = <int32_t*>(d.plane + whole_lines(own.plane_bytes))
-    results = <uint8_t*>d.windows + whole_lines((d.windows_count + own.results + unit) * sizeof(int32_t))
+    d.windows = <int32_t*>(d.plane + whole_lines(own.together * d.plane_bytes))
+    results = <uint8_t*>d.windows + whole_lines((own.together * d.windows_count + own.results + unit) * sizeof(int32_t))
     d.first_row = row * d.phases - own.pad[1]
     d.rows = rows
     d.units = ceil_div((rows - 1) * own.pitch + own.out_width, unit)
@@ -191,21 +196,21 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
         memset(d.kept, 255, d.width)
     d.flip = data.is_signed
     d.x_end = <const uint8_t*>job.x + job.plan.values[job.step.x].size
-    memset(d.plane, padding, own.plane_bytes)
+    memset(d.plane, padding, own.together * d.plane_bytes)
     call.out = OUT_SUMS if type_y == TYPE_INT32 else OUT_FLOATS if type_y == TYPE_FLOAT32 else OUT_BYTES
     set_results(&call, type_y == TYPE_INT8, data.zero_y, data.low, data.high)
     call.divisor = data.divisor
     call.y_stride = unit * bytes_y
     call.y = results
     size = own.rows * own.out_width
-    for m in range(first, min(data.M, first + per)):
-        channel = m * data.channels // data.M
-        if channel != last:
-            d.x = <const uint8_t*>job.x + (image * data.channels + channel) * plane
-            job.program.byte_kernels.depthwise_windows(&d)
-            last = channel
+    y = <uint8_t*>job.y + (image * data.M * size + row * own.out_width) * bytes_y
+    while first < end:
+        count = min(own.together, end - first)
+        d.x = <const uint8_t*>job.x + (image * data.channels + first) * plane
+        job.program.byte_kernels.depthwise_windows(&d, count)
+        m = first * many
         call.bias = data.bias + m
         call.scale = data.scale + m
-        y = <uint8_t*>job.y + ((image * data.M + m) * size + row * own.out_width) * bytes_y
-        job.program.byte_kernels.depthwise(&d, &call, own.offset + data.start[m], data.value + data.start[m],
-                                           data.start[m + 1] - data.start[m], y)
+        job.program.byte_kernels.depthwise(&d, &call, data.start + m, own.offset, data.value, count * many, many, y + m * size * bytes_y,
+                                           size * bytes_y)
+        first += count

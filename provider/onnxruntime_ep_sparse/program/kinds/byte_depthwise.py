@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ByteDepthwise:
-    """Weights of a Conv whose outputs each read one channel, output m channel m * channels // M. Types and results: see `ByteProduct`.
+    """Weights of a Conv whose outputs each read one channel, output m channel m * channels // M. M is a multiple of `channels`.
 
+    How the types of x and y decide what the results are, and what the other fields say of these: see `ByteProduct`.
     A row of taps is cut into groups of four. An entry has weights of a group: four of 8 bits, one for each tap of a window of x. Entries of
     output m are those from start__m[m] to start__m[m + 1]. `group__n` numbers the groups of an entry's window, row after row, twice: with
     an odd number, the window begins one tap before the group. `value__n` has the bits of the four weights in the place of those of a float.
@@ -58,7 +59,8 @@ def runs_on_windows(window: Window) -> bool:
 def _verify(step: Step, x: int, r: int | None, values: Values) -> int:
     data: ByteDepthwise = step.spec
     window = proper_window(data.window)
-    require(0 < data.channels <= MAX_SIZE and 0 < data.m <= MAX_SIZE, f"{data.channels} channels, {data.m} outputs")
+    counts = 0 < data.channels <= MAX_SIZE and 0 < data.m <= MAX_SIZE and data.m % data.channels == 0
+    require(counts, f"{data.channels} channels, {data.m} outputs")
     require(runs_on_windows(window), "a window that kernels for bytes do not run")
     n = len(data.value__n)
     expect_shape(data.start__m, (data.m + 1,), "the beginnings of outputs")
