@@ -15,6 +15,7 @@
  *   vi_max8(a, b), vi_min8(a, b)  the larger and the smaller of unsigned bytes.
  *   vi_look_up(y, x, table, steps)  stores for each byte of a vector at x its entry of the 256 in `table`, of which look_up_steps has made
  *                            `steps`.
+ *   vf_load_bytes(p)         unsigned bytes from p on as floats.
  *   vf_fma_once(a, b, c)     a * b + c with one rounding, on every instruction set: where double holds the exact result. */
 #ifndef SPARSE_BYTES_H
 #define SPARSE_BYTES_H

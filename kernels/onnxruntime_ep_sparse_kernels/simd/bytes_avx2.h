@@ -39,4 +39,7 @@ static inline void vi_look_up(uint8_t *y, const uint8_t *x, const uint8_t *table
     }
     vi_store(y, (vi)(low ^ high));
 }
+static inline vf vf_load_bytes(const uint8_t *p) {
+    return (vf)_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
 static inline vf vf_fma_once(vf a, vf b, vf c) { return vf_fma(a, b, c); }

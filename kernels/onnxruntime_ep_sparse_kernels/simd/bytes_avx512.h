@@ -40,4 +40,7 @@ static inline void vi_look_up(uint8_t *y, const uint8_t *x, const uint8_t *table
     }
     vi_store(y, (vi)(low ^ high));
 }
+static inline vf vf_load_bytes(const uint8_t *p) {
+    return (vf)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
 static inline vf vf_fma_once(vf a, vf b, vf c) { return vf_fma(a, b, c); }

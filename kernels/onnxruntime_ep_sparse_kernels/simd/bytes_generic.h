@@ -81,3 +81,13 @@ static inline vi vi_min8(vi a, vi b) {
     return (vi)(((v8u)a & smaller) | ((v8u)b & ~smaller));
 }
 #endif
+static inline vf vf_load_bytes(const uint8_t *p) {
+    vi a = vi_set(0);
+    memcpy(&a, p, SPARSE_LANES);
+#if SPARSE_LANES == 4
+    a = vi_zip_low16(vi_zip_low8(a, vi_set(0)), vi_set(0));
+#else
+    for (int i = 0; i < SPARSE_LANES; i++) a[i] = p[i];
+#endif
+    return vf_from_int(a);
+}
