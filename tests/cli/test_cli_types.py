@@ -36,7 +36,7 @@ def test_steps_of_8_bit_weights(cli, saved, chain):
     arguments = (path, "--option", "policy=always", "--per-step", "--pairs", 6, "--no-memory", "--threads", 1)
     document = cli("bench", *arguments, "--json", "-").document
     steps = document["per_step"]["steps"]
-    (product,) = (step for step in steps if step["kind"] == "product" and step["name"].startswith("conv"))
+    (product,) = (step for step in steps if step["kind"] == "byte_product" and step["name"].startswith("conv"))
     assert product["dtype"] == "int8"
     assert product["gmac_s"] == pytest.approx(product["macs"] / product["ns"])
     text = cli("bench", *arguments).out

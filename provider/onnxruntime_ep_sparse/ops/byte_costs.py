@@ -71,7 +71,7 @@ BYTE_RATES: dict[str, Mapping[str, tuple[float, float]]] = {
 """Nanoseconds per unit with one and with two threads, by instruction set: AMD EPYC (Zen 5), 2026-11-30."""
 
 Work = tuple[Amounts, Amounts, float]
-"""What a product takes whatever its weight, what its weight takes without zeros, and the multiply-adds by which threads share a step."""
+"""The work of a product whatever its weight is, that of a weight without zeros, and the multiply-adds by which threads share a step."""
 
 
 @lru_cache(1024)
