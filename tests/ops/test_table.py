@@ -9,7 +9,7 @@ import pytest
 from onnx import defs
 
 from onnxruntime_ep_sparse import ops as package
-from onnxruntime_ep_sparse.graph.ir import FLOAT, INT64, Value
+from onnxruntime_ep_sparse.graph.ir import BOOL, FLOAT, INT64, Value
 from onnxruntime_ep_sparse.ops import integer_products, quantized
 from onnxruntime_ep_sparse.ops import table as ops
 from onnxruntime_ep_sparse.ops.row import FUSED, MICROSOFT, ONNX
@@ -31,9 +31,10 @@ def test_each_operator_has_one_row():
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_parameters_are_the_inputs_that_cannot_be_float(name):
-    """What ONNX does not let be float32 is no data; data is what it lets be float32, but for numbers of Pad, Resize, Upsample, Pow."""
+    """Data is what ONNX lets be float32, or a truth where the row takes truths, but for numbers of Pad, Resize, Upsample, Pow."""
     row, schema = ops.OPS[name], defs.get_schema(name, NEWEST)
-    other = {i for i, value in enumerate(schema.inputs) if "tensor(float)" not in value.types}
+    data = {"tensor(float)", *(("tensor(bool)",) if BOOL in row.types else ())}
+    other = {i for i, value in enumerate(schema.inputs) if not data & set(value.types)}
     numbers = {"Pad": {2}, "Resize": {1, 2}, "Upsample": {1}, "Pow": {1}}
     assert set(row.parameters) == other | numbers.get(name, set())
     assert row.results <= schema.max_output

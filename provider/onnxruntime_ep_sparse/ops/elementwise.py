@@ -82,9 +82,9 @@ TRUTH_ROWS: dict[str, TruthRow] = {
     for row in (
         TruthRow("Equal", Op.EQUAL),
         TruthRow("Less", Op.LESS),
-        TruthRow("LessOrEqual", Op.LESS_EQUAL),
+        TruthRow("LessOrEqual", Op.LESS_EQUAL, first_version=12),
         TruthRow("Greater", Op.LESS, swapped=True),
-        TruthRow("GreaterOrEqual", Op.LESS_EQUAL, swapped=True),
+        TruthRow("GreaterOrEqual", Op.LESS_EQUAL, swapped=True, first_version=12),
         TruthRow("And", Op.MUL),
         TruthRow("Or", Op.MAX),
         TruthRow("Xor", Op.UNEQUAL),
