@@ -79,7 +79,7 @@ def convolution(isa: Isa, x: tuple[int, ...], weight: tuple[int, ...], y: tuple[
     """Return the work of a convolution of these shapes; `weight` and `window` are without the taps that never meet the image."""
     unit, size = FOUR * isa.lanes, math.prod(weight)
     height, width = (1, *y[2:])[-2:]
-    # padding on the right of a row is that on the left of the next
+    # rows share their padding: that on the right of one is that on the left of the next
     flat = (height - 1) * (width + (window.kernel[-1] > 1)) + width
     images, vectors = y[0] * math.prod(y[2:-2]), conv_vectors(window, size // weight[0], isa)
     units, tiles = images * math.ceil(flat / unit), images * math.ceil(flat / unit / vectors)

@@ -130,7 +130,7 @@ cdef int plan_step(CompiledProgram* program, Plan* plan, int index) noexcept nog
     d.dilation = w.dilation[2]
     d.pad = own.pad[2]
     d.front = d.dilation if d.step == 1 else 0
-    # A read beyond a row finds the padding before the next row.
+    # Bytes beyond a row are the padding before the next one.
     width = max(d.pad + d.width, (own.out_width - 1) * d.step + reach_x + 1 - d.pad)
     own.pitch = max(ceil_div(width, d.step), own.out_width)
     d.row_bytes = own.pitch * d.step
