@@ -104,6 +104,7 @@ def depthwise(capsule, const float[:, ::1] x__hw, const float[:, ::1] weight__kk
     cdef float[::1] scratch = np.full(table.depthwise_floats(&d, lines), np.nan, np.float32)
     table.depthwise_begin(&d, &scratch[0], lines)
     d.x = &x__hw[0, 0]
+    d.x_plane = d.size[1] * d.size[2]
     d.y = &y[0, 0]
     d.y_stride = y.shape[0] * y.shape[1]
     d.value = &value[0, 0, 0]

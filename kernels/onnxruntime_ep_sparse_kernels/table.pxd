@@ -135,7 +135,8 @@ cdef inline int64_t taps_inside(int64_t begin, int64_t kernel, int64_t dilation,
 # One call of the depthwise kernel: rows [row_begin, row_end) of one plane of each of at most `lanes` outputs. Output i of all reads channel
 # i // many. Sizes and windows are depth, height, width.
 ctypedef struct Depthwise:
-    const float* x               # an image: channel after channel
+    const float* x               # an image ...
+    int64_t x_plane              # ... and how far it is from one channel to the next
     float* y                     # the plane of the first output ...
     int64_t y_stride             # ... and how far it is to that of the next
     const float* value           # of all outputs: DEPTHWISE_OUTPUTS of them beside each other, tap after tap
@@ -155,8 +156,8 @@ ctypedef struct Depthwise:
     int64_t dilation[3]
     int64_t pad[3]
     # set by depthwise_begin
-    const float** lines          # to rows of x, for outputs one by one
-    const float* zeros           # a row outside the image
+    const float* zeros           # for outputs one by one: a row outside the image
+    float* masks                 # ... and which lanes are inside, of vectors at the border
     float* tile                  # rows of x with padding beside them, pixel after pixel, of `lanes` outputs
     int64_t pitch                # pixels of a row
     int64_t slice_floats         # of the tile: set by each call

@@ -41,6 +41,13 @@ static inline vf vf_neg(vf a) { return (vf)((vi)a ^ (int32_t)0x80000000); }
 
 #include SPARSE_PRIMITIVES
 
+/* The same value, which stays in a register: gcc would else load it again for every multiply-add that has it as an operand. */
+#if (SPARSE_LANES == 16 && defined(__AVX512F__)) || (SPARSE_LANES == 8 && defined(__AVX__)) || (SPARSE_LANES == 4 && defined(__SSE__))
+static inline vf vf_kept(vf a) { __asm__("" : "+v"(a)); return a; }
+#else
+static inline vf vf_kept(vf a) { return a; }
+#endif
+
 /* Scalar twins of max and min, for loops that the compiler vectorises. */
 static inline float f_max(float low, float a) { return low > a ? low : a; }
 static inline float f_min(float high, float a) { return high < a ? high : a; }

@@ -87,6 +87,7 @@ cdef void geometry(const Plan* plan, const Step* step, const DepthwisePlan* own,
         d.dilation[i] = w.dilation[i]
         d.pad[i] = own.pad[i]
     d.many = (<Depthwise*>step.spec).M // (<Depthwise*>step.spec).channels
+    d.x_plane = d.size[0] * d.size[1] * d.size[2]
     d.out_width = plan.values[step.y].shape.dims[w.rank + 1]
 
 
