@@ -183,6 +183,8 @@ ctypedef struct KernelTable:
     float dense_least[3]
     # How many of so many rows are best computed by a call. `many` and all after it must be known, as in the next two.
     int64_t (*depthwise_band)(const Depthwise* d, int64_t rows) noexcept nogil
+    # Whether calls of so many rows read the image as it stands. Else they bring what they read into a tile first.
+    bint (*depthwise_in_place)(const Depthwise* d, int64_t rows) noexcept nogil
     # Scratch for calls of at most so many rows.
     int64_t (*depthwise_floats)(const Depthwise* d, int64_t rows) noexcept nogil
     # Prepares calls of at most so many rows, which differ in what stands before `low`.

@@ -287,25 +287,19 @@ def ort_nodes(events: list[dict], profile_s: float) -> list[tuple[list[tuple[str
 
 
 def step_parts(steps: list[StepTime], seen: Seen, pattern: str, threads: int) -> list[tuple[list[int], str, Amounts]]:
-    """Return indices of our steps, what they are, and their work; those of one node, and those that run band by band with the next, are
-    one part."""
+    """Return indices of our steps, what they are, and their work; those of one node are one part."""
     parts: dict[str, tuple[list[int], str, Amounts]] = {}
-    waiting: Amounts = {}
     for i, step in enumerate(steps):
         names = step.name.split(" + ")
         estimate = seen.estimates.get(names[0])
         if estimate is None or not step.ns:
             continue
         density = Density(step.macs / step.dense_macs if step.dense_macs else 1.0, pattern == "block4")
-        indices, what, amounts = parts.get(step.name, ([], f"{step.name} {step.description}", waiting))
+        indices, what, amounts = parts.get(step.name, ([], f"{step.name} {step.description}", {}))
         if step.name not in parts:  # the first step of a node stands for all of them
             fused = seen.fused.get(names[0], {}) if names[1:] else {}
             amounts = reduce(combined, (our_work(estimate, density, threads), fused), amounts)
-        if step.within_next == step.runs:
-            waiting = amounts
-        else:
-            waiting = {}
-            parts[step.name] = ([*indices, i], what, amounts)
+        parts[step.name] = ([*indices, i], what, amounts)
     return list(parts.values())
 
 

@@ -154,7 +154,7 @@ def show_steps(profile: Profile, out: Output) -> None:
     table = out.table(">step", "kind", "node", "computes", *["dtype"] * typed, *costs)
     for step in profile.steps:
         number = f"{regions.index(step.region)}." if len(regions) > 1 else ""
-        figures = ("in next",) if step.within_next == step.runs else _costs(step, spent[step.region], profile, integers)
+        figures = _costs(step, spent[step.region], profile, integers)
         table.add_row(f"{number}{step.index}", step.kind, step.name, step.description, *[step.dtype] * typed, *figures)
     out.print()
     out.print(table)

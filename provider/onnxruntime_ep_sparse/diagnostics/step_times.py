@@ -78,9 +78,10 @@ class StepTime(Cost):
     """Time and work of one step of a region, in all runs of its session so far.
 
     `kind` is a name of `StepKind` in lower case. `name` is the ONNX node, with the operators fused into it (`conv1 + Relu`). `description`
-    says what the step computes (`64->256 1x1/1, 90 % zeros`), cut for so many `threads`. In `within_next` of the runs, the next step
-    computed this one too, band by band; that step then has the time and the work of both. `dtype` is the element type that the weight
-    has in the file, in numpy's words; it is "" without a weight, and in a compiled model, which does not hold it.
+    says what the step computes (`64->256 1x1/1, 90 % zeros`), cut for so many `threads`. In `within_next` of the runs, it ran together with
+    the next step, band by band of the rows of an image. The time of such a step is that of all threads, divided by their number. `dtype`
+    is the element type that the weight has in the file, in numpy's words; it is "" without a weight, and in a compiled model, which does
+    not hold it.
     """
 
     region: str

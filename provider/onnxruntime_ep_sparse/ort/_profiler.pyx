@@ -29,7 +29,7 @@ from ._abi cimport (
     release_t,
 )
 from ._region cimport Label, Region
-from ..runtime._recording cimport monotonic_ns
+from ..runtime._clock cimport monotonic_ns
 from ..runtime._structs cimport RELAXED, StepRun, Variant, fetch_add
 
 cdef extern from *:

@@ -46,7 +46,7 @@ def times_of_layers(
 def _of_steps(
     model: Path, source: Source, layers: Sequence[Layer], feeds: Feeds, options: Mapping[str, object] | None, threads: int
 ) -> dict[str, float | None]:
-    """Return the median ms of the step of each layer that ours takes, None where the next step has computed it too."""
+    """Return the median ms of the step of each layer that ours takes."""
     names = {source.nodes[layer.index].name or layer.name: layer.name for layer in layers}
     session = make_session(model, EP_NAME, {**(options or {}), "profile": "1"}, threads, silent=True)
     session.run(None, feeds)
@@ -58,9 +58,9 @@ def _of_steps(
         for step, earlier in zip(after, before, strict=True):
             name = names.get(SUFFIXES.sub("", step.name.split(" + ")[0]))
             if name is not None:
-                samples.setdefault(name, []).extend([step.since(earlier).ms] if step.within_next == earlier.within_next else [])
+                samples.setdefault(name, []).append(step.since(earlier).ms)
         before = after
-    return {name: float(np.median(values)) if values else None for name, values in samples.items()}
+    return {name: float(np.median(values)) for name, values in samples.items()}
 
 
 def _of_cpu(model: Path, source: Source, layers: Sequence[Layer], feeds: Feeds, threads: int) -> dict[str, float]:

@@ -48,7 +48,10 @@ cdef bint product_deals(const CompiledProgram* program, const Plan* plan, int in
     if p.shape_rule != SHAPE_CONV or w.rank != 2 or p.n_groups != 1 or plan.steps[index].apart or not can_be_dealt(x, deal) or (
             not can_be_dealt(y, deal)):
         return False
-    if x.dims[2] * x.dims[3] < program.dealt_pixels or (index and before.y == step.x and before.ops.band_floats != NULL):
+    if x.dims[2] * x.dims[3] < program.dealt_pixels:
+        return False
+    # after a depthwise convolution, which cannot be dealt, but can run in bands with this product
+    if index and before.y == step.x and before.ops.deals == NULL and before.ops.reads != NULL:
         return False
     for i in range(1, 3):
         if w.stride[i] != 1 or w.dilation[i] != 1 or w.kernel[i] > 3 or w.kernel[i] % 2 == 0 or (

@@ -1,4 +1,4 @@
-"""Convolutions whose outputs each read one channel, alone or band by band with the pointwise product after them."""
+"""Convolutions whose outputs each read one channel."""
 
 import numpy as np
 
@@ -8,9 +8,7 @@ from onnxruntime_ep_sparse_kernels.pack import depthwise_values
 
 from ._from_python cimport memory_of
 from ._loops cimport items_of_runs, runs_per_item
-from ._packed cimport ProductPlan, scale_rows, set_bounds
-from ._product cimport product_item
-from ._sections cimport section
+from ._packed cimport scale_rows, set_bounds
 from ._infer cimport infer_addend
 from ._structs cimport *
 from ._weight_store cimport shared_drop
@@ -42,8 +40,9 @@ cdef void depthwise_ops(StepKindOps* ops) noexcept:
     ops.release = release
     ops.infer = infer
     ops.plan = plan_depthwise
-    ops.sections = sections
-    ops.band_floats = band_floats
+    ops.item = depthwise_item
+    ops.reads = reads
+    ops.band = depthwise_band
     ops.variant = variant
 
 
@@ -91,13 +90,6 @@ cdef void geometry(const Plan* plan, const Step* step, const DepthwisePlan* own,
     d.out_width = plan.values[step.y].shape.dims[w.rank + 1]
 
 
-cdef int64_t band_floats(const CompiledProgram* program, const Plan* plan, int index, int64_t rows) noexcept nogil:
-    """Scratch of the kernels for so many rows of the output."""
-    cdef t.Depthwise d
-    geometry(plan, &program.steps[index], <DepthwisePlan*>plan.steps[index].own, &d)
-    return program.kernels.depthwise_floats(&d, rows)
-
-
 cdef int plan_depthwise(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
     """Runs of the output, for items of some: planes of as many channels as a vector has lanes, or bands of rows of large ones."""
     cdef Step* step = &program.steps[index]
@@ -109,12 +101,14 @@ cdef int plan_depthwise(CompiledProgram* program, Plan* plan, int index) noexcep
     cdef int64_t rows = y.dims[y.rank - 2] if y.rank > 3 else 1, width = y.dims[y.rank - 1], lanes = program.kernels.lanes
     cdef t.Depthwise d
     geometry(plan, step, own, &d)
+    if sp.band_rows:
+        sp.band_floats = program.kernels.depthwise_floats(&d, sp.band_rows)
     own.band = program.kernels.depthwise_band(&d, rows)
     own.inner = min(own.band, rows) * width * min(lanes, p.M)
     own.runs = y.dims[0] * ceil_div(p.M, lanes) * (y.dims[2] if y.rank == 5 else 1) * ceil_div(rows, own.band)
     sp.items = items_of_runs(own.runs, own.inner)
     sp.work.macs = sp.work.dense_macs = plan.values[step.y].size * w.kernel[0] * w.kernel[1] * w.kernel[2]
-    need_scratch(plan, band_floats(program, plan, index, own.band))
+    need_scratch(plan, program.kernels.depthwise_floats(&d, own.band))
     return 0
 
 
@@ -122,15 +116,6 @@ cdef void variant(const CompiledProgram* program, const Plan* plan, const Step* 
     cdef const Depthwise* p = <const Depthwise*>step.spec
     v.kernel = b"depthwise"
     v.nonzeros = p.M * p.window.kernel[0] * p.window.kernel[1] * p.window.kernel[2]
-
-
-cdef int sections(const Job* job, Section* sections) noexcept nogil:
-    """List the one section of the step: in bands with the step after it, or alone."""
-    if job.sp.bands:
-        sections[0] = section(band_item, job.sp.bands * job.plan.values[job.step.x].shape.dims[0], job.sp.parallel)
-    else:
-        sections[0] = section(depthwise_item, job.sp.items, job.sp.parallel)
-    return 1
 
 
 cdef inline bint kernel_clamps(const Step* step) noexcept nogil:
@@ -148,14 +133,12 @@ cdef void depthwise_begin(Job* job, float* scratch, int64_t rows, t.Depthwise* d
     job.program.kernels.depthwise_begin(d, scratch, rows)
 
 
-cdef void depthwise_rows(Job* job, t.Depthwise* d, int64_t image, int64_t first, float* y, const float* residual,
-                         int64_t y_stride) noexcept nogil:
+cdef void depthwise_rows(Job* job, t.Depthwise* d, int64_t first, float* y, const float* residual, int64_t y_stride) noexcept nogil:
     """Rows [row_begin, row_end) of planes of outputs from `first` on, of which that of the first begins at `y`, that of its residual at
-    `residual`, and the others follow."""
+    `residual`, and the others follow. The image is at d.x."""
     cdef Depthwise* p = <Depthwise*>job.step.spec
     cdef int64_t place = d.row_begin * d.out_width, n = (d.row_end - d.row_begin) * d.out_width, planes
     cdef int _
-    d.x = job.x + image * p.channels * d.size[0] * d.size[1] * d.size[2]
     d.y = y
     d.y_stride = y_stride
     d.first = first
@@ -196,35 +179,36 @@ cdef void depthwise_item(Job* job, int64_t index, float* scratch) noexcept nogil
         rest //= slices
         first = rest % blocks * lanes
         place = ((rest // blocks * p.M + first) * slices + d.slice) * rows * d.out_width
-        depthwise_rows(job, &d, rest // blocks, first, job.y + place, job.r + place if job.r != NULL else NULL, slices * rows * d.out_width)
+        d.x = job.x + rest // blocks * p.channels * d.x_plane
+        depthwise_rows(job, &d, first, job.y + place, job.r + place if job.r != NULL else NULL, slices * rows * d.out_width)
 
 
-cdef void band_item(Job* job, int64_t index, float* scratch) noexcept nogil:
-    """Compute one band of rows of a depthwise convolution and of the pointwise product after it. `job` has the result of the product."""
-    cdef StepPlan* sp = job.sp
-    cdef Shape* between = &job.plan.values[job.step.y].shape
-    cdef int64_t channels = between.dims[1], height = between.dims[2], width = between.dims[3], image = index // sp.bands
-    cdef int64_t lanes = job.program.kernels.lanes, i, pixels, place
-    cdef float* band = scratch + sp.band_offset
-    cdef Job second = job[0]
-    cdef StepPlan second_plan = sp[1]
-    cdef ProductPlan q = (<ProductPlan*>sp[1].own)[0]
+cdef bint reads(const CompiledProgram* program, const Plan* plan, int index, Reach* reach) noexcept nogil:
+    cdef const Window* w = &(<Depthwise*>program.steps[index].spec).window
     cdef t.Depthwise d
-    depthwise_begin(job, scratch + sp.lines_offset, ceil_div(height, sp.bands), &d)
-    d.row_begin = index % sp.bands * height // sp.bands
-    d.row_end = (index % sp.bands + 1) * height // sp.bands
-    pixels = (d.row_end - d.row_begin) * width
-    for i in range(ceil_div(channels, lanes)):
-        depthwise_rows(job, &d, image, i * lanes, band + i * lanes * pixels - d.row_begin * width, NULL, pixels)
-    # the product sees the band as its image
-    place = image * q.y_image + d.row_begin * width
-    q.in_width = q.out_width = q.pitch = q.pixels = q.flat = pixels
-    q.x_floats = channels * pixels
-    second_plan.own = &q
-    second.step = job.step + 1
-    second.sp = &second_plan
-    second.x = band
-    second.y = job.y + place
-    second.r = job.r + place if job.r != NULL else NULL
-    for i in range(second_plan.items):
-        product_item(&second, i, scratch)
+    if w.rank != 2:
+        return False
+    geometry(plan, &program.steps[index], <DepthwisePlan*>plan.steps[index].own, &d)
+    reach.brings = not program.kernels.depthwise_in_place(&d, plan.values[program.steps[index].y].shape.dims[2])
+    reach.pad = (<DepthwisePlan*>plan.steps[index].own).pad[1]
+    reach.step = w.stride[1]
+    reach.rows = (w.kernel[1] - 1) * w.dilation[1] + 1
+    reach.macs = (<Depthwise*>program.steps[index].spec).M * w.kernel[1] * w.kernel[2]
+    reach.last = program.steps[index].r != NONE
+    return True
+
+
+cdef void depthwise_band(Job* job, const Band* band, float* scratch) noexcept nogil:
+    """Compute rows of all planes of an image."""
+    cdef Depthwise* p = <Depthwise*>job.step.spec
+    cdef int64_t first = 0
+    cdef t.Depthwise d
+    depthwise_begin(job, scratch, job.sp.band_rows, &d)
+    d.x = band.x
+    d.x_plane = band.x_plane
+    d.row_begin = band.begin
+    d.row_end = band.end
+    while first < p.M:
+        depthwise_rows(job, &d, first, band.y + first * band.y_plane, band.r + first * band.y_plane if band.r != NULL else NULL,
+                       band.y_plane)
+        first += job.program.kernels.lanes

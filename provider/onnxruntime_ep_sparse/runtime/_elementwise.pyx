@@ -22,6 +22,8 @@ cdef void activate_ops(StepKindOps* ops) noexcept:
     ops.plan = plan_activate
     ops.item = activate_item
     ops.overwrites = activate_overwrites
+    ops.reads = reads_activate
+    ops.band = activate_band
 
 
 cdef int infer_activate(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
@@ -38,6 +40,27 @@ cdef void activate_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef int64_t size = job.plan.values[job.step.y].size, begin = item_begin(index, job.sp.items, size, LINE)
     cdef int64_t n = item_begin(index + 1, job.sp.items, size, LINE) - begin
     job.program.kernels.activate(job.y + begin, job.x + begin, NULL, n, <t.Act>job.step.act, job.step.alpha, job.step.beta)
+
+
+cdef void read_rows(Reach* reach) noexcept nogil:
+    """Set what a step reads whose elements are computed each on its own."""
+    reach.pad = 0
+    reach.step = reach.rows = 1
+    reach.macs = 0
+    reach.last = False
+
+
+cdef bint reads_activate(const CompiledProgram* program, const Plan* plan, int index, Reach* reach) noexcept nogil:
+    read_rows(reach)
+    return True
+
+
+cdef void activate_band(Job* job, const Band* band, float* scratch) noexcept nogil:
+    cdef Shape* y = &job.plan.values[job.step.y].shape
+    cdef int64_t place = band.begin * y.dims[3], n = (band.end - band.begin) * y.dims[3], channel
+    for channel in range(y.dims[1]):
+        job.program.kernels.activate(band.y + channel * band.y_plane + place, band.x + channel * band.x_plane + place, NULL, n,
+                                     <t.Act>job.step.act, job.step.alpha, job.step.beta)
 
 
 cdef Operand activate_overwrites(const Step* step, const StepPlan* sp) noexcept nogil:
@@ -59,6 +82,8 @@ cdef void binary_ops(StepKindOps* ops) noexcept:
     ops.infer = infer_binary
     ops.plan = plan_binary
     ops.item = binary_item
+    ops.reads = reads_binary
+    ops.band = binary_band
 
 
 cdef int build_binary(Step* step, object spec) except -1:
@@ -137,3 +162,26 @@ cdef void binary_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         if job.step.act != ACT_NONE:
             job.program.kernels.activate(job.y + place, job.y + place, NULL, n, <t.Act>job.step.act, job.step.alpha, job.step.beta)
         place += n
+
+
+cdef bint reads_binary(const CompiledProgram* program, const Plan* plan, int index, Reach* reach) noexcept nogil:
+    """Return whether the second operand is a number for each channel, as of squeeze-and-excite."""
+    cdef Step* step = &program.steps[index]
+    cdef Shape* x = &plan.values[step.x].shape
+    cdef Shape* r = &plan.values[step.r].shape
+    if not same_shape(x, &plan.values[step.y].shape) or r.rank != 4:
+        return False
+    read_rows(reach)
+    return r.dims[0] == x.dims[0] and r.dims[1] == x.dims[1] and r.dims[2] == 1 and r.dims[3] == 1
+
+
+cdef void binary_band(Job* job, const Band* band, float* scratch) noexcept nogil:
+    cdef Shape* y = &job.plan.values[job.step.y].shape
+    cdef int64_t place = band.begin * y.dims[3], n = (band.end - band.begin) * y.dims[3], channel
+    cdef float* target
+    for channel in range(y.dims[1]):
+        target = band.y + channel * band.y_plane + place
+        job.program.kernels.binary(target, band.x + channel * band.x_plane + place, 1, band.r + band.image * y.dims[1] + channel, 0, n,
+                                   <t.Op>(<Binary*>job.step.spec).op)
+        if job.step.act != ACT_NONE:
+            job.program.kernels.activate(target, target, NULL, n, <t.Act>job.step.act, job.step.alpha, job.step.beta)

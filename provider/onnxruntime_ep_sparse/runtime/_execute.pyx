@@ -5,8 +5,10 @@ The workers of a parallel section go through as many steps as share it, and clai
 
 from libc.stdint cimport int64_t
 
+from ._bands cimport chain_item
+from ._clock cimport monotonic_ns
 from ._dealt cimport conversion_items, convert_item
-from ._recording cimport monotonic_ns, next_step_run
+from ._recording cimport next_step_run
 from ._sections cimport Progress, Team, converts_on_workers, is_parallel, on_workers, section, take_part
 from ._structs cimport *
 
@@ -41,7 +43,7 @@ cdef int execute(CompiledProgram* program, Plan* plan, const Host* host, const f
     while run.first < program.n_steps:
         run.end = plan.steps[run.first].together
         if alone:
-            run.end = run.first + (2 if plan.steps[run.first].bands else 1)
+            run.end = run.first + max(1, plan.steps[run.first].chain)
         run.team.workers = program.workers if is_parallel(plan, &program.steps[run.first], &plan.steps[run.first]) else 1
         failed = timed(&run) if alone else on_workers(&run.team, run_steps)
         if failed or run.team.stopped != NULL:
@@ -62,6 +64,7 @@ cdef void run_steps(void* user, size_t worker) noexcept nogil:
     cdef Section sections[MAX_SECTIONS]
     cdef Step alone
     cdef float* more[MAX_MORE]
+    cdef const float* operands[MAX_TOGETHER]
     cdef Job job
     cdef int s, i, count
     progress.sections = progress.items = 0
@@ -71,10 +74,11 @@ cdef void run_steps(void* user, size_t worker) noexcept nogil:
     job.converted = run.arena + run.plan.converted_offset
     job.scratch_floats = run.plan.scratch_floats
     job.more = more
+    job.operands = operands
     job.host = team.host
     job.stopped = &team.stopped
     for s in range(run.first, run.end):
-        if s and run.plan.steps[s - 1].bands:
+        if run.plan.steps[s].within:
             continue
         begin_step(run, s, &job, &alone)
         if in_place(&job):
@@ -84,7 +88,10 @@ cdef void run_steps(void* user, size_t worker) noexcept nogil:
             if not take_part(team, worker, &progress, sections, &job, scratch):
                 return
             job.x = job.converted
-        if job.step.ops.sections != NULL:
+        if job.sp.chain:
+            sections[0] = section(chain_item, job.sp.bands * job.plan.values[job.step.x].shape.dims[0], job.sp.parallel)
+            count = 1
+        elif job.step.ops.sections != NULL:
             count = job.step.ops.sections(&job, sections)
         else:
             sections[0] = section(job.step.ops.item, job.sp.items, job.sp.parallel)
@@ -95,9 +102,10 @@ cdef void run_steps(void* user, size_t worker) noexcept nogil:
 
 
 cdef void begin_step(const Run* run, int s, Job* job, Step* alone) noexcept nogil:
-    """Set what a job has of its step; `alone` becomes the step itself, where the next one completes it."""
+    """Set what a job has of its step; `alone` becomes the step itself, where the next one completes it. y is the last result of a chain."""
     cdef Step* step = &run.program.steps[s]
-    cdef Step* last = step + 1 if run.plan.steps[s].bands else step
+    cdef int chain = run.plan.steps[s].chain
+    cdef Step* last = step + chain - 1 if chain else step
     cdef int i
     job.step = step
     job.sp = &run.plan.steps[s]
@@ -110,35 +118,44 @@ cdef void begin_step(const Run* run, int s, Job* job, Step* alone) noexcept nogi
         alone.act = ACT_NONE
         job.step = alone
         job.r = NULL
+    for i in range(chain):
+        job.operands[i] = address_of(run, step[i].r) if step[i].r != NONE else NULL
     for i in range(step.n_more):
         job.more[i] = address_of(run, step.more[i]) if step.more[i] != NONE else NULL
 
 
 cdef int timed(Run* run) noexcept nogil:
-    """Run the one step of `run` in a section of its own, or two in bands; unless it was stopped, count what that has cost."""
+    """Run the one step of `run`, or a chain, in a section of its own; unless it was stopped, count what that has cost. A chain adds the time
+    of its steps to what the program has spent itself."""
+    cdef StepTotals* totals = run.program.totals + run.first if run.program.totals != NULL else NULL
     cdef StepPlan* sp = &run.plan.steps[run.first]
     cdef int64_t began = monotonic_ns(), ended
     cdef int failed = on_workers(&run.team, run_steps)
     cdef Step alone
     cdef float* more[MAX_MORE]
+    cdef const float* operands[MAX_TOGETHER]
     cdef Job job
     cdef Work work
-    cdef bint idle
+    cdef bint idle = False
+    cdef int i
     if failed or run.team.stopped != NULL:
         return failed
-    job.plan = run.plan
-    job.more = more
-    begin_step(run, run.first, &job, &alone)
-    work.macs = work.dense_macs = work.moved = 0
-    idle = in_place(&job)
-    if not idle:
-        add_work(&work, &sp.work)
-    if sp.bands:
-        add_work(&work, &(sp + 1).work)
-        work.moved -= 2 * run.plan.values[job.step.y].size
     ended = monotonic_ns()
-    if run.program.totals != NULL:
-        count_step(&run.program.totals[run.first], sp.bands != 0, ended - began, &work)
+    work.macs = work.dense_macs = work.moved = 0
+    for i in range(sp.chain):
+        add_work(&work, &sp[i].work)
+        if totals != NULL:
+            count_step(&totals[i], i < sp.chain - 1, 0, &sp[i].work)
+    if sp.chain == 0:
+        job.plan = run.plan
+        job.more = more
+        job.operands = operands
+        begin_step(run, run.first, &job, &alone)
+        idle = in_place(&job)
+        if not idle:
+            add_work(&work, &sp.work)
+        if totals != NULL:
+            count_step(totals, False, ended - began, &work)
     if run.team.host.recording != NULL and not idle:
         record_step(run, began, ended, &work)
     return failed
@@ -150,11 +167,9 @@ cdef inline void add_work(Work* sum, const Work* work) noexcept nogil:
     sum.moved += work.moved
 
 
-cdef void count_step(StepTotals* totals, bint bands, int64_t ns, const Work* work) noexcept nogil:
-    """Add a run of a step to what its program has spent on it. Steps that run together in bands are counted as the second one."""
-    if bands:
-        fetch_add(&totals.within_next, 1, RELAXED)
-        totals += 1
+cdef void count_step(StepTotals* totals, bint within_next, int64_t ns, const Work* work) noexcept nogil:
+    """Add a run of a step to what its program has spent on it."""
+    fetch_add(&totals.within_next, within_next, RELAXED)
     fetch_add(&totals.ns, ns, RELAXED)
     fetch_add(&totals.work.macs, work.macs, RELAXED)
     fetch_add(&totals.work.dense_macs, work.dense_macs, RELAXED)
@@ -162,9 +177,9 @@ cdef void count_step(StepTotals* totals, bint bands, int64_t ns, const Work* wor
 
 
 cdef void record_step(const Run* run, int64_t begin, int64_t end, const Work* work) noexcept nogil:
-    """Append a run of a step to the recording of the host."""
+    """Append a run of a step to the recording of the host; of a chain, one of its last step with the work of all."""
     cdef StepPlan* sp = &run.plan.steps[run.first]
-    cdef int index = run.first + (1 if sp.bands else 0)
+    cdef int index = run.first + max(0, sp.chain - 1)
     cdef const Step* step = &run.program.steps[index]
     cdef StepRun* made = next_step_run(run.team.host.recording)
     if made == NULL:
@@ -179,7 +194,7 @@ cdef void record_step(const Run* run, int64_t begin, int64_t end, const Work* wo
     made.variant.width = made.variant.nonzeros = 0
     if step.ops.variant != NULL:
         step.ops.variant(run.program, run.plan, step, &run.plan.steps[index], &made.variant)
-    if sp.bands:
+    if sp.chain:
         made.variant.layout = b"bands"
 
 

@@ -16,7 +16,6 @@ cdef int written_over(CompiledProgram* program, Plan* plan, int s) noexcept nogi
     """Return the value whose memory the result of a step can take: elements are read where they are written, and no later step reads it."""
     cdef Step* step = &program.steps[s]
     cdef Operand operand = step.ops.overwrites(step, &plan.steps[s]) if step.ops.overwrites != NULL else NO_OPERAND
-    cdef int x = program.steps[s - 1].x if s and plan.steps[s - 1].bands else step.x
     cdef int v = step.x if operand == OPERAND_X else step.r
     cdef int root
     if operand == NO_OPERAND:
@@ -25,9 +24,21 @@ cdef int written_over(CompiledProgram* program, Plan* plan, int s) noexcept nogi
     if plan.values[root].storage == STORE_ARENA and plan.values[root].last == s and plan.values[root].size == plan.values[v].size and (
             plan.values[step.y].root == step.y) and plan.values[v].size == plan.values[step.y].size and (
             plan.values[v].bytes == plan.values[step.y].bytes) and (
-            operand == OPERAND_X or plan.values[x].root != root):
+            operand == OPERAND_X or not reads_too(program, plan, s, root)):
         return root
     return NONE
+
+
+cdef bint reads_too(const CompiledProgram* program, const Plan* plan, int s, int root) noexcept nogil:
+    """Return whether a step, or one that it runs together with in bands, reads this memory as another operand than its own second one."""
+    while True:
+        if plan.values[program.steps[s].x].root == root:
+            return True
+        if not plan.steps[s].within:
+            return False
+        s -= 1
+        if program.steps[s].r != NONE and plan.values[program.steps[s].r].root == root:
+            return True
 
 
 cdef enum:
@@ -190,6 +201,12 @@ cdef inline int64_t room_of(const ValuePlan* value) noexcept nogil:
     return ceil_div(value.room if value.dealt else floats_of(value), 16) * 16 + 16
 
 
+cdef inline void keep_until(Plan* plan, int value, int s) noexcept nogil:
+    """Keep the memory of a value until a step that reads it together with an earlier one."""
+    cdef ValuePlan* root = &plan.values[plan.values[value].root]
+    root.last = max(root.last, s)
+
+
 cdef int place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
     """Give every value memory: ONNX Runtime's, a constant's, that of its source (Reshape) or a part of it (Slice), a part of the value that
     it is concatenated into, or a place in the arena while it is needed."""
@@ -211,9 +228,9 @@ cdef int place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
     for i in range(program.n_numbers):  # outputs too: they are copies
         plan.values[program.numbers[i].y].storage = STORE_NUMBERS
         plan.values[program.numbers[i].y].slot = i
-    for s in range(program.n_steps):
-        if plan.steps[s].bands:
-            plan.values[program.steps[s].y].storage = STORE_NOWHERE
+    for s in range(1, program.n_steps):
+        if plan.steps[s].within:
+            plan.values[program.steps[s].x].storage = STORE_NOWHERE
     for s in range(program.n_steps):
         step = &program.steps[s]
         if plan.steps[s].view != WHOLE_VIEW and plan.steps[s].view != RUN_VIEW:
@@ -252,7 +269,8 @@ cdef int place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
             if step.more[i] != NONE:
                 plan.values[plan.values[step.more[i]].root].last = s
     for s in range(program.n_steps):
-        v = plan.values[program.steps[s].x].root
-        if plan.steps[s].bands and plan.values[v].last == s:
-            plan.values[v].last = s + 1
+        for i in range(plan.steps[s].chain):
+            keep_until(plan, program.steps[s + i].x, s + plan.steps[s].chain - 1)
+            if program.steps[s + i].r != NONE:
+                keep_until(plan, program.steps[s + i].r, s + plan.steps[s].chain - 1)
     return place_in_arena(program, plan)

@@ -125,6 +125,7 @@ cdef struct ProductPlan:
     int64_t chunks         # a group's rows are cut into so many items
     int shared_gather      # tiles are gathered once, by a pass before, for all chunks
     int64_t most_blocks    # of a group
+    int64_t x_plane        # from one channel of x to the next
     int64_t x_image
     int64_t y_image
     Layout layout

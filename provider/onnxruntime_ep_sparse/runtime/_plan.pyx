@@ -8,6 +8,7 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
+from ._bands cimport choose_chains, place_chains
 from ._dealt cimport choose_deal
 from ._infer cimport fits, infer
 from ._memory_plan cimport place_values
@@ -113,6 +114,7 @@ cdef int plan_steps(CompiledProgram* program, Plan* plan, char* message, size_t 
     if choose_deal(program, plan):
         snprintf(message, message_size, "out of memory")
         return 1
+    choose_chains(program, plan)
     for s in range(program.n_steps):
         step = &program.steps[s]
         sp = &plan.steps[s]
@@ -125,12 +127,17 @@ cdef int plan_steps(CompiledProgram* program, Plan* plan, char* message, size_t 
             return 1
         if y_size == 0:
             sp.items = 0
+    place_chains(program, plan)
     for s in range(program.n_steps):
         step = &program.steps[s]
         sp = &plan.steps[s]
         sp.work.moved = floats_of(&plan.values[step.x]) + floats_of(&plan.values[step.y])
         if step.r != NONE:
             sp.work.moved += floats_of(&plan.values[step.r])
+        if sp.within:
+            sp.work.moved -= floats_of(&plan.values[step.x])
+        if s + 1 < program.n_steps and plan.steps[s + 1].within:
+            sp.work.moved -= floats_of(&plan.values[step.y])
         if step.ops.complete != NULL:
             step.ops.complete(program, plan, step, sp)
         if sp.converts:
@@ -153,7 +160,7 @@ cdef bint begins_parallel(const CompiledProgram* program, const Plan* plan, int 
     cdef const StepPlan* sp = &plan.steps[s]
     cdef const ValuePlan* x = &plan.values[step.x]
     cdef const ValuePlan* y = &plan.values[step.y]
-    if (s and plan.steps[s - 1].bands) or (sp.view != NO_VIEW and x.root == y.root and x.shift == y.shift + sp.origin):
+    if sp.within or (sp.view != NO_VIEW and x.root == y.root and x.shift == y.shift + sp.origin):
         return False
     return is_parallel(plan, step, sp)
 

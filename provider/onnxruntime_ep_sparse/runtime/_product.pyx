@@ -15,7 +15,7 @@ from ._dense cimport dense_item
 from ._sell cimport sell_item, sell_width
 from ._infer cimport infer_addend
 from ._structs cimport *
-from ._tiles cimport list_runs, offsets_return, plan_product
+from ._tiles cimport is_one_row, list_runs, offsets_return, plan_product
 from ._windows cimport infer_window
 cimport onnxruntime_ep_sparse_kernels.table as t
 
@@ -38,6 +38,8 @@ cdef void product_ops(StepKindOps* ops) noexcept:
     ops.deals = product_deals
     ops.placed = place_dealt
     ops.variant = variant
+    ops.reads = reads
+    ops.band = product_band
 
 
 cdef int build(Step* step, object spec) except -1:
@@ -223,7 +225,7 @@ cdef void gather_block(Job* job, GatherGroup* group, int64_t b, int64_t image, i
     cdef Offsets* o = q.offsets
     cdef t.KernelTable* kernels = job.program.kernels
     cdef int64_t unit = group.bounds[b], end = group.bounds[b + 1], channel, u, position = 0, rows
-    cdef int64_t plane = q.in_depth * q.in_height * q.in_width
+    cdef int64_t plane = q.x_plane
     cdef const float* x = job.x + (q.image_x[image] if q.image_x != NULL else image * q.x_image)
     cdef const float* x_end = job.x + q.x_floats
     if p.x_rows:
@@ -374,6 +376,51 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
             finish_rows(job, panel.row_begin % p.M + row, n, partial + row * o.width, image, slice_, position * kernels.lanes,
                         count * kernels.lanes, runs_of(job, scratch), act)
             begin += n
+
+
+cdef bint reads(const CompiledProgram* program, const Plan* plan, int index, Reach* reach) noexcept nogil:
+    """Return whether images have one group of channels."""
+    cdef Step* step = &program.steps[index]
+    cdef Product* p = <Product*>step.spec
+    cdef Shape* y = &plan.values[step.y].shape
+    if p.shape_rule != SHAPE_CONV or p.n_groups != 1 or p.window.rank != 2 or y.dims[2] * y.dims[3] == 1:
+        return False
+    reach.pad = (<ProductPlan*>plan.steps[index].own).pad[1]
+    reach.step = p.window.stride[1]
+    reach.rows = (p.window.kernel[1] - 1) * p.window.dilation[1] + 1
+    reach.macs = p.macs
+    reach.last = step.r != NONE
+    return True
+
+
+cdef void product_band(Job* job, const Band* band, float* scratch) noexcept nogil:
+    """Compute rows of an image: for the tiles they are an image of their own, whose padding tells which rows of x they read."""
+    cdef Product* p = <Product*>job.step.spec
+    cdef ProductPlan q = (<ProductPlan*>job.sp.own)[0]
+    cdef StepPlan sp = job.sp[0]
+    cdef Job own = job[0]
+    cdef int64_t rows = band.end - band.begin, begin, i
+    own.x = band.x
+    if is_one_row(p, &q):
+        i = job.plan.values[job.step.x].shape.dims[3]
+        own.x += band.begin * i
+        begin = band.begin * i
+        q.in_width = q.out_width = q.pitch = q.flat = rows * i
+    else:
+        begin = band.begin * q.out_width
+        q.pad[1] -= band.begin * p.window.stride[1]
+        q.out_height = rows
+        q.flat = (rows - 1) * q.pitch + q.out_width
+    q.x_plane = band.x_plane
+    q.y_plane = band.y_plane
+    q.x_floats = band.x_end - own.x
+    q.tiles = ceil_div(ceil_div(q.flat, job.program.kernels.lanes), q.tile_vectors)
+    sp.own = &q
+    own.sp = &sp
+    own.y = band.y + begin
+    own.r = band.r + begin if band.r != NULL else NULL
+    for i in range(q.tiles * q.chunks):
+        product_item(&own, i, scratch)
 
 
 cdef inline int32_t rows_together(const Panel* panel, const int32_t* rows, int32_t begin, int32_t end, int32_t* row) noexcept nogil:

@@ -34,9 +34,9 @@ cdef enum:
     # last-level cache. MobileNetV2 at batch 8 on one thread: 1.08 times as fast as with 16 MB; on two threads ResNet-50 with 8 MB 0.77.
     NEAR_FLOATS = 2 * 1024 * 1024
     NEAR_WORKERS = 2
-    # Two steps run in bands only where what is between them is far larger than the caches: MobileNetV1 on 224x224, with 5 MB at most,
-    # takes 5 to 10 % longer so, on 3840x2160 30 % less.
-    FAR_FLOATS = 2 * 1024 * 1024
+    # Steps run together in bands where an image between them is as large as most of an L2: MobileNetV2 in turn with another session 2.54 ms
+    # from here on, 2.89 alone; from 400 KB on MobileNetV1 3.28 ms, 3.14 so.
+    FAR_FLOATS = 180 * 1024
     # Pixels of an image from which on products may run dealt.
     DEALT_PIXELS = 1024
     # Of a run's stack, for its inputs and outputs: some 70 of each.
@@ -313,7 +313,7 @@ Place = namedtuple("Place", ("storage", "slot", "offset", "size", "dealt"))
 Place.__doc__ = """Where a value stands: `offset` and `size` count floats.
 
 `storage` is "arena", "input", "output" or "constant", `slot` the number of that input, output or constant, 0 of the arena. "nowhere" are
-values between two steps that run together in bands, "numbers" those that a plan computes. `dealt`: its images stand dealt to the lanes of
+values between steps that run together in bands, "numbers" those that a plan computes. `dealt`: its images stand dealt to the lanes of
 vectors (`runtime/_dealt.pxd`).
 """
 STORAGES = {
@@ -336,9 +336,9 @@ cdef class Program:
     """A region compiled for one instruction set: `Program(spec, table, workers, profile, far_floats, dealt_pixels, byte_table)`.
 
     `spec` is a `steps.ProgramSpec`, `table` a capsule from `onnxruntime_ep_sparse_kernels.table`, `workers` the number of threads that the
-    work is cut for. With `profile` runs are counted, and the time of every step is added up. Two steps run together in bands where an image
-    has at least `far_floats` between them. Products run dealt where images have at least `dealt_pixels`; 0: wherever they can. Values of
-    8 bits need the `byte_table` of the same vectors.
+    work is cut for. With `profile` runs are counted, and the time of every step is added up. Steps run together in bands where an image
+    between them has at least `far_floats`, or less with several workers; 0: wherever they can. Products run dealt where images have at
+    least `dealt_pixels`; 0: wherever they can. Values of 8 bits need the `byte_table` of the same vectors.
     `run` computes on the calling thread, for tests; a session detaches the C object instead.
     """
 

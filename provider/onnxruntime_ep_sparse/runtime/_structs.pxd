@@ -30,6 +30,7 @@ cdef enum:
     MAX_MORE = 8         # values of a step besides x, r and y
     MAX_OPERANDS = 3     # of numbers that the plan computes
     MAX_SECTIONS = 3     # of a step, besides one that converts its x
+    MAX_TOGETHER = 16    # steps that run together in bands
 
 cdef extern from *:
     """
@@ -114,6 +115,28 @@ cdef struct Deal:
     int64_t columns        # segments of the width; 0: no value is dealt
     int64_t rows           # groups of rows: columns * rows is `lanes`
 
+# The rows of x that a row of the result reads: row i reads `rows` of them from i * step - pad on, as far as these are inside the image.
+cdef struct Reach:
+    int64_t pad
+    int64_t step
+    int64_t rows
+    int64_t macs           # a pixel of all channels of the result
+    bint last              # no step can follow that reads the result band by band
+    bint brings            # what is read is brought into another order first, which costs time for each row and each band
+
+# Some rows of one image of a result. Pointers are to where row 0 of the first channel stands, or would stand: in the scratch of a worker
+# there are only some rows of each channel.
+cdef struct Band:
+    int64_t image
+    int64_t begin
+    int64_t end
+    const float* x
+    const float* x_end     # beyond which nothing may be read
+    int64_t x_plane        # from one channel to the next
+    float* y
+    int64_t y_plane
+    const float* r         # the second operand: of the image where it has the shape of the result, else all of it
+
 # A kind of step, as the rest of the runtime sees it. A function that a kind can do without is NULL.
 cdef struct StepKindOps:
     size_t spec_size       # of Step.spec
@@ -145,8 +168,11 @@ cdef struct StepKindOps:
     bint joins
     # The rest of the plan of a dealt step, when all values have their places; 0 on success, else memory is short. NULL: there is none.
     int (*placed)(CompiledProgram* program, Plan* plan, int index) noexcept nogil
-    # Scratch for so many rows of an image of the result, of kinds that can run in bands with the product after them. NULL: they cannot.
-    int64_t (*band_floats)(const CompiledProgram* program, const Plan* plan, int index, int64_t rows) noexcept nogil
+    # Whether the step can run together with its neighbours, band by band of the rows of an image; then `reach` says what it reads. NULL: it
+    # cannot. Runs when all shapes are known. `plan` finds StepPlan.band_rows set where the step does.
+    bint (*reads)(const CompiledProgram* program, const Plan* plan, int index, Reach* reach) noexcept nogil
+    # Computes a band. NULL where `reads` is.
+    void (*band)(Job* job, const Band* band, float* scratch) noexcept nogil
     # Says which kernels compute the step as planned, for recordings; `variant` is 0. NULL: the kind has no kernels of several variants.
     void (*variant)(const CompiledProgram* program, const Plan* plan, const Step* step, const StepPlan* sp, Variant* variant) noexcept nogil
 
@@ -169,7 +195,7 @@ cdef enum StorageKind:
     STORE_INPUT
     STORE_OUTPUT
     STORE_CONSTANT
-    STORE_NOWHERE      # between two steps that run together in bands
+    STORE_NOWHERE      # between steps that run together in bands
     STORE_NUMBERS      # of the plan
 
 # The work of one execution of a step. Multiply-adds of products only; nothing is moved where the result is in place already.
@@ -186,7 +212,7 @@ cdef enum View:
 
 cdef struct StepPlan:
     Work work
-    int64_t items          # of a step that runs together with the one before it: of one band
+    int64_t items
     int parallel
     int apart              # r has another shape than the result, which is computed without r and act: the next step adds them
     int dealt              # reads x and r, and writes y, dealt
@@ -194,9 +220,15 @@ cdef struct StepPlan:
     int together           # the steps from this one to the one before that number share a parallel section
     int view               # View: a step that has nothing to do where x is at y + origin
     int64_t origin
-    int64_t bands          # not 0: runs together with the product after it, in so many bands of an image's rows
-    int64_t band_offset    # of the band's pixels in the scratch of a worker
-    int64_t lines_offset   # of what this step needs there itself
+    int chain              # not 0: so many steps from this one run together, band by band
+    int within             # an earlier step computes this one too
+    int64_t bands          # of the first step of a chain: items of an image
+    int64_t turn_rows      # ... and rows of the last result that an item computes at a time
+    int64_t band_rows      # not 0: rows of the result that are computed at a time, at most
+    int64_t kept_rows      # ... and stand in the scratch of a worker, of all steps of a chain but the last
+    int64_t band_offset    # ... from here on
+    int64_t band_floats    # of scratch that the step needs itself
+    Reach reach
     void* own              # the family's structure of this kind
 
 cdef struct ValuePlan:
@@ -257,10 +289,10 @@ cdef inline void need_shared(Plan* plan, int64_t floats) noexcept nogil:
 # The time that a profiled program has spent on a step in all its runs. Changed and read atomically, because runs go on.
 cdef struct StepTotals:
     int64_t ns
-    int64_t within_next    # runs in which the step after it computed it, band by band, and has its time and work
+    int64_t within_next    # runs in which it ran band by band together with the next step
     Work work
 
-# One execution of a step. Of two that run together in bands, that of the second one, with the work of both.
+# One execution of a step. Of a chain that runs in bands, that of the last step, with the work of all.
 cdef struct StepRun:
     int step
     int workers
@@ -299,7 +331,7 @@ cdef struct CompiledProgram:
     t.KernelTable* kernels
     ByteKernels* byte_kernels  # NULL where no value has bytes
     int workers
-    int64_t far_floats     # of an image between two steps, from which on they run together in bands
+    int64_t far_floats     # of an image between two steps, from which on they run together in bands: see `runtime/_bands.pyx`
     int64_t dealt_pixels   # of an image, from which on products may run dealt; 0: all run dealt that can
     int separable          # slices along the first dimension of all inputs are independent
     int n_values
@@ -336,6 +368,7 @@ cdef struct Job:
     const float* r
     float* y
     float** more             # where the values of Step.more are; NULL for those that are missing
+    const float** operands   # where the second operands of the steps of a chain are, or NULL
     float* scratch
     float* shared
     float* converted         # for an x that is brought into another order

@@ -5,11 +5,13 @@ cimport onnxruntime_ep_sparse_kernels.table as t
 from ._packed cimport Offsets, Product, ProductPlan
 from ._structs cimport CompiledProgram, Plan, Step, StepPlan
 
-# Tiles, items and offsets of a product, or of a band of its pixels; 0 on success.
+# Tiles, items and offsets of a product, or of bands of its rows; 0 on success.
 cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept nogil
 
 # Parts of that, for products of other elements. Sizes of the operands; 0 on success.
 cdef int set_geometry(Plan* plan, const Step* step, StepPlan* sp) noexcept nogil
+# A pointwise convolution: its image is one long row.
+cdef bint is_one_row(const Product* p, const ProductPlan* q) noexcept nogil
 # Positions from one output row to the next in a tile.
 cdef void row_pitch(const Product* p, ProductPlan* q) noexcept nogil
 # The smallest number of tiles from `least` to `most` with which all workers end together; `least` if there is none.

@@ -1,4 +1,4 @@
-"""Geometry of products: tiles, offset tables, runs of pixels, items, bands of an image that a product shares with the step before it."""
+"""Geometry of products: tiles, offset tables, runs of pixels, items."""
 
 from libc.stdint cimport int32_t, int64_t, uint16_t
 from libc.stdlib cimport calloc, free, malloc
@@ -30,11 +30,6 @@ cdef enum:
     # than it gains (768 -> 3072 -> 768 over 128 rows, one thread: 3.17 ms with half, 3.01 so; ResNet-50's layers 19.3 ms, 21.6 so).
     PARTIAL_FLOATS = 64 * 1024
     MATRIX_PARTIAL_FLOATS = 32 * 1024
-    # The band that the step before makes for a product: half of a 512 KB L2, but rather four rows, which share what they read; beyond a
-    # few MB each step runs on its own.
-    FUSED_BAND_FLOATS = 64 * 1024
-    MAX_FUSED_BAND_FLOATS = 1024 * 1024
-    FUSED_BAND_ROWS = 4
 
 cdef long tables_made = 0
 
@@ -320,38 +315,6 @@ cdef int64_t tiles_for(int64_t least, int64_t most, int64_t parts, int64_t worke
     return least
 
 
-cdef int64_t bands_with(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
-    """Return in how many bands of rows a pointwise product runs together with the step before it, whose result no other step reads; 0: each
-    runs on its own."""
-    cdef Step* step = &program.steps[index]
-    cdef Step* before = step - 1
-    cdef Product* p = <Product*>step.spec
-    cdef ProductPlan* q = <ProductPlan*>plan.steps[index].own
-    cdef Shape* x = &plan.values[step.x].shape
-    cdef int64_t height, rows, bands, most
-    cdef int i
-    if index == 0 or before.ops.band_floats == NULL or before.y != step.x or before.r != NONE or not plan.values[step.x].size or (
-            plan.steps[index].apart):
-        return 0
-    if p.shape_rule != SHAPE_CONV or p.taps != 1 or p.n_groups != 1 or p.window.rank != 2:
-        return 0
-    for i in range(1, 3):
-        if p.window.stride[i] != 1 or q.pad[i] or q.pad_end[i]:
-            return 0
-    height = x.dims[2]
-    most = height // FUSED_BAND_ROWS
-    if program.readers[step.x] != 1 or most == 0 or FUSED_BAND_ROWS * x.dims[1] * x.dims[3] > MAX_FUSED_BAND_FLOATS:
-        return 0
-    if plan.values[step.x].size // x.dims[0] < program.far_floats:
-        return 0
-    rows = FUSED_BAND_FLOATS // (x.dims[1] * x.dims[3])
-    bands = ceil_div(height, rows) if rows >= FUSED_BAND_ROWS else most
-    bands = bands if bands < most else most
-    while bands < most and idle_percent(x.dims[0] * bands, program.workers) > IDLE_PERCENT:
-        bands += 1
-    return bands if idle_percent(x.dims[0] * bands, program.workers) <= IDLE_PERCENT else 0
-
-
 cdef int64_t shared_floats(const Product* p, const ProductPlan* q) noexcept nogil:
     """Size of the tiles gathered ahead for all chunks."""
     cdef int64_t total = 0
@@ -362,6 +325,11 @@ cdef int64_t shared_floats(const Product* p, const ProductPlan* q) noexcept nogi
         if p.groups[g].channels > total:
             total = p.groups[g].channels
     return (total * q.offsets.channel_floats + 16) * q.images * q.slices * q.tiles * p.n_groups
+
+
+cdef bint is_one_row(const Product* p, const ProductPlan* q) noexcept nogil:
+    return p.shape_rule == SHAPE_CONV and p.taps == 1 and p.window.stride[2] == 1 and p.window.stride[1] == 1 and not (
+        q.pad[1] or q.pad[2] or q.pad_end[1] or q.pad_end[2])
 
 
 cdef int set_geometry(Plan* plan, const Step* step, StepPlan* sp) noexcept nogil:
@@ -386,9 +354,7 @@ cdef int set_geometry(Plan* plan, const Step* step, StepPlan* sp) noexcept nogil
             q.slices = y.dims[2]
         q.x_image = element_count(x, 1, x.rank)
         q.y_image = element_count(y, 1, y.rank)
-        if p.taps == 1 and p.window.stride[2] == 1 and p.window.stride[1] == 1 and not (
-                q.pad[1] or q.pad[2] or q.pad_end[1] or q.pad_end[2]):
-            # A pointwise convolution: the image is one long row.
+        if is_one_row(p, q):
             q.in_width *= q.in_height
             q.in_height = 1
             q.out_width = q.in_width
@@ -413,6 +379,7 @@ cdef int set_geometry(Plan* plan, const Step* step, StepPlan* sp) noexcept nogil
             q.images = element_count(y, 0, axis)
         q.in_width = q.out_width = rows
     q.pixels = q.out_height * q.out_width
+    q.x_plane = q.in_depth * q.in_height * q.in_width
     q.y_plane = q.slices * q.pixels
     return 0
 
@@ -424,9 +391,8 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
     cdef ProductPlan* q = <ProductPlan*>sp.own
     cdef Product* p = <Product*>step.spec
     cdef Shape* x = &plan.values[step.x].shape
-    cdef int64_t lanes = program.kernels.lanes, vectors, rows, floats, work, parts, most, i, bands = bands_with(program, plan, index)
-    cdef Step* step_before = step - 1
-    cdef StepPlan* before = sp - 1
+    cdef int64_t lanes = program.kernels.lanes, vectors, rows, floats, work, parts, most, i
+    cdef bint bands = sp.band_rows > 0
     cdef int g, n
     if set_geometry(plan, step, sp):
         return 1
@@ -435,7 +401,11 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
         return plan_few(program, plan, step, sp)
     if bands:
         q.images = 1
-        q.in_width = q.out_width = q.pixels = ceil_div(x.dims[2], bands) * x.dims[3]
+        if is_one_row(p, q):
+            q.in_width = q.out_width = sp.band_rows * x.dims[3]
+        else:
+            q.out_height = sp.band_rows
+        q.pixels = q.out_height * q.out_width
     row_pitch(p, q)
     q.flat = (q.out_height - 1) * q.pitch + q.out_width if q.pixels else 0
     vectors = ceil_div(q.flat, lanes)
@@ -482,15 +452,11 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
     # the tile with slack, the output rows of a group, the runs
     floats = tile_floats(q.offsets) + rows * i + run_bytes(p, q) // sizeof(float) + 16
     if bands:
-        before.bands = bands
-        before.parallel = program.workers > 1 and (before.parallel or sp.parallel)
-        before.band_offset = ceil_div(floats, 16) * 16
-        before.lines_offset = before.band_offset + ceil_div(p.channels * q.pixels, 16) * 16
-        floats = before.lines_offset + step_before.ops.band_floats(program, plan, index - 1, ceil_div(x.dims[2], bands)) + run_bytes(p, q)
+        sp.band_floats = floats
+        return 0
     need_scratch(plan, floats)
     need_shared(plan, shared_floats(p, q))
-    if not bands:
-        keep_runs(p, q, lanes)
+    keep_runs(p, q, lanes)
     return 0
 
 
