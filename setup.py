@@ -39,6 +39,8 @@ generate.write_enums(enums.C_PREFIXES, runtime_constants, PROVIDER / "runtime" /
 
 # -g0: Python's own flags ask for debug information, which is most of a module's size; ORT_SPARSE_CFLAGS=-g1 brings it back
 common = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-unused-function"]
+# names of what a module keeps to itself are a twelfth of the wheel; a debugger wants them
+link = ["-Wl,--strip-all"] if sys.platform == "linux" and not os.environ.get("ORT_SPARSE_CFLAGS") else []
 if os.environ.get("ORT_SPARSE_CFLAGS"):
     common += os.environ["ORT_SPARSE_CFLAGS"].split()
 
@@ -65,7 +67,7 @@ def extension(source: Path, flags: list[str] = (), depends: list[Path] = ()) -> 
         include_dirs=[str(KERNELS)],
         depends=[*map(str, depends)],
         extra_compile_args=[*common, *flags],
-        extra_link_args=[f"-Wl,--version-script={script}"] if script.exists() and sys.platform == "linux" else [],
+        extra_link_args=link + ([f"-Wl,--version-script={script}"] if script.exists() and sys.platform == "linux" else []),
     )
 
 

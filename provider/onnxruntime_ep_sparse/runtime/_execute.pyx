@@ -125,8 +125,10 @@ cdef void begin_step(const Run* run, int s, Job* job, Step* alone) noexcept nogi
 
 
 cdef int timed(Run* run) noexcept nogil:
-    """Run the one step of `run`, or a chain, in a section of its own; unless it was stopped, count what that has cost. A chain adds the time
-    of its steps to what the program has spent itself."""
+    """Run the one step of `run`, or a chain, in a section of its own; unless it was stopped, count what that has cost.
+
+    A chain adds the time of its steps to what the program has spent itself.
+    """
     cdef StepTotals* totals = run.program.totals + run.first if run.program.totals != NULL else NULL
     cdef StepPlan* sp = &run.plan.steps[run.first]
     cdef int64_t began = monotonic_ns(), ended
