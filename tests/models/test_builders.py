@@ -250,7 +250,7 @@ def test_folding_batchnorm_changes_nothing_else(name):
     np.testing.assert_allclose(folded, plain, atol=1e-3 * np.abs(plain).max())
 
 
-@pytest.mark.parametrize("pattern", ["block4", "channels", "channels/2", "2:4"])
+@pytest.mark.parametrize("pattern", ["block4", "1x4", "channels", "channels/2", "2:4"])
 def test_patterns_of_a_net(pattern):
     model = models.mobilenet_v1(0.5, pattern=pattern, image=64, width=0.25)
     (y,) = cpu(model).run(None, models.inputs_for(model, batch=3))
@@ -284,6 +284,15 @@ def test_mask_block4(shape, sparsity, axis):
     blocks = [rows[i : i + 4] for i in range(0, len(rows), 4)]
     assert all((block == block[0]).all() for block in blocks)
     assert sum(np.count_nonzero(block[0] == 0) for block in blocks) == round(sparsity * len(blocks) * rows.shape[1])
+
+
+@settings(deadline=None)
+@given(SHAPES_OF_WEIGHTS, st.floats(0, 1), st.integers(0, 1))
+def test_mask_1x4(shape, sparsity, axis):
+    masked = np.moveaxis(models.mask(np.ones(shape), sparsity, "1x4", axis=axis), axis, 0)
+    blocks = [masked[:, i : i + 4] for i in range(0, masked.shape[1], 4)]
+    assert all((block == block[:, :1]).all() for block in blocks)
+    assert sum(np.count_nonzero(block[:, 0] == 0) for block in blocks) == round(sparsity * sum(block[:, 0].size for block in blocks))
 
 
 @settings(deadline=None)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
 from numpy.typing import NDArray
 
-PATTERNS = ("unstructured", "block4", "channels", "channels/2", "N:M")
+PATTERNS = ("unstructured", "block4", "1x4", "channels", "channels/2", "N:M")
 
 
 def mask(weight: NDArray, sparsity: float, pattern: str = "unstructured", rng: np.random.Generator | int = 0, *, axis: int = 0) -> NDArray:
     """Return a copy of `weight` with zeros at uniformly random places; same shape and dtype.
 
     `axis` is the output axis: 0 for (O, I, kH, kW) of a Conv and (O, I) of a Gemm with transB, 1 for (I, O) of a MatMul. Patterns:
-    `unstructured` exactly round(sparsity * size) zeros; `block4` round(sparsity * blocks) zero blocks of 4 outputs by 1 element;
-    `channels` round(sparsity * O) zero outputs; `channels/2` int(min(1/2, sparsity) * O) zero outputs and single
-    zeros in the others, round(sparsity * size) in all; `N:M` N kept of every M consecutive inputs (a last group of R < M keeps min(N, R)),
-    which implies the sparsity.
+    `unstructured` exactly round(sparsity * size) zeros; `block4` round(sparsity * blocks) zero blocks of 4 outputs by 1 element; `1x4`
+    as many of 1 output by 4 inputs at the same tap; `channels` round(sparsity * O) zero outputs; `channels/2` int(min(1/2, sparsity) * O)
+    zero outputs and single zeros in the others, round(sparsity * size) in all; `N:M` N kept of every M consecutive inputs (a last group of
+    R < M keeps min(N, R)), which implies the sparsity.
     """
     _check(sparsity)
     rng = np.random.default_rng(rng)
@@ -29,6 +30,10 @@ def mask(weight: NDArray, sparsity: float, pattern: str = "unstructured", rng: n
     elif pattern == "block4":
         blocks__ok = _some(rng, -(-outputs // 4) * columns, sparsity).reshape(-1, columns)
         zero = np.repeat(blocks__ok, 4, axis=0)[:outputs]
+    elif pattern == "1x4":
+        inputs, *taps = weight__o.shape[1:]
+        blocks__oi = _some(rng, outputs * -(-inputs // 4) * math.prod(taps), sparsity).reshape(outputs, -(-inputs // 4), *taps)
+        zero = np.repeat(blocks__oi, 4, axis=1)[:, :inputs]
     elif pattern == "channels":
         zero = np.repeat(_some(rng, outputs, sparsity), columns)
     elif pattern == "channels/2":
