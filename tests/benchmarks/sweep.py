@@ -64,9 +64,9 @@ TABLE = {
     "missing": "-",
 }
 """The table of the document."""
-INTEGER_TOLERANCE = 0.1
-"""Largest difference of results of 8-bit files, relative to the largest. One integer that is rounded the other way may change others,
-and the CPU provider's products of uint8 saturate on some CPUs."""
+INTEGER_TOLERANCE = 0.4
+"""Largest difference of results of 8-bit files, relative to the largest. One integer that is rounded the other way changes others: ONNX
+Runtime's own levels of optimization differ by 0.17 on a ResNet-50 of random weights with int8 activations. Tests ask for equal integers."""
 CLOSE = 0.25
 """How far a predicted speed-up may be from the measured one, as a share of it."""
 

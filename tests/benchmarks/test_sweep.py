@@ -116,6 +116,7 @@ def test_formats_and_files(tmp_path):
     assert not sweep.failure({**found, "repeats": []})
     integers = line(Point("resnet50:int8", 0.9, 1, 1), error=0.05)
     assert not sweep.failure(integers)
+    assert sweep.failure({**integers, "error": 0.5})
     assert sweep.failure(line(Point("resnet50", 0.9, 1, 1), error=0.05))
 
 
