@@ -33,12 +33,15 @@ class Net:
         self.nodes.append((op, (self.last, *operands), name, (None, *shape), attributes or {}))
         self.last, self.shape = name, shape
 
-    def conv(self, m, group, kernel, strides):
-        pads = [k // 2 for k in kernel]
-        size = [(d + 2 * p - k) // s + 1 for d, p, k, s in zip(self.shape[1:], pads, kernel, strides, strict=True)]
+    def conv(self, m, group, kernel, strides, dilations=(1, 1), pads=None):
+        pads = pads or tuple(k // 2 for k in kernel) * 2
+        reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+        size = [(self.shape[1 + i] + pads[i] + pads[2 + i] - reach[i]) // strides[i] + 1 for i in range(2)]
+        if min(size) < 1:
+            return
         name = f"w{len(self.nodes)}"
         self.weights |= {name: pruned(self.rng, (m, self.shape[0] // group, *kernel), 0.5), f"{name}b": noise(self.rng, m)}
-        self.add("Conv", (name, f"{name}b"), (m, *size), {"group": group, "pads": (*pads, *pads), "strides": strides})
+        self.add("Conv", (name, f"{name}b"), (m, *size), {"group": group, "pads": pads, "strides": strides, "dilations": dilations})
 
     def window(self):
         k = int(self.rng.choice([1, 3]))
@@ -50,6 +53,13 @@ class Net:
     def depthwise(self):
         k = int(self.rng.choice([3, 5]))
         self.conv(self.shape[0], self.shape[0], (k, k), (int(self.rng.integers(1, 3)),) * 2)
+
+    def uneven(self):
+        """Windows that may be shorter than their stride, so that no output reads some rows; other padding on each side."""
+        kernel, strides, dilations = (tuple(int(n) for n in self.rng.integers(1, most, 2)) for most in (4, 5, 3))
+        pads = tuple(int(self.rng.integers(0, kernel[i % 2])) for i in range(4))
+        group = self.shape[0] if self.rng.random() < 0.3 else 1
+        self.conv(self.shape[0] if group > 1 else int(self.rng.integers(1, 24)), group, kernel, strides, dilations, pads)
 
     def factor(self):
         name = f"r{len(self.nodes)}"
@@ -64,7 +74,7 @@ class Net:
 @EVERY_SET
 def test_chains(isa):
     """Any chain, any number of workers and images."""
-    kinds = ("window", "pointwise", "depthwise", "factor", "tanh")
+    kinds = ("window", "pointwise", "depthwise", "factor", "tanh", "uneven")
     chained = []
 
     @examples(30)
@@ -98,3 +108,27 @@ def test_rows_that_two_items_need(height):
     (expected,) = Program(spec, table_of(isa), 1, far_floats=ONE_BY_ONE).run(x)
     for workers in range(1, 8):
         assert Program(spec, table_of(isa), workers, far_floats=0).run(x)[0].tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 2), (1, 3), (2, 3), (2, 4), (3, 4)])
+@pytest.mark.parametrize("pad", [0, 1])
+def test_rows_that_no_window_reads(kernel, stride, pad):
+    """Images that take several turns: windows shorter than their stride leave rows out between two turns, and so do those before them."""
+    isa = next(iter(EVERY_SET.args[1]))
+    rng = np.random.default_rng(0)
+    height, width, channels, pad = 300, 30, 40, min(pad, kernel - 1)
+    size = [(d + 2 * pad - kernel) // stride + 1 for d in (height, width)]
+    weights = {"w": pruned(rng, (6, channels, kernel, kernel), 0.5), "v": pruned(rng, (channels, 1, 3, 3), 0)}
+    nodes = [
+        ("Conv", ("x", "v"), "a", (None, channels, height, width), {"group": channels, "pads": (1,) * 4}),
+        ("Tanh", ("a",), "b", (None, channels, height, width), {}),
+        ("Conv", ("b", "w"), "c", (None, 6, *size), {"pads": (pad,) * 4, "strides": (stride,) * 2}),
+        ("Tanh", ("c",), "y", (None, 6, *size), {}),
+    ]
+    spec = pipeline.lower_to_spec(graph_of(nodes, {"x": ("n", channels, height, width)}, weights), isa)
+    x = noise(rng, 2, channels, height, width)
+    (expected,) = Program(spec, table_of(isa), 1, far_floats=ONE_BY_ONE).run(x)
+    for workers in (1, 3):
+        program = Program(spec, table_of(isa), workers, far_floats=0)
+        assert program.run(x)[0].tobytes() == expected.tobytes()
+        assert any(place.storage == "nowhere" for place in program.places(x.shape))

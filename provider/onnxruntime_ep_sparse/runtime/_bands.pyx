@@ -202,6 +202,8 @@ cdef void chain_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         needed[last] = row
         for k in range(last, 0, -1):
             needed[k - 1] = min(rows_of(job.plan, &steps[k - 1]), (needed[k] - 1) * sp[k].reach.step - sp[k].reach.pad + sp[k].reach.rows)
+            # windows that are shorter than their stride leave rows out
+            done[k - 1] = max(done[k - 1], first_read(&sp[k].reach, done[k]))
         band.x = job.x + band.image * x_image
         band.x_plane = x.dims[2] * x.dims[3]
         band.x_end = job.x + job.plan.values[steps.x].size
