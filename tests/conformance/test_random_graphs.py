@@ -10,12 +10,20 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, R
 
 import onnxruntime_ep_sparse as sparse
 from support.making import examples, noise
-from support.promises import assert_close, assignment, cpu_session, exact, make_session
+from support.promises import assert_close, cpu_session, exact, make_session
 from support.random_graphs import RandomGraph
 
 QUIET = {"session.intra_op.allow_spinning": "0"}
 REFUSALS = (Fail, InvalidArgument, RuntimeException)
 PRODUCTS = {"Conv", "MatMul", "Gemm", "LSTM", "GRU", "RNN"}
+
+
+def excuses(model):
+    """Codes of reasons for which a product may be left with `policy=always`.
+
+    ONNX Runtime makes operators of a GroupNormalization that no provider takes, and then knows the rank of no value behind it.
+    """
+    return {"rank-unknown"} if any(node.op_type == "GroupNormalization" for node in model.graph.node) else set()
 
 
 @pytest.mark.parametrize("policy", ["always", "auto"])
@@ -27,7 +35,8 @@ def test_equal_to_the_cpu_provider(policy, seed):
     theirs = cpu_session(model, threads=threads, entries=QUIET)
     ours = make_session(model, {"policy": policy}, threads=threads, entries=QUIET)
     if policy == "always":
-        assert not {op for provider, op in assignment(ours) if provider != sparse.EP_NAME} & PRODUCTS, sparse.explain(ours)
+        left = [node for node in sparse.explain(ours) if not node.taken and node.op_type in PRODUCTS and node.code not in excuses(model)]
+        assert not left, left
     named = [bool(size.dim_param) for size in model.graph.input[0].type.tensor_type.shape.dim]
     other = [size + is_named * rng.integers(3) for size, is_named in zip(graph.shape, named, strict=True)]
     for shape in (graph.shape, other, graph.shape):
