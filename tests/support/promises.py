@@ -10,6 +10,7 @@ from onnx.reference import ReferenceEvaluator
 
 import onnxruntime_ep_sparse as sparse
 from support.making import noise
+from support.reference import OPERATORS
 
 EPS = float(np.finfo(np.float32).eps)
 ALWAYS = {"policy": "always"}
@@ -70,7 +71,7 @@ def exact(model, feeds):
     for value in (*doubled.graph.input, *doubled.graph.output, *doubled.graph.value_info):
         if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
             value.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
-    return ReferenceEvaluator(doubled).run(None, {name: array.astype(np.float64) for name, array in feeds.items()})
+    return ReferenceEvaluator(doubled, new_ops=OPERATORS).run(None, {name: array.astype(np.float64) for name, array in feeds.items()})
 
 
 def magnitude(model, feeds):

@@ -304,9 +304,13 @@ def foreign(g):
 def softmax(g):
     """Along one axis; before opset 13 along all from it on, which is the same of the last."""
     x, shape = g.pick()
-    y = g.node(g.choice("Softmax", "LogSoftmax"), [x], shape, axis=g.choice(-1, g.integer(0, len(shape) - 1)))
-    if y is not None and g.nodes[-1].op_type == "LogSoftmax":  # else all values may stand in the tail of a Gelu
-        g.node("Add", [y, g.weight(np.full(1, 4.0))], shape)
+    axis = g.choice(-1, g.integer(0, len(shape) - 1))
+    if g.chance(0.5):
+        g.node("Softmax", [x], shape, axis=axis)
+        return
+    name = f"t{len(g.values)}_log"  # which nothing else reads: all its values may stand in the tail of a Gelu
+    g.nodes.append(helper.make_node("LogSoftmax", [x], [name], axis=axis))
+    g.node("Add", [name, g.weight(np.full(1, 4.0))], shape)
 
 
 @operator()
