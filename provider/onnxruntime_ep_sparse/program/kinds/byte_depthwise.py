@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from ..enums import ElementType, StepKind
 from ..limits import MAX_SIZE
 from ..steps import Step, Window
 from ..windows import describe_window, proper_window
-from .byte_product import FOUR
+from .byte_product import FOUR, check_quantisation
 from .row import StepKindRow, expect_rank, expect_shape, require
 
 if TYPE_CHECKING:
@@ -71,12 +70,7 @@ def _verify(step: Step, x: int, r: int | None, values: Values) -> int:
     rows = window.kernel[0] if len(window.kernel) == 2 else 1
     require(n == 0 or (group.min() >= 0 and group.max() < 2 * rows * groups_of(window)), "a group outside of the window")
     require(window.stride[-1] == 1 or not bool((group % 2).any()), "a window before its group, with a stride")
-    for array, what in ((data.bias__m, "the bias of bytes"), (data.scale__m, "the scales")):
-        expect_shape(array, (data.m,), what)
-    require(-128 <= data.low <= data.high <= 255, f"bounds {data.low} and {data.high}")
-    require(-128 * data.signed <= data.zero_x <= 255 - 128 * data.signed, f"the zero point {data.zero_x} of x")
-    require(0 < data.divisor < math.inf, f"the divisor {data.divisor}")
-    require(-128 <= data.zero_y <= 255, f"the zero point {data.zero_y} of y")
+    check_quantisation(data, data.m)
     return expect_rank(x, len(window.kernel) + 2)
 
 

@@ -17,6 +17,7 @@ from .row import Constants, Ranks, StepKindRow, expect_shape, require
 
 if TYPE_CHECKING:
     from ..verify import Values
+    from .byte_depthwise import ByteDepthwise
 
 FOUR = 4
 """Weights that one value of an entry holds, and channels of a block."""
@@ -77,18 +78,23 @@ class PendingBytes:
         return replace(self.weights(), factor=self.factor, addend__m=self.addend__m)
 
 
+def check_quantisation(data: ByteProduct | ByteDepthwise, m: int) -> None:
+    """ValueError that names what is wrong with how `m` outputs quantise: bias, scales, zero points, bounds, divisor."""
+    expect_shape(data.bias__m, (m,), "the bias of bytes")
+    expect_shape(data.scale__m, (m,), "the scales")
+    require(-128 <= data.low <= data.high <= 255, f"bounds {data.low} and {data.high}")
+    require(-128 * data.signed <= data.zero_x <= 255 - 128 * data.signed, f"the zero point {data.zero_x} of x")
+    require(0 < data.divisor < math.inf, f"the divisor {data.divisor}")
+    require(-128 <= data.zero_y <= 255, f"the zero point {data.zero_y} of y")
+
+
 def check_byte_product(step: Step) -> None:
     """ValueError that names what is wrong with a packed weight of 8 bits."""
     data: ByteProduct = step.spec
     product = data.product
     channels = -(-product.channels // FOUR) if data.blocks else product.channels
     check_product(product, 2 if data.blocks else 2 * FOUR, channels)
-    expect_shape(data.bias__m, (product.m,), "the bias of bytes")
-    expect_shape(data.scale__m, (product.m,), "the scales")
-    require(-128 <= data.low <= data.high <= 255, f"bounds {data.low} and {data.high}")
-    require(-128 * data.signed <= data.zero_x <= 255 - 128 * data.signed, f"the zero point {data.zero_x} of x")
-    require(0 < data.divisor < math.inf, f"the divisor {data.divisor}")
-    require(-128 <= data.zero_y <= 255, f"the zero point {data.zero_y} of y")
+    check_quantisation(data, product.m)
     require((data.zero != -1) == (data.sums__m is not None), "a zero point at run time without the sums of weights, or the reverse")
     if data.sums__m is not None:
         expect_shape(data.sums__m, (product.m,), "the sums of weights")
