@@ -14,14 +14,16 @@ from pathlib import Path
 from Cython import Tempita
 
 from .elementwise import Act, Op
-from .isa import APART, DEPTHWISE, ISAS, SHARED, TOLD_FEATURES, X86, ByteSet, Isa, byte_sets_for
+from .isa import APART, DEPTHWISE, ISAS, SHARED, STRIPS, TOLD_FEATURES, X86, ByteSet, Isa, byte_sets_for
 
 
 def write_kernels(isa: Isa, sources: Path, target: Path) -> None:
     """Write the module with the kernels of an instruction set to `target`. `sources` is this package's folder in the source tree."""
-    names: dict[str, object] = {"isa": isa, "APART": APART, "SHARED": SHARED, "DEPTHWISE": DEPTHWISE, "Act": Act, "Op": Op}
+    names: dict[str, object] = {"isa": isa, "APART": APART, "SHARED": SHARED, "DEPTHWISE": DEPTHWISE, "STRIPS": STRIPS}
+    names |= {"Act": Act, "Op": Op}
     names["product"] = product
     names["transposition"] = transposition
+    names["strip_row"] = strip_row
     names["declarations"] = _declarations(isa, sources / "simd")
     names["include"] = lambda family: _filled(sources / "templates" / f"{family}.pyx.in", **names).strip("\n")
     _write(_filled(sources / "templates" / "module.pyx.in", **names), target)
@@ -82,6 +84,48 @@ def transposition(lanes: int) -> Iterator[str]:
             if not i & width:
                 yield from both(i, i + width, low, high)
         width *= 2
+
+
+def strip_row(kernel: int, step: int, kind: str, row: int) -> Iterator[str]:
+    """Yield statements of a depthwise strip that add a row of x to all sums whose windows it is in: it is `row` of the window of a0.
+
+    `kind` says how taps are read: "inside" whole vectors, "border" by masks, "narrow" from one vector that holds the row. A "pair" of
+    strips that leave the image on one side each has the sums b0, b1 ... of the second strip besides; the two share weights.
+    """
+
+    def load(place: str, mask: int | None = None) -> str:
+        return f"vf_load(x + {place})" if mask is None or kind == "inside" else f"vf_load_masked(x + {place}, mask{mask})"
+
+    if kind == "narrow":
+        yield f"p = vf_load_masked(x, mask{kernel})"
+    for k in range(kernel):
+        tap = "v"
+        if kind == "pair":
+            yield f"v = vf_kept({load(str(k), k if k < kernel // 2 else None)})"
+            yield f"p = vf_kept({load(f'far + {k}', kernel + 1 + k if k > kernel // 2 else None)})"
+        elif kind == "narrow" and step == 1 and k == kernel // 2:
+            tap = "p"
+        elif kind == "narrow":
+            yield f"v = vf_permuted(p, mask{k})"
+        elif step == 1:
+            yield f"v = vf_kept({load(str(k), k)})"
+        elif k == kernel - 1:
+            # the evens from here on would read one column beyond the window
+            yield f"v = vf_odds_apart({load(str(k - 1), k)}, {load(f'{k - 1} + SPARSE_LANES', k + 1)})"
+        elif k % 2 == 0:
+            yield f"p = {load(str(k), k)}"
+            yield f"q = {load(f'{k} + SPARSE_LANES', k + 1)}"
+            yield "v = vf_evens_apart(p, q)"
+        else:
+            yield "v = vf_odds_apart(p, q)"
+        for i, place in enumerate(range(row * kernel + k, -1, -step * kernel)):
+            weight = f"w{place}" if kernel == 3 else f"vf_set(value[{place} * DEPTHWISE_OUTPUTS])"
+            if kind == "pair":
+                yield f"w = vf_kept({weight})"
+                yield f"a{i} = vf_fma(w, v, a{i})"
+                yield f"b{i} = vf_fma(w, p, b{i})"
+            else:
+                yield f"a{i} = vf_fma({weight}, {tap}, a{i})"
 
 
 def _declarations(isa: Isa, folder: Path, more: tuple[str, ...] = ()) -> list[str]:

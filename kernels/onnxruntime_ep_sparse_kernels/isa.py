@@ -19,6 +19,15 @@ STRIP = 32
 
 DEPTHWISE = ((1, False), (1, True), (2, False))
 """(stride, whether it is dilated) of the 3x3 windows for which there are depthwise kernels that compute output by output."""
+STRIPS = (
+    (3, 1, ("inside", "border", "pair", "narrow")),
+    (3, 2, ("inside", "border", "narrow")),
+    (5, 1, ("pair", "narrow")),
+)
+"""(side, stride, kinds of strips) of the square windows for which there are depthwise kernels that go down a plane.
+
+A strip has the columns of a vector, inside the image or at its border. A narrow image is a strip, a pair of strips is a whole image.
+"""
 DEPTHWISE_OUTPUTS = 16
 """Weights of so many outputs of a depthwise convolution stand beside each other: a multiple of the lanes of every instruction set."""
 

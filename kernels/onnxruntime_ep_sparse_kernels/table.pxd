@@ -156,8 +156,10 @@ ctypedef struct Depthwise:
     int64_t dilation[3]
     int64_t pad[3]
     # set by depthwise_begin
+    int way                      # in which the kernels compute
     const float* zeros           # for outputs one by one: a row outside the image
     float* masks                 # ... and which lanes are inside, of vectors at the border
+    int64_t surplus_rows         # ... and how many rows a vector that is stored may reach into
     float* tile                  # rows of x with padding beside them, pixel after pixel, of `lanes` outputs
     int64_t pitch                # pixels of a row
     int64_t slice_floats         # of the tile: set by each call

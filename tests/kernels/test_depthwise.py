@@ -22,7 +22,7 @@ WINDOWS = (
     ((1, 1), (4, 4), (1, 1)),
 )
 """(kernel, strides, dilations), with and without a kernel of their own."""
-WIDTHS = (1, 2, 7, 15, 16, 17, 33, 64, 65, 100)
+WIDTHS = (1, 2, 7, 15, 16, 17, 28, 33, 64, 65, 100)
 
 
 def problem(kernel, strides, dilations, width, pad, seed=0):

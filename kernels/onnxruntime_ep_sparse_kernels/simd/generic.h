@@ -9,6 +9,11 @@ static inline vf vf_gather_parts(const float *x, const uint16_t *k, int n) {
     for (int i = 0; i < SPARSE_LANES / n; i++) memcpy((char *)&a + 4 * i * n, x + (int64_t)n * k[i], 4 * n);
     return a;
 }
+static inline vf vf_permuted(vf a, vf places) {
+    vf b;
+    for (int i = 0; i < SPARSE_LANES; i++) b[i] = a[((vi)places)[i]];
+    return b;
+}
 /* Subnormal halves become normal floats by one exact subtraction, and the reverse by one addition that rounds: no float is subnormal in
  * between, so that the modes which flush these to zero change nothing. F16C gives the same bits, also of NaN. */
 static inline vf vf_load_half(const uint16_t *p) {

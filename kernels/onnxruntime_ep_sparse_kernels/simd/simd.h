@@ -8,6 +8,7 @@
  *                               instruction set computes the same chain bit for bit.
  *   vf_max(low, a)              the larger; NaN in `a` stays. Likewise vf_min(high, a).
  *   vf_gather_parts(x, k, n)    n values from x + n * k[0] on, then n from x + n * k[1] on, and so forth; n is 4 or 8 and divides the lanes.
+ *   vf_permuted(a, places)      lane i is lane k of `a`, where lane i of `places` has the bits of the integer k.
  *   vf_load_half(p)             float16 from p on, exactly; NaN become quiet.
  *   vf_store_half(p, a)         float16, rounded to the nearest, half to even; NaN become quiet and keep the high bits of what they hold.
  *   vf_load_masked(p, mask)     p[i] where the lane of `mask` has all bits set, 0 where it has none. The memory of those is not touched.
