@@ -1,10 +1,11 @@
-"""Random cases on our provider and on the CPU provider: graphs, hostile graphs, sizes at run time, windows, products.
+"""Random cases on our provider and on the CPU provider: graphs, hostile graphs, sizes at run time, windows, products; steps on bytes.
 
     python tests/fuzz/differential.py --count 100000 --seed S [--isa NAME] [--kind graphs]
 
 Case number i is a function of seed and i alone, and so are its kind and its instruction set: `--first I --count 1` repeats it. The cases
 are those of the property tests in tests/conformance and tests/ops, and so is what is asserted of them: with `policy=always` who owns the
 nodes, products within the promised distance of float64, graphs within 1e-4 of the largest value, refusals where the CPU provider refuses.
+Steps on bytes run on every set of kernels for bytes of the instruction set, and equal exact integers (tests/support/random_bytes.py).
 
 Every instruction set has a process of its own, one after the other. A process that dies is reported with the case that killed it, and a new
 one goes on behind that case. A line per case that failed; the exit status is 1 if there is one.
@@ -58,7 +59,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--isa", choices=kernels.available_isas(), help="only the cases of this instruction set")
-    parser.add_argument("--kind", default="", help="only the cases of this kind, for example graphs")
+    parser.add_argument("--kind", default="", help="only kinds that begin so, for example bytes")
     arguments = parser.parse_args()
     isas = kernels.available_isas()
     first, last = arguments.first, arguments.first + arguments.count

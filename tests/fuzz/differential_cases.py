@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import test_windows
 from hypothesis import given, settings
 
 import onnxruntime_ep_sparse as sparse
+from support import random_bytes
 from support.products import assert_promise, convolutions, gemms, large, matmuls
 
 Case = Callable[[np.random.Generator, str], None]
@@ -65,14 +67,15 @@ def product(strategy: Any) -> Case:
 
 
 KINDS: dict[str, tuple[int, Case]] = {
-    "graphs": (35, seeded(test_random_graphs.test_equal_to_the_cpu_provider, policy="always")),
-    "hostile": (15, seeded(test_hostile_graphs.test_refused_like_by_the_cpu_provider, policy="always")),
+    "graphs": (25, seeded(test_random_graphs.test_equal_to_the_cpu_provider, policy="always")),
+    "hostile": (10, seeded(test_hostile_graphs.test_refused_like_by_the_cpu_provider, policy="always")),
     **{
         f"sizes {kind}": (4, seeded_with_threads(test_run_time_shapes.test_equal_to_the_cpu_provider, kind=kind))
         for kind in test_run_time_shapes.KINDS
     },
     **{f"window {op}": (5, window(op)) for op in test_windows.WINDOWS},
     **{f"product {s.__name__}": (share, product(s())) for share, s in ((5, convolutions), (4, gemms), (4, matmuls), (2, large))},
+    **{f"bytes {kind}": (3, partial(random_bytes.check, kind)) for kind in random_bytes.CASES},
 }
 """Kinds of cases, each with its share in per cent."""
 
@@ -82,17 +85,18 @@ def kind_of(rng: np.random.Generator) -> str:
     return list(KINDS)[int(np.searchsorted(np.cumsum([share for share, _ in KINDS.values()]), rng.integers(100), side="right"))]
 
 
-def cases(seed: int, numbers: Sequence[int], isa: str, wanted: str | None = None) -> Iterator[tuple[int, str, str | None]]:
+def cases(seed: int, numbers: Sequence[int], isa: str, wanted: str = "") -> Iterator[tuple[int, str, str | None]]:
     """(number, kind, None) before each of these cases, and (number, kind, words) after each that failed.
 
-    `isa` is also what the environment variable ORT_SPARSE_ISA must say, for sessions without that option.
+    Only kinds that begin with `wanted` are tried. `isa` is also what the environment variable ORT_SPARSE_ISA must say, for sessions without
+    that option.
     """
     if os.environ.get("ORT_SPARSE_ISA") != isa:
         raise ValueError(f"ORT_SPARSE_ISA is not {isa}")
     for number in numbers:
         rng = np.random.default_rng([seed, number])
         kind = kind_of(rng)
-        if wanted not in (None, kind):
+        if not kind.startswith(wanted):
             continue
         yield number, kind, None
         try:
@@ -108,7 +112,7 @@ def main(isa: str, seed: str, first: str, last: str, step: str, wanted: str = ""
     faulthandler.enable()
     warnings.simplefilter("ignore")  # of numbers that overflow
     sparse.register()
-    for line in cases(int(seed), range(int(first), int(last), int(step)), isa, wanted or None):
+    for line in cases(int(seed), range(int(first), int(last), int(step)), isa, wanted):
         print(json.dumps(line), flush=True)
 
 

@@ -7,11 +7,9 @@ from onnxruntime_ep_sparse import pipeline
 from onnxruntime_ep_sparse.graph.ir import Graph, Node, Value
 from onnxruntime_ep_sparse.program.enums import StepKind
 from onnxruntime_ep_sparse.runtime._program import Program
-from onnxruntime_ep_sparse_kernels.isa import ISAS
 from support.byte_programs import pruned_bytes
-from support.kernel_sets import byte_table_for, table_of
+from support.kernel_sets import BYTE_SETS, EVERY_BYTE_SET, byte_table_of, table_of
 from support.making import noise
-from support.programs import EVERY_SET
 from support.quantized import conv_sums
 
 F32 = np.float32
@@ -54,16 +52,16 @@ def chain(x_shape, weight, attributes, scale, bias, *, relu, adds=True):
     return graph_of(nodes, x_shape, constants, {"w": INT8, "q": UINT8, "z": UINT8, "i": INT32}, shapes)
 
 
-def ran(graph, isa, x, workers):
+def ran(graph, row, x, workers):
     """The kinds of a region's steps, and its result."""
-    spec = pipeline.lower_to_spec(graph, isa)
-    return [step.kind for step in spec.steps], Program(spec, table_of(isa), workers, byte_table=byte_table_for(isa)).run(x)[0]
+    spec = pipeline.lower_to_spec(graph, row.isa)
+    return [step.kind for step in spec.steps], Program(spec, table_of(row.isa), workers, byte_table=byte_table_of(row)).run(x)[0]
 
 
-@EVERY_SET
+@EVERY_BYTE_SET
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("scales", [(), (45,)], ids=["tensor", "channel"])
-def test_matrix(isa, relu, scales):
+def test_matrix(row, relu, scales):
     """Bytes, one product with scale, bias and activation; equal to the formula."""
     rng = np.random.default_rng(0)
     weight = pruned_bytes(rng, (45, 60), 0.8).T
@@ -73,13 +71,13 @@ def test_matrix(isa, relu, scales):
         q, s, z = quantised(x)
         expected = ((q - z) @ weight.astype(np.int64)).astype(F32) * (s * scale) + bias
         for workers in (1, 3):
-            kinds, y = ran(chain((rows, 60), weight, None, scale, bias, relu=relu), isa, x, workers)
+            kinds, y = ran(chain((rows, 60), weight, None, scale, bias, relu=relu), row, x, workers)
             assert kinds == [StepKind.DYNAMIC_QUANTIZE, StepKind.BINARY, StepKind.BYTE_PRODUCT]
             np.testing.assert_array_equal(y, np.maximum(expected, 0) if relu else expected)
 
 
-@EVERY_SET
-def test_convolution(isa):
+@EVERY_BYTE_SET
+def test_convolution(row):
     """A convolution pads with the zero point that the run has found."""
     rng = np.random.default_rng(1)
     weight, x = pruned_bytes(rng, (20, 7, 3, 3), 0.8), noise(rng, 2, 7, 9, 12) + F32(0.7)
@@ -89,7 +87,7 @@ def test_convolution(isa):
     sums = conv_sums(q - z, weight, pads=(1, 1, 1, 1)).astype(F32) * (s * scale)
     for adds, relu in ((True, True), (False, True), (True, False)):
         expected = sums + bias if adds else sums
-        kinds, y = ran(chain(x.shape, weight, attributes, scale, bias, relu=relu, adds=adds), isa, x, 2)
+        kinds, y = ran(chain(x.shape, weight, attributes, scale, bias, relu=relu, adds=adds), row, x, 2)
         assert kinds == [StepKind.DYNAMIC_QUANTIZE, StepKind.BINARY, StepKind.BYTE_PRODUCT]
         np.testing.assert_array_equal(y, np.maximum(expected, 0) if relu else expected)
 
@@ -98,7 +96,7 @@ def test_few_rows():
     """Few rows are carried as floats, with the same results."""
     rng = np.random.default_rng(2)
     weight, scale, bias, x = pruned_bytes(rng, (45, 60), 0.8).T, np.array(0.01, F32), noise(rng, 45), noise(rng, 3, 60)
-    kinds, y = ran(chain((3, 60), weight, None, scale, bias, relu=False), ISAS[-1], x, 1)
+    kinds, y = ran(chain((3, 60), weight, None, scale, bias, relu=False), BYTE_SETS[-2], x, 1)
     assert StepKind.BYTE_PRODUCT not in kinds
     q, s, z = quantised(x)
     np.testing.assert_allclose(y, ((q - z) @ weight.astype(np.int64)).astype(F32) * (s * scale) + bias, rtol=1e-6)

@@ -4,46 +4,21 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from onnxruntime_ep_sparse import pipeline
-from onnxruntime_ep_sparse.ops import table as ops
-from onnxruntime_ep_sparse.passes.quantized import read_quantized
-from onnxruntime_ep_sparse.program.serialize import Compiled, decode, encode
-from onnxruntime_ep_sparse.runtime._program import Program
-from onnxruntime_ep_sparse_kernels.isa import ISAS
 from support import quantized
-from support.kernel_sets import byte_table_for, table_of
+from support.kernel_sets import BYTE_SETS, EVERY_BYTE_SET
 from support.making import MORE
-from support.programs import EVERY_SET
+from support.quantized import reasons_of, run
 
 CASES = 50 * MORE
 F32 = np.float32
 
 
-def reasons_of(case):
-    """Why the nodes of a case cannot run."""
-    graph = read_quantized(quantized.graph_of(case))
-    found = (ops.can_run(graph, node) for node in graph.nodes)
-    return [finding for finding in found if finding is not None]
-
-
-def run(case, isa, workers=1):
-    """The result of a case in a program of ours that has been written and read, or the code of the reason why it cannot run."""
-    for finding in reasons_of(case):
-        return finding.code
-    spec = pipeline.lower_to_spec(quantized.graph_of(case), isa)
-    if isa in ISAS:  # not emulated
-        spec = decode(encode(Compiled(isa.name, tuple(spec.inputs), tuple(spec.outputs), spec))).program
-    program = Program(spec, table_of(isa), workers, byte_table=byte_table_for(isa))
-    (y,) = program.run(*(case[4][name] for name in program.input_names))
-    return y
-
-
-@EVERY_SET
-def test_random_cases(isa):
+@EVERY_BYTE_SET
+def test_random_cases(row):
     """Equal to the exact reference in every element, on every set of kernels."""
     for seed in range(CASES):
         case = quantized.random_case(seed)
-        y = run(case, isa, 1 + seed % 3)
+        y = run(case, row, 1 + seed % 3)
         assert not isinstance(y, str), (seed, y)
         assert y.dtype == case[5].dtype, seed
         np.testing.assert_array_equal(y, case[5], err_msg=f"seed {seed}: {[node.op_type for node in case[0]]}")
@@ -117,13 +92,13 @@ EDGES = {
 }
 
 
-@EVERY_SET
+@EVERY_BYTE_SET
 @pytest.mark.parametrize("edge", EDGES)
-def test_edges(edge, isa):
+def test_edges(edge, row):
     """Exact, on every set of kernels, alone and with several workers."""
     case = EDGES[edge]()
     for workers in (1, 3):
-        y = run(case, isa, workers)
+        y = run(case, row, workers)
         assert y.dtype == case[5].dtype
         np.testing.assert_array_equal(y, case[5])
 
@@ -138,12 +113,12 @@ EXACT = (1 << 24) // (255 * 128)
 """Depth up to which floats hold all sums of `deep`."""
 
 
-@EVERY_SET
+@EVERY_BYTE_SET
 @pytest.mark.parametrize("depth", [EXACT, EXACT + 1, 2 * EXACT])
-def test_sums_at_the_edge(isa, depth):
+def test_sums_at_the_edge(row, depth):
     """Sums up to 2^24 are those of one product of floats, those of up to twice as much of two; both are exact."""
     case = deep(depth, bias=np.array([3, -3], np.int32)) if depth == EXACT else deep(depth)
-    np.testing.assert_array_equal(run(case, isa), case[5])
+    np.testing.assert_array_equal(run(case, row), case[5])
 
 
 def test_sums_beyond_the_edge():
@@ -155,10 +130,10 @@ def test_sums_beyond_the_edge():
 def test_sums_of_bytes(size):
     """Sums of bytes have int32: any of them are exact, and wrap as those of int32 do."""
     case = deep(5 * EXACT, 128)
-    np.testing.assert_array_equal(run(case, ISAS[0]), case[5])
+    np.testing.assert_array_equal(run(case, BYTE_SETS[0]), case[5])
     x, w = np.full((1, 5, size, size), 255, np.uint8), np.full((4, 5, 1, 1), 127, np.int8)
     case = conv_case(x, w, xs=1e-8, ws=1, ys=1, yz=128, bias=np.array([2**31 - 1, 2**31 - 200000, -(2**31), 2**25 + 1], np.int32))
-    np.testing.assert_array_equal(run(case, ISAS[0]), case[5])
+    np.testing.assert_array_equal(run(case, BYTE_SETS[0]), case[5])
 
 
 def changed(name, array):

@@ -6,13 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from onnxruntime_ep_sparse.program import byte_depthwise
-from onnxruntime_ep_sparse.program.enums import ElementType, StepKind
-from onnxruntime_ep_sparse.program.kinds.byte_depthwise import runs_on_windows
-from onnxruntime_ep_sparse.program.steps import Window
+from onnxruntime_ep_sparse.program.enums import ElementType
 from onnxruntime_ep_sparse.program.verify import check
 from onnxruntime_ep_sparse_kernels.isa import ISAS, byte_sets_for
-from support.byte_programs import RESULTS, ByteCase
+from support.byte_programs import RESULTS, Depthwise
 
 BYTE_SETS = byte_sets_for(ISAS)
 EVERY_SET = pytest.mark.parametrize("row", BYTE_SETS, ids=lambda row: row.name)
@@ -39,17 +36,6 @@ WINDOWS = {
     "two outputs a channel": ((24, 1, 3, 3), {"pads": (1, 1, 1, 1), "group": 12}, (2, 12, 9, 20)),
     "one dimension": ((12, 1, 9), {"pads": (4, 4)}, (2, 12, 100)),
 }
-
-
-class Depthwise(ByteCase):
-    """The same case as a depthwise convolution."""
-
-    kind = StepKind.BYTE_DEPTHWISE
-
-    def conv(self, row, *, group=None, strides=None, dilations=None, pads=None):
-        """The data of the step, which all sets of kernels share."""
-        window = self.window(group or len(self.weight), strides, dilations, pads)
-        return byte_depthwise.depthwise(self.weight, window, self.group, self.how)
 
 
 @EVERY_SET
@@ -90,43 +76,6 @@ def test_extremes(row, kernel):
         case = Depthwise((64, 1, *kernel), zeros=0.1, extreme=True, zero_x=0, result="int32")
         x = np.full((1, 64, 9, 17), 255, np.uint8)
         np.testing.assert_array_equal(case.program(row, case.conv(row, strides=(stride, stride)), 4).run(x)[0], case.exact_conv(x))
-
-
-def test_same_bits():
-    """Every set of kernels gives the same bits."""
-    case = Depthwise((40, 1, 5, 5), zeros=0)
-    x = case.x(2, 40, 13, 13)
-    results = set()
-    for row in BYTE_SETS:
-        try:
-            program = case.program(row, case.conv(row, pads=(1, 1, 1, 1)), 4, 2)
-        except pytest.skip.Exception:
-            continue
-        results.add(program.run(x)[0].tobytes())
-    assert len(results) == 1
-
-
-@EVERY_SET
-def test_random_windows(row):
-    """Random windows, images, types and zero points."""
-    rng = np.random.default_rng(0)
-    ran = 0
-    for seed in range(60):
-        kernel, strides, dilations = (tuple(map(int, rng.integers(1, most, 2))) for most in (8, 4, 4))
-        pads = tuple(int(rng.integers(0, 2 * k)) for k in kernel * 2)
-        many, channels = int(rng.integers(1, 3)), int(rng.integers(1, 20))
-        size = [
-            max(1, (k - 1) * d + 1 - a - b) + int(rng.integers(0, 40))
-            for k, d, a, b in zip(kernel, dilations, pads[:2], pads[2:], strict=True)
-        ]
-        signed, result = bool(rng.integers(2)), list(RESULTS)[rng.integers(4)]
-        case = Depthwise((many * channels, 1, *kernel), zeros=rng.choice([0, 0.5]), signed=signed, result=result, seed=seed)
-        if runs_on_windows(Window(kernel, strides, dilations, pads[:2], pads[2:])):
-            data = case.conv(row, group=channels, pads=pads, strides=strides, dilations=dilations)
-            x = case.x(int(rng.integers(1, 3)), channels, *size, seed=seed)
-            np.testing.assert_array_equal(case.program(row, data, 4).run(x)[0], case.exact_conv(x))
-            ran += 1
-    assert ran > 40
 
 
 def damaged(data):

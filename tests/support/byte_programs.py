@@ -5,7 +5,7 @@ from itertools import product as cartesian
 
 import numpy as np
 
-from onnxruntime_ep_sparse.program import byte_packing
+from onnxruntime_ep_sparse.program import byte_depthwise, byte_packing
 from onnxruntime_ep_sparse.program.byte_packing import Quantised
 from onnxruntime_ep_sparse.program.enums import ElementType, ShapeRule, StepKind
 from onnxruntime_ep_sparse.program.steps import ProgramSpec, Step, Window
@@ -14,6 +14,15 @@ from onnxruntime_ep_sparse.runtime._program import Program
 from support.kernel_sets import byte_table_of, table_of
 
 RESULTS = {"uint8": ElementType.UINT8, "int8": ElementType.INT8, "int32": ElementType.INT32, "float32": ElementType.FLOAT32}
+MATRICES = {
+    "right": (ShapeRule.MATMUL_RIGHT, True, True, lambda rows, k: (rows, k)),
+    "right, batch": (ShapeRule.MATMUL_RIGHT, True, True, lambda rows, k: (2, 3, rows, k)),
+    "left": (ShapeRule.MATMUL_LEFT, False, False, lambda rows, k: (2, k, rows)),
+    "gemm": (ShapeRule.GEMM, True, True, lambda rows, k: (rows, k)),
+    "gemm, transposed": (ShapeRule.GEMM, False, False, lambda rows, k: (k, rows)),
+    "gemm, x transposed": (ShapeRule.GEMM, False, True, lambda rows, k: (k, rows)),
+}
+"""Matrix products: where outputs stand, whether x and y have rows, and the shape of x."""
 
 
 def pruned_bytes(rng, shape, zeros, *, block=1, extreme=False):
@@ -145,3 +154,14 @@ class ByteCase:
             return self.finish(weight @ x, x.ndim - 2)
         y = weight @ (x.T if x_rows else x)
         return self.finish(y.T if y_rows else y, 1 if y_rows else 0)
+
+
+class Depthwise(ByteCase):
+    """The same case as a depthwise convolution."""
+
+    kind = StepKind.BYTE_DEPTHWISE
+
+    def conv(self, row, *, group=None, strides=None, dilations=None, pads=None):
+        """The data of the step, which all sets of kernels share."""
+        window = self.window(group or len(self.weight), strides, dilations, pads)
+        return byte_depthwise.depthwise(self.weight, window, self.group, self.how)

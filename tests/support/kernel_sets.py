@@ -29,6 +29,7 @@ SETS = (*ISAS, EMULATED)
 TILES = [pytest.param(isa, mr, nv, id=kernel_name(isa, mr, nv)) for isa in SETS for mr, nv in isa.tiles]
 BYTE_SETS = byte_sets_for(SETS)
 """The sets of kernels for bytes."""
+EVERY_BYTE_SET = pytest.mark.parametrize("row", BYTE_SETS, ids=lambda row: row.name)
 
 
 @cache
@@ -51,11 +52,6 @@ def byte_table_of(row):
         pytest.skip(f"{row.name} kernels cannot run here")
     with TemporaryDirectory() as folder:
         return build(row, generate.write_byte_kernels, Path(folder)).table
-
-
-def byte_table_for(isa):
-    """The capsule of an instruction set's kernels for bytes that need nothing else; skips the test where this CPU or build lacks them."""
-    return byte_table_of(next(row for row in BYTE_SETS if row.isa is isa and not row.dot.features))
 
 
 def build(row, write, folder):

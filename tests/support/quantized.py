@@ -3,6 +3,15 @@
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from onnxruntime_ep_sparse import pipeline
+from onnxruntime_ep_sparse.graph.ir import Graph, Node, Value
+from onnxruntime_ep_sparse.ops import table as ops
+from onnxruntime_ep_sparse.passes.quantized import read_quantized
+from onnxruntime_ep_sparse.program.serialize import Compiled, decode, encode
+from onnxruntime_ep_sparse.runtime._program import Program
+from onnxruntime_ep_sparse_kernels.isa import ISAS
+from support.kernel_sets import byte_table_of, table_of
+
 TYPES = {np.dtype(np.uint8): TensorProto.UINT8, np.dtype(np.int8): TensorProto.INT8, np.dtype(np.float32): TensorProto.FLOAT}
 F32 = np.float32
 ELEMENTS = {
@@ -223,8 +232,6 @@ def random_case(seed):
 
 def graph_of(case):
     """The graph of a case, as the provider reads it."""
-    from onnxruntime_ep_sparse.graph.ir import Graph, Node, Value
-
     nodes, inputs, outputs, constants, _, expected = case
     element = ELEMENTS
     arrays = {name: np.asarray(array) for name, array in constants.items()}
@@ -241,3 +248,22 @@ def graph_of(case):
             shape = arrays[node.input[0]].shape if node.input[0] in arrays else (None,) * expected.ndim
             values[name] = Value(name, element[np.dtype(dtype)], shape)
     return Graph(tuple(made), values, frozenset(arrays), arrays.__getitem__, tuple(inputs), tuple(outputs))
+
+
+def reasons_of(case):
+    """Why the nodes of a case cannot run."""
+    graph = read_quantized(graph_of(case))
+    found = (ops.can_run(graph, node) for node in graph.nodes)
+    return [finding for finding in found if finding is not None]
+
+
+def run(case, row, workers=1):
+    """The result of a case on a set of kernels for bytes, in a program that has been written and read; or why it cannot run, as a code."""
+    for finding in reasons_of(case):
+        return finding.code
+    spec = pipeline.lower_to_spec(graph_of(case), row.isa)
+    if row.isa in ISAS:  # not emulated
+        spec = decode(encode(Compiled(row.isa.name, tuple(spec.inputs), tuple(spec.outputs), spec))).program
+    program = Program(spec, table_of(row.isa), workers, byte_table=byte_table_of(row))
+    (y,) = program.run(*(case[4][name] for name in program.input_names))
+    return y
