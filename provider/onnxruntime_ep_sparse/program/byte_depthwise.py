@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .byte_packing import Quantised
+from .byte_packing import Quantised, bias_and_scale
 from .kinds.byte_depthwise import ByteDepthwise, groups_of
 from .kinds.byte_product import FOUR
 from .steps import Window
@@ -46,10 +46,7 @@ def depthwise(weight: NDArray[np.float32], window: Window, channels: int, how: Q
     )
     kept = value != 0
     start = np.concatenate([[0], np.cumsum(kept.reshape(m, -1).sum(axis=1))]).astype(np.int32)
-    zero = how.zero_x + 128 * how.signed
-    bias__m = np.zeros(m, np.int64) if how.bias__m is None else how.bias__m.astype(np.int64)
-    bits = (bias__m - zero * whole.astype(np.int64).sum(axis=(1, 2))).astype(np.int32).view(np.float32)
-    scale__m = np.ones(m, np.float32) if how.scale__m is None else np.broadcast_to(how.scale__m, m).astype(np.float32)
+    bits, scale__m = bias_and_scale(whole.astype(np.int64).sum(axis=(1, 2)), how)
     entries = group[kept].astype(np.int32), value[kept].view(np.float32)
     return ByteDepthwise(
         m, channels, window, start, *entries, how.signed, how.zero_x, bits, scale__m, how.zero_y, how.low, how.high, how.divisor

@@ -55,15 +55,20 @@ class Quantised:
     factor: int = -1
 
 
+def bias_and_scale(sums__m: NDArray[np.int64], how: Quantised) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return `bias__m` and `scale__m` of a step on bytes, the weights of whose outputs have these sums. Sums are int32 and wrap."""
+    m, zero = len(sums__m), how.zero_x + 128 * how.signed if how.zero == -1 else 0
+    bias__m = np.zeros(m, np.int64) if how.bias__m is None else how.bias__m.astype(np.int64)
+    scale__m = np.ones(m, np.float32) if how.scale__m is None else np.broadcast_to(how.scale__m, m).astype(np.float32)
+    return (bias__m - zero * sums__m).astype(np.int32).view(np.float32), scale__m
+
+
 def byte_product(product: Product, blocks: bool, sums__m: NDArray[np.int64], how: Quantised) -> ByteProduct:
-    """Return the step's data of packed weights, the sums of whose rows are `sums__m`. Sums are int32 and wrap as they do at run time."""
+    """Return the step's data of packed weights, the sums of whose rows are `sums__m`."""
     known = how.zero == -1
-    zero = how.zero_x + 128 * how.signed if known else 0
-    bias__m = np.zeros(product.m, np.int64) if how.bias__m is None else how.bias__m.astype(np.int64)
-    bits = (bias__m - zero * sums__m).astype(np.int32).view(np.float32)
     sums = None if known else sums__m.astype(np.int32).view(np.float32)
+    bits, scale__m = bias_and_scale(sums__m, how)
     zero_x = how.zero_x if known else 0
-    scale__m = np.ones(product.m, np.float32) if how.scale__m is None else np.broadcast_to(how.scale__m, product.m).astype(np.float32)
     return ByteProduct(
         product, blocks, how.signed, zero_x, bits, scale__m, how.zero_y, how.low, how.high, how.divisor, how.zero, how.factor, sums
     )

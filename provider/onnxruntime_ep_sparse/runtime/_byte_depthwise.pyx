@@ -12,11 +12,11 @@ from libc.string cimport memset
 
 from ._from_python cimport memory_of
 from ._loops cimport items_of_runs, runs_per_item
+from ._quantising cimport *
 from ._structs cimport *
 from ._weight_store cimport shared_drop
 from ._windows cimport Window, fill_window, infer_window
-from onnxruntime_ep_sparse_kernels._byte_enums cimport *
-from onnxruntime_ep_sparse_kernels.table_bytes cimport BytesCall, DepthwiseBytes, set_results
+from onnxruntime_ep_sparse_kernels.table_bytes cimport BytesCall, DepthwiseBytes
 
 cdef enum:
     FOUR = 4               # taps of a window
@@ -29,19 +29,12 @@ cdef enum:
 
 cdef struct ByteDepthwise:
     Window window
+    Quantising quantising
     int64_t M
     int64_t channels       # M is a multiple; output m reads channel m * channels // M
     int32_t* start
     int32_t* group
     int32_t* value
-    bint is_signed         # x
-    int32_t zero_x
-    int32_t* bias
-    float* scale
-    int32_t zero_y
-    int32_t low            # bounds of y
-    int32_t high
-    float divisor
 
 cdef struct DepthwisePlan:
     int64_t pad[3]
@@ -72,29 +65,21 @@ cdef void byte_depthwise_ops(StepKindOps* ops) noexcept:
 cdef int build(Step* step, object spec) except -1:
     cdef ByteDepthwise* data = <ByteDepthwise*>step.spec
     fill_window(&data.window, spec.window)
+    fill_quantising(&data.quantising, spec)
     data.M = spec.m
     data.channels = spec.channels
     data.start = <int32_t*>memory_of(spec.start__m, np.int32)
     data.group = <int32_t*>memory_of(spec.group__n, np.int32)
     data.value = <int32_t*>memory_of(spec.value__n, np.float32)
-    data.is_signed = spec.signed
-    data.zero_x = spec.zero_x
-    data.bias = <int32_t*>memory_of(spec.bias__m, np.float32)
-    data.scale = <float*>memory_of(spec.scale__m, np.float32)
-    data.zero_y = spec.zero_y
-    data.low = spec.low
-    data.high = spec.high
-    data.divisor = spec.divisor
     return 0
 
 
 cdef void release(void* spec) noexcept nogil:
     cdef ByteDepthwise* data = <ByteDepthwise*>spec
+    release_quantising(&data.quantising)
     shared_drop(data.start)
     shared_drop(data.group)
     shared_drop(data.value)
-    shared_drop(data.bias)
-    shared_drop(data.scale)
 
 
 cdef int infer(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
@@ -102,11 +87,6 @@ cdef int infer(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t
     cdef DepthwisePlan* own = <DepthwisePlan*>sp.own
     return infer_window(&data.window, &plan.values[step.x].shape, data.channels, data.M, False, False, &plan.values[step.y].shape, own.pad,
                         own.pad_end, message, message_size)
-
-
-cdef inline int64_t whole_lines(int64_t bytes_) noexcept nogil:
-    """Return so many bytes and a cache line as bytes of whole lines."""
-    return ceil_div(bytes_, 64) * 64 + 64
 
 
 cdef int plan_step(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
@@ -169,11 +149,11 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef ByteDepthwise* data = <ByteDepthwise*>job.step.spec
     cdef DepthwisePlan* own = <DepthwisePlan*>job.sp.own
     cdef DepthwiseBytes d = own.d
-    cdef int type_y = job.program.type[job.step.y], bytes_y = job.program.bytes[job.step.y]
+    cdef int bytes_y = job.program.bytes[job.step.y]
     cdef int64_t unit = job.program.byte_kernels.unit, plane = d.height * d.width, many = data.M // data.channels
     cdef int64_t per = runs_per_item(own.band * own.out_width * many), first = index % own.blocks * per, m, row, rows, image, size, count
     cdef int64_t end = min(data.channels, first + per)
-    cdef int32_t padding = data.zero_x + 128 * data.is_signed
+    cdef int32_t padding = data.quantising.zero_x + 128 * data.quantising.is_signed
     cdef uint8_t* results
     cdef uint8_t* y
     cdef BytesCall call
@@ -194,12 +174,10 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
     if d.width < <int64_t>sizeof(d.kept):
         memset(d.padding, 0, d.width)
         memset(d.kept, 255, d.width)
-    d.flip = data.is_signed
+    d.flip = data.quantising.is_signed
     d.x_end = <const uint8_t*>job.x + job.plan.values[job.step.x].size
     memset(d.plane, padding, own.together * d.plane_bytes)
-    call.out = OUT_SUMS if type_y == TYPE_INT32 else OUT_FLOATS if type_y == TYPE_FLOAT32 else OUT_BYTES
-    set_results(&call, type_y == TYPE_INT8, data.zero_y, data.low, data.high)
-    call.divisor = data.divisor
+    set_quantising(&call, &data.quantising, job.program.type[job.step.y])
     call.y_stride = unit * bytes_y
     call.y = results
     size = own.rows * own.out_width
@@ -209,8 +187,8 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
         d.x = <const uint8_t*>job.x + (image * data.channels + first) * plane
         job.program.byte_kernels.depthwise_windows(&d, count)
         m = first * many
-        call.bias = data.bias + m
-        call.scale = data.scale + m
+        call.bias = data.quantising.bias + m
+        call.scale = data.quantising.scale + m
         job.program.byte_kernels.depthwise(&d, &call, data.start + m, own.offset, data.value, count * many, many, y + m * size * bytes_y,
                                            size * bytes_y)
         first += count

@@ -14,13 +14,13 @@ from libc.string cimport memset
 from ._from_python cimport memory_of
 from ._packed cimport *
 from ._product cimport infer, output_runs, release_plan
+from ._quantising cimport *
 from ._sections cimport IDLE_PERCENT, PARALLEL_FROM, idle_percent
 from ._structs cimport *
 from ._tiles cimport keep_runs, list_runs, offsets_take, row_pitch, set_geometry, tiles_for
 from ._weight_store cimport shared_drop
 cimport onnxruntime_ep_sparse_kernels.table as t
-from onnxruntime_ep_sparse_kernels._byte_enums cimport *
-from onnxruntime_ep_sparse_kernels.table_bytes cimport ByteKernels, BytesCall, set_results, spmm_bytes_t
+from onnxruntime_ep_sparse_kernels.table_bytes cimport ByteKernels, BytesCall, spmm_bytes_t
 
 cdef enum:
     FOUR = 4                 # weights of a value, channels of a block
@@ -38,17 +38,10 @@ cdef enum:
 
 cdef struct ByteProduct:
     Product product          # first: functions for products read it
+    Quantising quantising
     bint blocks
-    bint is_signed           # x
-    int32_t zero_x
-    int32_t* bias
     int32_t* sums            # of the weights of each row, where the zero point of x is a value; else NULL
-    float* scale
     float* addend            # of float32 results, or NULL
-    int32_t zero_y
-    int32_t low              # bounds of y
-    int32_t high
-    float divisor            # of y
 
 cdef struct BytePlan:
     ProductPlan q            # first, likewise
@@ -75,31 +68,23 @@ cdef void byte_product_ops(StepKindOps* ops) noexcept:
 cdef int build(Step* step, object spec) except -1:
     cdef ByteProduct* data = <ByteProduct*>step.spec
     fill_product(&data.product, spec.product)
+    fill_quantising(&data.quantising, spec)
     data.blocks = spec.blocks
-    data.is_signed = spec.signed
-    data.zero_x = spec.zero_x
-    data.bias = <int32_t*>memory_of(spec.bias__m, np.float32)
     if spec.sums__m is not None:
         data.sums = <int32_t*>memory_of(spec.sums__m, np.float32)
     step.n_more = RUN_TIME_VALUES
     step.more[ZERO] = spec.zero
     step.more[FACTOR] = spec.factor
-    data.scale = <float*>memory_of(spec.scale__m, np.float32)
     if spec.addend__m is not None:
         data.addend = <float*>memory_of(spec.addend__m, np.float32)
-    data.zero_y = spec.zero_y
-    data.low = spec.low
-    data.high = spec.high
-    data.divisor = spec.divisor
     return 0
 
 
 cdef void release(void* spec) noexcept nogil:
     cdef ByteProduct* data = <ByteProduct*>spec
     release_product(&data.product)
-    shared_drop(data.bias)
+    release_quantising(&data.quantising)
     shared_drop(data.sums)
-    shared_drop(data.scale)
     shared_drop(data.addend)
 
 
@@ -114,11 +99,6 @@ cdef int infer_bytes(Plan* plan, const Step* step, StepPlan* sp, char* message, 
                      b"1" if i == ZERO else b"1 or as many as rows")
             return 1
     return infer(plan, step, sp, message, message_size)
-
-
-cdef inline int64_t lines(int64_t bytes_) noexcept nogil:
-    """Return so many bytes and a cache line as floats of whole lines."""
-    return ceil_div(bytes_, 64) * 16 + 16
 
 
 cdef int plan_step(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
@@ -171,8 +151,8 @@ cdef int plan_step(CompiledProgram* program, Plan* plan, int index) noexcept nog
     own.sums = rows * width if q.most_blocks > 1 else 0
     own.results = rows * width * plan.values[step.y].bytes
     own.rows = rows
-    need_scratch(plan, lines(own.tile_bytes) + lines(own.sums * sizeof(int32_t)) + lines(own.results) + lines(run_bytes(p, q)) +
-                 2 * lines(rows * sizeof(int32_t)))
+    need_scratch(plan, (whole_lines(own.tile_bytes) + whole_lines(own.sums * sizeof(int32_t)) + whole_lines(own.results) +
+                        whole_lines(run_bytes(p, q)) + 2 * whole_lines(rows * sizeof(int32_t))) // <int64_t>sizeof(float))
     keep_runs(p, q, unit)
     for i in range(q.images if q.image_group != NULL else p.n_groups):
         g = q.image_group[i] if q.image_group != NULL else <int>i
@@ -239,16 +219,16 @@ cdef void gather_block(const Job* job, const GatherGroup* group, int64_t b, int6
             else:
                 kernels.gather(tile + position, o.channel_floats, x + channel * plane, plane, last - channel, run + unit_run[u],
                                unit_run[u + 1] - unit_run[u], p.window.stride[2], zero)
-    if data.is_signed:
+    if data.quantising.is_signed:
         kernels.flip(tile, size * element)
 
 
 cdef int32_t zero_of_x(const Job* job) noexcept nogil:
     """Return the zero point of x, which a value may have. One that no byte can be becomes the next that can; so does NaN."""
     cdef const ByteProduct* data = <const ByteProduct*>job.step.spec
-    cdef float low = -128 if data.is_signed else 0, value
+    cdef float low = -128 if data.quantising.is_signed else 0, value
     if job.step.more[ZERO] == NONE:
-        return data.zero_x
+        return data.quantising.zero_x
     value = rintf(job.more[ZERO][0])
     value = value if value > low else low
     return <int32_t>(value if value < low + 255 else low + 255)
@@ -257,12 +237,12 @@ cdef int32_t zero_of_x(const Job* job) noexcept nogil:
 cdef const int32_t* bias_of(const Job* job, int64_t row, int64_t begin, int64_t end, int32_t zero, int32_t* room) noexcept nogil:
     """Return the bias of rows from `row` on, of which those in [begin, end) are used, in `room` where the zero point is a value."""
     cdef const ByteProduct* data = <const ByteProduct*>job.step.spec
-    cdef uint32_t unsigned = <uint32_t>(zero + 128 * data.is_signed)
+    cdef uint32_t unsigned = <uint32_t>(zero + 128 * data.quantising.is_signed)
     cdef int64_t m
     if data.sums == NULL:
-        return data.bias + row
+        return data.quantising.bias + row
     for m in range(begin, end):
-        room[m] = <int32_t>(<uint32_t>data.bias[row + m] - unsigned * <uint32_t>data.sums[row + m])
+        room[m] = <int32_t>(<uint32_t>data.quantising.bias[row + m] - unsigned * <uint32_t>data.sums[row + m])
     return room
 
 
@@ -272,13 +252,13 @@ cdef const float* scale_of(const Job* job, int64_t row, int64_t begin, int64_t e
     cdef const float* factor = job.more[FACTOR]
     cdef int64_t m
     if factor == NULL:
-        return data.scale + row
+        return data.quantising.scale + row
     if job.plan.values[job.step.more[FACTOR]].size == 1:
         for m in range(begin, end):
-            room[m] = factor[0] * data.scale[row + m]
+            room[m] = factor[0] * data.quantising.scale[row + m]
     else:
         for m in range(begin, end):
-            room[m] = factor[row + m] * data.scale[row + m]
+            room[m] = factor[row + m] * data.quantising.scale[row + m]
     return room
 
 
@@ -290,16 +270,17 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef ProductPlan* q = &own.q
     cdef Offsets* o = q.offsets
     cdef int64_t unit = own.unit
-    cdef int type_y = job.program.type[job.step.y], bytes_y = job.program.bytes[job.step.y]
+    cdef int bytes_y = job.program.bytes[job.step.y]
     cdef int64_t image, slice_, tile, b, v, count, first, element = FOUR if data.blocks else 1, place, chunk = index % q.chunks
     cdef int64_t g
     cdef uint8_t* pixels = <uint8_t*>scratch
-    cdef int32_t* sums = <int32_t*>(scratch + lines(own.tile_bytes))
-    cdef uint8_t* results = <uint8_t*>sums + sizeof(float) * lines(own.sums * sizeof(int32_t))
-    cdef t.Run* run = <t.Run*>(results + sizeof(float) * lines(own.results))
+    cdef uint8_t* results = pixels + whole_lines(own.tile_bytes) + whole_lines(own.sums * sizeof(int32_t))
+    cdef uint8_t* rooms = results + whole_lines(own.results) + whole_lines(run_bytes(p, q))
+    cdef int32_t* sums = <int32_t*>(pixels + whole_lines(own.tile_bytes))
+    cdef t.Run* run = <t.Run*>(results + whole_lines(own.results))
     cdef t.Run* own_run = run
-    cdef int32_t* bias_room = <int32_t*>run + lines(run_bytes(p, q))
-    cdef float* scale_room = <float*>bias_room + lines(own.rows * sizeof(int32_t))
+    cdef int32_t* bias_room = <int32_t*>rooms
+    cdef float* scale_room = <float*>(rooms + whole_lines(own.rows * sizeof(int32_t)))
     cdef const int32_t* bias
     cdef int32_t zero = zero_of_x(job)
     cdef int64_t row_begin, row_end
@@ -332,9 +313,7 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
     row_end = min(panel.mr * call.row_end, panel.rows)
     bias = bias_of(job, panel.row_begin % p.M, row_begin, row_end, zero, bias_room)
     call.scale = scale_of(job, panel.row_begin % p.M, row_begin, row_end, scale_room)
-    call.divisor = data.divisor
-    call.out = OUT_SUMS if type_y == TYPE_INT32 else OUT_FLOATS if type_y == TYPE_FLOAT32 else OUT_BYTES
-    set_results(&call, type_y == TYPE_INT8, data.zero_y, data.low, data.high)
+    set_quantising(&call, &data.quantising, job.program.type[job.step.y])
     call.ahead = NULL
     fetches = direct and bytes_y == 1 and panel.entries < FETCH_ENTRIES * panel.groups
     call.partial_stride = o.width
