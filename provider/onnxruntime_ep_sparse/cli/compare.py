@@ -9,7 +9,8 @@ import typer
 
 from .. import measure
 from ..measure import CPU
-from ..measure.agreement import BYTES, HALF_TOLERANCE, TOLERANCE
+from ..measure.agreement import BYTES, HALF_TOLERANCE, SPREAD, TOLERANCE
+from ..measure.spread import judged
 from ..options import EP_NAME
 from .common import (
     Batch,
@@ -51,7 +52,8 @@ def compare(
         typer.Option(
             "--rtol-scale",
             min=0.0,
-            help=f"Largest max|y - y_ort| / max|y_ort| of an output. {TOLERANCE:g} without, {HALF_TOLERANCE:g} for float16.",
+            help=f"Largest max|y - y_ort| / max|y_ort| of an output. {TOLERANCE:g} without, {HALF_TOLERANCE:g} for float16, "
+            f"or {SPREAD} times as much as runs of the CPU provider with other settings differ.",
         ),
     ] = None,
     nodes: Annotated[bool, typer.Option("--nodes", help="Find the first node whose value differs by more than that.")] = False,
@@ -84,6 +86,9 @@ def compare(
     owned = measure.ownership(session)
     names = [output.name for output in reference.get_outputs()]
     agreements = measure.agree(names, ours, theirs)
+    if second is given and rtol_scale is None:
+        mine, other_side = (dict(zip(names, outputs, strict=True)) for outputs in (ours, theirs))
+        agreements = judged(agreements, mine, other_side, given.source, feeds, threads)
 
     table = out.table("output", "shape", ">max|y_ort|", ">max abs", ">mean abs", ">max relative to scale", ">cosine", ">arg-max", "verdict")
     for a in agreements:
@@ -99,6 +104,9 @@ def compare(
             "ok" if a.within(rtol_scale) else "DIFFERS",
         )
     out.print(table)
+    for a in agreements:
+        if a.spread is not None:
+            out.print(f"{a.output}: {a.verdict}")
     ok = bool(agreements) and all(a.within(rtol_scale) for a in agreements) and not (require_owned and not owned.owned)
     if not agreements:
         out.print("nothing compared: no output is a tensor of numbers")

@@ -17,6 +17,8 @@ HALF_TOLERANCE = 2e-3
 STEPS = 1
 """Largest difference of 8-bit integers. One that was rounded from a float at a tie may fall on either side."""
 BYTES = ("int8", "uint8")
+SPREAD = 2
+"""How many times as far an output may be as the CPU provider's own runs are from each other. Runs that round otherwise are about as far."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,9 @@ class Agreement:
     For integers `max_abs` counts steps.
     `argmax` is the share of positions along the class axis whose largest value is at the same place, or None without such an axis. A NaN
     or infinity that only one of the two has makes the errors infinite, and so do different shapes.
+
+    `spread` is the largest difference between runs of the CPU provider with other settings, and `nearest` the error compared with the
+    nearest of them, both relative to `scale`: see `measure/spread.py`. They are None where the tolerance was enough.
     """
 
     output: str
@@ -40,15 +45,27 @@ class Agreement:
     tolerance: float = TOLERANCE
     dtype: str = "float32"
     different: int = 0
+    spread: float | None = None
+    nearest: float | None = None
 
     def within(self, tolerance: float | None = None) -> bool:
         """Return whether max|y - y_ort| <= tolerance * max|y_ort|, by the tolerance of the element type unless another one is given.
 
-        Without a tolerance, 8-bit integers may differ by one step.
+        Without a tolerance, 8-bit integers may differ by one step, and any output by `SPREAD` times the `spread`.
         """
-        if tolerance is None and self.dtype in BYTES:
-            return self.max_abs <= STEPS
-        return self.max_relative <= (self.tolerance if tolerance is None else tolerance)
+        if tolerance is not None:
+            return self.max_relative <= tolerance
+        near = self.max_abs <= STEPS if self.dtype in BYTES else self.max_relative <= self.tolerance
+        return near or (self.spread is not None and math.isfinite(self.max_relative) and self.max_relative <= SPREAD * self.spread)
+
+    @property
+    def verdict(self) -> str:
+        """Return in words whether it is near enough: "within 1e-04", or how far the CPU provider's own runs are from each other."""
+        if self.spread is None:
+            steps = f"{STEPS} step" if self.dtype in BYTES else f"{self.tolerance:.0e}"
+            return f"within {steps}" if self.within() else f"DIFFERS, not within {steps}"
+        apart = f"within {SPREAD} x {self.spread:.1e}, by which runs of the CPU provider with other settings differ"
+        return f"{'' if self.within() else 'DIFFERS, not '}{apart}; the nearest is {self.nearest:.1e} away"
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict with the fields as keys. Numbers that are not finite become None."""

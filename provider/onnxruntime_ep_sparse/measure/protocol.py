@@ -22,6 +22,7 @@ from ..timing import SAMPLE_S, Latency, Ratio, in_turn, timed
 from .agreement import Agreement, agree
 from .memory import memory_of
 from .peak import peak_gflops
+from .spread import judged
 from .streams import streams_in_turn
 
 CONTROL_TOLERANCE = 0.03
@@ -180,7 +181,7 @@ def measure(
         if not own.owned:
             raise ValueError(f"{each.provider} takes none of the {own.nodes} nodes of {each.name}, so there is nothing to measure")
     mine, reference = named_outputs(*sides[1]), named_outputs(*sides[0])
-    agreement = agree(list(reference), list(mine.values()), list(reference.values()))
+    agreement = judged(agreement_of(mine, reference), mine, reference, model, feeds, threads)
     others = [
         agreement_of(named_outputs(*side), reference) if each.feeds is None else () for side, each in zip(sides[2:], rivals, strict=True)
     ]

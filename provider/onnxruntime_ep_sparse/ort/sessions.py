@@ -45,18 +45,22 @@ def make_session(
     silent: bool = False,
     folder: str | os.PathLike[str] | None = None,
     profile: str | os.PathLike[str] | None = None,
+    optimized: bool = True,
+    entries: Mapping[str, str] | None = None,
 ) -> Any:
     """Create a session without spinning between runs and without fallback, which records the assignment of nodes.
 
     `threads` 0 leaves the number of threads to ONNX Runtime. `sizes` are those of open dimensions by their names. A `silent` session prints
     no message of ONNX Runtime. `folder` is where the external data of a model in bytes are. With `profile`, ONNX Runtime writes its profile
-    to a file whose name begins so.
+    to a file whose name begins so. Where it is not `optimized`, it runs the nodes of the file. `entries` are more configuration entries.
 
     ValueError for a wrong option; onnxruntime's own exceptions for a model that it cannot load.
     """
     ort = registration.runtime()
     chosen = ort.SessionOptions()
     chosen.intra_op_num_threads = threads
+    if not optimized:
+        chosen.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if silent:
         chosen.log_severity_level = 4
     if provider == EP_NAME:
@@ -72,7 +76,8 @@ def make_session(
         chosen.profile_file_prefix = os.fspath(profile)
     if folder is not None:
         chosen.add_session_config_entry("session.model_external_initializers_file_folder_path", os.fspath(folder) or ".")
-    chosen.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    for key, value in {**(entries or {}), "session.record_ep_graph_assignment_info": "1"}.items():
+        chosen.add_session_config_entry(key, value)
     return ort.InferenceSession(model if isinstance(model, bytes) else os.fspath(model), chosen, enable_fallback=0)
 
 

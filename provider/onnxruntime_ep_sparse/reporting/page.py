@@ -128,7 +128,8 @@ def _cards(data: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
         if worst is not None:
             error = "not finite" if worst["max_relative"] is None else f"{worst['max_relative']:.1e}"
             same = "" if worst["argmax"] is None else f", same class in {worst['argmax']:.1%}"
-            yield "Agreement", "yes" if measured["agrees"] else "NO", f"largest error {error} of the largest output{same}"
+            own = "" if worst["spread"] is None else f"; runs of the CPU provider with other settings differ by {worst['spread']:.1e}"
+            yield "Agreement", "yes" if measured["agrees"] else "NO", f"largest error {error} of the largest output{same}{own}"
     if decided is not None:
         yield "Nodes taken", f"{decided['taken']} of {len(decided['nodes'])}", f"in {counted(decided['regions'], 'region')}"
         yield "Zeros", percent(decided["sparsity"]), f"of {decided['weights']:,} weights"
