@@ -9,7 +9,7 @@ import onnxruntime_ep_sparse as sparse
 import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse import cpus, options
 from onnxruntime_ep_sparse.options import Options
-from onnxruntime_ep_sparse_kernels.isa import ISAS
+from onnxruntime_ep_sparse_kernels.isa import ISAS, byte_sets_for
 from support.repository import ROOT
 
 
@@ -105,11 +105,25 @@ def test_isa_unavailable(monkeypatch):
     not_built, built, *_, available = (isa.name for isa in ISAS)
     monkeypatch.setattr(kernels, "compiled_isas", lambda: (built, available))
     monkeypatch.setattr(kernels, "available_isas", lambda: (available,))
+    monkeypatch.setattr(kernels, "available_byte_sets", tuple)
     with pytest.raises(ValueError, match=f"this CPU lacks it, the best available is '{available}'"):
         options.parse({"isa": built}, {})
     with pytest.raises(ValueError, match=f"this build lacks it, the best available is '{available}'"):
         options.parse({"isa": not_built}, {})
+    with pytest.raises(ValueError, match=f"this CPU lacks it, the best available is '{available}'"):
+        options.parse({"isa": f"{built}_madd"}, {})
     assert options.parse({"isa": available}, {}).isa == available
+
+
+def test_kernels_for_bytes():
+    """The name of a set chooses its instruction set too; that of an instruction set, or none, the best set that can run here."""
+    for row in byte_sets_for(ISAS):
+        if row.name in kernels.available_byte_sets():
+            chosen = options.parse({"isa": row.name}, {})
+            assert (options.isa_of(chosen), options.byte_set_of(chosen)) == (row.isa, row.name)
+    for name in kernels.available_isas():
+        assert options.byte_set_of(options.parse({"isa": name}, {})) == kernels.best_byte_set(name)
+    assert options.byte_set_of(options.parse({}, {})) == kernels.available_byte_sets()[0]
 
 
 def test_defaults():
@@ -232,7 +246,7 @@ def test_base_is_copied_and_left_alone(monkeypatch):
 def test_values_of_isa():
     """The table of instruction sets says which values the option `isa` takes."""
     (option,) = (option for option in options.OPTIONS if option.name == "isa")
-    assert option.valid.split(", ") == ["'auto'", *(repr(isa.name) for isa in ISAS)]
+    assert option.valid.split(", ") == ["'auto'", *(repr(row.name) for row in (*ISAS, *byte_sets_for(ISAS)))]
 
 
 def test_every_option_is_documented():

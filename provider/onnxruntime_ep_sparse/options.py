@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
 import onnxruntime_ep_sparse_kernels as kernels
-from onnxruntime_ep_sparse_kernels.isa import ISAS, Isa, isa_named
+from onnxruntime_ep_sparse_kernels.isa import ISAS, Isa, byte_sets_for, isa_named
 
 from . import cpus
 
@@ -103,15 +103,17 @@ def _flag(text: str) -> bool:
     return _one_of("0", "1")(text) == "1"
 
 
-ISA_CHOICES = ("auto", *(isa.name for isa in ISAS))
+BYTE_SETS = {row.name: row for row in byte_sets_for(ISAS)}
+ISA_CHOICES = ("auto", *(isa.name for isa in ISAS), *BYTE_SETS)
 
 
 def _isa(text: str) -> str:
-    isa = _one_of(*ISA_CHOICES)(text)
-    if isa != "auto" and isa not in kernels.available_isas():
+    name = _one_of(*ISA_CHOICES)(text)
+    if name not in ("auto", *kernels.available_isas(), *kernels.available_byte_sets()):
+        isa = BYTE_SETS[name].isa.name if name in BYTE_SETS else name
         lacking = "this CPU" if isa in kernels.compiled_isas() else "this build"
         raise _UnavailableError(f"{lacking} lacks it, the best available is {kernels.available_isas()[0]!r}")
-    return isa
+    return name
 
 
 OPTIONS = (
@@ -137,7 +139,8 @@ OPTIONS = (
         "choice",
         "auto",
         ", ".join(repr(isa) for isa in ISA_CHOICES),
-        "Instruction set of the kernels; `auto` is the best one that CPU and build support.",
+        "Instruction set of the kernels; `auto` is the best one that CPU and build support. `avx2_madd` is `avx2` without VNNI, which only "
+        "products of 8-bit integers use, and so on; without such an ending these have the best that the CPU supports.",
         _isa,
     ),
     Option(
@@ -280,13 +283,20 @@ def words(options: Options) -> str:
     others = {f.name: value for f in fields(Options) if (value := getattr(options, f.name)) != getattr(defaults, f.name)}
     shown = "".join(f", {name}={value}" for name, value in others.items() if name not in ("isa", "threads"))
     available = ", ".join(kernels.available_isas())
-    return f"instruction set {isa_of(options).name} of {available}; cut for threads: {workers_of(options)}{shown}"
+    sets = f"instruction set {isa_of(options).name} of {available}; kernels for bytes {byte_set_of(options)}"
+    return f"{sets}; cut for threads: {workers_of(options)}{shown}"
 
 
 def isa_of(options: Options) -> Isa:
     """Return the instruction set that `options.isa` stands for on this CPU."""
-    name = kernels.available_isas()[0] if options.isa == "auto" else options.isa
-    return isa_named(name)
+    if options.isa in BYTE_SETS:
+        return BYTE_SETS[options.isa].isa
+    return isa_named(kernels.available_isas()[0] if options.isa == "auto" else options.isa)
+
+
+def byte_set_of(options: Options) -> str:
+    """Return the name of the kernels for bytes that `options.isa` stands for on this CPU."""
+    return options.isa if options.isa in BYTE_SETS else kernels.best_byte_set(isa_of(options).name)
 
 
 def expected_threads(pool: int = 0) -> int:

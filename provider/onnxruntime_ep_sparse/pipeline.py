@@ -7,7 +7,7 @@ from onnxruntime_ep_sparse_kernels.isa import Isa
 
 from .graph.ir import Graph
 from .ops.table import is_activation, is_addition, row_for
-from .options import Options, isa_of, workers_of
+from .options import Options, byte_set_of, isa_of, workers_of
 from .passes.run import run_passes
 from .program.builder import Builder
 from .program.steps import ProgramSpec
@@ -34,6 +34,5 @@ def lower_to_spec(graph: Graph, isa: Isa, workers: int = 1) -> ProgramSpec:
 
 def program_of(spec: ProgramSpec, options: Options) -> Program:
     """Compile the program for this process."""
-    isa = isa_of(options).name
-    byte_table = kernels.byte_table(isa) if spec.has_bytes else None
-    return Program(spec, kernels.table(isa), workers_of(options), options.profile, byte_table=byte_table)
+    byte_table = kernels.byte_table(byte_set_of(options)) if spec.has_bytes else None
+    return Program(spec, kernels.table(isa_of(options).name), workers_of(options), options.profile, byte_table=byte_table)

@@ -38,12 +38,12 @@ def check(json: JsonOption = None) -> None:
     ort = registration.runtime()
     error = ""
     try:
-        isa = options.parse({}).isa
+        given: options.Options | None = options.parse({})
         registration.register()
     except (ValueError, ImportError, RuntimeError) as problem:
-        isa, error = "", " ".join(str(problem).split())
+        given, error = None, " ".join(str(problem).split())
     available = kernels.available_isas()
-    chosen = available[0] if isa == "auto" else isa
+    chosen, byte_set = ("", "") if given is None else (options.isa_of(given).name, options.byte_set_of(given))
     tests = [SelfTest(op, False, None, False, error) if error else self_test(op) for op in ("Conv", "MatMul")]
     passed = all(test.passed for test in tests)
     supported = f">= {_dotted(registration.OLDEST)}, tested up to {_dotted(registration.NEWEST_TESTED)}"
@@ -62,7 +62,8 @@ def check(json: JsonOption = None) -> None:
         ("numpy", np.__version__),
         ("CPU", f"{cpu_model()}: {', '.join(features) or 'no extensions known'}"),
         ("instruction set", f"{chosen or 'none'} (compiled: {', '.join(kernels.compiled_isas())}; runs here: {', '.join(available)})"),
-        ("", "override: option isa=NAME or environment variable ORT_SPARSE_ISA=NAME"),
+        ("kernels for bytes", f"{byte_set or 'none'} (run here: {', '.join(kernels.available_byte_sets())})"),
+        ("", "override both: option isa=NAME or environment variable ORT_SPARSE_ISA=NAME"),
         ("cores", f"{os.cpu_count()}, available to this process: {len(cores)}: {_ranges(cores)}; usable at once: {cpus.usable()}"),
         *(("device", f"{d['provider']} on {d['type']} ({d['vendor']})") for d in devices),
         *((f"self-test {t.operator}", f"{'PASS' if t.passed else 'FAIL'}: {t.message}") for t in tests),
@@ -82,6 +83,7 @@ def check(json: JsonOption = None) -> None:
             "onnxruntime_supported": {"oldest": _dotted(registration.OLDEST), "newest_tested": _dotted(registration.NEWEST_TESTED)},
             "cpu": {"model": cpu_model(), "features": features},
             "isa": {"compiled": list(kernels.compiled_isas()), "available": list(available), "chosen": chosen or None},
+            "byte_sets": {"available": list(kernels.available_byte_sets()), "chosen": byte_set or None},
             "cores": {"count": os.cpu_count(), "affinity": cores, "usable": cpus.usable()},
             "devices": devices,
             "self_test": [asdict(test) for test in tests],

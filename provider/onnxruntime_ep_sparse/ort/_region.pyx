@@ -37,11 +37,9 @@ from ..runtime._structs cimport RELAXED, load
 
 from dataclasses import replace
 
-from onnxruntime_ep_sparse_kernels import best_byte_set
-
 from . import ep_context
 from ..graph.ir import CONTEXT_DATA, EP_CONTEXT
-from ..options import isa_of, workers_of
+from ..options import byte_set_of, isa_of, workers_of
 from ..partition.select import is_compiled
 from ..pipeline import lower_to_spec, program_of
 from ..program import serialize as compiled
@@ -97,7 +95,7 @@ cdef Region* region_of(const Api* api, const void* ort_graph, const void* fused_
     try:
         fill_labels(region, program.labels)
         region.isa = c_copy(isa_of(options).name)
-        region.byte_set = c_copy(best_byte_set(isa_of(options).name))
+        region.byte_set = c_copy(byte_set_of(options))
         kernel_fill(&region.kernel, program, inputs, outputs, name)
     except BaseException:
         release_region(region)

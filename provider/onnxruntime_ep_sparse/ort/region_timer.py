@@ -26,7 +26,7 @@ from .._version import __version__
 from ..cache_folder import CacheFolder, say_once
 from ..cpus import cpu_model
 from ..graph.ir import Graph
-from ..options import EP_NAME, Options, isa_of, workers_of
+from ..options import EP_NAME, Options, byte_set_of, workers_of
 from ..partition.nominal import Sizes
 from ..partition.verdict import FRAME, SizeTimes, UnmeasuredError, Verdict, restored, stored
 from ..timing import LEAST_PAIRS, alternate, ratio
@@ -88,7 +88,7 @@ class RegionTimer:
         """Return what a verdict depends on, as a key: machine, threads, versions, budget and the content of the region."""
         options = self.options
         depends = [
-            *(FRAME.version, __version__, ort.__version__, cpu_model(), isa_of(options).name),
+            *(FRAME.version, __version__, ort.__version__, cpu_model(), byte_set_of(options)),
             *(options.threads, workers_of(options), options.measure_budget_ms),
         ]
         content = blake2b(json.dumps(depends).encode(), digest_size=20)
