@@ -1,11 +1,11 @@
 """Measure ONNX Runtime's INT8 kernels, for `ops/quantized_costs.py`, and our products on bytes, for `ops/byte_costs.py`.
 
-    python tests/benchmarks/int8_rates.py THREADS [ISA]
+    python tests/benchmarks/int8_rates.py THREADS [SET]
 
-Single nodes run with the CPU provider; with ISA, with ours on that instruction set. Rates of products are fitted by least squares of
-relative errors, none negative; the others are nanoseconds per element. Each line has what was measured: sizes, microseconds and
-multiply-adds a nanosecond, or how far a rate is from what was measured. The machine must do nothing else. An instruction set is that of the
-ONNX Runtime that runs this, as for `calibrate.py`.
+Single nodes run with the CPU provider; with SET, for example avx2_vnni, with ours and these kernels for bytes. Rates of products are fitted
+by least squares of relative errors, none negative; the others are nanoseconds per element. Each line has what was measured: sizes,
+microseconds and multiply-adds a nanosecond, or how far a rate is from what was measured. The machine must do nothing else. ONNX Runtime
+uses the instructions that it finds, as for `calibrate.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from onnxruntime_ep_sparse.ops import byte_costs
 from onnxruntime_ep_sparse.ops.costs import OUR_SPLIT, combined, scaled
 from onnxruntime_ep_sparse.partition.cost import our_rates
 from onnxruntime_ep_sparse.program.steps import Window
-from onnxruntime_ep_sparse_kernels.isa import isa_named
+from onnxruntime_ep_sparse_kernels.isa import ISAS, byte_sets_for
 
 TYPES = {np.uint8: TensorProto.UINT8, np.int8: TensorProto.INT8, np.float32: TensorProto.FLOAT}
 F32 = np.float32
@@ -147,9 +147,9 @@ def elementwise(threads, count):
 # --- our products
 
 
-def step_nanoseconds(threads, isa, model, inputs):
+def step_nanoseconds(threads, row, model, inputs):
     """The median over blocks of runs of the mean time of the product on bytes in our region."""
-    choice = {"policy": "always", "isa": isa, "threads": str(threads), "profile": "1"}
+    choice = {"policy": "always", "isa": row.name, "threads": str(threads), "profile": "1"}
     session = session_of(threads, model, [(sparse.EP_NAME, choice), "CPUExecutionProvider"])
 
     def step():
@@ -173,7 +173,7 @@ def pruned(rng, shape, zeros):
     return np.where(rng.random(shape) < zeros, 0, rng.integers(-60, 61, shape)).astype(np.int8)
 
 
-def our_convolution(threads, isa, sizes, zeros):
+def our_convolution(threads, row, sizes, zeros):
     """Nanoseconds of a convolution on bytes, and its work."""
     channels, outputs, size, kernel, stride = sizes
     rng = np.random.default_rng(0)
@@ -181,14 +181,14 @@ def our_convolution(threads, isa, sizes, zeros):
     window = {"pads": [kernel // 2] * 4, "strides": [stride] * 2}
     node = helper.make_node("QLinearConv", ["x", "s", "z", "w", "ws", "wz", "s", "z"], ["y"], **window)
     model = model_of(node, {"x": x}, TensorProto.UINT8, {"w": weight, **parameters(np.uint8, outputs)})
-    spent, after = step_nanoseconds(threads, isa, model, {"x": x}), (size + kernel // 2 * 2 - kernel) // stride + 1
+    spent, after = step_nanoseconds(threads, row, model, {"x": x}), (size + kernel // 2 * 2 - kernel) // stride + 1
     pads = (kernel // 2,) * 2
     shape = Window((kernel,) * 2, (stride,) * 2, (1, 1), pads, pads)
-    work = byte_costs.convolution(isa_named(isa), x.shape, weight.shape, (1, outputs, after, after), shape, 1)
+    work = byte_costs.convolution(row.isa, x.shape, weight.shape, (1, outputs, after, after), shape, 1)
     return spent, work, np.count_nonzero(weight) / weight.size
 
 
-def our_depthwise(threads, isa, sizes, zeros):
+def our_depthwise(threads, row, sizes, zeros):
     """Nanoseconds of a depthwise convolution on bytes, and its work."""
     channels, size, stride = sizes
     rng = np.random.default_rng(0)
@@ -197,25 +197,26 @@ def our_depthwise(threads, isa, sizes, zeros):
         "QLinearConv", ["x", "s", "z", "w", "ws", "wz", "s", "z"], ["y"], pads=[1] * 4, strides=[stride] * 2, group=channels
     )
     model = model_of(node, {"x": x}, TensorProto.UINT8, {"w": weight, **parameters(np.uint8, channels)})
-    spent, after = step_nanoseconds(threads, isa, model, {"x": x}), (size - 1) // stride + 1
-    work = byte_costs.depthwise(isa_named(isa), x.shape, weight.shape, (1, channels, after, after))
+    spent, after = step_nanoseconds(threads, row, model, {"x": x}), (size - 1) // stride + 1
+    work = byte_costs.depthwise(row.isa, x.shape, weight.shape, (1, channels, after, after))
     return spent, (work, {}, 0), 1.0
 
 
-def our_matrix(threads, isa, sizes, zeros):
+def our_matrix(threads, row, sizes, zeros):
     """Nanoseconds of a matrix product on bytes, and its work."""
     rows, depth, outputs = sizes
     rng = np.random.default_rng(0)
     x, weight = rng.integers(0, 100, (rows, depth)).astype(np.uint8), pruned(rng, (depth, outputs), zeros)
     node = helper.make_node("QLinearMatMul", ["x", "s", "z", "w", "ws", "wz", "s", "z"], ["y"])
     model = model_of(node, {"x": x}, TensorProto.UINT8, {"w": weight, **parameters(np.uint8, outputs)})
-    spent = step_nanoseconds(threads, isa, model, {"x": x})
-    return spent, byte_costs.matrix(isa_named(isa), rows, depth, outputs), np.count_nonzero(weight) / weight.size
+    spent = step_nanoseconds(threads, row, model, {"x": x})
+    return spent, byte_costs.matrix(row.isa, rows, depth, outputs), np.count_nonzero(weight) / weight.size
 
 
-def ours(threads, isa):
-    """Print our rates."""
-    known = our_rates(isa_named(isa))
+def ours(threads, name):
+    """Print our rates with a set of kernels for bytes."""
+    row = next(row for row in byte_sets_for(ISAS) if row.name == name)
+    known = our_rates(row.isa, name)
     fixed = {"step": known["step"][threads - 1], "section": known["section"][threads - 1]}
     kinds = (
         (our_convolution, OURS, SPARSITIES),
@@ -226,7 +227,7 @@ def ours(threads, isa):
         rows, found = [], []
         for sizes in cases:
             for zeros in shares:
-                spent, (whatever, whole, macs), share = measure(threads, isa, sizes, zeros)
+                spent, (whatever, whole, macs), share = measure(threads, row, sizes, zeros)
                 splits = threads > 1 and (macs * share > OUR_SPLIT or measure is our_depthwise)
                 amounts = combined({name: amount for name, amount in whatever.items() if name != "step"}, scaled(whole, share))
                 rows.append((f"{'x'.join(map(str, sizes))} {zeros}", amounts))
@@ -253,6 +254,9 @@ def main():
         windows = [(channels, channels, size, 3, stride) for channels, size, stride in DEPTHWISE]
         fitted(f"depthwise {name}", [convolution(threads, dtype, sizes, group=sizes[0]) for sizes in windows], DEPTHWISE)
     fitted("ConvInteger", [convolution(threads, np.uint8, sizes, loose=True) for sizes in CONVOLUTIONS], CONVOLUTIONS)
+    windows = [(channels, channels, size, 3, stride) for channels, size, stride in DEPTHWISE]
+    found = [convolution(threads, np.uint8, sizes, group=sizes[0], loose=True) for sizes in windows]
+    fitted("depthwise ConvInteger", found, windows)
     for count in (100_000, 1_000_000):
         elementwise(threads, count)
 

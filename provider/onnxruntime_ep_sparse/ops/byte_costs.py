@@ -1,7 +1,6 @@
 """Our work of products on bytes, and how long it takes.
 
-`tests/benchmarks/int8_rates.py` measures the rates by these functions and prints them. They are those of the best kernels for bytes that an
-instruction set has on CPUs with VNNI, as the rates of ONNX Runtime in `quantized_costs.py` are.
+`tests/benchmarks/int8_rates.py` measures the rates by these functions and prints them.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ BYTE_WORK = {
 }
 """Kinds of our work that have a rate here."""
 BYTE_RATES: dict[str, Mapping[str, tuple[float, float]]] = {
-    "avx512": {
+    "avx512_vnni": {
         "byte_nonzero": (0.369, 0.234),
         "byte_row": (2.83, 3.12),
         "byte_gathered": (0.0211, 0.03),
@@ -43,7 +42,7 @@ BYTE_RATES: dict[str, Mapping[str, tuple[float, float]]] = {
         "byte_depthwise_row": (1.84, 1.57),
         "byte_depthwise_moved": (0.037, 0.0295),
     },
-    "avx2": {
+    "avx2_vnni": {
         "byte_nonzero": (0.247, 0.147),
         "byte_row": (3.2, 2.52),
         "byte_gathered": (0.0264, 0.0322),
@@ -55,7 +54,19 @@ BYTE_RATES: dict[str, Mapping[str, tuple[float, float]]] = {
         "byte_depthwise_row": (1.22, 3.12),
         "byte_depthwise_moved": (0.0364, 0.0313),
     },
-    "baseline": {
+    "avx2_madd": {
+        "byte_nonzero": (0.345, 0.203),
+        "byte_row": (3.12, 2.46),
+        "byte_gathered": (0.0222, 0.0305),
+        "byte_gathered_strided": (0.0803, 0.0583),
+        "byte_rows_nonzero": (0.333, 0.17),
+        "byte_rows_row": (0.0, 0.0),
+        "byte_rows_moved": (0.155, 0.19),
+        "byte_depthwise_entry": (0.984, 0.545),
+        "byte_depthwise_row": (0.0, 1.76),
+        "byte_depthwise_moved": (0.0439, 0.0338),
+    },
+    "baseline_madd": {
         "byte_nonzero": (0.626, 0.342),
         "byte_row": (4.7, 2.85),
         "byte_gathered": (0.032, 0.0395),
@@ -68,7 +79,7 @@ BYTE_RATES: dict[str, Mapping[str, tuple[float, float]]] = {
         "byte_depthwise_moved": (0.0277, 0.0376),
     },
 }
-"""Nanoseconds per unit with one and with two threads, by instruction set: AMD EPYC (Zen 5), 2026-11-30."""
+"""Nanoseconds per unit with one and with two threads, by the set of kernels for bytes: AMD EPYC (Zen 5), 2026-11-30."""
 
 Work = tuple[Amounts, Amounts, float]
 """The work of a product whatever its weight is, that of a weight without zeros, and the multiply-adds by which threads share a step."""

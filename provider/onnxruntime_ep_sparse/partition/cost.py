@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
-from onnxruntime_ep_sparse_kernels.isa import ISAS, SHARED, Isa
+from onnxruntime_ep_sparse_kernels.isa import ISAS, SHARED, Isa, byte_sets_for
 
 from ..graph.ir import Graph, Node
 from ..ops import table
@@ -153,17 +153,21 @@ class Seconds:
 
 
 class Prices:
-    """Expected times of the nodes of a graph on an instruction set, with a number of threads."""
+    """Expected times of the nodes of a graph on an instruction set, with a number of threads.
 
-    def __init__(self, graph: Graph, isa: Isa, threads: int) -> None:
+    `byte_set` names the kernels for bytes, by default the best ones of the instruction set.
+    """
+
+    def __init__(self, graph: Graph, isa: Isa, threads: int, byte_set: str = "") -> None:
         self.graph = graph
         self.isa = isa
         self.threads = threads
+        self.byte_set = byte_set
         self._handovers: dict[str, float] = {}
 
     def of(self, graph: Graph) -> Prices:
         """Return the prices of what the passes have made of the graph, for the same sizes."""
-        prices = Prices(graph, self.isa, self.threads)
+        prices = Prices(graph, self.isa, self.threads, self.byte_set)
         prices.setting = replace(self.setting, graph=graph, products=results_of_products(graph))
         return prices
 
@@ -174,19 +178,19 @@ class Prices:
 
     @cached_property
     def _ort(self) -> dict[str, float]:
-        return seconds_per_unit(ort_rates(self.isa), self.threads)
+        return seconds_per_unit(ort_rates(self.isa, self.byte_set), self.threads)
 
     @cached_property
     def _ort_alone(self) -> dict[str, float]:
-        return seconds_per_unit(ort_rates(self.isa), 1)
+        return seconds_per_unit(ort_rates(self.isa, self.byte_set), 1)
 
     @cached_property
     def _ours_alone(self) -> dict[str, float]:
-        return seconds_per_unit(our_rates(self.isa), 1)
+        return seconds_per_unit(our_rates(self.isa, self.byte_set), 1)
 
     @cached_property
     def _ours(self) -> dict[str, float]:
-        return seconds_per_unit(our_rates(self.isa), self.threads)
+        return seconds_per_unit(our_rates(self.isa, self.byte_set), self.threads)
 
     def seconds(self, node: Node, rows: int | None = None) -> Seconds:
         """Return the expected seconds of a node that has a row."""
@@ -282,23 +286,26 @@ class Prices:
 
 def rates_of(isa: Isa) -> Rates:
     """Return the rates of an instruction set, or of the best one below it that has been measured."""
-    return _best(RATES, isa)
-
-
-def ort_rates(isa: Isa) -> Mapping[str, tuple[float, float]]:
-    """Return ONNX Runtime's rates on an instruction set, those of 8-bit operators among them."""
-    return {**rates_of(isa).ort, **_best(INT8_RATES, isa)}
-
-
-def our_rates(isa: Isa) -> Mapping[str, tuple[float, float]]:
-    """Return our rates on an instruction set, those of products on bytes among them."""
-    return {**rates_of(isa).ours, **_best(BYTE_RATES, isa)}
-
-
-def _best(table: Mapping[str, T], isa: Isa) -> T:
-    """Return the entry of an instruction set, or of the best one below it that has been measured."""
     names = [row.name for row in ISAS]
-    return next(table[name] for name in names[names.index(isa.name) :] if name in table)
+    return next(RATES[name] for name in names[names.index(isa.name) :] if name in RATES)
+
+
+def ort_rates(isa: Isa, byte_set: str = "") -> Mapping[str, tuple[float, float]]:
+    """Return ONNX Runtime's rates on an instruction set; those of 8-bit operators are of a CPU that has the instructions of `byte_set`."""
+    return {**rates_of(isa).ort, **INT8_RATES[_measured(isa, byte_set)]}
+
+
+def our_rates(isa: Isa, byte_set: str = "") -> Mapping[str, tuple[float, float]]:
+    """Return our rates on an instruction set, those of products by these kernels for bytes among them."""
+    return {**rates_of(isa).ours, **BYTE_RATES[_measured(isa, byte_set)]}
+
+
+def _measured(isa: Isa, byte_set: str) -> str:
+    """Return the name of a set of kernels for bytes ("": the best one of an instruction set), or of the best one below it with the same dot
+    that has been measured."""
+    rows = byte_sets_for(ISAS[ISAS.index(isa) :])
+    wanted = next(row for row in rows if byte_set in ("", row.name))
+    return next(row.name for row in rows if row.dot.name == wanted.dot.name and row.name in BYTE_RATES)
 
 
 def setting_of(graph: Graph, isa: Isa) -> Setting:

@@ -18,7 +18,7 @@ from .. import reasons
 from ..graph.ir import EP_CONTEXT, FLOAT, NOTES, Graph, Node, sizes_of, subgraph, type_name, weight_of
 from ..graph.nonzeros import Nonzeros
 from ..ops import table
-from ..options import EP_NAME, Options, isa_of, workers_of
+from ..options import EP_NAME, Options, byte_set_of, isa_of, workers_of
 from ..passes.decompress import join_weights
 from ..passes.quantized import read_quantized
 from ..passes.run import run_passes
@@ -97,7 +97,7 @@ def part_of(decision: NodeDecision, node: Node, main: Node) -> NodeDecision:
 
 def select_read(graph: Graph, options: Options, kept: Collection[int] = ()) -> Selection:
     """Choose the regions of a graph as it has been read. No region gives back a node that is `kept`."""
-    prices = cost.Prices(graph, isa_of(options), workers_of(options))
+    prices = cost.Prices(graph, isa_of(options), workers_of(options), byte_set_of(options))
     weighty = [node for node in graph.nodes if table.weights_of(graph, node) or table.left_weights_of(graph, node)]
     judgements = {node.index: judge(prices, node, options) for node in weighty}
     # Most models have nothing to take: their other nodes need not be looked at.
