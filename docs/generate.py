@@ -164,8 +164,10 @@ estimating.
 | --- | --- | --- |
 {operators}
 
-All but those of role numbers take float32, float16 or bfloat16 tensors of known rank, at most {rank} dimensions.
-Any dimension may vary from run to run. Operators that only move elements, and MaxPool, take 8-bit integers too.
+All but those of roles integers and numbers take float32, float16 or bfloat16 tensors of known rank, at most {rank} dimensions.
+Any dimension may vary from run to run. Operators that only move elements, and MaxPool, take 8-bit integers too. Those that take parts, join
+or reshape, and `Where`, also take int64 and int32.
+What depends on the shapes of the inputs alone, such as positions and causal masks, is computed once for each shape.
 [Quantised models](how-to/quantized.md) says how those of integers are read.
 Files that ONNX Runtime saved optimised are read too, its blocked layout of the level ALL included, on the kind of CPU that saved them.
 The numbers of a window (kernel, strides, dilations, pads) are below 65,536, and it spans at most a million pixels.
@@ -189,7 +191,7 @@ Declined nodes run on ONNX Runtime's CPU provider, as without this package.
 | U-Net, DeepLab | everything, skips and upsampling by `ConvTranspose`, or `Resize` with constant scales or sizes, included | |
 | YOLOv5, YOLOv8, GhostNet | everything, parts of channels and the decoding of boxes included | |
 | nets with GroupNormalization or InstanceNormalization, with Mish or PRelu | everything | |
-| BERT, GPT-2, T5, Llama, ViT | everything from the embeddings on, attention included | tokens, their positions, masks of integers |
+| BERT, GPT-2, T5, Llama, ViT | everything from the embeddings on, attention, ids, positions and masks included | |
 | LSTM, GRU, RNN | everything, what is between layers included | computed shapes |
 | perceptron | everything | |
 
@@ -209,8 +211,6 @@ The same with AVX2, in both providers:
 
 <!-- data/nets-avx2.json -->
 <!-- end -->
-
-What is left of transformers turns tokens, positions and masks into floats.
 """
 
 REASONS = """\
@@ -389,13 +389,16 @@ order.
 """
 
 
-ROLES = ("product", "recurrent", "activation", "neighbour", "numbers")
+ROLES = ("product", "recurrent", "activation", "neighbour", "integers", "numbers")
 
 
 def operators() -> str:
     """Return the table of operators; those of equal role and limits share a row."""
     rows: dict[tuple[str, str], list[str]] = {}
-    for row in sorted((*ops.OPS.values(), *ops.NAMESAKES.values(), *ops.NUMBERS.values()), key=lambda row: ROLES.index(row.role)):
+    for row in sorted(
+        (*ops.OPS.values(), *ops.NAMESAKES.values(), *ops.INTEGER_ROWS.values(), *ops.NUMBERS.values()),
+        key=lambda row: ROLES.index(row.role),
+    ):
         if row.domains == (FUSED,):
             continue
         names = [f"`{domain + '.' if domain else ''}{row.op_type}`" for domain in row.domains if domain != "ai.onnx"]

@@ -54,7 +54,7 @@ def products(n):
 
 def islands(n):
     """Products with an operator between them that is not ours."""
-    return [made for i in range(n) for made in (product(f"c{i}" if i else "x", f"p{i}"), node("Cos", (f"p{i}",), f"c{i + 1}"))]
+    return [made for i in range(n) for made in (product(f"c{i}" if i else "x", f"p{i}"), node("Atan", (f"p{i}",), f"c{i + 1}"))]
 
 
 def residual(n):
@@ -63,7 +63,7 @@ def residual(n):
     for i in range(n):
         shortcut = x
         if i % 3 == 0:
-            nodes.append(node("Cos", (x,), f"s{i}"))
+            nodes.append(node("Atan", (x,), f"s{i}"))
             shortcut = f"s{i}"
         nodes += [product(x, f"p{i}"), node("Relu", (f"p{i}",), f"r{i}"), node("Add", (f"r{i}", shortcut), f"b{i}")]
         x = f"b{i}"
@@ -144,7 +144,7 @@ def test_growing_regions(family, wanted):
 
     def work(made):
         found = [node.index for node in made.nodes if node.op_type == "MatMul"]
-        runnable = {node.index for node in made.nodes if node.op_type != "Cos"}
+        runnable = {node.index for node in made.nodes if node.op_type != "Atan"}
         grow(made, runnable, set({"first": found[:1], "last": found[-1:], "all": found}[wanted]))
 
     assert_linear(family, work)

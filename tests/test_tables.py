@@ -43,8 +43,8 @@ OTHERS = ("passes", "models", "cli", "prune")
 weights that can be pruned."""
 COMPRESSED = {"formats/compressed_model.py", "formats/schema.py", "ort/_custom_ops.pyx", "ort/custom_op_shapes.py", "formats/constants.py"}
 """Files that name the operators of compressed models, which are three of ONNX's, and those that compute their weights of constants."""
-NUMBERS = "ops/numbers.py"
-"""The table of operators on a few integers, some of which have the names of operators on floats."""
+INTEGERS = {"ops/numbers.py", "ops/integers.py"}
+"""The tables of operators on integers, few and many, some of which have the names of operators on floats."""
 
 
 def strings_of(path):
@@ -62,7 +62,7 @@ def test_operators_are_named_in_one_file():
     places = {}
     for path in sorted(p for p in PROVIDER.rglob("*") if p.suffix in (".py", ".pyx", ".pxd")):
         name = path.relative_to(PROVIDER).as_posix()
-        if name.split("/")[0] not in OTHERS and name not in COMPRESSED | {NUMBERS}:
+        if name.split("/")[0] not in OTHERS and name not in COMPRESSED | INTEGERS:
             for op_type in strings_of(path) & OPS.keys():
                 places.setdefault(op_type, []).append(name)
     assert {op_type: names for op_type, names in places.items() if len(names) > 1 or not names[0].startswith("ops/")} == {}

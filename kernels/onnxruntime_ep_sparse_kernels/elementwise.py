@@ -74,6 +74,9 @@ class Act(IntEnum):
     """x clamped to [alpha, beta], both integers, and rounded half to even."""
     QUANTIZE = "vf_quantized(x, alpha, beta)"
     """x / alpha rounded half to even, clamped to the 256 integers from beta on."""
+    LOG = "vf_log(x)"
+    SIN = "vf_sin(x)"
+    COS = "vf_cos(x)"
 
 
 class Op(IntEnum):

@@ -285,10 +285,10 @@ NO_CONSTANT_OPERAND = Reason(
     "neither operand is constant",
     "Export one operand as an initializer.",
 )
-NO_NUMBER = Reason(
-    "no-number",
-    "neither operand is a constant number without NaN",
-    "Where with a condition that is computed needs one operand of a single number.",
+INTEGERS_ONLY = Reason(
+    "integers-only",
+    "integers of the type {type} are not supported, only int64 and int32, both operands alike",
+    "Convert the model so that ids, positions and masks are int64 or int32.",
 )
 ALL_CONSTANT = Reason(
     "all-constant",
@@ -379,11 +379,6 @@ EXPONENT = Reason(
     "exponent",
     "exponents other than a constant integer from -{most} to {most} are not supported",
     "Leave the node to the CPU provider, or write the power as products.",
-)
-UNSTEADY_INDICES = Reason(
-    "unsteady-indices",
-    "indices without one step between them are not supported",
-    "Leave the node to the CPU provider, or write it as Slice nodes and a Concat.",
 )
 TOO_MANY_NUMBERS = Reason(
     "too-many-numbers",

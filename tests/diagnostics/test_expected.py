@@ -16,7 +16,7 @@ def decisions(options, zeros=0.95):
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"], name="c"),
         helper.make_node("Relu", ["c"], ["r"], name="r"),
-        helper.make_node("Sin", ["r"], ["y"], name="y"),
+        helper.make_node("Asinh", ["r"], ["y"], name="y"),
     ]
     model = model_of(nodes, {"x": [1, 64, 28, 28]}, ["y"], {"w": pruned(rng, (64, 64, 3, 3), zeros)})
     return explain(make_session(model, options))

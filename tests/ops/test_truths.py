@@ -144,9 +144,10 @@ def test_masked_attention():
     ("inputs", "code"),
     [
         ([(2, 3), (C,), (2, 3)], None),
-        ([(2, 3), (2, 3), (2, 3)], "no-number"),
-        ([(2, 3), (C, 2, 3), (2, 3)], "no-number"),
-        ([(2, 3), (C, 1, 1, 1), (C,)], "mismatched"),
+        ([(2, 3), (2, 3), (2, 3)], None),
+        ([(2, 3), (C, 2, 3), (2, 3)], None),
+        ([(2, 3), (C, 1, 1, 1), (C,)], None),
+        ([(C, 2, 3), (C, 1, 1, 1), (C,)], "all-constant"),
     ],
 )
 def test_where_that_cannot_run(inputs, code):

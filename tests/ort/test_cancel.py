@@ -203,7 +203,7 @@ def two_regions(turns):
     rng = np.random.default_rng(0)
     value = helper.make_tensor_value_info
     body = helper.make_graph(
-        [helper.make_node("Identity", ["more"], ["again"]), helper.make_node("Sin", ["state"], ["next"])],
+        [helper.make_node("Identity", ["more"], ["again"]), helper.make_node("Asinh", ["state"], ["next"])],
         "body",
         [value("i", TensorProto.INT64, []), value("more", TensorProto.BOOL, []), value("state", TensorProto.FLOAT, ["n", 64])],
         [value("again", TensorProto.BOOL, []), value("next", TensorProto.FLOAT, ["n", 64])],

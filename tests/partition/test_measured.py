@@ -29,7 +29,7 @@ def net(*zeros, rows=128):
     nodes, x = [], "x"
     for i, percent in enumerate(zeros):
         if percent is None:
-            nodes.append(("Cos", (x,), f"c{i}", (rows, SIZE), {}))
+            nodes.append(("Atan", (x,), f"c{i}", (rows, SIZE), {}))
         else:
             nodes.append(("MatMul", (x, f"w{percent}"), f"p{i}", (rows, SIZE), {}))
             nodes.append(("Tanh", (f"p{i}",), f"c{i}", (rows, SIZE), {}))

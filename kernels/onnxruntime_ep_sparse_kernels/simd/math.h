@@ -103,6 +103,19 @@ static inline vf vf_sqrt(vf x) {
     for (int i = 0; i < SPARSE_LANES; i++) x[i] = __builtin_sqrtf(x[i]);
     return x;
 }
+/* What nets compute of few numbers, such as positions: lane by lane, by the C library, which is as exact for large angles. */
+static inline vf vf_log(vf x) {
+    for (int i = 0; i < SPARSE_LANES; i++) x[i] = __builtin_logf(x[i]);
+    return x;
+}
+static inline vf vf_sin(vf x) {
+    for (int i = 0; i < SPARSE_LANES; i++) x[i] = __builtin_sinf(x[i]);
+    return x;
+}
+static inline vf vf_cos(vf x) {
+    for (int i = 0; i < SPARSE_LANES; i++) x[i] = __builtin_cosf(x[i]);
+    return x;
+}
 static inline vf vf_elu(vf x, vf alpha, vf beta) { return vf_pick(x < vf_set(0), alpha * vf_expm1_below(x), beta * x); }
 static inline vf vf_celu(vf x, vf alpha, vf beta) { return vf_pick(x < vf_set(0), alpha * vf_expm1_below(x * beta), x); }
 /* x tanh(log(1 + e^x)), which is x n / (n + 2) with n = e^x (e^x + 2): 1 in float32 from e^20 on. */

@@ -27,6 +27,8 @@ FLOAT64 = 11
 BFLOAT16 = 16
 BYTES = (UINT8, INT8)
 """Those of 8-bit integers."""
+INTEGERS = (INT64, INT32)
+"""Those of integers that keep their type between steps: ids, positions, lengths."""
 CARRIED = (*BYTES, BOOL)
 """Those that are floats between steps: truths are 0 and 1."""
 TYPE_NAMES = (
@@ -65,7 +67,8 @@ class Node:
     `attributes` are decoded: int, float, str, tuples of one of these; a number for a tensor of one element. None where
     the attribute is of another kind (larger tensors, graphs).
     `ep_name` is the provider that has the node already, or "". `counts` says that the node computes only a few numbers, such as those of a
-    shape, which a plan can hold. `covers` holds the indices of other nodes whose work a pass has moved here.
+    shape, which a plan can hold; `integers`, that it makes or reads tensors of int64 or int32. `covers` holds the indices of other nodes
+    whose work a pass has moved here.
     """
 
     index: int
@@ -80,6 +83,7 @@ class Node:
     implicit_inputs: tuple[str, ...] = ()
     covers: tuple[int, ...] = ()
     counts: bool = False
+    integers: bool = False
 
 
 @dataclass(frozen=True)

@@ -167,6 +167,7 @@ ACTIVATIONS: dict[str, ActivationRow] = {
         ActivationRow("Neg", Act.NEG, rate="clamp"),
         ActivationRow("Sqrt", Act.SQRT, rate="clamp"),
         ActivationRow("Exp", Act.EXP),
+        *(ActivationRow(name, act, rate="erf") for name, act in (("Log", Act.LOG), ("Sin", Act.SIN), ("Cos", Act.COS))),
         ActivationRow("QuickGelu", Act.SILU, Given("alpha", 1.702), domains=MICROSOFT, rate="silu"),
         ActivationRow("Silu", Act.SILU, 1.0, note="x * sigmoid(x)", domains=(FUSED,), rate="silu"),
         ActivationRow("Swish", Act.SILU, Given("alpha", 1.0), rate="silu"),

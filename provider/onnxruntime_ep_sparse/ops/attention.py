@@ -141,7 +141,7 @@ def _addends(builder: Builder, node: Node, attention: Attention) -> list[int]:
     mask = input_of(node, MASK)
     if mask:
         floats, ones, added, spread = (builder.new_value(2 if i < 3 else 4) for i in range(4))
-        builder.step(Step(StepKind.CARRY, builder.integers(mask), floats, spec=Carry(0.0)))
+        builder.step(Step(StepKind.CARRY, builder.whole(mask), floats, spec=Carry(0.0)))
         builder.step(Step(StepKind.ACTIVATE, floats, ones, activation=Activation(Act.CLAMP, 0.0, 1.0)))
         builder.step(Step(StepKind.ACTIVATE, ones, added, activation=Activation(Act.AFFINE, -attention.masked, attention.masked)))
         builder.step(Step(StepKind.RESHAPE, added, spread, spec=Reshape((0, 1, 1, -1))))

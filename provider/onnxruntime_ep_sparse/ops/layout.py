@@ -24,7 +24,7 @@ from . import costs
 from .axes import ascending, axis_of
 from .channels import ChannelPlan, Flow, Link
 from .numbers import Dimension, computed_shape_finding, is_computed, known_numbers
-from .row import MOVED, OpRow, can_run_if
+from .row import ANY, MOVED, OpRow, can_run_if
 
 
 def _reshape_can_run(graph: Graph, node: Node) -> Finding | None:
@@ -407,7 +407,7 @@ def _shuffle_lower(builder: Builder, node: Node) -> None:
 
 
 ROWS = (
-    OpRow("Transpose", "neighbour", _transpose_can_run, _transpose_lower, estimate=costs.work_of("transposed"), types=MOVED),
+    OpRow("Transpose", "neighbour", _transpose_can_run, _transpose_lower, estimate=costs.work_of("transposed"), types=ANY),
     OpRow(
         "Reshape",
         "neighbour",
@@ -416,13 +416,13 @@ ROWS = (
         "shape constant or computed",
         first_version=5,
         parameters=(1,),
-        types=MOVED,
+        types=ANY,
         channels=_reshape_channels,
         estimate=costs.no_work,
     ),
-    OpRow("Flatten", "neighbour", _flatten_can_run, _flatten_lower, channels=_flatten_channels, estimate=costs.no_work, types=MOVED),
+    OpRow("Flatten", "neighbour", _flatten_can_run, _flatten_lower, channels=_flatten_channels, estimate=costs.no_work, types=ANY),
     *(
-        OpRow(name, "neighbour", can_run_if(_axes_of), _axes_lower, "constant axes", parameters=(1,), estimate=costs.no_work, types=MOVED)
+        OpRow(name, "neighbour", can_run_if(_axes_of), _axes_lower, "constant axes", parameters=(1,), estimate=costs.no_work, types=ANY)
         for name in ("Squeeze", "Unsqueeze")
     ),
     OpRow(
@@ -432,7 +432,7 @@ ROWS = (
         _concat_lower,
         f"any axis, at most {MAX_PARTS} operands",
         first_version=4,
-        types=MOVED,
+        types=ANY,
         channels=_concat_channels,
         blocked=True,
     ),

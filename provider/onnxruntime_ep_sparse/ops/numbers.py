@@ -38,7 +38,8 @@ def is_computed(graph: Graph, name: str, dtype: int = INT64) -> bool:
     """Return whether a plan can compute the numbers of this value, or read them from an input."""
     if graph.is_constant(name) or not is_list(graph, name) or graph.values[name].dtype != dtype:
         return False
-    return dtype != FLOAT or (name in graph.producer and graph.producer[name].counts)
+    maker = graph.producer.get(name)
+    return (dtype != FLOAT and (maker is None or not maker.integers)) or (maker is not None and maker.counts)
 
 
 def count_of(graph: Graph, name: str) -> int:

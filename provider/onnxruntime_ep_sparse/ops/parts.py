@@ -13,10 +13,11 @@ import numpy as np
 from onnxruntime_ep_sparse_kernels.elementwise import Op
 
 from .. import reasons
-from ..graph.ir import Graph, Node, attribute_of, input_of, shape_of
+from ..graph.ir import BYTES, INT64, INTEGERS, Graph, Node, attribute_of, input_of, shape_of, type_name
 from ..program.builder import Builder
 from ..program.enums import StepKind
 from ..program.kinds.elementwise import Binary
+from ..program.kinds.integers import Choose, Take
 from ..program.kinds.layout import Reshape
 from ..program.kinds.parts import BEYOND, Expand, Part
 from ..program.kinds.quantized import ENTRIES, LookUp
@@ -28,7 +29,7 @@ from .axes import axis_of
 from .channels import ChannelPlan, Flow
 from .costs import NONE, ORT_SPLIT_RESULTS, Estimate, Setting, moved
 from .numbers import computed_shape_finding, count_of, is_computed
-from .row import FUSED, MOVED, TRUTHS, OpRow, can_run_if
+from .row import ANY, FUSED, TRUTHS, OpRow, can_run_if
 
 MOST_OUTPUTS = 1 << 10
 """At most so many results of a Split."""
@@ -173,23 +174,77 @@ def _gather_of(graph: Graph, node: Node) -> list[Part] | Finding:
     step = places[1] - places[0] if len(places) > 1 else 1
     steady = step != 0 and places == [places[0] + i * step for i in range(len(places))]
     if not steady or (places[0] < 0) != (places[-1] < 0) or not all(-MAX_SIZE <= n <= MAX_SIZE for n in places):
-        return reasons.UNSTEADY_INDICES()
+        return reasons.PARAMETER_NOT_CONSTANT(name="indices")
     end = places[-1] + (1 if step > 0 else -1)
     if (end < 0) != (places[-1] < 0):  # it would count from the other end
         end = BEYOND if step > 0 else -BEYOND
     return [Part((axis,), (places[0],), (end,), (step,), inside=True)]
 
 
+def _gather_can_run(graph: Graph, node: Node) -> Finding | None:
+    if not isinstance(_gather_of(graph, node), Finding):
+        return None
+    axis = axis_of(graph, node)
+    return axis if isinstance(axis, Finding) else _indices_finding(graph, node, len(shape_of(graph, node.inputs[0])) - 1)
+
+
+def _indices_finding(graph: Graph, node: Node, others: int) -> Finding | None:
+    """Return why indices that a run computes cannot be used, where the result has `others` dimensions besides theirs; or None."""
+    indices = graph.values[node.inputs[1]]
+    if indices.dtype not in INTEGERS:
+        return reasons.INTEGERS_ONLY(type=type_name(indices.dtype))
+    if graph.values[node.inputs[0]].dtype in BYTES and graph.is_constant(node.inputs[0]):
+        return reasons.ALL_CONSTANT()
+    rank = len(shape_of(graph, node.inputs[1])) + others
+    return reasons.UNSUPPORTED_RANK(rank=rank, supported=f"at most {MAX_RANK}") if rank > MAX_RANK else None
+
+
+def _gather_estimate(setting: Setting, node: Node) -> Estimate:
+    if not isinstance(_gather_of(setting.graph, node), Finding):
+        return _part_estimate(_gather_of, setting, node)
+    return _taken_estimate(setting, node)
+
+
+def _taken_estimate(setting: Setting, node: Node) -> Estimate:
+    """Return the work of copying as much as the result holds."""
+    floats = math.prod(setting.sizes(node.outputs[0]))
+    work = moved("copied", floats)
+    return Estimate({"node": 1, **work}, {"step": 1, **work}, ort_splits=floats >= ORT_SPLIT_RESULTS, floats=floats)
+
+
+def _take_lower(builder: Builder, node: Node, take: Take) -> None:
+    x, y = builder.moved(node.inputs[0], node.outputs[0])
+    builder.step(Step(StepKind.TAKE, x, y, builder.whole(node.inputs[1]), spec=take))
+
+
 def _gather_lower(builder: Builder, node: Node) -> None:
+    parts = _gather_of(builder.graph, node)
+    if isinstance(parts, Finding):
+        axis = axis_of(builder.graph, node)
+        assert isinstance(axis, int)
+        return _take_lower(builder, node, Take(axis))
     if shape_of(builder.graph, node.inputs[1]):
         return _lower(_gather_of, builder, node)
-    parts = _gather_of(builder.graph, node)
-    assert not isinstance(parts, Finding)
     x, y = builder.moved(node.inputs[0], node.outputs[0])
     one = builder.new_like(x, len(shape_of(builder.graph, node.inputs[0])))
     builder.step(Step(StepKind.PART, x, one, spec=parts[0]))
     builder.step(Step(StepKind.RESHAPE, one, y, spec=Reshape(removed=parts[0].axes)))
     return None
+
+
+def _gather_nd_can_run(graph: Graph, node: Node) -> Finding | None:
+    if attribute_of(node, "batch_dims", 0):
+        return reasons.UNSUPPORTED_ATTRIBUTE(name="batch_dims", value=node.attributes["batch_dims"])
+    depth, rank = (shape_of(graph, node.inputs[1]) or (None,))[-1], len(shape_of(graph, node.inputs[0]))
+    if not isinstance(depth, int) or not 0 < depth <= rank:
+        return reasons.MISMATCHED(what="the last dimension of the indices", other="the input")
+    return _indices_finding(graph, node, rank - depth - 1)
+
+
+def _gather_nd_lower(builder: Builder, node: Node) -> None:
+    depth = shape_of(builder.graph, node.inputs[1])[-1]
+    assert isinstance(depth, int)
+    _take_lower(builder, node, Take(depth=depth))
 
 
 # --- Expand, Where
@@ -231,35 +286,41 @@ def _fill_estimate(setting: Setting, node: Node) -> Estimate:
 
 
 def _fill_lower(builder: Builder, node: Node) -> None:
-    number = builder.constant(np.array(attribute_of(node, "value", 0.0), np.float32))
+    value, y, dtype = attribute_of(node, "value", 0.0), node.outputs[0], builder.graph.values[node.outputs[0]].dtype
     expand = Expand(computed=builder.list_of(node.inputs[0]).y)
-    builder.step(Step(StepKind.EXPAND, number, builder.value(node.outputs[0]), spec=expand))
+    if dtype in INTEGERS:
+        number = builder.integers(np.array(value, np.int64 if dtype == INT64 else np.int32))
+        builder.step(Step(StepKind.EXPAND, number, builder.whole(y), spec=expand))
+    else:
+        builder.step(Step(StepKind.EXPAND, builder.constant(np.array(value, np.float32)), builder.value(y), spec=expand))
 
 
 def _where_can_run(graph: Graph, node: Node) -> Finding | None:
     """Return why a Where cannot run, or None."""
-    found = _where_of(graph, node) if graph.is_constant(node.inputs[0]) else _chosen_of(graph, node)
-    return found if isinstance(found, Finding) else None
+    if all(graph.is_constant(name) for name in node.inputs):
+        return reasons.ALL_CONSTANT()
+    results = [graph.values[name].dtype for name in (*node.inputs[1:3], node.outputs[0])]
+    if len(set(results)) > 1:
+        return reasons.MISMATCHED(what="the types of the operands", other="each other")
+    return None
 
 
-def _chosen_of(graph: Graph, node: Node) -> tuple[str, float, float] | Finding:
+def _chosen_of(graph: Graph, node: Node) -> tuple[str, float, float] | None:
     """Return the value that a Where by a computed condition passes, "" for none, and the numbers for a truth of 0 and of 1.
 
-    NaN stands for the value. It is the reason why the node cannot run instead where that is so.
+    NaN stands for the value. None unless one of the operands is a number.
     """
     numbers = [_number_of(graph, name) for name in node.inputs[1:3]]
     if_true, if_false = numbers
     if if_true is not None and if_false is not None:
         constants = [graph.values[name].shape or () for name in node.inputs[1:3]]
-        if max(map(len, constants)) > len(shape_of(graph, node.inputs[0])):
-            return reasons.MISMATCHED(what="the rank of a constant", other="input condition")
-        return "", if_false, if_true
+        return ("", if_false, if_true) if max(map(len, constants)) <= len(shape_of(graph, node.inputs[0])) else None
     nan = float("nan")
     if if_true is not None and not math.isnan(if_true):
         return node.inputs[2], nan, if_true
     if if_false is not None and not math.isnan(if_false):
         return node.inputs[1], if_false, nan
-    return reasons.NO_NUMBER()
+    return None
 
 
 def _number_of(graph: Graph, name: str) -> float | None:
@@ -268,38 +329,35 @@ def _number_of(graph: Graph, name: str) -> float | None:
     return float(array.reshape(())) if array is not None and array.size == 1 else None
 
 
-def _where_of(graph: Graph, node: Node) -> tuple[str, np.ndarray, np.ndarray] | Finding:
-    """Return the value that a Where by a constant condition passes, the constant that it puts in its place and where it does.
-
-    It is the reason why the node cannot run instead where that is so.
-    """
+def _where_of(graph: Graph, node: Node) -> tuple[str, np.ndarray, np.ndarray] | None:
+    """Return the value that a Where by a constant condition passes, the constant that it puts in its place and where it does; or None."""
     mask = graph.load(node.inputs[0])
     constants = [graph.constant(name) for name in node.inputs[1:3]]
-    if all(array is not None for array in constants):
-        return reasons.ALL_CONSTANT()
     for array, chosen, x in ((constants[0], mask, node.inputs[2]), (constants[1], ~mask, node.inputs[1])):
         if array is not None and not np.isnan(array).any():
             return x, array, chosen
-    return reasons.NO_CONSTANT_OPERAND()
-
-
-def _where_lower(builder: Builder, node: Node) -> None:
-    if not builder.graph.is_constant(node.inputs[0]):
-        return _choose_lower(builder, node)
-    found = _where_of(builder.graph, node)
-    assert not isinstance(found, Finding)
-    x, array, chosen = found
-    filling = np.where(chosen, array, np.float32(np.nan))  # NaN passes the value
-    y = builder.value(node.outputs[0])
-    builder.step(Step(StepKind.BINARY, builder.value(x), y, builder.constant(filling), spec=Binary(Op.FILL)))
     return None
 
 
-def _choose_lower(builder: Builder, node: Node) -> None:
+def _where_lower(builder: Builder, node: Node) -> None:
+    graph, is_whole = builder.graph, builder.graph.values[node.outputs[0]].dtype in INTEGERS
+    masked = None if is_whole or not graph.is_constant(node.inputs[0]) else _where_of(graph, node)
+    chosen = None if is_whole or graph.is_constant(node.inputs[0]) else _chosen_of(graph, node)
+    if masked is not None:
+        x, array, places = masked
+        filling = np.where(places, array, np.float32(np.nan))  # NaN passes the value
+        y = builder.value(node.outputs[0])
+        builder.step(Step(StepKind.BINARY, builder.value(x), y, builder.constant(filling), spec=Binary(Op.FILL)))
+    elif chosen is not None:
+        _fill_by_truths(builder, node, *chosen)
+    else:
+        number = builder.whole if is_whole else builder.value
+        if_true, if_false, y = (number(name) for name in (*node.inputs[1:3], node.outputs[0]))
+        builder.step(Step(StepKind.CHOOSE, builder.value(node.inputs[0]), y, if_true, spec=Choose(if_false)))
+
+
+def _fill_by_truths(builder: Builder, node: Node, x: str, if_false: float, if_true: float) -> None:
     """Append a step that turns truths into numbers, and one that puts these over the value, where they are not NaN."""
-    found = _chosen_of(builder.graph, node)
-    assert not isinstance(found, Finding)
-    x, if_false, if_true = found
     table = np.zeros(ENTRIES, np.float32)
     table[:2] = if_false, if_true
     condition, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
@@ -330,7 +388,7 @@ ROWS = (
         _slice_lower,
         "starts and ends constant or computed, constant axes and steps",
         parameters=(1, 2, 3, 4),
-        types=MOVED,
+        types=ANY,
         channels=_slice_channels,
         estimate=partial(_part_estimate, _slice_of),
     ),
@@ -342,18 +400,27 @@ ROWS = (
         "along an axis of known size, constant sizes",
         results=MOST_OUTPUTS,
         parameters=(1,),
-        types=MOVED,
+        types=ANY,
         estimate=partial(_part_estimate, _split_of),
     ),
     OpRow(
         "Gather",
         "neighbour",
-        can_run_if(_gather_of),
+        _gather_can_run,
         _gather_lower,
-        "constant indices: a number, or numbers with one step between them",
-        parameters=(1,),
-        types=MOVED,
-        estimate=partial(_part_estimate, _gather_of),
+        "indices constant or of int64 or int32",
+        types=ANY,
+        estimate=_gather_estimate,
+    ),
+    OpRow(
+        "GatherND",
+        "neighbour",
+        _gather_nd_can_run,
+        _gather_nd_lower,
+        "indices of known depth; batch_dims of 0",
+        first_version=11,
+        types=ANY,
+        estimate=_taken_estimate,
     ),
     OpRow(
         "Expand",
@@ -363,17 +430,25 @@ ROWS = (
         "shape constant or computed",
         first_version=8,
         parameters=(1,),
-        types=TRUTHS,
+        types=ANY,
     ),
-    OpRow("ConstantOfShape", "neighbour", _fill_can_run, _fill_lower, "computed shape", parameters=(0,), estimate=_fill_estimate),
+    OpRow(
+        "ConstantOfShape",
+        "neighbour",
+        _fill_can_run,
+        _fill_lower,
+        "computed shape",
+        parameters=(0,),
+        types=(*TRUTHS, *INTEGERS),
+        estimate=_fill_estimate,
+    ),
     OpRow(
         "Where",
         "neighbour",
         _where_can_run,
         _where_lower,
-        "one operand constant and without NaN; where the condition is computed, a number",
         first_version=9,
-        types=TRUTHS,
+        types=(*TRUTHS, *INTEGERS),
         estimate=costs.work_of("added"),
     ),
     OpRow(FILL_NAN, "neighbour", _fill_nan_can_run, _fill_nan_lower, domains=(FUSED,), estimate=costs.work_of("added")),

@@ -225,7 +225,7 @@ def _lower(builder: Builder, node: Node) -> None:
         late__dh=late__dh,
         couples=bool(node.attributes.get("input_forget")),
         batch_first=bool(node.attributes.get("layout")),
-        lengths=builder.integers(lengths) if lengths else -1,
+        lengths=builder.whole(lengths) if lengths else -1,
         initial_h=builder.value(initial_h) if initial_h else -1,
         initial_c=builder.value(initial_c) if initial_c else -1,
         last_h=last_h,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ..graph.ir import BOOL, CARRIED, FLOAT, Graph, Node
+from ..graph.ir import BOOL, CARRIED, FLOAT, INTEGERS, Graph, Node
 from ..program.builder import Builder
 from ..reasons import Finding
 from . import costs
@@ -21,7 +21,9 @@ FUSED = "ep.sparse.fused"
 """Domain of operators that only `passes` make, of several nodes: no file has them."""
 FLOATS = (FLOAT,)
 MOVED = (FLOAT, *CARRIED)
-"""Element types of what steps move as it is."""
+"""Element types of what steps move as it is, whatever they mean."""
+ANY = (*MOVED, *INTEGERS)
+"""All element types of values in regions."""
 TRUTHS = (FLOAT, BOOL)
 """Element types of operators with truths among their operands or results."""
 
@@ -65,11 +67,11 @@ def can_run_if(found_of: Callable[[Graph, Node], object]) -> Callable[[Graph, No
 class OpRow:
     """One operator: all that the provider knows about it.
 
-    `role` is product (packed weights), recurrent (the same, two of them), activation (fusable unary), or neighbour. `can_run` returns
-    None, or a finding that says why the node cannot run; `lower` appends its steps to a builder. `note` says in the documentation what is
-    declined. Outputs beyond `results` are declined if they are read, and so are versions before `first_version`, which mean something else.
-    `parameters` are the indices of inputs that are not data: shapes, axes, exponents, lengths, scales. `types` are the element types of
-    data.
+    `role` is product (packed weights), recurrent (the same, two of them), activation (fusable unary), neighbour, or integers (a neighbour
+    that computes with int64 and int32). `can_run` returns None, or a finding that says why the node cannot run; `lower` appends its steps
+    to a builder. `note` says in the documentation what is declined. Outputs beyond `results` are declined if they are read, and so are
+    versions before `first_version`, which mean something else. `parameters` are the indices of inputs that are not data: shapes, axes,
+    exponents, lengths, scales. `types` are the element types of data.
 
     `weights` returns the names of the constant weights that are packed, and `output_axis` their axis of output features. `zero_points`
     returns the names of the constants that hold the numbers that stand for 0 in them, "" for 0. `channels` is the

@@ -30,6 +30,7 @@ from . import (
     transposed,
     windows,
 )
+from .integers import INTEGER_ROWS
 from .numbers import NUMBERS
 from .row import FLOATS, ONNX, OpRow, no_weights
 
@@ -47,6 +48,8 @@ def row_for(node: Node) -> OpRow | None:
     """Return the table's row for a node, or None if there is none."""
     if node.counts:
         return NUMBERS[node.op_type]
+    if node.integers and node.op_type in INTEGER_ROWS:
+        return INTEGER_ROWS[node.op_type]
     row = OPS.get(node.op_type)
     if row is None or node.domain in row.domains:
         return row

@@ -87,7 +87,7 @@ from math import prod
 
 import numpy as np
 
-from ..ops.numbers import with_counts
+from ..ops.marks import marked
 from ..ops.table import with_implied_shapes
 from ..passes.decompress import plain
 from ..passes.widen import widened
@@ -442,7 +442,7 @@ cdef Source read(const Api* api, const void* ort_graph, dict known, dict ranks):
         is_subgraph=parent != NULL,
         defaults=frozenset(defaults),
     )
-    source.graph = with_counts(with_implied_shapes(widened(plain(source.shown, known)), ranks))
+    source.graph = marked(with_implied_shapes(widened(plain(source.shown, known)), ranks))
     # Bodies of one If have the same parent and may have the same name; their outputs differ in all models seen.
     inside = text_of(api, parent, NODE_GET_NAME) if parent != NULL else ""
     source.key = "/".join([inside, text_of(api, ort_graph, GRAPH_GET_NAME), *leaving])

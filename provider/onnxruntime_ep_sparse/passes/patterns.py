@@ -41,6 +41,7 @@ def with_number(graph: Graph, node: Node, op_type: str) -> tuple[str, float]:
 def fused(node: Node, others: Iterable[Node], **changes: object) -> Node:
     """Return `node` with other fields, such that it does the work of the `others` too."""
     covered = {index for other in others for index in (other.index, *other.covers)} - {node.index}
+    changes = {"integers": False, **changes}
     return replace(node, covers=tuple(sorted({*node.covers, *covered})), **changes)  # type: ignore[arg-type]  # fields of Node
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnxruntime_ep_sparse_kernels.elementwise import Act, Op
 from onnxruntime_ep_sparse_kernels.isa import Isa
 
-from ..graph.ir import BYTES, CARRIED, FLOAT, INT32, Graph, Node, printable, shape_of, sizes_of, weight_of
+from ..graph.ir import BYTES, CARRIED, FLOAT, INT32, INTEGERS, Graph, Node, printable, shape_of, sizes_of, weight_of
 from ..graph.nonzeros import Nonzeros
 from . import packing
 from .enums import ElementType, NumberOp, ShapeRule, StepKind
@@ -26,7 +26,7 @@ from .kinds.elementwise import Binary
 from .kinds.product import PendingProduct
 from .kinds.quantized import Carry
 from .kinds.shuffle import Shuffle
-from .kinds.table import describe, is_separable
+from .kinds.table import describe, is_separable, made_of_constants
 from .numbers import all_separable, origins_of
 from .parallel import parallel_map
 from .steps import Activation, Numbers, ProgramSpec, Step, Window
@@ -54,6 +54,8 @@ class Builder:
         """Of sums that products make if their operands have one shape; values with a name have their ranks in the graph."""
         self.n_values = 0
         self.constants: dict[int, NDArray[np.float32]] = {}
+        self.whole_constants: dict[int, NDArray[np.int64]] = {}
+        """Those of int64."""
         self.steps: list[Step] = []
         self.pending: dict[str, Step] = {}
         self.types: dict[int, ElementType] = {}
@@ -87,12 +89,15 @@ class Builder:
         outputs = {name: self.output(name) for name in self.graph.outputs}
         steps = tuple(replace(step, description=describe(step)) for step in self.packed())
         ranks = self.ranks | {self.numbers[name]: len(shape_of(self.graph, name)) for name in self.numbers}
-        origins = origins_of(self.computed, self.constants)
-        separable = all(is_separable(step, self.constants, ranks, origins) for step in steps)
+        constants: dict[int, NDArray] = {**self.constants, **self.whole_constants}
+        origins = origins_of(self.computed, constants)
+        separable = all(is_separable(step, constants, ranks, origins) for step in steps)
         separable = separable and all_separable(self.computed, outputs.values())
+        separable = separable and made_of_constants(steps, constants).isdisjoint(outputs.values())
         input_ranks = tuple(ranks[value] for value in self.inputs.values())
         computed = tuple(self.computed)
-        return ProgramSpec(self.n_values, self.inputs, outputs, self.constants, steps, separable, self.types, input_ranks, computed)
+        named = self.n_values, self.inputs, outputs, self.constants
+        return ProgramSpec(*named, steps, separable, self.types, input_ranks, computed, self.whole_constants)
 
     # values
 
@@ -206,6 +211,8 @@ class Builder:
 
     def moved(self, x: str, y: str) -> tuple[int, int]:
         """Return the numbers of an operand and a result of a step that moves elements: both are bytes where the operand is."""
+        if self.graph.values[x].dtype in INTEGERS:
+            return self.whole(x), self.whole(y)
         if not self.has_bytes(x):
             return self.value(x), self.value(y)
         if x in self.zeros:
@@ -214,6 +221,8 @@ class Builder:
 
     def joined(self, names: Sequence[str], y: str) -> tuple[list[int], int]:
         """Return the numbers of values that become the value `y`, and its own: all bytes, or 8-bit ones less the same zero point."""
+        if self.graph.values[y].dtype in INTEGERS:
+            return [self.whole(name) for name in names], self.whole(y)
         zero = self.zeros.get(names[0], 0)
         if not self.has_bytes(*names):
             return [self.carried(name, zero) for name in names], self.value(y)
@@ -238,7 +247,7 @@ class Builder:
     def constant(self, array: NDArray) -> int:
         """Make a constant of the program and return its number."""
         number = self.new_value()
-        self.constants[number] = np.array(array, np.float32)
+        self.constants[number] = np.asarray(array, np.float32)
         return number
 
     def floats(self, name: str) -> NDArray[np.float32]:
@@ -251,13 +260,29 @@ class Builder:
         """Return the data of a constant input, by its nonzeros where that is how it is stored."""
         return weight_of(self.graph, name)
 
-    def integers(self, name: str) -> int:
-        """Return the number of an int32 value, whose bits take the place of those of floats."""
-        array = self.graph.constant(name)
-        if array is None:
-            return self.value(name)
-        number = self.constant(np.ascontiguousarray(array, np.int32).view(np.float32))
-        self.types[number] = ElementType.INT32
+    def whole(self, name: str) -> int:
+        """Return the number of integers in their own type, int64 or int32: a tensor, a constant, or numbers that the plan computes."""
+        if name in self.lists:
+            return self.lists[name].y
+        if self.graph.is_constant(name):
+            if name not in self.stored:
+                self.stored[name] = self.integers(self.floats(name))
+            return self.stored[name]
+        if name not in self.numbers and name not in self.stored:
+            self.numbers[name] = self.new_value()
+            self.types[self.numbers[name]] = TYPE_OF[self.graph.values[name].dtype]
+        # the sums of integers are floats between steps
+        return self.numbers[name] if self.type_of(self.numbers.get(name, -1)) != ElementType.FLOAT32 else self.as_bytes(name)
+
+    def integers(self, array: NDArray) -> int:
+        """Make a constant of the program of int64 or int32, whose bits take the place of those of floats, and return its number."""
+        if array.dtype == np.int64:
+            number = self.new_value()
+            self.whole_constants[number] = np.asarray(array, order="C")
+            self.types[number] = ElementType.INT64
+        else:
+            number = self.constant(np.asarray(array, np.int32, order="C").view(np.float32))
+            self.types[number] = ElementType.INT32
         return number
 
     def type_of(self, value: int) -> ElementType:

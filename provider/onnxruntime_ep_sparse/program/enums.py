@@ -60,6 +60,13 @@ class StepKind(IntEnum):
     """MatMul of two values that a run computes."""
     BYTE_DEPTHWISE = 27
     """Conv of bytes whose outputs each read one channel."""
+    INTEGERS = 28
+    """Arithmetic and comparisons of int64 or int32, and Cast from and to them."""
+    RANGE = 29
+    CHOOSE = 30
+    """Where."""
+    TAKE = 31
+    """Gather and GatherND by indices that a run computes."""
 
 
 class ShapeRule(IntEnum):

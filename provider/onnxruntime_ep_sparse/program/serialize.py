@@ -4,7 +4,7 @@ Little-endian:
 
     bytes        content
     0 to 3       "ORTC"
-    4 to 7       version of this layout, 5
+    4 to 7       version of this layout, 7
     8 to 11      bytes of the header
     12 to 15     CRC-32 of all other bytes
     16 to ...    the header: JSON, UTF-8
@@ -43,11 +43,11 @@ from .kinds.table import ROWS
 from .steps import ProgramSpec, Step
 from .verify import check
 
-VERSION = 6
+VERSION = 7
 FRAME = Frame(b"ORTC", VERSION, before="II", what="compiled program", advice="compile the model again")
 ALIGNMENT = 64
 LANES = {isa.name: isa.lanes for isa in ISAS}
-STORED = {dtype.name: dtype for dtype in map(np.dtype, ("<u2", "<u4", "<f4"))}
+STORED = {dtype.name: dtype for dtype in map(np.dtype, ("<u2", "<u4", "<i8", "<f4"))}
 """Element types of arrays in files; int32 is stored as uint32, because no array holds negative numbers."""
 
 

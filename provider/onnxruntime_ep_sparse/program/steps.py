@@ -94,7 +94,7 @@ class ProgramSpec:
     `separable`: cutting all inputs along their first dimension cuts all outputs along their first one, so that a batch may run in parts.
     `types` has the element types of all values that are not float32: inputs, outputs, values between steps, and constants, whose bits then
     take the place of those of floats. `ranks` are those of the inputs, in their order; without, any. `computed` are numbers that the plan
-    computes, in the order of `before`; they can be outputs.
+    computes, in the order of `before`; they can be outputs. `integers` are the constants of int64.
     """
 
     n_values: int
@@ -106,10 +106,16 @@ class ProgramSpec:
     types: dict[int, ElementType] = field(default_factory=dict)
     ranks: tuple[int, ...] = ()
     computed: tuple[Numbers, ...] = ()
+    integers: dict[int, NDArray[np.int64]] = field(default_factory=dict)
 
     def type_of(self, value: int) -> ElementType:
         """Return the element type of a value."""
         return self.types.get(value, ElementType.FLOAT32)
+
+    @property
+    def all_constants(self) -> dict[int, NDArray]:
+        """Return the constants of all element types by the numbers of their values."""
+        return {**self.constants, **self.integers}
 
     @property
     def has_bytes(self) -> bool:

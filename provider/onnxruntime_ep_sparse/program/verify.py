@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from . import numbers
 from .enums import ElementType
 from .kinds.row import SecondOperand, require
-from .kinds.table import ROWS, is_separable
+from .kinds.table import ROWS, is_separable, made_of_constants
 from .limits import MAX_RANK, MAX_SIZE
 from .steps import Numbers, ProgramSpec, Step
 
@@ -42,8 +42,9 @@ def check(program: ProgramSpec) -> None:
     outputs = list(program.outputs.values())
     require(all(v in values.made for v in outputs) and len(set(outputs)) == len(outputs), "outputs that no step makes, or twice the same")
     if program.separable:
-        origins = numbers.origins_of(program.computed, program.constants)
-        cut = all(is_separable(step, program.constants, values.ranks, origins) for step in program.steps)
+        origins = numbers.origins_of(program.computed, values.constants)
+        cut = all(is_separable(step, values.constants, values.ranks, origins) for step in program.steps)
+        cut = cut and made_of_constants(program.steps, values.constants).isdisjoint(outputs)
         require(cut and numbers.all_separable(program.computed, outputs), "the batch cannot be cut")
 
 
@@ -51,16 +52,18 @@ class Values:
     """The ranks of the values that are known before step `index`; every value is made once, and read only afterwards."""
 
     def __init__(self, program: ProgramSpec) -> None:
-        inputs, constants = list(program.inputs.values()), program.constants
+        inputs, constants = list(program.inputs.values()), program.all_constants
+        require(len(constants) == len(program.constants) + len(program.integers), "a constant that is there twice")
         parts = len(inputs) + len(constants) + len(program.steps) + len(program.computed)
         require(0 < program.n_values <= VALUES_PER_PART * parts, f"{program.n_values} values in {parts} inputs, constants and steps")
         require(len(program.outputs) > 0, "a program without outputs")
         self.n_values = program.n_values
-        self.constants: dict[int, NDArray[np.float32]] = constants
+        self.constants: dict[int, NDArray] = constants
         self.type_of = program.type_of
         require(all(0 <= value < program.n_values for value in program.types), "an element type of a value that does not exist")
-        bits = {np.dtype(program.type_of(value).bits).itemsize for value in constants}
+        bits = {np.dtype(program.type_of(value).bits).itemsize for value in program.constants}
         require(bits <= {4}, "constants whose elements do not have 4 bytes")
+        require(all(program.type_of(value) == ElementType.INT64 for value in program.integers), "constants of int64 that are others")
         self.index = 0
         self.ranks: dict[int, int] = {}
         self.made: set[int] = set()
@@ -109,8 +112,8 @@ class Values:
         return True
 
     def rank(self, value: int) -> int:
-        """Return the rank of a value that is read; ValueError if it is not made yet, or are integers of the plan."""
-        require(value not in self.lists or self.type_of(value) == ElementType.FLOAT32, f"value {value} is integers of the plan")
+        """Return the rank of a value that is read; ValueError if it is not made yet, or are truths of the plan."""
+        require(value not in self.lists or self.type_of(value) != ElementType.BOOL, f"value {value} is truths of the plan")
         self.read.add(value)
         return self.rank_of_any(value)
 

@@ -45,6 +45,9 @@ cdef int fill_program(CompiledProgram* program, spec) except -1:
     for value, array in spec.constants.items():
         fill_shape(&program.constant_shape[<int>value], array.shape)
         program.constant[<int>value] = <float*>memory_of(array, np.float32)
+    for value, array in spec.integers.items():
+        fill_shape(&program.constant_shape[<int>value], array.shape)
+        program.constant[<int>value] = <float*>memory_of(array, np.int64)
     program.steps = <Step*>allocate(len(spec.steps) * sizeof(Step))
     program.n_steps = len(spec.steps)
     for i, source in enumerate(spec.steps):

@@ -66,7 +66,8 @@ cdef void copy_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef float* y
     # Runs that begin at neighbouring elements are the columns of a matrix, of which as many as a vector has elements are copied together.
     cdef int64_t lanes = job.program.kernels.lanes if bytes_ != 1 else job.program.byte_kernels.unit
-    cdef bint columns = to_step == 1 and before >= 0 and loops.a_stride[before] == 1 and loops.extent[before] >= lanes
+    cdef bint columns = bytes_ != sizeof(int64_t) and to_step == 1 and before >= 0 and (
+        loops.a_stride[before] == 1 and loops.extent[before] >= lanes)
     cdef int64_t multiple = lanes if columns else 1
     cdef int64_t run = item_begin(index, job.sp.items, loops.runs, multiple)
     cdef int64_t end = item_begin(index + 1, job.sp.items, loops.runs, multiple)
@@ -87,6 +88,8 @@ cdef void copy_item(Job* job, int64_t index, float* scratch) noexcept nogil:
             memcpy(y, x, loops.inner * bytes_)
         elif bytes_ == 1:
             copy_strided(<uint8_t*>y, to_step, <const uint8_t*>x, from_step, loops.inner)
+        elif bytes_ == sizeof(int64_t):
+            copy_strided(<int64_t*>y, to_step, <const int64_t*>x, from_step, loops.inner)
         else:
             copy_strided(y, to_step, x, from_step, loops.inner)
 

@@ -4,10 +4,12 @@ The workers of a parallel section go through as many steps as share it, and clai
 """
 
 from libc.stdint cimport int64_t
+from libc.stdio cimport snprintf
 
 from ._bands cimport chain_item
 from ._clock cimport monotonic_ns
 from ._dealt cimport conversion_items, convert_item
+from ._numbers cimport numbers_as_tensor
 from ._recording cimport next_step_run
 from ._sections cimport Progress, Team, converts_on_workers, is_parallel, on_workers, section, take_part
 from ._structs cimport *
@@ -21,15 +23,18 @@ cdef struct Run:
     const float** inputs
     float** outputs
     float* arena
+    char* fault            # room for a reason that a step finds
     int first
     int end
 
 
 cdef int execute(CompiledProgram* program, Plan* plan, const Host* host, const float** inputs, float** outputs, float* arena,
-                 const char** reason) noexcept nogil:
+                 char* message, size_t message_size) noexcept nogil:
     cdef int failed
     cdef bint alone = program.totals != NULL or host.recording != NULL
+    cdef char fault[MAX_FAULT]
     cdef Run run
+    run.fault = fault
     run.team.program = program
     run.team.host = host
     run.team.user = &run
@@ -47,9 +52,7 @@ cdef int execute(CompiledProgram* program, Plan* plan, const Host* host, const f
         run.team.workers = program.workers if is_parallel(plan, &program.steps[run.first], &plan.steps[run.first]) else 1
         failed = timed(&run) if alone else on_workers(&run.team, run_steps)
         if failed or run.team.stopped != NULL:
-            reason[0] = run.team.stopped
-            if failed:
-                reason[0] = b"a parallel section failed"
+            snprintf(message, message_size, "%s", <const char*>b"a parallel section failed" if failed else run.team.stopped)
             return 1
         run.first = run.end
     return 0
@@ -77,8 +80,9 @@ cdef void run_steps(void* user, size_t worker) noexcept nogil:
     job.operands = operands
     job.host = team.host
     job.stopped = &team.stopped
+    job.fault = run.fault
     for s in range(run.first, run.end):
-        if run.plan.steps[s].within:
+        if run.plan.steps[s].within or run.plan.steps[s].fixed:
             continue
         begin_step(run, s, &job, &alone)
         if in_place(&job):
@@ -217,5 +221,7 @@ cdef inline float* address_of(const Run* run, int value) noexcept nogil:
     if v.storage == STORE_NOWHERE:
         return NULL
     if v.storage == STORE_NUMBERS:
-        return run.plan.floats + v.slot * MAX_NUMBERS + shift
+        return element_at(<float*>numbers_as_tensor(run.plan, v.slot), shift, v.bytes)
+    if v.storage == STORE_KEPT:
+        return element_at(v.kept, shift, v.bytes)
     return element_at(run.program.constant[v.slot], shift, v.bytes)

@@ -9,10 +9,11 @@ cdef enum:
     ACTIVATE_CHUNK = 16384    # elements of an item, about
 
 
-# Elements that steps move, by their size: 8-bit integers of either type, or floats.
+# Elements that steps move, by their size: 8-bit integers of either type, floats and int32, or int64.
 ctypedef fused Element:
     uint8_t
     float
+    int64_t
 
 
 # Loops over a tensor, innermost last, with the strides of two sides; `runs` counts the turns of the innermost loop.

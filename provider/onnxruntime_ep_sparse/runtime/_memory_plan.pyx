@@ -228,6 +228,9 @@ cdef int place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
     for i in range(program.n_numbers):  # outputs too: they are copies
         plan.values[program.numbers[i].y].storage = STORE_NUMBERS
         plan.values[program.numbers[i].y].slot = i
+    for s in range(program.n_steps):
+        if plan.steps[s].fixed:
+            plan.values[program.steps[s].y].storage = STORE_KEPT
     for s in range(1, program.n_steps):
         if plan.steps[s].within:
             plan.values[program.steps[s].x].storage = STORE_NOWHERE

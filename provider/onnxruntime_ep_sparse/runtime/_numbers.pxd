@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t
 
-from ._structs cimport CompiledProgram, Number, Plan, Shape
+from ._structs cimport MAX_NUMBERS, CompiledProgram, Number, Plan, Shape
 
 # Fills the program's lists of numbers from `spec.computed`, a sequence of program.numbers.Numbers.
 cdef int fill_numbers(CompiledProgram* program, object spec) except -1
@@ -12,7 +12,8 @@ cdef int read_contents(CompiledProgram* program, const void** inputs, const Shap
                        size_t message_size) noexcept nogil
 # Writes the numbers of a value of the plan as a tensor of their type.
 cdef void write_numbers(CompiledProgram* program, const Plan* plan, int value, void* y) noexcept nogil
-# Writes list `index` of the program where steps read it, if its numbers are floats.
-cdef void write_floats(CompiledProgram* program, Plan* plan, int index) noexcept nogil
+# Where steps read list `index` of the program: in the plan.
+cdef inline void* numbers_as_tensor(const Plan* plan, int64_t index) noexcept nogil:
+    return plan.tensors + index * MAX_NUMBERS
 # A shape of numbers of the plan; 0 on success. Numbers below `least` or beyond what a dimension can be are an error.
 cdef int shape_of_numbers(const Plan* plan, int value, int64_t least, Shape* shape, char* message, size_t message_size) noexcept nogil

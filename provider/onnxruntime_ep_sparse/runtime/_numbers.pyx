@@ -5,10 +5,11 @@ Integers wrap around, as those of ONNX Runtime's CPU provider do; floats are flo
 """
 
 from libc.math cimport ceilf, fabsf, floorf, fmodf, rintf, sqrtf
-from libc.stdint cimport INT64_MIN, int32_t, int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memset
 
+from ._arithmetic cimport compute_integers, cut_float, narrowed
 from ._from_python cimport allocate
 from ._structs cimport *
 
@@ -86,13 +87,6 @@ cdef void write_numbers(CompiledProgram* program, const Plan* plan, int value, v
             (<float*>y)[i] = v.numbers[i].real
 
 
-cdef void write_floats(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
-    cdef const ValuePlan* v = &plan.values[program.numbers[index].y]
-    cdef int i
-    for i in range(<int>v.size if program.numbers[index].type == TYPE_FLOAT32 else 0):
-        plan.floats[index * MAX_NUMBERS + i] = v.numbers[i].real
-
-
 cdef int shape_of_numbers(const Plan* plan, int value, int64_t least, Shape* shape, char* message, size_t message_size) noexcept nogil:
     cdef const ValuePlan* v = &plan.values[value]
     cdef int i
@@ -164,15 +158,11 @@ cdef void total(const Numbers* numbers, const ValuePlan* x, ValuePlan* y) noexce
         y.numbers[0].integer = narrowed(numbers.type, <int64_t>integer)
 
 
-cdef inline int64_t narrowed(int type, int64_t integer) noexcept nogil:
-    return <int64_t><int32_t>integer if type == TYPE_INT32 else integer
-
-
 cdef int elementwise(const CompiledProgram* program, const Numbers* numbers, Plan* plan, ValuePlan* y, char* message,
                      size_t message_size) noexcept nogil:
     """Compute numbers one by one, from one or two operands; 0 on success."""
     cdef int a = numbers.operands[0], b = numbers.operands[1] if numbers.op >= NUMBER_ADD else numbers.operands[0], i
-    cdef int64_t integer
+    cdef int64_t integer, first, second
     cdef bint floats = program.type[a] == TYPE_FLOAT32
     for i in range(numbers.count):
         if numbers.op == NUMBER_CAST:
@@ -183,27 +173,23 @@ cdef int elementwise(const CompiledProgram* program, const Numbers* numbers, Pla
             snprintf(message, message_size, "a shape is computed by a division by zero")
             return 1
         else:
-            integer = of_integers(numbers.op, number_at(plan, a, i).integer, number_at(plan, b, i).integer)
+            first = number_at(plan, a, i).integer
+            second = number_at(plan, b, i).integer
+            compute_integers(numbers.op, &integer, &first, 1, &second, 1, 1)
             y.numbers[i].integer = narrowed(numbers.type, integer)
     return 0
 
 
 cdef Number converted(Number x, bint from_float, int type) noexcept nogil:
-    """Return a number in another type: floats are cut to integers, those beyond int64 as x86 CPUs do."""
+    """Return a number in another type: floats are cut to integers."""
     cdef Number y
     y.integer = 0
     if type == TYPE_FLOAT32:
         y.real = x.real if from_float else <float>x.integer
     elif type == TYPE_BOOL:
         y.integer = x.real != 0 if from_float else x.integer != 0
-    elif not from_float:
-        y.integer = narrowed(type, x.integer)
-    elif x.real >= -9223372036854775808.0 and x.real < 9223372036854775808.0:
-        y.integer = <int64_t>x.real
-        if type == TYPE_INT32 and not -2147483648 <= y.integer <= 2147483647:
-            y.integer = -2147483648
     else:
-        y.integer = INT64_MIN if type == TYPE_INT64 else -2147483648
+        y.integer = cut_float(x.real, type) if from_float else narrowed(type, x.integer)
     return y
 
 
@@ -243,44 +229,3 @@ cdef Number of_floats(int op, float a, float b) noexcept nogil:
     elif op == NUMBER_LESS_EQUAL:
         y.integer = a <= b
     return y
-
-
-cdef int64_t of_integers(int op, int64_t a, int64_t b) noexcept nogil:
-    """Return the result of whole numbers or truths; a divisor is not 0."""
-    cdef int64_t rest
-    if op == NUMBER_NEG:
-        return <int64_t>(0 - <uint64_t>a)
-    if op == NUMBER_ABS:
-        return <int64_t>(0 - <uint64_t>a) if a < 0 else a
-    if op == NUMBER_NOT:
-        return a == 0
-    if op == NUMBER_ADD:
-        return <int64_t>(<uint64_t>a + <uint64_t>b)
-    if op == NUMBER_SUB:
-        return <int64_t>(<uint64_t>a - <uint64_t>b)
-    if op == NUMBER_MUL:
-        return <int64_t>(<uint64_t>a * <uint64_t>b)
-    if op == NUMBER_DIV:
-        return <int64_t>(0 - <uint64_t>a) if b == -1 else quotient(a, b)
-    if op == NUMBER_MOD:
-        # ONNX's Mod has the sign of the divisor
-        rest = 0 if b == -1 else a - quotient(a, b) * b
-        return rest + b if rest and (rest < 0) != (b < 0) else rest
-    if op == NUMBER_MIN:
-        return min(a, b)
-    if op == NUMBER_MAX:
-        return max(a, b)
-    if op == NUMBER_EQUAL:
-        return a == b
-    if op == NUMBER_LESS:
-        return a < b
-    if op == NUMBER_LESS_EQUAL:
-        return a <= b
-    if op == NUMBER_AND:
-        return a and b
-    return a or b
-
-
-cdef inline int64_t quotient(int64_t a, int64_t b) noexcept nogil:
-    """Return a / b, cut towards 0."""
-    return a // b

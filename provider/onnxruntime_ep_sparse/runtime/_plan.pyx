@@ -10,9 +10,10 @@ from libc.string cimport memcpy
 
 from ._bands cimport choose_chains, place_chains
 from ._dealt cimport choose_deal
+from ._fixed cimport choose_fixed, compute_fixed, release_fixed
 from ._infer cimport fits, infer
 from ._memory_plan cimport place_values
-from ._numbers cimport compute_numbers, write_floats
+from ._numbers cimport compute_numbers, numbers_as_tensor, write_numbers
 from ._sections cimport PARALLEL_FROM, is_parallel
 from ._structs cimport *
 
@@ -29,11 +30,11 @@ cdef Plan* plan_create(CompiledProgram* program, const Key* key, char* message, 
         plan.key.shapes = <Shape*>malloc((program.n_inputs + 1) * sizeof(Shape))
         plan.key.contents = <Number*>malloc((program.n_contents * MAX_NUMBERS + 1) * sizeof(Number))
         plan.numbers = <Number*>calloc(program.n_numbers * MAX_NUMBERS + 1, sizeof(Number))
-        plan.floats = <float*>calloc(program.n_numbers * MAX_NUMBERS + 1, sizeof(float))
+        plan.tensors = <Number*>calloc(program.n_numbers * MAX_NUMBERS + 1, sizeof(Number))
         plan.values = <ValuePlan*>calloc(program.n_values + 1, sizeof(ValuePlan))
         plan.steps = <StepPlan*>calloc(program.n_steps + 1, sizeof(StepPlan))
         plan.own = <char*>calloc(1, own_bytes(program) + 1)
-    if plan == NULL or plan.key.shapes == NULL or plan.key.contents == NULL or plan.numbers == NULL or plan.floats == NULL or (
+    if plan == NULL or plan.key.shapes == NULL or plan.key.contents == NULL or plan.numbers == NULL or plan.tensors == NULL or (
             plan.values == NULL or plan.steps == NULL or plan.own == NULL):
         snprintf(message, message_size, "out of memory")
     elif not set_inputs(program, plan, key, message, message_size) and not plan_steps(program, plan, message, message_size):
@@ -41,8 +42,11 @@ cdef Plan* plan_create(CompiledProgram* program, const Key* key, char* message, 
             snprintf(message, message_size, "out of memory")
             plan_free(program, plan)
             return NULL
-        share_sections(program, plan)
         plan.scratch_floats = ceil_div(plan.scratch_floats, 16) * 16
+        if compute_fixed(program, plan, message, message_size):
+            plan_free(program, plan)
+            return NULL
+        share_sections(program, plan)
         plan.value_floats = plan.scratch_offset = plan.arena_floats
         plan.shared_offset = plan.scratch_offset + plan.scratch_floats * program.workers
         plan.converted_offset = ceil_div(plan.shared_offset + plan.shared_floats, 16) * 16
@@ -101,7 +105,7 @@ cdef int plan_steps(CompiledProgram* program, Plan* plan, char* message, size_t 
         while computed < program.n_numbers and program.numbers[computed].before == s:
             if compute_numbers(program, plan, computed, message, message_size):
                 return 1
-            write_floats(program, plan, computed)
+            write_numbers(program, plan, program.numbers[computed].y, numbers_as_tensor(plan, computed))
             computed += 1
         if s == program.n_steps:
             break
@@ -142,6 +146,9 @@ cdef int plan_steps(CompiledProgram* program, Plan* plan, char* message, size_t 
             step.ops.complete(program, plan, step, sp)
         if sp.converts:
             sp.work.moved += 2 * plan.values[step.x].size
+    if choose_fixed(program, plan):
+        snprintf(message, message_size, "out of memory")
+        return 1
     return 0
 
 
@@ -160,7 +167,7 @@ cdef bint begins_parallel(const CompiledProgram* program, const Plan* plan, int 
     cdef const StepPlan* sp = &plan.steps[s]
     cdef const ValuePlan* x = &plan.values[step.x]
     cdef const ValuePlan* y = &plan.values[step.y]
-    if sp.within or (sp.view != NO_VIEW and x.root == y.root and x.shift == y.shift + sp.origin):
+    if sp.within or sp.fixed or (sp.view != NO_VIEW and x.root == y.root and x.shift == y.shift + sp.origin):
         return False
     return is_parallel(plan, step, sp)
 
@@ -191,11 +198,13 @@ cdef void plan_free(CompiledProgram* program, Plan* plan) noexcept nogil:
         for s in range(program.n_steps):
             if plan.steps[s].own != NULL and program.steps[s].ops.release_plan != NULL:
                 program.steps[s].ops.release_plan(&program.steps[s], &plan.steps[s])
+    if plan.values != NULL:
+        release_fixed(program, plan)
     free(plan.own)
     free(plan.key.shapes)
     free(plan.key.contents)
     free(plan.numbers)
-    free(plan.floats)
+    free(plan.tensors)
     free(plan.values)
     free(plan.steps)
     free(plan)

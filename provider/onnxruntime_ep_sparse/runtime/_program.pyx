@@ -202,7 +202,6 @@ cdef int run_slices(CompiledProgram* program, const Host* host, const float** in
     cdef Plan* rest = NULL
     cdef Plan* current
     cdef Arena* arena = NULL
-    cdef const char* reason
     cdef const ValuePlan* value
     cdef Shape shape
     cdef Key key
@@ -268,8 +267,7 @@ cdef int run_slices(CompiledProgram* program, const Host* host, const float** in
         for i in range(program.n_outputs):
             value = &plan.values[program.outputs[i]]
             part_outputs[i] = element_at(outputs[i], begin * (value.size // part), value.bytes)
-        if execute(program, current, host, part_inputs, part_outputs, arena.data, &reason):
-            snprintf(message, message_size, "%s", reason)
+        if execute(program, current, host, part_inputs, part_outputs, arena.data, message, message_size):
             failed = 1
         begin += part
     if program.totals != NULL and begin:
@@ -313,8 +311,8 @@ Place = namedtuple("Place", ("storage", "slot", "offset", "size", "dealt"))
 Place.__doc__ = """Where a value stands: `offset` and `size` count floats.
 
 `storage` is "arena", "input", "output" or "constant", `slot` the number of that input, output or constant, 0 of the arena. "nowhere" are
-values between steps that run together in bands, "numbers" those that a plan computes. `dealt`: its images stand dealt to the lanes of
-vectors (`runtime/_dealt.pxd`).
+values between steps that run together in bands, "numbers" those that a plan computes, "kept" what steps have made of shapes alone. `dealt`:
+its images stand dealt to the lanes of vectors (`runtime/_dealt.pxd`).
 """
 STORAGES = {
     STORE_ARENA: "arena",
@@ -323,6 +321,7 @@ STORAGES = {
     STORE_CONSTANT: "constant",
     STORE_NOWHERE: "nowhere",
     STORE_NUMBERS: "numbers",
+    STORE_KEPT: "kept",
 }
 
 StepRecord = namedtuple("StepRecord", ("step", "ns", "macs", "kernel", "rows", "width", "layout", "nonzeros"))

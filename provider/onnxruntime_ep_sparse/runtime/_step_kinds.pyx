@@ -10,6 +10,7 @@ from ._convert cimport convert_ops
 from ._depthwise cimport depthwise_ops
 from ._elementwise cimport activate_ops, binary_ops
 from ._enums cimport *
+from ._integers cimport choose_ops, integers_ops, range_ops
 from ._near_channels cimport normalize_near_ops
 from ._normalize cimport normalize_groups_ops, normalize_ops
 from ._pair_product cimport pair_product_ops
@@ -22,6 +23,7 @@ from ._resample cimport resample_ops
 from ._resize cimport resize_ops
 from ._shuffle cimport shuffle_ops
 from ._structs cimport StepKindOps
+from ._take cimport take_ops
 from ._windows cimport pool_ops
 
 cdef StepKindOps step_kinds[N_STEP_KINDS]
@@ -61,6 +63,10 @@ row(STEP_CARRY, carry_ops)
 row(STEP_BYTE_PRODUCT, byte_product_ops)
 row(STEP_PAIR_PRODUCT, pair_product_ops)
 row(STEP_BYTE_DEPTHWISE, byte_depthwise_ops)
+row(STEP_INTEGERS, integers_ops)
+row(STEP_RANGE, range_ops)
+row(STEP_CHOOSE, choose_ops)
+row(STEP_TAKE, take_ops)
 
 
 cdef const StepKindOps* ops_of(int kind) except NULL:

@@ -31,6 +31,7 @@ cdef enum:
     MAX_OPERANDS = 3     # of numbers that the plan computes
     MAX_SECTIONS = 3     # of a step, besides one that converts its x
     MAX_TOGETHER = 16    # steps that run together in bands
+    MAX_FAULT = 160      # bytes of why a step has stopped a run
 
 cdef extern from *:
     """
@@ -197,6 +198,7 @@ cdef enum StorageKind:
     STORE_CONSTANT
     STORE_NOWHERE      # between steps that run together in bands
     STORE_NUMBERS      # of the plan
+    STORE_KEPT         # computed when the plan was made: see `runtime/_fixed.pyx`
 
 # The work of one execution of a step. Multiply-adds of products only; nothing is moved where the result is in place already.
 cdef struct Work:
@@ -222,6 +224,7 @@ cdef struct StepPlan:
     int64_t origin
     int chain              # not 0: so many steps from this one run together, band by band
     int within             # an earlier step computes this one too
+    int fixed              # the result depends on shapes alone, and was computed when the plan was made
     int64_t bands          # of the first step of a chain: items of an image
     int64_t turn_rows      # ... and rows of the last result that an item computes at a time
     int64_t band_rows      # not 0: rows of the result that are computed at a time, at most
@@ -241,6 +244,7 @@ cdef struct ValuePlan:
     int slot               # which input, output, constant; for the arena the offset is below
     int64_t offset
     Number* numbers        # of a value that the plan computes, NULL of others; `size` is their count
+    float* kept            # of a result of a fixed step: its elements, in memory of the plan
     int root               # the value whose memory this one shows ...
     int64_t shift          # ... and how many floats from its beginning
     int last               # the last step that touches this memory
@@ -260,7 +264,7 @@ cdef struct Plan:
     Plan* next
     Key key
     Number* numbers        # that the plan computes: MAX_NUMBERS of each list
-    float* floats          # those that are floats, for steps that read them, in the same places
+    Number* tensors        # the same as tensors, for steps that read them: elements of their types, from the same places on
     ValuePlan* values
     StepPlan* steps
     char* own              # memory of StepPlan.own of all steps, zeros at first
@@ -377,3 +381,4 @@ cdef struct Job:
     int64_t round            # of a section that has several
     const Host* host
     const char** stopped     # why the run is to stop, once that is known: for all workers
+    char* fault              # room for MAX_FAULT bytes of a reason that a step finds

@@ -10,7 +10,7 @@ import numpy as np
 from ..enums import PadMode, StepKind
 from ..limits import MAX_RANK, MAX_SIZE
 from ..steps import BYTES, Step
-from .row import Constants, Origins, Ranks, StepKindRow, all_floats_or_bytes, begins_with_batch, require
+from .row import Constants, Origins, Ranks, StepKindRow, all_floats_or_bytes, all_of_one_type, begins_with_batch, require
 
 if TYPE_CHECKING:
     from ..verify import Values
@@ -155,10 +155,10 @@ RESHAPE = StepKindRow(
     _verify_reshape,
     separable=_separable_reshape,
     separable_by=_reshape_separable_by,
-    check_types=all_floats_or_bytes,
+    check_types=all_of_one_type,
 )
 CONCAT = StepKindRow(
-    StepKind.CONCAT, Concat, _verify_concat, separable=_separable_concat, describe=_describe_concat, check_types=all_floats_or_bytes
+    StepKind.CONCAT, Concat, _verify_concat, separable=_separable_concat, describe=_describe_concat, check_types=all_of_one_type
 )
 PAD = StepKindRow(StepKind.PAD, Pad, _verify_pad, separable=_separable_pad, check_types=_check_pad)
 TRANSPOSE = StepKindRow(
@@ -167,5 +167,5 @@ TRANSPOSE = StepKindRow(
     _verify_transpose,
     separable=_separable_transpose,
     describe=_describe_transpose,
-    check_types=all_floats_or_bytes,
+    check_types=all_of_one_type,
 )

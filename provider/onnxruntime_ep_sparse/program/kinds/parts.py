@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..enums import StepKind
 from ..limits import MAX_SIZE
 from ..steps import Step
-from .row import Constants, Origin, Origins, Ranks, StepKindRow, all_floats_or_bytes, begins_with_batch, require
+from .row import Constants, Origin, Origins, Ranks, StepKindRow, all_of_one_type, begins_with_batch, require
 
 if TYPE_CHECKING:
     from ..verify import Values
@@ -101,7 +101,7 @@ PART = StepKindRow(
     separable=_separable_part,
     separable_by=_part_separable_by,
     describe=_describe_part,
-    check_types=all_floats_or_bytes,
+    check_types=all_of_one_type,
 )
 EXPAND = StepKindRow(
     StepKind.EXPAND,
@@ -109,5 +109,5 @@ EXPAND = StepKindRow(
     _verify_expand,
     separable=_separable_expand,
     separable_by=_expand_separable_by,
-    check_types=all_floats_or_bytes,
+    check_types=all_of_one_type,
 )

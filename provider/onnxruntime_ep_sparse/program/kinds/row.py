@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ..enums import ElementType, StepKind
@@ -25,10 +24,13 @@ class SecondOperand(Enum):
     ADDEND = auto()
     """It may be there and is added to the result, whose shape it has."""
     REQUIRED = auto()
+    OPTIONAL = auto()
 
 
-Constants = Mapping[int, NDArray[np.float32]]
+Constants = Mapping[int, NDArray]
 """The constants of a program by the numbers of their values."""
+MOVED = frozenset((ElementType.FLOAT32, ElementType.INT64, ElementType.INT32, *BYTES))
+"""The element types of what steps move as it is."""
 Ranks = Mapping[int, int]
 """The ranks of the values that have a name."""
 
@@ -72,6 +74,13 @@ def all_floats_or_bytes(step: Step, values: Values) -> None:
     """ValueError unless x, r and y of a step are float32, or all of one type of 8 bits."""
     if values.type_of(step.y) not in BYTES:
         only_floats(step, values)
+    for value in (step.x, step.r):
+        values.expect_type(value, values.type_of(step.y))
+
+
+def all_of_one_type(step: Step, values: Values) -> None:
+    """ValueError unless x, r and y of a step are of one type of 32, 64 or 8 bits."""
+    require(values.type_of(step.y) in MOVED, f"a result that is {values.type_of(step.y).name.lower()}")
     for value in (step.x, step.r):
         values.expect_type(value, values.type_of(step.y))
 

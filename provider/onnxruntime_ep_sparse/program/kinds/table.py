@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+
 from ..enums import StepKind
 from ..steps import Step
 from .byte_depthwise import BYTE_DEPTHWISE
@@ -9,6 +11,7 @@ from .byte_product import BYTE_PRODUCT
 from .convert import CONVERT
 from .depthwise import DEPTHWISE
 from .elementwise import ACTIVATE, BINARY
+from .integers import CHOOSE, INTEGERS, RANGE, TAKE
 from .layout import CONCAT, PAD, RESHAPE, TRANSPOSE
 from .near_channels import NORMALIZE_NEAR
 from .normalize import NORMALIZE, NORMALIZE_GROUPS
@@ -55,6 +58,10 @@ ROWS: dict[StepKind, StepKindRow] = {
         BYTE_PRODUCT,
         PAIR_PRODUCT,
         BYTE_DEPTHWISE,
+        INTEGERS,
+        RANGE,
+        CHOOSE,
+        TAKE,
     )
 }
 
@@ -64,6 +71,20 @@ def is_separable(step: Step, constants: Constants, ranks: Ranks, origins: Origin
     if step.x in origins or step.r in origins:
         return False
     return ROWS[step.kind].separable(step, constants, ranks) and ROWS[step.kind].separable_by(step, origins, ranks)
+
+
+def made_of_constants(steps: Iterable[Step], constants: Collection[int]) -> set[int]:
+    """Return the values that no input of the program changes: constants, and what steps make of them."""
+    found = set(constants)
+    seen: set[int] = set()
+    for step in steps:
+        fixed = step.x in found and (step.r == -1 or step.r in found)
+        if fixed and step.y not in seen:
+            found.add(step.y)
+        elif not fixed:
+            found.discard(step.y)
+        seen.add(step.y)
+    return found
 
 
 def describe(step: Step) -> str:

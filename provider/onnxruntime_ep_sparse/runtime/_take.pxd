@@ -1,0 +1,3 @@
+from ._structs cimport StepKindOps
+
+cdef void take_ops(StepKindOps* ops) noexcept
