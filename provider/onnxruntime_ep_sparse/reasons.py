@@ -265,6 +265,11 @@ EXTRA_INPUT = Reason(
     "input {name} is not supported",
     "Export the model without it, or leave the node to the CPU provider.",
 )
+UNSUPPORTED_PAST = Reason(
+    "unsupported-past",
+    "the past is of another form: {supported} is supported",
+    "Give keys and values of earlier positions as ONNX defines them, or none.",
+)
 UNSUPPORTED_MASK = Reason(
     "unsupported-mask",
     "this kind of mask is not supported, only {supported}",

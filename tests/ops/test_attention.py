@@ -12,7 +12,7 @@ DEPTH, HEADS, HIDDEN = 40, 4, 48
 NAMES = ("x", "w", "b", "mask", "past", "added")
 
 
-def model(*names, v_hidden=HIDDEN, mask=(None, None), **attributes):
+def model(*names, v_hidden=HIDDEN, mask=(None, None), present=False, **attributes):
     """A node with these inputs besides x and w; sizes of batch and sequence are open."""
     rng = np.random.default_rng(0)
     outputs = 2 * HIDDEN + v_hidden
@@ -23,10 +23,13 @@ def model(*names, v_hidden=HIDDEN, mask=(None, None), **attributes):
         del inputs[-1]
     if v_hidden != HIDDEN:
         attributes["qkv_hidden_sizes"] = [HIDDEN, HIDDEN, v_hidden]
-    node = helper.make_node("Attention", inputs, ["y"], "attention", domain="com.microsoft", num_heads=HEADS, **attributes)
-    made = model_of([node], {"x": (None, None, DEPTH)}, ["y"], weights, domains=["com.microsoft"])
+    results = ["y", "present"] if present else ["y"]
+    node = helper.make_node("Attention", inputs, results, "attention", domain="com.microsoft", num_heads=HEADS, **attributes)
+    made = model_of([node], {"x": (None, None, DEPTH)}, results, weights, domains=["com.microsoft"])
     if "mask" in names:
         made.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.INT32, mask))
+    if "past" in names:
+        made.graph.input.append(helper.make_tensor_value_info("past", TensorProto.FLOAT, [2, None, HEADS, None, HIDDEN // HEADS]))
     if "added" in names:
         made.graph.input.append(helper.make_tensor_value_info("added", TensorProto.FLOAT, [None] * 4))
     return made
@@ -64,6 +67,27 @@ def test_results(names, arguments):
         assert_close(ours.run(None, given)[0], theirs.run(None, given)[0])
 
 
+@pytest.mark.parametrize(
+    ("names", "arguments"),
+    [(("b",), {}), (("added",), {"scale": 0.3}), (("b", "mask"), {}), (("b", "past"), {}), (("past",), {"unidirectional": 0}), ((), {})],
+)
+@pytest.mark.parametrize("present", [False, True])
+def test_of_decoders(names, arguments, present):
+    """A query reads no later key; keys and values of earlier positions come in, and all of them leave."""
+    if "past" in names and not present:
+        return  # the CPU provider asks for both
+    made = model(*names, present=present, **{"unidirectional": 1, **arguments})
+    ours, theirs = owned_session(made, regions=1), cpu_session(made)
+    for batch, positions in ((2, 17), (1, 1), (3, 5)):
+        given, rng = feeds(theirs, batch, positions), np.random.default_rng(positions)
+        if "mask" in names:
+            given["mask"] = (np.arange(positions) < positions - rng.integers(0, positions, (batch, 1))).astype(np.int32)
+        if "past" in names:
+            given["past"] = noise(rng, 2, batch, HEADS, 9 * positions, HIDDEN // HEADS)
+        for y, y_ort in zip(ours.run(None, given), theirs.run(None, given), strict=True):
+            assert_close(y, y_ort)
+
+
 def test_a_sequence_that_is_masked_whole():
     """Every position counts as much as without a mask."""
     made = model("b", "mask")
@@ -74,7 +98,9 @@ def test_a_sequence_that_is_masked_whole():
 @pytest.mark.parametrize(
     ("made", "code"),
     [
-        (lambda: model("b", unidirectional=1), "unsupported-attribute"),
+        (lambda: model("b", do_rotary=1), "unsupported-attribute"),
+        (lambda: model("b", "mask", "past"), "unsupported-mask"),
+        (lambda: model("past", v_hidden=24), "mismatched"),
         (lambda: model("b", "mask", mask=(None,)), "unsupported-mask"),
         (lambda: model("b", "mask", mask=(None, None, None)), "unsupported-mask"),
     ],
@@ -90,7 +116,7 @@ def test_what_is_left(made, code):
 # ONNX's
 
 
-def onnx_model(dims, mask=None, *, v_channels=12, mask_type=TensorProto.FLOAT, **attributes):
+def onnx_model(dims, mask=None, *, v_channels=12, **attributes):
     """Attention of version 23 between pruned products; `dims` of Q, K and V."""
     rng, channels = np.random.default_rng(0), HIDDEN // HEADS
     sizes = {"q": HIDDEN, "k": HIDDEN, "v": HEADS * v_channels}
@@ -106,7 +132,7 @@ def onnx_model(dims, mask=None, *, v_channels=12, mask_type=TensorProto.FLOAT, *
     nodes.append(helper.make_node("Attention", ["q", "k", "v", *(["mask"] if mask else [])], ["y"], "attention", **attributes))
     made = model_of(nodes, {"x": (None, None, DEPTH), "keys": (None, None, DEPTH)}, ["y"], weights, opset=23)
     if mask:
-        made.graph.input.append(helper.make_tensor_value_info("mask", mask_type, [None] * mask))
+        made.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, [None] * mask))
     return made
 
 
@@ -127,13 +153,46 @@ def test_attention_of_onnx(dims, mask, arguments):
         assert_close(ours.run(None, given)[0], theirs.run(None, given)[0])
 
 
+@pytest.mark.parametrize("dims", [3, 4])
+@pytest.mark.parametrize(("kv_heads", "causal", "mask"), [(4, 1, None), (2, 0, None), (2, 1, TensorProto.BOOL), (1, 0, TensorProto.FLOAT)])
+@pytest.mark.parametrize("past", [False, True])
+def test_decoders_of_onnx(dims, kv_heads, causal, mask, past):
+    """Heads that share keys, causal scores, masks of truths, and keys and values of earlier positions that come in and leave."""
+    channels, v_channels, heads = 8, 12, 4
+    inputs = ["q", "k", "v", "mask" if mask else "", *(["pk", "pv"] if past else [])]
+    given = {"q_num_heads": heads, "kv_num_heads": kv_heads} if dims == 3 else {}
+    node = helper.make_node("Attention", inputs[: 4 if mask and not past else None], ["y", "nk", "nv"], is_causal=causal, **given)
+    wide, rng = heads * channels if dims == 3 else channels, np.random.default_rng(0)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["q"]), node]
+    made = model_of(nodes, {}, ["y", "nk", "nv"], {"w": pruned(rng, (wide, wide), 0.5)}, opset=23)
+    sizes = {"x": (heads, channels), "k": (kv_heads, channels), "v": (kv_heads, v_channels)}
+    for name, (n, each) in sizes.items():
+        shape = [None, None, n * each] if dims == 3 else [None, n, None, each]
+        made.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    for name, each in (("pk", channels), ("pv", v_channels)) if past else ():
+        made.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, kv_heads, None, each]))
+    if mask:
+        made.graph.input.append(helper.make_tensor_value_info("mask", mask, [None] * 4))
+    ours, theirs = owned_session(made, regions=1), cpu_session(made)
+    for batch, positions, keys, before in ((2, 7, 7, 5), (1, 1, 1, 30), (3, 4, 9, 1)):
+        fed = {
+            name: noise(rng, *((batch, t, n * each) if dims == 3 else (batch, n, t, each)))
+            for (name, (n, each)), t in zip(sizes.items(), (positions, keys, keys), strict=True)
+        }
+        if past:
+            fed |= {name: noise(rng, batch, kv_heads, before, each) for name, each in (("pk", channels), ("pv", v_channels))}
+        if mask:
+            scores = noise(rng, batch, 1, positions, keys + before * past)
+            fed["mask"] = scores > -0.5 if mask == TensorProto.BOOL else scores
+        for y, y_ort in zip(ours.run(None, fed), theirs.run(None, fed), strict=True):
+            assert_close(y, y_ort)
+
+
 @pytest.mark.parametrize(
     ("made", "code"),
     [
-        (lambda: onnx_model(3, is_causal=1), "unsupported-attribute"),
         (lambda: onnx_model(4, softcap=2.0), "unsupported-attribute"),
-        (lambda: onnx_model(4, 2, mask_type=TensorProto.BOOL), "not-float32"),
-        (lambda: onnx_model(3, kv_num_heads=2), "mismatched"),
+        (lambda: onnx_model(3, kv_num_heads=3), "mismatched"),
     ],
 )
 def test_what_is_left_of_onnx(made, code):

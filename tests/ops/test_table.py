@@ -136,6 +136,8 @@ def test_every_flag_is_known():
         "training_mode",
         "to",
         "batch_dims",
+        "num_heads",
+        "rotary_embedding_dim",
         *("q_num_heads", "kv_num_heads", "qk_matmul_output_mode", "softmax_precision", "left_window_size", "right_window_size"),
     }
     assert whole - numbers == ops.FLAGS & whole

@@ -17,6 +17,7 @@ from . import (
     casts,
     dynamic,
     elementwise,
+    group_query,
     integer_products,
     layout,
     matrix,
@@ -27,6 +28,7 @@ from . import (
     quantized,
     recurrent,
     reductions,
+    rotary,
     transposed,
     windows,
 )
@@ -35,10 +37,12 @@ from .numbers import NUMBERS
 from .row import FLOATS, ONNX, OpRow, no_weights
 
 MODULES = (
-    *(windows, transposed, matrix, pairs, attention, recurrent, activations, elementwise, reductions, normalization, near_channels),
-    *(layout, parts, casts, quantized, integer_products, dynamic),
+    *(windows, transposed, matrix, pairs, attention, rotary, group_query, recurrent, activations, elementwise, reductions),
+    *(normalization, near_channels, layout, parts, casts, quantized, integer_products, dynamic),
 )
-NAMESAKES: dict[tuple[str, str], OpRow] = {(domain, row.op_type): row for row in attention.NAMESAKES for domain in row.domains}
+NAMESAKES: dict[tuple[str, str], OpRow] = {
+    (domain, row.op_type): row for row in (*attention.NAMESAKES, *rotary.NAMESAKES) for domain in row.domains
+}
 """Operators of another domain with the name of a row of OPS, by domain and name."""
 OPS: dict[str, OpRow] = {row.op_type: row for module in MODULES for row in module.ROWS}
 """Every other operator a region may hold."""
@@ -58,8 +62,8 @@ def row_for(node: Node) -> OpRow | None:
 
 FLAGS = frozenset(
     (
-        *("allowzero", "antialias", "ceil_mode", "count_include_pad", "exclude_outside", "input_forget", "is_causal", "keepdims", "layout"),
-        *("linear_before_reset", "noop_with_empty_axes", "saturate", "storage_order", "transA", "transB"),
+        *("allowzero", "antialias", "ceil_mode", "count_include_pad", "exclude_outside", "input_forget", "interleaved", "is_causal"),
+        *("keepdims", "layout", "linear_before_reset", "noop_with_empty_axes", "saturate", "storage_order", "transA", "transB"),
     )
 )
 """Attributes that are 0 or 1. ONNX does not define other values: ONNX Runtime takes them for 1 in some operators and for 0 in others."""

@@ -67,6 +67,10 @@ class StepKind(IntEnum):
     """Where."""
     TAKE = 31
     """Gather and GatherND by indices that a run computes."""
+    ROTATE = 32
+    """RotaryEmbedding."""
+    EXTEND = 33
+    """Keys or values of earlier positions, and those of new ones behind."""
 
 
 class ShapeRule(IntEnum):

@@ -15,6 +15,7 @@ from ._near_channels cimport normalize_near_ops
 from ._normalize cimport normalize_groups_ops, normalize_ops
 from ._pair_product cimport pair_product_ops
 from ._parts cimport expand_ops, part_ops
+from ._positions cimport extend_ops, rotate_ops
 from ._product cimport product_ops
 from ._quantized cimport carry_ops, combine_ops, dynamic_quantize_ops, look_up_ops
 from ._recurrent cimport recurrent_ops
@@ -67,6 +68,8 @@ row(STEP_INTEGERS, integers_ops)
 row(STEP_RANGE, range_ops)
 row(STEP_CHOOSE, choose_ops)
 row(STEP_TAKE, take_ops)
+row(STEP_ROTATE, rotate_ops)
+row(STEP_EXTEND, extend_ops)
 
 
 cdef const StepKindOps* ops_of(int kind) except NULL:

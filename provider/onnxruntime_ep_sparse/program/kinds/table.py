@@ -17,6 +17,7 @@ from .near_channels import NORMALIZE_NEAR
 from .normalize import NORMALIZE, NORMALIZE_GROUPS
 from .pair_product import PAIR_PRODUCT
 from .parts import EXPAND, PART
+from .positions import EXTEND, ROTATE
 from .product import PRODUCT
 from .quantized import CARRY, COMBINE, DYNAMIC_QUANTIZE, LOOK_UP
 from .recurrent import RECURRENT
@@ -62,6 +63,8 @@ ROWS: dict[StepKind, StepKindRow] = {
         RANGE,
         CHOOSE,
         TAKE,
+        ROTATE,
+        EXTEND,
     )
 }
 
