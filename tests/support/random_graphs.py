@@ -372,6 +372,33 @@ def masking(g):
 
 
 @operator()
+def attention(g):
+    """Of a value by itself: products of two values, with a transposition that one of them may do."""
+    x, shape = g.pick(range(2, 7))
+    if x is None or max(shape[-2:]) > MAX_DEPTH:
+        return
+    order = [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]
+    keys = g.node("Transpose", [x], [shape[axis] for axis in order], perm=order)
+    scores = g.node("MatMul", [x, keys], [*shape[:-1], shape[-2]])
+    if scores is not None:
+        scaled = g.node("Mul", [scores, g.weight(np.float32(1 / shape[-1]))], [*shape[:-1], shape[-2]])
+        g.node("MatMul", [g.node("Softmax", [scaled], [*shape[:-1], shape[-2]], axis=len(shape) - 1), x], shape)
+
+
+@operator()
+def choosing(g):
+    """By truths that no rounding changes."""
+    x, shape = g.pick()
+    low, nan, both, opposite = (f"t{len(g.values)}_{name}" for name in ("low", "nan", "both", "opposite"))
+    g.nodes.append(helper.make_node("Less", [x, g.weight(np.float32(g.choice(-1e30, 1e30)))], [low]))
+    g.nodes.append(helper.make_node("IsNaN", [x], [nan]))
+    g.nodes.append(helper.make_node(g.choice("And", "Or", "Xor"), [low, nan], [both]))
+    g.nodes.append(helper.make_node("Not", [both], [opposite]))
+    number = g.weight(np.float32(g.rng.standard_normal()))
+    g.node("Where", [opposite, x, number] if g.chance(0.5) else [opposite, number, x], shape)
+
+
+@operator()
 def repeating(g):
     x, shape = g.pick(range(1, 8))
     if x is not None:
