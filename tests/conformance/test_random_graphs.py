@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 
 import onnxruntime_ep_sparse as sparse
-from support.making import examples, noise
+from support.making import examples, model_of, noise
 from support.promises import assert_close, cpu_session, exact, make_session
 from support.random_graphs import RandomGraph
 
@@ -75,3 +76,15 @@ def test_the_measure_can_fail():
         given_ = None if in_float64 is None else lambda y64=in_float64: y64
         with pytest.raises(AssertionError, match="an error of") if wrong else nullcontext():
             assert_close(y_ort + np.float32(error), y_ort, given_)
+
+
+def test_exact_outputs_of_tensors_within_nodes():
+    third = helper.make_tensor("third", TensorProto.FLOAT, [1], [1 / 3])
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("ConstantOfShape", ["shape"], ["thirds"], value=third),
+        helper.make_node("Add", ["x", "thirds"], ["y"]),
+    ]
+    (y,) = exact(model_of(nodes, {"x": [2]}, ["y"], {}), {"x": np.zeros(2, np.float32)})
+    assert y.dtype == np.float64
+    np.testing.assert_array_equal(y, np.float64(np.float32(1 / 3)))

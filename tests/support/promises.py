@@ -65,7 +65,8 @@ def exact(model, feeds):
     """The outputs computed in float64 by ONNX's reference implementation."""
     doubled = onnx.ModelProto()
     doubled.CopyFrom(model)
-    for tensor in doubled.graph.initializer:
+    within = [a.t for node in doubled.graph.node for a in node.attribute if a.type == onnx.AttributeProto.TENSOR]
+    for tensor in (*doubled.graph.initializer, *within):
         if tensor.data_type == onnx.TensorProto.FLOAT:
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
     for value in (*doubled.graph.input, *doubled.graph.output, *doubled.graph.value_info):
