@@ -41,7 +41,10 @@ def test_output_axis_of_a_vector():
 @pytest.mark.parametrize(
     ("op_type", "inputs", "attributes", "code"),
     [
-        ("Gemm", [(5, 3), (3, 7)], {}, "no-constant-operand"),
+        ("Gemm", [(5, 3), (3, 7)], {}, None),
+        ("Gemm", [(2, 5, 3), (3, 7)], {}, "unsupported-rank"),
+        ("Gemm", [(5, 3), (3, 7), (5, 7)], {"beta": 0.5}, "gemm-beta"),
+        ("Gemm", [(5, 3), (3, 7)], {"alpha": inf}, "unsupported-attribute"),
         ("Gemm", [(C, 5, 3), (C, 3, 7)], {}, "all-constant"),
         ("Gemm", [(2, 5, 3), (C, 3, 7)], {}, "unsupported-rank"),
         ("Gemm", [(5, 0), (C, 0, 7)], {}, "weight-empty"),

@@ -6,7 +6,7 @@ from onnx import helper
 
 from onnxruntime_ep_sparse.diagnostics.step_times import step_times
 from onnxruntime_ep_sparse.ops import table as ops
-from support.making import model_of, noise
+from support.making import model_of, noise, pruned
 from support.nodes import C, one_node
 from support.promises import assert_close, cpu_session, owned_session
 
@@ -118,6 +118,26 @@ def test_orders_that_products_do_not_have():
     x = noise(np.random.default_rng(0), 2, 7, HIDDEN)
     assert_close(session.run(None, {"x": x})[0], cpu_session(attended(nodes, ROOT)).run(None, {"x": x})[0])
     assert kinds(session)["transpose"] >= 2
+
+
+@pytest.mark.parametrize("c", [None, (), (9,), (7, 1), (7, 9), "value"], ids=str)
+@pytest.mark.parametrize("attributes", [{}, {"transA": 1, "alpha": 0.25}, {"transB": 1, "activation": "Tanh"}], ids=str)
+def test_gemm_of_two_values(attributes, c):
+    """ONNX Runtime makes it of a MatMul and an Add of matrices, such as those of attention without a batch, or of a graph's nodes."""
+    rng = np.random.default_rng(0)
+    shapes = {"x": (12, 7) if "transA" in attributes else (7, 12), "z": (9, 12) if "transB" in attributes else (12, 9)}
+    weights = {f"w{name}": pruned(rng, (shape[1], shape[1])) for name, shape in shapes.items()}
+    operands = [N("MatMul", [name, f"w{name}"], [f"p{name}"]) for name in shapes]
+    if c == "value":
+        shapes["c"] = (1, 9)
+    elif c is not None:
+        weights["c"], attributes = noise(rng, *c), {**attributes, "beta": 2.0}
+    gemm, domain = ("FusedGemm", "com.microsoft") if "activation" in attributes else ("Gemm", "")
+    product = N(gemm, ["px", "pz", *([] if c is None else ["c"])], ["y"], domain=domain, **attributes)
+    model = model_of([*operands, product], shapes, ["y"], weights, domains=["com.microsoft"])
+    feeds = {name: noise(rng, *shape) for name, shape in shapes.items()}
+    y, y_ort = (make(model).run(None, feeds)[0] for make in (owned_session, cpu_session))
+    assert_close(y, y_ort)
 
 
 @pytest.mark.parametrize("attributes", [{}, {"transA": 1}, {"transB": 1}, {"transA": 1, "transB": 1, "alpha": 0.25}, {"alpha": 1e30}])

@@ -127,7 +127,6 @@ def test_no_product():
 @pytest.mark.parametrize(
     ("node", "shape", "reason"),
     [
-        (helper.make_node("Gemm", ["x", "x"], ["y"]), [4, 4], "neither operand is constant"),
         (helper.make_node("Conv", ["x", "x"], ["y"]), [1, 1, 2, 2], "the weight is not constant"),
         (helper.make_node("Conv", ["x", "w4", "s"], ["y"]), [4, 4, 2, 2], "input B is not constant"),
         *(

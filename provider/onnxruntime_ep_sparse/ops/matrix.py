@@ -1,4 +1,4 @@
-"""Gemm and MatMul with one constant operand."""
+"""Gemm and MatMul with one constant operand, or of two values."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxruntime_ep_sparse_kernels.elementwise import Op
+
 from .. import reasons
 from ..graph.ir import Graph, Node, attribute_of, input_of, number_of, shape_of, sizes_of
 from ..graph.nonzeros import Nonzeros
 from ..program.builder import Builder
+from ..program.enums import StepKind
+from ..program.kinds.elementwise import Binary
 from ..program.kinds.product import PendingProduct
+from ..program.steps import Activation, Step
 from ..reasons import Finding
 from .channels import ChannelPlan, Flow
-from .costs import FEW_ROWS, Amounts, Estimate, Setting, matrix_product
+from .costs import FEW_ROWS, Amounts, Estimate, Setting, combined, elementwise, matrix_product
 from .fused import activation_within, fused_can_run, fused_channels, fused_estimate, fused_row, gemm_activation
 from .pairs import is_pair, lower_pair, pair_can_run, pair_estimate
 from .row import OpRow, Shape
@@ -78,14 +83,18 @@ def check_alpha(node: Node) -> Finding | None:
 
 def gemm_can_run(graph: Graph, node: Node) -> Finding | None:
     """Return None if a Gemm can run, else the reason."""
-    finding = _one_constant(graph, node)
-    if finding is not None:
-        return finding
+    pair = is_pair(graph, node)
+    finding = (None if pair else _one_constant(graph, node)) or _matrices_can_run(graph, node)
+    if finding is None and not pair and 0 in shape_of(graph, _weights(graph, node)[0]):
+        return reasons.WEIGHT_EMPTY()
+    return finding
+
+
+def _matrices_can_run(graph: Graph, node: Node) -> Finding | None:
+    """Return None if A, B and C are matrices that a Gemm can add, else the reason."""
     ranks = [len(shape_of(graph, name)) for name in node.inputs[:2]]
     if ranks != [2, 2]:
         return reasons.UNSUPPORTED_RANK(rank=max(ranks, key=lambda rank: abs(rank - 2)), supported=2)
-    if 0 in shape_of(graph, _weights(graph, node)[0]):
-        return reasons.WEIGHT_EMPTY()
     beta = number_of(node, "beta", 1.0)
     if finding := check_alpha(node):
         return finding
@@ -144,9 +153,27 @@ def gemm_product(builder: Builder, node: Node) -> tuple[str, PendingProduct, int
     return node.inputs[0 if right else 1], product, rest
 
 
-def _gemm_lower(builder: Builder, node: Node) -> None:
+def _gemm_lower(builder: Builder, node: Node, activation: Activation | None = None) -> None:
+    if is_pair(builder.graph, node):
+        return _lower_pair_gemm(builder, node, activation)
     x, product, rest = gemm_product(builder, node)
-    builder.product(node, x, product, addend=rest)
+    builder.product(node, x, product, addend=rest, activation=activation)
+    return None
+
+
+@np.errstate(all="ignore")  # of beta, as ONNX Runtime does
+def _lower_pair_gemm(builder: Builder, node: Node, activation: Activation | None) -> None:
+    """Append a Gemm of two values: their product, the addition of C, an activation."""
+    c, beta = input_of(node, 2), np.float32(attribute_of(node, "beta", 1.0))
+    if not c and activation is None:
+        return lower_pair(builder, node)
+    product = builder.new_value(2)
+    lower_pair(builder, node, product)
+    y = builder.value(node.outputs[0])
+    if not c:
+        return builder.step(Step(StepKind.ACTIVATE, product, y, activation=activation or Activation()))
+    addend = builder.constant(builder.floats(c) * beta) if beta != 1 else builder.value(c)
+    return builder.step(Step(StepKind.BINARY, product, y, addend, activation or Activation(), Binary(Op.ADD, keeps_x=True)))
 
 
 def _gemm_transposes(graph: Graph, node: Node) -> bool:
@@ -178,7 +205,11 @@ def gemm_channels(flow: Flow, node: Node) -> ChannelPlan | None:
 
 def gemm_estimate(setting: Setting, node: Node) -> Estimate:
     """Return the work of a Gemm."""
-    return _estimate(setting, node, _gemm_transposes(setting.graph, node))
+    estimate = _estimate(setting, node, _gemm_transposes(setting.graph, node))
+    if not is_pair(setting.graph, node) or not input_of(node, 2):
+        return estimate
+    added = elementwise("added", math.prod(setting.sizes(node.outputs[0])))
+    return replace(estimate, ours=combined(estimate.ours, added.ours))
 
 
 def matmul_can_run(graph: Graph, node: Node) -> Finding | None:
@@ -252,8 +283,7 @@ def _matmul_channels(flow: Flow, node: Node) -> ChannelPlan | None:
 
 
 def _fused_gemm_lower(builder: Builder, node: Node) -> None:
-    x, product, rest = gemm_product(builder, node)
-    builder.product(node, x, product, addend=rest, activation=activation_within(builder.graph, node, gemm_activation))
+    _gemm_lower(builder, node, activation_within(builder.graph, node, gemm_activation))
 
 
 def _fused_matmul_can_run(graph: Graph, node: Node) -> Finding | None:
@@ -278,7 +308,7 @@ GEMM = OpRow(
     "product",
     gemm_can_run,
     _gemm_lower,
-    "one constant operand; a C that is not constant needs beta = 1",
+    "one constant operand, or two that are not; a C that is not constant needs beta = 1",
     weights=_weights,
     output_axis=_gemm_output_axis,
     implied=_gemm_implied,

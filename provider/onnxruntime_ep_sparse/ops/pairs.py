@@ -37,8 +37,8 @@ def swapped(rank: int) -> tuple[int, ...]:
     return (*range(rank - 2), rank - 1, rank - 2)
 
 
-def lower_pair(builder: Builder, node: Node) -> None:
-    """Append a product of two values, each of which may be transposed, times a number."""
+def lower_pair(builder: Builder, node: Node, y: int | None = None) -> None:
+    """Append a product of two values, each of which may be transposed, times a number; `y` is its result unless that is the node's."""
     graph, alpha = builder.graph, number_of(node, "alpha", 1.0)
     orders = [tuple(attribute_of(node, name, ())) for name in ("x_order", "r_order", "y_order")]
     for i, name in enumerate(("transA", "transB")):
@@ -46,7 +46,8 @@ def lower_pair(builder: Builder, node: Node) -> None:
             orders[i] = swapped(len(shape_of(graph, node.inputs[i])))
     activation = Activation() if alpha == 1 else Activation(Act.AFFINE, alpha)
     x, r = (builder.value(name) for name in node.inputs[:2])
-    builder.step(Step(StepKind.PAIR_PRODUCT, x, builder.value(node.outputs[0]), r, activation, PairProduct(*orders)))
+    y = builder.value(node.outputs[0]) if y is None else y
+    builder.step(Step(StepKind.PAIR_PRODUCT, x, y, r, activation, PairProduct(*orders)))
 
 
 def pair_estimate(setting: Setting, node: Node) -> Estimate:
