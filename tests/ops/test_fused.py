@@ -6,6 +6,7 @@ import onnxruntime
 import pytest
 from onnx import helper
 
+from onnxruntime_ep_sparse.diagnostics.step_times import step_times
 from support.making import model_of, noise, pruned
 from support.promises import assert_close, cpu_session, owned_session, reasons
 
@@ -99,6 +100,34 @@ def test_dead_outputs_of_fused_products():
     feeds = {"x": noise(rng, 1, 8, 6, 6)}
     (y,), (expected,) = (session.run(None, feeds) for session in (owned_session(model, regions=1), cpu_session(model)))
     assert_close(y, expected)
+
+
+def channels_left(model):
+    """How many inputs and outputs the 3x3 convolution has after dead channels are removed; results stay."""
+    feeds = {value.name: noise(np.random.default_rng(i), 1, 8, 6, 6) for i, value in enumerate(model.graph.input)}
+    session = owned_session(model, {"profile": "1"}, regions=1)
+    (y,), (expected,) = session.run(None, feeds), cpu_session(model).run(None, feeds)
+    assert_close(y, expected)
+    return next(step.description.partition(" ")[0] for step in step_times(session) if "3x3" in step.description)
+
+
+@pytest.mark.parametrize("activation", [None, "Sigmoid"])
+@pytest.mark.parametrize(("z", "left"), [("x", "5->8"), ("t", "8->8"), ("u", "5->4")])
+def test_dead_channels_where_something_is_added(z, left, activation):
+    """Those that a product reads become one. Those of its result go if they are dead in what is added too, unless that is its operand."""
+    rng = np.random.default_rng(0)
+    weights = {f"w{i}": pruned(rng, (8, 8, 3, 3) if i == 1 else (8, 8, 1, 1), 0.2) for i in range(4)}
+    for name in ("w0", "w1", "w2"):
+        weights[name][::2] = 0
+    weights |= {f"b{i}": noise(rng, 8) for i in range(3)}
+    nodes = [
+        helper.make_node("FusedConv", ["x", "w0", "b0"], ["t"], activation="Relu", **MICROSOFT),
+        *([helper.make_node("FusedConv", ["x", "w2", "b2"], ["u"], activation="Relu", **MICROSOFT)] if z == "u" else []),
+        helper.make_node("FusedConv", ["t", "w1", "b1", z], ["v"], activation=activation, pads=[1] * 4, **MICROSOFT),
+        helper.make_node("Conv", ["v", "w3"], ["y"]),
+    ]
+    model = model_of(nodes, {"x": [1, 8, 6, 6]}, ["y"], weights, domains=["com.microsoft"])
+    assert channels_left(model) == left
 
 
 def saved(model, level, folder):

@@ -20,7 +20,7 @@ from ..program.kinds.windows import Pool
 from ..program.steps import Step, Window
 from ..program.windows import check_convolution, check_pool, meeting_taps
 from ..reasons import Finding
-from .channels import ChannelPlan, Flow
+from .channels import ChannelPlan, Flow, Link
 from .costs import NOMINAL_BATCH, NOMINAL_SPATIAL, Estimate, Setting, convolution, elementwise, open_sizes_of
 from .fused import activation_within, conv_activation, fused_can_run, fused_channels, fused_estimate, fused_row
 from .row import FLOATS, MOVED, OpRow, Shape
@@ -198,9 +198,26 @@ def _fused_lower(builder: Builder, node: Node) -> None:
     builder.product(node, node.inputs[0], conv_product(builder, node), residual=input_of(node, 3), activation=activation)
 
 
+def _added_channels(flow: Flow, node: Node) -> ChannelPlan | None:
+    """Follow channels through a convolution and the addition of a value with the shape of the result."""
+    plan, z = conv_channels(flow, node), input_of(node, 3)
+    if plan is None or not z:
+        return plan
+    channels = flow.channels[node.outputs[0]]
+    other = flow.known_of(z, channels.axis, channels.size) if z != node.inputs[0] else None
+    if other is None:
+        channels.known__c[:] = False
+        flow.keep((z, *node.outputs))
+        return plan
+    plan.links += (Link(z),)
+    channels.known__c &= other.known__c
+    channels.value__c += other.value__c
+    return plan
+
+
 def _fused_channels(flow: Flow, node: Node) -> ChannelPlan | None:
-    """Follow channels as through a Conv and its activation, but not where something is added between them."""
-    return None if input_of(node, 3) else fused_channels(conv_channels, conv_activation, flow, node)
+    """Follow channels through a Conv, the addition of a value, and an activation."""
+    return fused_channels(_added_channels, conv_activation, flow, node)
 
 
 def _pool_can_run(graph: Graph, node: Node) -> Finding | None:
