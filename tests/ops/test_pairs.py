@@ -57,6 +57,15 @@ def test_attention():
     assert found == {"product": 4, "reshape": 4, "pair_product": 2, "softmax": 1}
 
 
+def test_attention_of_optimised_files():
+    """Keys are transposed twice, once in the product, which also has a factor; both are a part of the step."""
+    scores = N("FusedMatMul", ["qt", "kt"], ["s"], transB=1, alpha=0.25, domain="com.microsoft")
+    keys = N("Transpose", ["k"], ["kt"], perm=[0, 2, 1, 3])
+    model = attended([*HEADS_FIRST, keys, scores, N("Softmax", ["s"], ["p"], axis=-1), *LAST])
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    assert run(model) == {"product": 4, "reshape": 4, "pair_product": 2, "softmax": 1}
+
+
 def test_scaled_operands_and_a_mask():
     """Both operands are scaled before they are multiplied, as dynamo's exporter does; a mask is added."""
     nodes = [

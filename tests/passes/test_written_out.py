@@ -1,4 +1,4 @@
-"""RMSNormalization and Gelu as exporters write them in several nodes: one step each, with the results of the nodes."""
+"""RMSNormalization, Gelu and Mish as exporters write them in several nodes: one step each, with the results of the nodes."""
 
 import numpy as np
 import pytest
@@ -99,3 +99,25 @@ def test_a_part_of_a_gelu_that_others_read():
     """The sum is a result as well."""
     nodes, weights = tanh_gelu([N("Mul", ["p", "half"], ["f"]), N("Mul", ["f", "t"], ["g"])])
     assert len(checked([*nodes, N("Add", ["g", "s"], ["y"])], weights)) > 5
+
+
+MISH = [N("Softplus", ["p"], ["s"]), N("Tanh", ["s"], ["t"])]
+
+
+@pytest.mark.parametrize("operands", [["p", "t"], ["t", "p"]])
+def test_mish(operands):
+    """It becomes a part of the product before it."""
+    assert checked([*MISH, N("Mul", operands, ["y"])], {}) == ["product"]
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        [N("Mul", ["t", "s"], ["y"])],
+        [N("Mul", ["p", "t"], ["m"]), N("Add", ["m", "s"], ["y"])],
+        [N("Mul", ["p", "t"], ["m"]), N("Add", ["m", "t"], ["y"])],
+    ],
+    ids=["of another value", "softplus read twice", "tanh read twice"],
+)
+def test_what_is_no_mish(last):
+    assert len(checked([*MISH, *last], {})) > 2

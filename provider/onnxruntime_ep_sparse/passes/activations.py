@@ -1,4 +1,4 @@
-"""Activations that exporters write in a longer form: SiLU, HardSwish, Gelu, PRelu with one slope."""
+"""Activations that exporters write in a longer form: SiLU, HardSwish, Mish, Gelu, PRelu with one slope."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ CUBIC = 0.044715
 
 
 def fuse_gates(graph: Graph) -> Graph:
-    """Replace Mul(x, Sigmoid(x)) by one node `Silu`, and Mul(x, HardSigmoid(x)) of slope 1/6 by HardSwish."""
+    """Replace a product of x and a gate by one node.
+
+    Of Sigmoid(x) it is `Silu`, of HardSigmoid(x) with slope 1/6 HardSwish, of Tanh(Softplus(x)) Mish.
+    """
     dropped: set[int] = set()
     replaced: dict[int, Node] = {}
     for node in graph.nodes:
@@ -25,16 +28,22 @@ def fuse_gates(graph: Graph) -> Graph:
             continue
         for x, gate in (node.inputs, node.inputs[::-1]):
             maker = graph.producer.get(gate)
-            if maker is None or maker.inputs[0] != x or gate in graph.outputs or len(graph.consumers[gate]) != 1:
+            if maker is None or only_reader(graph, gate) is None:
                 continue
+            within = made_by(graph, maker.inputs[0], "Softplus") if maker.op_type == "Tanh" else None
+            makers = [maker]
             if maker.op_type == "Sigmoid":
                 domain, op_type = FUSED, "Silu"
             elif maker.op_type == "HardSigmoid" and is_hard_swish(maker):
                 domain, op_type = "", "HardSwish"
+            elif within is not None and only_reader(graph, within.outputs[0]) is not None:
+                domain, op_type, makers = "", "Mish", [maker, within]
             else:
                 continue
-            dropped.add(maker.index)
-            replaced[node.index] = fused(node, [maker], domain=domain, op_type=op_type, inputs=(x,), attributes={})
+            if makers[-1].inputs[0] != x:
+                continue
+            dropped |= {each.index for each in makers}
+            replaced[node.index] = fused(node, makers, domain=domain, op_type=op_type, inputs=(x,), attributes={})
             break
     return exchanged(graph, replaced, dropped)
 

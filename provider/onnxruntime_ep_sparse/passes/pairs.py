@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..graph.ir import Graph, Node, attribute_of, shape_of
+from ..graph.ir import Graph, Node, attribute_of, number_of, shape_of
 from ..ops.matrix import LARGEST_ALPHA, SMALLEST_ALPHA
 from ..ops.numbers import Dimension, known_numbers
 from ..ops.pairs import ORDERED, is_pair, swapped
@@ -33,12 +33,13 @@ def order_pairs(graph: Graph) -> Graph:
     dropped: set[int] = set()
     replaced: dict[int, Node] = {}
     for node in graph.nodes:
-        if node.op_type != "MatMul" or node.index in dropped or not is_pair(graph, node):
+        if node.op_type not in ("MatMul", "FusedMatMul") or node.index in dropped or not is_pair(graph, node):
             continue
-        x, r = (operand_of(graph, name) for name in node.inputs)
         ranks = [len(shape_of(graph, name)) for name in node.inputs]
+        orders = [swapped(rank) if attribute_of(node, name, 0) else () for name, rank in zip(("transA", "transB"), ranks, strict=True)]
+        x, r = (operand_of(graph, name, order) for name, order in zip(node.inputs, orders, strict=True))
         y, y_order, factor, after = result_of(graph, node.outputs[0], max(ranks))
-        alpha = x.factor * r.factor * factor
+        alpha = number_of(node, "alpha", 1.0) * x.factor * r.factor * factor
         others = [*x.nodes, *r.nodes, *after]
         if not others or not SMALLEST_ALPHA <= abs(alpha) <= LARGEST_ALPHA:
             continue
@@ -49,9 +50,9 @@ def order_pairs(graph: Graph) -> Graph:
     return exchanged(graph, replaced, dropped)
 
 
-def operand_of(graph: Graph, name: str) -> Operand:
-    """Return what an operand of a product is made of."""
-    operand = Operand(name)
+def operand_of(graph: Graph, name: str, order: Order) -> Operand:
+    """Return what an operand of a product, which reads it in this order, is made of."""
+    operand = Operand(name, order)
     while only_reader(graph, operand.name) is not None and (maker := graph.producer.get(operand.name)) is not None:
         x, number = with_number(graph, maker, "Mul")
         order = operand.order
