@@ -96,7 +96,7 @@ def convolution(isa: Isa, x: tuple[int, ...], weight: tuple[int, ...], y: tuple[
     units, tiles = images * math.ceil(flat / unit), images * math.ceil(flat / unit / vectors)
     held = min(vectors, math.ceil(flat / unit)) * unit
     pitch = width + (window.kernel[-1] > 1)
-    per_channel = sum(held + reach_y * pitch + reach_x for *_, reach_y, reach_x in tap_layout(window, x[-1], vectors * unit)[0])
+    per_channel = sum(held + reach_y * pitch + reach_x for *_, reach_y, reach_x in tap_layout(window, x[-1], vectors * unit, 0)[0])
     blocks = math.ceil(weight[1] * per_channel / MAX_TILE)
     gathered = "byte_gathered" if max(window.stride) == 1 else "byte_gathered_strided"
     fixed = {

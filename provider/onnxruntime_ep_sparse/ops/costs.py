@@ -17,11 +17,11 @@ from functools import lru_cache
 from onnxruntime_ep_sparse_kernels.isa import APART, FAR_BYTES, FEW_VECTORS, Isa
 
 from ..graph.ir import Graph, Node, shape_of
-from ..program.packing import BLOCK_FLOATS, pitch_bound, tap_layout
+from ..program.packing import BLOCK_FLOATS, NOMINAL_WIDTH, pitch_bound, tap_layout
 from ..program.steps import Window
 
 NOMINAL_BATCH = 1
-NOMINAL_SPATIAL = 28
+NOMINAL_SPATIAL = NOMINAL_WIDTH
 NOMINAL_ROWS = 128
 NOMINAL_TIMES = 64
 """Sizes in place of those that are only known at run time: of a batch, of an image, of a matrix or sequence, and of a recurrent node."""
@@ -32,6 +32,8 @@ FEW_SEQUENCES = (1, 4, 16)
 NEAR_FLOATS, SHARED_FLOATS = 1 << 18, 4_200_000
 """Floats that a core's own cache holds (1 MB), and floats that the cache of all cores holds (16 MB, and a bias with them)."""
 
+PRUNED = 0.1
+"""Share of a weight that is not zero, where work hardly depends on it."""
 NARROW = 2
 """Vectors of outputs that a product of few rows has at least: with fewer, a multiply-add waits for the one before."""
 LEAST_BLOCK, ALIGNED = 8, 4
@@ -252,8 +254,9 @@ def convolution(
     vectors, tiles = y[0] * math.ceil(pixels / isa.lanes), y[0] * math.ceil(pixels / isa.lanes / isa.widest(APART))
     width, tile = x[-1], min(isa.lanes * isa.widest(APART), math.ceil(pixels / isa.lanes) * isa.lanes)
     pitch = pitch_bound(window, width)
-    per_channel = sum(tile + reach_y * pitch + reach_x for *_, reach_y, reach_x in tap_layout(window, width, tile)[0])
     size = math.prod(weight)
+    segments, _, _ = tap_layout(window, width, tile, PRUNED * size / weight[1])
+    per_channel = sum(tile + reach_y * pitch + reach_x for *_, reach_y, reach_x in segments)
     kind = "nonzero" if max(window.kernel) == 1 else "window"
     blocks = math.ceil(weight[1] * per_channel / BLOCK_FLOATS)
     return Estimate(

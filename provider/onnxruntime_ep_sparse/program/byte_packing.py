@@ -133,7 +133,7 @@ def convolution(
     m, c = weight.shape[:2]
     whole, width, unit = nonzeros_of(weight), image[-1], FOUR * isa.lanes
     vectors = conv_vectors(window, whole.depth, isa)
-    segments, unit_segment, taps = tap_layout(window, width, vectors * unit)
+    segments, unit_segment, taps = tap_layout(window, width, vectors * unit, 0)
     units = len(unit_segment) - 1
     blocks = groups == 1 and pays(whole, len(taps))
     pitch = pitch_bound(window, width)

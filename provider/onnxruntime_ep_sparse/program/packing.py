@@ -42,6 +42,13 @@ share columns have tiles of at most so many passes."""
 FEW_ROWS, FEW_COLUMNS = 64, 64
 """Outputs and width of images up to which that pays for windows of several rows, of which a tile then is some high (64 -> 64 3x3 @56:
 0.62 ms, 0.57 so)."""
+NOMINAL_WIDTH = 28
+"""Width of images to judge by where it is not known."""
+COPIED = 6
+"""Multiply-adds that take as long as copying a pixel into a tile."""
+PADDED = 0.15
+"""Share of padding in the rows of a tile up to which taps share them (320 -> 256 3x3 @65 at 80 %, dilation 12: 15.7 ms, 11.9 with a copy
+a tap)."""
 NARROW_DEPTH = 1 << 16
 """K up to which 16 bits hold a column."""
 SHARED_ROW_COST = 0.6
@@ -52,11 +59,13 @@ TapLayout = tuple[tuple[tuple[int, int, int, int, int], ...], tuple[int, ...], t
 """Segments, units and taps of a convolution window."""
 
 
-def tap_layout(window: Window, width: int | None, floats: int) -> TapLayout:
+def tap_layout(window: Window, width: int | None, floats: int, entries: float) -> TapLayout:
     """Return segments, units and taps of a convolution window (see `runtime/_packed.pxd`), for tiles of `floats` pixels per tap.
 
     Three forms, by what a tile holds per input channel, and the smaller of the first two wins: whole rows as they follow each other in the
-    image (small images of known `width`), the row under each row of taps (large or unknown ones), or one copy a tap (far dilation).
+    image (small images of known `width`), the row under each row of taps (large or unknown ones), or one copy a tap. Copies are for far
+    dilation: rows of the other forms hold padding then, for which products are computed as well, one for each of the `entries`, the
+    nonzeros of an input channel.
     """
     rank = len(window.kernel)
     kernel, stride, dilation = ((1,) * (3 - rank) + v for v in (window.kernel, window.stride, window.dilation))
@@ -71,7 +80,11 @@ def tap_layout(window: Window, width: int | None, floats: int) -> TapLayout:
         return sum(floats + reach_y * pitch + reach_x for _, _, _, reach_y, reach_x in form[0])
 
     best = min(forms, key=size)
-    if size(best) > MAX_BLOCK_FLOATS // 2:
+    segments = best[0]
+    row = max((width or NOMINAL_WIDTH) // stride[2], 1)
+    padding = max(reach_x - (window.pad_begin[-1] - first_x) // stride[2] for _, _, first_x, _, reach_x in segments)
+    together = (1 + padding / row) * (len(segments) * COPIED + entries)
+    if size(best) > MAX_BLOCK_FLOATS // 2 or (padding > row * PADDED and len(taps) * COPIED + entries < together):
         best = _segments(taps, stride, lambda *tap: tap, lambda *tap: tap)
     return best
 
@@ -200,7 +213,7 @@ def convolution(
     tall = small and max(window.kernel[:-1], default=1) > 1 and rows.mr == APART
     if groups > 1 or tall or whole.depth * WIDE * widest * lanes <= L1_FLOATS:
         widest *= WIDE
-    segments, unit_segment, taps = tap_layout(window, width, widest * lanes)
+    segments, unit_segment, taps = tap_layout(window, width, widest * lanes, len(whole.k__n) / (c * groups))
     units = len(unit_segment) - 1
     pitch = pitch_bound(window, width)
     channel_floats = sum(widest * lanes + reach_y * pitch + reach_x for _, _, _, reach_y, reach_x in segments)
