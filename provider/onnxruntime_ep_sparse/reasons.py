@@ -382,7 +382,7 @@ ACTIVATION_DEFAULT = Reason(
 )
 EXPONENT = Reason(
     "exponent",
-    "exponents other than a constant integer from -{most} to {most} are not supported",
+    "exponents other than {supported} are not supported",
     "Leave the node to the CPU provider, or write the power as products.",
 )
 TOO_MANY_NUMBERS = Reason(

@@ -129,3 +129,12 @@ def test_defaults_are_those_of_onnx(name):
     given = {number.attribute: number.default for number in (row.alpha, row.beta) if isinstance(number, Given)}
     wanted = {key: attribute.default_value.f for key, attribute in schema.attributes.items() if attribute.default_value.HasField("f")}
     assert given == pytest.approx(wanted)
+
+
+def test_a_power_that_is_a_root():
+    """As exporters write a standard deviation."""
+    rng = np.random.default_rng(0)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["p"]), helper.make_node("Pow", ["p", "half"], ["y"])]
+    model = model_of(nodes, {"x": [3, 8]}, ["y"], {"w": np.abs(noise(rng, 8, 8)), "half": np.float32(0.5)})
+    feeds = {"x": np.abs(noise(rng, 3, 8))}
+    assert_close(owned_session(model, regions=1).run(None, feeds)[0], cpu_session(model).run(None, feeds)[0])

@@ -11,7 +11,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 import onnxruntime_ep_sparse as sparse
 from support.making import examples, model_of, noise, pruned
-from support.promises import assert_close, assignment, cpu_session, make_session, owned_session
+from support.promises import assert_close, assignment, cpu_session, make_session, owned_session, reasons
 
 FAR = np.iinfo(np.int64).max
 SHAPES = [(2, 3, 8), (1, 5, 8), (4, 1, 8), (2, 3, 8), (3, 7, 8)]
@@ -346,6 +346,25 @@ def test_filling():
     value = helper.make_tensor("value", TensorProto.FLOAT, [1], [2.5])
     last = [N("ConstantOfShape", [target], ["f"], value=value), N("Concat", ["f", "p"], ["y"], axis=1)]
     assert_equal(chain.model(last))
+
+
+@pytest.mark.parametrize("exponent", [2.0, 0.5, -0.5, -1.0])
+def test_powers_of_sizes(exponent):
+    """The factor of attention, as exporters write it: a power of a size."""
+    chain = Chain()
+    size = chain.node("Cast", chain.node("Gather", chain.node("Shape", "p"), chain.constant(1, scalar=True)), to=1)
+    last = [N("Pow", [size, chain.constant(exponent, dtype=np.float32, scalar=True)], ["factor"]), N("Mul", ["p", "factor"], ["y"])]
+    ours, theirs = owned_session(chain.model(last), regions=1), cpu_session(chain.model(last))
+    for i, shape in enumerate(SHAPES):
+        feeds = {"x": noise(np.random.default_rng(i), *shape)}
+        assert_close(ours.run(None, feeds)[0], theirs.run(None, feeds)[0])
+
+
+def test_other_powers_of_sizes_are_declined():
+    chain = Chain()
+    size = chain.node("Cast", chain.sized("p", 1), to=1)
+    last = [N("Pow", [size, chain.constant(0.3, dtype=np.float32)], ["factor"]), N("Mul", ["p", "factor"], ["y"])]
+    assert "exponents other than 2, 0.5, -0.5, -1 are not supported" in reasons(chain.model(last))
 
 
 def test_steps_read_floats_that_the_plan_computes():

@@ -111,15 +111,18 @@ def _biased(graph: Graph, node: Node) -> Activation | Finding:
 
 
 MOST_POWER = 8
-"""Exponents of Pow are integers up to this, either way."""
+"""Exponents of Pow are integers up to this, either way, or 0.5."""
+POWERS = f"0.5 or a constant integer from -{MOST_POWER} to {MOST_POWER}"
 
 
 def _power(graph: Graph, node: Node) -> Activation | Finding:
     exponent = graph.constant(node.inputs[1])
     if exponent is None or exponent.size != 1 or exponent.ndim > len(shape_of(graph, node.inputs[0])):
-        return reasons.EXPONENT(most=MOST_POWER)
+        return reasons.EXPONENT(supported=POWERS)
     n = float(exponent.reshape(()))
-    return Activation(Act.POWER, n) if n % 1 == 0 and abs(n) <= MOST_POWER else reasons.EXPONENT(most=MOST_POWER)
+    if n == 0.5:
+        return Activation(Act.SQRT)
+    return Activation(Act.POWER, n) if n % 1 == 0 and abs(n) <= MOST_POWER else reasons.EXPONENT(supported=POWERS)
 
 
 def _celu(graph: Graph, node: Node) -> Activation | Finding:
@@ -174,9 +177,7 @@ ACTIVATIONS: dict[str, ActivationRow] = {
         ActivationRow("Mish", Act.MISH, rate="silu"),
         ActivationRow("Celu", Act.CELU, note="alpha above 0", of=_celu),
         ActivationRow("Reciprocal", Act.POWER, -1.0, rate="clamp"),
-        ActivationRow(
-            "Pow", Act.POWER, note=f"a constant integer from -{MOST_POWER} to {MOST_POWER}", of=_power, rate="added", parameters=(1,)
-        ),
+        ActivationRow("Pow", Act.POWER, note=POWERS, of=_power, rate="added", parameters=(1,)),
         ActivationRow("Clip", Act.CLAMP, note="constant min and max", of=_clip, rate="clamp"),
         *(ActivationRow(name, act, note="constant bias", domains=MICROSOFT, of=_biased, rate="erf") for name, act in BIASED.items()),
         ActivationRow("Gelu", Act.GELU_ERF, note="erf and tanh forms", domains=(*ONNX, *MICROSOFT), of=_gelu, rate="erf"),

@@ -298,6 +298,38 @@ def _elementwise_lower(op: NumberOp, swapped: bool, builder: Builder, node: Node
     _compute(builder, node, op, [first, rest[-1]])
 
 
+POWERS = (2.0, 0.5, -0.5, -1.0)
+"""Exponents of Pow: exporters write the factor of attention as the power -0.5 of a size."""
+
+
+def _exponent(graph: Graph, node: Node) -> float | None:
+    array = graph.constant(node.inputs[1])
+    return float(array.reshape(())) if array is not None and array.size == 1 else None
+
+
+def _power_can_run(graph: Graph, node: Node) -> Finding | None:
+    finding = _operand_finding(graph, node.inputs[0])
+    if finding is not None:
+        return finding
+    powers = POWERS if graph.values[node.inputs[0]].dtype == FLOAT else POWERS[:1]
+    if _exponent(graph, node) not in powers:
+        return reasons.EXPONENT(supported=", ".join(f"{power:g}" for power in powers))
+    same = count_of(graph, node.inputs[0]) == count_of(graph, node.outputs[0])
+    return None if same else reasons.MISMATCHED(what="the output", other="the input")
+
+
+def _power_lower(builder: Builder, node: Node) -> None:
+    first, exponent = builder.list_of(node.inputs[0]), _exponent(builder.graph, node)
+    shape, element = first.shape, builder.type_of(first.y)
+    if exponent == POWERS[0]:
+        return _compute(builder, node, NumberOp.MUL, [first, first])
+    if exponent == POWERS[1]:
+        return _compute(builder, node, NumberOp.SQRT, [first])
+    root = first if exponent == POWERS[-1] else builder.compute(NumberOp.SQRT, [first.y], "", element, shape=shape)
+    one = builder.compute(NumberOp.LITERAL, element=element, shape=shape, floats=(1.0,) * first.count)
+    return _compute(builder, node, NumberOp.DIV, [one, root])
+
+
 @dataclass(frozen=True, slots=True)
 class Elementwise:
     """An operator whose numbers each come from those at the same place; `swapped`: with its operands the other way round."""
@@ -355,6 +387,7 @@ NUMBERS: dict[str, OpRow] = {
         *(_row(name, can_run_if(picked), _pick_lower, f"{NOTE}; constant indices, starts and ends") for name in PICKS),
         _row("Concat", _concat_can_run, _concat_lower),
         *map(_elementwise_row, ELEMENTWISE),
+        _row("Pow", _power_can_run, _power_lower, f"{NOTE}; a constant exponent: 2, and of floats 0.5, -0.5 and -1"),
         _row("ReduceProd", _total_can_run, partial(_total_lower, NumberOp.PRODUCT)),
         _row("ReduceSum", _total_can_run, partial(_total_lower, NumberOp.SUM)),
     )
