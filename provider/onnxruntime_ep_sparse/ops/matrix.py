@@ -10,21 +10,17 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxruntime_ep_sparse_kernels.elementwise import Op
-
 from .. import reasons
 from ..graph.ir import Graph, Node, attribute_of, input_of, number_of, shape_of, sizes_of
 from ..graph.nonzeros import Nonzeros
 from ..program.builder import Builder
-from ..program.enums import StepKind
-from ..program.kinds.elementwise import Binary
 from ..program.kinds.product import PendingProduct
-from ..program.steps import Activation, Step
+from ..program.steps import Activation
 from ..reasons import Finding
 from .channels import ChannelPlan, Flow
 from .costs import FEW_ROWS, Amounts, Estimate, Setting, combined, elementwise, matrix_product
 from .fused import activation_within, fused_can_run, fused_channels, fused_estimate, fused_row, gemm_activation
-from .pairs import is_pair, lower_pair, pair_can_run, pair_estimate
+from .pairs import is_pair, lower_pair, lower_pair_gemm, pair_can_run, pair_estimate
 from .row import OpRow, Shape
 
 SMALLEST_ALPHA, LARGEST_ALPHA = 2.0**-60, 2.0**60
@@ -155,25 +151,10 @@ def gemm_product(builder: Builder, node: Node) -> tuple[str, PendingProduct, int
 
 def _gemm_lower(builder: Builder, node: Node, activation: Activation | None = None) -> None:
     if is_pair(builder.graph, node):
-        return _lower_pair_gemm(builder, node, activation)
+        return lower_pair_gemm(builder, node, activation)
     x, product, rest = gemm_product(builder, node)
     builder.product(node, x, product, addend=rest, activation=activation)
     return None
-
-
-@np.errstate(all="ignore")  # of beta, as ONNX Runtime does
-def _lower_pair_gemm(builder: Builder, node: Node, activation: Activation | None) -> None:
-    """Append a Gemm of two values: their product, the addition of C, an activation."""
-    c, beta = input_of(node, 2), np.float32(attribute_of(node, "beta", 1.0))
-    if not c and activation is None:
-        return lower_pair(builder, node)
-    product = builder.new_value(2)
-    lower_pair(builder, node, product)
-    y = builder.value(node.outputs[0])
-    if not c:
-        return builder.step(Step(StepKind.ACTIVATE, product, y, activation=activation or Activation()))
-    addend = builder.constant(builder.floats(c) * beta) if beta != 1 else builder.value(c)
-    return builder.step(Step(StepKind.BINARY, product, y, addend, activation or Activation(), Binary(Op.ADD, keeps_x=True)))
 
 
 def _gemm_transposes(graph: Graph, node: Node) -> bool:

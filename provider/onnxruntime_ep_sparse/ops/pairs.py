@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 
-from onnxruntime_ep_sparse_kernels.elementwise import Act
+import numpy as np
+
+from onnxruntime_ep_sparse_kernels.elementwise import Act, Op
 
 from .. import reasons
-from ..graph.ir import Graph, Node, attribute_of, number_of, shape_of
+from ..graph.ir import Graph, Node, attribute_of, input_of, number_of, shape_of
 from ..program.builder import Builder
 from ..program.enums import StepKind
+from ..program.kinds.elementwise import Binary
 from ..program.kinds.pair_product import PairProduct
 from ..program.steps import Activation, Step
 from ..reasons import Finding
@@ -48,6 +51,21 @@ def lower_pair(builder: Builder, node: Node, y: int | None = None) -> None:
     x, r = (builder.value(name) for name in node.inputs[:2])
     y = builder.value(node.outputs[0]) if y is None else y
     builder.step(Step(StepKind.PAIR_PRODUCT, x, y, r, activation, PairProduct(*orders)))
+
+
+@np.errstate(all="ignore")  # of beta, as ONNX Runtime does
+def lower_pair_gemm(builder: Builder, node: Node, activation: Activation | None) -> None:
+    """Append a Gemm of two values: their product, the addition of C, an activation."""
+    c, beta = input_of(node, 2), np.float32(attribute_of(node, "beta", 1.0))
+    if not c and activation is None:
+        return lower_pair(builder, node)
+    product = builder.new_value(2)
+    lower_pair(builder, node, product)
+    y = builder.value(node.outputs[0])
+    if not c:
+        return builder.step(Step(StepKind.ACTIVATE, product, y, activation=activation or Activation()))
+    addend = builder.constant(builder.floats(c) * beta) if beta != 1 else builder.value(c)
+    return builder.step(Step(StepKind.BINARY, product, y, addend, activation or Activation(), Binary(Op.ADD, keeps_x=True)))
 
 
 def pair_estimate(setting: Setting, node: Node) -> Estimate:
