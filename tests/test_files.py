@@ -478,3 +478,10 @@ def test_long_paths_are_cut():
     """In messages."""
     assert shown("short") == "short"
     assert len(shown("x" * 1_000_000)) < 300
+
+
+@pytest.mark.skipif(not os.access("/proc", os.W_OK), reason="needs root's rights: others are refused earlier")
+def test_folders_that_take_no_file():
+    """/proc says that a new file does not exist, like a file that another process has removed: the writer gives up."""
+    with pytest.raises(FileNotFoundError):
+        write(Path("/proc/file"), b"content")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import sys
 
 
@@ -12,6 +13,9 @@ def main() -> None:
     if missing:
         print(f"ort-sparse needs {', '.join(missing)}: pip install {' '.join(missing)}", file=sys.stderr)
         sys.exit(2)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors="backslashreplace")  # names in models may have any character
     from .cli import app
 
     app(prog_name="ort-sparse")

@@ -24,6 +24,8 @@ from typing import BinaryIO
 TEMPORARY = re.compile(r"\.ort-sparse-[0-9a-f]{16}\.tmp")
 """Names of temporary files and folders. They do not contain the name of the target, which may be as long as names can be."""
 NOT_ORDINARY = "it is not an ordinary file; choose another name"
+ATTEMPTS = 100
+"""How often a temporary file is made anew where another process removes it."""
 LONGEST_SHOWN = 200
 """Characters of a path in a message."""
 
@@ -275,23 +277,27 @@ def _place_new(path: Path, place: Path) -> None:
 def _made(folder: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
     """Return path and descriptor of a new locked temporary file or folder, after removing those of writers that were killed."""
     _remove_stale(folder)
-    while True:
-        path, descriptor = folder / f".ort-sparse-{os.urandom(8).hex()}.tmp", -1
-        try:
-            descriptor = make(path)
-            with suppress(OSError):  # file systems without locks, where nothing is stale
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.path.samestat(path.stat(), os.fstat(descriptor)):
-                return path, descriptor
-        except BaseException as error:
-            if descriptor >= 0:
-                os.close(descriptor)
-            _remove(path)
-            # another writer may have taken the new file for a stale one, before it was locked
-            if not isinstance(error, FileNotFoundError) or not folder.is_dir():
-                raise
-        else:
+    for _ in range(ATTEMPTS - 1):
+        with suppress(FileNotFoundError):  # another writer took the new file for a stale one, before it was locked
+            return _made_once(folder, make)
+    return _made_once(folder, make)  # /proc and /sys refuse every new file with that error, and `folder` may be gone
+
+
+def _made_once(folder: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
+    """Return path and descriptor of a new locked temporary file or folder. FileNotFoundError if another process has removed it."""
+    path, descriptor = folder / f".ort-sparse-{os.urandom(8).hex()}.tmp", -1
+    try:
+        descriptor = make(path)
+        with suppress(OSError):  # file systems without locks, where nothing is stale
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if not os.path.samestat(path.stat(), os.fstat(descriptor)):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    except BaseException:
+        if descriptor >= 0:
             os.close(descriptor)
+        _remove(path)
+        raise
+    return path, descriptor
 
 
 def _remove_stale(folder: Path) -> None:

@@ -1,9 +1,15 @@
 """Wrong use: one line that says what is wrong, exit code 2, nothing on stdout."""
 
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
+import onnx
 import pytest
+
+from onnxruntime_ep_sparse.cli import COMMANDS as TABLE
 
 COMMANDS = ("analyze", "bench", "compare")
 
@@ -22,15 +28,32 @@ def refused(cli):
     return run
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_no_model(refused, command, tmp_path):
-    """A missing file, a folder, a file that is no model, an empty one."""
-    assert "no such file" in refused(command, tmp_path / "none.onnx")
-    assert "not a file" in refused(command, tmp_path)
+MORE_ARGUMENTS = {
+    "prune": ("out.onnx", "--data", "random", "--sparsity", "0.5"),
+    **dict.fromkeys(("annotate", "pack", "unpack", "compile"), ("out.onnx",)),
+}
+"""Of commands that need more than a model."""
+
+
+def test_models_of_every_command():
+    """The next test leaves out the commands without a model alone."""
+    assert {command.__name__ for command in TABLE} == {*COMMANDS, "report", "trace", *MORE_ARGUMENTS, "check", "demo"}
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "report", "trace", *MORE_ARGUMENTS])
+def test_no_model(refused, command, tmp_path, monkeypatch):
+    """A missing file, a path below a file, a folder, a file that is no model, an empty one."""
+    if command == "report":
+        pytest.importorskip("jinja2", reason="needs the extra [report]")
+    monkeypatch.chdir(tmp_path)
     corrupt = tmp_path / "corrupt.onnx"
     for content in (b"no model at all", b""):
         corrupt.write_bytes(content)
-        assert "cannot load" in refused(command, corrupt)
+        assert f"{corrupt} is not an ONNX model" in refused(command, corrupt, *MORE_ARGUMENTS.get(command, ()))
+    for missing in (tmp_path / "none.onnx", corrupt / "none.onnx"):
+        assert "no such file" in refused(command, missing, *MORE_ARGUMENTS.get(command, ()))
+    assert "not a file" in refused(command, tmp_path, *MORE_ARGUMENTS.get(command, ()))
+    assert [file.name for file in tmp_path.iterdir()] == ["corrupt.onnx"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -139,7 +162,89 @@ def test_documents_that_would_replace_a_model(refused, command, sparse_model, tm
     assert not target.exists()
 
 
-@pytest.mark.parametrize("arguments", [("analyze",), ("bench", "m.onnx", "--pairs", "0"), ("compare", "m.onnx", "--fast"), ("quantize",)])
-def test_arguments(cli, arguments):
-    """What the parser itself refuses."""
-    assert cli(*arguments, expect=2).err
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("analyze",), "Missing argument"),
+        (("bench", "m.onnx", "--pairs", "0"), "--pairs"),
+        (("compare", "m.onnx", "--fast"), "No such option"),
+        (("compare", "m.onnx", "--threads", "99999"), "--threads"),
+        (("quantize",), "quantize"),
+        (("--fast",), "No such option"),
+    ],
+)
+def test_arguments(refused, arguments, words):
+    """What the parser itself refuses, with the place of the help."""
+    line = refused(*arguments)
+    assert words in line
+    assert line.endswith("--help")
+
+
+def test_no_arguments(cli):
+    """The help."""
+    assert "Commands:" in cli(expect=2).err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--seconds", "nan"), "expected a number above 0"),
+        (("--fail-under", "nan"), "expected a number above 0"),
+        (("--budget", "nan"), "--budget"),
+        (("--budget", "inf"), "--budget"),
+        (("--sweep", "threads=99999"), "--sweep"),
+        (("--seed", "-1"), "--seed"),
+    ],
+)
+def test_numbers_out_of_range(refused, sparse_model, arguments, words):
+    """Refused before anything is measured."""
+    assert words in refused("bench", sparse_model, *arguments)
+
+
+def test_more_than_the_memory(cli, sparse_model, tmp_path):
+    """One line, not a traceback."""
+    wide = onnx.load(sparse_model)
+    wide.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    path = tmp_path / "open.onnx"
+    onnx.save(wide, path)
+    (line,) = cli("compare", path, "--batch", 10**12, expect=1).err.splitlines()
+    assert line.startswith("ort-sparse: not enough memory: ")
+
+
+def test_unknown_weight_of_a_report(refused, sparse_model, tmp_path):
+    """Said before the measurements, which take minutes."""
+    pytest.importorskip("jinja2", reason="needs the extra [report]")
+    assert "no layer and no weight has the name 'nosuch'" in refused(
+        "report", sparse_model, "-o", tmp_path / "r.html", "--weight", "nosuch"
+    )
+
+
+def run_alone(*arguments, stdout, **environment):
+    """Run a command in a process of its own, whose standard output is `stdout`; returns exit code and stderr."""
+    command = [sys.executable, "-m", "onnxruntime_ep_sparse", *map(str, arguments)]
+    done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, env={**os.environ, **environment}, check=False)
+    return done.returncode, done.stderr.decode()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux")
+@pytest.mark.parametrize("arguments", [("--version",), ("analyze", "{model}")])
+def test_output_on_a_full_disk(anywhere, sparse_model, arguments):
+    """One line and exit code 1, with or without a buffer."""
+    for unbuffered in ("", "1"):
+        with open("/dev/full", "w") as full:
+            more = {**anywhere, "PYTHONUNBUFFERED": unbuffered}
+            result = run_alone(*(text.format(model=sparse_model) for text in arguments), stdout=full, **more)
+        assert result == (1, "ort-sparse: cannot write to stdout: No space left on device\n")
+
+
+def test_terminals_without_unicode(anywhere, sparse_model, tmp_path):
+    """The table has a line of ASCII, and a name with another character does not end the command."""
+    model = onnx.load(sparse_model)
+    model.graph.node[0].name = "größe"
+    onnx.save(model, tmp_path / "named.onnx")
+    with open(tmp_path / "out", "wb") as file:
+        more = {**anywhere, "PYTHONIOENCODING": "ascii"}
+        assert run_alone("analyze", tmp_path / "named.onnx", "--all", stdout=file, **more) == (0, "")
+    lines = (tmp_path / "out").read_text("ascii").splitlines()
+    assert set(lines[1]) == {"-"}
+    assert r"gr\xf6\xdfe" in "".join(lines)

@@ -15,7 +15,7 @@ import typer
 from .. import __version__
 from ..models import FORMATS
 from . import analyze, bench, check, compare, compile, demo, pack, prune, report, trace
-from .common import Group
+from .group import Group
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     check.check,

@@ -16,7 +16,9 @@ from ..measure.bench import AXES
 from ..measure.providers import find
 from .bench_tables import show, show_changes, show_steps
 from .common import (
+    MOST_THREADS,
     Batch,
+    Budget,
     FailedError,
     Inputs,
     JsonOption,
@@ -27,6 +29,7 @@ from .common import (
     Shapes,
     Threads,
     UsageError,
+    positive,
     provider_options,
     written,
 )
@@ -60,7 +63,7 @@ def bench(
     sweep: Sweep = None,
     pairs: Pairs = 30,
     seconds: Annotated[float | None, typer.Option("--seconds", help="Measure for so many seconds, whatever the number of pairs.")] = None,
-    budget: Annotated[float, typer.Option("--budget", help="Seconds after which a slow model gets fewer pairs.")] = 60.0,
+    budget: Budget = 60.0,
     against: Against = None,
     price: Annotated[str | None, typer.Option("--price", metavar="cpu=1.2,gpu=3", help="Money per hour, by device or provider.")] = None,
     baseline: Annotated[
@@ -89,8 +92,8 @@ def bench(
     out = Output("bench", json, model, [inputs, baseline, *files, csv if csv != "-" else None], quiet=csv == "-")
     _check_csv(csv, json, [Path(model), *map(Path, files), *([Path(inputs)] if inputs else []), *([baseline] if baseline else [])])
     options, prices = provider_options(option), _prices(price)
-    if seconds is not None and not seconds > 0:
-        raise UsageError(f"--seconds {seconds:g}: expected a number above 0")
+    for name, number in (("--seconds", seconds), ("--fail-under", fail_under)):
+        positive(name, number)
     if inputs is not None and axes["batch"] != [None]:
         raise UsageError("the arrays of --inputs have a batch already: leave out --sweep batch")
     try:
@@ -180,8 +183,8 @@ def _sorted(words: list[str], sweep: list[str], alone: dict[str, Any]) -> tuple[
     for text in [*(part for each in sweep for part in each.split()), *(word for word in words if word not in files)]:
         match = AXIS.fullmatch(text)
         values = match[2].split(",") if match else []
-        least = 0 if match and match[1] == "threads" else 1
-        if match is None or not all(value.isdecimal() and least <= int(value) < 2**31 for value in values):
+        least, most = (0, MOST_THREADS) if match and match[1] == "threads" else (1, 2**31 - 1)
+        if match is None or not all(value.isdecimal() and least <= int(value) <= most for value in values):
             raise UsageError(f"--sweep {text!r}: expected {' or '.join(f'{axis}=1,2,4' for axis in AXES)}")
         if match[1] in axes:
             raise UsageError(f"--sweep: {match[1]} is given twice")

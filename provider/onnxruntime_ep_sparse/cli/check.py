@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import typer
 from onnx import TensorProto, helper, numpy_helper
-from rich.table import Table
+from rich.table import Column, Table
 
 import onnxruntime_ep_sparse_kernels as kernels
 
@@ -54,7 +54,7 @@ def check(json: JsonOption = None) -> None:
         for d in ort.get_ep_devices()
     ]
 
-    facts = Table.grid(padding=(0, 2))
+    facts = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
     for row in (
         ("onnxruntime-ep-sparse", __version__),
         ("onnxruntime", f"{ort.__version__} (supported: {supported})"),

@@ -14,7 +14,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
-from typer.core import TyperGroup
 
 from .. import options
 from ..files import check_target, shown, write
@@ -25,19 +24,22 @@ LOG = logging.getLogger("onnxruntime_ep_sparse")
 SCHEMA = 1
 WIDE = 200
 """Width of tables in files and pipes, unless COLUMNS says another."""
-LONGEST_MESSAGE = 2000
-"""Characters of an error message. Names in models and messages of ONNX Runtime may have a million."""
 
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="ONNX file. model:NAME[:SPARSITY[:PATTERN[:FORMAT]]] is a built-in model.")
 ]
 JsonOption = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write a JSON document; - is stdout.")]
 ProviderOptions = Annotated[list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Provider option; can be repeated.")]
-Threads = Annotated[int, typer.Option("--threads", min=0, help="Intra-op threads of both providers. 0: as ONNX Runtime chooses.")]
+MOST_THREADS = 1024
+"""More are taken for a mistake: ONNX Runtime would start them all."""
+Threads = Annotated[
+    int, typer.Option("--threads", min=0, max=MOST_THREADS, help="Intra-op threads of both providers. 0: as ONNX Runtime chooses.")
+]
 Batch = Annotated[int | None, typer.Option("--batch", min=1, help="First dimension of the inputs, if the model leaves it open.")]
 Shapes = Annotated[list[str] | None, typer.Option("--shape", metavar="NAME=1x3x224x224", help="Shape of an input; can be repeated.")]
 Inputs = Annotated[str | None, typer.Option("--inputs", metavar="FILE.npz", help="File with the inputs by name; random inputs without it.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of the random inputs.")]
+Budget = Annotated[float, typer.Option("--budget", min=0, max=1e6, help="Seconds after which a slow model gets fewer pairs.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random inputs.")]
 
 
 class UsageError(Exception):
@@ -46,31 +48,6 @@ class UsageError(Exception):
 
 class FailedError(Exception):
     """A failure of a command: one line on stderr, exit code 1."""
-
-
-class Group(TyperGroup):
-    """The group of all commands. It turns the errors above into one line and an exit code."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command that the arguments name."""
-        handlers, level = list(LOG.handlers), LOG.level
-        try:
-            return super().invoke(ctx)
-        except (UsageError, FailedError, ImportError) as error:
-            message, code = str(error), 1 if isinstance(error, FailedError) else 2
-        except UnicodeError as error:  # ONNX says that names are UTF-8, and ONNX Runtime's Python interface relies on it
-            message, code = f"a name in the model, or of a file, is not UTF-8 text: {error}", 2
-        finally:
-            LOG.handlers[:] = handlers
-            LOG.setLevel(level)
-        typer.echo(f"ort-sparse: {_one_line(message)}", err=True)
-        raise typer.Exit(code)
-
-
-def _one_line(message: str) -> str:
-    """Return a message without line breaks. Of a long one, the middle is left out."""
-    text, half = " ".join(message.split()), LONGEST_MESSAGE // 2
-    return text if len(text) <= LONGEST_MESSAGE else f"{text[:half]} ... {text[-half:]}"
 
 
 def counted(count: int, noun: str) -> str:
@@ -97,7 +74,8 @@ class Output:
         if json_file not in (None, "-"):  # now, not after minutes of measuring
             self.keep({**files_of(model), **{Path(file): "a file of the command" for file in files if file is not None}})
         self._console = _Console(markup=False, highlight=False, quiet=quiet or json_file == "-")
-        if not self._console.is_terminal and not os.environ.get("COLUMNS"):
+        self._lines_as_they_are = not self._console.is_terminal and not os.environ.get("COLUMNS")
+        if self._lines_as_they_are:
             self._console.width = WIDE
         self.steps = Steps()
         LOG.addHandler(_Lines(self.steps))
@@ -113,11 +91,15 @@ class Output:
             raise UsageError(f"--json: {error}") from None
 
     def print(self, *what: Any) -> None:
-        """Print text or tables, unless the document goes to stdout. Where the reader has closed it, as `head` does, nothing is printed."""
+        """Print text or tables, unless the document goes to stdout. Where the reader has closed it, as `head` does, nothing is printed.
+
+        In files and pipes, lines of text are not broken.
+        """
+        unbroken = self._lines_as_they_are and all(isinstance(part, str) for part in what)
         try:
-            self._console.print(*what)
+            self._console.print(*what, soft_wrap=unbroken)
         except BrokenPipeError:  # of versions of rich without on_broken_pipe
-            _close_stdout()
+            close_stdout()
 
     @staticmethod
     def table(*columns: str) -> Grid:
@@ -148,9 +130,11 @@ def written(file: str, text: str) -> None:
     """Write text to a file, or to stdout for -. FailedError if it cannot be written."""
     if file == "-":
         try:
-            print(text, end="", flush=True)
+            sys.stdout.flush()
+            sys.stdout.buffer.write(text.encode())  # in UTF-8 like the file, whatever the locale
+            sys.stdout.buffer.flush()
         except BrokenPipeError:
-            _close_stdout()
+            close_stdout()
         return
     try:
         write(Path(file), text.encode(), special=True)
@@ -160,7 +144,7 @@ def written(file: str, text: str) -> None:
         raise FailedError(str(error)) from None
 
 
-def _close_stdout() -> None:
+def close_stdout() -> None:
     """Let the rest of the output go nowhere, because its reader has closed it; the command ends with its own exit code."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stdout.fileno())
@@ -171,7 +155,7 @@ class _Console(Console):
     def on_broken_pipe(self) -> None:
         """Go on without an output, where rich would end the process with 1."""
         self.quiet = True
-        _close_stdout()
+        close_stdout()
 
 
 def files_of(model: str | Path | None) -> Mapping[Path, str]:
@@ -226,7 +210,7 @@ class Steps:
         else:
             self.close()
             self.seconds[step] = now - self._began
-            self._console.print(f"{step:<32}{duration(self.seconds[step]):>10}")
+            self._console.print(f"{step:<{min(32, self._console.width - 10)}}{duration(self.seconds[step]):>10}", soft_wrap=True)
 
     def line(self, text: str) -> None:
         """Print a line, above the bar if there is one."""
@@ -254,6 +238,12 @@ class _Lines(logging.Handler):
 def duration(seconds: float) -> str:
     """Return a time in seconds or milliseconds."""
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.2f} ms"
+
+
+def positive(option: str, number: float | None) -> None:
+    """Raise UsageError if the number of an option is given and not above 0."""
+    if number is not None and not number > 0:
+        raise UsageError(f"{option} {number:g}: expected a number above 0")
 
 
 def provider_options(given: list[str] | None) -> dict[str, str]:

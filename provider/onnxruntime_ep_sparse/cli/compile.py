@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -65,8 +66,11 @@ def compile(
             files.commit()
     except ImportError:
         raise
+    except OSError as error:
+        raise FailedError(f"cannot write {shown(target)}: {error.strerror}") from None
     except Exception as error:
-        raise FailedError(f"cannot compile {shown(source)}: {error}") from None
+        full = "the disk is full: " if shutil.disk_usage(place.parent).free < size_of(source) else ""  # ONNX Runtime does not say it
+        raise FailedError(f"cannot compile {shown(source)}: {full}{error}") from None
     finally:
         out.steps.close()
     out.steps("compile", 1)

@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import measure
 from ..files import shown
+from ..formats.onnx_file import load
 from ..options import EP_NAME
 from .common import FailedError, Steps, UsageError
 
@@ -43,6 +44,11 @@ class GivenModel:
             raise
         except Exception as error:
             message = f"{provider} cannot load {self.name}: {_without_noise(error)}"
+        if isinstance(self.source, str):
+            try:
+                load(Path(self.source))
+            except ValueError as error:  # not a model, or not to be read: this says it in plainer words than ONNX Runtime
+                raise UsageError(str(error)) from None
         if provider == EP_NAME:
             self.session(measure.CPU, threads=threads)
             raise FailedError(message)

@@ -134,7 +134,8 @@ def show(report: Report, out: Output) -> None:
         out.print(table)
     for warning in report.warnings:
         out.steps.line(f"warning: {warning}")
-    out.print(report.sentence())
+    for sentence in report.sentences():
+        out.print(sentence)
 
 
 def _pruned(model: Loaded, feeds: Any, given: dict[str, Any], out: Output) -> Pruned:

@@ -10,11 +10,12 @@ import typer
 from ..files import check_target, shown
 from ..measure import CPU
 from ..reporting.page import check_jinja
-from ..reporting.report import BUDGET_S, PAIRS
+from ..reporting.report import BUDGET_S, PAIRS, check_weight
 from ..reporting.report import report as collected
 from ..reporting.sections import SECTIONS
 from .common import (
     Batch,
+    Budget,
     FailedError,
     Inputs,
     JsonOption,
@@ -49,7 +50,7 @@ def report(
     weight: Annotated[str | None, typer.Option("--weight", metavar="NAME", help="Layer or weight whose nonzeros are shown.")] = None,
     no_curves: Annotated[bool, typer.Option("--no-curves", help="Do not measure other batches and numbers of threads.")] = False,
     pairs: Annotated[int, typer.Option("--pairs", min=1, help="Pairs of runs, one on each provider.")] = PAIRS,
-    budget: Annotated[float, typer.Option("--budget", help="Seconds after which a slow model gets fewer pairs.")] = BUDGET_S,
+    budget: Budget = BUDGET_S,
     json: JsonOption = None,
 ) -> None:
     """Write a page about the speed of a model.
@@ -71,6 +72,11 @@ def report(
     given = GivenModel.of(model, out.steps)
     session = given.session(CPU, threads=threads)
     run(session, feeds_for(session, batch, shape, inputs, seed), CPU)  # reports errors of the model or the inputs before the measurement
+    if weight is not None:
+        try:
+            check_weight(given.source, weight)
+        except ValueError as error:
+            raise UsageError(f"--weight: {error}") from None
     words = [("--shape", text) for text in shape or ()] + ([("--inputs", inputs)] if inputs is not None else [])
     words += [("--seed", str(seed))] if seed else []
     feeds = feeds_for(session, batch, shape, inputs, seed) if inputs is not None or shape else None

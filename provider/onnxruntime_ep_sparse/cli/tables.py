@@ -36,11 +36,11 @@ class Grid:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the lines of the table."""
-        for line, bold in self.lines(options.max_width):
+        for line, bold in self.lines(options.max_width, "-" if options.ascii_only else "─"):
             yield Text(line, "bold" if bold else "", overflow="ignore", no_wrap=True)
 
-    def lines(self, width: int) -> Iterable[tuple[str, bool]]:
-        """Yield the lines of the table for a width, each with whether it is of the head."""
+    def lines(self, width: int, rule: str = "─") -> Iterable[tuple[str, bool]]:
+        """Yield the lines of the table for a width, each with whether it is of the head. `rule` is the character of the line below it."""
         widths = [max(map(cell_len, column)) for column in zip(self.titles, *self.rows, strict=True)]
         above: list[int] = []
         below = list(range(len(widths)))
@@ -64,7 +64,7 @@ class Grid:
 
         for line in row(self.titles):
             yield line, True
-        yield "─" * min(max(self._length(widths, below, gap) + len(indent), *(widths[i] for i in above), 1), width), False
+        yield rule * min(max(self._length(widths, below, gap) + len(indent), *(widths[i] for i in above), 1), width), False
         for cells in self.rows:
             for line in row(cells):
                 yield line, False

@@ -175,7 +175,11 @@ class Report:
 
     def sentence(self) -> str:
         """Return what is left of the model, and how fast it is, in plain words."""
-        return " ".join([self._left(), *([self.speed.sentence()] if self.speed else [])])
+        return " ".join(self.sentences())
+
+    def sentences(self) -> list[str]:
+        """Return the sentences of `sentence()`: what is left of the model, and how fast it is, if that is known."""
+        return [self._left(), *([self.speed.sentence()] if self.speed else [])]
 
     def _left(self) -> str:
         share = f"{self.zeros / self.size:.1%} of {self.size:,} weights in {len(self.layers)} layers are zero"

@@ -105,7 +105,7 @@ def _jinja() -> Any:
     try:
         import jinja2
     except ImportError:
-        raise ImportError("a page needs jinja2: pip install 'onnxruntime-ep-sparse[report]'") from None
+        raise ImportError("a page needs jinja2: pip install jinja2") from None
     return jinja2
 
 

@@ -15,7 +15,7 @@ from ..models.inputs import inputs_for
 from ..options import EP_NAME
 from ..ort.registration import register
 from ..records import Record, Tabular
-from .sections import CURVES, SECTIONS, Figures, Section, Subject, about
+from .sections import CURVES, SECTIONS, Figures, Section, Subject, about, layers_named
 
 PAIRS, BUDGET_S = 30, 20.0
 """Of the measurement that the headline shows."""
@@ -103,6 +103,8 @@ def report(
     register()
     source = model if isinstance(model, bytes) else model.SerializeToString() if hasattr(model, "SerializeToString") else os.fspath(model)
     inputs = make_session(source, CPU).get_inputs()
+    if weight is not None:
+        check_weight(source, weight)
     given = feeds if callable(feeds) else (lambda _: feeds) if feeds is not None else None
     subject = Subject(
         name or ("model" if isinstance(source, bytes) else source),
@@ -119,6 +121,13 @@ def report(
         progress,
     )
     return _collected(subject, [section for section in SECTIONS if curves or section.key not in CURVES])
+
+
+def check_weight(source: str | bytes, name: str) -> None:
+    """Raise ValueError if no layer and no constant weight of a model has that name."""
+    from ..prune.selection import source_of
+
+    layers_named(source_of(source), name)
 
 
 def _collected(subject: Subject, wanted: list[Section]) -> Report:

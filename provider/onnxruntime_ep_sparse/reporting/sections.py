@@ -19,6 +19,7 @@ from ..options import EP_NAME
 from .density import density_of
 
 if TYPE_CHECKING:
+    from ..prune.layers import Layer
     from ..prune.source import Source
 
 BATCHES = (1, 2, 4, 8)
@@ -127,12 +128,10 @@ def density(subject: Subject, found: Mapping[str, Figures]) -> Figures:
     from ..prune import selection
 
     source = _source(subject)
-    chosen = list(selection.layers(source))
     if subject.weight is not None:
-        chosen = [layer for layer in chosen if subject.weight in (layer.name, layer.weight, source.nodes[layer.index].name)]
-        if not chosen:
-            raise ValueError(f"no layer and no weight has the name {subject.weight!r}")
+        chosen = layers_named(source, subject.weight)
     else:
+        chosen = list(selection.layers(source))
         zeros = {node["name"]: node["sparsity"] or 0.0 for node in found["decisions"]["nodes"] if node["pattern"] not in ("", "dense")}
         chosen.sort(key=lambda layer: (source.nodes[layer.index].name not in zeros, -layer.size))
     if not chosen:
@@ -141,6 +140,16 @@ def density(subject: Subject, found: Mapping[str, Figures]) -> Figures:
     matrix = layer.matrices(source.array(layer.weight))[0]
     named = {"layer": layer.name, "weight": layer.weight, "shape": list(source.shape(layer.weight))}
     return {**named, "outputs": matrix.shape[0], "inputs": matrix.shape[1], "density": density_of(matrix)}
+
+
+def layers_named(source: Source, name: str) -> list[Layer]:
+    """Return the layers of which the layer, its node or its weight has that name. ValueError if there is none."""
+    from ..prune import selection
+
+    found = [layer for layer in selection.layers(source) if name in (layer.name, layer.weight, source.nodes[layer.index].name)]
+    if not found:
+        raise ValueError(f"no layer and no weight has the name {name!r}")
+    return found
 
 
 def batch_curve(subject: Subject, _: Mapping[str, Figures]) -> Figures:
