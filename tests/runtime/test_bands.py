@@ -33,19 +33,23 @@ class Net:
         self.nodes.append((op, (self.last, *operands), name, (None, *shape), attributes or {}))
         self.last, self.shape = name, shape
 
-    def conv(self, m, group, kernel, strides, dilations=(1, 1), pads=None):
+    def conv(self, m, group, kernel, strides, dilations=(1, 1), pads=None, zeros=0.5):
         pads = pads or tuple(k // 2 for k in kernel) * 2
         reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
         size = [(self.shape[1 + i] + pads[i] + pads[2 + i] - reach[i]) // strides[i] + 1 for i in range(2)]
         if min(size) < 1:
             return
         name = f"w{len(self.nodes)}"
-        self.weights |= {name: pruned(self.rng, (m, self.shape[0] // group, *kernel), 0.5), f"{name}b": noise(self.rng, m)}
+        self.weights |= {name: pruned(self.rng, (m, self.shape[0] // group, *kernel), zeros), f"{name}b": noise(self.rng, m)}
         self.add("Conv", (name, f"{name}b"), (m, *size), {"group": group, "pads": pads, "strides": strides, "dilations": dilations})
 
     def window(self):
         k = int(self.rng.choice([1, 3]))
         self.conv(int(self.rng.integers(1, 24)), 1, (k, k), (int(self.rng.integers(1, 3)),) * 2)
+
+    def dense(self):
+        """Rows share their columns: tiles of whole rows where these fill vectors."""
+        self.conv(int(self.rng.integers(4, 24)), 1, (3, 3), (int(self.rng.integers(1, 3)),) * 2, zeros=0)
 
     def pointwise(self):
         self.conv(int(self.rng.integers(1, 40)), 1, (1, 1), (1, 1))
@@ -74,7 +78,7 @@ class Net:
 @EVERY_SET
 def test_chains(isa):
     """Any chain, any number of workers and images."""
-    kinds = ("window", "pointwise", "depthwise", "factor", "tanh", "uneven")
+    kinds = ("window", "dense", "pointwise", "depthwise", "factor", "tanh", "uneven")
     chained = []
 
     @examples(30)

@@ -62,6 +62,34 @@ def test_convolution(isa, name):
 
 
 @EVERY_SET
+@pytest.mark.parametrize("act", ["Relu", "Tanh"])
+@pytest.mark.parametrize("kernel", [(3, 3), (7, 5)])
+def test_whole_rows(isa, kernel, act):
+    """Convolutions of few channels whose kernels write whole rows give the bits of those whose sums wait for a residual, here of zeros.
+
+    The last vectors of a row overlap where the width is odd. Any number of workers and images.
+    """
+    rng, layouts = np.random.default_rng(0), set()
+    weights = {"w": noise(rng, 21, 3, *kernel), "b": noise(rng, 21)}
+    attributes = {"pads": (kernel[0] // 2, kernel[1] // 2) * 2, "strides": (kernel[0] // 3, 2)}
+    for width in (12, 61, 128):
+        height, columns = 19 // attributes["strides"][0] + (kernel[0] == 7), (width + 1) // 2
+        x, zeros, shape = noise(rng, 2, 3, 19, width), np.zeros((2, 21, height, columns), np.float32), (None, 21, height, columns)
+        conv = ("Conv", ("x", "w", "b"), "p", shape, attributes)
+        known = {"x": ("n", 3, 19, width)}
+        whole = pipeline.lower_to_spec(graph_of([conv, (act, ("p",), "y", shape, {})], known, weights), isa)
+        nodes = [conv, ("Add", ("p", "r"), "s", shape, {}), (act, ("s",), "y", shape, {})]
+        waiting = pipeline.lower_to_spec(graph_of(nodes, known | {"r": shape}, weights), isa)
+        (expected,) = Program(waiting, table_of(isa), 1).run(x, zeros)
+        for workers in (1, 2, 5):
+            recorded = []
+            (y,) = Program(whole, table_of(isa), workers).run(x, recorded=recorded)
+            np.testing.assert_array_equal(y, expected)
+            layouts |= {record.layout for record in recorded if record.kernel}
+    assert layouts == {"rows", "tiles"}
+
+
+@EVERY_SET
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (1, 3)])
 def test_widths(isa, kernel):
     """Images around whole vectors and whole tiles; a program serves them all."""

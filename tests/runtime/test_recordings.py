@@ -34,6 +34,7 @@ def product(shape, zeros, x, **attributes):
     [
         ((24, 32, 3, 3), 0.9, (1, 32, 12, 12), "spmm_f32", APART, "tiles"),
         ((24, 32, 3, 3), 0.0, (1, 32, 12, 12), "spmm_f32", SHARED, "tiles"),
+        ((24, 3, 3, 3), 0.0, (1, 3, 12, 32), "spmm_f32", SHARED, "rows"),
         ((256, 256), 0.9, (1, 256), "sell", 0, "SELL"),
         ((256, 256), 0.1, (1, 256), "dense", 0, "with zeros"),
     ],

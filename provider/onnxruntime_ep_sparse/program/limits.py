@@ -21,6 +21,10 @@ MAX_BLOCK = (1 << 10) - 1
 """At most this blocksize of DepthToSpace and SpaceToDepth."""
 MAX_HIDDEN = 1 << 16
 """At most so many hidden units of a recurrent node: 16 bits number them."""
+MOST_TILE_ROWS = 4
+"""At most so many whole rows of the output in a tile."""
+ROWS_FLOATS = 32 * 1024
+"""At most so many floats in a tile of whole rows: a part of L2, of which a call reads what stays in L1."""
 
-C_LIMITS = ("MAX_RANK", "MAX_NUMBERS")
-"""Limits that size arrays in C."""
+C_LIMITS = ("MAX_RANK", "MAX_NUMBERS", "MOST_TILE_ROWS", "ROWS_FLOATS")
+"""Limits that C reads."""

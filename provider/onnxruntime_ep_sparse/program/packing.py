@@ -20,6 +20,7 @@ from ..graph.nonzeros import Nonzeros
 from .enums import ShapeRule
 from .kinds.depthwise import Depthwise
 from .kinds.product import GatherGroup, Panel, Product
+from .limits import MOST_TILE_ROWS, ROWS_FLOATS
 from .steps import Window
 
 L1_FLOATS = 6 * 1024
@@ -87,6 +88,16 @@ def tap_layout(window: Window, width: int | None, floats: int, entries: float) -
     if size(best) > MAX_BLOCK_FLOATS // 2 or (padding > row * PADDED and len(taps) * COPIED + entries < together):
         best = _segments(taps, stride, lambda *tap: tap, lambda *tap: tap)
     return best
+
+
+def row_layout(window: Window, width: int | None, channels: int) -> TapLayout | None:
+    """Return `tap_layout` for tiles of some whole rows of the output, or None where two rows are too large, or their width is unknown."""
+    pitch = pitch_bound(window, width)
+    for rows in range(MOST_TILE_ROWS if pitch else 1, 1, -1):
+        layout = tap_layout(window, width, rows * pitch)
+        if channels * sum((rows + reach_y) * pitch + reach_x for _, _, _, reach_y, reach_x in layout[0]) <= ROWS_FLOATS:
+            return layout
+    return None
 
 
 def pitch_bound(window: Window, width: int | None) -> int:
@@ -213,7 +224,8 @@ def convolution(
     tall = small and max(window.kernel[:-1], default=1) > 1 and rows.mr == APART
     if groups > 1 or tall or whole.depth * WIDE * widest * lanes <= L1_FLOATS:
         widest *= WIDE
-    segments, unit_segment, taps = tap_layout(window, width, widest * lanes, len(whole.k__n) / (c * groups))
+    layout = row_layout(window, width, c) if rows.mr == SHARED and groups == 1 and len(window.kernel) > 1 else None
+    segments, unit_segment, taps = layout or tap_layout(window, width, widest * lanes, len(whole.k__n) / (c * groups))
     units = len(unit_segment) - 1
     pitch = pitch_bound(window, width)
     channel_floats = sum(widest * lanes + reach_y * pitch + reach_x for _, _, _, reach_y, reach_x in segments)

@@ -102,9 +102,10 @@ cdef inline int64_t tile_position(const Product* p, const Offsets* o, int64_t un
     """Floats from the first channel of a group to this unit."""
     return unit // p.units * o.channel_floats + o.base[p.taps + unit % p.units]
 
-# How a product runs: by tiles of K blocks, or, where pixels are few, with another layout of the weights.
+# How a product runs: by tiles of K blocks, by tiles of rows, or, where pixels are few, with another layout of the weights.
 cdef enum Layout:
     LAYOUT_TILES
+    LAYOUT_ROWS            # tiles of whole rows of an image, whose results the kernels write where they belong
     LAYOUT_SELL
     LAYOUT_DENSE
 
@@ -122,6 +123,7 @@ cdef struct ProductPlan:
     int64_t flat           # positions a slice takes
     int64_t tiles
     int64_t tile_vectors
+    int64_t tile_rows      # of LAYOUT_ROWS: of the output, in a tile
     int64_t chunks         # a group's rows are cut into so many items
     int shared_gather      # tiles are gathered once, by a pass before, for all chunks
     int64_t most_blocks    # of a group
@@ -144,6 +146,11 @@ cdef inline int64_t slice_tile(const ProductPlan* q, int64_t lanes, int64_t tile
     cdef int64_t first = tile * vectors // q.tiles
     count[0] = (tile + 1) * vectors // q.tiles - first
     return first
+
+cdef inline int64_t tile_flat(const ProductPlan* q, int64_t lanes, int64_t tile) noexcept nogil:
+    """First position of a tile."""
+    cdef int64_t count
+    return tile * q.tile_rows * q.pitch if q.layout == LAYOUT_ROWS else slice_tile(q, lanes, tile, &count) * lanes
 
 cdef inline int64_t run_bytes(const Product* p, const ProductPlan* q) noexcept nogil:
     """Room for the runs of a tile and the first run of every unit."""

@@ -153,6 +153,8 @@ cdef void variant(const CompiledProgram* program, const Plan* plan, const Step* 
     layout_variant(program.kernels, <const Product*>step.spec, q.layout, width, v)
     if sp.dealt:
         v.layout = b"dealt"
+    elif q.layout == LAYOUT_ROWS:
+        v.layout = b"rows"
     elif q.shared_gather:
         v.layout = b"tiles gathered once"
 
@@ -197,6 +199,8 @@ cdef int sections(const Job* job, Section* sections) noexcept nogil:
         item = sell_item
     elif q.layout == LAYOUT_DENSE:
         item = dense_item
+    elif q.layout == LAYOUT_ROWS:
+        item = rows_item
     elif q.shared_gather:
         sections[0] = section(gather_item, job.sp.items // q.chunks * q.most_blocks, True)
         count = 1
@@ -378,6 +382,68 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
             begin += n
 
 
+cdef void rows_item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    """Multiply a tile of whole rows of pixels: the kernels write each row of the output where it belongs."""
+    cdef Product* p = <Product*>job.step.spec
+    cdef ProductPlan* q = <ProductPlan*>job.sp.own
+    cdef t.KernelTable* kernels = job.program.kernels
+    cdef GatherGroup* group
+    cdef Panel* panel
+    cdef int64_t image, slice_, tile, g, row, rows, left, step, column, at, plane = q.y_plane, first, below, stride = p.window.stride[1]
+    cdef const Shape* x = &job.plan.values[job.step.x].shape
+    cdef int64_t height = x.dims[x.rank - 2]
+    cdef const float* source
+    cdef t.Run* run
+    cdef t.Run whole
+    cdef t.SpmmCall call
+    product_decode(job, index, &image, &slice_, &tile, &g)
+    group = &p.groups[g]
+    panel = &group.panel
+    first = tile * q.tile_rows
+    rows = min(q.tile_rows, q.out_height - first)
+    run = tile_runs(job, scratch, slice_, tile, first * q.pitch)
+    gather_block(job, group, 0, image, first * q.pitch, run, <int32_t*>(run + q.runs), scratch)
+    call.row_begin = 0
+    call.row_end = panel.groups
+    t.read_tile(&call)
+    read_block(&call, panel, 0)
+    call.offset = q.offsets.offset + group.offset_begin
+    call.value = panel.value
+    call.bias = p.bias + panel.row_begin % p.M
+    call.finish = kernels_finish(p, job.step)
+    set_bounds(job.step, job.step.act == ACT_CLAMP, &call.low, &call.high)
+    call.residual = NULL
+    call.ahead = NULL
+    call.y_stride = plane
+    at = image * q.y_image + panel.row_begin % p.M * plane + slice_ * q.pixels + first * q.out_width
+    whole.source = whole.target = 0
+    whole.length = <int32_t>q.out_width
+    # The rows of the input below those that this tile reads: the next tile reads them. In bands it is an item of another call.
+    below = (first + rows) * stride - q.pad[1] + (p.window.kernel[1] - 1) * p.window.dilation[1] + 1 - stride
+    source = job.x + image * q.x_image + group.channel_begin * q.x_plane
+    call.next_step = q.x_plane
+    call.next_floats = stride * q.in_width
+    for row in range(rows):
+        call.next = source + below * q.in_width
+        call.next_runs = group.channels if p.window.rank == 2 and 0 <= below and below + stride <= height else 0
+        below += stride
+        left = ceil_div(q.out_width, kernels.lanes)
+        column = 0
+        while left:
+            step = min(call_vectors(left, kernels.widest[panel.mr]), q.out_width // kernels.lanes)
+            column = min(column, q.out_width - step * kernels.lanes)
+            call.tile = scratch + row * q.pitch + column
+            call.y = job.y + at + column
+            kernels.spmm[panel.mr][step](&call)
+            call.next_runs = 0
+            column += step * kernels.lanes
+            left -= step
+        if not call.finish:
+            kernels.scatter(job.y + at, plane, job.y + at, plane, panel.rows, &whole, 1, NULL, <t.Act>job.step.act, job.step.alpha,
+                            job.step.beta)
+        at += q.out_width
+
+
 cdef bint reads(const CompiledProgram* program, const Plan* plan, int index, Reach* reach) noexcept nogil:
     """Return whether images have one group of channels."""
     cdef Step* step = &program.steps[index]
@@ -400,6 +466,7 @@ cdef void product_band(Job* job, const Band* band, float* scratch) noexcept nogi
     cdef StepPlan sp = job.sp[0]
     cdef Job own = job[0]
     cdef int64_t rows = band.end - band.begin, begin, i
+    cdef Item item = product_item
     own.x = band.x
     if is_one_row(p, &q):
         i = job.plan.values[job.step.x].shape.dims[3]
@@ -414,13 +481,19 @@ cdef void product_band(Job* job, const Band* band, float* scratch) noexcept nogi
     q.x_plane = band.x_plane
     q.y_plane = band.y_plane
     q.x_floats = band.x_end - own.x
-    q.tiles = ceil_div(ceil_div(q.flat, job.program.kernels.lanes), q.tile_vectors)
+    if q.layout == LAYOUT_ROWS:
+        q.tiles = ceil_div(rows, q.tile_rows)
+        # rows below are not computed yet
+        q.in_height = min(q.in_height, (rows - 1) * p.window.stride[1] - q.pad[1] + (p.window.kernel[1] - 1) * p.window.dilation[1] + 1)
+        item = rows_item
+    else:
+        q.tiles = ceil_div(ceil_div(q.flat, job.program.kernels.lanes), q.tile_vectors)
     sp.own = &q
     own.sp = &sp
     own.y = band.y + begin
     own.r = band.r + begin if band.r != NULL else NULL
     for i in range(q.tiles * q.chunks):
-        product_item(&own, i, scratch)
+        item(&own, i, scratch)
 
 
 cdef inline int32_t rows_together(const Panel* panel, const int32_t* rows, int32_t begin, int32_t end, int32_t* row) noexcept nogil:

@@ -30,6 +30,8 @@ cdef enum:
     # than it gains (768 -> 3072 -> 768 over 128 rows, one thread: 3.17 ms with half, 3.01 so; ResNet-50's layers 19.3 ms, 21.6 so).
     PARTIAL_FLOATS = 64 * 1024
     MATRIX_PARTIAL_FLOATS = 32 * 1024
+    # Results of tiles of whole rows that may be computed twice: copying them from where sums wait took 12 % of a first convolution.
+    TWICE_PERCENT = 10
 
 cdef long tables_made = 0
 
@@ -258,7 +260,7 @@ cdef inline int add_run(t.Run* run, int n, int first, int64_t source, int32_t* t
 
 cdef void keep_runs(const Product* p, ProductPlan* q, int64_t lanes) noexcept nogil:
     """List the runs of all tiles, once per plan; if memory for them is short, every item makes its own."""
-    cdef int64_t slice_, tile, count, bytes = run_bytes(p, q)
+    cdef int64_t slice_, tile, bytes = run_bytes(p, q)
     cdef char* place
     if p.x_rows or bytes * q.slices * q.tiles > RUN_BYTES or not q.pixels:
         return
@@ -267,7 +269,7 @@ cdef void keep_runs(const Product* p, ProductPlan* q, int64_t lanes) noexcept no
         return
     for slice_ in range(q.slices):
         for tile in range(q.tiles):
-            list_runs(p, q, slice_, slice_tile(q, lanes, tile, &count) * lanes, <t.Run*>place, <int32_t*>(<t.Run*>place + q.runs))
+            list_runs(p, q, slice_, tile_flat(q, lanes, tile), <t.Run*>place, <int32_t*>(<t.Run*>place + q.runs))
             place += bytes
 
 
@@ -384,6 +386,34 @@ cdef int set_geometry(Plan* plan, const Step* step, StepPlan* sp) noexcept nogil
     return 0
 
 
+cdef void choose_rows(const Product* p, ProductPlan* q, const Step* step, int64_t lanes) noexcept nogil:
+    """Choose LAYOUT_ROWS and the rows of a tile, for windows of few channels whose rows share columns: then nothing is left to do after the
+    kernels.
+
+    The last vectors of a row end where the row ends, so that some results are computed twice: no residual may stand there. A tile has two
+    rows or more, since windows share what they read of the image.
+    """
+    cdef int64_t rows, floats
+    cdef int g, s
+    if p.shape_rule != SHAPE_CONV or q.pitch == q.out_width or q.out_width < lanes or not q.out_height:
+        return
+    if step.r != NONE or p.scale != NULL or (
+            100 * (ceil_div(q.out_width, lanes) * lanes - q.out_width) > TWICE_PERCENT * q.out_width):
+        return
+    for g in range(p.n_groups):
+        if p.groups[g].panel.mr != SHARED or p.groups[g].blocks > 1:
+            return
+    for rows in range(MOST_TILE_ROWS, 1, -1):
+        floats = 0
+        for s in range(p.n_segments):
+            floats += (rows + p.segments[s].reach_y) * q.pitch + p.segments[s].reach_x
+        if floats * p.groups[0].channels <= ROWS_FLOATS:
+            q.layout = LAYOUT_ROWS
+            # as even as they can be
+            q.tile_rows = ceil_div(q.out_height, ceil_div(q.out_height, rows))
+            return
+
+
 cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
     """Tiles, items and offsets of a product, or of a band of its pixels; 0 on success."""
     cdef Step* step = &program.steps[index]
@@ -416,6 +446,13 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
     if sp.parallel and not bands:
         q.tiles = tiles_for(q.tiles, vectors // LEAST_VECTORS, parts, program.workers)
     q.tile_vectors = ceil_div(vectors, q.tiles) if q.tiles else 1
+    choose_rows(p, q, step, lanes)
+    if q.layout == LAYOUT_ROWS:
+        while sp.parallel and not bands and q.tile_rows > 1 and (
+                idle_percent(parts * ceil_div(q.out_height, q.tile_rows), program.workers) > IDLE_PERCENT):
+            q.tile_rows -= 1
+        q.tiles = ceil_div(q.out_height, q.tile_rows)
+        q.tile_vectors = ceil_div(q.tile_rows * q.pitch, lanes)
 
     # Items: images x slices x tiles x groups. The rows of a group are cut where these are too few for the workers, or where the partial
     # sums that wait between K blocks would not stay in L2.
@@ -428,19 +465,19 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
         q.chunks = 1
     if q.chunks > p.groups[0].panel.strips:
         q.chunks = p.groups[0].panel.strips
-    if sp.parallel and not bands:
+    if sp.parallel and not bands and q.layout == LAYOUT_TILES:
         while parts and q.chunks < p.groups[0].panel.strips and idle_percent(parts * q.chunks, program.workers) > IDLE_PERCENT:
             q.chunks += 1
-    q.shared_gather = not bands and q.chunks > 1 and p.macs < OWN_GATHER_MACS * q.chunks * p.channels * p.units
+    q.shared_gather = not bands and q.layout == LAYOUT_TILES and q.chunks > 1 and p.macs < OWN_GATHER_MACS * q.chunks * p.channels * p.units
     sp.items = parts * q.chunks if q.pixels else 0
 
-    i = q.tile_vectors * lanes
+    i = q.tile_rows * q.pitch if q.layout == LAYOUT_ROWS else q.tile_vectors * lanes
     q.offsets = offsets_take(p, q.pitch, i, False)
     if q.offsets == NULL:
         return 1
     rows = 0
     for g in range(p.n_groups):
-        if p.groups[g].panel.rows > rows:
+        if p.groups[g].panel.rows > rows and q.layout == LAYOUT_TILES:
             rows = p.groups[g].panel.rows
         if p.groups[g].blocks > q.most_blocks:
             q.most_blocks = p.groups[g].blocks
@@ -449,7 +486,7 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
     q.runs = p.n_segments * 2
     for n in range(p.n_segments):
         q.runs += 2 * (ceil_div(i + p.segments[n].reach_x, q.pitch) + p.segments[n].reach_y + 2)
-    # the tile with slack, the output rows of a group, the runs
+    # the tile with slack, the output rows of a group where they wait, the runs
     floats = tile_floats(q.offsets) + rows * i + run_bytes(p, q) // sizeof(float) + 16
     if bands:
         sp.band_floats = floats
