@@ -1,13 +1,15 @@
 """Measure the rates by which the provider expects times, and write them to `ops/rates.py`.
 
-    python tests/benchmarks/calibrate.py [--isa NAME] [--threads 1 2] [--only NET ...] [--new] [--samples FILE] [--dry] [--worst 10]
+    python tests/benchmarks/calibrate.py [--isa NAME] [--threads 1 2] [--only NET ...] [--new] [--renew KIND ...]
+                                         [--samples FILE] [--dry] [--worst 10]
 
 Nets run with both providers. Every node of ONNX Runtime and every step of ours is timed where it stands, among the others. What the rows of
 `ops` say about their work is fitted to these times: one rate per kind of work, by least squares of relative errors, none negative
 (Lawson and Hanson 1974, `scipy.optimize.nnls`). The machine must do nothing else. `--dry` writes nothing; `--worst` lists so many entries
 that the rates predict worst. `--samples` names a file that keeps the seconds: a further call measures only what is missing there. The work
 is always what the rows say now, so that another kind of work needs no new measurement. With `--new` only kinds of work without a rate get
-one, and the others keep theirs.
+one, and the others keep theirs. After a change of kernels `--renew` measures our steps alone, for new rates of these kinds of our work, by
+every cache, and of those that have none: `--renew depthwise_float depthwise_strip --only mobilenet_v1 mobilenet_v2`.
 
 The rates of an instruction set hold for CPUs that have no better one, so that ONNX Runtime must use it as well: run it on such a CPU.
 """
@@ -234,6 +236,11 @@ class Workload:
             options.enable_profiling, options.profile_file_prefix = True, profile
         return ort.InferenceSession(self._data, options, providers=providers, enable_fallback=0)
 
+    def ours_measured(self) -> dict[str, list]:
+        """Return the same as `measured`, without nodes of ONNX Runtime."""
+        runs = max(5, min(200, int(SECONDS / median_run(self._ours, self.feeds, 3))))
+        return {"ort": [], "ours": our_seconds(self._ours, self.feeds, runs, self._parts)}
+
     def measured(self, fixed: Mapping[str, float]) -> dict[str, list]:
         """Return seconds: [nodes of ONNX Runtime as (operator, name, shape), seconds] and [step of ours, seconds]."""
         theirs = self._session(["CPUExecutionProvider"])
@@ -349,6 +356,11 @@ def kept_rates(isa: str, side: str, threads: int) -> dict[str, float]:
     return alone | {name: rate[threads - 1] * 1e-9 for name, rate in has.items()}
 
 
+def stem_of(kind: str) -> str:
+    """Return a kind of work without the cache that holds its floats and without the threads that do it."""
+    return kind.removeprefix(ALONE).removesuffix("_far").removesuffix("_shared")
+
+
 def of_one_thread(rates: Mapping[str, float]) -> dict[str, float]:
     """Return the seconds per unit that the rates of one thread, in nanoseconds, tell of two: of what stays on one of them, and of halves of
     NEAR_WORK."""
@@ -462,6 +474,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--only", nargs="+")
     parser.add_argument("--new", action="store_true")
+    parser.add_argument("--renew", nargs="+", default=[], metavar="KIND")
     parser.add_argument("--samples", type=Path)
     parser.add_argument("--worst", type=int, default=0)
     parser.add_argument("--dry", action="store_true")
@@ -477,21 +490,26 @@ def main() -> None:
         steps: list[Timed] = []
         for about, model, feeds, pattern in workloads(arguments.only):
             workload = Workload(model, feeds, isa, threads, pattern)
-            their, our = workload.entries(samples.of(about, threads, partial(workload.measured, fixed)), about)
+            measure = workload.ours_measured if arguments.renew else partial(workload.measured, fixed)
+            their, our = workload.entries(samples.of(about, threads, measure), about)
             both = [sum(entry.seconds for entry in entries) * 1e3 for entries in (their, our)]
             print(f"{about}, {threads} threads: {both[0]:.2f} ms, ours {both[1]:.2f} ms", flush=True)
             nodes, steps = nodes + their, steps + our
         known = [of_one_thread(found[0]) | {"section": section} if found else {} for found in (theirs, ours)]
-        if arguments.new:
+        if arguments.new or arguments.renew:
+            again = of_one_thread(ours[0]) if ours else {}
             known = [kept_rates(isa.name, side, threads) for side in ("ort", "ours")]
+            known[1] = again | {name: rate for name, rate in known[1].items() if stem_of(name) not in arguments.renew}
         theirs.append(fitted(nodes, f"ONNX Runtime, {threads} threads", arguments.worst, {"node": fixed["node"], **known[0]}))
         if "wake" in theirs[-1]:  # both wake the same threads
             known[1]["wake"] = theirs[-1]["wake"] * 1e-9
         ours.append(fitted(steps, f"ours on {isa.name}, {threads} threads", arguments.worst, {"step": fixed["step"], **known[1]}))
-    if arguments.new:
+    if arguments.new or arguments.renew:
         has, both = rates.RATES[isa.name], []
-        for measured, names, kept in zip((theirs, ours), kinds_of_work(), (has.ort, has.ours), strict=True):
-            new = completed(measured, [name for name in names if name not in kept])
+        for measured, names, kept, again in zip((theirs, ours), kinds_of_work(), (has.ort, has.ours), ([], arguments.renew), strict=True):
+            # kinds that these nets have no work of keep their rates
+            renewed = {stem for stem in again if all(stem in map(stem_of, rate) for rate in measured)}
+            new = completed(measured, [name for name in names if name not in kept or stem_of(name) in renewed])
             print(new)
             both.append({name: new[name] if name in new else kept[name] for name in sorted(names)})
         if not arguments.dry:

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from onnxruntime_ep_sparse_kernels.isa import APART, FAR_BYTES, FEW_VECTORS, Isa
+from onnxruntime_ep_sparse_kernels.isa import APART, FAR_BYTES, FEW_VECTORS, STRIPS, Isa
 
 from ..graph.ir import Graph, Node, shape_of
+from ..program.enums import AutoPad
 from ..program.packing import BLOCK_FLOATS, NOMINAL_WIDTH, pitch_bound, tap_layout
 from ..program.steps import Window
 
@@ -103,7 +104,9 @@ OUR_WORK = {
     "pair_packed": "float of the second of them",
     "depthwise_tap": "tap of an output of a depthwise convolution with an output in each lane",
     "depthwise_output": "output of it",
-    "depthwise_wide_output": "output of a 3x3 one that goes output by output",
+    "depthwise_strip": "strip of an output of one that goes down planes",
+    "depthwise_strip_tap": "tap of a vector of it",
+    "depthwise_wide_output": "output of a 3x3 one that goes along rows",
     "depthwise_wide_strided_output": "the same of stride 2",
     "recurrent_node": "a recurrent node, besides its work: its threads wait for each other",
     "recurrent": "cost of `FewPixels` of a time step",
@@ -276,13 +279,34 @@ def convolution(
 
 
 def depthwise(isa: Isa, x: tuple[int, ...], weight: tuple[int, ...], y: tuple[int, ...], window: Window) -> Amounts:
-    """Return our work of a depthwise convolution: 3x3 windows of wide images go output by output, others with an output in each lane."""
+    """Return our work of a depthwise convolution: output by output, by strips or by rows, or with an output in each lane."""
     outputs, taps, stride = math.prod(y), math.prod(weight[2:]), max(window.stride)
-    if weight[2:] == (3, 3) and (stride == 1 or (stride == 2 and max(window.dilation) == 1)) and 2 * (x[-1] - 2) > 3 * isa.lanes:
-        kind = "depthwise_wide" if stride == 1 else "depthwise_wide_strided"
-        return {"step": 1, f"{kind}_output": outputs, **moved("depthwise_float", math.prod(x) + outputs)}
+    fixed = {"step": 1, **moved("depthwise_float", math.prod(x) + outputs)}
+    wide = weight[2:] == (3, 3) and (stride == 1 or (stride == 2 and max(window.dilation) == 1)) and 2 * (x[-1] - 2) > 3 * isa.lanes
+    if goes_by_strips(isa, x, weight, y, window, wide):
+        strips = math.prod(y[:2]) * math.ceil(y[-1] / isa.lanes)
+        return {"depthwise_strip": strips, "depthwise_strip_tap": strips * y[-2] * taps, **fixed}
+    if wide:
+        return {"depthwise_wide_output" if stride == 1 else "depthwise_wide_strided_output": outputs, **fixed}
     lanes = math.ceil(y[1] / isa.lanes) * isa.lanes / y[1] * outputs
-    return {"step": 1, "depthwise_tap": lanes * taps, "depthwise_output": lanes, **moved("depthwise_float", math.prod(x) + outputs)}
+    return {"depthwise_tap": lanes * taps, "depthwise_output": lanes, **fixed}
+
+
+def goes_by_strips(isa: Isa, x: tuple[int, ...], weight: tuple[int, ...], y: tuple[int, ...], window: Window, wide: bool) -> bool:
+    """Return whether a depthwise convolution goes down planes, as `depthwise_way` of the kernels chooses for whole planes."""
+    side, stride, vectors = weight[-1], window.stride[-1], y[-1] / isa.lanes
+    square = weight[2:] == (side, side) and window.stride == (stride, stride) and max(window.dilation) == 1
+    if not square or (side, stride) not in {strip[:2] for strip in STRIPS}:
+        return False
+    top, left = window.pad_begin if window.auto_pad == AutoPad.EXPLICIT else ((side - stride) // 2,) * 2
+    if top > side - stride:
+        return False
+    centred = stride == 1 and left == side // 2
+    if not isa.features:
+        return side == 3 and 3 <= vectors <= 6
+    if side == 3:
+        return 0.4 <= vectors <= 6 and (y[-2] >= 7 or not wide)
+    return centred and (0.8 <= vectors < 1 or isa.lanes + left <= y[-1] <= 2 * isa.lanes)
 
 
 def ort_convolution(
