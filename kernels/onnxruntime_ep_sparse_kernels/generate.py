@@ -24,6 +24,7 @@ def write_kernels(isa: Isa, sources: Path, target: Path) -> None:
     names["product"] = product
     names["transposition"] = transposition
     names["strip_row"] = strip_row
+    names["quad_lanes"] = quad_lanes
     names["declarations"] = _declarations(isa, sources / "simd")
     names["include"] = lambda family: _filled(sources / "templates" / f"{family}.pyx.in", **names).strip("\n")
     _write(_filled(sources / "templates" / "module.pyx.in", **names), target)
@@ -53,6 +54,11 @@ def write_enums(prefixes: Mapping[type[IntEnum], str], constants: Mapping[str, i
     for kind, prefix in prefixes.items():
         text += f"\ncdef enum {kind.__name__}:\n" + "".join(f"    {prefix}_{member.name} = {member.value}\n" for member in kind)
     _write(text, target)
+
+
+def quad_lanes(lanes: int, i: int) -> str:
+    """Return the lanes of a vector of four values, again and again, that have value `i`: the operand of a shuffle."""
+    return ", ".join(str(lane // 4 * 4 + i) for lane in range(lanes))
 
 
 def transposition(lanes: int) -> Iterator[str]:

@@ -91,6 +91,9 @@ class Isa:
     """The header in `simd/` that defines the vector primitives."""
     tiles: tuple[tuple[int, int], ...]
     """(MR, NV) of every tile kernel."""
+    quad_vectors: int
+    """NV up to which tile kernels of rows apart load four values, and four offsets as a word of 64 bits, at once; so does SELL unless 0.
+    Little-endian machines only."""
     dense_rows: int
     """Pixels of the widest dense kernel for few pixels; each has accumulators for some vectors of outputs."""
     few: FewPixels
@@ -153,8 +156,9 @@ ISAS = (
         flags=("-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mavx2", "-mfma", "-mbmi2", "-mprfchw", "-mprefer-vector-width=512"),
         header="x86_avx512.h",
         tiles=_tiles(8, 6),
+        quad_vectors=8,
         dense_rows=8,
-        few=FewPixels(sell=(25, 25, 26, 44), apart=(24, 24), shared=(25, 10), dense=(3.6, 5.4, 11)),
+        few=FewPixels(sell=(25, 25, 26, 34), apart=(20, 22.2), shared=(25, 10), dense=(3.6, 5.4, 11)),
         byte_header="bytes_avx512.h",
         dots=(Dot("vnni", ("avx512vnni",), ("-mavx512vnni",)), Dot("madd", (), ())),
     ),
@@ -167,8 +171,9 @@ ISAS = (
         flags=("-mavx2", "-mfma", "-mbmi2", "-mf16c", "-mprfchw"),
         header="x86_avx2.h",
         tiles=_tiles(7, 3),
+        quad_vectors=7,
         dense_rows=6,
-        few=FewPixels(sell=(12, 12, 17.4), apart=(11, 10), shared=(9.5, 5.5), dense=(2.3, 2.7, 6.8)),
+        few=FewPixels(sell=(12, 12, 12.8), apart=(7.5, 9.5), shared=(9.5, 5.5), dense=(2.3, 2.7, 6.8)),
         byte_header="bytes_avx2.h",
         dots=(Dot("vnni", ("avxvnni",), ("-mavxvnni",)), Dot("madd", (), ())),
     ),
@@ -181,6 +186,7 @@ ISAS = (
         flags=(),
         header="generic.h",
         tiles=_tiles(7, 3),
+        quad_vectors=0,
         dense_rows=3,
         few=FewPixels(sell=(5.4, 7.6), apart=(3.3, 4), shared=(3.3, 3), dense=(1.2, 1.3, 3)),
         byte_header="bytes_generic.h",

@@ -14,6 +14,11 @@ static inline vf vf_permuted(vf a, vf places) {
     for (int i = 0; i < SPARSE_LANES; i++) b[i] = a[((vi)places)[i]];
     return b;
 }
+static inline vf vf_load_quad(const float *p) {
+    vf a;
+    for (int i = 0; i < SPARSE_LANES; i += 4) memcpy((char *)&a + 4 * i, p, 16);
+    return a;
+}
 /* Subnormal halves become normal floats by one exact subtraction, and the reverse by one addition that rounds: no float is subnormal in
  * between, so that the modes which flush these to zero change nothing. F16C gives the same bits, also of NaN. */
 static inline vf vf_load_half(const uint16_t *p) {

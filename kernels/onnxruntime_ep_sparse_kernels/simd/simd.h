@@ -9,6 +9,7 @@
  *   vf_max(low, a)              the larger; NaN in `a` stays. Likewise vf_min(high, a).
  *   vf_gather_parts(x, k, n)    n values from x + n * k[0] on, then n from x + n * k[1] on, and so forth; n is 4 or 8 and divides the lanes.
  *   vf_permuted(a, places)      lane i is lane k of `a`, where lane i of `places` has the bits of the integer k.
+ *   vf_load_quad(p)             p[0], p[1], p[2], p[3], and the same four again until all lanes have one.
  *   vf_load_half(p)             float16 from p on, exactly; NaN become quiet.
  *   vf_store_half(p, a)         float16, rounded to the nearest, half to even; NaN become quiet and keep the high bits of what they hold.
  *   vf_load_masked(p, mask)     p[i] where the lane of `mask` has all bits set, 0 where it has none. The memory of those is not touched.
@@ -47,6 +48,16 @@ static inline vf vf_neg(vf a) { return (vf)((vi)a ^ (int32_t)0x80000000); }
 static inline vf vf_kept(vf a) { __asm__("" : "+v"(a)); return a; }
 #else
 static inline vf vf_kept(vf a) { return a; }
+#endif
+/* vf_fma of a, the vector at p, and c, whose register the result takes: gcc would put it into that of `a` after its last use, and then lack a
+ * register where a kernel has all of them. */
+#if (SPARSE_LANES == 16 && defined(__AVX512F__)) || (SPARSE_LANES == 8 && defined(__FMA__))
+static inline vf vf_fma_at(vf a, const float *p, vf c) {
+    __asm__("vfmadd231ps %1, %2, %0" : "+v"(c) : "m"(*(const vf_unaligned *)p), "v"(a));
+    return c;
+}
+#else
+static inline vf vf_fma_at(vf a, const float *p, vf c) { return vf_fma(a, vf_load(p), c); }
 #endif
 
 /* Scalar twins of max and min, for loops that the compiler vectorises. */

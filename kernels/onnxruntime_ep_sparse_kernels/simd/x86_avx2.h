@@ -14,6 +14,7 @@ static inline vf vf_gather_parts(const float *x, const uint16_t *k, int n) {
     return (vf)_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(x + 4 * (int64_t)k[0])), _mm_loadu_ps(x + 4 * (int64_t)k[1]), 1);
 }
 static inline vf vf_permuted(vf a, vf places) { return (vf)_mm256_permutevar8x32_ps((__m256)a, (__m256i)places); }
+static inline vf vf_load_quad(const float *p) { return (vf)_mm256_broadcast_ps((const __m128 *)p); }
 static inline vf vf_load_half(const uint16_t *p) { return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 static inline void vf_store_half(uint16_t *p, vf a) {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)a, _MM_FROUND_TO_NEAREST_INT));

@@ -16,6 +16,7 @@ static inline vf vf_gather_parts(const float *x, const uint16_t *k, int n) {
     return (vf)_mm512_insertf32x8(_mm512_castps256_ps512(HALF(0)), HALF(1), 1);
 }
 static inline vf vf_permuted(vf a, vf places) { return (vf)_mm512_permutexvar_ps((__m512i)places, (__m512)a); }
+static inline vf vf_load_quad(const float *p) { return (vf)_mm512_broadcast_f32x4(_mm_loadu_ps(p)); }
 static inline vf vf_load_half(const uint16_t *p) { return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
 static inline void vf_store_half(uint16_t *p, vf a) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph((__m512)a, _MM_FROUND_TO_NEAREST_INT));

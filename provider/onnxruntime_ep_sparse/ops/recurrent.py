@@ -43,7 +43,7 @@ from .row import OpRow, Shape
 
 UNITS = STRIP
 """Number of hidden units that are finished together: each of their gates is a strip of rows."""
-VECTORS = 3
+VECTORS = 2
 """Number of vectors of sequences for which K is cut."""
 
 
