@@ -11,7 +11,7 @@ folder, with the inputs of NAME.npz beside each where that is there. The zeros o
 size, then so many zeros as the point asks for.
 
 A point is screened with 8 pairs. One below 1.0 is measured three times with 30 pairs, and fails if the upper end of its interval is under
-0.97 in all three, or if results differ: from float32 by more than the tolerance of `measure`, from 8 bits by more than INTEGER_TOLERANCE.
+0.97 in all three, or if results differ by more than `measure.spread` allows.
 Where our provider owns no node, both sessions are the same: that is noted, and nothing is timed.
 
 A point is a line of the results file. A further call does what is missing for this build and machine: the commit of the sources, the CPU,
@@ -45,6 +45,8 @@ from onnxruntime_ep_sparse import EP_NAME, measure
 from onnxruntime_ep_sparse.cli.common import counted
 from onnxruntime_ep_sparse.diagnostics.explain import expected, explain
 from onnxruntime_ep_sparse.measure.machine import environment
+from onnxruntime_ep_sparse.measure.protocol import agreement_of, named_outputs
+from onnxruntime_ep_sparse.measure.spread import judged
 from onnxruntime_ep_sparse.models import BUILDERS, FORMATS, inputs_for
 from onnxruntime_ep_sparse.models.masks import mask
 
@@ -64,9 +66,6 @@ TABLE = {
     "missing": "-",
 }
 """The table of the document."""
-INTEGER_TOLERANCE = 0.4
-"""Largest difference of results of 8-bit files, relative to the largest. One integer that is rounded the other way changes others: ONNX
-Runtime's own levels of optimization differ by 0.17 on a ResNet-50 of random weights with int8 activations. Tests ask for equal integers."""
 CLOSE = 0.25
 """How far a predicted speed-up may be from the measured one, as a share of it."""
 
@@ -119,11 +118,6 @@ class Point:
     def net(self) -> Net:
         """What is known of the net."""
         return NETS.get(self.model.partition(":")[0], FILE)
-
-    @property
-    def is_of_integers(self) -> bool:
-        """Whether the file holds 8-bit integers."""
-        return ":int8" in self.model
 
     @property
     def seconds(self) -> float:
@@ -187,11 +181,12 @@ def of_sessions(model: bytes, points: Sequence[Point]) -> Iterator[dict[str, Any
         line: dict[str, Any] = {"point": asdict(point), "owned": owned.owned, "nodes": owned.nodes}
         if cpu is not None:
             feeds = feeds_of(point, ours)
-            names = [output.name for output in ours.get_outputs()]
-            error = max(a.max_relative for a in measure.agree(names, ours.run(None, dict(feeds)), cpu.run(None, dict(feeds))))
+            both = [named_outputs(session, feeds) for session in (ours, cpu)]
+            agreements = judged(agreement_of(*both), *both, model, feeds, threads)
             with cores(threads):
                 line |= measured(cpu, lambda: measure.make_session(model, measure.CPU, None, threads), ours, feeds)
-            line |= {"error": error, "predicted": predicted(model, ours.get_inputs(), feeds, threads)}
+            error, agrees = max(a.max_relative for a in agreements), all(a.within() for a in agreements)
+            line |= {"error": error, "agrees": agrees, "predicted": predicted(model, ours.get_inputs(), feeds, threads)}
         yield line | {"seconds": round(time.perf_counter() - began, 2)}
 
 
@@ -343,7 +338,7 @@ def failure(line: dict[str, Any]) -> str:
     """Why a point fails, or ""."""
     if "died" in line:
         return f"the process died, exit status {line['died']}"
-    if line.get("error", 0) > (INTEGER_TOLERANCE if Point(**line["point"]).is_of_integers else measure.TOLERANCE):
+    if not line.get("agrees", True):
         return f"results differ by {line['error']:.0e}"
     repeats = line.get("repeats")
     if repeats and all(repeat["high"] < FAILS for repeat in repeats):

@@ -19,4 +19,5 @@ def environment() -> dict[str, Any]:
         "cpu": cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "isa": options.isa_of(options.parse({})).name,
+        "byte_set": options.byte_set_of(options.parse({})),
     }
