@@ -9,14 +9,18 @@ from differential import supervised
 from differential_cases import KINDS, cases, kind_of
 
 import onnxruntime_ep_sparse_kernels as kernels
-from onnxruntime_ep_sparse.ops import dynamic, integer_products, quantized
+from onnxruntime_ep_sparse.ops import dynamic, integer_products, quantized, quantized_pools
 from onnxruntime_ep_sparse.ops.row import FUSED
 from onnxruntime_ep_sparse.ops.table import OPS
 from support.random_graphs import RandomGraph
 
 COUNT = 120
 ELSEWHERE = {
-    **{row.op_type: "tests/ops/test_quantized.py" for module in (quantized, integer_products, dynamic) for row in module.ROWS},
+    **{
+        row.op_type: "tests/ops/test_quantized.py"
+        for module in (quantized, quantized_pools, integer_products, dynamic)
+        for row in module.ROWS
+    },
     **dict.fromkeys(("BiasGelu", "FastGelu", "FusedConv", "FusedGemm", "FusedMatMul"), "tests/ops/test_fused.py"),
     **dict.fromkeys(("LRN", "Upsample"), "tests/ops/test_resample.py"),
     **dict.fromkeys(

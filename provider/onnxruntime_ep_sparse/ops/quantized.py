@@ -309,7 +309,8 @@ def pool_of(graph: Graph, node: Node) -> tuple[Parameters, Parameters, float] | 
     return (of_x, of_y, factor) if math.isfinite(factor) else reasons.QUANTISATION_SCALE(what="the ratio of the scales")
 
 
-def _pool_lower(builder: Builder, node: Node) -> None:
+def lower_pool(builder: Builder, node: Node) -> None:
+    """Append the steps of a QLinearGlobalAveragePool, or of another operator with its inputs that averages whole images."""
     found = pool_of(builder.graph, node)
     assert not isinstance(found, Finding)
     of_x, of_y, factor = found
@@ -421,7 +422,7 @@ ROWS = (
         "QLinearGlobalAveragePool",
         "neighbour",
         can_run_if(pool_of),
-        _pool_lower,
+        lower_pool,
         "images of known size; constant scales and zero points",
         (*MICROSOFT, FUSED),
         parameters=(1, 2, 3, 4),

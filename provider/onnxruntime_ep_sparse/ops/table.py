@@ -26,6 +26,7 @@ from . import (
     pairs,
     parts,
     quantized,
+    quantized_pools,
     recurrent,
     reductions,
     rotary,
@@ -38,7 +39,7 @@ from .row import FLOATS, ONNX, OpRow, no_weights
 
 MODULES = (
     *(windows, transposed, matrix, pairs, attention, rotary, group_query, recurrent, activations, elementwise, reductions),
-    *(normalization, near_channels, layout, parts, casts, quantized, integer_products, dynamic),
+    *(normalization, near_channels, layout, parts, casts, quantized, quantized_pools, integer_products, dynamic),
 )
 NAMESAKES: dict[tuple[str, str], OpRow] = {
     (domain, row.op_type): row for row in (*attention.NAMESAKES, *rotary.NAMESAKES) for domain in row.domains

@@ -70,7 +70,7 @@ class Reading:
             self.chain(node)
         elif node.op_type in ("Add", "Mul"):
             self.combination(node)
-        elif node.op_type == "GlobalAveragePool":
+        elif node.op_type in ("AveragePool", "GlobalAveragePool"):
             self.pool(node)
         elif node.op_type in MOVES:
             self.move(node)
@@ -265,14 +265,12 @@ class Reading:
         )
 
     def pool(self, node: Node) -> None:
-        """Read a global pool between DequantizeLinear and QuantizeLinear."""
+        """Read an average between DequantizeLinear and QuantizeLinear."""
         x, quantize = self.dequantized(node.inputs[0]), self.after(node, "QuantizeLinear")
         if x is None or quantize is None or any(self.graph.values[n].dtype not in BYTES for n in (x.inputs[0], quantize.outputs[0])):
             return
         inputs = (x.inputs[0], x.inputs[1], input_of(x, 2), quantize.inputs[1], input_of(quantize, 2))
-        self.take(
-            node, [self.own(x, node), quantize], op_type="QLinearGlobalAveragePool", inputs=inputs, outputs=quantize.outputs, attributes={}
-        )
+        self.take(node, [self.own(x, node), quantize], op_type=f"QLinear{node.op_type}", inputs=inputs, outputs=quantize.outputs)
 
     def move(self, node: Node) -> None:
         """Read an operator that only moves elements, between operands and results of one scale and zero point."""
