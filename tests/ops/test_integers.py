@@ -194,6 +194,19 @@ def test_moves(op_type):
     assert_equal(model([*moves[op_type], *spread("m")], weights), [(1, 5), (1, 3)] if op_type == "Concat" else SHAPES)
 
 
+@pytest.mark.parametrize("kind", [TensorProto.INT64, TensorProto.INT32, TensorProto.FLOAT])
+@pytest.mark.parametrize(("axis", "exclusive", "reverse"), [(1, 0, 0), (0, 1, 0), (-1, 0, 1), (0, 1, 1)])
+def test_sums_up_to_each_element(kind, axis, exclusive, reverse):
+    """CumSum along either axis, as positions of masked sequences are made."""
+    nodes = [
+        N("Cast", ["i"], ["a"], to=kind),
+        N("CumSum", ["a", "axis"], ["s"], exclusive=exclusive, reverse=reverse),
+        N("Cast", ["s"], ["as_float"], to=TensorProto.FLOAT),
+        *spread("s")[1:],
+    ]
+    assert_equal(model(nodes, {**SPREAD, "axis": np.array(axis)}))
+
+
 @pytest.mark.parametrize("opset", [9, 20])
 def test_choice_of_floats(opset):
     """Where of three values that broadcast, none of them constant, NaN included."""

@@ -10,7 +10,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from onnxruntime_ep_sparse_kernels.elementwise import Op
+from onnxruntime_ep_sparse_kernels.elementwise import Act, Op
 
 from .. import reasons
 from ..graph.ir import BYTES, INT64, INTEGERS, Graph, Node, attribute_of, input_of, shape_of, type_name
@@ -22,7 +22,7 @@ from ..program.kinds.layout import Reshape
 from ..program.kinds.parts import BEYOND, Expand, Part
 from ..program.kinds.quantized import ENTRIES, LookUp
 from ..program.limits import MAX_RANK, MAX_SIZE
-from ..program.steps import Step
+from ..program.steps import Activation, Step
 from ..reasons import Finding
 from . import costs
 from .axes import axis_of
@@ -358,9 +358,12 @@ def _where_lower(builder: Builder, node: Node) -> None:
 
 def _fill_by_truths(builder: Builder, node: Node, x: str, if_false: float, if_true: float) -> None:
     """Append a step that turns truths into numbers, and one that puts these over the value, where they are not NaN."""
+    condition, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
+    if math.isfinite(if_false + if_true) and 0 in (if_false, if_true):  # else a product with a truth would not be exact
+        builder.step(Step(StepKind.ACTIVATE, condition, y, activation=Activation(Act.AFFINE, if_true - if_false, if_false)))
+        return
     table = np.zeros(ENTRIES, np.float32)
     table[:2] = if_false, if_true
-    condition, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
     numbers = builder.new_value(len(shape_of(builder.graph, node.inputs[0]))) if x else y
     builder.step(Step(StepKind.LOOK_UP, condition, numbers, spec=LookUp(table, 0.0)))
     if x:

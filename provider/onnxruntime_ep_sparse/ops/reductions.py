@@ -11,9 +11,10 @@ import numpy as np
 from onnxruntime_ep_sparse_kernels.elementwise import Act, Op
 
 from .. import reasons
-from ..graph.ir import Graph, Node, attribute_of, shape_of
+from ..graph.ir import INTEGERS, Graph, Node, attribute_of, shape_of
 from ..program.builder import Builder
 from ..program.enums import StepKind
+from ..program.kinds.integers import Accumulate
 from ..program.kinds.reduce import Reduce, Softmax
 from ..program.steps import Step
 from ..reasons import Finding
@@ -21,7 +22,7 @@ from . import costs
 from .axes import ascending, axis_of
 from .channels import ChannelPlan, Flow, Link
 from .costs import ORT_SPLIT_RESULTS, Estimate, Setting, moved
-from .row import OpRow, can_run_if
+from .row import FLOATS, OpRow, can_run_if
 
 SOFTMAX_OF_ONE_AXIS = 13
 """From this version on Softmax normalizes along one axis, before along all from that one on together."""
@@ -113,7 +114,35 @@ def _softmax_lower(is_log: bool, builder: Builder, node: Node) -> None:
     builder.step(Step(StepKind.SOFTMAX, builder.value(node.inputs[0]), builder.value(node.outputs[0]), spec=softmax))
 
 
+def _sums_of(graph: Graph, node: Node) -> Accumulate | Finding:
+    """Return which sums a CumSum makes, or the reason why it cannot run."""
+    axis, rank = graph.constant(node.inputs[1]), len(shape_of(graph, node.inputs[0]))
+    if axis is None or axis.size != 1:
+        return reasons.PARAMETER_NOT_CONSTANT(name="axis")
+    number = int(axis.reshape(()))
+    if not -rank <= number < rank:
+        return reasons.OUT_OF_RANGE(what="axis", value=number, low=-rank, high=rank - 1)
+    return Accumulate(number % rank, *(attribute_of(node, name, 0) == 1 for name in ("exclusive", "reverse")))
+
+
+def _sums_lower(builder: Builder, node: Node) -> None:
+    sums = _sums_of(builder.graph, node)
+    assert isinstance(sums, Accumulate)
+    x, y = builder.moved(node.inputs[0], node.outputs[0])
+    builder.step(Step(StepKind.ACCUMULATE, x, y, spec=sums))
+
+
 ROWS = (
+    OpRow(
+        "CumSum",
+        "neighbour",
+        can_run_if(_sums_of),
+        _sums_lower,
+        "constant axis; float32, int64 and int32",
+        parameters=(1,),
+        types=(*FLOATS, *INTEGERS),
+        estimate=costs.work_of("added"),
+    ),
     *(
         OpRow(
             row.op_type,

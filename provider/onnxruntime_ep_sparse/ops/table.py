@@ -63,8 +63,9 @@ def row_for(node: Node) -> OpRow | None:
 
 FLAGS = frozenset(
     (
-        *("allowzero", "antialias", "ceil_mode", "count_include_pad", "exclude_outside", "input_forget", "interleaved", "is_causal"),
-        *("keepdims", "layout", "linear_before_reset", "noop_with_empty_axes", "saturate", "storage_order", "transA", "transB"),
+        *("allowzero", "antialias", "ceil_mode", "count_include_pad", "exclude_outside", "exclusive", "input_forget", "interleaved"),
+        *("is_causal", "keepdims", "layout", "linear_before_reset", "noop_with_empty_axes", "reverse", "saturate", "storage_order"),
+        *("transA", "transB"),
     )
 )
 """Attributes that are 0 or 1. ONNX does not define other values: ONNX Runtime takes them for 1 in some operators and for 0 in others."""

@@ -71,6 +71,8 @@ class StepKind(IntEnum):
     """RotaryEmbedding."""
     EXTEND = 33
     """Keys or values of earlier positions, and those of new ones behind."""
+    ACCUMULATE = 34
+    """CumSum."""
 
 
 class ShapeRule(IntEnum):

@@ -7,6 +7,18 @@ from ._enums cimport *
 
 cdef void compute_integers(int op, int64_t* y, const int64_t* a, int64_t a_step, const int64_t* b, int64_t b_step,
                            int64_t n) noexcept nogil:
+    # the compiler makes a loop of vectors for each of these cases
+    if a_step == 1 and b_step == 1:
+        compute(op, y, a, 1, b, 1, n)
+    elif a_step == 1 and b_step == 0:
+        compute(op, y, a, 1, b, 0, n)
+    elif a_step == 0 and b_step == 1:
+        compute(op, y, a, 0, b, 1, n)
+    else:
+        compute(op, y, a, a_step, b, b_step, n)
+
+
+cdef inline void compute(int op, int64_t* y, const int64_t* a, int64_t a_step, const int64_t* b, int64_t b_step, int64_t n) noexcept nogil:
     cdef int64_t i
     if op == NUMBER_CAST:
         for i in range(n):

@@ -87,7 +87,7 @@ cdef void narrow(float* y, int type, int64_t place, const int64_t* source, int64
 
 
 cdef void integers_item(Job* job, int64_t index, float* scratch) noexcept nogil:
-    """Some elements, run by run of the innermost loop, in parts that are widened to int64."""
+    """Some elements, run by run of the innermost loop, in parts; what is not int64 is widened."""
     cdef const Integers* own = <const Integers*>job.step.spec
     cdef const Loops* loops = <const Loops*>job.sp.own
     cdef const int* type = job.program.type
@@ -96,14 +96,27 @@ cdef void integers_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef int64_t place = item_begin(index, job.sp.items, size, LINE), end = item_begin(index + 1, job.sp.items, size, LINE)
     cdef int64_t x[PART]
     cdef int64_t r[PART]
+    cdef int64_t made[PART]
+    cdef const int64_t* first
+    cdef const int64_t* second
+    cdef int64_t* result
     cdef int y_type = type[job.step.y]
     while place < end:
         n = min(PART, cut_run(loops, place, end, &a, &b))
-        widen(x, job.x, type[job.step.x], a, a_step, n, y_type)
-        if job.r != NULL:
+        first = second = x
+        if type[job.step.x] == TYPE_INT64:
+            first = <const int64_t*>job.x + a
+        else:
+            widen(x, job.x, type[job.step.x], a, a_step, n, y_type)
+        if job.r != NULL and type[job.step.r] == TYPE_INT64:
+            second = <const int64_t*>job.r + b
+        elif job.r != NULL:
+            second = r
             widen(r, job.r, type[job.step.r], b, b_step, n, y_type)
-        compute_integers(own.op, x, x, 1, r, 1, n)
-        narrow(job.y, y_type, place, x, n, own.truth)
+        result = <int64_t*>job.y + place if y_type == TYPE_INT64 else made
+        compute_integers(own.op, result, first, a_step if first != x else 1, second, b_step if second != r and job.r != NULL else 1, n)
+        if y_type != TYPE_INT64:
+            narrow(job.y, y_type, place, made, n, own.truth)
         place += n
 
 
@@ -164,6 +177,67 @@ cdef void range_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     for i in range(job.plan.values[job.step.y].size):
         narrow(job.y, job.program.type[job.step.y], i, &number, 1, False)
         number = narrowed(job.program.type[job.step.y], number + delta)
+
+
+# --- CumSum
+
+
+cdef struct Accumulate:
+    int axis
+    int exclusive
+    int reverse
+
+
+cdef void accumulate_ops(StepKindOps* ops) noexcept:
+    ops.spec_size = sizeof(Accumulate)
+    ops.build = build_accumulate
+    ops.infer = infer_activate
+    ops.plan = plan_accumulate
+    ops.item = accumulate_item
+
+
+cdef int build_accumulate(Step* step, object spec) except -1:
+    (<Accumulate*>step.spec).axis = spec.axis
+    (<Accumulate*>step.spec).exclusive = spec.exclusive
+    (<Accumulate*>step.spec).reverse = spec.reverse
+    return 0
+
+
+cdef int plan_accumulate(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
+    plan.steps[index].items = element_count(&plan.values[program.steps[index].y].shape, 0, (<Accumulate*>program.steps[index].spec).axis)
+    return 0
+
+
+cdef void accumulate_item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    if job.program.type[job.step.y] == TYPE_FLOAT32:
+        accumulate(job, index, job.y, job.x)
+    elif job.program.type[job.step.y] == TYPE_INT64:
+        accumulate(job, index, <int64_t*>job.y, <const int64_t*>job.x)
+    else:
+        accumulate(job, index, <int32_t*>job.y, <const int32_t*>job.x)
+
+
+ctypedef fused Summed:
+    float
+    int64_t
+    int32_t
+
+
+cdef void accumulate(Job* job, int64_t index, Summed* y, const Summed* x) noexcept nogil:
+    """All sums of one place before the axis: line after line of the dimensions behind it."""
+    cdef const Accumulate* own = <const Accumulate*>job.step.spec
+    cdef const Shape* shape = &job.plan.values[job.step.y].shape
+    cdef int64_t lines = shape.dims[own.axis], inner = element_count(shape, own.axis + 1, shape.rank), i, k, line, before
+    y += index * lines * inner
+    x += index * lines * inner
+    for k in range(lines):
+        line = (lines - 1 - k if own.reverse else k) * inner
+        before = line + (inner if own.reverse else -inner)
+        for i in range(inner):
+            if own.exclusive:
+                y[line + i] = y[before + i] + x[before + i] if k else <Summed>0
+            else:
+                y[line + i] = y[before + i] + x[line + i] if k else x[line + i]
 
 
 # --- Where

@@ -10,7 +10,7 @@ from ._convert cimport convert_ops
 from ._depthwise cimport depthwise_ops
 from ._elementwise cimport activate_ops, binary_ops
 from ._enums cimport *
-from ._integers cimport choose_ops, integers_ops, range_ops
+from ._integers cimport accumulate_ops, choose_ops, integers_ops, range_ops
 from ._near_channels cimport normalize_near_ops
 from ._normalize cimport normalize_groups_ops, normalize_ops
 from ._pair_product cimport pair_product_ops
@@ -70,6 +70,7 @@ row(STEP_CHOOSE, choose_ops)
 row(STEP_TAKE, take_ops)
 row(STEP_ROTATE, rotate_ops)
 row(STEP_EXTEND, extend_ops)
+row(STEP_ACCUMULATE, accumulate_ops)
 
 
 cdef const StepKindOps* ops_of(int kind) except NULL:

@@ -126,7 +126,10 @@ cdef void take_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         for i in range(own.numbers):
             number = index_at(job, place * own.numbers + i)
             source += (number + own.size[i] if number < 0 else number) * own.stride[i]
-        memcpy(y, x + source * run_bytes, run_bytes)
+        if run_bytes == sizeof(float):
+            (<float*>y)[0] = (<const float*>x)[source]
+        else:
+            memcpy(y, x + source * run_bytes, run_bytes)
         y += run_bytes
         run += 1
         place += 1

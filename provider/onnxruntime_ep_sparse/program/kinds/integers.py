@@ -45,6 +45,15 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
+class Accumulate:
+    """Sums of x along `axis` up to each element, or to before it if `exclusive`; from the end on if `reverse`."""
+
+    axis: int
+    exclusive: bool = False
+    reverse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Choose:
     """r where x is not 0, else the value `other`; the three broadcast."""
 
@@ -97,6 +106,20 @@ def _check_range(step: Step, values: Values) -> None:
         values.expect_type(value, values.type_of(step.y))
 
 
+def _verify_accumulate(step: Step, x: int, r: int | None, values: Values) -> int:
+    require(0 <= step.spec.axis < x, f"axis {step.spec.axis} of {x} dimensions")
+    return x
+
+
+def _check_accumulate(step: Step, values: Values) -> None:
+    require(values.type_of(step.y) in WHOLE | {ElementType.FLOAT32}, f"sums of {values.type_of(step.y).name.lower()}")
+    values.expect_type(step.x, values.type_of(step.y))
+
+
+def _separable_accumulate(step: Step, constants: Constants, ranks: Ranks) -> bool:
+    return bool(step.spec.axis != 0)
+
+
 def _verify_choose(step: Step, x: int, r: int | None, values: Values) -> int:
     return max(x, r or 0, values.rank(step.spec.other))
 
@@ -143,6 +166,9 @@ INTEGERS = StepKindRow(
     check_types=_check_integers,
 )
 RANGE = StepKindRow(StepKind.RANGE, Range, _verify_range, separable=never_separable, check_types=_check_range)
+ACCUMULATE = StepKindRow(
+    StepKind.ACCUMULATE, Accumulate, _verify_accumulate, separable=_separable_accumulate, check_types=_check_accumulate
+)
 CHOOSE = StepKindRow(
     StepKind.CHOOSE, Choose, _verify_choose, second=SecondOperand.REQUIRED, separable=never_separable, check_types=_check_choose
 )
