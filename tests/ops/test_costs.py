@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onnxruntime_ep_sparse.graph.ir import FLOAT, Graph, Node, Value
 from onnxruntime_ep_sparse.ops import costs
+from onnxruntime_ep_sparse.ops import table as ops
 from onnxruntime_ep_sparse.ops.costs import Setting, matrix_product, moved, shared, taps_inside
 from onnxruntime_ep_sparse.program.steps import Window
 from onnxruntime_ep_sparse_kernels.isa import ISAS
@@ -114,3 +116,19 @@ def test_shared_work_is_that_of_nodes_and_steps():
     assert shared({"node": 1, "exp": 5}) == {"node": 1, "exp": 5, "section": 1}
     assert shared({"step": 1}) == {"step": 1, "section": 1}
     assert shared({"exp": 5}) == {"exp": 5}
+
+
+def test_only_the_first_concat_finds_its_operands_in_place():
+    """As in a dense block, whose layers each join all values before them: the first one is free, later ones copy what is there already."""
+    shapes = {"x": (1, 8, 4, 4), "a": (1, 8, 4, 4), "b": (1, 8, 4, 4), "c": (1, 8, 4, 4), "y": (1, 16, 4, 4), "z": (1, 24, 4, 4)}
+    makers = [Node(i, "", "Relu", "", 14, ("x",), (name,), {}) for i, name in enumerate("abc")]
+    joints = [
+        Node(3, "", "Concat", "", 13, ("a", "b"), ("y",), {"axis": 1}),
+        Node(4, "", "Concat", "", 13, ("a", "b", "c"), ("z",), {"axis": 1}),
+    ]
+    values = {name: Value(name, FLOAT, shape) for name, shape in shapes.items()}
+    graph = Graph((*makers, *joints), values, frozenset(), {}.__getitem__, ("x",), ("y", "z"))
+    first, second = (ops.row_for(node).estimate(Setting(graph, ISAS[0], {}), node) for node in joints)
+    assert first.ours == {"step": 0, "transposed": 0}
+    assert second.ours == {"step": 2, "transposed": 2 * 8 * 16}
+    assert second.ort["copied"] == 24 * 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -23,8 +24,11 @@ from ..reasons import Finding
 from . import costs
 from .axes import ascending, axis_of
 from .channels import ChannelPlan, Flow, Link
+from .costs import Estimate, Setting, moved
 from .numbers import Dimension, computed_shape_finding, is_computed, known_numbers
 from .row import ANY, MOVED, OpRow, can_run_if
+
+CONCAT = "Concat"
 
 
 def _reshape_can_run(graph: Graph, node: Node) -> Finding | None:
@@ -163,6 +167,26 @@ def _concat_lower(builder: Builder, node: Node) -> None:
     parts, y = builder.joined(node.inputs, node.outputs[0])
     for i, x in enumerate(parts):
         builder.step(Step(StepKind.CONCAT, x, y, spec=Concat(axis, begins=i == 0)))
+
+
+def _concat_estimate(setting: Setting, node: Node) -> Estimate:
+    """Return the work of a Concat.
+
+    ONNX Runtime copies all operands. We copy those that cannot be made in their place: constants, inputs, what an earlier Concat has
+    already, and all where an operand is not one run of the result. That takes as long as a Transpose.
+    """
+    graph, y = setting.graph, setting.sizes(node.outputs[0])
+    axis = axis_of(graph, node)
+    assert isinstance(axis, int)
+    in_place = [name for name in dict.fromkeys(node.inputs) if name in graph.producer and _first_concat(graph, name) == node.index]
+    free = sum(math.prod(setting.sizes(name)) for name in in_place) if math.prod(y[:axis]) == 1 else 0
+    ours = {"step": len(node.inputs) - len(in_place), **moved("transposed", math.prod(y) - free)}
+    return costs.without_weights({"node": 1, **moved("copied", math.prod(y))}, ours, math.prod(y))
+
+
+def _first_concat(graph: Graph, name: str) -> int:
+    """Return the index of the first Concat that reads a value."""
+    return next(reader.index for reader in graph.consumers[name] if reader.op_type == CONCAT)
 
 
 def _concat_channels(flow: Flow, node: Node) -> ChannelPlan | None:
@@ -426,7 +450,7 @@ ROWS = (
         for name in ("Squeeze", "Unsqueeze")
     ),
     OpRow(
-        "Concat",
+        CONCAT,
         "neighbour",
         _concat_can_run,
         _concat_lower,
@@ -434,6 +458,7 @@ ROWS = (
         first_version=4,
         types=ANY,
         channels=_concat_channels,
+        estimate=_concat_estimate,
         blocked=True,
     ),
     OpRow(

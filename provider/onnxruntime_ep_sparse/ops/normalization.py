@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from ..program.steps import Step
 from ..reasons import Finding
 from . import costs
 from .channels import ChannelPlan, Flow
+from .costs import Estimate, Setting
 from .row import MICROSOFT, ONNX, OpRow, Shape
 
 
@@ -53,6 +55,12 @@ def _batchnorm_lower(builder: Builder, node: Node) -> None:
     x, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
     builder.step(Step(StepKind.BINARY, x, scaled, builder.constant(factor.reshape(shape)), spec=Binary(Op.MUL)))
     builder.step(Step(StepKind.BINARY, scaled, y, builder.constant(offset.reshape(shape)), spec=Binary(Op.ADD)))
+
+
+def _batchnorm_estimate(setting: Setting, node: Node) -> Estimate:
+    """Return the work of a BatchNormalization, which is two steps."""
+    one = costs.elementwise("added", math.prod(setting.sizes(node.outputs[0])))
+    return replace(one, ours=costs.scaled(one.ours, 2))
 
 
 def _batchnorm_channels(flow: Flow, node: Node) -> ChannelPlan | None:
@@ -181,7 +189,7 @@ ROWS = (
         "inference with constant statistics",
         first_version=7,
         channels=_batchnorm_channels,
-        estimate=costs.work_of("added"),
+        estimate=_batchnorm_estimate,
     ),
     *(
         OpRow(
