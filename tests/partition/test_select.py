@@ -246,7 +246,6 @@ def left_products(rng):
             (16, 48),
         ),
         "FusedMatMul": (helper.make_node("FusedMatMul", ["x", "w"], ["y"], domain="com.microsoft", transA=1), [16, 4], (16, 24)),
-        "Einsum": (helper.make_node("Einsum", ["x", "w"], ["y"], equation="ij,jk->ik"), [4, 16], (16, 24)),
         "ConvTranspose": (helper.make_node("ConvTranspose", ["x", "w"], ["y"], output_padding=[1, 1]), [1, 8, 9, 9], (8, 8, 3, 3)),
         "Gemm": (helper.make_node("Gemm", ["x", "w", "c"], ["y"], beta=0.5), [4, 16], (16, 24)),
     }

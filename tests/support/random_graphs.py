@@ -377,12 +377,16 @@ def attention(g):
     x, shape = g.pick(range(2, 7))
     if x is None or max(shape[-2:]) > MAX_DEPTH:
         return
-    order = [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]
-    keys = g.node("Transpose", [x], [shape[axis] for axis in order], perm=order)
-    scores = g.node("MatMul", [x, keys], [*shape[:-1], shape[-2]])
+    scores_shape = [*shape[:-1], shape[-2]]
+    if g.opset >= 12 and g.chance(0.3):
+        batch = "abcde"[: len(shape) - 2]
+        scores = g.node("Einsum", [x, x], scores_shape, equation=f"{batch}ik,{batch}jk->{batch}ij")
+    else:
+        order = [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]
+        scores = g.node("MatMul", [x, g.node("Transpose", [x], [shape[axis] for axis in order], perm=order)], scores_shape)
     if scores is not None:
-        scaled = g.node("Mul", [scores, g.weight(np.float32(1 / shape[-1]))], [*shape[:-1], shape[-2]])
-        g.node("MatMul", [g.node("Softmax", [scaled], [*shape[:-1], shape[-2]], axis=len(shape) - 1), x], shape)
+        scaled = g.node("Mul", [scores, g.weight(np.float32(1 / shape[-1]))], scores_shape)
+        g.node("MatMul", [g.node("Softmax", [scaled], scores_shape, axis=len(shape) - 1), x], shape)
 
 
 @operator()

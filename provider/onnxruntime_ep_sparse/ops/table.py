@@ -16,6 +16,7 @@ from . import (
     attention,
     casts,
     dynamic,
+    einsum,
     elementwise,
     group_query,
     integer_products,
@@ -38,7 +39,7 @@ from .numbers import NUMBERS
 from .row import FLOATS, ONNX, OpRow, no_weights
 
 MODULES = (
-    *(windows, transposed, matrix, pairs, attention, rotary, group_query, recurrent, activations, elementwise, reductions),
+    *(windows, transposed, matrix, pairs, einsum, attention, rotary, group_query, recurrent, activations, elementwise, reductions),
     *(normalization, near_channels, layout, parts, casts, quantized, quantized_pools, integer_products, dynamic),
 )
 NAMESAKES: dict[tuple[str, str], OpRow] = {
@@ -157,7 +158,6 @@ BLOCKED = "com.microsoft.nchwc"
 EITHER = (LeftWeight(0, 0), LeftWeight(1, 1))
 LEFT_PRODUCTS: dict[tuple[str, str], tuple[LeftWeight, ...]] = {
     ("", "DeformConv"): (LeftWeight(1, 0),),
-    ("", "Einsum"): EITHER,
     ("com.microsoft", "DynamicQuantizeMatMul"): (LeftWeight(1, 1, 3),),
     ("com.microsoft", "GemmFastGelu"): (LeftWeight(1, 1),),
     ("com.microsoft", "MatMulIntegerToFloat"): (LeftWeight(1, 1, 5),),
