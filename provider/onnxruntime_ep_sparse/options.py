@@ -283,8 +283,9 @@ def words(options: Options) -> str:
     others = {f.name: value for f in fields(Options) if (value := getattr(options, f.name)) != getattr(defaults, f.name)}
     shown = "".join(f", {name}={value}" for name, value in others.items() if name not in ("isa", "threads"))
     available = ", ".join(kernels.available_isas())
-    sets = f"instruction set {isa_of(options).name} of {available}; kernels for bytes {byte_set_of(options)}"
-    return f"{sets}; cut for threads: {workers_of(options)}{shown}"
+    sets = f"instruction set {isa_of(options).name}, of {available}; kernels for bytes {byte_set_of(options)}"
+    count = workers_of(options)
+    return f"{sets}; {count} thread{'' if count == 1 else 's'}{shown}"
 
 
 def isa_of(options: Options) -> Isa:

@@ -201,6 +201,12 @@ def test_numbers_out_of_range(refused, sparse_model, arguments, words):
     assert words in refused("bench", sparse_model, *arguments)
 
 
+def test_log_level(refused, sparse_model, monkeypatch):
+    """A wrong one is wrong use, as other variables are."""
+    monkeypatch.setenv("ORT_SPARSE_LOG", "loud")
+    assert "environment variable ORT_SPARSE_LOG: 'loud' is not valid" in refused("analyze", sparse_model)
+
+
 def test_more_than_the_memory(cli, sparse_model, tmp_path):
     """One line, not a traceback."""
     wide = onnx.load(sparse_model)

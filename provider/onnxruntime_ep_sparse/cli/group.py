@@ -13,6 +13,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from ..ort.log_level import chosen_level
 from .common import LOG, FailedError, UsageError, close_stdout
 
 LONGEST_MESSAGE = 2000
@@ -34,10 +35,19 @@ class Group(TyperGroup):
         handlers, level = list(LOG.handlers), LOG.level
         try:
             with _in_one_line():
+                _check_log_level()
                 return super().invoke(ctx)
         finally:
             LOG.handlers[:] = handlers
             LOG.setLevel(level)
+
+
+def _check_log_level() -> None:
+    """Raise UsageError if ORT_SPARSE_LOG does not name a level."""
+    try:
+        chosen_level()
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 @contextmanager

@@ -251,7 +251,8 @@ cdef object tell(SparseEp* ep, selection):
             say(api, ep.logger, VERBOSE, f"{d.name or '(unnamed)'} ({d.op_type}): {'taken' if d.taken else 'left'}: {d.reason}")
     if is_shown(api, ep.logger, INFO):
         taken = sum(d.taken for d in selection.decisions)
-        say(api, ep.logger, INFO, f"takes {taken} of {len(selection.decisions)} nodes, in regions: {len(selection.regions)}")
+        count = len(selection.regions)
+        say(api, ep.logger, INFO, f"takes {taken} of {len(selection.decisions)} nodes in {count} region{'' if count == 1 else 's'}")
 
 
 def chosen_of(graph, options):
@@ -360,8 +361,8 @@ cdef Status compile_regions(void* this, const void** graphs, const void** fused_
                 infos[i] = region_of(api, graphs[i], fused_nodes[i], name, options, request, known, ranks, figures, &contexts[i])
                 (<Region*>infos[i]).has_pool = (<SparseEp*>this).pool != 1
                 if is_shown(api, (<SparseEp*>this).logger, INFO):
-                    steps = (<Region*>infos[i]).n_labels
-                    say(api, (<SparseEp*>this).logger, INFO, made(name, steps, perf_counter() - began, held()[1] - before, held()[1]))
+                    text = made(<Region*>infos[i], i, perf_counter() - began, held()[1] - before, held()[1])
+                    say(api, (<SparseEp*>this).logger, INFO, text)
             for i in range(count):
                 keep(&(<SparseEp*>this).regions, <Region*>infos[i], &(<SparseEp*>this).cancels, &(<SparseEp*>this).profilers)
                 (<Region*>infos[i]).last = i == count - 1
@@ -376,10 +377,12 @@ cdef Status compile_regions(void* this, const void** graphs, const void** fused_
             _decoded.weights = {}
 
 
-def made(name, steps, seconds, own, all_bytes):
-    """Say what a region needs: weights that other regions of the process have as well are counted once, for the first of them."""
-    memory = f"{own / 1e6:.2f} MB of weights, {all_bytes / 1e6:.2f} MB in this process"
-    return f"{name}: {steps} steps, packed or read in {seconds * 1e3:.1f} ms; {memory}"
+cdef str made(const Region* region, size_t number, double seconds, int64_t own_bytes, int64_t all_bytes):
+    """Return what a region needs, for the log. Weights that other regions of the process have as well count for the first one alone."""
+    steps = f"{region.n_labels} step{'' if region.n_labels == 1 else 's'}"
+    first = region.labels[0].name.decode("utf-8", "replace") if region.n_labels else ""
+    return (f"region {number}, from node {first or '(unnamed)'}: {steps}, ready in {seconds * 1e3:.1f} ms; "
+            f"{own_bytes / 1e6:.2f} MB of packed weights, {all_bytes / 1e6:.2f} MB in this process")
 
 
 cdef const char* compatibility_of(void* this, const void* graph) noexcept nogil:

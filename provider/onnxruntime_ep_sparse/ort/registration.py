@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from .. import options as option_table
 from ..options import EP_NAME
+from .log_level import chosen_level
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -66,8 +67,10 @@ def is_registered(ort: ModuleType) -> bool:
 def register() -> None:
     """Register `SparseExecutionProvider` with onnxruntime, unless it is registered already.
 
-    Sessions that do not name the provider do not change. ImportError if onnxruntime is missing or older than 1.25.
+    Sessions that do not name the provider do not change. ImportError if onnxruntime is missing or older than 1.25. ValueError if the
+    environment variable ORT_SPARSE_LOG has a value that it cannot have.
     """
+    chosen_level()
     with _lock:
         ort = runtime()
         if not is_registered(ort):
