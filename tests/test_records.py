@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 import onnxruntime_ep_sparse as sparse
-from onnxruntime_ep_sparse.records import Tabular
+from onnxruntime_ep_sparse.records import Tabular, text_table
 
 ROWS = [{"name": "<a & b>", "shape": (64, 3), "ms": 1.23456, "taken": True}, {"name": "c,d", "shape": None, "ms": None, "taken": False}]
 
@@ -34,6 +34,25 @@ def test_html():
     assert '<td style="text-align:right">1.235</td><td>yes</td>' in html
     assert html.endswith("<td>c,d</td><td></td><td></td><td>no</td></tr></tbody></table>")
     assert "<td>" not in sparse.Decisions()._repr_html_()
+
+
+def test_text():
+    """`print` shows the caption and the rows, without empty columns."""
+    lines = str(Result()).splitlines()
+    assert lines == ["1 < 2", "name     shape  ms     taken", "<a & b>  64x3   1.235  yes", "c,d                    no"]
+    assert text_table([{"a": 1, "b": None}]) == "a\n1"
+    assert text_table([], "nothing") == "nothing"
+    wide = text_table([{f"column {i}": i for i in range(20)}]).splitlines()
+    assert (wide[0], wide[19]) == ("column 0   0", "column 19  19")
+
+
+def test_print_of_decisions(sparse_model):
+    """A table, while the list stays one."""
+    decisions = sparse.explain(sparse_model)
+    text = str(decisions)
+    assert text.startswith("SparseExecutionProvider takes 5 of 5 nodes")
+    assert len(text.splitlines()) == len(decisions) + 2
+    assert repr(decisions).startswith("[NodeDecision(")
 
 
 def test_csv():

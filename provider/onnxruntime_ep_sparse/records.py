@@ -9,6 +9,8 @@ from typing import Any
 Record = dict[str, Any]
 """A row: values by the names of the columns. Values are numbers, texts, shapes or None."""
 
+WIDE, FEW = 120, 4
+"""Characters of a line and rows: a table of text that is wider and has no more rows stands on its side."""
 RIGHT = ' style="text-align:right"'
 
 
@@ -43,8 +45,23 @@ class Tabular(ABC):
         writer.writerows({name: _plain(value) for name, value in row.items()} for row in rows)
         return text.getvalue()
 
+    def __str__(self) -> str:
+        """Return the caption and a table, for `print`."""
+        return text_table(self.records(), self.caption())
+
     def _repr_html_(self) -> str:
         return html_table(self.records(), self.caption())
+
+
+def text_table(rows: Sequence[Mapping[str, Any]], caption: str = "") -> str:
+    """Return a table as text, without empty columns. A wide one of few rows stands on its side: each column is a line."""
+    names = [name for name in (rows[0] if rows else ()) if any(_shown(row[name]) for row in rows)]
+    lines = [names, *([_shown(row[name]) for name in names] for row in rows)]
+    if sum(max(map(len, column)) + 2 for column in zip(*lines, strict=True)) > WIDE and len(rows) <= FEW:
+        lines = [list(column) for column in zip(*lines, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines if line]
+    return "\n".join([*([caption] if caption else []), *table])
 
 
 def html_table(rows: Sequence[Mapping[str, Any]], caption: str = "") -> str:
@@ -60,8 +77,12 @@ def html_table(rows: Sequence[Mapping[str, Any]], caption: str = "") -> str:
 
 def _cell(value: Any, escape: Callable[[str], str]) -> str:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    text = f"{value:.4g}" if isinstance(value, float) else str(_plain(value))
-    return f"<td{RIGHT if number else ''}>{escape(text)}</td>"
+    return f"<td{RIGHT if number else ''}>{escape(_shown(value))}</td>"
+
+
+def _shown(value: Any) -> str:
+    """Return the text of a value in a table: numbers with four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(_plain(value))
 
 
 def _plain(value: Any) -> Any:

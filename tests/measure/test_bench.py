@@ -1,6 +1,7 @@
 """Points, rivals, prices and baselines of `bench`."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -40,6 +41,21 @@ def test_one_point_has_its_fields_at_the_top(chain):
     assert document["requested_pairs"] is None
     assert document["inputs"]["x"]["shape"] == [1, 64, 28, 28]
     assert "points" not in document
+
+
+@pytest.mark.parametrize(
+    ("feeds", "words"),
+    [
+        ({"z": np.zeros((1, 64, 28, 28), np.float32)}, "feeds has z; the model's inputs are x"),
+        ({"x": 1}, "x is int64, the model wants float32"),
+        ({"x": np.zeros((1, 64), np.float32)}, "x has rank 2, the model wants"),
+    ],
+)
+def test_wrong_inputs(sparse_model, feeds, words):
+    """One sentence, before anything is measured."""
+    for call in (sparse.bench, sparse.report, sparse.compare_nodes):
+        with pytest.raises(ValueError, match=re.escape(words)):
+            call(sparse_model, feeds)
 
 
 def test_second_model(sparse_model, dense_model):

@@ -147,16 +147,27 @@ def test_stopped(model, step):
 
 def test_sections_that_cannot_be_collected(model, monkeypatch):
     """They are left out with the reason; others go on."""
-    found = sparse.report(model, curves=False, weight="nothing", threads=1, pairs=6)
+
+    def fails(matrix):
+        raise ValueError("too large")
+
+    monkeypatch.setattr("onnxruntime_ep_sparse.reporting.sections.density_of", fails)
+    found = sparse.report(model, curves=False, threads=1, pairs=6)
     assert found.complete
     assert found.left_out == {
-        "density": "no layer and no weight has the name 'nothing'",
+        "density": "too large",
         "batch_curve": "not asked for",
         "thread_curve": "not asked for",
     }
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(ImportError, match="a page needs jinja2: pip install"):
         _ = found.html
+
+
+def test_unknown_weight(model):
+    """An error before anything is measured."""
+    with pytest.raises(ValueError, match="no layer and no weight has the name 'nothing'"):
+        sparse.report(model, weight="nothing")
 
 
 def test_density():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..models.inputs import check_feeds, inputs_for
+from ..models.inputs import check_feeds, fitting, inputs_for
 from ..options import EP_NAME
 from ..ort.registration import register
 from ..ort.sessions import CPU, Feeds, Model, make_session, ownership
@@ -145,14 +145,15 @@ def bench(
     rivals_of = [find(name) for name in ([against] if isinstance(against, str) else against)]
     session = make_session(sources[0], CPU)
     inputs = session.get_inputs()
-    del session
     batches, thread_counts, stream_counts = (_several(each) for each in (batch, threads, streams))
     given = feeds if callable(feeds) else (lambda _: feeds) if feeds is not None else None
     feeds_of = given or (lambda size: inputs_for(inputs, batch=size or 1, seed=seed))
+    chosen_of = {size: fitting(feeds_of(size), session) for size in batches}
+    del session
     arguments: dict[str, Any] = {"seconds": seconds, "pairs": pairs, "budget_s": budget_s, "memory": memory}
     points, shapes = [], None
     for size in batches:
-        chosen = feeds_of(size)
+        chosen = chosen_of[size]
         shapes = shapes or {name: {"shape": list(x.shape), "dtype": str(x.dtype)} for name, x in chosen.items()}
         rivals = [Rival(called[0], sources[0], provider) for provider in rivals_of]
         if len(sources) > 1:

@@ -22,7 +22,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ..formats.cut_model import nodes_apart, prefix_of, values_of, with_all_values
 from ..formats.onnx_file import load
-from ..models.inputs import inputs_for
+from ..models.inputs import fitting, inputs_for
 from ..options import EP_NAME
 from ..ort.registration import register
 from ..ort.sessions import CPU, Feeds, make_session, ownership
@@ -77,7 +77,7 @@ def compare_nodes(
     progress("find values", 0)
     theirs = make_session(reference.all_values(), CPU, None, threads, folder=reference.folder)
     limit = _Limit.of(theirs, tolerance)
-    inputs = dict(feeds) if feeds is not None else inputs_for(theirs, batch=batch, seed=seed)
+    inputs = inputs_for(theirs, batch=batch, seed=seed) if feeds is None else fitting(feeds, theirs)
     mine = make_session(ours.all_values(), EP_NAME, cut_options, threads, folder=ours.folder)
     names = _shared_names(theirs, mine, reference.makers)
     if not names:

@@ -109,6 +109,14 @@ def check_feeds(feeds: Mapping[str, NDArray], inputs: Sequence[Any], where: str,
             raise ValueError(f"{where}: the first axis of every array must be the samples, and those of {wanted[0]} and {i.name} differ")
 
 
+def fitting(feeds: Mapping[str, Any], session: Any) -> dict[str, NDArray]:
+    """Return the inputs of a call as arrays. ValueError if they do not fit the inputs of an InferenceSession."""
+    arrays = {name: np.asarray(given) for name, given in feeds.items()}
+    optional = {i.name for i in session.get_overridable_initializers()}
+    check_feeds({name: array for name, array in arrays.items() if name not in optional}, session.get_inputs(), "feeds")
+    return arrays
+
+
 def shape_words(shape: Sequence[int | str | None]) -> str:
     """Return a shape as people write it."""
     return "x".join("?" if d is None else str(d) for d in shape) or "a scalar"

@@ -118,6 +118,8 @@ class WhatIf(Tabular):
         """Return the expected speed-up, and the measured one."""
         found = self.measured.speed_up if self.measured is not None else None
         words = "" if found is None else f", measured {found.median:.2f} [{found.low:.2f}, {found.high:.2f}]"
+        if not any(layer.taken for layer in self.layers):
+            return f"no layer with these zeros would be taken{words}"
         return f"expected to be {self.speedup:.2f} times as fast{words}"
 
     def to_dict(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from ..files import write
 from ..measure import CPU, Feeds, Progress, make_session
 from ..measure.bench import FeedsOf
-from ..models.inputs import inputs_for
+from ..models.inputs import fitting, inputs_for
 from ..options import EP_NAME
 from ..ort.registration import register
 from ..records import Record, Tabular
@@ -102,7 +102,11 @@ def report(
     """
     register()
     source = model if isinstance(model, bytes) else model.SerializeToString() if hasattr(model, "SerializeToString") else os.fspath(model)
-    inputs = make_session(source, CPU).get_inputs()
+    session = make_session(source, CPU)
+    inputs = session.get_inputs()
+    if feeds is not None and not callable(feeds):
+        feeds = fitting(feeds, session)
+    del session
     if weight is not None:
         check_weight(source, weight)
     given = feeds if callable(feeds) else (lambda _: feeds) if feeds is not None else None
