@@ -41,7 +41,7 @@ PROVIDER = ROOT / "provider" / "onnxruntime_ep_sparse"
 OTHERS = ("passes", "models", "cli", "prune")
 """Folders that name operators for other reasons: what exporters write as several nodes, nets that the package builds, sizes of layers,
 weights that can be pruned."""
-COMPRESSED = {"formats/compressed_model.py", "formats/schema.py", "ort/_custom_ops.pyx", "ort/custom_op_shapes.py", "formats/constants.py"}
+COMPRESSED = {"formats/compressing.py", "formats/schema.py", "ort/_custom_ops.pyx", "ort/custom_op_shapes.py", "formats/constants.py"}
 """Files that name the operators of compressed models, which are three of ONNX's, and those that compute their weights of constants."""
 INTEGERS = {"ops/numbers.py", "ops/integers.py"}
 """The tables of operators on integers, few and many, some of which have the names of operators on floats."""

@@ -11,8 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnxruntime_ep_sparse as sparse
 from onnxruntime_ep_sparse import models
-from onnxruntime_ep_sparse.formats.compressed_model import DOMAIN, NOTE, outline, pack, unpack
+from onnxruntime_ep_sparse.formats.compressed_model import outline, pack, unpack
+from onnxruntime_ep_sparse.formats.schema import DOMAIN
 from onnxruntime_ep_sparse.formats.weight_codec import decode
+from onnxruntime_ep_sparse.formats.weight_notes import NOTE
 from support.making import bits_of, graph_of, model_of, noise, pruned
 
 NAN = np.array([0x7F800001, 0x80000000, 0xFFC12345], np.uint32).view(np.float32)
