@@ -167,13 +167,7 @@ def measure(
     if batch is None:
         batch = next((array.shape[0] for array in feeds.values() if array.ndim), 1)
     contenders = [Rival("", model, CPU), Rival("", model, EP_NAME), *rivals]
-    sides, creation = [], []
-    for number, each in enumerate(contenders):
-        progress("create sessions", number / len(contenders))
-        session, created = create(each.model, each.provider, options if each.provider == EP_NAME else None, threads)
-        sides.append((session, feeds if each.feeds is None else each.feeds))
-        creation.append(created)
-    progress("create sessions", 1)
+    sides, creation_s = _sessions(contenders, feeds, options, threads, progress)
 
     progress("compare results", 0)
     owned = [ownership(session, each.provider) for (session, _), each in zip(sides, contenders, strict=True)]
@@ -204,21 +198,12 @@ def measure(
     step = "both providers in turn" if len(running) == 2 and not rivals else "all in turn"
     found = sampled(step, [sides[i] for i in running], *((pairs, budget_s) if seconds is None else (MOST_PAIRS, seconds)))
     times = dict(zip(running, found, strict=True))
-    del sides, session
-
-    used: list[float | None] = [None] * len(contenders)
-    if memory:
-        progress("memory in fresh processes", 0)
-        for i in running:
-            each = contenders[i]
-            if each.provider in (CPU, EP_NAME):
-                given = options if each.provider == EP_NAME else None
-                used[i] = memory_of(each.model, each.provider, feeds if each.feeds is None else each.feeds, given, threads)
-        progress("memory in fresh processes", 1)
+    del sides
+    memory_mb = _memory(contenders, running, feeds, options, threads, progress) if memory else {}
 
     def side_of(i: int) -> Side:
         latency = Latency.of(times[i].runs_s, batch, times[i].rates)
-        return Side(contenders[i].provider, latency, creation[i] * 1e3, used[i])
+        return Side(contenders[i].provider, latency, creation_s[i] * 1e3, memory_mb.get(i))
 
     return Measurement(
         threads,
@@ -233,6 +218,43 @@ def measure(
         streams,
         tuple(Other(each.name, owned[i], side_of(i), times[0].over(times[i]), others[i - 2]) for i, each in enumerate(rivals, 2)),
     )
+
+
+def _sessions(
+    contenders: Sequence[Rival], feeds: Feeds, options: Mapping[str, object] | None, threads: int, progress: Progress
+) -> tuple[list[tuple[Any, Feeds]], list[float]]:
+    """Return for each contender its session with its inputs, and the seconds that creating the session took."""
+    sides, seconds = [], []
+    for number, each in enumerate(contenders):
+        progress("create sessions", number / len(contenders))
+        session, created = create(each.model, each.provider, options if each.provider == EP_NAME else None, threads)
+        sides.append((session, feeds if each.feeds is None else each.feeds))
+        seconds.append(created)
+    progress("create sessions", 1)
+    return sides, seconds
+
+
+def _memory(
+    contenders: Sequence[Rival],
+    running: Sequence[int],
+    feeds: Feeds,
+    options: Mapping[str, object] | None,
+    threads: int,
+    progress: Progress,
+) -> dict[int, float | None]:
+    """Return the MB that a session of each contender needs in a process of its own, None where that is not known, by their places.
+
+    Contenders that are not `running`, and those of other providers than the CPU provider and this one, are left out.
+    """
+    found: dict[int, float | None] = {}
+    progress("memory in fresh processes", 0)
+    for i in running:
+        each = contenders[i]
+        if each.provider in (CPU, EP_NAME):
+            given = options if each.provider == EP_NAME else None
+            found[i] = memory_of(each.model, each.provider, feeds if each.feeds is None else each.feeds, given, threads)
+    progress("memory in fresh processes", 1)
+    return found
 
 
 @dataclass(frozen=True)
