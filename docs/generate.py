@@ -139,7 +139,7 @@ MODELS = """\
 
 <!-- Written by generate.py from the tables in ops/. -->
 
-An ordinary ONNX file with weights of float32 or float16 that hold zeros: no conversion, no annotation. `ort-sparse analyze MODEL`, or
+An ordinary ONNX file whose weights hold zeros, of float32, float16, bfloat16 or 8-bit integers: no conversion. `ort-sparse analyze`, or
 `explain(session)` in Python, tells for every node whether it is taken, why, and which option would change that. [Reasons](reasons.md)
 lists all answers.
 

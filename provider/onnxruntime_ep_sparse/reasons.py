@@ -192,12 +192,12 @@ OPSET_TOO_OLD = Reason(
 )
 NOT_FLOAT32 = Reason(
     "not-float32",
-    "type {type} is not supported, only float32",
-    "Export the model in float32 or float16: float64 and quantised layers run on the CPU provider.",
+    "type {type} is not supported, only float32, float16 and bfloat16",
+    "Export the model in float32, float16 or bfloat16: other types run on the CPU provider here.",
 )
 TYPE_NOT_SUPPORTED = Reason(
     "type-not-supported",
-    "type {type} is not supported, only float32, int8 and uint8",
+    "type {type} is not supported, only float32, float16, bfloat16, int8 and uint8",
     "Quantise the model with 8-bit weights and activations: other integers run on the CPU provider.",
 )
 QUANTISED = Reason(
