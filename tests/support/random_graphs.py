@@ -95,6 +95,11 @@ class RandomGraph:
             return self.node(op, [x], shape, axes=axes, **attributes)
         return self.node(op, [x, self.weight(np.array(axes, np.int64))], shape, **attributes)
 
+    def above_tail(self, x, shape):
+        """The value, or one of at least -2 if it has few elements: Gelu of a lower one is a difference of numbers near 1, and all of few
+        may be lower, which leaves no larger result to compare its error with."""
+        return self.node("Max", [x, self.weight(np.float32(-2))], shape) if np.prod(shape) < 100 else x
+
     def model(self):
         """The model, whose outputs are what nothing else reads and sometimes a value within."""
         read = {name for node in self.nodes for name in node.input}
@@ -229,9 +234,9 @@ def rare_activation(g):
     elif op == "QuickGelu":
         g.node(op, [x], shape, domain="com.microsoft", alpha=g.choice(1.702, 1.0))
     elif op == "Gelu":
-        g.node("Gelu", [x], shape, approximate=g.choice("none", "tanh"))
+        g.node("Gelu", [g.above_tail(x, shape)], shape, approximate=g.choice("none", "tanh"))
     else:
-        g.node("Gelu", [x], shape, domain="com.microsoft")
+        g.node("Gelu", [g.above_tail(x, shape)], shape, domain="com.microsoft")
 
 
 @operator()
@@ -244,6 +249,7 @@ def silu(g):
 @operator()
 def gelu(g):
     x, shape = g.pick()
+    x = g.above_tail(x, shape)
     erf = g.node("Erf", [g.node("Div", [x, g.weight(np.float32(np.sqrt(2)))], shape)], shape)
     scaled = g.node("Mul", [x, g.node("Add", [erf, g.weight(np.float32(1))], shape)], shape)
     g.node("Mul", [scaled, g.weight(np.float32(0.5))], shape)
