@@ -53,6 +53,9 @@ def test_print_of_decisions(sparse_model):
     assert text.startswith("SparseExecutionProvider takes 5 of 5 nodes")
     assert len(text.splitlines()) == len(decisions) + 2
     assert repr(decisions).startswith("[NodeDecision(")
+    shown = []
+    decisions._repr_pretty_(SimpleNamespace(text=shown.append), False)
+    assert shown == [text]
 
 
 def test_csv():

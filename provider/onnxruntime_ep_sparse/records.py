@@ -49,6 +49,10 @@ class Tabular(ABC):
         """Return the caption and a table, for `print`."""
         return text_table(self.records(), self.caption())
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Show the same in IPython's terminal."""
+        printer.text(str(self))
+
     def _repr_html_(self) -> str:
         return html_table(self.records(), self.caption())
 

@@ -23,6 +23,8 @@ class Decisions(list[NodeDecision], Tabular):
     `to_pandas()` and `to_csv()` have the rows of `records()`, which Jupyter shows as a table.
     """
 
+    _repr_pretty_ = Tabular._repr_pretty_  # IPython would show a list otherwise
+
     def records(self) -> list[Record]:
         """Return a row per node, with the fields of its `NodeDecision`."""
         return [decision.to_dict() for decision in self]
