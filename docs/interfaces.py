@@ -109,5 +109,5 @@ def command(function: Callable[..., None]) -> str:
             names = [about.metavar or argument.name.upper()]
         elif about.metavar:
             names[0] += f" {about.metavar}"
-        rows.append(f"| {', '.join(f'`{name}`' for name in names)} | {' '.join((about.help or '').split())} |")
+        rows.append(f"| {', '.join(f'`{name}`' for name in names)} | {' '.join((about.help or '').split()).replace('|', chr(92) + '|')} |")
     return f"## {function.__name__}\n\n{inspect.getdoc(function)}\n\n| argument | meaning |\n| --- | --- |\n" + "\n".join(rows)

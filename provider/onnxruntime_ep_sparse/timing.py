@@ -126,7 +126,7 @@ def in_turn(
     for _ in range(2):
         warm = [timed(session, feeds) for session, feeds in sides]
     runs = min(math.ceil(sample_s / min(warm)), 1000)
-    count = max(min(pairs, int(budget_s / (runs * sum(warm)))), min(LEAST_PAIRS, pairs))
+    count = max(int(min(pairs, budget_s / (runs * sum(warm)))), min(LEAST_PAIRS, pairs))
     times = np.empty((len(sides), count, runs))
     for pair in range(count):
         for side, (session, feeds) in enumerate(sides):

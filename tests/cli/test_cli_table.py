@@ -70,6 +70,7 @@ def test_help_of_options_begins_with_a_short_line(command):
     for argument in inspect.signature(command, eval_str=True).parameters.values():
         _, about = get_args(argument.annotation)
         assert about.help.endswith("."), argument.name
+        assert about.metavar or argument.annotation.__origin__ is bool, f"{argument.name}: a name for its value"
         assert len(re.split(r"(?<=\.) ", about.help)[0]) <= 60, argument.name
 
 

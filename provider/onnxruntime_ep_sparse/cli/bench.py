@@ -38,7 +38,7 @@ from .inputs import feeds_for
 
 T = TypeVar("T")
 AXIS = re.compile(rf"({'|'.join(AXES)})=(.*)", re.S)
-Pairs = Annotated[int, typer.Option("--pairs", min=1, help="Pairs of runs, one on each provider.")]
+Pairs = Annotated[int, typer.Option("--pairs", metavar="N", min=1, help="Pairs of runs, one on each provider.")]
 Others = Annotated[list[str] | None, typer.Argument(metavar="[OTHER]", help="A second model to compare with, such as the dense one.")]
 Sweep = Annotated[
     list[str] | None,
@@ -59,10 +59,12 @@ def bench(
     inputs: Inputs = None,
     seed: Seed = 0,
     threads: Threads = 0,
-    streams: Annotated[int, typer.Option("--streams", min=1, help="Callers that use one session at once.")] = 1,
+    streams: Annotated[int, typer.Option("--streams", metavar="N", min=1, help="Callers that use one session at once.")] = 1,
     sweep: Sweep = None,
     pairs: Pairs = 30,
-    seconds: Annotated[float | None, typer.Option("--seconds", help="Measure for so many seconds, whatever the number of pairs.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", metavar="SECONDS", help="Measure for so many seconds, whatever the number of pairs.")
+    ] = None,
     budget: Budget = 60.0,
     against: Against = None,
     price: Annotated[str | None, typer.Option("--price", metavar="cpu=1.2,gpu=3", help="Money per hour, by device or provider.")] = None,
@@ -71,7 +73,9 @@ def bench(
     ] = None,
     fail_under: Annotated[
         float | None,
-        typer.Option("--fail-under", help="Exit with 1 below this speed-up. With --baseline, it is relative to the earlier one."),
+        typer.Option(
+            "--fail-under", metavar="RATIO", help="Exit with 1 below this speed-up. With --baseline, it is relative to the earlier one."
+        ),
     ] = None,
     option: ProviderOptions = None,
     no_memory: Annotated[bool, typer.Option("--no-memory", help="Do not measure memory, which takes two more processes.")] = False,

@@ -33,13 +33,16 @@ ProviderOptions = Annotated[list[str] | None, typer.Option("--option", metavar="
 MOST_THREADS = 1024
 """More are taken for a mistake: ONNX Runtime would start them all."""
 Threads = Annotated[
-    int, typer.Option("--threads", min=0, max=MOST_THREADS, help="Intra-op threads of both providers. 0: as ONNX Runtime chooses.")
+    int,
+    typer.Option("--threads", metavar="N", min=0, max=MOST_THREADS, help="Intra-op threads of both providers. 0: as ONNX Runtime chooses."),
 ]
-Batch = Annotated[int | None, typer.Option("--batch", min=1, help="First dimension of the inputs, if the model leaves it open.")]
+Batch = Annotated[
+    int | None, typer.Option("--batch", metavar="N", min=1, help="First dimension of the inputs, if the model leaves it open.")
+]
 Shapes = Annotated[list[str] | None, typer.Option("--shape", metavar="NAME=1x3x224x224", help="Shape of an input; can be repeated.")]
 Inputs = Annotated[str | None, typer.Option("--inputs", metavar="FILE.npz", help="File with the inputs by name; random inputs without it.")]
-Budget = Annotated[float, typer.Option("--budget", min=0, max=1e6, help="Seconds after which a slow model gets fewer pairs.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random inputs.")]
+Budget = Annotated[float, typer.Option("--budget", metavar="SECONDS", min=0, help="Seconds after which a slow model gets fewer pairs.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of the random inputs.")]
 
 
 class UsageError(Exception):

@@ -51,6 +51,7 @@ def compare(
         float | None,
         typer.Option(
             "--rtol-scale",
+            metavar="SHARE",
             min=0.0,
             help=f"Largest max|y - y_ort| / max|y_ort| of an output. {TOLERANCE:g} without, {HALF_TOLERANCE:g} for float16, "
             f"or {SPREAD} times as much as runs of the CPU provider with other settings differ.",

@@ -27,7 +27,7 @@ def pack(
     target: Target,
     *,
     min_sparsity: Annotated[
-        float, typer.Option("--min-sparsity", min=0.0, max=1.0, help="Weights with a smaller share of zeros stay dense.")
+        float, typer.Option("--min-sparsity", metavar="SHARE", min=0.0, max=1.0, help="Weights with a smaller share of zeros stay dense.")
     ] = MIN_SPARSITY,
     standard: Annotated[
         bool, typer.Option("--standard", help="Write ONNX's sparse_initializer. It is larger; any runtime reads it.")

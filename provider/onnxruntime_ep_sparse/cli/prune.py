@@ -19,7 +19,7 @@ from ..prune import prune as prune_model
 from ..prune.data import READERS, Request, feeds_of
 from ..prune.patterns import PATTERNS
 from ..prune.source import Loaded, counts_times
-from .common import FailedError, JsonOption, Output, UsageError
+from .common import MOST_THREADS, FailedError, JsonOption, Output, UsageError
 from .given import check_source
 from .pack import Source, Target
 
@@ -37,7 +37,8 @@ SpeedUp = Annotated[float | None, typer.Option("--speedup", metavar="FACTOR", he
 Image = Annotated[str | None, typer.Option("--image", metavar="size=224,mean=...,std=...", help="How images become an input.")]
 Memory = Annotated[str, typer.Option("--memory", metavar="SIZE", help="Most memory to use besides the model, such as 2G.")]
 MinCosine = Annotated[
-    float | None, typer.Option("--min-cosine", help="Least cosine on held-out data. Below it, exit with 1 and write nothing.")
+    float | None,
+    typer.Option("--min-cosine", metavar="COSINE", help="Least cosine on held-out data. Below it, exit with 1 and write nothing."),
 ]
 
 
@@ -48,10 +49,13 @@ def prune(
     data: Data,
     sparsity: Sparsity = None,
     speedup: SpeedUp = None,
-    pattern: Annotated[str, typer.Option("--pattern", help=f"{', '.join(PATTERNS)} such as 2:4.")] = "unstructured",
-    method: Annotated[str, typer.Option("--method", help="admm, sparsegpt, wanda or magnitude: from best to fastest.")] = "admm",
+    pattern: Annotated[str, typer.Option("--pattern", metavar="PATTERN", help=f"{', '.join(PATTERNS)} such as 2:4.")] = "unstructured",
+    method: Annotated[
+        str, typer.Option("--method", metavar="METHOD", help="admm, sparsegpt, wanda or magnitude: from best to fastest.")
+    ] = "admm",
     allocation: Annotated[
-        str | None, typer.Option("--allocation", help="How zeros are spread: uniform or measured. With --speedup, measured.")
+        str | None,
+        typer.Option("--allocation", metavar="NAME", help="How zeros are spread: uniform or measured. With --speedup, measured."),
     ] = None,
     skip: Annotated[str | None, typer.Option("--skip", metavar="REGEX", help="Names of layers that stay dense.")] = None,
     only: Annotated[
@@ -60,11 +64,18 @@ def prune(
     ] = None,
     image: Image = None,
     tokenizer: Annotated[str | None, typer.Option("--tokenizer", metavar="tokenizer.json", help="The tokenizer of texts.")] = None,
-    samples: Annotated[int | None, typer.Option("--samples", min=1, help="Use at most so many samples; all by default.")] = None,
-    holdout: Annotated[float, typer.Option("--holdout", help="Share of the samples that only judge the result.")] = 0.2,
+    samples: Annotated[
+        int | None, typer.Option("--samples", metavar="N", min=1, help="Use at most so many samples; all by default.")
+    ] = None,
+    holdout: Annotated[float, typer.Option("--holdout", metavar="SHARE", help="Share of the samples that only judge the result.")] = 0.2,
     memory: Memory = "2G",
-    threads: Annotated[int, typer.Option("--threads", min=0, help="Threads; 0 is one for each CPU. Results do not depend on it.")] = 0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of all that is random. Equal seeds give equal files.")] = 0,
+    threads: Annotated[
+        int,
+        typer.Option(
+            "--threads", metavar="N", min=0, max=MOST_THREADS, help="Threads; 0 is one for each CPU. Results do not depend on it."
+        ),
+    ] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of all that is random. Equal seeds give equal files.")] = 0,
     masks: Annotated[Path | None, typer.Option("--masks", metavar="M.npz", help="Write the masks too, for fine-tuning.")] = None,
     min_cosine: MinCosine = None,
     no_timing: Annotated[bool, typer.Option("--no-timing", help="Do not measure the speed of the result.")] = False,

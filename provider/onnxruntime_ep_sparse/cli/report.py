@@ -49,7 +49,7 @@ def report(
     option: ProviderOptions = None,
     weight: Annotated[str | None, typer.Option("--weight", metavar="NAME", help="Layer or weight whose nonzeros are shown.")] = None,
     no_curves: Annotated[bool, typer.Option("--no-curves", help="Do not measure other batches and numbers of threads.")] = False,
-    pairs: Annotated[int, typer.Option("--pairs", min=1, help="Pairs of runs, one on each provider.")] = PAIRS,
+    pairs: Annotated[int, typer.Option("--pairs", metavar="N", min=1, help="Pairs of runs, one on each provider.")] = PAIRS,
     budget: Budget = BUDGET_S,
     json: JsonOption = None,
 ) -> None:

@@ -44,7 +44,9 @@ def trace(
     inputs: Inputs = None,
     seed: Seed = 0,
     threads: Threads = 0,
-    runs: Annotated[int, typer.Option("--runs", min=1, help="Runs with each provider. The first one makes plans and is slower.")] = RUNS,
+    runs: Annotated[
+        int, typer.Option("--runs", metavar="N", min=1, help="Runs with each provider. The first one makes plans and is slower.")
+    ] = RUNS,
     option: ProviderOptions = None,
     json: JsonOption = None,
 ) -> None:

@@ -44,7 +44,7 @@ def streams_in_turn(
             _block(callers, streams, session, feeds, 0.0)
         began = time.perf_counter()
         warm = [_block(callers, streams, session, feeds, BLOCK_S) for session, feeds in sides]
-        count = max(min(pairs, int(budget_s / (time.perf_counter() - began))), min(LEAST_PAIRS, pairs))
+        count = max(int(min(pairs, budget_s / (time.perf_counter() - began))), min(LEAST_PAIRS, pairs))
         rates = np.empty((len(sides), count))
         seconds: list[list[float]] = [[] for _ in warm]
         for pair in range(count):
