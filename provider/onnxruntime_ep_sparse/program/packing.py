@@ -90,11 +90,11 @@ def tap_layout(window: Window, width: int | None, floats: int, entries: float) -
     return best
 
 
-def row_layout(window: Window, width: int | None, channels: int) -> TapLayout | None:
+def row_layout(window: Window, width: int | None, channels: int, entries: float) -> TapLayout | None:
     """Return `tap_layout` for tiles of some whole rows of the output, or None where two rows are too large, or their width is unknown."""
     pitch = pitch_bound(window, width)
     for rows in range(MOST_TILE_ROWS if pitch else 1, 1, -1):
-        layout = tap_layout(window, width, rows * pitch)
+        layout = tap_layout(window, width, rows * pitch, entries)
         if channels * sum((rows + reach_y) * pitch + reach_x for _, _, _, reach_y, reach_x in layout[0]) <= ROWS_FLOATS:
             return layout
     return None
@@ -224,8 +224,9 @@ def convolution(
     tall = small and max(window.kernel[:-1], default=1) > 1 and rows.mr == APART
     if groups > 1 or tall or whole.depth * WIDE * widest * lanes <= L1_FLOATS:
         widest *= WIDE
-    layout = row_layout(window, width, c) if rows.mr == SHARED and groups == 1 and len(window.kernel) > 1 else None
-    segments, unit_segment, taps = layout or tap_layout(window, width, widest * lanes, len(whole.k__n) / (c * groups))
+    entries = len(whole.k__n) / (c * groups)
+    layout = row_layout(window, width, c, entries) if rows.mr == SHARED and groups == 1 and len(window.kernel) > 1 else None
+    segments, unit_segment, taps = layout or tap_layout(window, width, widest * lanes, entries)
     units = len(unit_segment) - 1
     pitch = pitch_bound(window, width)
     channel_floats = sum(widest * lanes + reach_y * pitch + reach_x for _, _, _, reach_y, reach_x in segments)
