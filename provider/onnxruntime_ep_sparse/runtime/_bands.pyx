@@ -226,6 +226,8 @@ cdef void chain_item(Job* job, int64_t index, float* scratch) noexcept nogil:
                 band.begin = done[k]
                 band.end = needed[k]
                 own.step = <Step*>&steps[k]
+                # only the first step reads something outside of the chain
+                own.factor = job.factor + band.image * x.dims[1] if job.factor != NULL and k == 0 else NULL
                 own.sp = &sp[k]
                 own.step.ops.band(&own, &band, scratch + sp[last].band_offset)
                 done[k] = needed[k]

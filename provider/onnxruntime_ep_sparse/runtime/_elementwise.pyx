@@ -83,6 +83,7 @@ cdef void binary_ops(StepKindOps* ops) noexcept:
     ops.plan = plan_binary
     ops.item = binary_item
     ops.reads = reads_binary
+    ops.scales = scales_channels
     ops.band = binary_band
 
 
@@ -173,6 +174,13 @@ cdef bint reads_binary(const CompiledProgram* program, const Plan* plan, int ind
         return False
     read_rows(reach)
     return r.dims[0] == x.dims[0] and r.dims[1] == x.dims[1] and r.dims[2] == 1 and r.dims[3] == 1
+
+
+cdef bint scales_channels(const CompiledProgram* program, const Plan* plan, int index) noexcept nogil:
+    cdef Step* step = &program.steps[index]
+    cdef Reach reach
+    return (<Binary*>step.spec).op == BINARY_MUL and step.act == ACT_NONE and plan.values[step.x].shape.rank == 4 and (
+        reads_binary(program, plan, index, &reach))
 
 
 cdef void binary_band(Job* job, const Band* band, float* scratch) noexcept nogil:

@@ -116,6 +116,7 @@ cdef void begin_step(const Run* run, int s, Job* job, Step* alone) noexcept nogi
     job.x = address_of(run, step.x)
     job.r = address_of(run, last.r) if last.r != NONE else NULL
     job.y = address_of(run, last.y)
+    job.factor = address_of(run, step[-1].r) if job.sp.scaled else NULL
     if job.sp.apart:
         alone[0] = step[0]
         alone.r = NONE

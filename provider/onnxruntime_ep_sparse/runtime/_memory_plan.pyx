@@ -34,6 +34,8 @@ cdef bint reads_too(const CompiledProgram* program, const Plan* plan, int s, int
     while True:
         if plan.values[program.steps[s].x].root == root:
             return True
+        if plan.steps[s].scaled and plan.values[program.steps[s - 1].r].root == root:
+            return True
         if not plan.steps[s].within:
             return False
         s -= 1
@@ -268,10 +270,14 @@ cdef int place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
         plan.values[plan.values[step.y].root].last = s
         if step.r != NONE and plan.steps[s].view != WHOLE_VIEW:
             plan.values[plan.values[step.r].root].last = s
+        if plan.steps[s].scaled:
+            plan.values[plan.values[program.steps[s - 1].r].root].last = s
         for i in range(step.n_more):
             if step.more[i] != NONE:
                 plan.values[plan.values[step.more[i]].root].last = s
     for s in range(program.n_steps):
+        if plan.steps[s].chain and plan.steps[s].scaled:
+            keep_until(plan, program.steps[s - 1].r, s + plan.steps[s].chain - 1)
         for i in range(plan.steps[s].chain):
             keep_until(plan, program.steps[s + i].x, s + plan.steps[s].chain - 1)
             if program.steps[s + i].r != NONE:

@@ -274,7 +274,7 @@ cdef void in_slices(t.KernelTable* kernels, const PairPlan* own, float* packed, 
             run.source = 0
             run.target = 0
             run.length = <int32_t>n
-            kernels.gather(packed + column * depth, lanes, r + column, own.r_depth, depth, &run, 1, 1, NULL)
+            kernels.gather(packed + column * depth, lanes, r + column, own.r_depth, depth, &run, 1, 1, NULL, NULL)
         else:
             kernels.gather_rows(packed + column * depth, lanes, r + column * own.r_column, own.r_column, n, depth)
 

@@ -118,6 +118,7 @@ cdef int plan_steps(CompiledProgram* program, Plan* plan, char* message, size_t 
     if choose_deal(program, plan):
         snprintf(message, message_size, "out of memory")
         return 1
+    choose_scaled(program, plan)
     choose_chains(program, plan)
     for s in range(program.n_steps):
         step = &program.steps[s]
@@ -150,6 +151,25 @@ cdef int plan_steps(CompiledProgram* program, Plan* plan, char* message, size_t 
         snprintf(message, message_size, "out of memory")
         return 1
     return 0
+
+
+cdef void choose_scaled(const CompiledProgram* program, Plan* plan) noexcept nogil:
+    """Let products multiply what they gather by the factors of channels that a step before them would apply, as of squeeze-and-excite."""
+    cdef const Step* step
+    cdef StepPlan* sp
+    cdef int s
+    for s in range(program.n_steps - 1):
+        step = &program.steps[s]
+        sp = &plan.steps[s]
+        if step.ops.scales == NULL or step[1].ops.scaled == NULL or step[1].x != step.y or step[1].r == step.y:
+            continue
+        if program.readers[step.y] != 1:
+            continue
+        if sp.dealt or sp[1].dealt or sp.converts or sp[1].converts or sp.apart or step.completes or sp.view != NO_VIEW:
+            continue
+        if step.ops.scales(program, plan, s) and step[1].ops.scaled(program, plan, s + 1):
+            sp.view = WHOLE_VIEW
+            sp[1].scaled = True
 
 
 cdef int placed_steps(CompiledProgram* program, Plan* plan) noexcept nogil:

@@ -40,6 +40,7 @@ cdef void product_ops(StepKindOps* ops) noexcept:
     ops.variant = variant
     ops.reads = reads
     ops.band = product_band
+    ops.scaled = gathers_pixels
 
 
 cdef int build(Step* step, object spec) except -1:
@@ -249,7 +250,8 @@ cdef void gather_block(Job* job, GatherGroup* group, int64_t b, int64_t image, i
         channel = (unit - u + p.units - 1) // p.units
         kernels.gather(tile + tile_position(p, o, channel * p.units + u) - position, o.channel_floats,
                        x + (group.channel_begin + channel) * plane, plane, (end - u + p.units - 1) // p.units - channel,
-                       run + unit_run[u], unit_run[u + 1] - unit_run[u], p.window.stride[2], x_end)
+                       run + unit_run[u], unit_run[u + 1] - unit_run[u], p.window.stride[2], x_end,
+                       job.factor + image * p.channels + group.channel_begin + channel if job.factor != NULL else NULL)
 
 
 cdef inline int64_t group_floats(const Product* p, const ProductPlan* q) noexcept nogil:
@@ -457,6 +459,14 @@ cdef bint reads(const CompiledProgram* program, const Plan* plan, int index, Rea
     reach.macs = p.macs
     reach.last = step.r != NONE
     return True
+
+
+cdef bint gathers_pixels(const CompiledProgram* program, const Plan* plan, int index) noexcept nogil:
+    """Return whether the tiles of a convolution hold each pixel of an image once."""
+    cdef Step* step = &program.steps[index]
+    cdef Product* p = <Product*>step.spec
+    cdef Shape* y = &plan.values[step.y].shape
+    return p.shape_rule == SHAPE_CONV and p.n_groups == 1 and p.taps == 1 and p.window.rank == 2 and y.dims[2] * y.dims[3] > 1
 
 
 cdef void product_band(Job* job, const Band* band, float* scratch) noexcept nogil:

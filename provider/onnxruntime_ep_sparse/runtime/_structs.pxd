@@ -174,6 +174,10 @@ cdef struct StepKindOps:
     bint (*reads)(const CompiledProgram* program, const Plan* plan, int index, Reach* reach) noexcept nogil
     # Computes a band. NULL where `reads` is.
     void (*band)(Job* job, const Band* band, float* scratch) noexcept nogil
+    # Whether the result is x times a number of r for each channel of an image, and nothing else. NULL: it never is.
+    bint (*scales)(const CompiledProgram* program, const Plan* plan, int index) noexcept nogil
+    # Whether the step can multiply what it reads of x by such numbers. NULL: it cannot.
+    bint (*scaled)(const CompiledProgram* program, const Plan* plan, int index) noexcept nogil
     # Says which kernels compute the step as planned, for recordings; `variant` is 0. NULL: the kind has no kernels of several variants.
     void (*variant)(const CompiledProgram* program, const Plan* plan, const Step* step, const StepPlan* sp, Variant* variant) noexcept nogil
 
@@ -222,6 +226,7 @@ cdef struct StepPlan:
     int together           # the steps from this one to the one before that number share a parallel section
     int view               # View: a step that has nothing to do where x is at y + origin
     int64_t origin
+    int scaled             # multiplies what it reads by r of the step before, whose result shows the memory of its x
     int chain              # not 0: so many steps from this one run together, band by band
     int within             # an earlier step computes this one too
     int fixed              # the result depends on shapes alone, and was computed when the plan was made
@@ -372,6 +377,7 @@ cdef struct Job:
     const float* r
     float* y
     float** more             # where the values of Step.more are; NULL for those that are missing
+    const float* factor      # of a `scaled` step: for each channel of each image; else NULL
     const float** operands   # where the second operands of the steps of a chain are, or NULL
     float* scratch
     float* shared
