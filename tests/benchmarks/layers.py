@@ -4,7 +4,7 @@
                                       [--json FILE]
 
 A layer runs as a program of one step, so gathering, blocking and finishing count; the last line of a net is weighted by time. Only pruned
-layers are there; DEPTHWISE has the depthwise ones of MobileNetV1 and EfficientNet-B0, dense.
+layers are there; DEPTHWISE has the depthwise ones of MobileNetV1 and EfficientNet-B0, FIRST has first convolutions, all dense.
 """
 
 from __future__ import annotations
@@ -129,7 +129,23 @@ def depthwise() -> Iterator[Layer]:
         yield 0, channels, kernel, stride, size, 1
 
 
-NETS = {"resnet50": resnet50, "mobilenet_v1": mobilenet_v1, "efficientnet_b0": efficientnet_b0, "unet": unet, "depthwise": depthwise}
+def first() -> Iterator[Layer]:
+    """First convolutions: those of the MobileNets and EfficientNet-B0, of ResNet-50, of U-Net, and of VGG-16."""
+    yield 3, 32, 3, 2, 224, 1
+    yield 3, 64, 7, 2, 224, 1
+    yield 3, 32, 3, 1, 512, 1
+    yield 3, 64, 3, 1, 224, 1
+
+
+NETS = {
+    "resnet50": resnet50,
+    "mobilenet_v1": mobilenet_v1,
+    "efficientnet_b0": efficientnet_b0,
+    "unet": unet,
+    "depthwise": depthwise,
+    "first": first,
+}
+DENSE = ("depthwise", "first")
 
 
 def layer_seconds(
@@ -197,7 +213,7 @@ def main() -> None:
             report.row(layer=name, zeros=zeros, count=count, **figures, **shares)
 
         for net, sparsity in product(arguments.nets, arguments.sparsity):
-            zeros = 0.0 if net == "depthwise" else sparsity
+            zeros = 0.0 if net in DENSE else sparsity
             total = np.zeros(3)
             for layer in NETS[net]():
                 channels, outputs, kernel, stride, size, count = layer
