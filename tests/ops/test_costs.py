@@ -87,6 +87,32 @@ def test_empty_results_have_a_price(isa, groups, empty):
             assert all(np.isfinite(amount) and amount >= 0 for amount in work.values())
 
 
+@pytest.mark.parametrize(
+    ("lanes", "size", "side", "stride", "vectors"),
+    [
+        (8, 7, 3, 1, 1),
+        (8, 14, 3, 1, 2),
+        (8, 56, 3, 1, None),
+        (8, 28, 3, 2, 2),
+        (8, 2, 3, 1, None),
+        (8, 7, 5, 1, 1),
+        (8, 28, 5, 1, None),
+        (16, 28, 5, 1, 2),
+        (16, 56, 3, 1, 4),
+        (4, 7, 3, 1, None),
+        (4, 14, 3, 1, 4),
+    ],
+)
+def test_strips_of_depthwise_convolutions(lanes, size, side, stride, vectors):
+    """Small images have strips, of so many vectors per row; wide and tiny ones, and windows with too many weights, have none."""
+    isa = next(isa for isa in ISAS if isa.lanes == lanes)
+    out = (size - 1) // stride + 1
+    window = Window((side,) * 2, (stride,) * 2, (1, 1), (side // 2,) * 2, (side // 2,) * 2)
+    work = costs.depthwise(isa, (1, 24, size, size), (24, 1, side, side), (1, 24, out, out), window)
+    assert work.get("depthwise_strip") == (None if vectors is None else 24 * vectors)
+    assert work.get("depthwise_strip_tap") == (None if vectors is None else 24 * vectors * out * side**2)
+
+
 RUNTIME = Path(__file__).parents[2] / "provider" / "onnxruntime_ep_sparse" / "runtime"
 
 
