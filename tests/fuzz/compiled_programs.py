@@ -63,6 +63,10 @@ def weights(rng, *shape):
     return np.where(rng.random(shape) < 0.5, np.float32(0), rng.standard_normal(shape).astype(np.float32))
 
 
+GROUPED = {"domain": "com.microsoft", "num_heads": 2, "kv_num_heads": 1, "do_rotary": 1}
+"""Of the seeds' GroupQueryAttention."""
+
+
 @cache
 def seeds() -> tuple[Seed, ...]:
     """Small programs with every kind of step."""
@@ -74,6 +78,7 @@ def seeds() -> tuple[Seed, ...]:
         types = {
             np.dtype(np.float32): TensorProto.FLOAT,
             np.dtype(np.int32): TensorProto.INT32,
+            np.dtype(np.int64): TensorProto.INT64,
             np.dtype(np.float16): TensorProto.FLOAT16,
             np.dtype(np.uint8): TensorProto.UINT8,
         }
@@ -239,6 +244,40 @@ def seeds() -> tuple[Seed, ...]:
         {"x": rng.standard_normal((2, 5, 8)).astype(np.float32)},
         {"w": weights(rng, 8, 20), "half": np.array(0.5, np.float32)},
     )
+    ids = net(
+        "ids",
+        [
+            ("Shape", ["i"], ["t"], {"start": 1}),
+            ("Squeeze", ["t"], ["n"], {}),
+            ("Range", ["zero", "n", "one"], ["r"], {}),
+            ("Add", ["i", "r"], ["a"], {}),
+            ("Less", ["a", "i"], ["l"], {}),
+            ("Where", ["l", "i", "a"], ["c"], {}),
+            ("CumSum", ["c", "one"], ["u"], {}),
+            ("Mod", ["u", "nine"], ["m"], {}),
+            ("Gather", ["table", "m"], ["g"], {}),
+            ("Cast", ["u"], ["f"], {"to": TensorProto.FLOAT}),
+            ("Unsqueeze", ["f", "two"], ["d"], {}),
+            ("Mul", ["g", "d"], ["e"], {}),
+            ("MatMul", ["e", "w"], ["q"], {}),
+            ("GroupQueryAttention", ["q", "k", "k", "pk", "pk", "s", "total", "cos", "sin"], ["y", "nk", "nv"], {**GROUPED}),
+        ],
+        {
+            "i": rng.integers(0, 9, (2, 3)),
+            "k": rng.standard_normal((2, 3, 8)).astype(np.float32),
+            "pk": rng.standard_normal((2, 1, 4, 8)).astype(np.float32),
+            "s": np.array([6, 5], np.int32),
+        },
+        {
+            **{name: np.array(number) for name, number in (("zero", 0), ("one", 1), ("nine", 9))},
+            **{name: rng.standard_normal((9, width)).astype(np.float32) for name, width in (("table", 8), ("cos", 4), ("sin", 4))},
+            "two": np.array([2]),
+            "total": np.array(7, np.int32),
+            "w": weights(rng, 8, 16),
+        },
+        ("y", "nk"),
+        opset=20,
+    )
     volume = net(
         "volume",
         [("Conv", ["x", "w"], ["y"], {"auto_pad": "SAME_UPPER"})],
@@ -274,7 +313,9 @@ def seeds() -> tuple[Seed, ...]:
             "w1": whole[1],
         },
     )
-    return tuple(images + matrices + cells + line + parts + attention + volume + narrow + integers + on_bytes + [steps_on_bytes(rng, isa)])
+    return tuple(
+        images + matrices + cells + line + parts + attention + ids + volume + narrow + integers + on_bytes + [steps_on_bytes(rng, isa)]
+    )
 
 
 def steps_on_bytes(rng, isa) -> Seed:

@@ -28,14 +28,15 @@ def test_activation(kind, name):
     session = owned_session(model, regions=1)
     (y,), (y_ort,) = session.run(None, feeds), cpu_session(model).run(None, feeds)
     nan = np.isnan(y_ort)
-    assert name == "Sqrt" or not nan.any()
+    assert name in ("Sqrt", "Log") or not nan.any()
     assert np.array_equal(np.isnan(y), nan)
     y, y_ort = y[~nan], y_ort[~nan]
     if name in WITHOUT_REFERENCE:
         return assert_close(y, y_ort)
     y64 = exact(model, feeds)[0][~nan]
-    # the product's error grows with the activation's slope, at most |y| for Exp and 1/(2y) for Sqrt
-    slope = {"Exp": np.abs(y64), "Sqrt": 0.5 / np.maximum(np.abs(y64), 1e-3)}.get(name, 1.2)
+    # the product's error grows with the activation's slope, |y| for Exp, 1/(2y) for Sqrt and 1/x for Log
+    slopes = {"Exp": np.abs(y64), "Sqrt": 0.5 / np.maximum(np.abs(y64), 1e-3), "Log": np.exp(-y64)}
+    slope = slopes.get(name, 1.2)
     allowed = np.maximum(2 * np.abs(y_ort - y64).max(), 4 * EPS * (np.abs(y64) + slope * 50))
     assert (np.abs(y - y64) <= allowed).all()
     return None

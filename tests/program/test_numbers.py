@@ -65,12 +65,15 @@ def test_refused(changed, words):
 
 
 def test_types_and_lists_of_steps():
-    """A step reads no integers as floats, and no target that is something else."""
+    """A step reads no integers as floats, no truths, and no target that is something else."""
     short = (replace(REST, y=3),)
     with pytest.raises(ValueError, match="value 3 is not a shape"):
         check(replace(SPEC, computed=short, types={3: ElementType.INT32}))
-    with pytest.raises(ValueError, match="integers of the plan"):
+    with pytest.raises(ValueError, match="value 3 is int64, float32 is expected"):
         check(replace(SPEC, steps=(Step(StepKind.RESHAPE, 3, 4, spec=Reshape((-1,))),)))
+    truths = (Numbers(NumberOp.LITERAL, 3, shape=(1,), integers=(1,)),)
+    with pytest.raises(ValueError, match="value 3 is truths of the plan"):
+        check(replace(SPEC, steps=(Step(StepKind.RESHAPE, 3, 4, spec=Reshape((-1,))),), computed=truths, types={3: ElementType.BOOL}))
     with pytest.raises(ValueError, match="not numbers of the plan"):
         check(replace(SPEC, steps=(Step(StepKind.RESHAPE, 0, 4, spec=Reshape(computed=0)),)))
 

@@ -168,7 +168,7 @@ def _lower(builder: Builder, node: Node) -> None:
 
 
 def _extended(builder: Builder, node: Node, place: int, value: int, past: int, total: Numbers) -> int:
-    """Append steps that put new keys (0) or values (1) behind past ones, and return those that count, (batch, head, position, channel)."""
+    """Append steps that put new keys (0) or values (1) after past ones, and return those that count, (batch, head, position, channel)."""
     name, before = output_of(node, 1 + place), input_of(node, PAST_KEY + place)
     x, size = builder.value(before) if before else value, total
     if before:

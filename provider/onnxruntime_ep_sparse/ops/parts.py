@@ -189,7 +189,7 @@ def _gather_can_run(graph: Graph, node: Node) -> Finding | None:
 
 
 def _indices_finding(graph: Graph, node: Node, others: int) -> Finding | None:
-    """Return why indices that a run computes cannot be used, where the result has `others` dimensions besides theirs; or None."""
+    """Return why indices cannot be used, or None, where the result has `others` dimensions besides those of the indices."""
     indices = graph.values[node.inputs[1]]
     if indices.dtype not in INTEGERS:
         return reasons.INTEGERS_ONLY(type=type_name(indices.dtype))

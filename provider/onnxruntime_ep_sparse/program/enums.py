@@ -70,7 +70,7 @@ class StepKind(IntEnum):
     ROTATE = 32
     """RotaryEmbedding."""
     EXTEND = 33
-    """Keys or values of earlier positions, and those of new ones behind."""
+    """Keys or values of earlier positions, and those of new ones after them."""
     ACCUMULATE = 34
     """CumSum."""
 

@@ -71,8 +71,8 @@ cdef inline void compute(int op, int64_t* y, const int64_t* a, int64_t a_step, c
 
 
 cdef inline int64_t quotient(int64_t a, int64_t b) noexcept nogil:
-    """Return a / b, cut towards 0."""
-    return <int64_t>(0 - <uint64_t>a) if b == -1 else a // b
+    """Return a / b, cut towards 0; 0 for a divisor of 0, which only a damaged program has."""
+    return <int64_t>(0 - <uint64_t>a) if b == -1 else (a // b if b else 0)
 
 
 cdef inline int64_t rest(int64_t a, int64_t b) noexcept nogil:

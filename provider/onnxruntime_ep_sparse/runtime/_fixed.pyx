@@ -16,7 +16,7 @@ from ._structs cimport *
 cdef enum:
     MOST_BYTES = 2 << 20
     MOST_TRIES = 8       # largest results that are left to the runs one by one, before all are
-    SLACK = 256          # bytes behind a value, because kernels may read a vector too much
+    SLACK = 256          # bytes after a value, because kernels may read a vector too much
     LINE_BYTES = 64
 
 

@@ -28,7 +28,7 @@ class Rotate:
 
 @dataclass(frozen=True, slots=True)
 class Extend:
-    """The first positions of x (batch, head, position, channel), behind them r, which has all heads of a position together, then zeros.
+    """The first positions of x (batch, head, position, channel), after them r, which has all heads of a position together, then zeros.
 
     `lengths` are how many positions of x count: int64, one for each of the batch. The result has as many positions as the number `size` of
     the plan says. Without `has_past` nothing of x counts, which then is r.
