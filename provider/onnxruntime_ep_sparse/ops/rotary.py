@@ -34,7 +34,7 @@ OURS, THEIRS = Places(1, 2, 3), Places(2, 3, 1)
 
 @dataclass(frozen=True, slots=True)
 class Rotary:
-    """What a node turns: the heads of values of 3 dimensions, 0 where they have a dimension of heads before that of positions."""
+    """A RotaryEmbedding: the heads of values of 3 dimensions, 0 where they have a dimension of heads before that of positions."""
 
     heads: int
     interleaved: bool

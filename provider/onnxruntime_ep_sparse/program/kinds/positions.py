@@ -50,7 +50,7 @@ def _check_rotate(step: Step, values: Values) -> None:
 
 
 def _verify_extend(step: Step, x: int, r: int | None, values: Values) -> int:
-    require(r == 4 and values.rank(step.spec.lengths) == 1, f"new positions of {r} dimensions, or lengths that are no list")
+    require(r == 4 and values.rank(step.spec.lengths) == 1, f"new positions of {r} dimensions, or lengths that are not a list")
     require(values.list_of(step.spec.size).count == 1, "a size that is not one number of the plan")
     return expect_rank(x, 4)
 
