@@ -186,12 +186,12 @@ Declined nodes run on ONNX Runtime's CPU provider, as without this package.
 
 | net | a region may hold | between regions |
 | --- | --- | --- |
-| ResNet, VGG, MobileNet, EfficientNet, NASNet, R3D | everything, the first convolution and the classifier included | |
+| ResNet, DenseNet, ShuffleNet, MobileNet, EfficientNet, NASNet, R3D | everything, the first convolution and the classifier included | |
 | ConvNeXt | everything, `Transpose` and `LayerNormalization` between the products included | |
 | U-Net, DeepLab | everything, skips and upsampling by `ConvTranspose`, or `Resize` with constant scales or sizes, included | |
 | YOLOv5, YOLOv8, GhostNet | everything, parts of channels and the decoding of boxes included | |
 | nets with GroupNormalization or InstanceNormalization, with Mish or PRelu | everything | |
-| BERT, GPT-2, T5, Llama, ViT | everything from the embeddings on, attention, ids, positions and masks included | |
+| BERT, GPT-2, T5, Llama, Whisper, ViT, Swin, DETR | everything from the embeddings on, attention, ids, positions and masks included | |
 | LSTM, GRU, RNN | everything, what is between layers included | computed shapes |
 | perceptron | everything | |
 
@@ -202,7 +202,8 @@ Declined nodes run on ONNX Runtime's CPU provider, as without this package.
 Nets as PyTorch's exporters write them, with random weights of which 90 % are zeros, on one thread. The error is the largest difference from
 the CPU provider as a share of the largest output. A/A is the CPU provider measured against itself: rows that say so are not valid. Nets
 with `-extended` are files that ONNX Runtime has saved at `ORT_ENABLE_EXTENDED`. `resnet50` and `mobilenet_v2` come from this package's
-builders; `unet3d_16` has 16 channels and images of 32x64x64. Nets without a speed-up need other inputs than random ones.
+builders; `unet3d_16` has 16 channels and images of 32x64x64. `-ts` is TorchScript's exporter, `-dyn` dynamo; `open` nets have open sizes.
+`iresnet18` is the net of ArcFace. Nets without a speed-up need other inputs than random ones.
 
 <!-- data/nets.json -->
 <!-- end -->
