@@ -88,7 +88,7 @@ def test_functions_are_chosen_in_one_file(kind):
         "ops/attention.py",
         "program/kinds/reduce.py",
     )
-    integers = ("ops/quantized.py", "ops/integer_products.py")
+    integers = ("ops/quantized.py", "ops/quantized_pools.py", "ops/integer_products.py")
     allowed = {*several, *integers, "program/builder.py", "program/steps.py", f"ops/{table}.py", "ops/elementwise.py"}
     named = rf"\b{kind.__name__}\.(?:{'|'.join(kind.__members__)})\b"
     found = {path.relative_to(PROVIDER).as_posix() for path in PROVIDER.rglob("*.py") if re.search(named, path.read_text())}

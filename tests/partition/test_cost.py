@@ -40,6 +40,7 @@ CASES = {
     "matmul by a vector": ("MatMul", [(20, 512), (C, 512)], (20,), {}),
     "matmul on the left": ("MatMul", [(C, 64, 32), (4, 32, 100)], (4, 64, 100), {}),
     "matmul of a batch of weights": ("MatMul", [(4, 10, 64), (C, 4, 64, 32)], (4, 10, 32), {}),
+    "einsum": ("Einsum", [("n", "t", 768), (C, 768, 768)], ("n", "t", 768), {"equation": "ntk,km->ntm"}),
     "transposed conv": ("ConvTranspose", [(1, 64, 28, 28), (C, 64, 32, 4, 4)], (1, 32, 59, 59), {"strides": (2, 2)}),
     "lstm": ("LSTM", [(50, 1, 256), (C, 1, 1024, 256), (C, 1, 1024, 256)], (50, 1, 1, 256), {}),
     "lstm, open": ("LSTM", [("t", "n", 650), (C, 1, 2600, 650), (C, 1, 2600, 650)], ("t", 1, "n", 650), {}),

@@ -35,7 +35,7 @@ FORMS = {
     "one row": ("flat", Conv(1, 3, (1, 1), zeros=0, known=(1, 1)), (1, 3, 1, 1)),
     "groups": ("flat", Conv(20, 24, (3, 3), group=4, pads=(1, 1, 1, 1), known=(9, 7)), (2, 24, 9, 7)),
     "one dimension": ("flat", Conv(20, 24, (5,), pads=(2, 2), known=(61,)), (2, 24, 61)),
-    "one dimension, stride": ("flat", Conv(20, 24, (4,), strides=(3,), dilations=(2,), pads=(1, 4)), (2, 24, 100)),
+    "one dimension, stride": ("copies", Conv(20, 24, (4,), strides=(3,), dilations=(2,), pads=(1, 4)), (2, 24, 100)),
     "three dimensions": (None, Conv(10, 6, (3, 3, 3), strides=(2, 1, 2), dilations=(1, 2, 1), pads=(1,) * 6), (2, 6, 7, 9, 8)),
     "blocks": ("flat", Conv(75, 24, (3, 3), pads=(1, 1, 1, 1), pattern="blocks", known=(9, 7)), (2, 24, 9, 7)),
     "shuffled blocks": ("flat", Conv(75, 24, (3, 3), pads=(1, 1, 1, 1), pattern="shuffled blocks", known=(9, 7)), (2, 24, 9, 7)),

@@ -215,18 +215,21 @@ def activation(g):
 
 @operator()
 def rare_activation(g):
-    """Behind what keeps it from magnifying errors: Sqrt is steep near 0, ThresholdedRelu jumps where its alpha is not 0."""
+    """Behind what keeps it from magnifying errors.
+
+    Sqrt and Log are steep near 0, Sin is steep far from it, ThresholdedRelu jumps where its alpha is not 0.
+    """
     x, shape = g.pick()
     newer = [op for op, since in (("Mish", 18), ("Gelu", 20), ("Swish", 24)) if g.opset >= since]
-    op = g.choice("Sqrt", "Reciprocal", "Exp", "ThresholdedRelu", "Pow", "QuickGelu", "com.microsoft.Gelu", *newer)
-    if op in ("Sqrt", "Reciprocal"):
+    op = g.choice("Sqrt", "Reciprocal", "Log", "Exp", "Sin", "Cos", "ThresholdedRelu", "Pow", "QuickGelu", "com.microsoft.Gelu", *newer)
+    if op in ("Sqrt", "Reciprocal", "Log"):
         g.node(op, [g.node("Add", [g.node("Abs", [x], shape), g.weight(np.float32(0.5))], shape)], shape)
     elif op == "Mish":
         g.node(op, [x], shape)
     elif op == "Swish":
         g.node(op, [x], shape, alpha=g.choice(1.0, 1.702))
-    elif op == "Exp":
-        g.node("Exp", [g.node("Tanh", [x], shape)], shape)
+    elif op in ("Exp", "Sin", "Cos"):
+        g.node(op, [g.node("Tanh", [x], shape)], shape)
     elif op == "Pow":
         g.node("Pow", [g.node("Tanh", [x], shape), g.weight(np.float32(g.integer(1, 4)))], shape)
     elif op == "ThresholdedRelu":

@@ -52,4 +52,13 @@ class SkipSimplifiedLayerNormalization(OpRun):
         return (total / np.sqrt(np.square(total).mean(-1, keepdims=True) + epsilon) * gamma,)
 
 
-OPERATORS = [Gelu, QuickGelu, SimplifiedLayerNormalization, SkipLayerNormalization, SkipSimplifiedLayerNormalization]
+class Expand(OpRun):
+    """As ONNX Runtime takes it: a shape of any rank, read in order."""
+
+    op_domain = ""
+
+    def _run(self, x, shape):
+        return (x * np.ones(shape.reshape(-1), x.dtype),)
+
+
+OPERATORS = [Expand, Gelu, QuickGelu, SimplifiedLayerNormalization, SkipLayerNormalization, SkipSimplifiedLayerNormalization]

@@ -224,7 +224,7 @@ ctypedef fused Summed:
 
 
 cdef void accumulate(Job* job, int64_t index, Summed* y, const Summed* x) noexcept nogil:
-    """All sums of one place before the axis: line after line of the dimensions after it."""
+    """Add up along the axis at one place before it: line after line of the dimensions after it."""
     cdef const Accumulate* own = <const Accumulate*>job.step.spec
     cdef const Shape* shape = &job.plan.values[job.step.y].shape
     cdef int64_t lines = shape.dims[own.axis], inner = element_count(shape, own.axis + 1, shape.rank), i, k, line, before

@@ -161,7 +161,7 @@ cdef void check_item(Job* job, int64_t index, float* scratch) noexcept nogil:
 
 
 cdef void extend_item(Job* job, int64_t index, float* scratch) noexcept nogil:
-    """A head of a sequence. Where the caller gives one memory for the past and the result, the past stays where it is."""
+    """Write a head of a sequence. Where the caller gives one memory for the past and the result, the past stays where it is."""
     cdef const Shape* r = &job.plan.values[job.step.r].shape
     cdef const Shape* y = &job.plan.values[job.step.y].shape
     cdef int64_t batch = index // y.dims[1], head = index % y.dims[1], channels = y.dims[3], new = r.dims[1], i
