@@ -85,8 +85,9 @@ generate.write_cpu(KERNELS, KERNELS / "_cpu.pyx")
 for package in (KERNELS, PROVIDER):
     for source in sorted(package.rglob("*.pyx")):
         if not source.stem.startswith(("_isa_", "_bytes_")):
-            # `ort/` has no loops over elements: with -O3 its modules are a quarter larger and no faster
-            extensions.append(extension(source, ["-O2"] if source.parent.name == "ort" else []))
+            # `ort/` and the calls of kernels from Python have no loops over elements: with -O3 they are a quarter larger and no faster
+            small = source.parent.name == "ort" or source.stem.startswith("call")
+            extensions.append(extension(source, ["-O2"] if small else []))
 
 # ORT_SPARSE_CYTHON_DEBUG=1 builds with the checks of Cython that cost time: indices of arrays, memoryviews without data.
 debug = os.environ.get("ORT_SPARSE_CYTHON_DEBUG", "0") == "1"

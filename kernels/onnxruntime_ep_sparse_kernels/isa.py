@@ -92,8 +92,8 @@ class Isa:
     tiles: tuple[tuple[int, int], ...]
     """(MR, NV) of every tile kernel."""
     quad_vectors: int
-    """NV up to which tile kernels of rows apart load four values, and four offsets as a word of 64 bits, at once; so does SELL unless 0.
-    Little-endian machines only."""
+    """Tile kernels of rows apart with at most so many vectors (NV) load four values at once, and four offsets as a word of 64 bits.
+    So does SELL unless this is 0. Little-endian machines only."""
     dense_rows: int
     """Pixels of the widest dense kernel for few pixels; each has accumulators for some vectors of outputs."""
     few: FewPixels
