@@ -254,6 +254,46 @@ def test_what_depends_on_shapes_alone_is_computed_once():
     assert steps["take"].moved_bytes > 0
 
 
+HALF = helper.make_tensor("value", TensorProto.FLOAT, [1], [0.5])
+IMAGES_ALONE = {
+    "factors of channels": [N("Mul", ["image", "factors"], ["scaled"]), N("Conv", ["scaled", "c"], ["z"])],
+    "factors and an activation": [
+        N("Mul", ["image", "factors"], ["sum"]), N("Relu", ["sum"], ["scaled"]), N("Conv", ["scaled", "c"], ["z"])],
+    "factors that vary": [N("Mul", ["image", "data_factors"], ["scaled"]), N("Conv", ["scaled", "c"], ["z"])],
+    "an image that varies": [N("Mul", ["varied", "factors"], ["scaled"]), N("Conv", ["scaled", "c"], ["z"])],
+    "another shape": [
+        N("Mul", ["image", "factors"], ["scaled"]), N("Conv", ["scaled", "c"], ["conv"]), N("Reshape", ["conv", "flat"], ["z"])],
+    "a window": [
+        N("Mul", ["image", "factors"], ["scaled"]), N("Conv", ["scaled", "c"], ["conv"]),
+        N("MaxPool", ["conv"], ["z"], kernel_shape=[3, 3], pads=[1, 1, 1, 1])],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", IMAGES_ALONE)
+def test_images_of_shapes_alone(name):
+    """Products of images that shapes alone make, times factors of channels, which the product may apply itself: once."""
+    rng = np.random.default_rng(5)
+    nodes = [
+        N("Shape", ["d"], ["shape"]),
+        N("ConstantOfShape", ["shape"], ["half"], value=HALF),
+        N("Mul", ["half", "pattern"], ["image"]),
+        N("ReduceMean", ["image"], ["means"], axes=[2, 3]),
+        N("Sigmoid", ["means"], ["factors"]),
+        N("Relu", ["d"], ["varied"]),
+        N("ReduceMean", ["varied"], ["data_factors"], axes=[2, 3]),
+        *IMAGES_ALONE[name],
+        N("Conv", ["varied", "c"], ["v"]),
+        N("Flatten", ["z"], ["y"]),
+    ]
+    weights = {"c": pruned(rng, (8, 8, 1, 1), 0.5), "pattern": noise(rng, 1, 8, 6, 7), "flat": np.array([1, -1])}
+    made = model_of(nodes, {"d": ("n", 8, 6, 7)}, ["v", "y"], weights, opset=11)
+    ours, theirs = owned_session(made), cpu_session(made)
+    for n in (1, 2, 1):
+        fed = {"d": noise(rng, n, 8, 6, 7)}
+        for y, y_ort in zip(ours.run(None, fed), theirs.run(None, fed), strict=True):
+            assert_close(y, y_ort)
+
+
 def test_ids_of_known_shape_are_no_part_of_plans():
     """A few ids are data: other ones do not make another plan, but where they are the numbers of a shape."""
     graph, node = one_node("Add", [(3,), (3,)], (3,))

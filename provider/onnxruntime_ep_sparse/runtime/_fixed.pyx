@@ -21,10 +21,12 @@ cdef enum:
 
 
 cdef inline bint may_be_fixed(const CompiledProgram* program, const Plan* plan, int s) noexcept nogil:
-    """Return whether a step runs on its own, and makes one value."""
+    """Return whether a step runs on its own, and makes one value. One whose factors the next step applies makes none of its own."""
     cdef const StepPlan* sp = &plan.steps[s]
-    return not (sp.chain or sp.within or sp.dealt or sp.converts or sp.apart or program.steps[s].completes or (
-        s + 1 < program.n_steps and program.steps[s + 1].completes) or program.steps[s].n_more_results)
+    if s + 1 < program.n_steps and (program.steps[s + 1].completes or plan.steps[s + 1].scaled):
+        return False
+    return not (sp.chain or sp.within or sp.dealt or sp.converts or sp.apart or
+                program.steps[s].completes or program.steps[s].n_more_results)
 
 
 cdef void find_fixed(const CompiledProgram* program, Plan* plan, const char* left, char* varies) noexcept nogil:
@@ -129,12 +131,14 @@ cdef int compute_step(CompiledProgram* program, Plan* plan, int s, float* scratc
     cdef Job job
     cdef int64_t item, round_
     cdef int i, count = 1
+    memset(&job, 0, sizeof(job))
     job.program = program
     job.plan = plan
     job.step = &program.steps[s]
     job.sp = &plan.steps[s]
     job.x = place_of(program, plan, job.step.x)
-    job.r = place_of(program, plan, job.step.r) if job.step.r != NONE else NULL
+    if job.step.r != NONE:
+        job.r = place_of(program, plan, job.step.r)
     job.y = plan.values[job.step.y].kept
     for i in range(job.step.n_more):
         more[i] = place_of(program, plan, job.step.more[i]) if job.step.more[i] != NONE else NULL
@@ -143,7 +147,6 @@ cdef int compute_step(CompiledProgram* program, Plan* plan, int s, float* scratc
     job.scratch = scratch
     job.shared = scratch + plan.scratch_floats
     job.counters = job.shared + ceil_div(plan.shared_floats, COUNTER_FLOATS) * COUNTER_FLOATS
-    job.converted = NULL
     job.scratch_floats = plan.scratch_floats
     job.host = host
     job.stopped = &stopped
