@@ -280,6 +280,19 @@ def binary_with_constant(g):
 
 
 @operator()
+def excitation(g):
+    """Factors of the channels of an image, as of squeeze-and-excite, and often the pointwise convolution behind them."""
+    x, shape = g.pick([4])
+    if x is None:
+        return
+    means = g.node("GlobalAveragePool", [x], [*shape[:2], 1, 1])
+    scaled = g.node("Mul", [x, g.node("Sigmoid", [means], [*shape[:2], 1, 1])], shape)
+    if g.chance(0.7):
+        weight = g.weight(g.pruned(g.integer(1, 24), shape[1], 1, 1))
+        g.node("Conv", [scaled, weight], [shape[0], g.weights[weight].shape[0], *shape[2:]])
+
+
+@operator()
 def normalization(g):
     """Of eight and more: the fewer, the more it magnifies the errors of what it normalizes."""
     x, shape = g.pick(range(2, 9))
@@ -556,8 +569,11 @@ def computed_shape(g):
     elif op == "Expand":
         g.node(op, [x, numbers("Where", numbers("Equal", dims, integers(1)), integers(1), dims)], shape)
     else:
-        number = helper.make_tensor("number", 1, [1], [g.choice(0.0, -1.5)])
-        g.node("Add", [g.node(op, [dims], shape, value=number), x], shape)
+        filled = g.node(op, [dims], shape, value=helper.make_tensor("number", 1, [1], [g.choice(0.0, -1.5, 0.5)]))
+        if g.chance(0.5):
+            g.node("Add", [filled, x], shape)
+        else:  # what follows depends on shapes alone, unless it meets another value
+            g.node("Mul", [filled, g.noise(*shape[1:])], shape)
 
 
 @operator()
