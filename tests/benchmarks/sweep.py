@@ -44,8 +44,9 @@ from report import add_json, written
 from onnxruntime_ep_sparse import EP_NAME, measure
 from onnxruntime_ep_sparse.cli.common import counted
 from onnxruntime_ep_sparse.diagnostics.explain import expected, explain
+from onnxruntime_ep_sparse.measure.agreement import agree_by_name
 from onnxruntime_ep_sparse.measure.machine import environment
-from onnxruntime_ep_sparse.measure.protocol import agreement_of, named_outputs
+from onnxruntime_ep_sparse.measure.protocol import named_outputs
 from onnxruntime_ep_sparse.measure.spread import judged
 from onnxruntime_ep_sparse.models import BUILDERS, FORMATS, inputs_for
 from onnxruntime_ep_sparse.models.masks import mask
@@ -182,7 +183,7 @@ def of_sessions(model: bytes, points: Sequence[Point]) -> Iterator[dict[str, Any
         if cpu is not None:
             feeds = feeds_of(point, ours)
             both = [named_outputs(session, feeds) for session in (ours, cpu)]
-            agreements = judged(agreement_of(*both), *both, model, feeds, threads)
+            agreements = judged(agree_by_name(*both), *both, model, feeds, threads)
             with cores(threads):
                 line |= measured(cpu, lambda: measure.make_session(model, measure.CPU, None, threads), ours, feeds)
             error, agrees = max(a.max_relative for a in agreements), all(a.within() for a in agreements)

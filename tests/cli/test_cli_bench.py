@@ -4,8 +4,11 @@ import csv
 import io
 import json
 import os
+from importlib import import_module
 
 import pytest
+
+from onnxruntime_ep_sparse.measure import protocol
 
 QUICK = ("--option", "policy=always", "--pairs", 3, "--no-memory")
 
@@ -22,6 +25,26 @@ def test_sweep(cli, sparse_model, tmp_path):
     assert [(p["batch"], p["threads"]) for p in points] == [(1, 1), (2, 1)]
     assert "batch 2, threads 1: both providers in turn" in result.err
     assert sum("SparseExecutionProvider" in line for line in result.out.splitlines()) == 2
+
+
+def test_interrupted_sweep(cli, sparse_model, monkeypatch):
+    """Ctrl-C keeps the points that were complete; before the first one, there is nothing to keep."""
+    points, measured = [], protocol.measure
+
+    def until_stopped(*arguments, **rest):
+        if len(points) == 2:
+            raise KeyboardInterrupt
+        points.append(measured(*arguments, **rest))
+        return points[-1]
+
+    monkeypatch.setattr(import_module("onnxruntime_ep_sparse.measure.bench"), "measure", until_stopped)
+    command = ("bench", sparse_model, "--sweep", "batch=1,2,3", *QUICK)
+    document = cli(*command, "--json", "-", expect=130).document
+    assert [point["batch"] for point in document["points"]] == [1, 2]
+    assert not document["complete"]
+    points.pop()
+    assert "stopped by Ctrl-C after 1 point of the sweep" in cli(*command, expect=130).out
+    assert not cli(*command, expect=130).out
 
 
 def test_streams_and_prices(cli, sparse_model):

@@ -17,6 +17,7 @@ from ..measure.providers import find
 from .bench_tables import show, show_changes, show_steps
 from .common import (
     MOST_THREADS,
+    STOPPED,
     Batch,
     Budget,
     FailedError,
@@ -29,6 +30,7 @@ from .common import (
     Shapes,
     Threads,
     UsageError,
+    counted,
     positive,
     provider_options,
     written,
@@ -89,8 +91,9 @@ def bench(
     confidence interval. It is valid if the CPU provider, measured against itself, differs from 1 by at most 3 %.
     With --streams, several callers use each session at once, and the ratios are those of throughputs. All files and
     providers take turns, and each ratio is to the CPU provider on MODEL.
-    Exit code 1 if no node is taken, if the results differ, or by --fail-under. --per-step times every step inside the
-    regions. It takes more runs, which do not count for the speed-up.
+    --per-step times every step inside the regions. It takes more runs, which do not count for the speed-up.
+    Ctrl-C ends a sweep early: the points that were complete by then are shown and written, and the exit code is 130.
+    Exit code 1 if no node is taken, if the results differ, or by --fail-under.
     """
     files, axes = _sorted(others or [], sweep or [], {"batch": batch, "threads": threads, "streams": streams})
     out = Output("bench", json, model, [inputs, baseline, *files, csv if csv != "-" else None], quiet=csv == "-")
@@ -120,10 +123,12 @@ def bench(
     }
     result = _attempted(given, out, lambda: measure.bench(given.source, feeds.__getitem__, **arguments))
     show(result, out)
+    if not result.complete:
+        out.print(f"stopped by Ctrl-C after {counted(len(result.points), 'point')} of the sweep")
     changes = _changes(earlier, result)
     show_changes(changes, baseline, out)
     profile = None
-    if per_step and result.points[0].ownership.owned:
+    if per_step and result.complete and result.points[0].ownership.owned:
         more: dict[str, Any] = {"runs": pairs, "budget_s": budget, "progress": out.steps}
         first = feeds[axes["batch"][0]]
         profile = _attempted(given, out, lambda: measure.profile(given.source, first, options, axes["threads"][0], **more))
@@ -138,6 +143,8 @@ def bench(
             **({"baseline": str(baseline), "changes": [change.to_dict() for change in changes]} if earlier is not None else {}),
         }
     )
+    if not result.complete:
+        raise typer.Exit(STOPPED)
     _judge(result, changes, fail_under, second is not None or bool(rivals))
 
 

@@ -22,6 +22,8 @@ from .tables import Grid
 
 LOG = logging.getLogger("onnxruntime_ep_sparse")
 SCHEMA = 1
+STOPPED = 130
+"""Exit code of a command that Ctrl-C has ended, as of any program."""
 WIDE = 200
 """Width of tables in files and pipes, unless COLUMNS says another."""
 

@@ -14,6 +14,7 @@ from ..reporting.report import BUDGET_S, PAIRS, check_weight
 from ..reporting.report import report as collected
 from ..reporting.sections import SECTIONS
 from .common import (
+    STOPPED,
     Batch,
     Budget,
     FailedError,
@@ -32,9 +33,6 @@ from .common import (
 )
 from .given import GivenModel, run
 from .inputs import feeds_for
-
-STOPPED = 130
-"""Exit code of a command that Ctrl-C has ended, as of any program."""
 
 
 def report(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -76,6 +76,12 @@ def agree(names: Sequence[str], ours: Sequence[Any], theirs: Sequence[Any]) -> t
     """Compare the outputs of two runs one by one. Outputs that are not tensors of numbers are left out."""
     pairs = zip(names, ours, theirs, strict=True)
     return tuple(_agreement(name, y, y_ort) for name, y, y_ort in pairs if isinstance(y_ort, np.ndarray) and y_ort.dtype.kind in "fiub")
+
+
+def agree_by_name(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[Agreement, ...]:
+    """Compare the outputs that have the same names."""
+    both = [name for name in theirs if name in ours]
+    return agree(both, [ours[name] for name in both], [theirs[name] for name in both])
 
 
 def _agreement(name: str, y: NDArray, y_ort: NDArray) -> Agreement:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ class Bench(Tabular):
     """The result of `bench()`: a measurement per point, in the order of the sweep.
 
     `model` and `other` are the names of the files, `inputs` has the shapes and types of the first point's inputs. `prices` are money per
-    hour by provider or by kind of device. `environment` has the machine and the versions. `to_pandas()` and `to_csv()` have the rows of
-    `records()`, which Jupyter shows as a table.
+    hour by provider or by kind of device. `environment` has the machine and the versions. `complete` is False if Ctrl-C has ended it
+    early. `to_pandas()` and `to_csv()` have the rows of `records()`, which Jupyter shows as a table.
     """
 
     model: str
@@ -42,6 +43,7 @@ class Bench(Tabular):
     environment: dict[str, Any]
     prices: dict[str, float]
     other: str | None = None
+    complete: bool = True
 
     @property
     def speed_up(self) -> Ratio | None:
@@ -104,7 +106,7 @@ class Bench(Tabular):
         about = {"model": self.model, "other": self.other, "inputs": self.inputs, "options": self.options, "prices": self.prices}
         points = [{**point.to_dict(), "per_money": [self.per_money(side) for _, side, _ in self.sides(point)]} for point in self.points]
         found = points[0] if len(points) == 1 else {"points": points, "agrees": self.agrees, "valid": self.valid}
-        return {**about, "environment": self.environment, **found}
+        return {**about, "environment": self.environment, "complete": self.complete, **found}
 
 
 def bench(
@@ -137,6 +139,7 @@ def bench(
     `prices` are units of money per hour, by the name of a provider or by `cpu`, `gpu`, `npu`. `memory` also measures the memory of a fresh
     process. `names` are what the two models are called in the result.
 
+    KeyboardInterrupt ends the measurement early, and the result has the points that were complete by then; without one it is raised.
     ValueError if a provider, an option or an input is not valid; onnxruntime's exceptions for a model that it cannot load or run.
     """
     register()
@@ -151,21 +154,25 @@ def bench(
     chosen_of = {size: fitting(feeds_of(size), session) for size in batches}
     del session
     arguments: dict[str, Any] = {"seconds": seconds, "pairs": pairs, "budget_s": budget_s, "memory": memory}
-    points, shapes = [], None
-    for size in batches:
-        chosen = chosen_of[size]
-        shapes = shapes or {name: {"shape": list(x.shape), "dtype": str(x.dtype)} for name, x in chosen.items()}
-        rivals = [Rival(called[0], sources[0], provider) for provider in rivals_of]
-        if len(sources) > 1:
-            rivals += _second(sources[1], called[1], chosen, size, options, seed)
-        for count in thread_counts:
-            for callers in stream_counts:
-                words = _words(size, count, callers) if len(batches) * len(thread_counts) * len(stream_counts) > 1 else ""
-                at = _prefixed(progress, words)
-                extra = {**arguments, "streams": callers, "rivals": rivals, "progress": at}
-                points.append(measure(sources[0], chosen, options, count or 0, **extra))
+    first = chosen_of[batches[0]]
+    shapes = {name: {"shape": list(x.shape), "dtype": str(x.dtype)} for name, x in first.items()}
+    rivals_at = {size: [Rival(called[0], sources[0], provider) for provider in rivals_of] for size in batches}
+    if len(sources) > 1:
+        for size, rivals in rivals_at.items():
+            rivals.extend(_second(sources[1], called[1], chosen_of[size], size, options, seed))
+    wanted = list(product(batches, thread_counts, stream_counts))
+    points: list[Measurement] = []
+    try:
+        for size, count, callers in wanted:
+            at = _prefixed(progress, _words(size, count, callers) if len(wanted) > 1 else "")
+            extra = {**arguments, "streams": callers, "rivals": rivals_at[size], "progress": at}
+            points.append(measure(sources[0], chosen_of[size], options, count or 0, **extra))
+    except KeyboardInterrupt:
+        if not points:
+            raise
     text = {key: str(value) for key, value in (options or {}).items()}
-    return Bench(called[0], tuple(points), shapes or {}, text, environment(), dict(prices or {}), called[1] if len(sources) > 1 else None)
+    other_name, complete = called[1] if len(sources) > 1 else None, len(points) == len(wanted)
+    return Bench(called[0], tuple(points), shapes, text, environment(), dict(prices or {}), other_name, complete)
 
 
 def _second(source: Model, name: str, feeds: Feeds, batch: int | None, options: Mapping[str, object] | None, seed: int) -> list[Rival]:

@@ -19,7 +19,7 @@ from ..diagnostics.step_times import Cost, StepTime, step_times
 from ..options import EP_NAME
 from ..ort.sessions import CPU, Feeds, Model, Ownership, create, make_session, ownership
 from ..timing import SAMPLE_S, Latency, Ratio, in_turn, timed
-from .agreement import Agreement, agree
+from .agreement import Agreement, agree_by_name
 from .memory import memory_of
 from .peak import peak_gflops
 from .spread import judged
@@ -175,9 +175,9 @@ def measure(
         if not own.owned:
             raise ValueError(f"{each.provider} takes none of the {own.nodes} nodes of {each.name}, so there is nothing to measure")
     mine, reference = named_outputs(*sides[1]), named_outputs(*sides[0])
-    agreement = judged(agreement_of(mine, reference), mine, reference, model, feeds, threads)
+    agreement = judged(agree_by_name(mine, reference), mine, reference, model, feeds, threads)
     others = [
-        agreement_of(named_outputs(*side), reference) if each.feeds is None else () for side, each in zip(sides[2:], rivals, strict=True)
+        agree_by_name(named_outputs(*side), reference) if each.feeds is None else () for side, each in zip(sides[2:], rivals, strict=True)
     ]
     progress("compare results", 1)
     if not owned[1].owned and not rivals:
@@ -273,12 +273,6 @@ class Timed:
 def named_outputs(session: Any, feeds: Feeds) -> dict[str, Any]:
     """Return the outputs of a run by their names."""
     return dict(zip([output.name for output in session.get_outputs()], session.run(None, feeds), strict=True))
-
-
-def agreement_of(ours: Mapping[str, Any], reference: Mapping[str, Any]) -> tuple[Agreement, ...]:
-    """Compare the outputs that have the same names."""
-    both = [name for name in reference if name in ours]
-    return agree(both, [ours[name] for name in both], [reference[name] for name in both])
 
 
 def profile(

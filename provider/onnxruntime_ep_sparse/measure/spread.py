@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..ort.sessions import CPU, Feeds, Model, make_session
-from .agreement import Agreement, agree
+from .agreement import Agreement, agree_by_name
 
 EXACT = {"session.x64quantprecision": "1"}
 """ONNX Runtime's configuration entry for exact sums of 8-bit products."""
@@ -37,8 +37,7 @@ def judged(
         del session
 
     def errors(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, float]:
-        found = agree(doubtful, [a[name] for name in doubtful], [b[name] for name in doubtful])
-        return {each.output: each.max_abs for each in found}
+        return {each.output: each.max_abs for each in agree_by_name(a, {name: b[name] for name in doubtful})}
 
     apart = [errors(a, b) for i, a in enumerate(runs) for b in runs[:i]]
     away = [errors(ours, run) for run in runs]
