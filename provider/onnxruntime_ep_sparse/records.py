@@ -1,4 +1,4 @@
-"""Results as rows: a table in notebooks, a DataFrame of pandas, a CSV file."""
+"""Results as rows: a table in notebooks, a DataFrame of pandas, a CSV file; numbers with their nouns."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ Record = dict[str, Any]
 WIDE, FEW = 120, 4
 """Characters of a line and rows: a table of text that is wider and has no more rows stands on its side."""
 RIGHT = ' style="text-align:right"'
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, for example "1 region" or "2 regions"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 class Tabular(ABC):

@@ -42,7 +42,6 @@ import onnx
 from report import add_json, written
 
 from onnxruntime_ep_sparse import EP_NAME, measure
-from onnxruntime_ep_sparse.cli.common import counted
 from onnxruntime_ep_sparse.diagnostics.explain import expected, explain
 from onnxruntime_ep_sparse.measure.agreement import agree_by_name
 from onnxruntime_ep_sparse.measure.machine import environment
@@ -50,6 +49,7 @@ from onnxruntime_ep_sparse.measure.protocol import named_outputs
 from onnxruntime_ep_sparse.measure.spread import judged
 from onnxruntime_ep_sparse.models import BUILDERS, FORMATS, inputs_for
 from onnxruntime_ep_sparse.models.masks import mask
+from onnxruntime_ep_sparse.records import counted
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("provider", "kernels", "setup.py")

@@ -11,7 +11,8 @@ from ..diagnostics.explain import expected, explain
 from ..options import EP_NAME
 from ..partition.decision import NodeDecision
 from ..reasons import ADVICE, COMPILED
-from .common import Batch, JsonOption, ModelArgument, Output, ProviderOptions, Shapes, Threads, UsageError, counted, provider_options
+from ..records import counted
+from .common import Batch, JsonOption, ModelArgument, Output, ProviderOptions, Shapes, Threads, UsageError, provider_options
 from .given import GivenModel
 from .inputs import open_sizes_for, shapes_for
 from .macs import PRODUCTS, key_of, macs_of

@@ -14,6 +14,7 @@ from ..files import check_target
 from ..measure import CPU, Baseline, Bench, Change, Measurement
 from ..measure.bench import AXES
 from ..measure.providers import find
+from ..records import counted
 from .bench_tables import show, show_changes, show_steps
 from .common import (
     MOST_THREADS,
@@ -30,7 +31,6 @@ from .common import (
     Shapes,
     Threads,
     UsageError,
-    counted,
     positive,
     provider_options,
     written,

@@ -11,8 +11,9 @@ from ..measure import CONTROL_TOLERANCE, CPU, Bench, Change, Measurement, Profil
 from ..measure.agreement import BYTES
 from ..measure.bench import AXES, FIGURES
 from ..options import EP_NAME
+from ..records import counted
 from ..timing import CONFIDENCE, Interval
-from .common import Output, counted
+from .common import Output
 
 COSTS = (">ms", ">share", ">GFLOP/s", ">of peak", ">dense-equivalent", ">GB/s")
 INTEGERS = {">GFLOP/s": ">GMAC/s"}

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from .. import options
 from ..files import check_target, shown, write
 from ..formats.onnx_file import load, referenced_files
+from ..records import counted
 from .tables import Grid
 
 LOG = logging.getLogger("onnxruntime_ep_sparse")
@@ -53,11 +54,6 @@ class UsageError(Exception):
 
 class FailedError(Exception):
     """A failure of a command: one line on stderr, exit code 1."""
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a number with its noun, for example "1 region" or "2 regions"."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 class Output:

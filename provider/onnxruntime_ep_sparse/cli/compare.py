@@ -12,6 +12,7 @@ from ..measure import CPU
 from ..measure.agreement import BYTES, HALF_TOLERANCE, SPREAD, TOLERANCE
 from ..measure.spread import judged
 from ..options import EP_NAME
+from ..records import counted
 from .common import (
     Batch,
     FailedError,
@@ -24,7 +25,6 @@ from .common import (
     Shapes,
     Threads,
     UsageError,
-    counted,
     provider_options,
 )
 from .given import GivenModel, run

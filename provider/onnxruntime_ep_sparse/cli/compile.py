@@ -12,7 +12,8 @@ from ..files import NewFiles, check_target, shown
 from ..formats.onnx_file import load, referenced_files
 from ..graph.ir import EP_CONTEXT
 from ..ort import registration
-from .common import FailedError, JsonOption, Output, ProviderOptions, UsageError, counted, provider_options
+from ..records import counted
+from .common import FailedError, JsonOption, Output, ProviderOptions, UsageError, provider_options
 from .given import check_name, check_source
 from .pack import size_of
 

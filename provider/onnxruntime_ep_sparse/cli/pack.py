@@ -13,7 +13,8 @@ from ..files import shown
 from ..formats import compressed_model
 from ..formats import onnx_file as model_file
 from ..formats.compressed_model import MIN_SPARSITY, Weight
-from .common import FailedError, JsonOption, Output, UsageError, counted
+from ..records import counted
+from .common import FailedError, JsonOption, Output, UsageError
 from .given import check_source
 
 Source = Annotated[Path, typer.Argument(metavar="IN", help="ONNX file.")]

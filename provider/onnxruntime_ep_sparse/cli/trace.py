@@ -14,6 +14,7 @@ from ..diagnostics.trace import trace as traced
 from ..files import check_target, shown
 from ..measure import CPU
 from ..options import EP_NAME
+from ..records import counted
 from .common import (
     Batch,
     FailedError,
@@ -26,7 +27,6 @@ from .common import (
     Shapes,
     Threads,
     UsageError,
-    counted,
     files_of,
     provider_options,
     written,

@@ -9,7 +9,8 @@ import typer
 
 from ..measure import CPU
 from ..options import EP_NAME
-from .common import FailedError, Output, UsageError, counted
+from ..records import counted
+from .common import FailedError, Output, UsageError
 from .given import GivenModel
 from .inputs import feeds_for
 

@@ -82,6 +82,16 @@ def parameters(graph: Graph, tensor: int, scale: str, zero: str, what: str, coun
     return Parameters(factor.reshape(-1), offset.reshape(-1).astype(np.int64), tensor)
 
 
+def parameters_of_both(graph: Graph, node: Node) -> tuple[Parameters, Parameters] | Finding:
+    """Return those of X and of Y, where a node has X, its scale and zero point, then those of Y; or the reason why it cannot run."""
+    x, x_scale, x_zero, y_scale, y_zero = [*node.inputs, "", ""][:5]
+    of_x = parameters(graph, graph.values[x].dtype, x_scale, x_zero, "the input")
+    if isinstance(of_x, Finding):
+        return of_x
+    of_y = parameters(graph, graph.values[node.outputs[0]].dtype, y_scale, y_zero, "the result")
+    return of_y if isinstance(of_y, Finding) else (of_x, of_y)
+
+
 # --- from floats and back
 
 
@@ -200,15 +210,10 @@ FUNCTIONS: dict[str, Callable[[Node, NDArray[np.float64]], NDArray[np.float64]]]
 @np.errstate(all="ignore")
 def function_of(graph: Graph, node: Node) -> Function | Finding:
     """Return the function of a node, or the reason why it cannot run."""
-    names = [*node.inputs, "", ""][:5]
-    x, y = names[0], node.outputs[0]
-    of_x = parameters(graph, graph.values[x].dtype, names[1], names[2], "the input")
-    of_y = parameters(graph, graph.values[y].dtype, names[3], names[4], "the result")
-    for found in (of_x, of_y):
-        if isinstance(found, Finding):
-            return found
-    assert isinstance(of_x, Parameters)
-    assert isinstance(of_y, Parameters)
+    found = parameters_of_both(graph, node)
+    if isinstance(found, Finding):
+        return found
+    of_x, of_y = found
     compute = attribute_of(node, "function", None) or FUNCTIONS[node.op_type]
     result = compute(node, dequantized(of_x).astype(np.float64)).astype(np.float32)
     return Function(of_x, of_y, quantized(result, of_y))
@@ -289,15 +294,11 @@ def pool_of(graph: Graph, node: Node) -> tuple[Parameters, Parameters, float] | 
     """Return the parameters of a QLinearGlobalAveragePool, and by what its sums are multiplied; or the reason why it cannot run."""
     if attribute_of(node, "channels_last", 0):
         return reasons.UNSUPPORTED_ATTRIBUTE(name="channels_last", value=1)
-    x, y = node.inputs[0], node.outputs[0]
-    of_x = parameters(graph, graph.values[x].dtype, node.inputs[1], input_of(node, 2), "the input")
-    of_y = parameters(graph, graph.values[y].dtype, node.inputs[3], input_of(node, 4), "the result")
-    for found in (of_x, of_y):
-        if isinstance(found, Finding):
-            return found
-    assert isinstance(of_x, Parameters)
-    assert isinstance(of_y, Parameters)
-    image = shape_of(graph, x)[2:]
+    found = parameters_of_both(graph, node)
+    if isinstance(found, Finding):
+        return found
+    of_x, of_y = found
+    image = shape_of(graph, node.inputs[0])[2:]
     sizes = [d for d in image if isinstance(d, int)]
     if not image or len(sizes) < len(image):
         return reasons.AXES_UNKNOWN()

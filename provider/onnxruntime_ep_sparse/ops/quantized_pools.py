@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnxruntime_ep_sparse_kernels.elementwise import Act, Op
 
 from .. import reasons
-from ..graph.ir import BYTES, Graph, Node, attribute_of, input_of, shape_of
+from ..graph.ir import BYTES, Graph, Node, attribute_of, shape_of
 from ..program.builder import Builder
 from ..program.enums import StepKind
 from ..program.kinds.elementwise import Binary
@@ -27,7 +27,7 @@ from ..program.windows import check_pool
 from ..reasons import Finding
 from .costs import Estimate, Setting
 from .costs import elementwise as same_work
-from .quantized import Parameters, lower_pool, parameters, pool_of
+from .quantized import Parameters, lower_pool, parameters_of_both, pool_of
 from .row import FUSED, MICROSOFT, OpRow, can_run_if
 from .windows import check_attributes, is_padded, window_of
 
@@ -51,15 +51,11 @@ class Average:
 
 def average_of(graph: Graph, node: Node) -> Average | Finding:
     """Return what a QLinearAveragePool computes, or the reason why it cannot run."""
-    x, y = node.inputs[0], node.outputs[0]
-    of_x = parameters(graph, graph.values[x].dtype, node.inputs[1], input_of(node, 2), "the input")
-    of_y = parameters(graph, graph.values[y].dtype, node.inputs[3], input_of(node, 4), "the result")
-    for found in (of_x, of_y):
-        if isinstance(found, Finding):
-            return found
-    assert isinstance(of_x, Parameters)
-    assert isinstance(of_y, Parameters)
-    _, channels, *image = shape_of(graph, x)
+    found = parameters_of_both(graph, node)
+    if isinstance(found, Finding):
+        return found
+    of_x, of_y = found
+    _, channels, *image = shape_of(graph, node.inputs[0])
     kernel, rank = tuple(attribute_of(node, "kernel_shape", ())), len(image)
     if not 1 <= rank <= MOST_AXES:
         return reasons.UNSUPPORTED_SPATIAL_RANK(rank=rank, supported="1 and 2")
@@ -76,7 +72,7 @@ def average_of(graph: Graph, node: Node) -> Average | Finding:
     finding = check_pool(window)
     if finding is not None:
         return finding
-    made = (graph.values[y].shape or ())[2:]
+    made = (graph.values[node.outputs[0]].shape or ())[2:]
     sizes = [d for d in (*image, *made) if isinstance(d, int)]
     if not isinstance(channels, int) or len(sizes) < 2 * rank:
         return reasons.AXES_UNKNOWN()

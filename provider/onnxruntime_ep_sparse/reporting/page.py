@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..measure import CPU, TOLERANCE
 from ..options import EP_NAME
+from ..records import counted
 from .sections import SECTIONS
 
 if TYPE_CHECKING:
@@ -94,11 +95,6 @@ def short(name: str) -> str:
 def level(share: float | None) -> int:
     """Return the shade of a share, from 0 to LEVELS."""
     return 0 if share is None else round(min(max(share, 0.0), 1.0) * LEVELS)
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a number with its noun, for example "1 region" or "2 regions"."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _jinja() -> Any:
