@@ -100,6 +100,14 @@ ctypedef struct Run:
     int32_t target
     int32_t length
 
+# Pixels become this while they are gathered: x times the factor of their channel, or min(high, max(low, x * factor + addend)) unless
+# `addend` is NULL.
+ctypedef struct Scaled:
+    const float* factor
+    const float* addend
+    float low
+    float high
+
 # One call of a pooling kernel: rows [row_begin, row_end) of one plane of the output. Kernels for bytes have bytes in the place of floats.
 ctypedef struct Pool:
     const float* x
@@ -197,10 +205,10 @@ ctypedef struct KernelTable:
     void (*max_pairs)(float* y, const float* first, const float* second, int64_t vectors) noexcept nogil
     # y[2v] = y[2v + 1] = x[v], vector by vector, in both rows of y
     void (*double_vectors)(float* first, float* second, const float* x, int64_t vectors) noexcept nogil
-    # Copies a list of runs, channel after channel, times the `factor` of the channel unless that is NULL. Reads every `stride`-th pixel of
-    # the planes, and nothing from `end` on.
+    # Copies a list of runs, channel after channel, `scaled` unless that is NULL. Reads every `stride`-th pixel of the planes, and nothing
+    # from `end` on.
     void (*gather)(float* tile, int64_t tile_step, const float* plane, int64_t plane_step, int64_t channels, const Run* run,
-                   int64_t runs, int64_t stride, const float* end, const float* factor) noexcept nogil
+                   int64_t runs, int64_t stride, const float* end, const Scaled* scaled) noexcept nogil
     # y[target + i] = act(x[source + i] + residual[target + i]) for each run, row after row of both. Overwrites x.
     void (*scatter)(float* y, int64_t y_stride, float* x, int64_t x_stride, int64_t rows, const Run* run, int64_t runs,
                     const float* residual, Act act, float alpha, float beta) noexcept nogil

@@ -47,6 +47,41 @@ def test_factors(isa, window, size):
 
 
 @EVERY_SET
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("size", [(7, 7), (5, 31), (40, 24)])
+@pytest.mark.parametrize("after", ["Relu", "LeakyRelu", ""])
+def test_normalized_channels(isa, window, size, after):
+    """A BatchNormalization before a convolution, with Relu while it gathers: the bits of a step of its own, and near float64."""
+    rng = np.random.default_rng(0)
+    shape = (None, 40, *size)
+    weights = {"w": pruned(rng, (24, 40, 1, 1), 0.8), "b": noise(rng, 24), "d": noise(rng, 24, 1, 3, 3)}
+    weights |= {name: noise(rng, 40) for name in ("scale", "offset", "mean")} | {"variance": np.abs(noise(rng, 40)) + 1}
+    one = (None, 24, None, None)
+    norm = ("BatchNormalization", ("t", "scale", "offset", "mean", "variance"), "m", shape, {"epsilon": 1e-3})
+    nodes = [("Tanh", ("x",), "t", shape, {}), norm, *([(after, ("m",), "a", shape, {})] if after else [])]
+    last = "a" if after else "m"
+    nodes += [("Conv", (last, "w", "b"), "p", one, WINDOWS[window]), ("Conv", ("p", "d"), "y", one, {"group": 24, "pads": (1, 1, 1, 1)})]
+    inputs = {"x": ("n", *shape[1:])}
+    x = noise(rng, 3, 40, *size)
+    x[1, 3, 2, 2], x[2, 5, 1, 1] = np.nan, np.inf
+    alone = pipeline.lower_to_spec(graph_of(nodes, inputs, weights, ("y", last)), isa)
+    scaled = pipeline.lower_to_spec(graph_of(nodes, inputs, weights), isa)
+    expected, normalized = Program(alone, table_of(isa), 1, far_floats=1 << 40).run(x)
+    t = np.tanh(x.astype(np.float64))
+    wide = {name: weights[name].astype(np.float64)[:, None, None] for name in ("scale", "offset", "mean", "variance")}
+    exact = (t - wide["mean"]) / np.sqrt(wide["variance"] + 1e-3) * wide["scale"] + wide["offset"]
+    exact = {"Relu": np.maximum(exact, 0), "LeakyRelu": np.where(exact < 0, 0.01 * exact, exact), "": exact}[after]
+    np.testing.assert_allclose(normalized, exact, rtol=1e-5, atol=1e-5)
+    for workers in (1, 2, 3):
+        for far_floats in (0, 1 << 40):
+            recorded: list = []
+            program = Program(scaled, table_of(isa), workers, far_floats=far_floats)
+            (y,) = program.run(x, recorded=recorded)
+            assert y.tobytes() == expected.tobytes()
+            assert (1 in {record.step for record in recorded}) == (after == "LeakyRelu"), "the product clamps, and nothing else"
+
+
+@EVERY_SET
 def test_several_readers(isa):
     """A result that something else reads too is computed."""
     rng = np.random.default_rng(0)

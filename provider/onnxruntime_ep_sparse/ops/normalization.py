@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from onnxruntime_ep_sparse_kernels.elementwise import Op
 
 from .. import reasons
 from ..graph.ir import Graph, Node, attribute_of, input_of, number_of, shape_of
 from ..program.builder import Builder, may_have_one_shape
 from ..program.enums import StepKind
-from ..program.kinds.elementwise import Binary
 from ..program.kinds.normalize import Normalize, NormalizeGroups
 from ..program.steps import Step
 from ..reasons import Finding
 from . import costs
 from .channels import ChannelPlan, Flow
-from .costs import Estimate, Setting
 from .row import MICROSOFT, ONNX, OpRow, Shape
 
 
@@ -50,17 +45,7 @@ def _batchnorm_of(graph: Graph, node: Node) -> tuple[NDArray[np.float64], NDArra
 
 def _batchnorm_lower(builder: Builder, node: Node) -> None:
     factor, offset = _batchnorm_of(builder.graph, node)
-    shape = (-1,) + (1,) * (len(shape_of(builder.graph, node.inputs[0])) - 2)
-    scaled = builder.new_value()
-    x, y = builder.value(node.inputs[0]), builder.value(node.outputs[0])
-    builder.step(Step(StepKind.BINARY, x, scaled, builder.constant(factor.reshape(shape)), spec=Binary(Op.MUL)))
-    builder.step(Step(StepKind.BINARY, scaled, y, builder.constant(offset.reshape(shape)), spec=Binary(Op.ADD)))
-
-
-def _batchnorm_estimate(setting: Setting, node: Node) -> Estimate:
-    """Return the work of a BatchNormalization, which is two steps."""
-    one = costs.elementwise("added", math.prod(setting.sizes(node.outputs[0])))
-    return replace(one, ours=costs.scaled(one.ours, 2))
+    builder.scale_channels(node, np.stack([factor, offset]).astype(np.float32))
 
 
 def _batchnorm_channels(flow: Flow, node: Node) -> ChannelPlan | None:
@@ -189,7 +174,7 @@ ROWS = (
         "inference with constant statistics",
         first_version=7,
         channels=_batchnorm_channels,
-        estimate=_batchnorm_estimate,
+        estimate=costs.work_of("added"),
     ),
     *(
         OpRow(

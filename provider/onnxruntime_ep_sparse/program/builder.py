@@ -409,7 +409,7 @@ class Builder:
             self.steps.append(replace(step, y=phases))
             self.steps.append(Step(StepKind.SHUFFLE, phases, step.y, spec=shuffle, name=step.name))
             return
-        if step.r < 0:
+        if step.r < 0 or step.kind == StepKind.SCALE_CHANNELS:
             self.steps.append(step)
             return
         # names of dimensions do not promise that sizes are equal: ONNX Runtime broadcasts whatever they are
@@ -516,12 +516,18 @@ class Builder:
         else:
             self.append(name, step)
 
+    def scale_channels(self, node: Node, weights: NDArray[np.float32]) -> None:
+        """Append x times a number of each channel plus another one, rows of `weights`; it ends with the activation that alone reads it."""
+        x, y = self.value(node.inputs[0]), self.value(node.outputs[0])
+        self.keep_open(node.outputs[0], Step(StepKind.SCALE_CHANNELS, x, y, self.constant(weights), name=self.node_name))
+
     def activate(self, node: Node, activation: Activation, bias: str = "") -> None:
         """Append an activation: the end of an open product, or a step of its own. The constant `bias` is added before, "" for none."""
         x, y = node.inputs[0], node.outputs[0]
         step = self.pending.get(x)
         if step is not None and bias:
-            step = self.with_bias(step, x, bias) if x not in self.shuffles else None
+            takes_bias = x not in self.shuffles and step.kind != StepKind.SCALE_CHANNELS
+            step = self.with_bias(step, x, bias) if takes_bias else None
         if step is not None:
             del self.pending[x]
             if x in self.shuffles:

@@ -73,6 +73,8 @@ class StepKind(IntEnum):
     """Keys or values of earlier positions, and those of new ones after them."""
     ACCUMULATE = 34
     """CumSum."""
+    SCALE_CHANNELS = 35
+    """BatchNormalization that no convolution before it takes in, and the activation after it."""
 
 
 class ShapeRule(IntEnum):

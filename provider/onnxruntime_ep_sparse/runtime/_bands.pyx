@@ -227,7 +227,11 @@ cdef void chain_item(Job* job, int64_t index, float* scratch) noexcept nogil:
                 band.end = needed[k]
                 own.step = <Step*>&steps[k]
                 # only the first step reads something outside of the chain
-                own.factor = job.factor + band.image * x.dims[1] if job.factor != NULL and k == 0 else NULL
+                own.scaled = job.scaled
+                if k > 0:
+                    own.scaled.factor = NULL
+                elif job.scaled.factor != NULL:
+                    own.scaled.factor += band.image * job.scaled_step
                 own.sp = &sp[k]
                 own.step.ops.band(&own, &band, scratch + sp[last].band_offset)
                 done[k] = needed[k]

@@ -10,6 +10,7 @@ from ._bands cimport chain_item
 from ._clock cimport monotonic_ns
 from ._dealt cimport conversion_items, convert_item
 from ._numbers cimport numbers_as_tensor
+from ._packed cimport set_bounds
 from ._recording cimport next_step_run
 from ._sections cimport Progress, Team, converts_on_workers, is_parallel, on_workers, section, take_part
 from ._structs cimport *
@@ -116,7 +117,9 @@ cdef void begin_step(const Run* run, int s, Job* job, Step* alone) noexcept nogi
     job.x = address_of(run, step.x)
     job.r = address_of(run, last.r) if last.r != NONE else NULL
     job.y = address_of(run, last.y)
-    job.factor = address_of(run, step[-1].r) if job.sp.scaled else NULL
+    job.scaled.factor = NULL
+    if job.sp.scaled:
+        set_scaled(run, step - 1, job)
     if job.sp.apart:
         alone[0] = step[0]
         alone.r = NONE
@@ -127,6 +130,15 @@ cdef void begin_step(const Run* run, int s, Job* job, Step* alone) noexcept nogi
         job.operands[i] = address_of(run, step[i].r) if step[i].r != NONE else NULL
     for i in range(step.n_more):
         job.more[i] = address_of(run, step.more[i]) if step.more[i] != NONE else NULL
+
+
+cdef void set_scaled(const Run* run, const Step* before, Job* job) noexcept nogil:
+    """Set what a job does with what it gathers: what the step `before` would."""
+    cdef const Shape* r = &run.plan.values[before.r].shape
+    job.scaled.factor = address_of(run, before.r)
+    job.scaled.addend = job.scaled.factor + r.dims[1] if r.rank == 2 else NULL
+    job.scaled_step = 0 if r.rank == 2 else r.dims[1]
+    set_bounds(before, before.act == ACT_CLAMP, &job.scaled.low, &job.scaled.high)
 
 
 cdef int timed(Run* run) noexcept nogil:

@@ -233,6 +233,7 @@ cdef void gather_block(Job* job, GatherGroup* group, int64_t b, int64_t image, i
     cdef int64_t plane = q.x_plane
     cdef const float* x = job.x + (q.image_x[image] if q.image_x != NULL else image * q.x_image)
     cdef const float* x_end = job.x + q.x_floats
+    cdef t.Scaled scaled
     if p.x_rows:
         rows = q.flat - flat
         if rows > o.width:
@@ -248,10 +249,15 @@ cdef void gather_block(Job* job, GatherGroup* group, int64_t b, int64_t image, i
     position = tile_position(p, o, unit)
     for u in range(p.units):
         channel = (unit - u + p.units - 1) // p.units
+        if job.scaled.factor != NULL:
+            scaled = job.scaled
+            scaled.factor += image * job.scaled_step + group.channel_begin + channel
+            if scaled.addend != NULL:
+                scaled.addend += group.channel_begin + channel
         kernels.gather(tile + tile_position(p, o, channel * p.units + u) - position, o.channel_floats,
                        x + (group.channel_begin + channel) * plane, plane, (end - u + p.units - 1) // p.units - channel,
                        run + unit_run[u], unit_run[u + 1] - unit_run[u], p.window.stride[2], x_end,
-                       job.factor + image * p.channels + group.channel_begin + channel if job.factor != NULL else NULL)
+                       &scaled if job.scaled.factor != NULL else NULL)
 
 
 cdef inline int64_t group_floats(const Product* p, const ProductPlan* q) noexcept nogil:

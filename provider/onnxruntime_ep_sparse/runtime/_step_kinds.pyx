@@ -12,7 +12,7 @@ from ._elementwise cimport activate_ops, binary_ops
 from ._enums cimport *
 from ._integers cimport accumulate_ops, choose_ops, integers_ops, range_ops
 from ._near_channels cimport normalize_near_ops
-from ._normalize cimport normalize_groups_ops, normalize_ops
+from ._normalize cimport normalize_groups_ops, normalize_ops, scale_channels_ops
 from ._pair_product cimport pair_product_ops
 from ._parts cimport expand_ops, part_ops
 from ._positions cimport extend_ops, rotate_ops
@@ -52,6 +52,7 @@ row(STEP_RESAMPLE, resample_ops)
 row(STEP_NORMALIZE, normalize_ops)
 row(STEP_NORMALIZE_GROUPS, normalize_groups_ops)
 row(STEP_NORMALIZE_NEAR, normalize_near_ops)
+row(STEP_SCALE_CHANNELS, scale_channels_ops)
 row(STEP_PART, part_ops)
 row(STEP_EXPAND, expand_ops)
 row(STEP_SOFTMAX, softmax_ops)

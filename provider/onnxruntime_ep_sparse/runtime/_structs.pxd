@@ -174,7 +174,8 @@ cdef struct StepKindOps:
     bint (*reads)(const CompiledProgram* program, const Plan* plan, int index, Reach* reach) noexcept nogil
     # Computes a band. NULL where `reads` is.
     void (*band)(Job* job, const Band* band, float* scratch) noexcept nogil
-    # Whether the result is x times a number of r for each channel of an image, and nothing else. NULL: it never is.
+    # Whether the result is x times a number of r for each channel of an image, and nothing else. NULL: it never is. Where r has two rows,
+    # the second one is added and the result may be clamped.
     bint (*scales)(const CompiledProgram* program, const Plan* plan, int index) noexcept nogil
     # Whether the step can multiply what it reads of x by such numbers. NULL: it cannot.
     bint (*scaled)(const CompiledProgram* program, const Plan* plan, int index) noexcept nogil
@@ -377,7 +378,8 @@ cdef struct Job:
     const float* r
     float* y
     float** more             # where the values of Step.more are; NULL for those that are missing
-    const float* factor      # of a `scaled` step: for each channel of each image; else NULL
+    t.Scaled scaled          # of a `scaled` step: for the first image; else without factors
+    int64_t scaled_step      # from the factors of an image to those of the next
     const float** operands   # where the second operands of the steps of a chain are, or NULL
     float* scratch
     float* shared

@@ -80,3 +80,12 @@ NORMALIZE_GROUPS = StepKindRow(
     separable=_separable,
     describe=_describe_groups,
 )
+SCALE_CHANNELS = StepKindRow(
+    StepKind.SCALE_CHANNELS,
+    type(None),
+    _verify,
+    second=SecondOperand.REQUIRED,
+    ranks=(2, MAX_RANK),
+    separable=_separable,
+)
+"""The step's `r` is a constant of shape (2, C): factors, then addends."""

@@ -14,7 +14,7 @@ from .elementwise import ACTIVATE, BINARY
 from .integers import ACCUMULATE, CHOOSE, INTEGERS, RANGE, TAKE
 from .layout import CONCAT, PAD, RESHAPE, TRANSPOSE
 from .near_channels import NORMALIZE_NEAR
-from .normalize import NORMALIZE, NORMALIZE_GROUPS
+from .normalize import NORMALIZE, NORMALIZE_GROUPS, SCALE_CHANNELS
 from .pair_product import PAIR_PRODUCT
 from .parts import EXPAND, PART
 from .positions import EXTEND, ROTATE
@@ -47,6 +47,7 @@ ROWS: dict[StepKind, StepKindRow] = {
         NORMALIZE,
         NORMALIZE_GROUPS,
         NORMALIZE_NEAR,
+        SCALE_CHANNELS,
         PART,
         EXPAND,
         SOFTMAX,
