@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import onnxruntime_ep_sparse as sparse
 from support.making import model_of, noise, pruned
@@ -137,7 +137,7 @@ def onnx_model(dims, mask=None, *, v_channels=12, **attributes):
 
 
 @pytest.mark.parametrize("dims", [3, 4])
-@pytest.mark.parametrize(("mask", "arguments"), [(None, {}), (2, {"v_channels": 24}), (4, {"scale": 0.4})])
+@pytest.mark.parametrize(("mask", "arguments"), [(None, {}), (2, {"v_channels": 24}), (4, {"scale": 0.4}), (None, {"softcap": 0.8})])
 def test_attention_of_onnx(dims, mask, arguments):
     """One region with the products around it, for any sizes at run time; masks hold -Inf too, for all keys of some positions."""
     made = onnx_model(dims, mask, **arguments)
@@ -151,6 +151,24 @@ def test_attention_of_onnx(dims, mask, arguments):
             scores[..., : positions // 3, :] = -np.inf
             given["mask"] = scores
         assert_close(ours.run(None, given)[0], theirs.run(None, given)[0])
+
+
+@pytest.mark.parametrize("dims", [3, 4])
+def test_masks_after_caps(dims):
+    """Scores are capped before a mask is added, as ONNX defines it; ONNX Runtime 1.25 caps their sum."""
+    made, rng = onnx_model(dims, 2, softcap=0.8), np.random.default_rng(0)
+    given = {"x": noise(rng, 2, 7, DEPTH), "keys": noise(rng, 2, 9, DEPTH), "mask": noise(rng, 7, 9)}
+    given["mask"][:, 1:][rng.random((7, 8)) < 0.3] = -np.inf
+    weights = {w.name: numpy_helper.to_array(w).astype(np.float64) for w in made.graph.initializer}
+    q, k, v = (
+        (given[x].astype(np.float64) @ weights[w]).reshape(2, -1, HEADS, HIDDEN // HEADS)
+        for x, w in (("x", "wq"), ("keys", "wk"), ("keys", "wv"))
+    )
+    scores = 0.8 * np.tanh(np.einsum("bthc,bkhc->bhtk", q, k) / np.sqrt(HIDDEN // HEADS) / 0.8) + given["mask"]
+    powers = np.exp(scores - scores.max(-1, keepdims=True))
+    y64 = np.einsum("bhtk,bkhc->bhtc" if dims == 4 else "bhtk,bkhc->bthc", powers / powers.sum(-1, keepdims=True), v)
+    y = owned_session(made).run(None, given)[0]
+    np.testing.assert_allclose(y, y64.reshape(y.shape), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dims", [3, 4])
@@ -191,7 +209,7 @@ def test_decoders_of_onnx(dims, kv_heads, causal, mask, past):
 @pytest.mark.parametrize(
     ("made", "code"),
     [
-        (lambda: onnx_model(4, softcap=2.0), "unsupported-attribute"),
+        (lambda: onnx_model(4, qk_matmul_output_mode=1), "unsupported-attribute"),
         (lambda: onnx_model(3, kv_num_heads=3), "mismatched"),
     ],
 )

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 import onnxruntime_ep_sparse as sparse
@@ -120,6 +120,11 @@ RUNS = [(2, 1, 6, [7, 7]), (1, 3, 4, [7]), (1, 1, 9, [5]), (2, 1, 9, [5, 8]), (2
         (("past",), 1, {"do_rotary": 1}),
         (("past", "packed"), 2, {"do_rotary": 1, "rotary_interleaved": 1}),
         (("packed",), 2, {"do_rotary": 1}),
+        (("past",), 2, {"softcap": 0.7}),
+        ((), 2, {"local_window_size": 2}),
+        (("past",), 2, {"local_window_size": 1}),
+        (("past", "packed"), 4, {"local_window_size": 3, "softcap": 2.0, "do_rotary": 1}),
+        (("past",), 1, {"local_window_size": 100}),
     ],
 )
 def test_grouped_queries(names, kv_heads, attributes):
@@ -142,7 +147,30 @@ def test_lengths_that_do_not_fit():
     assert_close(ours.run(None, fed)[0], theirs.run(None, fed)[0])
 
 
-@pytest.mark.parametrize("arguments", [{"softcap": 2.0}, {"local_window_size": 3}])
+@pytest.mark.parametrize("window", [-1, 1, 3])
+@pytest.mark.parametrize("softcap", [0.0, 0.9])
+def test_windows_and_caps_in_float64(window, softcap):
+    """Scores s become softcap * tanh(s / softcap); a query reads the last `window` positions up to its own."""
+    made = grouped("past", local_window_size=window, softcap=softcap)
+    session = owned_session(made)
+    (batch, new, room, lengths), kv_heads = (2, 3, 9, [8, 8]), 2
+    fed = fed_to(session, batch, new, room, lengths)
+    weight = numpy_helper.to_array(made.graph.initializer[0]).astype(np.float64)
+    q = (fed["x"].astype(np.float64) @ weight).reshape(batch, new, kv_heads, HEADS // kv_heads, CHANNELS)
+    k, v = (
+        np.concatenate([fed[past][:, :, : lengths[0] - new], fed[x].reshape(batch, new, kv_heads, CHANNELS).swapaxes(1, 2)], 2)
+        for past, x in (("pk", "k"), ("pv", "v"))
+    )
+    scores = np.einsum("bthgc,bhkc->bhgtk", q, k.astype(np.float64)) / np.sqrt(CHANNELS)
+    scores = softcap * np.tanh(scores / softcap) if softcap else scores
+    before = np.arange(lengths[0] - new, lengths[0])[:, None] - np.arange(lengths[0])
+    scores[..., (before < 0) | ((before >= window) & (window > 0))] = -np.inf
+    powers = np.exp(scores - scores.max(-1, keepdims=True))
+    y64 = np.einsum("bhgtk,bhkc->bthgc", powers / powers.sum(-1, keepdims=True), v.astype(np.float64)).reshape(batch, new, -1)
+    np.testing.assert_allclose(session.run(None, fed)[0], y64, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("arguments", [{"softcap": -2.0}, {"local_window_size": 0}, {"smooth_softmax": 1}])
 def test_grouped_queries_that_are_left(arguments):
     """The reason is told."""
     found = [d for d in sparse.explain(make_session(grouped("past", **arguments))) if d.op_type == "GroupQueryAttention"]

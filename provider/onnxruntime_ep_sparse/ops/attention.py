@@ -196,36 +196,48 @@ def _causal_addend(builder: Builder, q: Places, k: Places, past: Places | None) 
     zero, one = (builder.compute(NumberOp.LITERAL, shape=(), integers=(n,)).y for n in (0, 1))
     first = zero if past is None else size(past)
     end = size(q) if past is None else builder.compute(NumberOp.ADD, [first, size(q)], shape=()).y
-    queries, keys, rows, later, added = (builder.new_value(1 if i < 2 else 2) for i in range(5))
+    queries, keys, rows = (builder.new_value(1 if i < 2 else 2) for i in range(3))
     for value in (queries, keys, rows):
         builder.types[value] = ElementType.INT64
     builder.step(Step(StepKind.RANGE, first, queries, spec=Range(end, one)))
     builder.step(Step(StepKind.RANGE, zero, keys, spec=Range(size(k), one)))
     builder.step(Step(StepKind.RESHAPE, queries, rows, spec=Reshape(inserted=(1,))))
-    later_addend(builder, rows, keys, later, added)
-    return added
+    return later_addend(builder, rows, keys)
 
 
-def later_addend(builder: Builder, rows: int, keys: int, later: int, added: int) -> None:
-    """Append steps that make `added`: -Inf where a key has a later position than its row, else 0; `later` is a value between them."""
+def later_addend(builder: Builder, rows: int, keys: int) -> int:
+    """Append steps that make -Inf where a key has a later position than its row, else 0, and return the result."""
+    rank = max(builder.ranks[rows], builder.ranks[keys])
+    later, added = builder.new_value(rank), builder.new_value(rank)
     builder.step(Step(StepKind.INTEGERS, rows, later, keys, spec=Integers(NumberOp.LESS)))
     table = np.zeros(ENTRIES, np.float32)
     table[1] = -np.inf
     builder.step(Step(StepKind.LOOK_UP, later, added, spec=LookUp(table, 0.0)))
+    return added
 
 
 def core(
-    builder: Builder, qkv: tuple[int, int, int], scale: float, addends: list[int], heads: Heads, *, masks: bool = False, all_heads: int = -1
+    builder: Builder,
+    qkv: tuple[int, int, int],
+    scale: float,
+    addends: list[int],
+    heads: Heads,
+    *,
+    masks: bool = False,
+    all_heads: int = -1,
+    softcap: float = 0.0,
 ) -> int:
     """Append softmax(scale * Q K^T + addends) V, and return the number of the result.
 
     `masks`: a position whose scores are all -Inf gets zeros. `all_heads`: where heads of Q share those of K and V, numbers of the plan with
-    the shape (batch, head of Q, position, key), for what is added.
+    the shape (batch, head of Q, position, key), for what is added. `softcap`: scores s become softcap * tanh(s / softcap) before the
+    addends, unless it is 0.
     """
     q, k, v = qkv
     rank = 5 if heads is SHARED else 4
     scores, weights, result = (builder.new_value(rank) for _ in range(3))
-    builder.step(Step(StepKind.PAIR_PRODUCT, q, scores, k, Activation(Act.AFFINE, scale), PairProduct(heads.q, heads.k)))
+    capped = Activation(Act.SCALED_TANH, softcap, scale / softcap) if softcap else Activation(Act.AFFINE, scale)
+    builder.step(Step(StepKind.PAIR_PRODUCT, q, scores, k, capped, PairProduct(heads.q, heads.k)))
     apart = scores
     if addends and all_heads != -1:
         scores = builder.new_value(4)
@@ -292,7 +304,7 @@ def core_work(setting: Setting, heads: int, positions: tuple[int, int], channels
 class PlainAttention:
     """An Attention node of ONNX: the heads of Q, those of K and V, the channels of one of Q, and the factor of the scores.
 
-    `in_front`: values have a dimension of heads, before that of positions. `causal`: a query reads no later key.
+    `in_front`: values have a dimension of heads, before that of positions. `causal`: a query reads no later key. `softcap` as in `core`.
     """
 
     heads: int
@@ -301,13 +313,17 @@ class PlainAttention:
     scale: float
     in_front: bool
     causal: bool
+    softcap: float
 
 
 def plain_attention_of(graph: Graph, node: Node) -> PlainAttention | Finding:
     """Return what an Attention node of ONNX asks for, or the reason why it cannot run."""
-    unknown = unknown_attribute(node, ("q_num_heads", "kv_num_heads", "scale", "is_causal"))
+    unknown = unknown_attribute(node, ("q_num_heads", "kv_num_heads", "scale", "is_causal", "softcap"))
     if unknown is not None:
         return unknown
+    softcap = number_of(node, "softcap", 0.0)
+    if not 0 <= softcap < math.inf:
+        return reasons.UNSUPPORTED_ATTRIBUTE(name="softcap", value=softcap)
     if input_of(node, PAST_VALUE + 1):
         return reasons.EXTRA_INPUT(name="nonpad_kv_seqlen")
     if not all(input_of(node, place) for place in (Q, K, V)):
@@ -335,7 +351,8 @@ def plain_attention_of(graph: Graph, node: Node) -> PlainAttention | Finding:
     if mask and (graph.values[mask].dtype not in TRUTHS or graph.values[mask].shape is None):
         return reasons.UNSUPPORTED_MASK(supported="float32 or bool of known rank")
     scale = number_of(node, "scale", 0.0) or 1.0 / math.sqrt(channels)
-    return PlainAttention(heads, kv_heads, channels, float(np.float32(scale)), len(q) == 4, bool(attribute_of(node, "is_causal", 0)))
+    causal = bool(attribute_of(node, "is_causal", 0))
+    return PlainAttention(heads, kv_heads, channels, float(np.float32(scale)), len(q) == 4, causal, softcap)
 
 
 def _plain_lower(builder: Builder, node: Node) -> None:
@@ -362,7 +379,7 @@ def _plain_lower(builder: Builder, node: Node) -> None:
     elif group > 1:
         heads, q = SHARED, regrouped(builder, q, (0, 0, attention.kv_heads, group, -1))
         k, v = (with_axis(builder, x, 2) for x in (k, v))
-    headed = core(builder, (q, k, v), attention.scale, addends, heads, masks=True, all_heads=all_heads)
+    headed = core(builder, (q, k, v), attention.scale, addends, heads, masks=True, all_heads=all_heads, softcap=attention.softcap)
     y = builder.value(node.outputs[0])
     if in_front and group > 1:
         sizes = [_sizes(builder, rows[0], (0, 1, 2)), _sizes(builder, headed, (3,))]
@@ -453,7 +470,7 @@ ROWS = (
         "neighbour",
         can_run_if(plain_attention_of),
         _plain_lower,
-        "a mask of float32 or bool as wide as the keys; without nonpad_kv_seqlen, softcap and qk_matmul_output",
+        "a mask of float32 or bool as wide as the keys; without nonpad_kv_seqlen and qk_matmul_output",
         results=4,
         parameters=(PAST_VALUE + 1,),
         types=TRUTHS,

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxruntime_ep_sparse_kernels.elementwise import Op
+
 from .. import reasons
 from ..graph.ir import INT32, Graph, Node, attribute_of, input_of, number_of, shape_of
 from ..program.builder import Builder
 from ..program.enums import ElementType, NumberOp, StepKind
-from ..program.kinds.integers import Integers
+from ..program.kinds.elementwise import Binary
+from ..program.kinds.integers import Integers, Range
 from ..program.kinds.layout import Reshape
 from ..program.kinds.parts import BEYOND, Part
 from ..program.kinds.positions import Extend
@@ -28,7 +31,7 @@ from .row import MICROSOFT, OpRow, Shape, can_run_if
 
 QUERY, KEY, VALUE, PAST_KEY, PAST_VALUE, LENGTHS, TOTAL, COSINES, SINES, POSITIONS = range(10)
 """Inputs."""
-DEFAULTS = {"softcap": 0, "local_window_size": -1, "smooth_softmax": 0, "qk_output": 0, "k_quant_type": "NONE", "v_quant_type": "NONE"}
+DEFAULTS = {"smooth_softmax": 0, "qk_output": 0, "k_quant_type": "NONE", "v_quant_type": "NONE"}
 """Attributes that have to have their default."""
 
 
@@ -36,7 +39,7 @@ DEFAULTS = {"softcap": 0, "local_window_size": -1, "smooth_softmax": 0, "qk_outp
 class Grouped:
     """A node: the heads of Q, those of K and V, the channels of one, the factor of the scores, and how it turns pairs of channels.
 
-    `packed`: one input holds Q, K and V.
+    `packed`: one input holds Q, K and V. `softcap` as in `core`. `window`: how many positions a query reads, its own the last, -1 for all.
     """
 
     heads: int
@@ -46,6 +49,8 @@ class Grouped:
     packed: bool
     rotates: bool
     interleaved: bool
+    softcap: float
+    window: int
 
 
 def grouped_of(graph: Graph, node: Node) -> Grouped | Finding:
@@ -83,9 +88,14 @@ def grouped_of(graph: Graph, node: Node) -> Grouped | Finding:
     rotates = bool(attribute_of(node, "do_rotary", 0))
     if rotates and (tables := _tables_finding(graph, node, channels)) is not None:
         return tables
-    scale = number_of(node, "scale", 0.0) or 1.0 / math.sqrt(channels)
+    softcap, window = number_of(node, "softcap", 0.0), int(attribute_of(node, "local_window_size", -1))
+    if not 0 <= softcap < math.inf:
+        return reasons.UNSUPPORTED_ATTRIBUTE(name="softcap", value=softcap)
+    if window != -1 and not 0 < window < 1 << 40:
+        return reasons.UNSUPPORTED_ATTRIBUTE(name="local_window_size", value=window)
+    scale = float(np.float32(number_of(node, "scale", 0.0) or 1.0 / math.sqrt(channels)))
     interleaved = bool(attribute_of(node, "rotary_interleaved", 0))
-    return Grouped(heads, kv_heads, channels, float(np.float32(scale)), packed, rotates, interleaved)
+    return Grouped(heads, kv_heads, channels, scale, packed, rotates, interleaved, softcap, window)
 
 
 def _tables_finding(graph: Graph, node: Node, channels: int) -> Finding | None:
@@ -153,18 +163,29 @@ def _lower(builder: Builder, node: Node) -> None:
             turned(builder, x, angles, y, in_front=False, interleaved=grouped.interleaved)
             q, k = (q, y) if i else (y, k)
     k, v = (_extended(builder, node, place, x, past, total) for place, x in ((0, k), (1, v)))
-    later, apart, added, deep = builder.new_value(3), builder.new_value(3), builder.new_value(4), _whole(builder, 3)
-    keys = counted(builder, total.y)
+    deep, added = _whole(builder, 3), builder.new_value(4)
     builder.step(Step(StepKind.RESHAPE, rows, deep, spec=Reshape(inserted=(2,))))
-    later_addend(builder, deep, keys, later, apart)
+    apart = later_addend(builder, deep, counted(builder, total.y))
+    if grouped.window > 0:
+        apart = _with_window(builder, apart, deep, total, grouped.window)
     builder.step(Step(StepKind.RESHAPE, apart, added, spec=Reshape(inserted=(1,))))
     group, heads, all_heads = grouped.heads // grouped.kv_heads, Heads(LATER.q, FIRST.k, FIRST.v, LATER.y), -1
     if group > 1:
         heads, all_heads = SHARED, all_heads_of(builder, (q, 1), (k, 2), grouped.heads)
         q = regrouped(builder, q, (0, 0, grouped.kv_heads, group, -1))
         k, v = (with_axis(builder, x, 2) for x in (k, v))
-    headed = core(builder, (q, k, v), grouped.scale, [added], heads, masks=True, all_heads=all_heads)
+    headed = core(builder, (q, k, v), grouped.scale, [added], heads, masks=True, all_heads=all_heads, softcap=grouped.softcap)
     builder.step(Step(StepKind.RESHAPE, headed, builder.value(node.outputs[0]), spec=Reshape((0, 0, -1))))
+
+
+def _with_window(builder: Builder, added: int, rows: int, total: Numbers, window: int) -> int:
+    """Append steps that add -Inf where a key is not among the last `window` up to its row, and return the result."""
+    width, one = (builder.compute(NumberOp.LITERAL, shape=(), integers=(n,)) for n in (window - 1, 1))
+    end = builder.compute(NumberOp.ADD, [total.y, width.y], shape=(1,))
+    ends, both = _whole(builder, 1), builder.new_value(3)  # the last row that reads each key
+    builder.step(Step(StepKind.RANGE, width.y, ends, spec=Range(end.y, one.y)))
+    builder.step(Step(StepKind.BINARY, added, both, later_addend(builder, ends, rows), spec=Binary(Op.ADD)))
+    return both
 
 
 def _extended(builder: Builder, node: Node, place: int, value: int, past: int, total: Numbers) -> int:
@@ -203,7 +224,7 @@ ROWS = (
         "neighbour",
         can_run_if(grouped_of),
         _lower,
-        "without position_ids, attention_bias, head_sink, softcap, a window or a quantised cache",
+        "without position_ids, attention_bias, head_sink or a quantised cache",
         MICROSOFT,
         results=4,
         parameters=(LENGTHS, TOTAL, POSITIONS),
