@@ -37,6 +37,9 @@ the block does not, and rows end less often (ResNet-50 in 4x1 blocks at 90 %, 13
 SHARED_PIXELS = 96
 """Pixels of their tiles, with at least one pass: in wider ones a row of the tile has more lines than a pass uses, and blocks of K are
 shorter (the same net on AVX-512, 9.3 ms with 384 pixels, 8.3 ms with 96)."""
+NARROW, NARROW_ENTRIES = 4, 24
+"""Vectors of the tiles of matrices whose rows would have fewer nonzeros than that in such a block of a full tile: their blocks have more of
+K, so that rows end less often (768 -> 768 at 90 % over 128 rows, one thread: AVX2 202 us, 193 so; AVX-512 168 and 135; at 50 % no gain)."""
 WIDE = 4
 """Where few outputs share a pixel (grouped or narrow convolutions) tiles are this much wider: fewer pixels are gathered twice. Rows that
 share columns have tiles of at most so many passes."""
@@ -299,6 +302,9 @@ def matrices(
     packed = [nonzeros_of(matrix) for matrix in weight__bmk]
     together = [choose_rows(matrix, any_order=any_order) for matrix in packed]
     widest = tile_vectors(together[0], isa)
+    entries = len(packed[0].k__n) / max(m * k, 1) * BLOCK_FLOATS / (widest * isa.lanes)
+    if together[0].mr == APART and usual is None and entries < NARROW_ENTRIES:
+        widest = min(widest, NARROW)
     floats = isa.lanes * min(widest, usual or widest)
     return Product(
         rule=rule,
