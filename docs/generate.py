@@ -169,7 +169,10 @@ Any dimension may vary from run to run. Operators that only move elements, and M
 or reshape, and `Where`, also take int64 and int32.
 What depends on the shapes of the inputs alone, such as positions and causal masks, is computed once for each shape.
 [Quantised models](how-to/quantized.md) says how those of integers are read.
-Files that ONNX Runtime saved optimised are read too, its blocked layout of the level ALL included, on the kind of CPU that saved them.
+Files that ONNX Runtime saved optimised are read too, its blocked layout of the level ALL included, on the kind of CPU that saved them:
+with AVX-512 its blocks have 16 channels, on other x86 CPUs 8. Where their channels tell that a file is from another kind of CPU, nothing
+of them is taken, and a warning says so: the CPU provider fails there or gives wrong results in silence. Files whose channels all fit both
+tell nothing (ResNet-50). They are read as the CPU provider reads them, with a warning. Files of `ORT_ENABLE_EXTENDED` fit all CPUs.
 The numbers of a window (kernel, strides, dilations, pads) are below 65,536, and it spans at most a million pixels.
 
 ## What is declined

@@ -185,6 +185,11 @@ BLOCKED_LAYOUT = Reason(
     "{operator} is in ONNX Runtime's blocked layout, and a region cannot hold all that shares a value in it",
     "Save the optimized model at ORT_ENABLE_EXTENDED or lower, not at ORT_ENABLE_ALL, or use the model as it was before.",
 )
+OTHER_BLOCKS = Reason(
+    "other-blocks",
+    "its blocks have {saved} channels, those of ONNX Runtime on this CPU {here}: the CPU provider fails here or gives wrong results",
+    "Save the optimized model at ORT_ENABLE_EXTENDED or lower, not at ORT_ENABLE_ALL, or save it on this kind of CPU.",
+)
 OPSET_TOO_OLD = Reason(
     "opset-too-old",
     "version {version} of the operator is not supported, {first} is the first",

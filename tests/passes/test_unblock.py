@@ -6,31 +6,32 @@ import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import helper
+from onnx import helper, numpy_helper
 
 import onnxruntime_ep_sparse as sparse
 from onnxruntime_ep_sparse.ops.table import BLOCKED
-from onnxruntime_ep_sparse.passes.unblock import unblocked
+from onnxruntime_ep_sparse.passes.unblock import BLOCKS, block_size, unblocked
 from support.making import examples, model_of, noise, pruned
 from support.promises import assert_close, assignment, cpu_session, make_session, owned_session
 
 ALL, BASIC = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL, onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
 
 
-@pytest.fixture
-def saved(tmp_path):
-    """Return the model as ONNX Runtime saves it at the level ALL; skips where this CPU has no blocked layout."""
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Return the model as ONNX Runtime saves it at the level ALL; skips where its blocks are not those of this CPU, or it has none."""
+    file = tmp_path_factory.mktemp("saved") / "saved.onnx"
 
     def run(model):
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level, options.log_severity_level = ALL, 4
-        options.optimized_model_filepath = str(tmp_path / "saved.onnx")
+        options.optimized_model_filepath = str(file)
         onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        made = onnx.load(tmp_path / "saved.onnx")
-        if not any(node.domain == BLOCKED for node in made.graph.node):
-            pytest.skip("ONNX Runtime has no blocked layout on this CPU")
-        return made
+        return onnx.load(file)
 
+    (weight,) = (w for w in run(Chain([1]).model(1)).graph.initializer if len(w.dims) == 4)
+    if weight.dims[0] != block_size():
+        pytest.skip("this ONNX Runtime does without the widest vectors of this CPU")
     return run
 
 
@@ -62,6 +63,53 @@ class Net:
 def pixels(size=(1, 3, 16, 16)):
     """An image."""
     return {"x": noise(np.random.default_rng(1), *size)}
+
+
+class Chain:
+    """Convolutions one after another, which have so many outputs; each has a bias and a Relu."""
+
+    def __init__(self, channels):
+        self.channels, rng = channels, np.random.default_rng(0)
+        sizes = list(zip(channels, (3, *channels), strict=False))
+        self.layers = [(noise(rng, m, c, 3, 3) * np.float32((9 * c) ** -0.5), noise(rng, m)) for m, c in sizes]
+
+    def model(self, n):
+        """Return the first n of them in ONNX's order."""
+        net, x = Net(), "x"
+        for k, (weight, bias) in enumerate(self.layers[:n]):
+            net.weights |= {f"w{k}": weight, f"b{k}": bias}
+            x = net.node("Relu", [net.node("Conv", [x, f"w{k}", f"b{k}"], f"c{k}", pads=[1] * 4)], f"r{k}")
+        return net.model(x)
+
+    def saved(self, block):
+        """Return them as a CPU whose blocks have so many channels saves them."""
+        nodes, weights, x, is_blocked = [], {}, "x", False
+        for k, (weight, bias) in enumerate(self.layers):
+            m, c = weight.shape[:2]
+            fill = -m % block, -c % block if c >= block else 0
+            if is_blocked and c < block:
+                x, is_blocked = self.reordered(nodes, x, f"order{k}", c), False
+            weights[f"w{k}"] = blocked(np.pad(weight, ((0, fill[0]), (0, fill[1]), (0, 0), (0, 0))), block)
+            weights[f"b{k}"] = np.pad(bias, (0, fill[0]))
+            of = {"pads": [1] * 4, "strides": [1] * 2, "dilations": [1] * 2, "kernel_shape": [3, 3], "activation": "Relu"}
+            nodes.append(helper.make_node("Conv", [x, f"w{k}", f"b{k}"], [f"r{k}"], name=f"conv{k}", domain=BLOCKED, group=1, **of))
+            x, is_blocked = f"r{k}", True
+        y = self.reordered(nodes, x, "y", self.channels[-1])
+        return model_of(nodes, {"x": (1, 3, 16, 16)}, {y: [None] * 4}, weights, opset=17, domains=(BLOCKED,))
+
+    def reordered(self, nodes, x, y, channels):
+        """Add a ReorderOutput."""
+        nodes.append(helper.make_node("ReorderOutput", [x], [y], domain=BLOCKED, channels=channels, channels_last=0))
+        return y
+
+
+def blocked(weight, block):
+    """Return a weight in the order in which ONNX Runtime's kernels read it; its sizes are filled up already."""
+    m, c, *kernel = weight.shape
+    outer = weight.reshape(m // block, block, c, *kernel).transpose(0, 2, 3, 4, 1)
+    if c >= block:
+        outer = outer.reshape(m // block, c // block, block, *kernel, block).transpose(0, 1, 3, 4, 2, 5)
+    return np.ascontiguousarray(outer).reshape(weight.shape)
 
 
 def wide_net(channels):
@@ -153,3 +201,66 @@ def test_weights(m_blocks, c, block, kernel):
         else:
             place = (((o // block * (c // block) + i // block) * taps + tap) * block + i % block) * block + o % block
         assert found[o, i, y, x] == weight.reshape(-1)[place]
+
+
+@pytest.mark.parametrize("channels", [[32, 32], [24, 20], [16, 12, 64], [8, 8, 32]])
+def test_chains_are_as_onnxruntime_saves_them(saved, channels):
+    """The tests of files from other CPUs stand on this."""
+    made, expected = Chain(channels).saved(block_size()), saved(Chain(channels).model(len(channels)))
+    names = [[node.op_type for node in model.graph.node] for model in (made, expected)]
+    assert names[0] == names[1]
+    weights = [[numpy_helper.to_array(w) for w in model.graph.initializer] for model in (made, expected)]
+    for ours, theirs in zip(*weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@given(st.lists(st.integers(1, 48), min_size=1, max_size=4), st.sampled_from(BLOCKS))
+@examples(40)
+def test_files_of_other_cpus(saved, channels, block):
+    """What is taken is what the CPU provider computes as well. The file of this kind of CPU is taken."""
+    model, feeds = Chain(channels).saved(block), pixels()
+    session = make_session(model, {"policy": "always"})
+    taken = {provider for provider, _ in assignment(session)} == {sparse.EP_NAME}
+    assert taken or block != block_size()
+    if not taken:
+        assert {d.code for d in sparse.explain(session) if d.domain == BLOCKED} <= {"other-blocks", "blocked-layout"}
+        return
+    assert_close(session.run(None, feeds)[0], cpu_session(model).run(None, feeds)[0])
+
+
+@pytest.fixture
+def warnings(monkeypatch, capfd):
+    """Return a function that returns what the provider has warned of."""
+    monkeypatch.setenv("ORT_SPARSE_LOG", "warning")
+    return lambda: capfd.readouterr().err
+
+
+def other_block():
+    """The size of the blocks of another kind of CPU."""
+    return next(block for block in BLOCKS if block != block_size())
+
+
+def test_a_file_of_another_cpu_is_left(saved, warnings):
+    """Its channels are filled up to other blocks: the CPU provider fails or is wrong, and a warning says so."""
+    session = make_session(Chain([24, 64, 24]).saved(other_block()), {"policy": "always"})
+    assert {provider for provider, _ in assignment(session)} == {"CPUExecutionProvider"}
+    assert {d.code for d in sparse.explain(session)} == {"other-blocks"}
+    assert "saved on another kind of CPU" in warnings()
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_file_that_does_not_tell_its_cpu(saved, warnings, block):
+    """It is taken with the results of the CPU provider, and a warning says what these depend on."""
+    model, feeds = Chain([32, 64]).saved(block), pixels()
+    session = make_session(model, {"policy": "always"})
+    assert {provider for provider, _ in assignment(session)} == {sparse.EP_NAME}
+    assert "which it does not tell" in warnings()
+    y, plain = session.run(None, feeds)[0], cpu_session(Chain([32, 64]).model(2)).run(None, feeds)[0]
+    assert_close(y, cpu_session(model).run(None, feeds)[0])
+    assert np.allclose(y, plain, atol=1e-4) == (block == block_size())
+
+
+def test_a_file_that_tells_its_cpu_gives_no_warning(saved, warnings):
+    """A number of channels that other blocks would fill up otherwise is enough."""
+    make_session(Chain([64, 24]).saved(block_size()), {"policy": "always"})
+    assert "blocks" not in warnings()

@@ -5,6 +5,7 @@ from ._abi cimport Api
 cdef enum:
     VERBOSE = 0
     INFO = 1
+    WARNING = 2
 
 
 cdef bint is_shown(const Api* api, const void* logger, int severity) except -1

@@ -22,7 +22,7 @@ from ..options import EP_NAME, Options, byte_set_of, isa_of, workers_of
 from ..passes.decompress import join_weights
 from ..passes.quantized import read_quantized
 from ..passes.run import run_passes
-from ..passes.unblock import blocked_values, unblock
+from ..passes.unblock import block_size, blocked_values, fitting
 from ..reasons import Finding
 from . import cost
 from .decision import NodeDecision, Selection
@@ -40,16 +40,36 @@ def select(graph: Graph, options: Options) -> Selection:
     A quantised group is decided as the one operator that it is, and so is an operator with its compressed weights. Operators in ONNX
     Runtime's blocked layout are taken with all that share a value in it, or none is.
     """
-    unblocked = unblock(graph)
-    if unblocked is not graph:
-        inner = blocked_values(graph)
+    meanings, here = fitting(graph), block_size()
+    if here in meanings:
+        unblocked, inner = meanings[here], blocked_values(graph)
         touching = frozenset(node.index for node in graph.nodes if not inner.isdisjoint((*node.inputs, *node.outputs)))
         selection = select_units(graph, read_quantized(join_weights(unblocked)), options, touching)
         # whole ones are in ONNX's order between regions too, but a measured region may be left later
         whole = () if options.policy == "measure" else [name for name in inner if unblocked.values[name] == graph.values[name]]
         if stays_inside(graph, selection.regions, inner, whole):
             return selection
-    return select_units(graph, read_quantized(join_weights(graph)), options)
+    selection = select_units(graph, read_quantized(join_weights(graph)), options)
+    if here not in meanings and meanings:
+        finding = reasons.OTHER_BLOCKS(saved=min(meanings), here=here)
+        elsewhere = (replace(d, code=finding.code, reason=finding.text) if d.domain == table.BLOCKED else d for d in selection.decisions)
+        selection = replace(selection, decisions=tuple(elsewhere))
+    return selection
+
+
+def doubt(graph: Graph, decisions: Iterable[NodeDecision]) -> str:
+    """Return what may be wrong with the results of a file, with any provider, or ""."""
+    blocked = [decision for decision in decisions if decision.domain == table.BLOCKED]
+    elsewhere = [decision.reason for decision in blocked if decision.code == reasons.OTHER_BLOCKS.code]
+    if elsewhere:
+        return f"the file was saved on another kind of CPU: {elsewhere[0]}"
+    if any(decision.taken for decision in blocked) and len(fitting(graph)) > 1:
+        return (
+            f"operators in ONNX Runtime's blocked layout are read in blocks of {block_size()} channels, as ONNX Runtime reads them here. "
+            "If a CPU of another kind saved the file, which it does not tell, results are wrong with any provider: "
+            "save it at ORT_ENABLE_EXTENDED instead"
+        )
+    return ""
 
 
 def stays_inside(graph: Graph, regions: Sequence[Collection[int]], inner: Collection[str], whole: Collection[str]) -> bool:

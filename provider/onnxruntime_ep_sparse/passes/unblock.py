@@ -4,6 +4,10 @@ A tensor in that layout has blocks of channels beside each pixel; its shape is t
 blocks. Weights stand in blocks too. ReorderInput and ReorderOutput, which lead there and back, vanish: what is between them runs on images
 in ONNX's order. So a region holds all nodes that make or read a value in that layout, or none (`blocked_values`).
 
+A block has as many channels as the CPU's vectors have lanes, and no attribute of a file says how many that were where it was saved.
+The numbers of channels tell it if one of them would be filled up otherwise (`fitting`). If all fit both sizes, a region reads the file
+as ONNX Runtime does here, which is wrong for both if it was saved on the other kind of CPU.
+
 The layouts are those of `onnxruntime/core/mlas/lib/reorder.cpp`, the rule which of them a weight has that of
 `onnxruntime/core/optimizer/nchwc_transformer.cc`.
 """
@@ -12,6 +16,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -27,6 +32,8 @@ from ..ops.table import BLOCKED
 from .patterns import fused
 
 POOLS = frozenset(("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool"))
+BLOCKS = (8, 16)
+"""How many channels the blocks of a file may have."""
 LATER = 13
 """The version of ONNX's operators that those in the blocked layout mean."""
 
@@ -50,16 +57,28 @@ def blocked_values(graph: Graph) -> frozenset[str]:
 
 
 def unblock(graph: Graph) -> Graph:
-    """Return the graph with ONNX's operators in the place of those in the blocked layout.
+    """Return a region with ONNX's operators in the place of those in the blocked layout.
 
     Without any, or if one of them cannot be read, return the graph itself.
     """
-    if not any(node.domain == BLOCKED for node in graph.nodes):
-        return graph
-    try:
-        return Reading(graph, block_size()).result()
-    except NotReadError:
-        return graph
+    return _fitting(graph, (block_size(),), is_region=True).get(block_size(), graph)
+
+
+def fitting(graph: Graph) -> dict[int, Graph]:
+    """Return the sizes of blocks that a whole graph may have been saved with, and what its operators in the blocked layout then mean.
+
+    No size does without such operators, or if one of them cannot be read.
+    """
+    return _fitting(graph, BLOCKS, is_region=False)
+
+
+def _fitting(graph: Graph, blocks: Sequence[int], is_region: bool) -> dict[int, Graph]:
+    found: dict[int, Graph] = {}
+    if any(node.domain == BLOCKED for node in graph.nodes):
+        for block in blocks:
+            with suppress(NotReadError):
+                found[block] = Reading(graph, block, is_region).result()
+    return found
 
 
 class NotReadError(Exception):
@@ -76,11 +95,12 @@ class Reading:
     """The graph that is read, and the operators that take the place of those in the blocked layout.
 
     Channels that only fill the last block up are left out: ReorderInput and ReorderOutput say how many a value has in the end.
+    A region may have inputs in ONNX's order that are blocked in the whole graph.
     """
 
-    def __init__(self, graph: Graph, block: int) -> None:
+    def __init__(self, graph: Graph, block: int, is_region: bool) -> None:
         known(block > 0)
-        self.graph, self.block = graph, block
+        self.graph, self.block, self.is_region = graph, block, is_region
         self.blocked = blocked_values(graph)
         self.root = {name: name for name in self.blocked}
         """A value that has as many channels, for each; in the end the same one for all of them."""
@@ -118,7 +138,8 @@ class Reading:
         """Return how many channels a value has with those that fill the last block up."""
         shape = self.graph.values[name].shape
         known(shape is not None and len(shape) == 4 and isinstance(shape[1], int))
-        return shape[1]  # type: ignore[index, return-value]  # an int, as asked above
+        known(name not in self.blocked or shape[1] % self.block == 0)  # type: ignore[index, operator]  # an int, as asked above
+        return shape[1]  # type: ignore[index, return-value]  # the same
 
     def channels_of(self, name: str) -> int:
         """Return how many channels a value has."""
@@ -126,7 +147,7 @@ class Reading:
 
     def say(self, name: str, channels: int) -> None:
         """Note how many channels a value has."""
-        known(0 < channels <= self.padded(name) and self.channels.setdefault(self.root_of(name), channels) == channels)
+        known(0 <= self.padded(name) - channels < self.block and self.channels.setdefault(self.root_of(name), channels) == channels)
 
     def join(self, names: Sequence[str]) -> None:
         """Note that values have equally many channels."""
@@ -224,6 +245,9 @@ class Reading:
         if self.is_depthwise(node):
             attributes["group"] = outputs
         elif attribute_of(node, "group", 1) == 1:
+            # an image stays in ONNX's order if its channels do not fill a block
+            is_image = node.inputs[0] not in self.blocked
+            known(c == self.padded(node.inputs[0]) and (c < self.block if is_image and not self.is_region else is_image or c >= self.block))
             inputs = min(c, self.channels_of(node.inputs[0]))
         else:
             known(outputs == m and self.channels_of(node.inputs[0]) == self.padded(node.inputs[0]))
