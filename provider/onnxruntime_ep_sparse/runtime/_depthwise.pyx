@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t
 from onnxruntime_ep_sparse_kernels.pack import depthwise_values
 
 from ._from_python cimport memory_of
-from ._loops cimport items_of_runs, runs_per_item
+from ._loops cimport even_items, item_begin
 from ._packed cimport scale_rows, set_bounds
 from ._infer cimport infer_addend
 from ._structs cimport *
@@ -106,7 +106,7 @@ cdef int plan_depthwise(CompiledProgram* program, Plan* plan, int index) noexcep
     own.band = program.kernels.depthwise_band(&d, rows)
     own.inner = min(own.band, rows) * width * min(lanes, p.M)
     own.runs = y.dims[0] * ceil_div(p.M, lanes) * (y.dims[2] if y.rank == 5 else 1) * ceil_div(rows, own.band)
-    sp.items = items_of_runs(own.runs, own.inner)
+    sp.items = even_items(own.runs, own.inner, program.workers)
     sp.work.macs = sp.work.dense_macs = plan.values[step.y].size * w.kernel[0] * w.kernel[1] * w.kernel[2]
     need_scratch(plan, program.kernels.depthwise_floats(&d, own.band))
     return 0
@@ -164,14 +164,14 @@ cdef void depthwise_item(Job* job, int64_t index, float* scratch) noexcept nogil
     cdef Depthwise* p = <Depthwise*>job.step.spec
     cdef int rank = p.window.rank
     cdef Shape* y = &job.plan.values[job.step.y].shape
-    cdef int64_t per = runs_per_item(own.inner), run, rest, rows, bands, slices, place, first, lanes = job.program.kernels.lanes
+    cdef int64_t run, rest, rows, bands, slices, place, first, lanes = job.program.kernels.lanes
     cdef int64_t blocks = ceil_div(p.M, lanes)
     cdef t.Depthwise d
     depthwise_begin(job, scratch, own.band, &d)
     rows = y.dims[rank] if rank > 1 else 1
     slices = y.dims[2] if rank > 2 else 1
     bands = ceil_div(rows, own.band)
-    for run in range(index * per, min(own.runs, (index + 1) * per)):
+    for run in range(item_begin(index, job.sp.items, own.runs, 1), item_begin(index + 1, job.sp.items, own.runs, 1)):
         d.row_begin = run % bands * own.band
         d.row_end = min(rows, d.row_begin + own.band)
         rest = run // bands

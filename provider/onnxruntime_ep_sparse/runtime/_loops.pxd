@@ -2,8 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t
 
-from ._sections cimport IDLE_PERCENT, idle_percent
-from ._structs cimport MAX_RANK
+from ._structs cimport MAX_RANK, ceil_div
 
 cdef enum:
     ACTIVATE_CHUNK = 16384    # elements of an item, about
@@ -37,10 +36,7 @@ cdef inline int64_t items_of_runs(int64_t runs, int64_t inner) noexcept nogil:
 
 cdef inline int64_t even_items(int64_t runs, int64_t inner, int64_t workers) noexcept nogil:
     """Items of at most about ACTIVATE_CHUNK elements, with which the workers end together where there are enough runs."""
-    cdef int64_t items = items_of_runs(runs, inner)
-    while items and items < runs and idle_percent(items, workers) > IDLE_PERCENT:
-        items += 1
-    return items
+    return min(runs, ceil_div(items_of_runs(runs, inner), workers) * workers)
 
 
 cdef inline int64_t item_begin(int64_t index, int64_t items, int64_t runs, int64_t multiple) noexcept nogil:

