@@ -90,6 +90,33 @@ def test_whole_rows(isa, kernel, act):
 
 
 @EVERY_SET
+@pytest.mark.parametrize("side", [1, 3, 7, 14])
+@pytest.mark.parametrize("group", [1, 2])
+def test_images_of_one_tile(isa, side, group):
+    """Tiles that go on from image to image give each image the bits that it gets alone, for any number of workers and images."""
+    rng = np.random.default_rng(0)
+    shape = (None, 26, side, side)
+    nodes = [
+        ("Conv", ("x", "w"), "a", shape, {"group": group}),
+        ("Conv", ("a", "v", "b"), "p", shape, {"group": group}),
+        ("Add", ("p", "a"), "s", shape, {}),
+        ("Sigmoid", ("s",), "y", shape, {}),
+    ]
+    weights = {
+        "w": pruned(rng, (26, 18 // group, 1, 1), 0.7),
+        "v": pruned(rng, (26, 26 // group, 1, 1), 0.7),
+        "b": noise(rng, 26),
+    }
+    spec = pipeline.lower_to_spec(graph_of(nodes, {"x": ("n", 18, side, side)}, weights), isa)
+    x = noise(rng, 9, 18, side, side)
+    alone = np.concatenate([Program(spec, table_of(isa), 1).run(image[None])[0] for image in x])
+    for workers in range(1, 5):
+        program = Program(spec, table_of(isa), workers)
+        for images in (2, 3, 9):
+            assert program.run(x[:images])[0].tobytes() == alone[:images].tobytes()
+
+
+@EVERY_SET
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (1, 3)])
 def test_widths(isa, kernel):
     """Images around whole vectors and whole tiles; a program serves them all."""

@@ -130,6 +130,8 @@ cdef struct ProductPlan:
     int64_t x_plane        # from one channel of x to the next
     int64_t x_image
     int64_t y_image
+    int64_t x_line         # from one row of an image to the next: where images are joined, from one image to the next
+    int64_t y_line
     Layout layout
     int64_t y_plane        # from one row of the output to the next
     int64_t x_floats       # size of x, beyond which nothing may be read

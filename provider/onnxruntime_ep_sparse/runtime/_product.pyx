@@ -337,7 +337,7 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     # The last block is stored into y where a row of the tile is a run of the output; else into `partial`, as the sums of the blocks
     # before, and finish_rows copies what is valid.
     clamps = kernels_finish(p, job.step)
-    direct = clamps and not p.y_rows and (q.pitch == q.out_width or q.out_height == 1) and (position + count) * kernels.lanes <= q.flat
+    direct = clamps and not p.y_rows and is_one_run(q, position * kernels.lanes, (position + count) * kernels.lanes)
     act = ACT_NONE if clamps and job.r == NULL else job.step.act
     partial = scratch + (o.block_floats + 15) // 16 * 16 + 16
     run = NULL if q.shared_gather else tile_runs(job, scratch, slice_, tile, position * kernels.lanes)
@@ -366,7 +366,7 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
             call.tile = pixels + v * kernels.lanes
             call.partial = partial + v * kernels.lanes
             if direct and last:
-                y_place = y_image + panel.row_begin % p.M * plane + slice_ * q.pixels + (position + v) * kernels.lanes
+                y_place = y_image + panel.row_begin % p.M * plane + slice_ * q.pixels + in_plane(q, (position + v) * kernels.lanes)
                 call.y = job.y + y_place
                 call.y_stride = plane
                 call.residual = job.r + y_place if job.r != NULL else NULL
@@ -529,6 +529,16 @@ cdef inline t.Run* runs_of(const Job* job, float* scratch) noexcept nogil:
     return <t.Run*>(scratch + job.scratch_floats - run_bytes(<Product*>job.step.spec, <ProductPlan*>job.sp.own) // sizeof(float))
 
 
+cdef inline int64_t in_plane(const ProductPlan* q, int64_t flat) noexcept nogil:
+    """Return where a position of tiles stands in an output plane."""
+    return flat // q.pitch * q.y_line + flat % q.pitch
+
+
+cdef inline bint is_one_run(const ProductPlan* q, int64_t flat, int64_t end) noexcept nogil:
+    """Return whether positions [flat, end) of tiles follow each other in an output plane."""
+    return end <= q.flat and (q.pitch == q.y_line or flat % q.pitch + end - flat <= q.out_width)
+
+
 cdef int output_runs(const ProductPlan* q, int64_t flat, int64_t end, t.Run* run) noexcept nogil:
     """Set the runs of an output plane that positions [flat, end) of its tiles fill; return how many there are."""
     cdef int64_t line = flat // q.pitch, at = flat, column, stop
@@ -537,11 +547,11 @@ cdef int output_runs(const ProductPlan* q, int64_t flat, int64_t end, t.Run* run
     while at < end:
         stop = min(q.out_width - column, end - at)
         if stop > 0:
-            if n and q.pitch == q.out_width:
+            if n and q.pitch == q.y_line:
                 run[n - 1].length += <int32_t>stop
             else:
                 run[n].source = at - flat
-                run[n].target = <int32_t>(line * q.out_width + column)
+                run[n].target = <int32_t>(line * q.y_line + column)
                 run[n].length = <int32_t>stop
                 n += 1
         at += q.pitch - column
