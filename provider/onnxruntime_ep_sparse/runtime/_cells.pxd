@@ -38,6 +38,8 @@ cdef enum:
 
 cdef struct RecurrentPlan:
     ProductPlan* parts     # of every product by R
+    const Product* projection      # of the input, which the step does itself, tile by tile as ProductPlan says; NULL: x is all of it
+    const ProductPlan* input
     int64_t times
     int64_t sequences
     int64_t width          # of a row of the state, in sequences
@@ -47,6 +49,8 @@ cdef struct RecurrentPlan:
     int64_t chunks         # of the hidden units
     int64_t rounds         # in which the workers go through all times and phases; they wait for each other between two
     int64_t state_floats   # of a tile
+    int64_t state_begin    # floats before the states in the memory of all workers: the projection of a tile
+    int64_t tile_begin     # floats before a tile of the input in the scratch of a worker
 
 cdef enum:
     UNITS = STRIP            # as in ops/recurrent.py

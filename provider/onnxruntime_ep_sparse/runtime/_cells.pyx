@@ -22,6 +22,8 @@ cdef extern from *:
 
 cdef enum:
     FUNCTIONS = 3            # f, g, h
+    # Of the input projection of a tile that are computed block by block of K: an eighth of a MB.
+    PROJECTED_FLOATS = 32 * 1024
 
 
 # One execution of a recurrent node.
@@ -29,13 +31,14 @@ cdef struct RecurrentRun:
     const CompiledProgram* program
     Recurrent* rec
     RecurrentPlan* own
-    const float* x             # the input projection
+    const float* x             # the input projection, or the input where the step does that product too
     float* y
     const int32_t* lengths
     const float* initial_h
     const float* initial_c
     float* last_h
     float* last_c
+    float* projected           # then: the projection of the times of a tile, row after row
     float* state
 
 
@@ -51,7 +54,8 @@ cdef inline RecurrentRun run_of(const Job* job) noexcept nogil:
     run.initial_h = job.more[INITIAL_H]
     run.initial_c = job.more[INITIAL_C]
     run.lengths = <const int32_t*>job.more[LENGTHS]
-    run.state = job.shared
+    run.projected = job.shared
+    run.state = job.shared + run.own.state_begin
     return run
 
 
@@ -224,6 +228,8 @@ cdef void recurrent_item(const RecurrentRun* run, int64_t stage, int64_t index, 
     end = (chunk + 1) * blocks // own.chunks * UNITS
     if end > rec.hidden:
         end = rec.hidden
+    if own.input != NULL and phase == 0:
+        project(run, direction, time, unit, end, scratch + own.tile_begin)
     for i in range(tiles):
         tile = tile_of(run, first + i)
         load_projection(run, &tile, phase, time, unit, end, scratch + i * rec.all_gates * floats)
@@ -261,12 +267,16 @@ cdef void load_projection(const RecurrentRun* run, const Tile* tile, int64_t pha
     """Load the part of the input projection that belongs to these units, as [rows, sequences]."""
     cdef Recurrent* rec = run.rec
     cdef RecurrentPlan* own = run.own
-    cdef int64_t rows = rec.gates[phase] * (end - unit), total = rec.directions * rec.all_gates * rec.hidden, i, r
+    cdef int64_t rows = rec.gates[phase] * (end - unit), total = rec.directions * rec.all_gates * rec.hidden, row, i, r
     cdef int64_t time_stride = total if rec.batch_first else total * own.sequences
     cdef int64_t stride = total * own.times if rec.batch_first else total
-    cdef const float* x = run.x + tile.direction * rec.all_gates * rec.hidden + tile.first * stride
     cdef const float* source
-    x += (rec.gates[0] * rec.hidden if phase else 0) + rec.gates[phase] * unit
+    cdef const float* x
+    row = row_of(rec, tile.direction, phase, unit)
+    if own.input != NULL:
+        copy_projection(run, tile, time_of(run, tile.direction, time, tile.first), row, rows, sums)
+        return
+    x = run.x + tile.first * stride + row
     if run.lengths == NULL:
         load_rows(run, sums, x + time_of(run, tile.direction, time, tile.first) * time_stride, stride, tile.count, rows)
         return
@@ -276,6 +286,79 @@ cdef void load_projection(const RecurrentRun* run, const Tile* tile, int64_t pha
         source = x + i * stride + time_of(run, tile.direction, time, tile.first + i) * time_stride
         for r in range(rows):
             sums[r * own.width + i] = source[r]
+
+
+cdef inline int64_t row_of(const Recurrent* rec, int64_t direction, int64_t phase, int64_t unit) noexcept nogil:
+    """Return the first row of W of a hidden unit."""
+    return (direction * rec.all_gates + (rec.gates[0] if phase else 0)) * rec.hidden + rec.gates[phase] * unit
+
+
+cdef inline void tile_at(const RecurrentRun* run, int64_t time, int64_t* first, int64_t* count) noexcept nogil:
+    """Find the tile of the input that a time belongs to: its first time, and how many it has."""
+    cdef const ProductPlan* q = run.own.input
+    cdef int64_t index = ((time + 1) * q.tiles - 1) // run.own.times
+    first[0] = slice_tile(q, run.program.kernels.lanes, index, count) // q.side
+    count[0] //= q.side
+
+
+cdef void project(const RecurrentRun* run, int64_t direction, int64_t time, int64_t unit, int64_t end, float* tile) noexcept nogil:
+    """Compute the input projection of these units for all times of a tile, where it begins: it is read while it is in a cache."""
+    cdef Recurrent* rec = run.rec
+    cdef const Product* p = run.own.projection
+    cdef const ProductPlan* q = run.own.input
+    cdef int64_t lanes = run.program.kernels.lanes, at = time_of(run, direction, time, 0)
+    cdef int64_t first, count, width, phase, begin, strips, pieces, i
+    tile_at(run, at, &first, &count)
+    if time and at != (first + count - 1 if rec.reverse[direction] else first):
+        return
+    width = count * run.own.width
+    run.program.kernels.gather_rows(tile, q.offsets.width, run.x + first * run.own.sequences * p.channels, p.channels, width, p.channels)
+    for phase in range(rec.phases):
+        begin = row_of(rec, direction, phase, unit)
+        strips = (row_of(rec, direction, phase, end) - begin) // STRIP
+        # sums that wait between blocks of K stay in L2
+        pieces = ceil_div(strips * STRIP * width, PROJECTED_FLOATS)
+        for i in range(pieces):
+            multiply_tile(run.program.kernels, &p.groups[0], q.offsets, tile, width // lanes, begin + strips * i // pieces * STRIP,
+                          begin + strips * (i + 1) // pieces * STRIP, p.bias, run.projected, q.offsets.width)
+
+
+cdef void copy_projection(const RecurrentRun* run, const Tile* tile, int64_t time, int64_t row, int64_t rows, float* sums) noexcept nogil:
+    """Copy rows of the projection of one time."""
+    cdef t.Run whole
+    cdef int64_t first, count, width = run.own.width, stride = run.own.input.offsets.width
+    tile_at(run, time, &first, &count)
+    whole.source = whole.target = 0
+    whole.length = <int32_t>width
+    run.program.kernels.gather(sums, width, run.projected + row * stride + (time - first) * width, stride, rows, &whole, 1, 1, NULL, NULL)
+
+
+cdef void multiply_tile(const t.KernelTable* kernels, const GatherGroup* group, const Offsets* offsets, const float* x, int64_t vectors,
+                        int64_t begin, int64_t end, const float* bias, float* y, int64_t y_stride) noexcept nogil:
+    """Multiply rows [begin, end) of a matrix by so many vectors of a tile of pixels: add them to y, or to `bias` unless it is NULL."""
+    cdef const Panel* panel = &group.panel
+    cdef int64_t v, b, step
+    cdef t.SpmmCall call
+    call.row_begin = <int32_t>(begin // panel.mr)
+    call.row_end = panel.groups if end == panel.rows else <int32_t>(end // panel.mr)
+    call.offset = offsets.offset + group.offset_begin
+    call.value = panel.value
+    call.partial_stride = call.y_stride = y_stride
+    call.residual = NULL
+    call.ahead = NULL
+    t.read_tile(&call)
+    call.finish = False
+    for b in range(group.blocks):
+        read_block(&call, panel, b)
+        call.bias = bias if b == 0 else NULL
+        v = 0
+        while v < vectors:
+            step = call_vectors(vectors - v, kernels.widest[panel.mr])
+            call.tile = x + group.bounds[b] * offsets.width + v * kernels.lanes
+            call.y = y + v * kernels.lanes
+            call.partial = call.y
+            kernels.spmm[panel.mr][step](&call)
+            v += step
 
 
 cdef void keep_late(const RecurrentRun* run, const Tile* tile, int64_t unit, int64_t end, float* sums, float* late) noexcept nogil:
@@ -301,7 +384,7 @@ cdef void multiply(const RecurrentRun* run, const Tile* tile, int64_t tiles, int
     """Add R times the state to the sums of these units, for so many tiles from this one on."""
     cdef Recurrent* rec = run.rec
     cdef int64_t part = tile.direction * rec.phases + phase, width = run.own.width, row = rec.gates[phase] * unit
-    cdef int64_t stop = rec.gates[phase] * end, v, b, step, lanes = run.program.kernels.lanes
+    cdef int64_t stop = rec.gates[phase] * end, lanes = run.program.kernels.lanes
     cdef Product* p = &rec.product[part]
     cdef ProductPlan* q = &run.own.parts[part]
     cdef GatherGroup* group = &p.groups[0]
@@ -310,7 +393,6 @@ cdef void multiply(const RecurrentRun* run, const Tile* tile, int64_t tiles, int
     cdef const float* x = state_of(run, tile, STATE_RESET if phase else time % 2, 0)
     cdef t.SellCall sell
     cdef t.DenseCall dense
-    cdef t.SpmmCall call
     sums -= row * width
     if q.layout == LAYOUT_DENSE:
         dense.value = panel.dense
@@ -340,26 +422,7 @@ cdef void multiply(const RecurrentRun* run, const Tile* tile, int64_t tiles, int
         sell.slice_end = <int32_t>((stop + lanes - 1) // lanes)
         kernels.sell[width](&sell)
         return
-    call.row_begin = <int32_t>(row // panel.mr)
-    call.row_end = panel.groups if end == rec.hidden else <int32_t>(stop // panel.mr)
-    call.offset = q.offsets.offset + group.offset_begin
-    call.value = panel.value
-    call.bias = NULL
-    call.partial_stride = call.y_stride = width
-    call.residual = NULL
-    call.ahead = NULL
-    t.read_tile(&call)
-    call.finish = False
-    for b in range(group.blocks):
-        read_block(&call, panel, b)
-        v = 0
-        while v < tile.vectors:
-            step = call_vectors(tile.vectors - v, kernels.widest[panel.mr])
-            call.tile = x + group.bounds[b] * width + v * lanes
-            call.y = sums + v * lanes
-            call.partial = call.y
-            kernels.spmm[panel.mr][step](&call)
-            v += step
+    multiply_tile(kernels, group, q.offsets, x, tile.vectors, row, stop, NULL, sums, width)
 
 
 cdef void store_output(const RecurrentRun* run, const Tile* tile, int64_t time, int64_t unit, int64_t end) noexcept nogil:

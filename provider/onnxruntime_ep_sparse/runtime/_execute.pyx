@@ -114,7 +114,7 @@ cdef void begin_step(const Run* run, int s, Job* job, Step* alone) noexcept nogi
     cdef int i
     job.step = step
     job.sp = &run.plan.steps[s]
-    job.x = address_of(run, step.x)
+    job.x = address_of(run, step.x if job.sp.product == NULL else step[-1].x)
     job.r = address_of(run, last.r) if last.r != NONE else NULL
     job.y = address_of(run, last.y)
     job.scaled.factor = NULL

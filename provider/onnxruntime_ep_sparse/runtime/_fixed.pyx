@@ -23,9 +23,9 @@ cdef enum:
 cdef inline bint may_be_fixed(const CompiledProgram* program, const Plan* plan, int s) noexcept nogil:
     """Return whether a step runs on its own, and makes one value. One whose factors the next step applies makes none of its own."""
     cdef const StepPlan* sp = &plan.steps[s]
-    if s + 1 < program.n_steps and (program.steps[s + 1].completes or plan.steps[s + 1].scaled):
+    if s + 1 < program.n_steps and (program.steps[s + 1].completes or sp[1].scaled or sp[1].product != NULL):
         return False
-    return not (sp.chain or sp.within or sp.dealt or sp.converts or sp.apart or
+    return not (sp.chain or sp.within or sp.dealt or sp.converts or sp.apart or sp.product != NULL or
                 program.steps[s].completes or program.steps[s].n_more_results)
 
 

@@ -234,7 +234,7 @@ cdef int place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
         if plan.steps[s].fixed:
             plan.values[program.steps[s].y].storage = STORE_KEPT
     for s in range(1, program.n_steps):
-        if plan.steps[s].within:
+        if plan.steps[s].within or plan.steps[s].product != NULL:
             plan.values[program.steps[s].x].storage = STORE_NOWHERE
     for s in range(program.n_steps):
         step = &program.steps[s]
@@ -272,6 +272,8 @@ cdef int place_values(CompiledProgram* program, Plan* plan) noexcept nogil:
             plan.values[plan.values[step.r].root].last = s
         if plan.steps[s].scaled:
             plan.values[plan.values[program.steps[s - 1].r].root].last = s
+        if plan.steps[s].product != NULL:
+            plan.values[plan.values[program.steps[s - 1].x].root].last = s
         for i in range(step.n_more):
             if step.more[i] != NONE:
                 plan.values[plan.values[step.more[i]].root].last = s

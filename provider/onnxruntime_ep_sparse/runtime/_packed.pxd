@@ -123,6 +123,7 @@ cdef struct ProductPlan:
     int64_t flat           # positions a slice takes
     int64_t tiles
     int64_t tile_vectors
+    int64_t side           # the next step does the product, and reads so many vectors of a tile at a time; 0: it does not
     int64_t tile_rows      # of LAYOUT_ROWS: of the output, in a tile
     int64_t chunks         # a group's rows are cut into so many items
     int shared_gather      # tiles are gathered once, by a pass before, for all chunks
@@ -143,15 +144,15 @@ cdef struct ProductPlan:
     int32_t* image_group
 
 cdef inline int64_t slice_tile(const ProductPlan* q, int64_t lanes, int64_t tile, int64_t* count) noexcept nogil:
-    """First vector of a tile; `count` becomes its vectors. Tiles of a slice differ by at most one vector.
+    """First vector of a tile; `count` becomes its vectors. Tiles of a slice differ by at most one vector, or by `side`.
 
     The wider ones come first: the last tile may end within a vector, and is then stored by way of the scratch. Two threads took 76 and 98 us
     for 256 -> 1024 @14 with the widest one there.
     """
-    cdef int64_t vectors = (q.flat + lanes - 1) // lanes
-    cdef int64_t first = ceil_div(tile * vectors, q.tiles)
-    count[0] = ceil_div((tile + 1) * vectors, q.tiles) - first
-    return first
+    cdef int64_t side = q.side if q.side else 1, parts = ceil_div(q.flat, lanes * side)
+    cdef int64_t first = ceil_div(tile * parts, q.tiles)
+    count[0] = (ceil_div((tile + 1) * parts, q.tiles) - first) * side
+    return first * side
 
 cdef inline int64_t tile_flat(const ProductPlan* q, int64_t lanes, int64_t tile) noexcept nogil:
     """First position of a tile."""

@@ -194,6 +194,9 @@ cdef int sections(const Job* job, Section* sections) noexcept nogil:
     cdef ProductPlan* q = <ProductPlan*>job.sp.own
     cdef Item item = product_item
     cdef int count = 0
+    if q.side:
+        # the next step does it
+        return 0
     if job.sp.dealt:
         item = dealt_item
     elif q.layout == LAYOUT_SELL:

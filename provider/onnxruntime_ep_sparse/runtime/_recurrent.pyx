@@ -33,6 +33,7 @@ cdef void recurrent_ops(StepKindOps* ops) noexcept:
     ops.plan = plan_recurrent
     ops.release_plan = release_plan
     ops.sections = recurrent_sections
+    ops.multiplies = multiplies
     ops.variant = variant
 
 
@@ -117,32 +118,24 @@ cdef int infer(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t
     return 0
 
 
-cdef int plan_recurrent(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
-    """Tiles of sequences, items, tables of offsets; 0 on success."""
-    cdef Step* step = &program.steps[index]
-    cdef StepPlan* sp = &plan.steps[index]
-    cdef Recurrent* rec = <Recurrent*>step.spec
-    cdef RecurrentPlan* own = <RecurrentPlan*>sp.own
-    cdef Shape* x = &plan.values[step.x].shape
+cdef bint choose_tiles(const CompiledProgram* program, const Recurrent* rec, const Shape* x, RecurrentPlan* own) noexcept nogil:
+    """Choose the layouts of R and the tiles of sequences; return whether all of R is multiplied by tiles of vectors."""
     cdef int parts = rec.directions * rec.phases, i, b
-    cdef int64_t lanes = program.kernels.lanes, vectors, most, floats, macs = 0
-    cdef int64_t blocks = (rec.hidden + UNITS - 1) // UNITS
+    cdef int64_t lanes = program.kernels.lanes, vectors, most, floats
+    cdef const GatherGroup* group
     cdef ProductPlan* q
-    cdef bint tiled = False, dense = True
-    own.parts = <ProductPlan*>calloc(parts, sizeof(ProductPlan))
-    if own.parts == NULL:
-        return 1
+    cdef bint tiled = False, few = False, dense = True
     own.times = x.dims[1 if rec.batch_first else 0]
     own.sequences = x.dims[0 if rec.batch_first else 1]
     vectors = (own.sequences + lanes - 1) // lanes
     most = vectors
     for i in range(parts):
+        group = &rec.product[i].groups[0]
         if rec.product[i].max_vectors < most:
             most = rec.product[i].max_vectors
-        macs += rec.product[i].macs * own.sequences
-        for b in range(rec.product[i].groups[0].blocks):
+        for b in range(group.blocks):
             # as far as 16 bits reach
-            floats = (rec.product[i].groups[0].bounds[b + 1] - rec.product[i].groups[0].bounds[b]) * lanes
+            floats = (group.bounds[b + 1] - group.bounds[b]) * lanes
             if most * floats > 65535:
                 most = 65535 // floats
     own.tiles = (vectors + most - 1) // most if most else 0
@@ -156,6 +149,7 @@ cdef int plan_recurrent(CompiledProgram* program, Plan* plan, int index) noexcep
         if q.layout == LAYOUT_SELL and own.sequences > lanes:
             q.layout = LAYOUT_TILES
         tiled = tiled or q.layout == LAYOUT_TILES
+        few = few or q.layout != LAYOUT_TILES
         dense = dense and q.layout == LAYOUT_DENSE
     own.together = 1
     if dense and own.sequences:
@@ -165,6 +159,43 @@ cdef int plan_recurrent(CompiledProgram* program, Plan* plan, int index) noexcep
         own.together = ceil_div(own.sequences, ceil_div(own.sequences, program.kernels.dense_rows))
     elif not tiled and own.sequences:
         own.width = sell_width(program.kernels, own.sequences)
+    return not few
+
+
+cdef int64_t multiplies(const CompiledProgram* program, const Plan* plan, int index) noexcept nogil:
+    """Return the number of sequences, where they are whole vectors that go from time to time together, and units can be cut everywhere."""
+    cdef const Step* step = &program.steps[index]
+    cdef const Recurrent* rec = <const Recurrent*>step.spec
+    cdef RecurrentPlan own
+    cdef int64_t pixels = 0
+    if rec.batch_first or step.more[LENGTHS] != NONE or rec.hidden % UNITS:
+        return 0
+    own.parts = <ProductPlan*>calloc(rec.directions * rec.phases, sizeof(ProductPlan))
+    if own.parts != NULL and choose_tiles(program, rec, &plan.values[step.x].shape, &own) and own.width == own.sequences:
+        pixels = own.width
+    free(own.parts)
+    return pixels
+
+
+cdef int plan_recurrent(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
+    """Tiles of sequences, items, tables of offsets; 0 on success."""
+    cdef Step* step = &program.steps[index]
+    cdef StepPlan* sp = &plan.steps[index]
+    cdef Recurrent* rec = <Recurrent*>step.spec
+    cdef RecurrentPlan* own = <RecurrentPlan*>sp.own
+    cdef int parts = rec.directions * rec.phases, i
+    cdef int64_t lanes = program.kernels.lanes, macs = 0, pixels = 0
+    cdef int64_t blocks = (rec.hidden + UNITS - 1) // UNITS
+    cdef ProductPlan* q
+    own.parts = <ProductPlan*>calloc(parts, sizeof(ProductPlan))
+    if own.parts == NULL:
+        return 1
+    choose_tiles(program, rec, &plan.values[step.x].shape, own)
+    own.input = <const ProductPlan*>sp.product
+    if own.input != NULL:
+        own.projection = <const Product*>step[-1].spec
+    for i in range(parts):
+        macs += rec.product[i].macs * own.sequences
     own.groups = ceil_div(own.tiles, own.together)
     own.state_floats = (STATES * rec.hidden * own.width + 31) // 16 * 16
     for i in range(parts):
@@ -188,11 +219,20 @@ cdef int plan_recurrent(CompiledProgram* program, Plan* plan, int index) noexcep
         own.chunks += 1
     sp.items = i * own.chunks
     # the sums of an item, and as much as a gate of it
-    need_scratch(plan, (rec.all_gates + 1) * most_units(rec, own) * own.width * own.together + 32)
-    need_shared(plan, recurrent_floats(rec, own))
+    own.tile_begin = ((rec.all_gates + 1) * most_units(rec, own) * own.width * own.together + 47) // 16 * 16
+    if own.input != NULL:
+        pixels = own.input.tile_vectors * lanes
+        need_scratch(plan, own.tile_begin + own.projection.channels * pixels + 16)
+        own.state_begin = (own.projection.M * pixels + 15) // 16 * 16
+    need_scratch(plan, own.tile_begin)
+    need_shared(plan, own.state_begin + recurrent_floats(rec, own))
     for i in range(parts):
         sp.work.macs += rec.product[i].groups[0].nonzeros * own.sequences * own.times
         sp.work.dense_macs += rec.product[i].groups[0].weights * own.sequences * own.times
+    if own.input != NULL:
+        sp.work.macs += sp[-1].work.macs
+        sp.work.dense_macs += sp[-1].work.dense_macs
+        sp[-1].work.macs = sp[-1].work.dense_macs = 0
     return 0
 
 

@@ -179,6 +179,9 @@ cdef struct StepKindOps:
     bint (*scales)(const CompiledProgram* program, const Plan* plan, int index) noexcept nogil
     # Whether the step can multiply what it reads of x by such numbers. NULL: it cannot.
     bint (*scaled)(const CompiledProgram* program, const Plan* plan, int index) noexcept nogil
+    # Pixels side by side that the step needs of x at a time, where it can do the product before itself and x is its result; else 0. NULL:
+    # it cannot. Runs when all shapes are known.
+    int64_t (*multiplies)(const CompiledProgram* program, const Plan* plan, int index) noexcept nogil
     # Says which kernels compute the step as planned, for recordings; `variant` is 0. NULL: the kind has no kernels of several variants.
     void (*variant)(const CompiledProgram* program, const Plan* plan, const Step* step, const StepPlan* sp, Variant* variant) noexcept nogil
 
@@ -230,6 +233,7 @@ cdef struct StepPlan:
     int scaled             # multiplies what it reads by r of the step before, whose result shows the memory of its x
     int chain              # not 0: so many steps from this one run together, band by band
     int within             # an earlier step computes this one too
+    const void* product    # the step does the product before, and reads the x of that: its ProductPlan; else NULL
     int fixed              # the result depends on shapes alone, and was computed when the plan was made
     int64_t bands          # of the first step of a chain: items of an image
     int64_t turn_rows      # ... and rows of the last result that an item computes at a time

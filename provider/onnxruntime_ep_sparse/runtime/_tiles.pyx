@@ -432,6 +432,22 @@ cdef void choose_rows(const Product* p, ProductPlan* q, const Step* step, int64_
             return
 
 
+cdef int64_t side_of(const CompiledProgram* program, const Plan* plan, int index, int64_t lanes) noexcept nogil:
+    """Return how many vectors the next step reads at a time, if it does this product itself; else 0."""
+    cdef const Step* step = &program.steps[index]
+    cdef const Product* p = <const Product*>step.spec
+    cdef const ProductPlan* q = <const ProductPlan*>plan.steps[index].own
+    cdef int64_t side
+    if index + 1 == program.n_steps or step[1].ops.multiplies == NULL or step[1].x != step.y or program.readers[step.y] != 1:
+        return 0
+    if not (p.x_rows and p.y_rows) or p.scale != NULL or q.images != 1 or q.image_group != NULL or step.r != NONE or step.act != ACT_NONE:
+        return 0
+    if p.groups[0].panel.anywhere:
+        return 0
+    side = step[1].ops.multiplies(program, plan, index + 1) // lanes
+    return side if side <= p.max_vectors else 0
+
+
 cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
     """Tiles, items and offsets of a product, or of a band of its pixels; 0 on success."""
     cdef Step* step = &program.steps[index]
@@ -439,7 +455,7 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
     cdef ProductPlan* q = <ProductPlan*>sp.own
     cdef Product* p = <Product*>step.spec
     cdef Shape* x = &plan.values[step.x].shape
-    cdef int64_t lanes = program.kernels.lanes, vectors, rows, floats, work, parts, most, i
+    cdef int64_t lanes = program.kernels.lanes, vectors, rows, floats, work, parts, most, side, i
     cdef bint bands = sp.band_rows > 0, joined = False
     cdef int g, n
     if set_geometry(plan, step, sp):
@@ -459,13 +475,15 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
     row_pitch(p, q)
     q.flat = (q.out_height - 1) * q.pitch + q.out_width if q.pixels else 0
     vectors = ceil_div(q.flat, lanes)
-    q.tiles = ceil_div(vectors, p.max_vectors)
+    q.side = side_of(program, plan, index, lanes)
+    side = q.side if q.side else 1
+    q.tiles = ceil_div(vectors, p.max_vectors // side * side)
     work = p.macs * vectors * lanes * q.images * q.slices
     sp.parallel = work > PARALLEL_FROM and program.workers > 1
     parts = q.images * q.slices * (1 if q.image_group != NULL else p.n_groups)
-    if sp.parallel and not bands:
+    if sp.parallel and not bands and not q.side:
         q.tiles = tiles_for(q.tiles, vectors // LEAST_VECTORS, parts, program.workers)
-    q.tile_vectors = ceil_div(vectors, q.tiles) if q.tiles else 1
+    q.tile_vectors = ceil_div(vectors // side, q.tiles) * side if q.tiles else 1
     if joined and q.tiles == ceil_div(vectors, p.max_vectors):
         # one table of offsets for any number of images
         q.tile_vectors = p.max_vectors
@@ -498,6 +516,9 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
     q.offsets = offsets_take(p, q.pitch, i, False)
     if q.offsets == NULL:
         return 1
+    if q.side:
+        sp[1].product = q
+        return 0
     rows = 0
     for g in range(p.n_groups):
         if p.groups[g].panel.rows > rows and q.layout == LAYOUT_TILES:
