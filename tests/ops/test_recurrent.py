@@ -211,18 +211,19 @@ def test_batch_first(op_type, direction, batch, zeros):
         assert_close(ours, np.ascontiguousarray(theirs.swapaxes(0, 1)))
 
 
-@pytest.mark.parametrize("zeros", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("direction", ["reverse", "bidirectional"])
+@pytest.mark.parametrize(("inputs", "zeros"), [(48, 0.2), (600, 0.5), (48, 0.9)])
 @pytest.mark.parametrize("op_type", GATES)
-def test_bits_do_not_depend_on_threads_or_batch(op_type, zeros):
-    """A sequence computes the same alone and among others, on one thread and on several."""
-    case = Recurrent(op_type, 48, 160, optional=("b", "h"), direction="bidirectional", zeros=zeros)
+def test_bits_do_not_depend_on_threads_or_batch(op_type, inputs, zeros, direction):
+    """A sequence computes the same alone and among others, on one thread and on several, whichever step does its input projection."""
+    case = Recurrent(op_type, inputs, 160, optional=("b", "h"), direction=direction, zeros=zeros)
     feeds = case.feeds(7, 19)
     expected = owned_session(case.model(), {"threads": "1"}, threads=1).run(None, feeds)
     several = owned_session(case.model(), {"threads": "4"}, threads=4)
     for _ in range(20):
         for a, b in zip(several.run(None, feeds), expected, strict=True):
             np.testing.assert_array_equal(a, b)
-    for first, last in ((0, 1), (1, 3), (1, 4), (4, 9), (4, 12), (2, 18), (2, 19)):
+    for first, last in ((0, 1), (1, 3), (1, 4), (4, 9), (4, 12), (2, 18), (0, 16), (2, 19)):
         part = {name: np.ascontiguousarray(x[:, first:last]) for name, x in feeds.items()}
         y, *states = several.run(None, part)
         np.testing.assert_array_equal(y, expected[0][:, :, first:last])

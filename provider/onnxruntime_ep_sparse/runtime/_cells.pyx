@@ -6,6 +6,9 @@ units. All items of a time need all results of the time before.
 
 So all times are rounds of one section: a worker does the items of a range of its own first, so that each keeps its part of R in its cache.
 Where directions and tiles suffice for all workers, each goes through all times on its own, in one round.
+
+Where the step does the input projection too, an item computes the rows of its units for the times of a tile of the input when it comes to
+the first of them, and reads them until the next tile begins.
 """
 
 from libc.math cimport INFINITY
@@ -502,7 +505,11 @@ cdef void lstm(const RecurrentRun* run, const Tile* tile, int64_t time, int64_t 
     cdef float* f = sums + 2 * n
     cdef float* g = sums + 3 * n
     cdef float* c = state_of(run, tile, STATE_C, unit)
-    cdef bint at_once = run.rec.peephole == NULL and not run.rec.couples
+    cdef const float* h = state_of(run, tile, time % 2, unit)
+    cdef float* later = state_of(run, tile, (time + 1) % 2, unit)
+    cdef bint at_once = run.rec.peephole == NULL and not run.rec.couples, varies = run.lengths != NULL
+    cdef float* new = f if varies else c
+    cdef float* output = o if varies else later
     peep(run, tile, 0, unit, units, i, c)
     apply_clipped(run, tile, 0, i, 3 * n if at_once else n)
     if run.rec.couples:
@@ -513,14 +520,15 @@ cdef void lstm(const RecurrentRun* run, const Tile* tile, int64_t time, int64_t 
     apply_clipped(run, tile, 1, g, n)
     combine(run, f, f, c, n, BINARY_MUL)
     combine(run, i, i, g, n, BINARY_MUL)
-    combine(run, f, f, i, n, BINARY_ADD)
+    combine(run, new, f, i, n, BINARY_ADD)
     if not at_once:
-        peep(run, tile, 1, unit, units, o, f)
+        peep(run, tile, 1, unit, units, o, new)
         apply_clipped(run, tile, 0, o, n)
-    apply(run, tile, 2, g, f, n)
-    combine(run, o, o, g, n, BINARY_MUL)
-    settle(run, tile, time, units, f, c, c)
-    settle(run, tile, time, units, o, state_of(run, tile, time % 2, unit), state_of(run, tile, (time + 1) % 2, unit))
+    apply(run, tile, 2, g, new, n)
+    combine(run, output, o, g, n, BINARY_MUL)
+    if varies:
+        settle(run, tile, time, units, f, c, c)
+        settle(run, tile, time, units, o, h, later)
 
 
 cdef void gru(const RecurrentRun* run, const Tile* tile, int64_t phase, int64_t time, int64_t unit, int64_t units, float* sums,

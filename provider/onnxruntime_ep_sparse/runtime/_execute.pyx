@@ -155,7 +155,7 @@ cdef int timed(Run* run) noexcept nogil:
     cdef const float* operands[MAX_TOGETHER]
     cdef Job job
     cdef Work work
-    cdef bint idle = False
+    cdef bint idle = False, left
     cdef int i
     if failed or run.team.stopped != NULL:
         return failed
@@ -173,8 +173,13 @@ cdef int timed(Run* run) noexcept nogil:
         idle = in_place(&job)
         if not idle:
             add_work(&work, &sp.work)
+        left = run.first + 1 < run.program.n_steps and sp[1].product != NULL
         if totals != NULL:
-            count_step(totals, False, ended - began, &work)
+            count_step(totals, left, 0 if left else ended - began, &work)
+        # the next step does a product that is left to it: its record has the work of both
+        idle = idle or left
+        if sp.product != NULL:
+            add_work(&work, &sp[-1].work)
     if run.team.host.recording != NULL and not idle:
         record_step(run, began, ended, &work)
     return failed

@@ -139,9 +139,9 @@ cdef int plan_steps(CompiledProgram* program, Plan* plan, char* message, size_t 
         sp.work.moved = floats_of(&plan.values[step.x]) + floats_of(&plan.values[step.y])
         if step.r != NONE:
             sp.work.moved += floats_of(&plan.values[step.r])
-        if sp.within:
+        if sp.within or sp.product != NULL:
             sp.work.moved -= floats_of(&plan.values[step.x])
-        if s + 1 < program.n_steps and plan.steps[s + 1].within:
+        if s + 1 < program.n_steps and (plan.steps[s + 1].within or plan.steps[s + 1].product != NULL):
             sp.work.moved -= floats_of(&plan.values[step.y])
         if step.ops.complete != NULL:
             step.ops.complete(program, plan, step, sp)

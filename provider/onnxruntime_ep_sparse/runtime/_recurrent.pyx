@@ -229,10 +229,6 @@ cdef int plan_recurrent(CompiledProgram* program, Plan* plan, int index) noexcep
     for i in range(parts):
         sp.work.macs += rec.product[i].groups[0].nonzeros * own.sequences * own.times
         sp.work.dense_macs += rec.product[i].groups[0].weights * own.sequences * own.times
-    if own.input != NULL:
-        sp.work.macs += sp[-1].work.macs
-        sp.work.dense_macs += sp[-1].work.dense_macs
-        sp[-1].work.macs = sp[-1].work.dense_macs = 0
     return 0
 
 
