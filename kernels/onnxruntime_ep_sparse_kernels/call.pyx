@@ -6,7 +6,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int32_t, int64_t, uint16_t
 
 cimport onnxruntime_ep_sparse_kernels.table as t
-from onnxruntime_ep_sparse_kernels._enums cimport APART, MAX_MR, MAX_NV
+from onnxruntime_ep_sparse_kernels._enums cimport APART, MAX_MR, MAX_NV, SHARED
 
 from .pack import depthwise_values
 
@@ -17,19 +17,22 @@ cdef t.KernelTable* table_of(capsule) except NULL:
 
 def spmm(capsule, int mr, int nv, const int32_t[::1] row_start, const int32_t[:, ::1] row__gr, const uint16_t[:, ::1] offset__nc,
          const float[:, ::1] value__nr, const float[::1] tile, const float[::1] bias__m, float[:, ::1] y__mp,
-         const float[:, ::1] residual__mp=None, float low=-np.inf, float high=np.inf, bint finish=True, int repeat=1):
+         const float[:, ::1] residual__mp=None, float low=-np.inf, float high=np.inf, bint finish=True, int repeat=1, bint pixel=False):
     """Run tile kernel (mr, nv) of an instruction set's `capsule` over all row groups and write into `y__mp` of M rows.
 
     `row_start`, `row__gr` and `value__nr` come from `pack` (one K block). Entry j multiplies nv vectors of pixels from
     `tile[offset__nc[j]]` on. With `bias__m` None the sums continue from y. If `finish`, `residual__mp` (of y's shape, or y itself) is added
     and the result is clamped to [low, high]. For timing, the kernel runs `repeat` times. Columns of y after nv vectors stay as they are.
+    With `pixel` it is the kernel that computes one pixel more.
 
     Raises ValueError if there is no such kernel, or if the arrays do not fit each other.
     """
     cdef t.KernelTable* table = table_of(capsule)
-    if not (0 < mr <= MAX_MR and 0 < nv <= MAX_NV) or table.spmm[mr][nv] == NULL:
-        raise ValueError(f"no kernel with MR={mr}, NV={nv}")
-    cdef int64_t groups = row_start.shape[0] - 1, width = nv * table.lanes, entries = row_start[row_start.shape[0] - 1]
+    if not (0 < mr <= MAX_MR and 0 < nv <= MAX_NV) or table.spmm[mr][nv] == NULL or (
+            pixel and (mr != SHARED or nv != table.pixel_vectors)):
+        raise ValueError(f"no kernel with MR={mr}, NV={nv}{' and a pixel' if pixel else ''}")
+    cdef t.spmm_t kernel = table.spmm_pixel if pixel else table.spmm[mr][nv]
+    cdef int64_t groups = row_start.shape[0] - 1, width = nv * table.lanes + pixel, entries = row_start[row_start.shape[0] - 1]
     cdef int64_t rows = y__mp.shape[0]
     if groups and (np.min(row__gr) < 0 or np.max(row__gr) >= rows or row__gr.shape[0] != groups or row__gr.shape[1] != mr):
         raise ValueError(f"{groups} groups of {mr} rows do not fit {rows} rows of y")
@@ -66,7 +69,7 @@ def spmm(capsule, int mr, int nv, const int32_t[::1] row_start, const int32_t[:,
     cdef int _
     with nogil:
         for _ in range(repeat):
-            table.spmm[mr][nv](&call)
+            kernel(&call)
 
 
 def depthwise(capsule, const float[:, ::1] x__hw, const float[:, ::1] weight__kk, float bias, strides, pads, dilations=(1, 1),

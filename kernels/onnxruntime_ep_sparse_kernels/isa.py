@@ -3,6 +3,7 @@
 A new instruction set is one row of `ISAS` and one header of vector primitives in `simd/`.
 
 Name grammar: `spmm_f32_<MR>x<NV>_<isa>`: MR output rows by NV vectors of pixels stay in registers. MR is APART or SHARED.
+One with a "p" after NV computes the pixel after these vectors too.
 Plain Python that imports only the standard library: setup.py imports it before anything is built.
 """
 
@@ -91,6 +92,8 @@ class Isa:
     """The header in `simd/` that defines the vector primitives."""
     tiles: tuple[tuple[int, int], ...]
     """(MR, NV) of every tile kernel."""
+    pixel_vectors: int
+    """NV of the kernel of rows that share columns which computes one pixel more: an image of 7x7 pixels is some vectors and a pixel."""
     quad_vectors: int
     """Tile kernels of rows apart with at most so many vectors (NV) load four values at once, and four offsets as a word of 64 bits.
     So does SELL unless this is 0. Little-endian machines only."""
@@ -112,6 +115,11 @@ class Isa:
     def compile_args(self) -> tuple[str, ...]:
         """Return all arguments of the C compiler: `flags`, and the macros that `simd/simd.h` reads."""
         return (f"-DSPARSE_LANES={self.lanes}", f'-DSPARSE_PRIMITIVES="{self.header}"', *self.flags)
+
+    @property
+    def variants(self) -> tuple[tuple[int, int, bool], ...]:
+        """Return (MR, NV, whether it computes one pixel more) of every tile kernel."""
+        return (*((mr, nv, False) for mr, nv in self.tiles), (SHARED, self.pixel_vectors, True))
 
     @property
     def sell_pixels(self) -> tuple[int, ...]:
@@ -156,6 +164,7 @@ ISAS = (
         flags=("-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mavx2", "-mfma", "-mbmi2", "-mprfchw", "-mprefer-vector-width=512"),
         header="x86_avx512.h",
         tiles=_tiles(8, 6),
+        pixel_vectors=3,
         quad_vectors=8,
         dense_rows=8,
         few=FewPixels(sell=(25, 25, 26, 34), apart=(20, 22.2), shared=(25, 10), dense=(3.6, 5.4, 11)),
@@ -171,6 +180,7 @@ ISAS = (
         flags=("-mavx2", "-mfma", "-mbmi2", "-mf16c", "-mprfchw"),
         header="x86_avx2.h",
         tiles=_tiles(7, 3),
+        pixel_vectors=2,
         quad_vectors=7,
         dense_rows=6,
         few=FewPixels(sell=(12, 12, 12.8), apart=(7.5, 9.5), shared=(9.5, 5.5), dense=(2.3, 2.7, 6.8)),
@@ -186,6 +196,7 @@ ISAS = (
         flags=(),
         header="generic.h",
         tiles=_tiles(7, 3),
+        pixel_vectors=2,
         quad_vectors=0,
         dense_rows=3,
         few=FewPixels(sell=(5.4, 7.6), apart=(3.3, 4), shared=(3.3, 3), dense=(1.2, 1.3, 3)),

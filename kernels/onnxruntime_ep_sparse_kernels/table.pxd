@@ -181,6 +181,8 @@ ctypedef struct KernelTable:
     int lanes                               # float32 values per vector
     int widest[MAX_MR + 1]                  # NV of the widest kernel of each MR
     spmm_t spmm[MAX_MR + 1][MAX_NV + 1]     # [MR][NV], NULL for kernels that are not built
+    spmm_t spmm_pixel                       # MR = SHARED, NV = pixel_vectors, and the pixel after these vectors
+    int pixel_vectors
     sell_t sell[MAX_LANES + 1]              # [pixels], NULL for kernels that are not built
     int dense_rows                          # pixels of the widest dense kernel
     dense_t dense[MAX_DENSE_ROWS + 1]       # [pixels]

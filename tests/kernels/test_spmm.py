@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from onnxruntime_ep_sparse_kernels import call
-from onnxruntime_ep_sparse_kernels.isa import APART
+from onnxruntime_ep_sparse_kernels.isa import APART, SHARED
 from onnxruntime_ep_sparse_kernels.pack import compress, pack
 from support.kernel_sets import SETS, TILES, table_of
 
@@ -24,9 +24,9 @@ def weights(rng, rows, depth, density):
 class Case:
     """Weights, a tile in which entry k begins anywhere, bias and residual for `groups` row groups of `mr`."""
 
-    def __init__(self, isa, mr, nv, groups, density, *, seed=0, blocks=(0, DEPTH)):
+    def __init__(self, isa, mr, nv, groups, density, *, seed=0, blocks=(0, DEPTH), pixel=False):
         rng = np.random.default_rng(seed)
-        rows, self.width = groups * mr, nv * isa.lanes
+        rows, self.width, self.pixel = groups * mr, nv * isa.lanes + pixel, pixel
         self.table, self.mr, self.nv, self.blocks = table_of(isa), mr, nv, np.array(blocks, np.int64)
         self.weight__mk = weights(rng, rows, blocks[-1], density)
         self.place__k = rng.integers(0, 1000, blocks[-1]).astype(np.uint16)
@@ -43,6 +43,7 @@ class Case:
             call.spmm(
                 self.table, self.mr, self.nv, row_start, row__bgr[b], self.place__k[k__nc], value__nr, self.tile,
                 self.bias__m if b == 0 else None, y__mp, self.residual__mp if residual else None, low, high, finish and last,
+                pixel=self.pixel,
             )  # fmt: skip  # an argument per line would hide the call
         assert (y__mp[:, self.width :] == 4711).all()
         return y__mp[:, : self.width]
@@ -130,6 +131,22 @@ def test_same_bits(isa, density):
         assert case.run().tobytes() == widest[:, : case.width].tobytes()
 
 
+@pytest.mark.parametrize("isa", SETS, ids=lambda isa: isa.name)
+@pytest.mark.parametrize("density", [0, 0.3, 1])
+def test_one_pixel_more(isa, density):
+    """The pixel behind the vectors gets the bits that it has as one of a vector, with K in one block or several."""
+    for groups in (1, 6):
+        case = Case(isa, SHARED, isa.pixel_vectors, groups, density, pixel=True)
+        case.check(residual=True)
+        case.check(residual=True, low=-0.5, high=0.5)
+        wider = Case(isa, SHARED, isa.pixel_vectors + 1, groups, density).run()
+        assert case.run().tobytes() == wider[:, : case.width].tobytes()
+        cut = Case(isa, SHARED, isa.pixel_vectors, groups, density, pixel=True, blocks=(0, 0, 13, DEPTH)).run()
+        assert cut.tobytes() == case.run().tobytes()
+        case.tile[:] = np.nan
+        assert density < 1 or np.isnan(case.run(low=0.0, high=1.0)).all()
+
+
 @pytest.mark.parametrize(("isa", "mr", "nv"), TILES)
 def test_farthest_offset(isa, mr, nv):
     """Offsets use all of their 16 bits."""
@@ -145,6 +162,8 @@ def test_wrong_arguments():
     case = Case(isa, APART, 2, 3, 0.5)
     with pytest.raises(ValueError, match="no kernel with MR=2, NV=9"):
         Case(isa, APART, 9, 3, 0.5).run()
+    with pytest.raises(ValueError, match="no kernel with MR=2, NV=2 and a pixel"):
+        Case(isa, APART, 2, 3, 0.5, pixel=True).run()
     case.tile = case.tile[:900]
     case.place__k[:] = 899
     with pytest.raises(ValueError, match="reads beyond the tile"):

@@ -38,6 +38,8 @@ FORMS = {
     "one dimension, stride": ("copies", Conv(20, 24, (4,), strides=(3,), dilations=(2,), pads=(1, 4)), (2, 24, 100)),
     "three dimensions": (None, Conv(10, 6, (3, 3, 3), strides=(2, 1, 2), dilations=(1, 2, 1), pads=(1,) * 6), (2, 6, 7, 9, 8)),
     "blocks": ("flat", Conv(75, 24, (3, 3), pads=(1, 1, 1, 1), pattern="blocks", known=(9, 7)), (2, 24, 9, 7)),
+    "a pixel more": ("flat", Conv(40, 24, (1, 1), pattern="blocks", relu=True, known=(7, 7)), (2, 24, 7, 7)),
+    "a pixel more, many channels": ("flat", Conv(75, 1400, (1, 1), pattern="blocks", relu=True, known=(5, 5)), (2, 1400, 5, 5)),
     "shuffled blocks": ("flat", Conv(75, 24, (3, 3), pads=(1, 1, 1, 1), pattern="shuffled blocks", known=(9, 7)), (2, 24, 9, 7)),
     "shuffled blocks, many channels": (
         "flat",

@@ -314,14 +314,14 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef t.KernelTable* kernels = job.program.kernels
     cdef GatherGroup* group
     cdef Panel* panel
-    cdef int64_t image, slice_, tile, g, b, v, step, count, position, chunk, y_place, widest, plane
+    cdef int64_t image, slice_, tile, g, b, v, step, count, position, chunk, y_place, widest, plane, whole
     cdef int64_t part, y_image
     cdef int32_t begin, end, row, n
     cdef float* pixels
     cdef float* shared
     cdef float* partial
     cdef t.Run* run
-    cdef bint clamps, direct, last, fetches
+    cdef bint clamps, direct, last, fetches, pixel
     cdef int act             # left to finish_rows
     cdef t.SpmmCall call
     chunk = index % q.chunks
@@ -337,10 +337,15 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     position = slice_tile(q, kernels.lanes, tile, &count)
     plane = q.y_plane
     y_image = image * q.y_image
+    # The last vector of a tile may have a single pixel, as that of a 7x7 image has: the last call then takes it after its other vectors.
+    # Calls before it have `whole` vectors, not one alone, which would take as long as two.
+    whole = count - 1 - kernels.pixel_vectors
+    pixel = panel.mr == SHARED and (whole == 0 or whole > 1) and (position + count - 1) * kernels.lanes == q.flat - 1
     # The last block is stored into y where a row of the tile is a run of the output; else into `partial`, as the sums of the blocks
     # before, and finish_rows copies what is valid.
     clamps = kernels_finish(p, job.step)
-    direct = clamps and not p.y_rows and is_one_run(q, position * kernels.lanes, (position + count) * kernels.lanes)
+    direct = clamps and not p.y_rows and (
+        is_one_run(q, position * kernels.lanes, q.flat if pixel else (position + count) * kernels.lanes))
     act = ACT_NONE if clamps and job.r == NULL else job.step.act
     partial = scratch + (o.block_floats + 15) // 16 * 16 + 16
     run = NULL if q.shared_gather else tile_runs(job, scratch, slice_, tile, position * kernels.lanes)
@@ -365,7 +370,7 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         call.finish = last and (direct or act == ACT_NONE)
         v = 0
         while v < count:
-            step = call_vectors(count - v, widest)
+            step = call_vectors((whole if pixel and v < whole else count) - v, widest)
             call.tile = pixels + v * kernels.lanes
             call.partial = partial + v * kernels.lanes
             if direct and last:
@@ -379,6 +384,9 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
                 call.y = partial + v * kernels.lanes
                 call.y_stride = o.width
                 call.residual = NULL
+            if pixel and v == whole:
+                kernels.spmm_pixel(&call)
+                break
             kernels.spmm[panel.mr][step](&call)
             v += step
     if not direct:
