@@ -60,11 +60,10 @@ def spmm(capsule, form, const int32_t[:, ::1] row_start__bg, const int32_t[:, :,
     call.partial = &partial[0, 0]
     call.partial_stride = width
     call.scale = &scale__m[0] if scale__m is not None else NULL
-    call.divisor = divisor
     call.y = <void*>y
     call.y_stride = width
     call.out = <t.Out><int>out
-    t.set_results(&call, signed, zero, low, high)
+    t.set_results(&call, signed, zero, low, high, divisor, np.max(scale__m) if scale__m is not None else 1)
     call.ahead = NULL
     call.row_begin = 0
     call.row_end = <int32_t>row__bgr.shape[1]

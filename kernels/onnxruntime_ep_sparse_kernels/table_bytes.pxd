@@ -30,15 +30,20 @@ ctypedef struct BytesCall:
     int32_t low                  # bounds of the results as unsigned bytes, in every byte
     int32_t high
     int32_t flip                 # the highest bit of every byte where the results are signed bytes
+    bint plain                   # unsigned bytes in all their bounds, of scales up to 0.5, not divided
     const char* ahead            # prefetched one group early: y as bytes, if its rows are not in a cache yet; NULL: no prefetch
     bint finish
     int32_t row_begin
     int32_t row_end
 
 
-cdef inline void set_results(BytesCall* call, bint is_signed, int32_t zero, int32_t low, int32_t high) noexcept nogil:
-    """Set the zero point and the bounds of results that are bytes."""
+cdef inline void set_results(BytesCall* call, bint is_signed, int32_t zero, int32_t low, int32_t high, float divisor,
+                             float most_scale) noexcept nogil:
+    """Set the zero point, the bounds and the divisor of results that are bytes. No scale is above `most_scale`."""
     cdef int32_t more = 128 if is_signed else 0
+    # then a scaled sum is within 2^30 whatever int32 it is
+    call.plain = not is_signed and low <= 0 and high >= 255 and divisor == 1 and most_scale <= 0.5
+    call.divisor = divisor
     call.zero = (zero + more) * 0x10001
     call.low = <int32_t>(0x1010101u * <uint32_t>max(0, min(255, low + more)))
     call.high = <int32_t>(0x1010101u * <uint32_t>max(0, min(255, high + more)))
@@ -83,9 +88,12 @@ ctypedef struct ByteKernels:
     # Copies a list of runs, channel after channel; runs without a source become `zero`. Reads every `stride`-th pixel of the planes.
     void (*gather)(uint8_t* tile, int64_t tile_step, const uint8_t* plane, int64_t plane_step, int64_t channels, const Run* run,
                    int64_t runs, int64_t stride, uint8_t zero) noexcept nogil
-    # The same of groups of four channels, whose bytes become an int32. `tile_step` counts int32, `channels` those in the planes.
+    # The same of groups of four channels, whose bytes become an int32. `tile_step` counts int32, `channels` those in the planes. Targets
+    # ascend; what is between two runs may become `zero`.
     void (*gather_blocks)(int32_t* tile, int64_t tile_step, const uint8_t* plane, int64_t plane_step, int64_t channels,
                           const Run* run, int64_t runs, int64_t stride, uint8_t zero) noexcept nogil
+    # y[q, r] = the bytes r of four columns, which begin at place[4 * q] to place[4 * q + 3] of a tile, for a unit of pixels.
+    void (*zip_columns)(int32_t* y, const uint8_t* tile, const int32_t* place, int64_t quads) noexcept nogil
     # tile[k, r] = x[r, k] for k < depth, r < rows; r in [rows, pitch) repeats the last row. pitch is a multiple of `unit`.
     void (*gather_rows)(uint8_t* tile, int64_t pitch, const uint8_t* x, int64_t x_stride, int64_t rows, int64_t depth) noexcept nogil
     # y[target + i] = x[source + i] for each run, row after row of both.

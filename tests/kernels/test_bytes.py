@@ -218,22 +218,29 @@ def test_wrong_arguments():
 
 @pytest.mark.parametrize("row", SETS)
 @pytest.mark.parametrize("stride", [1, 2, 3])
-@pytest.mark.parametrize("blocks", [False, True])
-def test_runs(row, stride, blocks):
-    """Runs are copied, channel after channel or four channels together; what no run names stays."""
+@pytest.mark.parametrize(("blocks", "narrow"), [(False, False), (True, False), (True, True)])
+def test_runs(row, stride, blocks, narrow):
+    """Runs are copied, channel after channel or four channels together. What no run names stays; of blocks it may become zero points."""
     rng = np.random.default_rng(stride)
-    for channels in (1, 4, 7):
-        x__cp = rng.integers(0, 256, (channels, 420)).astype(np.uint8)
-        tile = call_bytes.gather(byte_table_of(row), x__cp, RUNS, WIDTH, stride, 201, blocks)
+    for channels in (1, 4, 7, 9):
+        x__cp, named = rng.integers(0, 256, (channels, 420)).astype(np.uint8), np.zeros(WIDTH, bool)
+        runs = sorted((run for run in RUNS if run[2] < (16 if narrow else WIDTH)), key=lambda run: run[1]) if blocks else RUNS
+        runs = [run for run, after in zip(runs, (*runs[1:], (0, WIDTH, 0)), strict=True) if not blocks or run[1] + run[2] <= after[1]]
+        tile = call_bytes.gather(byte_table_of(row), x__cp, runs, WIDTH, stride, 201, blocks)
         expected = np.full((-(-channels // 4) * 4 if blocks else channels, WIDTH), 77, np.uint8)
         if blocks:
             expected = np.zeros((4 * len(tile), WIDTH), np.uint8)
             expected[::4] = 77  # the lowest byte of an int32
             x__cp = np.concatenate([x__cp, np.repeat(x__cp[-1:], 4 * len(tile) - channels, axis=0)])
-        for source, target, length in RUNS:
+        for source, target, length in runs:
             part = x__cp[:, source : source + length * stride : stride] if source >= 0 else 201
             expected[:, target : target + length] = part
+            named[target : target + length] = True
         found = tile.view(np.uint8).reshape(len(tile), WIDTH, 4).transpose(0, 2, 1).reshape(-1, WIDTH) if blocks else tile
+        if blocks:
+            between = found[:, ~named]
+            assert ((between == expected[:, ~named]) | (between == 201)).all()
+            found, expected = found[:, named], expected[:, named]
         np.testing.assert_array_equal(found, expected)
 
 

@@ -42,13 +42,14 @@ CONVOLUTIONS = {
 
 @pytest.fixture
 def form(request, monkeypatch):
-    """Whether weights are packed as blocks of four channels, where they can be, or anywhere; else what is cheaper decides."""
+    """How weights are packed: as blocks of four channels or by zipped columns, where they can be, or anywhere."""
     monkeypatch.setattr(byte_packing, "pays", lambda matrix, taps: request.param == "blocks")
+    monkeypatch.setattr(byte_packing, "zips", lambda matrix: request.param == "zipped" and byte_packing.zippable(matrix))
     return request.param
 
 
 @EVERY_SET
-@pytest.mark.parametrize("form", ["anywhere", "blocks"], indirect=True)
+@pytest.mark.parametrize("form", ["anywhere", "blocks", "zipped"], indirect=True)
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_convolution(row, name, form):
     """Each form of a tile, with weights anywhere and in blocks of channels; the same for any number of workers."""
@@ -56,6 +57,8 @@ def test_convolution(row, name, form):
     case = ByteCase(shape)
     data = case.conv(row, **attributes)
     assert data.blocks == (form == "blocks" and attributes.get("group", 1) == 1)
+    assert data.zipped <= (form == "zipped")
+    assert data.zipped or form != "zipped" or attributes.get("group", 1) > 1 or np.prod(shape[1:]) > 200
     x = case.x(*x_shape)
     expected = case.exact_conv(x)
     assert len(np.unique(expected)) > min(expected.size, 100) // 10
@@ -66,7 +69,7 @@ def test_convolution(row, name, form):
 @EVERY_SET
 @pytest.mark.parametrize("signed", [False, True], ids=["u8", "s8"])
 @pytest.mark.parametrize("result", RESULTS)
-@pytest.mark.parametrize("form", ["anywhere", "blocks"], indirect=True)
+@pytest.mark.parametrize("form", ["anywhere", "blocks", "zipped"], indirect=True)
 def test_types(row, signed, result, form):
     """Signed and unsigned activations, all types of results, zero points at both ends; where tiles are runs of the output and elsewhere."""
     for zero_x, zero_y in ((0, 0), (-128, -128) if signed and result == "int8" else (127, 127)):
@@ -101,7 +104,7 @@ def test_matrix(row, name, form):
 @EVERY_SET
 @pytest.mark.parametrize("signed", [False, True], ids=["u8", "s8"])
 @pytest.mark.parametrize("result", RESULTS)
-@pytest.mark.parametrize("form", ["anywhere", "blocks"], indirect=True)
+@pytest.mark.parametrize("form", ["anywhere", "blocks", "zipped"], indirect=True)
 def test_values_at_run_time(row, signed, result, form):
     """The zero point of x, which is padding too, and factors of the scales can be values: one program for several of them."""
     for factors in (1, 37):
@@ -229,14 +232,22 @@ def damaged(data):
     yield replace(data, zero_y=256), "the zero point 256 of y"
     yield replace(data, divisor=0.0), "the divisor 0.0"
     yield replace(data, divisor=float("nan")), "the divisor nan"
-    yield replace(data, blocks=not data.blocks), "the columns have the shape"
+    if not data.zipped:
+        yield replace(data, blocks=not data.blocks), "the columns have the shape"
     panel = replace(group.panel, k__nc=group.panel.k__nc + np.uint16(9999))
     yield replace(data, product=replace(product, groups=(replace(group, panel=panel),))), "columns outside block 0"
+    if data.zipped:
+        yield replace(data, zipped=False), "the columns have the shape"
+        panel = replace(group.panel, k__nc=group.panel.k__nc + np.uint16(80))
+        yield replace(data, product=replace(product, groups=(replace(group, panel=panel),))), "zipped columns beyond K"
+        part = replace(group, channels=1, bounds=(0, 1))
+        yield replace(data, product=replace(product, groups=(part,))), "columns"
     if data.blocks:
+        yield replace(data, zipped=True), "columns of a part of K that are zipped"
         yield replace(data, product=replace(product, groups=(replace(group, channels=2, bounds=(0, 2)),))), "columns outside block 0"
 
 
-@pytest.mark.parametrize("form", ["anywhere", "blocks"], indirect=True)
+@pytest.mark.parametrize("form", ["anywhere", "blocks", "zipped"], indirect=True)
 def test_damaged(form):
     """Data that do not fit are refused before C reads them; so are values of other types."""
     case = ByteCase((6, 12, 3, 3))
@@ -261,7 +272,7 @@ def test_session_has_kernels_for_bytes():
 
 
 @EVERY_SET
-@pytest.mark.parametrize("form", ["anywhere", "blocks"], indirect=True)
+@pytest.mark.parametrize("form", ["anywhere", "blocks", "zipped"], indirect=True)
 @pytest.mark.parametrize("shape", [(8, 2100, 1, 1), (8, 300, 3, 3)], ids=["pointwise", "window"])
 def test_packed_for_other_vectors(row, form, shape):
     """Weights that were packed for the narrowest vectors run with all others: offsets reach what the widest tiles hold."""

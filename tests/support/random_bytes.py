@@ -3,6 +3,7 @@
 A case is a function of a random generator. It is what computes the result with a set of kernels for bytes, and the exact result.
 """
 
+from contextlib import nullcontext
 from dataclasses import replace
 from unittest.mock import patch
 
@@ -71,8 +72,11 @@ def image_of(rng, kernel, dilations, pads, most):
 
 def packed(rng):
     """Weights packed in the form that is cheaper, or in the one form or the other."""
-    form = rng.choice(["cheaper", "blocks", "anywhere"])
-    return patch.object(byte_packing, "pays", byte_packing.pays if form == "cheaper" else lambda matrix, taps: form == "blocks")
+    form = rng.choice(["cheaper", "blocks", "zipped", "anywhere"])
+    if form == "cheaper":
+        return nullcontext()
+    zips = byte_packing.zippable if form == "zipped" else lambda matrix: False
+    return patch.multiple(byte_packing, pays=lambda matrix, taps: form == "blocks", zips=zips)
 
 
 def convolution(rng):

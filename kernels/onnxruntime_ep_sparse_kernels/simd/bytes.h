@@ -89,6 +89,11 @@ static inline void vi_zip4(vi *a, vi *b, vi *c, vi *d) {
     *c = vi_zip_low16(high01, high23);
     *d = vi_zip_high16(high01, high23);
 }
+/* All bits of the last n bytes, n <= UNIT. */
+static inline vi vi_last_bytes(int64_t n) {
+    static const uint8_t bytes[128] = {[64 ... 127] = 255};
+    return vi_load(bytes + 64 - UNIT + n);
+}
 /* Every other byte of two vectors, from the first one on. */
 static inline vi vi_evens8(vi a, vi b) { return (vi)vf_in_order((vf)vi_pack16(a & 0xff00ff, b & 0xff00ff)); }
 /* Stores one of these four in the order of pixels; `v` says which. */

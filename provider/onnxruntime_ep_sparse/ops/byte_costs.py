@@ -12,12 +12,14 @@ from functools import lru_cache
 from onnxruntime_ep_sparse_kernels.isa import Isa
 
 from ..program.byte_packing import FOUR, MAX_TILE, conv_vectors, matrix_vectors
+from ..program.kinds.byte_product import MOST_ZIPPED
 from ..program.packing import tap_layout
 from ..program.steps import Window
 from .costs import Amounts
 
 BYTE_WORK = {
     "byte_nonzero": "nonzero of a convolution's weight and unit of pixels",
+    "byte_zipped_nonzero": "the same of a weight whose columns are zipped where it has no zeros",
     "byte_row": "row of a weight and unit of pixels, for each block of inputs",
     "byte_gathered": "byte gathered into a tile",
     "byte_gathered_strided": "the same of a window of another stride than 1",
@@ -32,6 +34,7 @@ BYTE_WORK = {
 BYTE_RATES: dict[str, Mapping[str, tuple[float, float]]] = {
     "avx512_vnni": {
         "byte_nonzero": (0.369, 0.234),
+        "byte_zipped_nonzero": (0.25, 0.159),
         "byte_row": (2.83, 3.12),
         "byte_gathered": (0.0211, 0.03),
         "byte_gathered_strided": (0.101, 0.0888),
@@ -44,6 +47,7 @@ BYTE_RATES: dict[str, Mapping[str, tuple[float, float]]] = {
     },
     "avx2_vnni": {
         "byte_nonzero": (0.247, 0.147),
+        "byte_zipped_nonzero": (0.19, 0.113),
         "byte_row": (3.2, 2.52),
         "byte_gathered": (0.0264, 0.0322),
         "byte_gathered_strided": (0.0887, 0.062),
@@ -56,6 +60,7 @@ BYTE_RATES: dict[str, Mapping[str, tuple[float, float]]] = {
     },
     "avx2_madd": {
         "byte_nonzero": (0.345, 0.203),
+        "byte_zipped_nonzero": (0.255, 0.15),
         "byte_row": (3.12, 2.46),
         "byte_gathered": (0.0222, 0.0305),
         "byte_gathered_strided": (0.0803, 0.0583),
@@ -68,6 +73,7 @@ BYTE_RATES: dict[str, Mapping[str, tuple[float, float]]] = {
     },
     "baseline_madd": {
         "byte_nonzero": (0.626, 0.342),
+        "byte_zipped_nonzero": (0.49, 0.268),
         "byte_row": (4.7, 2.85),
         "byte_gathered": (0.032, 0.0395),
         "byte_gathered_strided": (0.0615, 0.0811),
@@ -104,7 +110,8 @@ def convolution(isa: Isa, x: tuple[int, ...], weight: tuple[int, ...], y: tuple[
         "byte_row": weight[0] * units * blocks,
         gathered: tiles * x[1] * per_channel,
     }
-    return fixed, {"byte_nonzero": size * units}, size * units * unit / FOUR
+    zipped = groups == 1 and weight[1] % FOUR > 0 and size // weight[0] <= MOST_ZIPPED
+    return fixed, {"byte_zipped_nonzero" if zipped else "byte_nonzero": size * units}, size * units * unit / FOUR
 
 
 @lru_cache(1024)

@@ -20,6 +20,7 @@ INT8_WORK = {
     "int8_signed_mac": "the same of int8 activations",
     "int8_loose_mac": "multiply-add of a ConvInteger",
     "int8_loose_depthwise_tap": "tap of an output of a depthwise ConvInteger",
+    "int8_narrow_tap": "tap of a pixel of a QLinearConv of few channels, which ONNX Runtime copies one by one",
     "int8_moved": "byte that a QLinearConv reads or writes",
     "int8_depthwise_tap": "tap of an output of a depthwise QLinearConv of uint8 activations",
     "int8_signed_depthwise_tap": "the same of int8 activations",
@@ -39,6 +40,7 @@ INT8_RATES: dict[str, Mapping[str, tuple[float, float]]] = {
         "int8_signed_mac": (0.0451, 0.0238),
         "int8_loose_mac": (0.0416, 0.0219),
         "int8_loose_depthwise_tap": (1.08, 1.0),
+        "int8_narrow_tap": (0.8, 0.43),
         "int8_moved": (0.0355, 0.0187),
         "int8_depthwise_tap": (0.0333, 0.0249),
         "int8_signed_depthwise_tap": (0.0784, 0.0466),
@@ -56,6 +58,7 @@ INT8_RATES: dict[str, Mapping[str, tuple[float, float]]] = {
         "int8_signed_mac": (0.0439, 0.0238),
         "int8_loose_mac": (0.0419, 0.0219),
         "int8_loose_depthwise_tap": (1.08, 1.0),
+        "int8_narrow_tap": (0.8, 0.43),
         "int8_moved": (0.0453, 0.0238),
         "int8_depthwise_tap": (0.0595, 0.0366),
         "int8_signed_depthwise_tap": (0.0788, 0.0463),
@@ -73,6 +76,7 @@ INT8_RATES: dict[str, Mapping[str, tuple[float, float]]] = {
         "int8_signed_mac": (0.0465, 0.0245),
         "int8_loose_mac": (0.0475, 0.0245),
         "int8_loose_depthwise_tap": (1.08, 1.0),
+        "int8_narrow_tap": (0.8, 0.43),
         "int8_moved": (0.0515, 0.027),
         "int8_depthwise_tap": (0.06, 0.037),
         "int8_signed_depthwise_tap": (0.083, 0.0505),
@@ -90,6 +94,7 @@ INT8_RATES: dict[str, Mapping[str, tuple[float, float]]] = {
         "int8_signed_mac": (0.0451, 0.0238),
         "int8_loose_mac": (0.0421, 0.0222),
         "int8_loose_depthwise_tap": (1.08, 1.0),
+        "int8_narrow_tap": (0.8, 0.43),
         "int8_moved": (0.002, 0.002),
         "int8_depthwise_tap": (0.142, 0.08),
         "int8_signed_depthwise_tap": (0.163, 0.09),
@@ -105,6 +110,8 @@ INT8_RATES: dict[str, Mapping[str, tuple[float, float]]] = {
 }
 """Nanoseconds per unit with one and with two threads: AMD EPYC (Zen 5), 2026-11-30, ONNX Runtime 1.32. It uses VNNI where we do: the names
 are those of our sets of kernels for bytes."""
+FEW_CHANNELS = 16
+"""Channels up to which copying the taps of pixels counts: the rates of multiply-adds have what it takes with more of them."""
 NARROW = 4
 """Floats take so many times the memory of bytes."""
 
@@ -129,7 +136,8 @@ def of_product(setting: Setting, node: Node, x: str, weight: str, axis: int, our
         if len(shape) > 2 and shape[1] == 1 and shape[0] > 1:
             work = {f"{kind}_depthwise_tap": macs}
         else:
-            work = {f"{kind}_mac": macs, **({} if loose else {"int8_moved": bytes_moved})}
+            taps = macs // (shape[0] * shape[1]) if 1 <= shape[1] < FEW_CHANNELS and math.prod(shape[2:]) > 1 else 0
+            work = {f"{kind}_mac": macs, **({} if loose else {"int8_moved": bytes_moved, "int8_narrow_tap": taps})}
     else:
         depth = size // max(shape[axis] * math.prod(shape[:-2]), 1)
         macs = math.prod(made) * depth

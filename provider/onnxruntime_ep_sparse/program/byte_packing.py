@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,15 @@ from onnxruntime_ep_sparse_kernels.pack_bytes import count_blocks, pack_blocks, 
 
 from ..graph.nonzeros import Nonzeros
 from .enums import ShapeRule
-from .kinds.byte_product import FOUR, ByteProduct
+from .kinds.byte_product import FOUR, MOST_ZIPPED, ByteProduct
 from .kinds.product import GatherGroup, Panel, Product
 from .packing import NARROW_DEPTH, conv_product, nonzeros_of, parts_of, pitch_bound, tap_layout
 from .steps import Window
 
 BLOCK_COST = 0.8
 """Time of an entry of a block, in that of an entry of weights anywhere (docs/benchmarks.md, "Kernels for bytes")."""
+ZIP_COST = 3
+"""Entries of a block that take as long as interleaving four columns of a tile."""
 TILE_BYTES = 32 * 1024
 """A block of a tile: all of a 32 KB L1, because every block reloads all sums."""
 MAX_TILE = 48 * 1024
@@ -63,20 +65,30 @@ def bias_and_scale(sums__m: NDArray[np.int64], how: Quantised) -> tuple[NDArray[
     return (bias__m - zero * sums__m).astype(np.int32).view(np.float32), scale__m
 
 
-def byte_product(product: Product, blocks: bool, sums__m: NDArray[np.int64], how: Quantised) -> ByteProduct:
+def byte_product(product: Product, blocks: bool, sums__m: NDArray[np.int64], how: Quantised, zipped: bool = False) -> ByteProduct:
     """Return the step's data of packed weights, the sums of whose rows are `sums__m`."""
     known = how.zero == -1
     sums = None if known else sums__m.astype(np.int32).view(np.float32)
     bits, scale__m = bias_and_scale(sums__m, how)
     zero_x = how.zero_x if known else 0
-    return ByteProduct(
-        product, blocks, how.signed, zero_x, bits, scale__m, how.zero_y, how.low, how.high, how.divisor, how.zero, how.factor, sums
-    )
+    quantised = how.signed, zero_x, bits, scale__m, how.zero_y, how.low, how.high, how.divisor, how.zero, how.factor, sums
+    return ByteProduct(product, blocks, *quantised, zipped=zipped)
 
 
 def pays(matrix: Csr, taps: int) -> bool:
     """Return whether the weights of a matrix are cheaper as blocks of four channels at the same tap."""
     return FOUR * count_blocks(matrix, taps) * BLOCK_COST < len(matrix.k__n)
+
+
+def zippable(matrix: Csr) -> bool:
+    """Return whether tiles of a matrix are small enough to be zipped."""
+    return matrix.depth <= MOST_ZIPPED
+
+
+def zips(matrix: Csr) -> bool:
+    """Return whether the weights are cheaper by four columns that follow each other, as those of a first convolution without zeros are."""
+    zipped = ZIP_COST * -(-matrix.depth // FOUR)
+    return zippable(matrix) and FOUR * BLOCK_COST * (count_blocks(matrix, 1) + zipped) < len(matrix.k__n)
 
 
 def sums_of(matrix: Csr) -> NDArray[np.int64]:
@@ -123,6 +135,14 @@ def _group(
     return GatherGroup(channel_begin, held, cuts, panel, len(matrix.k__n), weights)
 
 
+def _zipped(group: GatherGroup, matrix: Csr) -> GatherGroup:
+    """Return a group of all channels with its weights by four columns that follow each other."""
+    row_start__bg, row__bgr, k__nc, value__nr = pack_blocks(matrix, 1, np.array([0, -(-matrix.depth // FOUR)], np.int64))
+    columns = k__nc.astype(np.uint16)
+    panel = replace(group.panel, row_start__bg=row_start__bg, row__bgr=row__bgr, k__nc=columns, value__nr=value__nr.view(np.float32))
+    return replace(group, panel=panel)
+
+
 def convolution(
     weight: NDArray[np.float32] | Nonzeros, window: Window, groups: int, image: tuple[int | None, ...], isa: Isa, how: Quantised
 ) -> ByteProduct:
@@ -155,8 +175,11 @@ def convolution(
                 weights,
             )
         )
+    zipped = groups == 1 and not blocks and len(packed[0].bounds) == 2 and zips(whole)
+    if zipped:
+        packed = [_zipped(packed[0], whole)]
     product = conv_product(m, c * groups, (segments, unit_segment, taps), np.zeros(m, np.float32), vectors, packed, window)
-    return byte_product(product, blocks, sums_of(whole), how)
+    return byte_product(product, blocks, sums_of(whole), how, zipped)
 
 
 def matrix(

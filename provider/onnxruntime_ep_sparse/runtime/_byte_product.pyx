@@ -7,8 +7,9 @@ tile is gathered block by block; sums of all blocks but the last wait in int32. 
 import numpy as np
 
 from libc.math cimport rintf
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint8_t
 from libc.stdio cimport snprintf
+from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from ._from_python cimport memory_of
@@ -40,6 +41,7 @@ cdef struct ByteProduct:
     Product product          # first: functions for products read it
     Quantising quantising
     bint blocks
+    bint zipped              # the weights of four columns of K are an entry
     int32_t* sums            # of the weights of each row, where the zero point of x is a value; else NULL
     float* addend            # of float32 results, or NULL
 
@@ -51,6 +53,9 @@ cdef struct BytePlan:
     int64_t sums             # of all rows of a tile
     int64_t results          # bytes of all rows of a tile
     int64_t rows             # of the largest group
+    int64_t quads            # columns of K by fours, where these are an entry
+    int32_t* place           # of each column in a tile, four for a quad
+    uint16_t* offset         # of entries
 
 
 cdef void byte_product_ops(StepKindOps* ops) noexcept:
@@ -60,7 +65,7 @@ cdef void byte_product_ops(StepKindOps* ops) noexcept:
     ops.release = release
     ops.infer = infer_bytes
     ops.plan = plan_step
-    ops.release_plan = release_plan
+    ops.release_plan = release_bytes
     ops.item = item
     ops.variant = variant
 
@@ -70,6 +75,7 @@ cdef int build(Step* step, object spec) except -1:
     fill_product(&data.product, spec.product)
     fill_quantising(&data.quantising, spec)
     data.blocks = spec.blocks
+    data.zipped = spec.zipped
     if spec.sums__m is not None:
         data.sums = <int32_t*>memory_of(spec.sums__m, np.float32)
     step.n_more = RUN_TIME_VALUES
@@ -116,7 +122,7 @@ cdef int plan_step(CompiledProgram* program, Plan* plan, int index) noexcept nog
         return 1
     row_pitch(p, q)
     q.flat = (q.out_height - 1) * q.pitch + q.out_width if q.pixels else 0
-    own.kernel = kernels.blocks if data.blocks else kernels.quads
+    own.kernel = kernels.blocks if data.blocks or data.zipped else kernels.quads
     if data.blocks and q.flat <= FEW_VECTORS_OF_INT32 * kernels.lanes:
         own.kernel = kernels.few
         unit = kernels.lanes
@@ -151,8 +157,10 @@ cdef int plan_step(CompiledProgram* program, Plan* plan, int index) noexcept nog
     own.sums = rows * width if q.most_blocks > 1 else 0
     own.results = rows * width * plan.values[step.y].bytes
     own.rows = rows
-    need_scratch(plan, (whole_lines(own.tile_bytes) + whole_lines(own.sums * sizeof(int32_t)) + whole_lines(own.results) +
-                        whole_lines(run_bytes(p, q)) + 2 * whole_lines(rows * sizeof(int32_t))) // <int64_t>sizeof(float))
+    if data.zipped and place_columns(data, own):
+        return 1
+    need_scratch(plan, (whole_lines(own.tile_bytes) + whole_lines(own.quads * unit * sizeof(int32_t)) +
+                        whole_lines(own.sums * sizeof(int32_t)) + whole_lines(own.results) + whole_lines(run_bytes(p, q)) + 2 * whole_lines(rows * sizeof(int32_t))) // <int64_t>sizeof(float))
     keep_runs(p, q, unit)
     for i in range(q.images if q.image_group != NULL else p.n_groups):
         g = q.image_group[i] if q.image_group != NULL else <int>i
@@ -162,6 +170,37 @@ cdef int plan_step(CompiledProgram* program, Plan* plan, int index) noexcept nog
     sp.work.macs *= pixels
     sp.work.dense_macs *= pixels
     return 0
+
+
+cdef int place_columns(const ByteProduct* data, BytePlan* own) noexcept nogil:
+    """List where columns stand in a tile, and where entries read the zipped ones; 0 on success."""
+    cdef const Product* p = &data.product
+    cdef const Panel* panel = &p.groups[0].panel
+    cdef const Offsets* o = own.q.offsets
+    cdef int64_t i, k = 0, tap, depth = p.channels * p.taps
+    own.quads = ceil_div(depth, FOUR)
+    own.place = <int32_t*>malloc(own.quads * FOUR * sizeof(int32_t))
+    own.offset = <uint16_t*>malloc((panel.offsets + 1) * sizeof(uint16_t))
+    if own.place == NULL or own.offset == NULL:
+        return 1
+    for i in range(p.channels):
+        for tap in range(p.taps):
+            own.place[k] = <int32_t>(i * o.channel_floats + o.base[tap])
+            k += 1
+    while k < own.quads * FOUR:
+        # columns beyond the last have weights of 0
+        own.place[k] = own.place[depth - 1]
+        k += 1
+    for i in range(panel.offsets):
+        own.offset[i] = <uint16_t>(column(panel, i) * own.unit)
+    return 0
+
+
+cdef void release_bytes(const Step* step, StepPlan* sp) noexcept nogil:
+    cdef BytePlan* own = <BytePlan*>sp.own
+    free(own.place)
+    free(own.offset)
+    release_plan(step, sp)
 
 
 cdef void variant(const CompiledProgram* program, const Plan* plan, const Step* step, const StepPlan* sp, Variant* v) noexcept nogil:
@@ -274,9 +313,10 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef int64_t image, slice_, tile, b, v, count, first, element = FOUR if data.blocks else 1, place, chunk = index % q.chunks
     cdef int64_t g
     cdef uint8_t* pixels = <uint8_t*>scratch
-    cdef uint8_t* results = pixels + whole_lines(own.tile_bytes) + whole_lines(own.sums * sizeof(int32_t))
+    cdef int32_t* zipped = <int32_t*>(pixels + whole_lines(own.tile_bytes))
+    cdef int32_t* sums = zipped + whole_lines(own.quads * unit * sizeof(int32_t)) // <int64_t>sizeof(int32_t)
+    cdef uint8_t* results = <uint8_t*>sums + whole_lines(own.sums * sizeof(int32_t))
     cdef uint8_t* rooms = results + whole_lines(own.results) + whole_lines(run_bytes(p, q))
-    cdef int32_t* sums = <int32_t*>(pixels + whole_lines(own.tile_bytes))
     cdef t.Run* run = <t.Run*>(results + whole_lines(own.results))
     cdef t.Run* own_run = run
     cdef int32_t* bias_room = <int32_t*>rooms
@@ -286,6 +326,7 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef int64_t row_begin, row_end
     cdef GatherGroup* group
     cdef Panel* panel
+    cdef ByteKernels* kernels = job.program.byte_kernels
     cdef bint direct, fetches
     cdef BytesCall call
     index //= q.chunks
@@ -314,12 +355,13 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
     bias = bias_of(job, panel.row_begin % p.M, row_begin, row_end, zero, bias_room)
     call.scale = scale_of(job, panel.row_begin % p.M, row_begin, row_end, scale_room)
     set_quantising(&call, &data.quantising, job.program.type[job.step.y])
+    call.plain = call.plain and job.more[FACTOR] == NULL
     call.ahead = NULL
     fetches = direct and bytes_y == 1 and panel.entries < FETCH_ENTRIES * panel.groups
     call.partial_stride = o.width
     call.y_stride = q.y_plane if direct else o.width
     call.value = <const int32_t*>panel.value
-    call.offset = o.offset + group.offset_begin
+    call.offset = own.offset if data.zipped else o.offset + group.offset_begin
     place = image * q.y_image + panel.row_begin % p.M * q.y_plane + slice_ * q.pixels + first
     for b in range(group.blocks):
         gather_block(job, group, b, image, first, run, <uint8_t>zero, pixels)
@@ -329,6 +371,9 @@ cdef void item(Job* job, int64_t index, float* scratch) noexcept nogil:
         call.finish = b == group.blocks - 1
         for v in range(count):
             call.tile = pixels + v * unit * element
+            if data.zipped:
+                kernels.zip_columns(zipped, call.tile, own.place, own.quads)
+                call.tile = <const uint8_t*>zipped
             call.partial = sums + v * unit
             if direct:
                 call.y = <uint8_t*>job.y + (place + v * unit) * bytes_y

@@ -11,6 +11,7 @@ cdef struct Quantising:
     int32_t zero_x
     int32_t* bias
     float* scale
+    float most_scale
     int32_t zero_y
     int32_t low              # bounds of y
     int32_t high

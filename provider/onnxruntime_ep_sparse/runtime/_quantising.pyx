@@ -17,6 +17,7 @@ cdef int fill_quantising(Quantising* quantising, spec) except -1:
     quantising.zero_x = spec.zero_x
     quantising.bias = <int32_t*>memory_of(spec.bias__m, np.float32)
     quantising.scale = <float*>memory_of(spec.scale__m, np.float32)
+    quantising.most_scale = np.max(spec.scale__m, initial=0)
     quantising.zero_y = spec.zero_y
     quantising.low = spec.low
     quantising.high = spec.high
@@ -31,5 +32,4 @@ cdef void release_quantising(Quantising* quantising) noexcept nogil:
 
 cdef void set_quantising(BytesCall* call, const Quantising* quantising, int type_y) noexcept nogil:
     call.out = OUT_SUMS if type_y == TYPE_INT32 else OUT_FLOATS if type_y == TYPE_FLOAT32 else OUT_BYTES
-    set_results(call, type_y == TYPE_INT8, quantising.zero_y, quantising.low, quantising.high)
-    call.divisor = quantising.divisor
+    set_results(call, type_y == TYPE_INT8, quantising.zero_y, quantising.low, quantising.high, quantising.divisor, quantising.most_scale)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 FOUR = 4
 """Weights that one value of an entry holds, and channels of a block."""
+MOST_ZIPPED = 1024
+"""Columns of K that may be zipped: a unit of 32 pixels takes 32 KB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,8 @@ class ByteProduct:
 
     `product` has the geometry and the packed weights; its values are four weights of 8 bits each, whose bits take the place of those of
     float32. Its bias is not used. `blocks`: an entry has four channels at the same tap, and the channels of `product.groups` are blocks of
-    four; else it has four weights anywhere. `bias__m` has the bits of int32 in the place of those of float32, with -zero_x * sum(w) in it.
+    four. `zipped`: it has four columns of K that follow each other. A tile is interleaved once for all rows. Else it has four weights
+    anywhere. `bias__m` has the bits of int32 in the place of those of float32, with -zero_x * sum(w) in it.
     There x is unsigned: a signed x counts as x + 128, and its zero point as well.
 
     Two values may be known at run time only; -1 stands for none. `zero` numbers the value that has the zero point of x, one float. Then
@@ -56,6 +59,7 @@ class ByteProduct:
     factor: int = -1
     sums__m: NDArray[np.float32] | None = None
     addend__m: NDArray[np.float32] | None = None
+    zipped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +97,18 @@ def check_byte_product(step: Step) -> None:
     data: ByteProduct = step.spec
     product = data.product
     channels = -(-product.channels // FOUR) if data.blocks else product.channels
-    check_product(product, 2 if data.blocks else 2 * FOUR, channels)
+    check_product(product, 2 if data.blocks or data.zipped else 2 * FOUR, channels)
     check_quantisation(data, product.m)
     require((data.zero != -1) == (data.sums__m is not None), "a zero point at run time without the sums of weights, or the reverse")
     if data.sums__m is not None:
         expect_shape(data.sums__m, (product.m,), "the sums of weights")
     if data.addend__m is not None:
         expect_shape(data.addend__m, (product.m,), "the addends of floats")
+    if data.zipped:
+        depth, whole = product.channels * len(product.taps), [(group.channels, len(group.bounds)) for group in product.groups]
+        require(not data.blocks and product.rule == ShapeRule.CONV and whole == [(channels, 2)], "columns of a part of K that are zipped")
+        require(depth <= MOST_ZIPPED, f"{depth} columns that are zipped")
+        require(not (k := product.groups[0].panel.k__nc).size or FOUR * int(k.max()) < depth, "zipped columns beyond K")
     if data.blocks:
         require(all((group.channel_begin, group.channels) == (0, channels) for group in product.groups), "blocks of other channels")
         require(not product.x_rows or product.channels % FOUR == 0, "blocks that rows of x do not hold whole")
@@ -133,7 +142,8 @@ def _separable(step: Step, constants: Constants, ranks: Ranks) -> bool:
 
 
 def _describe(step: Step) -> str:
-    return f"{PRODUCT.describe(replace(step, spec=step.spec.product))}, {'blocks of four channels' if step.spec.blocks else 'bytes'}"
+    form = "blocks of four channels" if step.spec.blocks else "zipped bytes" if step.spec.zipped else "bytes"
+    return f"{PRODUCT.describe(replace(step, spec=step.spec.product))}, {form}"
 
 
 def _for_lanes(data: ByteProduct, before: int, lanes: int) -> ByteProduct:
