@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 import time
+from itertools import product
 
 import numpy as np
 import onnxruntime
@@ -32,8 +33,10 @@ CONVOLUTIONS = (
     *((256, 512, 28, 1, 2), (256, 256, 14, 3, 1), (1024, 256, 14, 1, 1), (512, 512, 7, 3, 1), (512, 2048, 7, 1, 1)),
 )
 """Channels, outputs, size of the image, kernel, stride: ResNet-50's."""
-OURS = (*CONVOLUTIONS, (128, 128, 56, 3, 2), (3, 64, 224, 7, 2))
-"""Those by which our rates are fitted."""
+OURS = (*CONVOLUTIONS, (128, 128, 56, 3, 2))
+"""Those by which our rates are fitted, and ..."""
+FIRST = ((3, 64, 224, 7, 2), (3, 32, 224, 3, 2), (3, 64, 224, 3, 1), (4, 32, 112, 3, 1), (8, 32, 112, 3, 1))
+"""... those of few channels: ours of three without zeros, whose columns are zipped."""
 MATRICES = ((128, 768, 768), (128, 768, 3072), (128, 3072, 768), (32, 768, 768), (1, 2048, 1000), (1, 768, 3072), (8, 1024, 1024))
 """Rows, depth, outputs."""
 DEPTHWISE = ((32, 112, 1), (96, 112, 2), (144, 56, 1), (384, 14, 1), (960, 7, 1))
@@ -219,19 +222,18 @@ def ours(threads, name):
     known = our_rates(row.isa, name)
     fixed = {"step": known["step"][threads - 1], "section": known["section"][threads - 1]}
     kinds = (
-        (our_convolution, OURS, SPARSITIES),
-        (our_matrix, [sizes for sizes in MATRICES if sizes[0] > 8], SPARSITIES),
-        (our_depthwise, DEPTHWISE, (0,)),
+        (our_convolution, [*product(OURS, SPARSITIES), *product(FIRST[:3], (0,))]),
+        (our_matrix, product([sizes for sizes in MATRICES if sizes[0] > 8], SPARSITIES)),
+        (our_depthwise, product(DEPTHWISE, (0,))),
     )
-    for measure, cases, shares in kinds:
+    for measure, cases in kinds:
         rows, found = [], []
-        for sizes in cases:
-            for zeros in shares:
-                spent, (whatever, whole, macs), share = measure(threads, row, sizes, zeros)
-                splits = threads > 1 and (macs * share > OUR_SPLIT or measure is our_depthwise)
-                amounts = combined({name: amount for name, amount in whatever.items() if name != "step"}, scaled(whole, share))
-                rows.append((f"{'x'.join(map(str, sizes))} {zeros}", amounts))
-                found.append(max(spent - fixed["step"] - (fixed["section"] if splits else 0), 1))
+        for sizes, zeros in cases:
+            spent, (whatever, whole, macs), share = measure(threads, row, sizes, zeros)
+            splits = threads > 1 and (macs * share > OUR_SPLIT or measure is our_depthwise)
+            amounts = combined({name: amount for name, amount in whatever.items() if name != "step"}, scaled(whole, share))
+            rows.append((f"{'x'.join(map(str, sizes))} {zeros}", amounts))
+            found.append(max(spent - fixed["step"] - (fixed["section"] if splits else 0), 1))
         names = sorted({name for _, amounts in rows for name in amounts})
         matrix_ = np.array([[amounts.get(name, 0) for name in names] for _, amounts in rows]) / np.array(found)[:, None]
         rates, _ = nnls(matrix_, np.ones(len(rows)))
@@ -250,6 +252,13 @@ def main():
     for dtype in (np.uint8, np.int8):
         name = np.dtype(dtype).name
         fitted(f"QLinearConv {name}", [convolution(threads, dtype, sizes) for sizes in CONVOLUTIONS], CONVOLUTIONS)
+        for sizes in FIRST:
+            spent, (macs, moved) = convolution(threads, dtype, sizes)
+            taps = macs // (sizes[0] * sizes[1])
+            print(
+                f"QLinearConv {name} of few channels, {'x'.join(map(str, sizes))}: {spent / 1e3:.1f} us, {macs=} {moved=} {taps=}",
+                flush=True,
+            )
         fitted(f"QLinearMatMul {name}", [matrix(threads, dtype, sizes) for sizes in MATRICES], MATRICES)
         windows = [(channels, channels, size, 3, stride) for channels, size, stride in DEPTHWISE]
         fitted(f"depthwise {name}", [convolution(threads, dtype, sizes, group=sizes[0]) for sizes in windows], DEPTHWISE)

@@ -160,7 +160,8 @@ cdef int plan_step(CompiledProgram* program, Plan* plan, int index) noexcept nog
     if data.zipped and place_columns(data, own):
         return 1
     need_scratch(plan, (whole_lines(own.tile_bytes) + whole_lines(own.quads * unit * sizeof(int32_t)) +
-                        whole_lines(own.sums * sizeof(int32_t)) + whole_lines(own.results) + whole_lines(run_bytes(p, q)) + 2 * whole_lines(rows * sizeof(int32_t))) // <int64_t>sizeof(float))
+                        whole_lines(own.sums * sizeof(int32_t)) + whole_lines(own.results) + whole_lines(run_bytes(p, q)) +
+                        2 * whole_lines(rows * sizeof(int32_t))) // <int64_t>sizeof(float))
     keep_runs(p, q, unit)
     for i in range(q.images if q.image_group != NULL else p.n_groups):
         g = q.image_group[i] if q.image_group != NULL else <int>i
