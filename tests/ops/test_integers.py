@@ -317,6 +317,11 @@ def test_ids_of_known_shape_are_no_part_of_plans():
         ("GatherND", [(4, 3), ("n", 2)], {"batch_dims": 1}, "unsupported-attribute"),
         ("GatherND", [(4, 3), ("n", "k")], {}, "mismatched"),
         ("GatherND", [(4, 3), ("n", 3)], {}, "mismatched"),
+        ("ScatterND", [(2, 3), ("n", 1), ("n", 3)], {}, None),
+        ("ScatterND", [(2, 3), ("n", 1), ("n", 3)], {"reduction": "add"}, "unsupported-attribute"),
+        ("ScatterND", [(2, 3), ("n", 1), ("n",)], {}, "mismatched"),
+        ("ScatterND", [(2, 3), ("n", "k"), ("n", 3)], {}, "mismatched"),
+        ("ScatterND", [(2, 3), ("n", 3), ("n",)], {}, "mismatched"),
     ],
 )
 def test_nodes_that_cannot_run(op_type, inputs, attributes, code):

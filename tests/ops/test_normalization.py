@@ -50,7 +50,9 @@ def test_batch_normalization_before_opset_7_trains():
         ([(2, 3, 8), (C, 1)], {}, "mismatched"),
         ([(2, 3, 8), (C, 8), (C, 3, 8)], {}, "mismatched"),
         ([(2, 3, 0), (C, 0)], {}, "mismatched"),
-        ([(2, 3, "c"), (C, 8)], {}, "mismatched"),
+        ([(2, 3, "c"), (C, 8)], {}, None),
+        ([(2, 3, "c"), (C, 1)], {}, "mismatched"),
+        ([(2, 3, "c"), (C, 8), (C, 7)], {}, "mismatched"),
     ],
 )
 def test_layer_normalizations_that_cannot_run(inputs, attributes, code):
@@ -98,6 +100,24 @@ def test_each_channel(shape):
     scale, bias = (w.reshape(5, *(1,) * (len(shape) - 2)) for w in weights.values())
     y64 = normalized(x, tuple(range(2, len(shape))), 1e-5) * scale + bias
     assert_normalized(carried([node], shape, weights, [*dynamic(shape)[:1], 5, *dynamic(shape)[2:]]), {"x": x}, [y64])
+
+
+def test_rows_of_unknown_length():
+    """The weights say how long rows are; those of another length fail as with the CPU provider."""
+    rng = np.random.default_rng(0)
+    weights = {"scale": noise(rng, 6), "bias": noise(rng, 6), "identity": np.eye(4, dtype=np.float32)}
+    nodes = [
+        helper.make_node("MatMul", ["x", "identity"], ["p"]),
+        helper.make_node("Transpose", ["p"], ["q"], perm=[0, 2, 1]),
+        helper.make_node("LayerNormalization", ["q", "scale", "bias"], ["y"], axis=-1),
+    ]
+    model = model_of(nodes, {"x": ["a", "b", 4]}, ["y"], weights)
+    session, theirs = owned_session(model), cpu_session(model)
+    fed = {"x": noise(rng, 2, 6, 4)}
+    assert_close(session.run(None, fed)[0], theirs.run(None, fed)[0])
+    for each in (session, theirs):
+        with pytest.raises(Exception, match="Non-zero status code"):
+            each.run(None, {"x": noise(rng, 2, 5, 4)})
 
 
 @pytest.mark.parametrize(("name", "opset"), [("RMSNormalization", 23), ("SimplifiedLayerNormalization", 20)])

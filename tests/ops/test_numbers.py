@@ -384,3 +384,67 @@ def test_steps_read_floats_that_the_plan_computes():
     ]
     chain.weights |= {name: np.array([n]) for name, n in (("first", 0), ("second", 1), ("middle", 1))}
     assert_equal(chain.model(last))
+
+
+def exported_pads(chain, amounts, rank):
+    """The pads of ONNX in the order of those of PyTorch, last dimension first, as TorchScript's exporter writes it."""
+    both = chain.node("Concat", *amounts, chain.constant(*[0] * (2 * rank - len(amounts))), axis=0)
+    pairs = chain.node("Reshape", both, chain.constant(-1, 2))
+    first = chain.node("Slice", pairs, chain.constant(-1), chain.constant(-FAR), chain.constant(0), chain.constant(-1))
+    flat = chain.node("Reshape", chain.node("Transpose", first, perm=[1, 0]), chain.constant(-1))
+    return chain.node("Cast", flat, to=TensorProto.INT64)
+
+
+@pytest.mark.parametrize("fill", [(), (1.5,)])
+def test_pads_as_torchscript_writes_them(fill):
+    """Windows are filled up to a multiple, on their way through lists of two dimensions."""
+    chain = Chain()
+    size = chain.sized("p", 1)
+    to_7 = chain.node("Mod", chain.node("Sub", chain.constant(7), chain.node("Mod", size, chain.constant(7))), chain.constant(7))
+    pads = exported_pads(chain, [chain.constant(0), chain.constant(2), chain.constant(1), to_7], 3)
+    value = [chain.constant(*fill, dtype=np.float32)] if fill else []
+    chain.weights |= {name: chain.weights[name].reshape(()) for name in value}
+    assert_equal(chain.model([N("Pad", ["p", pads, *value], ["y"])]), [(2, 3, 8), (1, 7, 8), (1, 8, 8), (3, 1, 8)])
+
+
+@pytest.mark.parametrize(("opset", "own"), [(17, (0, -1, 2, -1, 1, -3)), (17, (2, 0, -3, 0, 2, 1)), (13, (-1, 0, 0, 2, 0, -7))])
+def test_computed_pads_of_either_sign(opset, own):
+    """Every dimension, the batch too; negative ones cut off, as those in the file do."""
+    chain, first = Chain(), Chain.sized
+    zero = chain.node("Sub", first(chain, "p", 1), first(chain, "p", 1))
+    pads = chain.node("Add", chain.constant(*own), zero)
+    assert_equal(chain.model([N("Pad", ["p", pads], ["y"])], opset), [(2, 3, 8), (4, 5, 8)])
+
+
+def test_computed_pads_of_more_than_there_is():
+    """What would be left is less than nothing: the run fails, and the next one goes on."""
+    chain = Chain()
+    less = chain.node("Neg", chain.sized("p", 0))
+    zero = chain.constant(0)
+    pads = chain.node("Concat", zero, less, zero, zero, less, zero, axis=0)
+    session = owned_session(chain.model([N("Pad", ["p", pads], ["y"])]))
+    with pytest.raises(REFUSALS, match="Pad by -4 and -4 elements around 3"):
+        session.run(None, {"x": np.ones((4, 3, 8), np.float32)})
+    assert session.run(None, {"x": np.ones((1, 3, 8), np.float32)})[0].shape == (1, 1, 8)
+
+
+def test_modes_whose_pads_are_computed_are_left():
+    """Only constants are put around by numbers that a run computes."""
+    chain = Chain()
+    pads = chain.node("Mul", chain.sized("p", 1), chain.constant(0, 0, 0, 0, 0, 0))
+    assert "input pads is not constant" in reasons(chain.model([N("Pad", ["p", pads], ["y"], mode="edge")]))
+
+
+def test_lists_of_two_dimensions_may_leave():
+    """They have their shape, as results of a region and where other operators read them."""
+    chain = Chain()
+    both = chain.node("Concat", chain.sized("p", 0), chain.sized("p", 1), chain.constant(7, 9), axis=0)
+    turned = chain.node("Transpose", chain.node("Reshape", both, chain.constant(2, 2)))
+    rows = chain.node("Slice", turned, chain.constant(1), chain.constant(2), chain.constant(-2))
+    model = chain.model([N("Cast", [turned], ["f"], to=TensorProto.FLOAT), N("Cast", [rows], ["y"], to=TensorProto.FLOAT)])
+    model.graph.output.extend(helper.make_tensor_value_info(name, kind, None) for name, kind in (("f", 1), (turned, 7)))
+    session, theirs = make_session(model), cpu_session(model)
+    for shape in SHAPES:
+        fed = {"x": noise(np.random.default_rng(0), *shape)}
+        for y, y_ort in zip(session.run(None, fed), theirs.run(None, fed), strict=True):
+            np.testing.assert_array_equal(y, y_ort)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import helper
+from onnx import TensorProto, helper
 
 import onnxruntime_ep_sparse as sparse
 from onnxruntime_ep_sparse.ops import table as ops
@@ -115,6 +115,68 @@ def test_gather_beyond_the_end():
         owned_session(model).run(None, {"x": np.ones((3, 5), np.float32)})
 
 
+@st.composite
+def scatters(draw):
+    """(model, shape) of a ScatterND by constant indices, each of which names one part."""
+    shape = draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
+    depth = draw(st.integers(1, len(shape)))
+    count = int(np.prod(shape[:depth]))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    chosen = rng.permutation(count)[: draw(st.integers(0, count))]
+    places = np.stack(np.unravel_index(chosen, shape[:depth]), -1)
+    places -= np.array(shape[:depth]) * (rng.random(places.shape) < 0.5)  # from the end
+    dtype = draw(st.sampled_from([TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL]))
+    make = helper.make_node
+    nodes = [
+        make("Cast", ["p"], ["data"], to=dtype),
+        make("Gather", ["p", "some"], ["g"]) if shape[0] > 1 else make("Neg", ["p"], ["g"]),
+        make("ReduceMax", ["g"], ["total"], keepdims=0),
+        make("Mul", ["total", "ones"], ["u"]),
+        make("Cast", ["u"], ["updates"], to=dtype),
+        make("ScatterND", ["data", "indices", "updates"], ["s"]),
+        make("Cast", ["s"], ["y"], to=TensorProto.FLOAT),
+    ]
+    ones = noise(rng, len(chosen), *shape[depth:])
+    return carried(nodes, shape, {"indices": places, "ones": ones, "some": np.array([0, 1])}, dynamic(shape)), shape
+
+
+@given(scatters())
+@examples(60)
+def test_scatter(case):
+    """Any depth of indices from either end; floats, integers and truths."""
+    model, shape = case
+    assert_same(model, [tuple(shape)])
+
+
+def scatter(indices, shape=(4, 5)):
+    """p with rows of -1 by these indices."""
+    node = helper.make_node("ScatterND", ["p", "indices", "u"], ["s"])
+    rows = np.arange(1, len(indices) + 1, dtype=np.float32)[:, None] * np.ones(shape[1:], np.float32)
+    weights = {"indices": np.array(indices)[:, None], "u": -rows}
+    return carried([node, helper.make_node("Neg", ["s"], ["y"])], shape, weights, declared=["n", 5])
+
+
+def test_scatter_twice_to_one_place():
+    """The last one counts, as with one thread of the CPU provider."""
+    assert_same(scatter([2, 0, 2, -2]), [(4, 5)], threads=1)
+
+
+def test_scatter_beyond_the_end():
+    """As with the CPU provider, the run fails; the next one goes on."""
+    session = owned_session(scatter([0, 3]))
+    with pytest.raises(Exception, match="idx=3 must be within"):
+        session.run(None, {"x": np.ones((3, 5), np.float32)})
+    assert session.run(None, {"x": np.ones((4, 5), np.float32)})[0][3, 0] == 2
+
+
+def test_scatter_of_other_updates():
+    """A shape that the indices do not ask for is refused."""
+    nodes = [helper.make_node("ScatterND", ["p", "indices", "u"], ["s"]), helper.make_node("Neg", ["s"], ["y"])]
+    model = carried(nodes, (3, 5), {"indices": np.array([[0], [1]]), "u": np.ones((3, 5), np.float32)}, declared=["n", 5])
+    with pytest.raises(Exception, match="updates"):
+        owned_session(model).run(None, {"x": np.ones((3, 5), np.float32)})
+
+
 @pytest.mark.parametrize("target", [[1], [4, 1, 1], [2, 3, 5], [2, 1, 3, 5], [1, 3, 1], []])
 @pytest.mark.parametrize("shape", [(1, 3, 1), (2, 1, 5), (2, 3, 5)])
 def test_expand(target, shape):
@@ -173,6 +235,7 @@ def test_parts_of_one_image_are_not_copied():
         ("Split", [(2, 3), (1,)], {"axis": 1}, {}, "parameter-not-constant"),
         ("Gather", [(2, 3), (1,)], {}, {}, "integers-only"),
         ("Gather", [(9, 3), (C,)], {"axis": 2}, {1: [0]}, "out-of-range"),
+        ("ScatterND", [(2, 3), (1, 1), (1, 3)], {}, {}, "integers-only"),
         ("Expand", [(2, 3), (1,)], {}, {}, "parameter-not-constant"),
         ("Expand", [(2, 3), (C,)], {}, {1: [-1]}, "out-of-range"),
         ("Expand", [(2, 3), (C,)], {}, {1: [1] * 9}, "unsupported-rank"),

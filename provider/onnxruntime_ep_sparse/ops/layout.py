@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import reasons
-from ..graph.ir import BYTES, FLOAT, INT64, Graph, Node, attribute_of, number_of, shape_of
+from ..graph.ir import BYTES, FLOAT, INT64, Graph, Node, attribute_of, input_of, number_of, shape_of
 from ..program.builder import Builder
-from ..program.enums import Coordinates, Interpolation, PadMode, StepKind
+from ..program.enums import Coordinates, Interpolation, NumberOp, PadMode, StepKind
 from ..program.kinds.layout import Concat, Pad, Reshape, Transpose
 from ..program.kinds.parts import BEYOND, Part
 from ..program.kinds.resample import Resample
@@ -25,7 +25,7 @@ from . import costs
 from .axes import ascending, axis_of
 from .channels import ChannelPlan, Flow, Link
 from .costs import Estimate, Setting, moved
-from .numbers import Dimension, computed_shape_finding, is_computed, known_numbers
+from .numbers import Dimension, computed_shape_finding, count_of, is_computed, known_numbers
 from .row import ANY, MOVED, OpRow, can_run_if
 
 CONCAT = "Concat"
@@ -254,10 +254,44 @@ def padding_of(graph: Graph, node: Node) -> tuple[tuple[int, ...], tuple[int, ..
     return tuple(before), tuple(after), float(value.reshape(-1)[0]) if value is not None else 0.0
 
 
+def _pad_can_run(graph: Graph, node: Node) -> Finding | None:
+    padding = padding_of(graph, node)
+    if not isinstance(padding, Finding) or _has_computed_pads(graph, node):
+        return None
+    return padding
+
+
+def _has_computed_pads(graph: Graph, node: Node) -> bool:
+    """Return whether a plan can compute how many elements a Pad adds in each dimension."""
+    pads, value, axes = (*node.inputs[1:], "", "", "")[:3]
+    rank, number = len(shape_of(graph, node.inputs[0])), graph.constant(value) if value else np.zeros(1)
+    if not pads or axes or rank == 0 or number is None or number.size != 1 or attribute_of(node, "mode", "constant") != "constant":
+        return False
+    return is_computed(graph, pads) and len(shape_of(graph, pads)) == 1 and count_of(graph, pads) == 2 * rank
+
+
+def _computed_pads(builder: Builder, node: Node) -> tuple[int, int]:
+    """Return the value of a Pad's numbers, and the dimension from which on they say something: the batch is mostly left as it is."""
+    numbers, rank = builder.list_of(node.inputs[1]), len(shape_of(builder.graph, node.inputs[0]))
+    known = known_numbers(builder.graph, node.inputs[1])
+    if rank < 2 or len(known) != 2 * rank or known[0] != 0 or known[rank] != 0:
+        return numbers.y, 0
+    places = (*range(1, rank), *range(rank + 1, 2 * rank))
+    return builder.compute(NumberOp.PICK, [numbers.y], shape=(len(places),), places=places).y, 1
+
+
 def _pad_lower(builder: Builder, node: Node) -> None:
     padding = padding_of(builder.graph, node)
-    assert not isinstance(padding, Finding)
-    before, after, value = padding
+    before: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+    computed, axis = -1, 0
+    if isinstance(padding, Finding):
+        number = builder.graph.constant(node.inputs[2]) if input_of(node, 2) else np.zeros(1)
+        assert number is not None
+        value = float(number.reshape(-1)[0])
+        computed, axis = _computed_pads(builder, node)
+    else:
+        before, after, value = padding
     if builder.has_bytes(node.inputs[0]):
         zero = 0
         x, y = builder.moved(node.inputs[0], node.outputs[0])
@@ -275,7 +309,8 @@ def _pad_lower(builder: Builder, node: Node) -> None:
         builder.step(Step(StepKind.PART, x, rest, spec=part))
         x = rest
     if x != y:
-        builder.step(Step(StepKind.PAD, x, y, spec=Pad(first, last, value - zero, PAD_MODES[attribute_of(node, "mode", "constant")])))
+        pad = Pad(first, last, value - zero, PAD_MODES[attribute_of(node, "mode", "constant")], computed, axis)
+        builder.step(Step(StepKind.PAD, x, y, spec=pad))
 
 
 def _pad_channels(flow: Flow, node: Node) -> ChannelPlan | None:
@@ -464,9 +499,9 @@ ROWS = (
     OpRow(
         "Pad",
         "neighbour",
-        can_run_if(padding_of),
+        _pad_can_run,
         _pad_lower,
-        "constant pads and value",
+        "pads constant, or computed for mode constant; constant value",
         first_version=2,
         parameters=(1, 2, 3),
         types=MOVED,

@@ -96,10 +96,16 @@ def _stash(node: Node) -> Finding | None:
 
 
 def _constant_weights(graph: Graph, node: Node, size: int | str | None, weights: dict[str, str], other: str) -> Finding | None:
-    """Return None if weights, by the names of the inputs, are constant and of `size` numbers each; else the reason why not."""
+    """Return None if weights, by the names of the inputs, are constant and of `size` numbers each; else the reason why not.
+
+    Where the size is not known, a plan compares it with that of the first one. A single number would broadcast there.
+    """
     for name, operand in weights.items():
         if not graph.is_constant(operand):
             return reasons.PARAMETER_NOT_CONSTANT(name=name)
+    first = next((shape_of(graph, operand) for operand in weights.values()), ())
+    if not isinstance(size, int) and len(first) == 1 and first != (1,):
+        (size,) = first
     for name, operand in weights.items():
         if size == 0 or shape_of(graph, operand) != (size,):
             return reasons.MISMATCHED(what=f"input {name}", other=other)

@@ -34,6 +34,14 @@ def is_list(graph: Graph, name: str) -> bool:
     return not shape or (isinstance(shape[0], int) and 0 <= shape[0] <= MAX_NUMBERS)
 
 
+def is_table(graph: Graph, name: str) -> bool:
+    """Return whether a value is a list of so few integers in two dimensions, as the pads of TorchScript's exporter are on their way."""
+    shape = graph.values[name].shape if name in graph.values else None
+    if shape is None or len(shape) != 2 or graph.values[name].dtype not in (INT64, INT32):
+        return False
+    return all(isinstance(d, int) and d > 0 for d in shape) and math.prod(sizes_of(graph, name)) <= MAX_NUMBERS
+
+
 def is_computed(graph: Graph, name: str, dtype: int = INT64) -> bool:
     """Return whether a plan can compute the numbers of this value, or read them from an input."""
     if graph.is_constant(name) or not is_list(graph, name) or graph.values[name].dtype != dtype:
@@ -44,8 +52,7 @@ def is_computed(graph: Graph, name: str, dtype: int = INT64) -> bool:
 
 def count_of(graph: Graph, name: str) -> int:
     """Return the number of elements of a list."""
-    shape = sizes_of(graph, name)
-    return shape[0] if shape else 1
+    return math.prod(sizes_of(graph, name))
 
 
 def computed_shape_finding(graph: Graph, node: Node, place: int = 1) -> Finding | None:
@@ -96,7 +103,10 @@ def with_counts(graph: Graph) -> Graph:
     marked: dict[int, Node] = {}
     made: set[str] = set()
     for place, node in enumerate(graph.nodes):
-        if node.op_type not in NUMBERS or node.domain not in ONNX or len(node.outputs) != 1 or not is_list(graph, node.outputs[0]):
+        if node.op_type not in NUMBERS or node.domain not in ONNX or len(node.outputs) != 1:
+            continue
+        of_tables = node.op_type in TABLES and is_table(graph, node.outputs[0]) and node.inputs[0] in made
+        if not (of_tables or is_list(graph, node.outputs[0])):
             continue
         of_floats = graph.values[node.outputs[0]].dtype == FLOAT
         if of_floats and not (made.intersection(node.inputs) and all(name in made or graph.is_constant(name) for name in node.inputs)):
@@ -111,8 +121,8 @@ def with_counts(graph: Graph) -> Graph:
 # --- what a node can read
 
 
-def _operand_finding(graph: Graph, name: str) -> Finding | None:
-    """Return why an operand cannot be numbers of a plan, or None."""
+def _operand_finding(graph: Graph, name: str, may_be_table: bool = False) -> Finding | None:
+    """Return why an operand cannot be numbers of a plan, or None; lists of two dimensions only if it `may_be_table`."""
     if not name:
         return reasons.UNSUPPORTED_OPERAND_COUNT(count=0, supported="as many as are listed")
     value = graph.values[name]
@@ -120,14 +130,14 @@ def _operand_finding(graph: Graph, name: str) -> Finding | None:
         return reasons.RANK_UNKNOWN(name=name)
     if value.dtype not in LISTED:
         return reasons.NOT_FLOAT32(type=type_name(value.dtype))
-    if not is_list(graph, name):
+    maker = graph.producer.get(name)
+    if not (is_list(graph, name) or (may_be_table and maker is not None and maker.counts and is_table(graph, name))):
         return reasons.TOO_MANY_NUMBERS(most=MAX_NUMBERS)
     array = graph.constant(name)
     if array is not None:
         if value.dtype != FLOAT and any(abs(int(n)) >= MOST_LITERAL for n in array.reshape(-1)):
             return reasons.OUT_OF_RANGE(what="a constant", value=array.reshape(-1)[0], low="-2**62", high="2**62")
         return None
-    maker = graph.producer.get(name)
     return reasons.DEPENDS_ON_DATA() if value.dtype == FLOAT and not (maker is not None and maker.counts) else None
 
 
@@ -189,9 +199,11 @@ def _shape_lower(builder: Builder, node: Node) -> None:
 
 def picked(graph: Graph, node: Node) -> tuple[int, ...] | Finding:
     """Return which numbers of its first operand a node picks, or why it cannot run."""
-    finding = _operand_finding(graph, node.inputs[0])
+    finding = _operand_finding(graph, node.inputs[0], node.op_type in TABLES)
     if finding is not None:
         return finding
+    if len(shape_of(graph, node.inputs[0])) > 1 and node.op_type != "Reshape":
+        return _table_places(graph, node)
     count, parameters = count_of(graph, node.inputs[0]), [graph.constant(name) for name in node.inputs[1:] if name]
     places = tuple(range(count))
     if node.op_type in ("Gather", "Slice") and any(array is None for array in parameters):
@@ -215,13 +227,28 @@ def picked(graph: Graph, node: Node) -> tuple[int, ...] | Finding:
     return places
 
 
+def _table_places(graph: Graph, node: Node) -> tuple[int, ...] | Finding:
+    """Return which numbers of two dimensions a Slice of rows or a Transpose takes."""
+    rows, columns = sizes_of(graph, node.inputs[0])
+    if node.op_type == "Transpose":
+        kept = tuple(attribute_of(node, "perm", (1, 0))) == (0, 1)
+        return tuple(range(rows * columns)) if kept else tuple(row * columns + column for column in range(columns) for row in range(rows))
+    if any(name and not graph.is_constant(name) for name in node.inputs[1:]):
+        return reasons.PARAMETER_NOT_CONSTANT(name="indices")
+    found = _slice_places(graph, node, tuple(range(rows)))
+    if found is None or len(found) * columns != count_of(graph, node.outputs[0]):
+        return reasons.MISMATCHED(what="starts, ends, axes or steps", other="the input")
+    return tuple(row * columns + column for row in found for column in range(columns))
+
+
 def _slice_places(graph: Graph, node: Node, places: tuple[int, ...]) -> tuple[int, ...] | None:
     if node.since_version < SLICE_BY_INPUTS:
         lists = [list(attribute_of(node, name, default)) for name, default in (("starts", ()), ("ends", ()), ("axes", (0,)))] + [[1]]
     else:
         arrays = [graph.constant(name) if (name := input_of(node, place)) else None for place in range(1, 5)]
         lists = [[int(n) for n in array.reshape(-1)] if array is not None else [place // 4] for place, array in enumerate(arrays, 1)]
-    if any(len(each) != 1 for each in lists) or lists[2][0] not in (0, -1) or lists[3][0] == 0 or not shape_of(graph, node.inputs[0]):
+    rank = len(shape_of(graph, node.inputs[0]))
+    if any(len(each) != 1 for each in lists) or lists[2][0] not in (0, -rank) or lists[3][0] == 0 or not rank:
         return None
     return places[lists[0][0] : lists[1][0] : lists[3][0]] if lists[3][0] > 0 else _backwards(places, *lists[0], *lists[1], *lists[3])
 
@@ -364,7 +391,9 @@ ELEMENTWISE = (
     Elementwise("Or", NumberOp.OR),
     Elementwise("Where", NumberOp.SELECT),
 )
-PICKS = ("Gather", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Identity", "Expand")
+PICKS = ("Gather", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Transpose", "Flatten", "Identity", "Expand")
+TABLES = ("Reshape", "Slice", "Transpose")
+"""Those that also take and make numbers of two dimensions."""
 ROLE = "numbers"
 NOTE = f"at most {MAX_NUMBERS} integers, or floats from these"
 LOGIC = frozenset((NumberOp.NOT, NumberOp.EQUAL, NumberOp.LESS, NumberOp.LESS_EQUAL, NumberOp.AND, NumberOp.OR, NumberOp.SELECT))

@@ -1,4 +1,4 @@
-"""Operators that take a part of a value by constants, or repeat it: Slice, Split, Gather, Expand, Where."""
+"""Operators that take a part of a value by constants, or repeat it: Slice, Split, Gather, Expand, Where; ScatterND."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..graph.ir import BYTES, INT64, INTEGERS, Graph, Node, attribute_of, input_
 from ..program.builder import Builder
 from ..program.enums import StepKind
 from ..program.kinds.elementwise import Binary
-from ..program.kinds.integers import Choose, Take
+from ..program.kinds.integers import Choose, Scatter, Take
 from ..program.kinds.layout import Reshape
 from ..program.kinds.parts import BEYOND, Expand, Part
 from ..program.kinds.quantized import ENTRIES, LookUp
@@ -247,6 +247,31 @@ def _gather_nd_lower(builder: Builder, node: Node) -> None:
     _take_lower(builder, node, Take(depth=depth))
 
 
+# --- ScatterND
+
+
+def _scatter_can_run(graph: Graph, node: Node) -> Finding | None:
+    if attribute_of(node, "reduction", "none") != "none":
+        return reasons.UNSUPPORTED_ATTRIBUTE(name="reduction", value=node.attributes["reduction"])
+    x, indices, updates = (shape_of(graph, name) for name in node.inputs)
+    depth, dtype = (indices or (None,))[-1], graph.values[node.inputs[1]].dtype
+    if dtype != INT64:
+        return reasons.INTEGERS_ONLY(type=type_name(dtype))
+    if not isinstance(depth, int) or not 0 < depth <= len(x):
+        return reasons.MISMATCHED(what="the last dimension of the indices", other="the input")
+    if len(updates) != len(indices) - 1 + len(x) - depth or graph.values[node.inputs[2]].dtype != graph.values[node.inputs[0]].dtype:
+        return reasons.MISMATCHED(what="input updates", other="the input")
+    return reasons.ALL_CONSTANT() if all(graph.is_constant(name) for name in node.inputs) else None
+
+
+def _scatter_lower(builder: Builder, node: Node) -> None:
+    depth = shape_of(builder.graph, node.inputs[1])[-1]
+    assert isinstance(depth, int)
+    number = builder.whole if builder.graph.values[node.outputs[0]].dtype in INTEGERS else builder.value
+    x, updates, y = (number(name) for name in (node.inputs[0], node.inputs[2], node.outputs[0]))
+    builder.step(Step(StepKind.SCATTER, x, y, builder.whole(node.inputs[1]), spec=Scatter(depth, updates)))
+
+
 # --- Expand, Where
 
 
@@ -423,6 +448,16 @@ ROWS = (
         "indices of known depth; batch_dims of 0",
         first_version=11,
         types=ANY,
+        estimate=_taken_estimate,
+    ),
+    OpRow(
+        "ScatterND",
+        "neighbour",
+        _scatter_can_run,
+        _scatter_lower,
+        "indices of known depth; without a reduction",
+        first_version=11,
+        types=(*TRUTHS, *INTEGERS),
         estimate=_taken_estimate,
     ),
     OpRow(

@@ -75,6 +75,8 @@ class StepKind(IntEnum):
     """CumSum."""
     SCALE_CHANNELS = 35
     """BatchNormalization that no convolution before it takes in, and the activation after it."""
+    SCATTER = 36
+    """ScatterND."""
 
 
 class ShapeRule(IntEnum):

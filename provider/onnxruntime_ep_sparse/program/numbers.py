@@ -39,7 +39,9 @@ def verify(numbers: Numbers, values: Values) -> None:
     """ValueError unless the runtime may compute these numbers; records them in `values`."""
     op, operands, element = numbers.op, numbers.operands, values.type_of(numbers.y)
     require(element in LISTED, f"numbers that are {element.name.lower()}")
-    require(len(numbers.shape) <= 1 and 0 <= numbers.count <= MAX_NUMBERS, f"numbers of the shape {numbers.shape[:9]}")
+    least = 1 if len(numbers.shape) > 1 else 0
+    fits = len(numbers.shape) <= 2 and all(least <= d <= MAX_NUMBERS for d in numbers.shape) and numbers.count <= MAX_NUMBERS
+    require(fits and (op == NumberOp.PICK or len(numbers.shape) <= 1), f"numbers of the shape {numbers.shape[:9]}")
     require(len(operands) == COUNT_OF_OPERANDS[op], f"{len(operands)} operands of {op.name}")
     if op == NumberOp.LITERAL:
         is_float = element == ElementType.FLOAT32

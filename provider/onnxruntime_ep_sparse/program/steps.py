@@ -5,6 +5,7 @@ The data that only one kind of step has are a dataclass in `program/kinds/`. The
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,7 +67,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """One list of numbers, or a single one where `shape` is (): the value `y`, computed by `op` from the values `operands`.
+    """One list of numbers, of one dimension or two, or a single one where `shape` is ().
+
+    It is the value `y`, computed by `op` from the values `operands`.
 
     `before`: so many steps of the program come before. `places` are the dimensions that SHAPE tells, or the numbers that PICK takes.
     `integers` or `floats` are those of LITERAL.
@@ -84,7 +87,7 @@ class Numbers:
     @property
     def count(self) -> int:
         """Return how many numbers there are."""
-        return self.shape[0] if self.shape else 1
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)

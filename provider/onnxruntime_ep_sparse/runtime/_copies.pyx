@@ -305,10 +305,14 @@ cdef struct Pad:
     Shape after
     float fill
     int mode             # FILL_CONSTANT, or elements of x
+    int computed         # the value that has the numbers instead, for the dimensions from `axis` on; NONE where they are given
+    int axis
 
 
 # Loops over y; a_stride is that of x.
 cdef struct PadPlan:
+    Shape before         # negative: elements of x that are left out
+    Shape after
     Loops loops
     int64_t lead[MAX_RANK]
     int64_t data[MAX_RANK]
@@ -329,22 +333,42 @@ cdef int build_pad(Step* step, object spec) except -1:
     fill_shape(&pad.after, spec.after)
     pad.fill = spec.fill
     pad.mode = spec.mode
+    pad.computed = spec.computed
+    pad.axis = spec.axis
     return 0
+
+
+cdef void read_pads(const Plan* plan, const Pad* pad, PadPlan* own, int rank) noexcept nogil:
+    """Note how many elements the plan has computed; so many that no image has them stay too many."""
+    cdef const ValuePlan* v
+    cdef int i
+    own.before = pad.before
+    own.after = pad.after
+    if pad.computed == NONE:
+        return
+    v = &plan.values[pad.computed]
+    for i in range(rank):
+        own.before.dims[i] = own.after.dims[i] = 0
+        if i >= pad.axis:
+            own.before.dims[i] = min(max(v.numbers[i - pad.axis].integer, -MOST_ELEMENTS), MOST_ELEMENTS)
+            own.after.dims[i] = min(max(v.numbers[i + rank - 2 * pad.axis].integer, -MOST_ELEMENTS), MOST_ELEMENTS)
 
 
 cdef int infer_pad(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
     cdef Pad* pad = <Pad*>step.spec
+    cdef PadPlan* own = <PadPlan*>sp.own
     cdef Shape* y = &plan.values[step.y].shape
     cdef int64_t size, most
     cdef int i
     y[0] = plan.values[step.x].shape
+    read_pads(plan, pad, own, y.rank)
     for i in range(y.rank):
-        y.dims[i] += pad.before.dims[i] + pad.after.dims[i]
+        y.dims[i] += own.before.dims[i] + own.after.dims[i]
         size = plan.values[step.x].shape.dims[i]
         most = size - 1 if pad.mode == FILL_REFLECT and size else (0 if pad.mode != FILL_CONSTANT and size == 0 else MOST_PADS)
-        if max(pad.before.dims[i], pad.after.dims[i]) > most:
-            snprintf(message, message_size, "Pad by %lld and %lld elements around %lld of the image", <long long>pad.before.dims[i],
-                     <long long>pad.after.dims[i], <long long>size)
+        if max(own.before.dims[i], own.after.dims[i]) > most or y.dims[i] < 0:
+            snprintf(message, message_size, "Pad by %lld and %lld elements around %lld of the image", <long long>own.before.dims[i],
+                     <long long>own.after.dims[i], <long long>size)
             return 1
     return 0
 
@@ -368,13 +392,13 @@ cdef int plan_pad(CompiledProgram* program, Plan* plan, int index) noexcept nogi
     for i in range(x.rank - 1, -1, -1):
         if loops.n and own.lead[k] == 0 and own.data[k] == loops.extent[k] and loops.extent[k] * y.dims[i] <= COPY_RUN and (
                 pad.mode == FILL_CONSTANT or x.dims[i] == y.dims[i]):
-            own.lead[k] = pad.before.dims[i] * loops.extent[k]
+            own.lead[k] = own.before.dims[i] * loops.extent[k]
             own.data[k] = x.dims[i] * loops.extent[k]
             loops.extent[k] *= y.dims[i]
         else:
             k -= 1
             loops.n += 1
-            own.lead[k] = pad.before.dims[i]
+            own.lead[k] = own.before.dims[i]
             own.data[k] = x.dims[i]
             loops.extent[k] = y.dims[i]
             loops.a_stride[k] = stride
@@ -429,7 +453,8 @@ cdef void pad_runs(Job* job, int64_t index, const Element* x, Element* to_y, Ele
     cdef Loops* loops = &own.loops
     cdef int mode = (<Pad*>job.step.spec).mode
     cdef int64_t run, rest, a, i
-    cdef int64_t lead = own.lead[loops.n - 1], data = own.data[loops.n - 1]
+    cdef int64_t lead = min(max(own.lead[loops.n - 1], 0), loops.inner), left = max(-own.lead[loops.n - 1], 0)
+    cdef int64_t data = max(min(own.data[loops.n - 1] - left, loops.inner - lead), 0)
     cdef int loop
     cdef bint inside
     cdef Element* y
@@ -448,7 +473,7 @@ cdef void pad_runs(Job* job, int64_t index, const Element* x, Element* to_y, Ele
         if not inside:
             fill(y, loops.inner, value)
             continue
-        memcpy(y + lead, x + a, data * sizeof(Element))
+        memcpy(y + lead, x + a + left, data * sizeof(Element))
         if mode == FILL_CONSTANT:
             fill(y, lead, value)
             fill(y + lead + data, loops.inner - lead - data, value)

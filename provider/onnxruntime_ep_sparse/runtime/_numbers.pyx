@@ -28,6 +28,7 @@ cdef int fill_numbers(CompiledProgram* program, object spec) except -1:
         numbers.before = source.before
         numbers.rank = len(source.shape)
         numbers.count = source.count
+        numbers.columns = source.shape[1] if len(source.shape) == 2 else 1
         for k, value in enumerate(source.operands):
             numbers.operands[k] = value
         for k, place in enumerate(source.places):
@@ -105,7 +106,9 @@ cdef int compute_numbers(CompiledProgram* program, Plan* plan, int index, char* 
     cdef const ValuePlan* x
     cdef int i
     y.shape.rank = numbers.rank
-    y.shape.dims[0] = y.size = numbers.count
+    y.size = numbers.count
+    y.shape.dims[0] = numbers.count // numbers.columns
+    y.shape.dims[1] = numbers.columns
     y.numbers = plan.numbers + index * MAX_NUMBERS
     if numbers.op == NUMBER_LITERAL:
         for i in range(numbers.count):

@@ -24,7 +24,7 @@ from ._resample cimport resample_ops
 from ._resize cimport resize_ops
 from ._shuffle cimport shuffle_ops
 from ._structs cimport StepKindOps
-from ._take cimport take_ops
+from ._take cimport scatter_ops, take_ops
 from ._windows cimport pool_ops
 
 cdef StepKindOps step_kinds[N_STEP_KINDS]
@@ -72,6 +72,7 @@ row(STEP_TAKE, take_ops)
 row(STEP_ROTATE, rotate_ops)
 row(STEP_EXTEND, extend_ops)
 row(STEP_ACCUMULATE, accumulate_ops)
+row(STEP_SCATTER, scatter_ops)
 
 
 cdef const StepKindOps* ops_of(int kind) except NULL:

@@ -75,6 +75,7 @@ cdef struct Numbers:
     int before            # so many steps come before
     int rank
     int count
+    int columns           # of a list of two dimensions, else 1
     int operands[MAX_OPERANDS]
     int places[MAX_NUMBERS]
     Number literals[MAX_NUMBERS]

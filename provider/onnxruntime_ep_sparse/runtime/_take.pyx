@@ -1,4 +1,4 @@
-"""Gather and GatherND by indices that a run computes: whole runs of an operand are copied."""
+"""Gather, GatherND and ScatterND by indices that a run computes: whole runs of an operand are copied."""
 
 from libc.stdint cimport int32_t, int64_t
 from libc.stdio cimport snprintf
@@ -59,10 +59,9 @@ cdef int infer_take(Plan* plan, const Step* step, StepPlan* sp, char* message, s
     return 0
 
 
-cdef int plan_take(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
-    cdef const Step* step = &program.steps[index]
+cdef void plan_runs(const Plan* plan, const Step* step, TakePlan* own) noexcept nogil:
+    """Note which runs of x the indices may name."""
     cdef const Take* take = <const Take*>step.spec
-    cdef TakePlan* own = <TakePlan*>plan.steps[index].own
     cdef const Shape* x = &plan.values[step.x].shape
     cdef int i
     own.numbers = max(1, take.depth)
@@ -72,6 +71,12 @@ cdef int plan_take(CompiledProgram* program, Plan* plan, int index) noexcept nog
     for i in range(own.numbers):
         own.size[i] = x.dims[take.axis + i]
         own.stride[i] = element_count(x, take.axis + i + 1, take.axis + own.numbers)
+
+
+cdef int plan_take(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
+    cdef const Step* step = &program.steps[index]
+    cdef TakePlan* own = <TakePlan*>plan.steps[index].own
+    plan_runs(plan, step, own)
     plan.steps[index].parallel = plan.steps[index].parallel and 2 * plan.values[step.y].size > MANY
     plan.steps[index].items = even_items(own.outer * own.indices, own.inner, program.workers)
     return 0
@@ -98,6 +103,16 @@ cdef inline int64_t index_at(const Job* job, int64_t place) noexcept nogil:
     return (<const int32_t*>job.r)[place]
 
 
+cdef inline int64_t run_at(const Job* job, const TakePlan* own, int64_t place) noexcept nogil:
+    """Return the run that the indices at a place name."""
+    cdef int64_t run = 0, number
+    cdef int i
+    for i in range(own.numbers):
+        number = index_at(job, place * own.numbers + i)
+        run += (number + own.size[i] if number < 0 else number) * own.stride[i]
+    return run
+
+
 cdef void check_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     """Stop the run where an index is outside, with the words of ONNX Runtime."""
     cdef const TakePlan* own = <const TakePlan*>job.sp.own
@@ -115,17 +130,13 @@ cdef void check_item(Job* job, int64_t index, float* scratch) noexcept nogil:
 cdef void take_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     """Copy some runs."""
     cdef const TakePlan* own = <const TakePlan*>job.sp.own
-    cdef int64_t bytes_ = job.program.bytes[job.step.y], run_bytes = own.inner * bytes_, runs = own.outer * own.indices, number, source
+    cdef int64_t bytes_ = job.program.bytes[job.step.y], run_bytes = own.inner * bytes_, runs = own.outer * own.indices, source
     cdef int64_t run = item_begin(index, job.sp.items, runs, 1), end = item_begin(index + 1, job.sp.items, runs, 1)
     cdef int64_t outer = run // own.indices if own.indices else 0, place = run - outer * own.indices
     cdef char* y = <char*>job.y + run * run_bytes
     cdef const char* x = <const char*>job.x
-    cdef int i
     while run < end:
-        source = outer * own.size[0] * own.stride[0]
-        for i in range(own.numbers):
-            number = index_at(job, place * own.numbers + i)
-            source += (number + own.size[i] if number < 0 else number) * own.stride[i]
+        source = outer * own.size[0] * own.stride[0] + run_at(job, own, place)
         if run_bytes == sizeof(float):
             (<float*>y)[0] = (<const float*>x)[source]
         else:
@@ -136,3 +147,65 @@ cdef void take_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         if place == own.indices:
             place = 0
             outer += 1
+
+
+# --- ScatterND
+
+
+cdef void scatter_ops(StepKindOps* ops) noexcept:
+    ops.spec_size = sizeof(Take)
+    ops.plan_size = sizeof(TakePlan)
+    ops.build = build_scatter
+    ops.infer = infer_scatter
+    ops.plan = plan_scatter
+    ops.complete = complete_take
+    ops.sections = scatter_sections
+
+
+cdef int build_scatter(Step* step, object spec) except -1:
+    (<Take*>step.spec).depth = spec.depth
+    step.n_more = 1
+    step.more[0] = spec.updates
+    return 0
+
+
+cdef int infer_scatter(Plan* plan, const Step* step, StepPlan* sp, char* message, size_t message_size) noexcept nogil:
+    cdef int depth = (<const Take*>step.spec).depth, i, rank = plan.values[step.r].shape.rank - 1
+    cdef const Shape* x = &plan.values[step.x].shape
+    cdef const Shape* updates = &plan.values[step.more[0]].shape
+    cdef Shape expected = plan.values[step.r].shape
+    plan.values[step.y].shape = x[0]
+    if expected.dims[rank] != depth:
+        snprintf(message, message_size, "indices of ScatterND have %lld numbers each, %d are expected", <long long>expected.dims[rank],
+                 depth)
+        return 1
+    expected.rank = updates.rank
+    for i in range(rank, updates.rank):
+        expected.dims[i] = x.dims[i - rank + depth]
+    if not same_shape(&expected, updates):
+        snprintf(message, message_size, "the updates of ScatterND do not have the shape that its indices ask for")
+        return 1
+    return 0
+
+
+cdef int plan_scatter(CompiledProgram* program, Plan* plan, int index) noexcept nogil:
+    plan_runs(plan, &program.steps[index], <TakePlan*>plan.steps[index].own)
+    plan.steps[index].items = 1 if plan.values[program.steps[index].y].size else 0
+    return 0
+
+
+cdef int scatter_sections(const Job* job, Section* sections) noexcept nogil:
+    """List the sections: check all indices, then copy. One item, because indices may name a run twice: the last one counts."""
+    sections[0] = section(check_item, 1, False)
+    sections[1] = section(scatter_item, job.sp.items, False)
+    return 2
+
+
+cdef void scatter_item(Job* job, int64_t index, float* scratch) noexcept nogil:
+    """Copy x, then the updates over it."""
+    cdef const TakePlan* own = <const TakePlan*>job.sp.own
+    cdef int64_t run_bytes = own.inner * job.program.bytes[job.step.y], place
+    cdef const char* updates = <const char*>job.more[0]
+    memcpy(job.y, job.x, own.size[0] * own.stride[0] * run_bytes)
+    for place in range(own.indices):
+        memcpy(<char*>job.y + run_at(job, own, place) * run_bytes, updates + place * run_bytes, run_bytes)

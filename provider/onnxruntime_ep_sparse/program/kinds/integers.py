@@ -68,6 +68,14 @@ class Take:
     depth: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """x with the parts that `depth` numbers of the indices r name taken from the value `updates`, as in ScatterND."""
+
+    depth: int
+    updates: int
+
+
 def _verify_integers(step: Step, x: int, r: int | None, values: Values) -> int:
     op = step.spec.op
     require((r is None and op in UNARY) or (r is not None and op in BINARY), f"{op.name} of another number of operands")
@@ -156,6 +164,18 @@ def _describe_take(step: Step) -> str:
     return f"axis {step.spec.axis}"
 
 
+def _verify_scatter(step: Step, x: int, r: int | None, values: Values) -> int:
+    depth, indices, updates = step.spec.depth, r or 0, values.rank(step.spec.updates)
+    require(0 < depth <= x and indices > 0, f"indices of {depth} of {x} dimensions")
+    require(updates == indices - 1 + x - depth, f"updates of {updates} dimensions")
+    return x
+
+
+def _check_scatter(step: Step, values: Values) -> None:
+    _check_take(step, values)
+    values.expect_type(step.spec.updates, values.type_of(step.y))
+
+
 INTEGERS = StepKindRow(
     StepKind.INTEGERS,
     Integers,
@@ -180,4 +200,12 @@ TAKE = StepKindRow(
     separable=_separable_take,
     describe=_describe_take,
     check_types=_check_take,
+)
+SCATTER = StepKindRow(
+    StepKind.SCATTER,
+    Scatter,
+    _verify_scatter,
+    second=SecondOperand.REQUIRED,
+    separable=never_separable,
+    check_types=_check_scatter,
 )

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..enums import PadMode, StepKind
+from ..enums import ElementType, PadMode, StepKind
 from ..limits import MAX_RANK, MAX_SIZE
 from ..steps import BYTES, Step
-from .row import Constants, Origins, Ranks, StepKindRow, all_floats_or_bytes, all_of_one_type, begins_with_batch, require
+from .row import Constants, Origin, Origins, Ranks, StepKindRow, all_floats_or_bytes, all_of_one_type, begins_with_batch, require
 
 if TYPE_CHECKING:
     from ..verify import Values
@@ -44,13 +44,16 @@ class Concat:
 class Pad:
     """So many elements `before` and `after` x in every dimension: the number `fill`, or elements of x as another `mode` says.
 
-    Of bytes `fill` is an integer of their type.
+    Of bytes `fill` is an integer of their type. Numbers of the value `computed`, -1 for none, may say it instead, for the dimensions from
+    `axis` on. These may be negative, for elements that are taken away.
     """
 
-    before: tuple[int, ...]
-    after: tuple[int, ...]
+    before: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
     fill: float = 0.0
     mode: PadMode = PadMode.CONSTANT
+    computed: int = -1
+    axis: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,12 @@ def _verify_concat(step: Step, x: int, r: int | None, values: Values) -> int | N
 
 def _verify_pad(step: Step, x: int, r: int | None, values: Values) -> int:
     pad: Pad = step.spec
-    require(len(pad.before) == len(pad.after) == x > 0, f"pads of {x} dimensions")
+    if pad.computed != -1:
+        require(values.list_of(pad.computed).count == 2 * (x - pad.axis) and 0 <= pad.axis < x, f"pads of {x} dimensions")
+        values.expect_type(pad.computed, ElementType.INT64)
+        require(not pad.before + pad.after and pad.mode == PadMode.CONSTANT, "given pads and computed ones")
+        return x
+    require(len(pad.before) == len(pad.after) == x > 0 and pad.axis == 0, f"pads of {x} dimensions")
     require(all(0 <= n <= MAX_SIZE for n in pad.before + pad.after), "pads that are negative or too large")
     return x
 
@@ -131,7 +139,12 @@ def _separable_concat(step: Step, constants: Constants, ranks: Ranks) -> bool:
 
 def _separable_pad(step: Step, constants: Constants, ranks: Ranks) -> bool:
     pad: Pad = step.spec
-    return pad.before[0] == pad.after[0] == 0
+    return pad.axis > 0 if pad.computed != -1 else pad.before[0] == pad.after[0] == 0
+
+
+def _pad_separable_by(step: Step, origins: Origins, ranks: Ranks) -> bool:
+    pad: Pad = step.spec
+    return pad.computed == -1 or all(origin == Origin.FREE for origin in origins[pad.computed])
 
 
 def _separable_transpose(step: Step, constants: Constants, ranks: Ranks) -> bool:
@@ -160,7 +173,7 @@ RESHAPE = StepKindRow(
 CONCAT = StepKindRow(
     StepKind.CONCAT, Concat, _verify_concat, separable=_separable_concat, describe=_describe_concat, check_types=all_of_one_type
 )
-PAD = StepKindRow(StepKind.PAD, Pad, _verify_pad, separable=_separable_pad, check_types=_check_pad)
+PAD = StepKindRow(StepKind.PAD, Pad, _verify_pad, separable=_separable_pad, separable_by=_pad_separable_by, check_types=_check_pad)
 TRANSPOSE = StepKindRow(
     StepKind.TRANSPOSE,
     Transpose,

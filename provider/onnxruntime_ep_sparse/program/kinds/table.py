@@ -11,7 +11,7 @@ from .byte_product import BYTE_PRODUCT
 from .convert import CONVERT
 from .depthwise import DEPTHWISE
 from .elementwise import ACTIVATE, BINARY
-from .integers import ACCUMULATE, CHOOSE, INTEGERS, RANGE, TAKE
+from .integers import ACCUMULATE, CHOOSE, INTEGERS, RANGE, SCATTER, TAKE
 from .layout import CONCAT, PAD, RESHAPE, TRANSPOSE
 from .near_channels import NORMALIZE_NEAR
 from .normalize import NORMALIZE, NORMALIZE_GROUPS, SCALE_CHANNELS
@@ -67,6 +67,7 @@ ROWS: dict[StepKind, StepKindRow] = {
         ROTATE,
         EXTEND,
         ACCUMULATE,
+        SCATTER,
     )
 }
 
