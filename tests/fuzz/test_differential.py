@@ -30,7 +30,7 @@ ELSEWHERE = {
     **dict.fromkeys(("GroupQueryAttention", "RotaryEmbedding"), "tests/ops/test_rotary.py"),
     "Attention": "tests/ops/test_attention.py",
     "Cast": "tests/ops/test_casts.py",
-    "ScatterND": "tests/ops/test_parts.py",
+    **dict.fromkeys(("ScatterND", "Trilu"), "tests/ops/test_parts.py"),
 }
 """Operators that random graphs do not have, and the tests that try them at random."""
 

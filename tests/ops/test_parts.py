@@ -12,7 +12,7 @@ from onnxruntime_ep_sparse.ops.costs import Setting
 from onnxruntime_ep_sparse_kernels.isa import ISAS
 from support.making import carried, dynamic, examples, model_of, noise, pruned
 from support.nodes import C, one_node
-from support.promises import assert_same, owned_session
+from support.promises import assert_same, cpu_session, owned_session
 
 FAR = np.iinfo(np.int64).max
 
@@ -175,6 +175,30 @@ def test_scatter_of_other_updates():
     model = carried(nodes, (3, 5), {"indices": np.array([[0], [1]]), "u": np.ones((3, 5), np.float32)}, declared=["n", 5])
     with pytest.raises(Exception, match="updates"):
         owned_session(model).run(None, {"x": np.ones((3, 5), np.float32)})
+
+
+@pytest.mark.parametrize("dtype", [TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL])
+@pytest.mark.parametrize("k", [None, -FAR - 1, -2, 0, 1, 3, FAR, "computed"])
+@pytest.mark.parametrize("upper", [0, 1])
+def test_trilu(k, upper, dtype):
+    """Both triangles from any diagonal; the same program for several shapes. NaN and infinities outside become 0."""
+    make = helper.make_node
+    nodes = [
+        make("Div", ["p", "zeros"], ["d"]),
+        make("Where", ["some", "d", "p"], ["w"]),
+        make("Cast", ["p" if dtype == TensorProto.INT64 else "w"], ["c"], to=dtype),
+    ]
+    weights = {"zeros": np.zeros(1, np.float32), "some": np.array([True, False, True, False, False, True])}
+    if k == "computed":
+        nodes += [make("Shape", ["p"], ["t"], start=0, end=1), make("Squeeze", ["t"], ["k"])]
+    elif k is not None:
+        weights["k"] = np.array(k)
+    nodes.append(make("Trilu", ["c", *(["k"] if k is not None else [])], ["u"], upper=upper))
+    model = carried([*nodes, make("Cast", ["u"], ["y"], to=TensorProto.FLOAT)], (2, 4, 6), weights, declared=dynamic((2, 4, 6)))
+    session, theirs = owned_session(model), cpu_session(model)
+    for shape in ((2, 4, 6), (1, 7, 6), (3, 1, 6)):
+        feeds = {"x": 9 * noise(np.random.default_rng(1), *shape)}
+        np.testing.assert_array_equal(session.run(None, feeds)[0], theirs.run(None, feeds)[0])
 
 
 @pytest.mark.parametrize("target", [[1], [4, 1, 1], [2, 3, 5], [2, 1, 3, 5], [1, 3, 1], []])

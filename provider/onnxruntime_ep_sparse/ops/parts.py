@@ -1,4 +1,4 @@
-"""Operators that take a part of a value by constants, or repeat it: Slice, Split, Gather, Expand, Where; ScatterND."""
+"""Operators that take a part of a value by constants, or repeat it: Slice, Split, Gather, Expand, Where; ScatterND; Trilu."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import numpy as np
 from onnxruntime_ep_sparse_kernels.elementwise import Act, Op
 
 from .. import reasons
-from ..graph.ir import BYTES, INT64, INTEGERS, Graph, Node, attribute_of, input_of, shape_of, type_name
+from ..graph.ir import BYTES, INT64, INTEGERS, Graph, Node, attribute_of, input_of, shape_of, sizes_of, type_name
 from ..program.builder import Builder
-from ..program.enums import StepKind
+from ..program.enums import ElementType, NumberOp, StepKind
 from ..program.kinds.elementwise import Binary
-from ..program.kinds.integers import Choose, Scatter, Take
+from ..program.kinds.integers import Choose, Integers, Range, Scatter, Take
 from ..program.kinds.layout import Reshape
 from ..program.kinds.parts import BEYOND, Expand, Part
 from ..program.kinds.quantized import ENTRIES, LookUp
@@ -395,6 +395,56 @@ def _fill_by_truths(builder: Builder, node: Node, x: str, if_false: float, if_tr
         builder.step(Step(StepKind.BINARY, builder.value(x), y, numbers, spec=Binary(Op.FILL)))
 
 
+# --- Trilu
+
+MOST_DIAGONAL = 1 << 40
+"""Diagonals further away than this are beyond any matrix."""
+
+
+def _triangle_can_run(graph: Graph, node: Node) -> Finding | None:
+    rank, k = len(shape_of(graph, node.inputs[0])), input_of(node, 1)
+    if rank < 2:
+        return reasons.UNSUPPORTED_RANK(rank=rank, supported="2 and more")
+    if attribute_of(node, "upper", 1) not in (0, 1):
+        return reasons.UNSUPPORTED_ATTRIBUTE(name="upper", value=node.attributes["upper"])
+    if not k or (graph.is_constant(k) and math.prod(sizes_of(graph, k)) == 1):
+        return None
+    return None if is_computed(graph, k) and count_of(graph, k) == 1 else reasons.PARAMETER_NOT_CONSTANT(name="k")
+
+
+def _triangle_lower(builder: Builder, node: Node) -> None:
+    """Compare the places of rows and columns, which depend on sizes alone, and choose the elements or 0."""
+
+    def literal(number: int) -> int:
+        return builder.compute(NumberOp.LITERAL, shape=(), integers=(number,)).y
+
+    def computed(op: NumberOp, *operands: int) -> int:
+        return builder.compute(op, operands, shape=()).y
+
+    graph, is_whole = builder.graph, builder.graph.values[node.outputs[0]].dtype in INTEGERS
+    number = builder.whole if is_whole else builder.value
+    x, y, rank = number(node.inputs[0]), number(node.outputs[0]), len(shape_of(graph, node.inputs[0]))
+    height, width = (builder.compute(NumberOp.SHAPE, [x], shape=(), places=(rank - 2 + axis,)).y for axis in range(2))
+    zero, one, first = literal(0), literal(1), literal(0)
+    if input_of(node, 1):
+        array = graph.constant(node.inputs[1])
+        if array is not None:
+            first = literal(min(max(int(array.reshape(())), -MOST_DIAGONAL), MOST_DIAGONAL))
+        else:
+            given = computed(NumberOp.MAX, builder.list_of(node.inputs[1]).y, literal(-MOST_DIAGONAL))
+            first = computed(NumberOp.MIN, given, literal(MOST_DIAGONAL))
+    queries, keys, rows, kept = (builder.new_value(1 if i < 2 else 2) for i in range(4))
+    builder.types |= dict.fromkeys((queries, keys, rows), ElementType.INT64)
+    builder.step(Step(StepKind.RANGE, first, queries, spec=Range(computed(NumberOp.ADD, first, height), one)))
+    builder.step(Step(StepKind.RANGE, zero, keys, spec=Range(width, one)))
+    builder.step(Step(StepKind.RESHAPE, queries, rows, spec=Reshape(inserted=(1,))))
+    operands = (rows, keys) if attribute_of(node, "upper", 1) else (keys, rows)
+    builder.step(Step(StepKind.INTEGERS, operands[0], kept, operands[1], spec=Integers(NumberOp.LESS_EQUAL)))
+    dtype = np.int64 if graph.values[node.outputs[0]].dtype == INT64 else np.int32
+    nothing = builder.integers(np.array(0, dtype)) if is_whole else builder.constant(np.array(0, np.float32))
+    builder.step(Step(StepKind.CHOOSE, kept, y, x, spec=Choose(nothing)))
+
+
 FILL_NAN = "FillNaN"
 """A value with a number, the attribute `value`, in the place of NaN: what passes make of Where and IsNaN."""
 
@@ -479,6 +529,17 @@ ROWS = (
         parameters=(0,),
         types=(*TRUTHS, *INTEGERS),
         estimate=_fill_estimate,
+    ),
+    OpRow(
+        "Trilu",
+        "neighbour",
+        _triangle_can_run,
+        _triangle_lower,
+        "k constant or computed",
+        first_version=14,
+        parameters=(1,),
+        types=(*TRUTHS, *INTEGERS),
+        estimate=costs.work_of("added"),
     ),
     OpRow(
         "Where",
