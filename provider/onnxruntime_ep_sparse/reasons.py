@@ -350,6 +350,11 @@ AXES_UNKNOWN = Reason(
     "which dimensions are 1 is not known",
     "Give the axes of the node, or export the model with fixed shapes.",
 )
+SIZE_UNKNOWN = Reason(
+    "size-unknown",
+    "the size of {what} is not known before a run",
+    "Export the model with this size fixed, or run onnx.shape_inference.infer_shapes over it.",
+)
 NO_AXES = Reason(
     "no-axes",
     "there are no axes",

@@ -254,7 +254,7 @@ def test_parts_of_one_image_are_not_copied():
         ("Slice", [(2, 3), (C,), (C,), (C,)], {}, {1: [0, 1], 2: [1, 2], 3: [1, -1]}, "mismatched"),
         ("Slice", [(2, 3), (C,), (C,), (C,), (C,)], {}, {1: [0], 2: [1], 3: [0], 4: [0]}, "out-of-range"),
         ("Split", [(2, 3), (C,)], {"axis": 1}, {1: [2]}, "mismatched"),
-        ("Split", [(2, "n")], {"axis": 1}, {}, "axes-unknown"),
+        ("Split", [(2, "n")], {"axis": 1}, {}, "size-unknown"),
         ("Split", [(2, 3)], {"axis": 2}, {}, "out-of-range"),
         ("Split", [(2, 3), (1,)], {"axis": 1}, {}, "parameter-not-constant"),
         ("Gather", [(2, 3), (1,)], {}, {}, "integers-only"),

@@ -75,7 +75,7 @@ def test_equals_onnxruntime(dtype, grouped):
 
 
 DECLINED = {
-    "axes-unknown": {"shape": ("n", 3, "h", 9)},
+    "size-unknown": {"shape": ("n", 3, "h", 9)},
     "unsupported-attribute": {"changed": {"auto_pad": "SAME_UPPER"}},
     "unsupported-spatial-rank": {"shape": (1, 3, 5, 5, 5), "changed": {"kernel_shape": [2, 2, 2], "strides": [1, 1, 1]}},
 }

@@ -148,7 +148,7 @@ def _split_of(graph: Graph, node: Node) -> list[Part] | Finding:
     if isinstance(sizes, Finding):
         return sizes
     if not isinstance(size, int):
-        return reasons.AXES_UNKNOWN()
+        return reasons.SIZE_UNKNOWN(what="the dimension that is split")
     if sizes is None:
         each = -(-size // count)
         sizes = [max(0, min(each, size - i * each)) for i in range(count)]

@@ -301,7 +301,7 @@ def pool_of(graph: Graph, node: Node) -> tuple[Parameters, Parameters, float] | 
     image = shape_of(graph, node.inputs[0])[2:]
     sizes = [d for d in image if isinstance(d, int)]
     if not image or len(sizes) < len(image):
-        return reasons.AXES_UNKNOWN()
+        return reasons.SIZE_UNKNOWN(what="the image")
     pixels = math.prod(sizes)
     if not 0 < pixels * (ENTRIES - 1) <= EXACT:
         return reasons.SUM_TOO_LARGE(largest=pixels * (ENTRIES - 1), limit=EXACT)

@@ -75,7 +75,7 @@ def average_of(graph: Graph, node: Node) -> Average | Finding:
     made = (graph.values[node.outputs[0]].shape or ())[2:]
     sizes = [d for d in (*image, *made) if isinstance(d, int)]
     if not isinstance(channels, int) or len(sizes) < 2 * rank:
-        return reasons.AXES_UNKNOWN()
+        return reasons.SIZE_UNKNOWN(what="the image")
     if kernel == tuple(image) and not is_padded(window):
         whole = pool_of(graph, node)
         return whole if isinstance(whole, Finding) else Average(of_x, of_y, channels, window, None)

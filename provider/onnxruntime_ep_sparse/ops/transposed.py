@@ -68,7 +68,7 @@ def _axes_of(graph: Graph, node: Node) -> tuple[Axis, ...] | Finding:
             if not low <= number <= MAX_BLOCK:
                 return reasons.OUT_OF_RANGE(what=name, value=number, low=low, high=MAX_BLOCK)
     if sizes and not all(isinstance(size, int) for size in image):
-        return reasons.AXES_UNKNOWN()
+        return reasons.SIZE_UNKNOWN(what="the image")
     axes = []
     for i in range(rank):
         growth = more[i] + (kernel[i] - 1) * dilations[i] + 1 - strides[i]  # without padding
