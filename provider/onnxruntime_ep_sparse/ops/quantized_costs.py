@@ -136,7 +136,8 @@ def of_product(setting: Setting, node: Node, x: str, weight: str, axis: int, our
         if len(shape) > 2 and shape[1] == 1 and shape[0] > 1:
             work = {f"{kind}_depthwise_tap": macs}
         else:
-            taps = macs // (shape[0] * shape[1]) if 1 <= shape[1] < FEW_CHANNELS and math.prod(shape[2:]) > 1 else 0
+            window, narrow = math.prod(shape[2:]), shape[1] < FEW_CHANNELS
+            taps = math.prod(made) // max(shape[0], 1) * window if narrow and window > 1 else 0
             work = {f"{kind}_mac": macs, **({} if loose else {"int8_moved": bytes_moved, "int8_narrow_tap": taps})}
     else:
         depth = size // max(shape[axis] * math.prod(shape[:-2]), 1)
