@@ -146,8 +146,8 @@ cdef struct ProductPlan:
 cdef inline int64_t slice_tile(const ProductPlan* q, int64_t lanes, int64_t tile, int64_t* count) noexcept nogil:
     """First vector of a tile; `count` becomes its vectors. Tiles of a slice differ by at most one vector, or by `side`.
 
-    The wider ones come first: the last tile may end within a vector, and is then stored by way of the scratch. Two threads took 76 and 98 us
-    for 256 -> 1024 @14 with the widest one there.
+    The wider ones come first: the last tile may end within a vector, and is then stored by way of the scratch. With the widest one there
+    two threads took 76 and 98 us for 256 -> 1024 @14.
     """
     cdef int64_t side = q.side if q.side else 1, parts = ceil_div(q.flat, lanes * side)
     cdef int64_t first = ceil_div(tile * parts, q.tiles)

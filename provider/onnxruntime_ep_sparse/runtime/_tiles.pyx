@@ -389,7 +389,7 @@ cdef int set_geometry(Plan* plan, const Step* step, StepPlan* sp) noexcept nogil
 
 
 cdef bint join_images(const Product* p, ProductPlan* q, int64_t lanes) noexcept nogil:
-    """Let tiles go on from image to image where an image ends within a vector: each becomes a row of one long image. Return whether they do.
+    """Let tiles go on from image to image where one ends within a vector: each becomes a row of one long image. Return whether they do.
 
     16 images of 7x7 pixels then have 98 vectors of 8 lanes instead of 112.
     """
