@@ -45,6 +45,8 @@ UNITS = STRIP
 """Number of hidden units that are finished together: each of their gates is a strip of rows."""
 VECTORS = 2
 """Number of vectors of sequences for which K is cut."""
+PROJECTED_VECTORS = 5
+"""The same of W, whose tiles have 4 to 7: longer blocks than for full tiles (LSTM of 1024 units at 90 %, 16 sequences: 49.2 ms, 48.6 so)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,12 @@ def _lower(builder: Builder, node: Node) -> None:
         bias__dg[:, 2 * hidden :] = bias__dbg[:, 0, 2 * hidden :]
         late__dh = bias__dbg[:, 1, 2 * hidden :]
     projection = builder.matrices(
-        [weight__dgk[:, order].reshape(-1, depth)], right=True, batch=(), vector_operand=False, bias__m=bias__dg[:, order].reshape(-1)
+        [weight__dgk[:, order].reshape(-1, depth)],
+        right=True,
+        batch=(),
+        vector_operand=False,
+        bias__m=bias__dg[:, order].reshape(-1),
+        usual=PROJECTED_VECTORS,
     )
     projected = builder.new_value()
     builder.step(Step(StepKind.PRODUCT, builder.value(x), projected, spec=projection))

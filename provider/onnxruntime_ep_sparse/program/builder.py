@@ -358,10 +358,11 @@ class Builder:
         batch: tuple[int, ...],
         vector_operand: bool,
         bias__m: NDArray[np.float32] | None = None,
+        usual: int | None = None,
     ) -> PendingProduct:
         """Return MatMul's constant operand."""
         rule = ShapeRule.MATMUL_RIGHT if right else ShapeRule.MATMUL_LEFT
-        return self.pending_product(weight__bmk, rule, bias__m, x_rows=right, y_rows=right, batch=batch, vector_operand=vector_operand)
+        return self.pending_product(weight__bmk, rule, bias__m, x_rows=right, y_rows=right, batch=batch, vector_operand=vector_operand, usual=usual)
 
     def pending_product(
         self,
@@ -373,6 +374,7 @@ class Builder:
         y_rows: bool,
         batch: tuple[int, ...] = (),
         vector_operand: bool = False,
+        usual: int | None = None,
     ) -> PendingProduct:
         """Return matrices for this instruction set's vectors; the arguments are those of `packing.matrices`."""
         m, k = weight__bmk[0].shape
@@ -385,6 +387,7 @@ class Builder:
             y_rows=y_rows,
             isa=self.isa,
             batch=batch,
+            usual=usual,
             vector_operand=vector_operand,
         )
         return PendingProduct(rule, y_rows, m, bias__m, len(weight__bmk) * m * k, pack, batch, vector_operand)
