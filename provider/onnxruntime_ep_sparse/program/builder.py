@@ -362,7 +362,9 @@ class Builder:
     ) -> PendingProduct:
         """Return MatMul's constant operand."""
         rule = ShapeRule.MATMUL_RIGHT if right else ShapeRule.MATMUL_LEFT
-        return self.pending_product(weight__bmk, rule, bias__m, x_rows=right, y_rows=right, batch=batch, vector_operand=vector_operand, usual=usual)
+        return self.pending_product(
+            weight__bmk, rule, bias__m, x_rows=right, y_rows=right, batch=batch, vector_operand=vector_operand, usual=usual
+        )
 
     def pending_product(
         self,
