@@ -76,7 +76,7 @@ ctypedef struct SellCall:
 ctypedef void (*sell_t)(const SellCall* call) noexcept nogil
 
 # Slices [slice_begin, slice_end) of `lanes` rows each of a matrix with all its zeros (see runtime/_dense.pyx), times some pixels.
-# y[p, m] starts from bias[m] and adds value[m, k] * x[p, k] in ascending order of k.
+# y[p, m] starts from bias[m], adds value[m, k] * x[p, k] in ascending order of k, and is multiplied by `scale`.
 ctypedef struct DenseCall:
     const float* value           # [slices][K][lanes], where all lanes of the last slice can be read
     int64_t slice_step           # from a slice to the next
@@ -87,6 +87,7 @@ ctypedef struct DenseCall:
     int64_t x_stride
     float* y
     int64_t y_stride
+    float scale
     int64_t depth                # K
     int64_t rows                 # M, where the last slice may end early
     int64_t slice_begin

@@ -80,6 +80,16 @@ def test_orders(isa, case, workers):
     check(y.transpose(np.argsort(given_orders[2])) * 2, x, r)
 
 
+@EVERY_SET
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 40])
+def test_a_factor_of_deep_products(isa, rows):
+    """Of several blocks of depth: the sum is multiplied once, by the bits of a product without a factor."""
+    x, r = noise(np.random.default_rng(0), rows, 1100), noise(np.random.default_rng(1), 1100, 37)
+    scaled, plain = (program_of(pair((2, 2), x_order=(0, 1), alpha=alpha), isa).run(x, r)[0] for alpha in (0.3, 1.0))
+    assert np.array_equal(scaled, np.float32(0.3) * plain)
+    check(plain, x, r)
+
+
 def test_sizes_that_do_not_fit():
     """They are named."""
     program = program_of(pair((3, 3)), next(iter(EVERY_SET.args[1])))

@@ -32,6 +32,12 @@ static inline vf vf_exp(vf x) {
     y = vf_pick(x > vf_set(88.72283f), vf_set(__builtin_inff()), y);
     return vf_pick(x != x, x, y);
 }
+/* The same for x <= 0. */
+static inline vf vf_exp_below(vf x) {
+    vi shifted;
+    vf r = vf_reduced(vf_max(vf_set(-86.64f), x), &shifted);
+    return vf_pick(x < vf_set(-86.64f), vf_set(0), vf_horner(vf_expm1_over(r), r, 1.0f) * (vf)(shifted << 23));
+}
 /* e^x - 1 for x <= 0, without cancellation near 0. NaN stays. */
 static inline vf vf_expm1_below(vf x) {
     vi shifted;

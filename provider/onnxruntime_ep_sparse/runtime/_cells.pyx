@@ -406,6 +406,7 @@ cdef void multiply(const RecurrentRun* run, const Tile* tile, int64_t tiles, int
         dense.y = sums
         dense.x_stride = run.own.state_floats
         dense.bias_stride = dense.y_stride = rec.all_gates * most_units(rec, run.own)
+        dense.scale = 1
         dense.depth = rec.hidden
         dense.rows = panel.rows
         dense.slice_begin = row // lanes

@@ -63,6 +63,7 @@ cdef void dense_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     call.bias_stride = 0
     call.x_stride = p.channels
     call.y_stride = p.M
+    call.scale = 1
     call.depth = p.channels
     call.rows = panel.rows
     while begin < end:

@@ -19,6 +19,8 @@ cdef enum:
     NEAR_FLOATS = 1 << 13      # of slices that all rows read, one group of rows after another: they stay in L1
     MOST_ROWS = 256            # of an item whose x has to be transposed: block by block, in scratch
     DOT_ROWS = 2               # for so few it takes less time to add up lanes than to bring r into slices
+    LEAST_SUMS = 10            # of a kernel that keeps the FMA units busy: 2 rows by 4 vectors took 87 us for 4 x 128x128x64, 5 by 2 take 70
+    CALL_SUMS = 2              # multiply-adds of each k that take as long as what a kernel does besides
     LEAST_ROWS = 32            # of an item, where an item is a part of a matrix: r is brought into slices again for each
 
 
@@ -189,11 +191,17 @@ cdef int64_t best_pixels(const t.KernelTable* kernels, int64_t rows, int64_t sli
     """Return how many rows a kernel computes at a time, so that few slices are computed twice and enough sums are on their way."""
     cdef int64_t pixels, most = max(min(rows, kernels.dense_rows), 1), best = most, cost, least = -1
     for pixels in range(most, 0, -1):
-        cost = ceil_div(rows, pixels) * ceil_div(slices, kernels.dense_slices[pixels]) * max(pixels * kernels.dense_slices[pixels], 8)
+        cost = max(pixels * kernels.dense_slices[pixels], LEAST_SUMS) + CALL_SUMS
+        cost *= ceil_div(rows, pixels) * ceil_div(slices, kernels.dense_slices[pixels])
         if least < 0 or cost < least:
             best = pixels
             least = cost
     return best
+
+
+cdef inline bint is_scale(const Step* step) noexcept nogil:
+    """Return whether a step ends with a factor, which the kernels apply."""
+    return step.act == ACT_AFFINE and step.beta == 0
 
 
 cdef void pair_item(Job* job, int64_t index, float* scratch) noexcept nogil:
@@ -214,15 +222,15 @@ cdef void pair_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         for i in range(rows):
             kernels.dots(y + i * own.y_row, x + i * own.x_row, r, own.r_column, own.columns, own.depth)
     else:
-        multiply_matrix(kernels, own, x, r, y, rows, scratch)
-    if job.step.act != ACT_NONE:
+        multiply_matrix(kernels, own, x, r, y, rows, job.step.alpha if is_scale(job.step) else 1, scratch)
+    if job.step.act != ACT_NONE and (own.dots or not is_scale(job.step)):
         for i in range(rows):
             kernels.activate(y + i * own.y_row, y + i * own.y_row, NULL, own.columns, <t.Act>job.step.act, job.step.alpha, job.step.beta)
 
 
 cdef void multiply_matrix(t.KernelTable* kernels, const PairPlan* own, const float* x, const float* r, float* y, int64_t rows,
-                          float* scratch) noexcept nogil:
-    """Multiply some rows of a matrix, block of r by block."""
+                          float scale, float* scratch) noexcept nogil:
+    """Multiply some rows of a matrix, block of r by block; the result is multiplied by `scale`."""
     cdef int64_t lanes = kernels.lanes, depth, column, columns, whole, block, k, i
     cdef float* zeros = scratch
     cdef float* packed = zeros + own.block_columns
@@ -234,6 +242,7 @@ cdef void multiply_matrix(t.KernelTable* kernels, const PairPlan* own, const flo
         k = block * own.block_depth
         depth = min(own.depth - k, own.block_depth)
         call.depth = depth
+        call.scale = scale if k + depth == own.depth else 1
         call.x = x + k
         call.x_stride = own.x_row
         if own.x_depth != 1:
