@@ -477,7 +477,11 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
     vectors = ceil_div(q.flat, lanes)
     q.side = side_of(program, plan, index, lanes)
     side = q.side if q.side else 1
-    q.tiles = ceil_div(vectors, p.max_vectors // side * side)
+    # Where the tiles of a matrix are narrow, one of a vector more takes less time than two (65 rows on AVX-512: a net 4 % slower with 3 + 2).
+    most = p.max_vectors
+    if not q.side and vectors == most + 1 <= program.kernels.widest[p.groups[0].panel.mr]:
+        most = vectors
+    q.tiles = ceil_div(vectors, most // side * side)
     work = p.macs * vectors * lanes * q.images * q.slices
     sp.parallel = work > PARALLEL_FROM and program.workers > 1
     parts = q.images * q.slices * (1 if q.image_group != NULL else p.n_groups)
