@@ -19,7 +19,7 @@ cdef enum:
     NEAR_FLOATS = 1 << 13      # of slices that all rows read, one group of rows after another: they stay in L1
     MOST_ROWS = 256            # of an item whose x has to be transposed: block by block, in scratch
     DOT_ROWS = 2               # for so few it takes less time to add up lanes than to bring r into slices
-    LEAST_SUMS = 10            # of a kernel that keeps the FMA units busy: 2 rows by 4 vectors took 87 us for 4 x 128x128x64, 5 by 2 take 70
+    LEAST_SUMS = 10            # of a kernel that keeps the FMA units busy: rows times vectors, more than 2 x 4
     CALL_SUMS = 2              # multiply-adds of each k that take as long as what a kernel does besides
     LEAST_ROWS = 32            # of an item, where an item is a part of a matrix: r is brought into slices again for each
 
