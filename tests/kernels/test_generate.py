@@ -8,7 +8,7 @@ import pytest
 
 from onnxruntime_ep_sparse_kernels import generate
 from onnxruntime_ep_sparse_kernels.elementwise import Act, Op
-from onnxruntime_ep_sparse_kernels.isa import DEPTHWISE, ISAS, TOLD_FEATURES, byte_sets_for, kernel_name
+from onnxruntime_ep_sparse_kernels.isa import DEPTHWISE, ISAS, SHARED, TOLD_FEATURES, byte_sets_for, kernel_name
 from support.kernel_sets import BYTE_SETS, SETS, SOURCES
 
 PACKAGE = SOURCES / "onnxruntime_ep_sparse_kernels"
@@ -26,7 +26,9 @@ def module_of(isa, folder):
 def test_tile_kernels(isa, tmp_path):
     """The module has every tile kernel of the row by its name, and no other; each stands at its place in the kernel table."""
     source = module_of(isa, tmp_path)
-    assert re.findall(r"cdef void (spmm\w+)\(", source) == [kernel_name(isa, mr, nv) for mr, nv in isa.tiles]
+    with_pixel = f"spmm_f32_{SHARED}x{isa.pixel_vectors}p_{isa.name}"
+    assert re.findall(r"cdef void (spmm\w+)\(", source) == [*(kernel_name(isa, mr, nv) for mr, nv in isa.tiles), with_pixel]
+    assert f"\nkernels.spmm_pixel = {with_pixel}\n" in source
     placed = {(int(mr), int(nv)): name for mr, nv, name in re.findall(r"^kernels\.spmm\[(\d+)\]\[(\d+)\] = (\w+)$", source, re.M)}
     assert placed == {(mr, nv): kernel_name(isa, mr, nv) for mr, nv in isa.tiles}
     widest = {int(mr): int(nv) for mr, nv in re.findall(r"^kernels\.widest\[(\d+)\] = (\d+)$", source, re.M)}

@@ -36,7 +36,7 @@ def test_parameters_are_the_inputs_that_cannot_be_float(name):
     data = {"tensor(float)", *(("tensor(bool)",) if BOOL in row.types else ())}
     other = {i for i, value in enumerate(schema.inputs) if not data & set(value.types)}
     numbers = {"Pad": {2}, "Resize": {1, 2}, "Upsample": {1}, "Pow": {1}}
-    other -= {1} if name in ("Gather", "GatherND") else set()  # indices are data
+    other -= {1} if name in ("Gather", "GatherND", "ScatterND") else set()  # indices are data
     assert set(row.parameters) == other | numbers.get(name, set())
     assert row.results <= schema.max_output
 

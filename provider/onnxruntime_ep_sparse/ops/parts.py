@@ -405,8 +405,6 @@ def _triangle_can_run(graph: Graph, node: Node) -> Finding | None:
     rank, k = len(shape_of(graph, node.inputs[0])), input_of(node, 1)
     if rank < 2:
         return reasons.UNSUPPORTED_RANK(rank=rank, supported="2 and more")
-    if attribute_of(node, "upper", 1) not in (0, 1):
-        return reasons.UNSUPPORTED_ATTRIBUTE(name="upper", value=node.attributes["upper"])
     if not k or (graph.is_constant(k) and math.prod(sizes_of(graph, k)) == 1):
         return None
     return None if is_computed(graph, k) and count_of(graph, k) == 1 else reasons.PARAMETER_NOT_CONSTANT(name="k")

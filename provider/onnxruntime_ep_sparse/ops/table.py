@@ -66,7 +66,7 @@ FLAGS = frozenset(
     (
         *("allowzero", "antialias", "ceil_mode", "count_include_pad", "exclude_outside", "exclusive", "input_forget", "interleaved"),
         *("is_causal", "keepdims", "layout", "linear_before_reset", "noop_with_empty_axes", "reverse", "saturate", "storage_order"),
-        *("transA", "transB"),
+        *("transA", "transB", "upper"),
     )
 )
 """Attributes that are 0 or 1. ONNX does not define other values: ONNX Runtime takes them for 1 in some operators and for 0 in others."""

@@ -4,7 +4,7 @@ Little-endian:
 
     bytes        content
     0 to 3       "ORTC"
-    4 to 7       version of this layout, 7
+    4 to 7       version of this layout, 8
     8 to 11      bytes of the header
     12 to 15     CRC-32 of all other bytes
     16 to ...    the header: JSON, UTF-8
@@ -43,7 +43,7 @@ from .kinds.table import ROWS
 from .steps import ProgramSpec, Step
 from .verify import check
 
-VERSION = 7
+VERSION = 8
 FRAME = Frame(b"ORTC", VERSION, before="II", what="compiled program", advice="compile the model again")
 ALIGNMENT = 64
 LANES = {isa.name: isa.lanes for isa in ISAS}

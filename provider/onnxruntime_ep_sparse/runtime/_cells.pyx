@@ -299,7 +299,7 @@ cdef inline int64_t row_of(const Recurrent* rec, int64_t direction, int64_t phas
 cdef inline void tile_at(const RecurrentRun* run, int64_t time, int64_t* first, int64_t* count) noexcept nogil:
     """Find the tile of the input that a time belongs to: its first time, and how many it has."""
     cdef const ProductPlan* q = run.own.input
-    cdef int64_t index = ((time + 1) * q.tiles - 1) // run.own.times
+    cdef int64_t index = time * q.tiles // run.own.times    # the inverse of slice_tile
     first[0] = slice_tile(q, run.program.kernels.lanes, index, count) // q.side
     count[0] //= q.side
 

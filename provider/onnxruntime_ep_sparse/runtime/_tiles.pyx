@@ -477,7 +477,7 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
     vectors = ceil_div(q.flat, lanes)
     q.side = side_of(program, plan, index, lanes)
     side = q.side if q.side else 1
-    # Where the tiles of a matrix are narrow, one of a vector more takes less time than two (65 rows on AVX-512: ViT 4 % slower so).
+    # Where the tiles of a matrix are narrow, one of a vector more takes less time than two (65 rows on AVX-512: ViT took 4 % less).
     most = p.max_vectors
     if not q.side and vectors == most + 1 <= program.kernels.widest[p.groups[0].panel.mr]:
         most = vectors
