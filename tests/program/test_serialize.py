@@ -82,7 +82,7 @@ def test_other_version(version):
     """Another version of the layout is refused, and the error says what to do."""
     blob = bytearray(SEEDS[0].blob)
     blob[4] = version
-    message = f"version {version} of the compiled program is not supported, only version 7: compile the model again"
+    message = f"version {version} of the compiled program is not supported, only version 8: compile the model again"
     with pytest.raises(ValueError, match=message):
         serialize.decode(fuzz.signed(blob))
 
@@ -98,7 +98,7 @@ def test_nonzeros_take_six_bytes():
 def test_documented_layout():
     """The layout of the documentation, read by hand."""
     blob = SEEDS[0].blob
-    assert (blob[:4], int.from_bytes(blob[4:8], "little")) == (b"ORTC", 7)
+    assert (blob[:4], int.from_bytes(blob[4:8], "little")) == (b"ORTC", 8)
     header = json.loads(blob[16 : 16 + int.from_bytes(blob[8:12], "little")])
     assert {"PRODUCT", "DEPTHWISE", "POOL"} <= {step["kind"] for step in header["compiled"]["program"]["steps"]}
     place = 16 + int.from_bytes(blob[8:12], "little")
