@@ -542,7 +542,7 @@ cdef inline t.Run* runs_of(const Job* job, float* scratch) noexcept nogil:
 
 cdef inline int64_t in_plane(const ProductPlan* q, int64_t flat) noexcept nogil:
     """Return where a position of tiles stands in an output plane."""
-    return flat // q.pitch * q.y_line + flat % q.pitch
+    return flat if q.pitch == q.y_line else flat // q.pitch * q.y_line + flat % q.pitch
 
 
 cdef inline bint is_one_run(const ProductPlan* q, int64_t flat, int64_t end) noexcept nogil:
