@@ -82,11 +82,13 @@ for row in isa.byte_sets_for(isa.isas_for(platform.machine())):
     generate.write_byte_kernels(row, KERNELS, source)
     extensions.append(extension(source, [*row.compile_args], [KERNELS / "isa.py", *sorted((KERNELS / "simd").glob("*.h"))]))
 generate.write_cpu(KERNELS, KERNELS / "_cpu.pyx")
+LOOPLESS = ("_arenas", "_build", "_cpu", "_gaps", "_mapped_files", "_program", "_weight_store")
 for package in (KERNELS, PROVIDER):
     for source in sorted(package.rglob("*.pyx")):
         if not source.stem.startswith(("_isa_", "_bytes_")):
-            # `ort/` and the calls of kernels from Python have no loops over elements: with -O3 they are a quarter larger and no faster
-            small = source.parent.name == "ort" or source.stem.startswith("call")
+            # `ort/`, the calls of kernels from Python and LOOPLESS have no loops over elements that -O3 could widen: with it they are a
+            # quarter larger and no faster
+            small = source.parent.name == "ort" or source.stem.startswith("call") or source.stem in LOOPLESS
             extensions.append(extension(source, ["-O2"] if small else []))
 
 # ORT_SPARSE_CYTHON_DEBUG=1 builds with the checks of Cython that cost time: indices of arrays, memoryviews without data.
