@@ -59,7 +59,7 @@ from .. import options as option_table, reasons
 from .._version import __version__
 from ..options import isa_of
 from ..partition.decision import NodeDecision, merged
-from ..partition.select import doubt, select
+from ..partition.select import select
 from ..runtime._weight_store import held
 
 cdef extern from *:
@@ -226,7 +226,7 @@ cdef object offer(SparseEp* ep, const void* ort_graph, void* support):
             decided(ep, source, [undecided(node.name, node.op_type, node.domain, error) for node in source.graph.nodes])
             raise
         decided(ep, source, selection.decisions)
-        tell(ep, source.graph, selection)
+        tell(ep, selection)
         if not selection.regions:
             _decoded.weights = {}
         for region in selection.regions:
@@ -244,11 +244,10 @@ cdef object offer(SparseEp* ep, const void* ort_graph, void* support):
         source.close()
 
 
-cdef object tell(SparseEp* ep, graph, selection):
+cdef object tell(SparseEp* ep, selection):
     """Log which nodes are taken, the decision about each, and what may be wrong with the file."""
-    warning = doubt(graph, selection.decisions)
-    if warning:
-        say(api, ep.logger, WARNING, warning)
+    if selection.warning:
+        say(api, ep.logger, WARNING, selection.warning)
     if is_shown(api, ep.logger, VERBOSE):
         for d in selection.decisions:
             say(api, ep.logger, VERBOSE, f"{d.name or '(unnamed)'} ({d.op_type}): {'taken' if d.taken else 'left'}: {d.reason}")

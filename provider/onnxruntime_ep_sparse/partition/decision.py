@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 from ..graph.ir import Graph, Node
+from ..ops.table import BLOCKED
 from ..options import EP_NAME
-from ..reasons import Finding
+from ..reasons import OTHER_BLOCKS, Finding
 
 Decided = list[tuple[list[str], dict]]
 """Decisions about a graph, JSON-ready: the outputs of each node, and the fields of its NodeDecision."""
@@ -113,7 +114,17 @@ def merged(earlier: Decided, graph: Graph, decisions: Iterable[NodeDecision]) ->
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """`regions` hold indices into `graph.nodes`, ascending; `decisions` stand in the order of the nodes."""
+    """`regions` hold indices into `graph.nodes`, ascending; `decisions` stand in the order of the nodes.
+
+    `doubt` says what may be wrong with the results of operators in ONNX Runtime's blocked layout, with any provider, or "".
+    """
 
     regions: tuple[tuple[int, ...], ...]
     decisions: tuple[NodeDecision, ...]
+    doubt: str = ""
+
+    @property
+    def warning(self) -> str:
+        """Return the doubt where it matters: if such an operator is taken, or left because of it; else ""."""
+        blocked = (decision for decision in self.decisions if decision.domain == BLOCKED)
+        return self.doubt if any(each.taken or each.code == OTHER_BLOCKS.code for each in blocked) else ""

@@ -52,7 +52,7 @@ def choose(graph: Graph, options: Options, timer: Timer, clock: Callable[[], flo
     deadline = clock() + options.measure_budget_ms / 1e3
     for n, group in enumerate(groups):
         state.decide(group, f"region {n + 1} of {len(groups)}", clock() + max(deadline - clock(), 0) / (len(groups) - n))
-    return state.selection()
+    return replace(state.selection(), doubt=estimated.doubt or wide.doubt)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,12 @@ from .sparsity import LIKELY, Zeros, zeros_of_all
 
 MOST_NOTES = 1000
 """Characters of a compiled region's notes in a reason."""
+EITHER_BLOCKS = (
+    "operators in ONNX Runtime's blocked layout are read in blocks of {here} channels, as ONNX Runtime reads them here. "
+    "If a CPU of another kind saved the file, which it does not tell, results are wrong with any provider: "
+    "save it at ORT_ENABLE_EXTENDED instead"
+)
+"""The doubt about a file whose channels fit blocks of both sizes."""
 
 
 def select(graph: Graph, options: Options) -> Selection:
@@ -48,28 +54,13 @@ def select(graph: Graph, options: Options) -> Selection:
         # whole ones are in ONNX's order between regions too, but a measured region may be left later
         whole = () if options.policy == "measure" else [name for name in inner if unblocked.values[name] == graph.values[name]]
         if stays_inside(graph, selection.regions, inner, whole):
-            return selection
+            return replace(selection, doubt=EITHER_BLOCKS.format(here=here)) if len(meanings) > 1 else selection
     selection = select_units(graph, read_quantized(join_weights(graph)), options)
-    if here not in meanings and meanings:
-        finding = reasons.OTHER_BLOCKS(saved=min(meanings), here=here)
-        elsewhere = (replace(d, code=finding.code, reason=finding.text) if d.domain == table.BLOCKED else d for d in selection.decisions)
-        selection = replace(selection, decisions=tuple(elsewhere))
-    return selection
-
-
-def doubt(graph: Graph, decisions: Iterable[NodeDecision]) -> str:
-    """Return what may be wrong with the results of a file, with any provider, or ""."""
-    blocked = [decision for decision in decisions if decision.domain == table.BLOCKED]
-    elsewhere = [decision.reason for decision in blocked if decision.code == reasons.OTHER_BLOCKS.code]
-    if elsewhere:
-        return f"the file was saved on another kind of CPU: {elsewhere[0]}"
-    if any(decision.taken for decision in blocked) and len(fitting(graph)) > 1:
-        return (
-            f"operators in ONNX Runtime's blocked layout are read in blocks of {block_size()} channels, as ONNX Runtime reads them here. "
-            "If a CPU of another kind saved the file, which it does not tell, results are wrong with any provider: "
-            "save it at ORT_ENABLE_EXTENDED instead"
-        )
-    return ""
+    if here in meanings or not meanings:
+        return selection
+    finding = reasons.OTHER_BLOCKS(saved=min(meanings), here=here)
+    elsewhere = (replace(d, code=finding.code, reason=finding.text) if d.domain == table.BLOCKED else d for d in selection.decisions)
+    return replace(selection, decisions=tuple(elsewhere), doubt=f"the file was saved on another kind of CPU: {finding.text}")
 
 
 def stays_inside(graph: Graph, regions: Sequence[Collection[int]], inner: Collection[str], whole: Collection[str]) -> bool:
