@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from .. import reasons
 from ..graph.ir import Graph, Node, attribute_of, input_of, number_of, shape_of
-from ..program.builder import Builder, may_have_one_shape
+from ..program.builder import Builder
 from ..program.enums import StepKind
+from ..program.fusing import may_have_one_shape
 from ..program.kinds.normalize import Normalize, NormalizeGroups
 from ..program.steps import Step
 from ..reasons import Finding

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from .. import reasons
 from ..graph.ir import Graph, Node, attribute_of, input_of, shape_of, sizes_of
 from ..graph.nonzeros import Nonzeros
-from ..program.builder import Builder, may_have_one_shape
+from ..program.builder import Builder
 from ..program.enums import AutoPad, StepKind
+from ..program.fusing import may_have_one_shape
 from ..program.kinds.depthwise import Depthwise
 from ..program.kinds.product import PendingProduct
 from ..program.kinds.windows import Pool

@@ -1,4 +1,4 @@
-"""Collects the steps of a region: numbers values, fuses bias, residual and activation into products."""
+"""Collects the steps of a region: numbers values, and leaves bias, factor, residual and activation to the products before them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ..graph.ir import BYTES, CARRIED, FLOAT, INT32, INTEGERS, Graph, Node, prin
 from ..graph.nonzeros import Nonzeros
 from . import packing
 from .enums import ElementType, NumberOp, ShapeRule, StepKind
+from .fusing import may_have_one_shape, takes_factor, with_bias
 from .kinds.byte_depthwise import ByteDepthwise
 from .kinds.byte_product import PendingBytes
 from .kinds.convert import Convert
@@ -531,8 +532,7 @@ class Builder:
         x, y = node.inputs[0], node.outputs[0]
         step = self.pending.get(x)
         if step is not None and bias:
-            takes_bias = x not in self.shuffles and step.kind != StepKind.SCALE_CHANNELS
-            step = self.with_bias(step, x, bias) if takes_bias else None
+            step = with_bias(self.graph, step, x, bias) if x not in self.shuffles else None
         if step is not None:
             del self.pending[x]
             if x in self.shuffles:
@@ -554,7 +554,7 @@ class Builder:
                 step = self.pending.get(mine)
                 if step is None or step.activation.act != Act.NONE:
                     continue
-                merged = self.with_bias(step, mine, other)
+                merged = with_bias(self.graph, step, mine, other)
                 on_bytes = isinstance(step.spec, PendingBytes)
                 if merged is None and not on_bytes and may_have_one_shape(self.graph, mine, other) and not self.graph.is_constant(other):
                     merged = replace(step, r=self.value(other))
@@ -565,10 +565,10 @@ class Builder:
         if op == Op.MUL and left != right:
             for mine, other in ((right, left), (left, right)):
                 step = self.pending.get(mine)
-                merged = self.with_factor(step, mine, other) if step is not None else None
-                if merged is not None:
+                if step is not None and takes_factor(self.graph, step, other):
+                    spec = replace(step.spec, factor=self.value(other))
                     del self.pending[mine]
-                    self.keep_open(y, replace(merged, y=self.value(y), name=f"{merged.name} + {node.op_type}"))
+                    self.keep_open(y, replace(step, spec=spec, y=self.value(y), name=f"{step.name} + {node.op_type}"))
                     return
         self.step(Step(StepKind.BINARY, self.value(left), self.value(y), self.value(right), spec=Binary(op)))
 
@@ -591,43 +591,3 @@ class Builder:
         if addend:
             self.step(Step(StepKind.BINARY, first, total, self.value(addend), spec=Binary(Op.ADD)))
         return total
-
-    def with_factor(self, step: Step, mine: str, other: str) -> Step | None:
-        """Return the product of bytes multiplied by the value `other`; None unless that has one number, or one per output feature."""
-        product, shape = step.spec, self.graph.values[other].shape
-        if not isinstance(product, PendingBytes) or product.factor >= 0 or product.addend__m is not None or step.activation.act != Act.NONE:
-            return None
-        if shape is None or len(shape) > 1 or (shape not in ((), (1,)) and not product.y_rows) or shape not in ((), (1,), (product.m,)):
-            return None
-        return replace(step, spec=replace(product, factor=self.value(other)))
-
-    def with_bias(self, step: Step, mine: str, other: str) -> Step | None:
-        """Return the product with the constant `other` added to its bias; None unless that holds one number per output feature."""
-        product = step.spec
-        assert isinstance(product, PendingProduct | Depthwise | PendingBytes)
-        if not self.graph.is_constant(other) or step.r >= 0 or (not isinstance(product, PendingBytes) and product.scale__m is not None):
-            return None
-        shape = shape_of(self.graph, mine)
-        axis = 1
-        if not isinstance(product, Depthwise):
-            if isinstance(product, PendingProduct) and ((product.batch and max(product.batch) > 1) or product.vector_operand):
-                return None
-            axis = {ShapeRule.CONV: 1, ShapeRule.MATMUL_LEFT: len(shape) - 2}.get(product.rule, len(shape) - 1 if product.y_rows else 0)
-        addend = self.floats(other)
-        if addend.ndim > len(shape):
-            return None
-        full = addend.reshape((1,) * (len(shape) - addend.ndim) + addend.shape)
-        if any(size != 1 for i, size in enumerate(full.shape) if i != axis) or full.shape[axis] not in (1, product.m):
-            return None
-        if isinstance(product, PendingBytes):
-            # a second one would be rounded apart from the first
-            one = product.addend__m is None and step.activation.act == Act.NONE
-            addend__m = np.ascontiguousarray(np.broadcast_to(full.reshape(-1), product.m), np.float32)
-            return replace(step, spec=replace(product, addend__m=addend__m)) if one else None
-        return replace(step, spec=replace(product, bias__m=product.bias__m + full.reshape(-1)))
-
-
-def may_have_one_shape(graph: Graph, a: str, b: str) -> bool:
-    """Return whether two values can have the same shape at run time: an unknown dimension can be any."""
-    shapes = shape_of(graph, a), shape_of(graph, b)
-    return len(shapes[0]) == len(shapes[1]) and all(d == e or d is None or e is None for d, e in zip(*shapes, strict=True))
