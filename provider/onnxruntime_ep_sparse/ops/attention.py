@@ -16,9 +16,9 @@ from onnxruntime_ep_sparse_kernels.elementwise import Act, Op
 from .. import reasons
 from ..graph.ir import BOOL, FLOAT, INT32, Graph, Node, attribute_of, input_of, number_of, shape_of, sizes_of, type_name
 from ..program.builder import Builder
-from ..program.enums import ElementType, NumberOp, StepKind
+from ..program.enums import NumberOp, StepKind
 from ..program.kinds.elementwise import Binary
-from ..program.kinds.integers import Integers, Range
+from ..program.kinds.integers import Integers
 from ..program.kinds.layout import Concat, Reshape, Transpose
 from ..program.kinds.pair_product import PairProduct
 from ..program.kinds.parts import Part
@@ -28,6 +28,7 @@ from ..program.steps import Activation, Numbers, Step
 from ..reasons import Finding
 from .costs import Amounts, Estimate, Setting, combined, moved, ort_matrix_product, scaled
 from .matrix import MATMUL, packed_matmul
+from .positions import as_column, counted
 from .row import MICROSOFT, TRUTHS, OpRow, Shape, can_run_if
 
 X, WEIGHTS, BIAS, MASK, PAST, SCORES_BIAS = range(6)
@@ -193,16 +194,10 @@ def _causal_addend(builder: Builder, q: Places, k: Places, past: Places | None) 
     def size(of: Places) -> int:
         return builder.compute(NumberOp.SHAPE, [of[0]], shape=(), places=(of[1],)).y
 
-    zero, one = (builder.compute(NumberOp.LITERAL, shape=(), integers=(n,)).y for n in (0, 1))
-    first = zero if past is None else size(past)
-    end = size(q) if past is None else builder.compute(NumberOp.ADD, [first, size(q)], shape=()).y
-    queries, keys, rows = (builder.new_value(1 if i < 2 else 2) for i in range(3))
-    for value in (queries, keys, rows):
-        builder.types[value] = ElementType.INT64
-    builder.step(Step(StepKind.RANGE, first, queries, spec=Range(end, one)))
-    builder.step(Step(StepKind.RANGE, zero, keys, spec=Range(size(k), one)))
-    builder.step(Step(StepKind.RESHAPE, queries, rows, spec=Reshape(inserted=(1,))))
-    return later_addend(builder, rows, keys)
+    first = None if past is None else size(past)
+    end = size(q) if first is None else builder.compute(NumberOp.ADD, [first, size(q)], shape=()).y
+    rows = as_column(builder, counted(builder, end, first))
+    return later_addend(builder, rows, counted(builder, size(k)))
 
 
 def later_addend(builder: Builder, rows: int, keys: int) -> int:
@@ -214,6 +209,12 @@ def later_addend(builder: Builder, rows: int, keys: int) -> int:
     table[1] = -np.inf
     builder.step(Step(StepKind.LOOK_UP, later, added, spec=LookUp(table, 0.0)))
     return added
+
+
+def softcap_of(node: Node) -> float | Finding:
+    """Return the softcap that `core` is given, or the reason why a node cannot run."""
+    softcap = number_of(node, "softcap", 0.0)
+    return softcap if 0 <= softcap < math.inf else reasons.UNSUPPORTED_ATTRIBUTE(name="softcap", value=softcap)
 
 
 def core(
@@ -321,9 +322,9 @@ def plain_attention_of(graph: Graph, node: Node) -> PlainAttention | Finding:
     unknown = unknown_attribute(node, ("q_num_heads", "kv_num_heads", "scale", "is_causal", "softcap"))
     if unknown is not None:
         return unknown
-    softcap = number_of(node, "softcap", 0.0)
-    if not 0 <= softcap < math.inf:
-        return reasons.UNSUPPORTED_ATTRIBUTE(name="softcap", value=softcap)
+    softcap = softcap_of(node)
+    if isinstance(softcap, Finding):
+        return softcap
     if input_of(node, PAST_VALUE + 1):
         return reasons.EXTRA_INPUT(name="nonpad_kv_seqlen")
     if not all(input_of(node, place) for place in (Q, K, V)):

@@ -17,16 +17,17 @@ from ..graph.ir import INT32, Graph, Node, attribute_of, input_of, number_of, sh
 from ..program.builder import Builder
 from ..program.enums import ElementType, NumberOp, StepKind
 from ..program.kinds.elementwise import Binary
-from ..program.kinds.integers import Integers, Range
+from ..program.kinds.integers import Integers
 from ..program.kinds.layout import Reshape
 from ..program.kinds.parts import BEYOND, Part
 from ..program.kinds.positions import Extend
 from ..program.steps import Numbers, Step
 from ..reasons import Finding
-from .attention import FIRST, LATER, SHARED, Heads, all_heads_of, core, core_work, later_addend, output_of, regrouped, with_axis
+from .attention import FIRST, LATER, SHARED, Heads, all_heads_of, core, core_work, later_addend, output_of, regrouped, softcap_of, with_axis
 from .costs import Estimate, Setting, combined, moved
 from .numbers import is_computed
-from .rotary import angles_at, counted, turned
+from .positions import as_column, counted, literal, whole_value
+from .rotary import angles_at, turned
 from .row import MICROSOFT, OpRow, Shape, can_run_if
 
 QUERY, KEY, VALUE, PAST_KEY, PAST_VALUE, LENGTHS, TOTAL, COSINES, SINES, POSITIONS = range(10)
@@ -88,9 +89,9 @@ def grouped_of(graph: Graph, node: Node) -> Grouped | Finding:
     rotates = bool(attribute_of(node, "do_rotary", 0))
     if rotates and (tables := _tables_finding(graph, node, channels)) is not None:
         return tables
-    softcap, window = number_of(node, "softcap", 0.0), int(attribute_of(node, "local_window_size", -1))
-    if not 0 <= softcap < math.inf:
-        return reasons.UNSUPPORTED_ATTRIBUTE(name="softcap", value=softcap)
+    softcap, window = softcap_of(node), int(attribute_of(node, "local_window_size", -1))
+    if isinstance(softcap, Finding):
+        return softcap
     if window != -1 and not 0 < window < 1 << 40:
         return reasons.UNSUPPORTED_ATTRIBUTE(name="local_window_size", value=window)
     scale = float(np.float32(number_of(node, "scale", 0.0) or 1.0 / math.sqrt(channels)))
@@ -107,23 +108,16 @@ def _tables_finding(graph: Graph, node: Node, channels: int) -> Finding | None:
     return None
 
 
-def _whole(builder: Builder, rank: int) -> int:
-    """Return a new value of int64."""
-    number = builder.new_value(rank)
-    builder.types[number] = ElementType.INT64
-    return number
-
-
 def _past_lengths(builder: Builder, node: Node, total: Numbers, new: Numbers) -> int:
     """Append steps that make how many positions of each sequence are past ones: none in a prompt, else all but the new ones.
 
     The node has the number of all positions, less one. A run is a prompt where the longest sequence has as many as are new.
     """
-    one, zero = (builder.compute(NumberOp.LITERAL, shape=(), integers=(n,)) for n in (1, 0))
+    one, zero = literal(builder, 1), literal(builder, 0)
     is_prompt = builder.compute(NumberOp.EQUAL, [total.y, new.y], element=ElementType.BOOL, shape=())
-    factor = builder.compute(NumberOp.SELECT, [is_prompt.y, zero.y, one.y], shape=())
-    fewer = builder.compute(NumberOp.SUB, [one.y, new.y], shape=())
-    lengths, older, past = (_whole(builder, 1) for _ in range(3))
+    factor = builder.compute(NumberOp.SELECT, [is_prompt.y, zero, one], shape=())
+    fewer = builder.compute(NumberOp.SUB, [one, new.y], shape=())
+    lengths, older, past = (whole_value(builder, 1) for _ in range(3))
     builder.step(Step(StepKind.INTEGERS, builder.whole(node.inputs[LENGTHS]), lengths, spec=Integers(NumberOp.CAST)))
     builder.step(Step(StepKind.INTEGERS, lengths, older, fewer.y, spec=Integers(NumberOp.ADD)))
     builder.step(Step(StepKind.INTEGERS, older, past, factor.y, spec=Integers(NumberOp.MUL)))
@@ -152,8 +146,7 @@ def _lower(builder: Builder, node: Node) -> None:
     total = builder.compute(NumberOp.CAST, [builder.list_of(node.inputs[TOTAL]).y], shape=(1,))
     new = builder.compute(NumberOp.SHAPE, [q], shape=(), places=(1,))
     past = _past_lengths(builder, node, total, new)
-    column, rows = _whole(builder, 2), _whole(builder, 2)
-    builder.step(Step(StepKind.RESHAPE, past, column, spec=Reshape(inserted=(1,))))
+    column, rows = as_column(builder, past), whole_value(builder, 2)
     builder.step(Step(StepKind.INTEGERS, column, rows, counted(builder, new.y), spec=Integers(NumberOp.ADD)))
     if grouped.rotates:
         tables = builder.value(node.inputs[COSINES]), builder.value(node.inputs[SINES])
@@ -163,7 +156,7 @@ def _lower(builder: Builder, node: Node) -> None:
             turned(builder, x, angles, y, in_front=False, interleaved=grouped.interleaved)
             q, k = (q, y) if i else (y, k)
     k, v = (_extended(builder, node, place, x, past, total) for place, x in ((0, k), (1, v)))
-    deep, added = _whole(builder, 3), builder.new_value(4)
+    deep, added = whole_value(builder, 3), builder.new_value(4)
     builder.step(Step(StepKind.RESHAPE, rows, deep, spec=Reshape(inserted=(2,))))
     apart = later_addend(builder, deep, counted(builder, total.y))
     if grouped.window > 0:
@@ -180,10 +173,9 @@ def _lower(builder: Builder, node: Node) -> None:
 
 def _with_window(builder: Builder, added: int, rows: int, total: Numbers, window: int) -> int:
     """Append steps that add -Inf where a key is not among the last `window` up to its row, and return the result."""
-    width, one = (builder.compute(NumberOp.LITERAL, shape=(), integers=(n,)) for n in (window - 1, 1))
-    end = builder.compute(NumberOp.ADD, [total.y, width.y], shape=(1,))
-    ends, both = _whole(builder, 1), builder.new_value(3)  # the last row that reads each key
-    builder.step(Step(StepKind.RANGE, width.y, ends, spec=Range(end.y, one.y)))
+    width, both = literal(builder, window - 1), builder.new_value(3)
+    end = builder.compute(NumberOp.ADD, [total.y, width], shape=(1,))
+    ends = counted(builder, end.y, width)  # the last row that reads each key
     builder.step(Step(StepKind.BINARY, added, both, later_addend(builder, ends, rows), spec=Binary(Op.ADD)))
     return both
 

@@ -15,9 +15,9 @@ from onnxruntime_ep_sparse_kernels.elementwise import Act, Op
 from .. import reasons
 from ..graph.ir import BYTES, INT64, INTEGERS, Graph, Node, attribute_of, input_of, shape_of, sizes_of, type_name
 from ..program.builder import Builder
-from ..program.enums import ElementType, NumberOp, StepKind
+from ..program.enums import NumberOp, StepKind
 from ..program.kinds.elementwise import Binary
-from ..program.kinds.integers import Choose, Integers, Range, Scatter, Take
+from ..program.kinds.integers import Choose, Integers, Scatter, Take
 from ..program.kinds.layout import Reshape
 from ..program.kinds.parts import BEYOND, Expand, Part
 from ..program.kinds.quantized import ENTRIES, LookUp
@@ -29,6 +29,7 @@ from .axes import axis_of
 from .channels import ChannelPlan, Flow
 from .costs import NONE, ORT_SPLIT_RESULTS, Estimate, Setting, moved
 from .numbers import computed_shape_finding, count_of, is_computed
+from .positions import as_column, counted, literal
 from .row import ANY, FUSED, TRUTHS, OpRow, can_run_if
 
 MOST_OUTPUTS = 1 << 10
@@ -413,9 +414,6 @@ def _triangle_can_run(graph: Graph, node: Node) -> Finding | None:
 def _triangle_lower(builder: Builder, node: Node) -> None:
     """Compare the places of rows and columns, which depend on sizes alone, and choose the elements or 0."""
 
-    def literal(number: int) -> int:
-        return builder.compute(NumberOp.LITERAL, shape=(), integers=(number,)).y
-
     def computed(op: NumberOp, *operands: int) -> int:
         return builder.compute(op, operands, shape=()).y
 
@@ -423,19 +421,16 @@ def _triangle_lower(builder: Builder, node: Node) -> None:
     number = builder.whole if is_whole else builder.value
     x, y, rank = number(node.inputs[0]), number(node.outputs[0]), len(shape_of(graph, node.inputs[0]))
     height, width = (builder.compute(NumberOp.SHAPE, [x], shape=(), places=(rank - 2 + axis,)).y for axis in range(2))
-    zero, one, first = literal(0), literal(1), literal(0)
+    first = literal(builder, 0)
     if input_of(node, 1):
         array = graph.constant(node.inputs[1])
         if array is not None:
-            first = literal(min(max(int(array.reshape(())), -MOST_DIAGONAL), MOST_DIAGONAL))
+            first = literal(builder, min(max(int(array.reshape(())), -MOST_DIAGONAL), MOST_DIAGONAL))
         else:
-            given = computed(NumberOp.MAX, builder.list_of(node.inputs[1]).y, literal(-MOST_DIAGONAL))
-            first = computed(NumberOp.MIN, given, literal(MOST_DIAGONAL))
-    queries, keys, rows, kept = (builder.new_value(1 if i < 2 else 2) for i in range(4))
-    builder.types |= dict.fromkeys((queries, keys, rows), ElementType.INT64)
-    builder.step(Step(StepKind.RANGE, first, queries, spec=Range(computed(NumberOp.ADD, first, height), one)))
-    builder.step(Step(StepKind.RANGE, zero, keys, spec=Range(width, one)))
-    builder.step(Step(StepKind.RESHAPE, queries, rows, spec=Reshape(inserted=(1,))))
+            given = computed(NumberOp.MAX, builder.list_of(node.inputs[1]).y, literal(builder, -MOST_DIAGONAL))
+            first = computed(NumberOp.MIN, given, literal(builder, MOST_DIAGONAL))
+    rows = as_column(builder, counted(builder, computed(NumberOp.ADD, first, height), first))
+    keys, kept = counted(builder, width), builder.new_value(2)
     operands = (rows, keys) if attribute_of(node, "upper", 1) else (keys, rows)
     builder.step(Step(StepKind.INTEGERS, operands[0], kept, operands[1], spec=Integers(NumberOp.LESS_EQUAL)))
     dtype = np.int64 if graph.values[node.outputs[0]].dtype == INT64 else np.int32

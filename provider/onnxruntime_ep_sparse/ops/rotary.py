@@ -9,13 +9,14 @@ from functools import partial
 from .. import reasons
 from ..graph.ir import INT64, INTEGERS, Graph, Node, attribute_of, input_of, number_of, shape_of
 from ..program.builder import Builder
-from ..program.enums import ElementType, NumberOp, StepKind
-from ..program.kinds.integers import Integers, Range, Take
+from ..program.enums import NumberOp, StepKind
+from ..program.kinds.integers import Integers, Take
 from ..program.kinds.layout import Reshape
 from ..program.kinds.positions import Rotate
 from ..program.steps import Step
 from ..reasons import Finding
 from .costs import Estimate, Setting, elementwise
+from .positions import counted, whole_value
 from .row import MICROSOFT, OpRow, Shape, can_run_if
 
 
@@ -82,15 +83,6 @@ def angles_at(builder: Builder, tables: tuple[int, int], positions: int) -> tupl
     return cosine, sine
 
 
-def counted(builder: Builder, end: int) -> int:
-    """Append a step that makes the integers from 0 to before a number of the plan, and return them."""
-    zero, one = (builder.compute(NumberOp.LITERAL, shape=(), integers=(n,)).y for n in (0, 1))
-    y = builder.new_value(1)
-    builder.types[y] = ElementType.INT64
-    builder.step(Step(StepKind.RANGE, zero, y, spec=Range(end, one)))
-    return y
-
-
 def _positions(builder: Builder, name: str, x: int, axis: int) -> int:
     """Return positions (batch, position), or (position,) where the node gives that of the first one only."""
     given, rank = builder.whole(name), len(shape_of(builder.graph, name))
@@ -98,8 +90,7 @@ def _positions(builder: Builder, name: str, x: int, axis: int) -> int:
     if rank == 2:
         return given
     size = builder.compute(NumberOp.SHAPE, [x], shape=(), places=(axis,))
-    moved = builder.new_value(1)
-    builder.types[moved] = ElementType.INT64
+    moved = whole_value(builder, 1)
     builder.step(Step(StepKind.INTEGERS, counted(builder, size.y), moved, given, spec=Integers(NumberOp.ADD)))
     return moved
 
