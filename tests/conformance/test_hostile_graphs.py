@@ -10,7 +10,7 @@ from onnxruntime import GraphOptimizationLevel
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeException
 
 import onnxruntime_ep_sparse as sparse
-from support.making import examples, noise
+from support.making import examples, model_of, noise
 from support.promises import assert_close, cpu_session, exact, make_session
 from support.random_graphs import RandomGraph
 
@@ -113,6 +113,35 @@ class Hostile(RandomGraph):
         self.changed.append(f"{node.op_type} reads {list(node.input)}")
 
 
+def slices_below_zero(model):
+    """Whether a Slice reads a value with a negative dimension, or ONNX Runtime refuses what stands before a Slice.
+
+    ONNX's shape inference of such a Slice ends the process: https://github.com/onnx/onnx/issues/8481. Pads, pools, ConvTranspose and Split
+    can all make such a dimension, so ONNX Runtime itself is asked for it, in the graph before the Slice.
+    """
+    for at, node in enumerate(model.graph.node):
+        if node.op_type == "Slice" and node.input[0] in {name for before in model.graph.node[:at] for name in before.output}:
+            part = onnx.ModelProto()
+            part.CopyFrom(model)
+            del part.graph.node[at:], part.graph.output[:]
+            part.graph.output.add(name=node.input[0])
+            try:
+                (value,) = cpu_session(part, threads=1, entries=QUIET, level=GraphOptimizationLevel.ORT_DISABLE_ALL).get_outputs()
+            except REFUSALS:
+                return True
+            if any(isinstance(size, int) and size < 0 for size in value.shape):
+                return True
+    return False
+
+
+@pytest.mark.parametrize("taken", [2, 3, 4, 5, 2**62])
+def test_slices_of_negative_dimensions_are_known(taken):
+    """A Pad that takes more than the four elements of a dimension before a Slice is found; taking all of them is no fault."""
+    nodes = [helper.make_node("Pad", ["x", "pads"], ["p"]), helper.make_node("Slice", ["p", "starts", "ends"], ["y"])]
+    weights = {"pads": np.array([-taken, 0]), "starts": np.array([0]), "ends": np.array([2])}
+    assert slices_below_zero(model_of(nodes, {"x": [4]}, ["y"], weights)) == (taken > 4)
+
+
 def refused_unfused(model, feeds):
     """Whether the CPU provider refuses a model (or, if there are any, `feeds`) as long as it fuses no operators.
 
@@ -138,6 +167,8 @@ def test_refused_like_by_the_cpu_provider(policy, seed):
     """
     graph = Hostile(seed)
     model = graph.model()
+    if slices_below_zero(model):
+        return
     try:
         theirs = cpu_session(model, threads=1, entries=QUIET)
     except REFUSALS:
