@@ -166,9 +166,15 @@ def test_skip(name, bias, reads_sum, behind_product):
         ("GroupNormalization", [(1, 6, 8), (C, 6), (C, 6)], {"num_groups": 3, "stash_type": 10}, "unsupported-attribute"),
         ("InstanceNormalization", [(1, 6, 8), (C, 3), (C, 6)], {}, "mismatched"),
         ("RMSNormalization", [(1, 6, 8), (C, 6, 8)], {"axis": 1}, "unsupported-axes"),
+        *(
+            (name, [shape, shape, (C, 8)], {}, None if len(shape) in (2, 3) else "unsupported-rank")
+            for name in ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization")
+            for shape in ((8,), (6, 8), (1, 6, 8), (1, 1, 6, 8))
+        ),
     ],
 )
 def test_others_that_cannot_run(op_type, inputs, attributes, code):
     """Each has its reason."""
-    finding = ops.can_run(*one_node(op_type, inputs, inputs[0], attributes))
+    domain = MICROSOFT[0] if op_type.startswith("Skip") else ""
+    finding = ops.can_run(*one_node(op_type, inputs, inputs[0], attributes, domain=domain))
     assert (finding and finding.code) == code

@@ -117,6 +117,8 @@ def _row_norm_can_run(graph: Graph, node: Node) -> Finding | None:
     norm, shape = ROW_NORMS[node.op_type], shape_of(graph, node.inputs[0])
     if not shape or int(attribute_of(node, "axis", -1)) not in (-1, len(shape) - 1):
         return reasons.UNSUPPORTED_AXES(supported="the last")
+    if norm.skip >= 0 and len(shape) not in (2, 3):  # the CPU provider refuses others at run time
+        return reasons.UNSUPPORTED_RANK(rank=len(shape), supported="2 and 3")
     if finding := _stash(node):
         return finding
     read = [i for i, name in enumerate(node.outputs) if i not in (0, norm.sum) and graph.is_read(name)]
@@ -189,7 +191,7 @@ ROWS = (
             "neighbour",
             _row_norm_can_run,
             _row_norm_lower,
-            "over the last dimension, constant weights",
+            "over the last dimension, constant weights" + ("; of 2 and 3 dimensions" if norm.skip >= 0 else ""),
             norm.domains,
             results=max(1, norm.sum + 1),
             implied=_same_shape,
