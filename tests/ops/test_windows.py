@@ -1,11 +1,14 @@
 """Conv and pooling: attributes, and why a node cannot run. Results are those of test_products.py and test_pools_and_elementwise.py."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 
+import onnxruntime_ep_sparse_kernels as kernels
 from onnxruntime_ep_sparse import options, pipeline
 from onnxruntime_ep_sparse.graph.ir import FLOAT
 from onnxruntime_ep_sparse.ops import table as ops
@@ -176,3 +179,19 @@ def test_only_the_weight_is_packed():
     assert ops.weights_of(*one_node("Conv", [IMAGE, WEIGHT, (C, 6)], IMAGE)) == ("x1",)
     assert ops.weights_of(*one_node("Conv", [(C, 1, 4, 8, 8), (6, 4, 3, 3)], IMAGE)) == ()
     assert ops.output_axis(*one_node("Conv", [IMAGE, WEIGHT], IMAGE, dtypes={0: FLOAT})) == 0
+
+
+@pytest.mark.parametrize("isa", kernels.available_isas())
+@pytest.mark.parametrize(("side", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
+def test_depthwise_windows_of_any_pads(isa, side, stride):
+    """Pads of either side, images around one and two vectors: the kernels for narrow images and for pairs of strips fit some of them."""
+    rng = np.random.default_rng(0)
+    weight = noise(rng, 2, 1, side, side)
+    for left, right in itertools.product(range(side), repeat=2):
+        pads = [side // 2, left, side // 2, right]
+        node = helper.make_node("Conv", ["x", "w"], ["y"], group=2, kernel_shape=[side, side], strides=[stride, stride], pads=pads)
+        model = model_of([node], {"x": [1, 2, "h", "w"]}, ["y"], {"w": weight})
+        ours, theirs = owned_session(model, {"policy": "always", "isa": isa}, threads=1), cpu_session(model, threads=1)
+        for width in (5, *(lanes + more for lanes in (8, 16, 24, 32) for more in (-3, -2, -1, 0, 1, 4))):
+            feeds = {"x": noise(rng, 1, 2, 9, width)}
+            assert_close(ours.run(None, feeds)[0], theirs.run(None, feeds)[0])
