@@ -439,8 +439,10 @@ def _flipped(chance: random.Random, data: bytes) -> bytes:
 
 
 def _tree(chance: random.Random, header: dict) -> None:
-    """Change one member of the header."""
-    container, key = chance.choice(places(header))
+    """Change one member of the header, unless changes before have left none."""
+    if not (members := places(header)):
+        return
+    container, key = chance.choice(members)
     kind = chance.randrange(8)
     if kind == 0:
         del container[key]
