@@ -208,10 +208,19 @@ with `-extended` are files that ONNX Runtime has saved at `ORT_ENABLE_EXTENDED`.
 builders; `unet3d_16` has 16 channels and images of 32x64x64. `-ts` is TorchScript's exporter, `-dyn` dynamo; `open` nets have open sizes.
 `iresnet18` is the net of ArcFace. Nets without a speed-up need other inputs than random ones.
 
+The first table and the one for AVX2 were measured row by row, as operators came. The newest rows stand in the second table and in
+[benchmarks](benchmarks.md#text-nets). Swin, SwinV2, ConvNeXtV2 and EdgeNeXt are one region since. In the rows of `whisper_dec` and
+`llama_prefill` integers were still left to the CPU provider.
+
 <!-- data/nets.json -->
 <!-- end -->
 
-The same with AVX2, in both providers:
+Later exports, of torchvision, timm, transformers and diffusers:
+
+<!-- data/nets-more.json -->
+<!-- end -->
+
+The nets of the first table with AVX2, in both providers:
 
 <!-- data/nets-avx2.json -->
 <!-- end -->
@@ -480,7 +489,7 @@ def documents() -> dict[str, str]:
     """File name -> text."""
     variables = ", ".join(f"`{option.variable}`" for option in options.OPTIONS)
     return {
-        "benchmarks.md": MEASURED.sub(measurements, (HERE / "benchmarks.md").read_text()),
+        **{name: MEASURED.sub(measurements, (HERE / name).read_text()) for name in ("benchmarks.md", "benchmark-tables.md")},
         "options.md": OPTIONS.format(
             table=options.markdown(),
             variables=variables,
