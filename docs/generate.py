@@ -164,16 +164,17 @@ estimating.
 | --- | --- | --- |
 {operators}
 
-All but those of roles integers and numbers take float32, float16 or bfloat16 tensors of known rank, at most {rank} dimensions.
-Any dimension may vary from run to run. Operators that only move elements, and MaxPool, take 8-bit integers too. Those that take parts, join
-or reshape, and `Where`, also take int64 and int32.
-What depends on the shapes of the inputs alone, such as positions and causal masks, is computed once for each shape.
-[Quantised models](how-to/quantized.md) says how those of integers are read.
-Files that ONNX Runtime saved optimised are read too, its blocked layout of the level ALL included, on the kind of CPU that saved them:
-with AVX-512 its blocks have 16 channels, on other x86 CPUs 8. Where their channels tell that a file is from another kind of CPU, nothing
-of them is taken, and a warning says so: the CPU provider fails there or gives wrong results in silence. Files whose channels all fit both
-tell nothing (ResNet-50). They are read as the CPU provider reads them, with a warning. Files of `ORT_ENABLE_EXTENDED` fit all CPUs.
-The numbers of a window (kernel, strides, dilations, pads) are below 65,536, and it spans at most a million pixels.
+- **Types.** All but those of roles integers and numbers take float32, float16 or bfloat16. Operators that only move elements, and
+  MaxPool, take 8-bit integers too. Those that take parts, join or reshape, and `Where`, also take int64 and int32.
+  [Quantised models](how-to/quantized.md) says how those of integers are read.
+- **Shapes.** The rank is known, at most {rank} dimensions. Any dimension may vary from run to run. What depends on the shapes of the inputs
+  alone, such as positions and causal masks, is computed once for each shape.
+- **Windows.** The numbers of a window (kernel, strides, dilations, pads) are below 65,536, and it spans at most a million pixels.
+- **Optimised files.** Files that ONNX Runtime saved at `ORT_ENABLE_EXTENDED` fit all CPUs. Those of `ORT_ENABLE_ALL` hold its blocked
+  layout, and fit the kind of CPU that saved them: with AVX-512 its blocks have 16 channels, on other x86 CPUs 8. Where their channels tell
+  that a file is from another kind of CPU, nothing of them is taken, and a warning says so: the CPU provider fails there or gives wrong
+  results in silence. Files whose channels all fit both tell nothing (ResNet-50). They are read as the CPU provider reads them, with a
+  warning.
 
 ## What is declined
 
@@ -195,7 +196,7 @@ Declined nodes run on ONNX Runtime's CPU provider, as without this package.
 | YOLOv5, YOLOv8, GhostNet | everything, parts of channels and the decoding of boxes included | |
 | nets with GroupNormalization or InstanceNormalization, with Mish or PRelu | everything | |
 | BERT, GPT-2, T5, Llama, Whisper, ViT, Swin, DETR | everything from the embeddings on, attention, ids, positions and masks included | |
-| LSTM, GRU, RNN | everything, what is between layers included | computed shapes |
+| LSTM, GRU, RNN | everything, what is between layers and computed shapes included | |
 | perceptron | everything | |
 
 ## Exported nets
@@ -210,7 +211,7 @@ builders; `unet3d_16` has 16 channels and images of 32x64x64. `-ts` is TorchScri
 
 The first table and the one for AVX2 were measured row by row, as operators came. The newest rows stand in the second table and in
 [benchmarks](benchmarks.md#text-nets). Swin, SwinV2, ConvNeXtV2 and EdgeNeXt are one region since. In the rows of `whisper_dec` and
-`llama_prefill` integers were still left to the CPU provider.
+`llama_prefill` integers were still left to the CPU provider; `bigru-ts` has all 17 nodes now.
 
 <!-- data/nets.json -->
 <!-- end -->

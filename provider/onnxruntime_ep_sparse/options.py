@@ -148,7 +148,7 @@ OPTIONS = (
         "integer",
         "",
         "an integer of at least 1",
-        "Number of threads for which work is divided; it starts none. By default those of the session that can work at once.",
+        "Number of threads that work is divided among: by default those of the session that can run at once. It starts no threads.",
         _count,
     ),
     Option(
