@@ -99,7 +99,8 @@ def images(n, height, width):
     return x
 
 
-SIZES = [(1, 32, 32), (2, 64, 32), (1, 32, 160), (1, 96, 64), (1, 30, 32), (3, 18, 20)]
+SIZES = [(1, 32, 32), (2, 64, 32), (1, 32, 160), (1, 96, 64), (1, 30, 32), (3, 18, 20), (1, 16, 112), (1, 32, 224)]
+"""With 14 vectors in a row, channels are further apart."""
 
 
 @EVERY_SET

@@ -41,7 +41,7 @@ cdef bint product_deals(const CompiledProgram* program, const Plan* plan, int in
     cdef const Shape* y = &plan.values[step.y].shape
     cdef const GatherGroup* group = &p.groups[0]
     cdef const Window* w = &p.window
-    cdef int64_t line, reach, b, units = p.units, widest = program.kernels.widest[group.panel.mr]
+    cdef int64_t channel, line, reach, b, units = p.units, widest = program.kernels.widest[group.panel.mr]
     cdef double vectors
     cdef Dealt d
     cdef int i
@@ -58,9 +58,10 @@ cdef bint product_deals(const CompiledProgram* program, const Plan* plan, int in
                 q.pad[i] != w.kernel[i] // 2 or q.pad_end[i] != w.kernel[i] // 2):
             return False
     d = dealt_images(deal, x, x.dims[1])
-    line = channels_around(program, plan, step.x) * (d.vectors + 2)
+    channel = d.channel // deal.lanes
+    line = channels_around(program, plan, step.x) * channel
     for b in range(group.blocks):
-        reach = (ceil_div(group.bounds[b + 1], units) - group.bounds[b] // units) * (d.vectors + 2)
+        reach = (ceil_div(group.bounds[b + 1], units) - group.bounds[b] // units) * channel
         if reach + (w.kernel[1] - 1) * line > 0xFFFF:
             return False
     vectors = <double>d.vectors / ceil_div(d.vectors, widest)
@@ -95,7 +96,7 @@ cdef int place_dealt(CompiledProgram* program, Plan* plan, int index) noexcept n
     cdef StepPlan* sp = &plan.steps[index]
     cdef ProductPlan* q = <ProductPlan*>sp.own
     cdef Dealt d = dealt_operand(plan, step, sp)
-    q.offsets = offsets_take(<Product*>step.spec, d.row // plan.deal.lanes, d.vectors + 2, True)
+    q.offsets = offsets_take(<Product*>step.spec, d.row // plan.deal.lanes, d.channel // plan.deal.lanes, True)
     return q.offsets == NULL
 
 
