@@ -27,6 +27,9 @@ L1_FLOATS = 6 * 1024
 """A whole tile that leaves room in a 32 KB L1 for weights and results."""
 BLOCK_FLOATS = 8 * 1024
 """A block of a deep tile: all of L1, because every block reloads all partial sums (ResNet-50's layers 19.4 ms; 12 K 20.1, 16 K 22.2)."""
+TALL_BLOCK_FLOATS = 14 * 1024
+"""A block of a tile some rows high, which kernels pass over a few vectors at a time (64 -> 64 3x3 @56 at 90 %: AVX2 378 us with 8 K, 364
+so, 375 with 18 K; AVX-512 285, 276 and 273)."""
 MAX_BLOCK_FLOATS = 40 * 1024
 """A block may grow for the sake of longer rows, but stays in L2 and below the 65,535 floats that an entry's offset can reach."""
 ENTRIES_PER_ROW = 16
@@ -134,9 +137,9 @@ def _segments(taps, stride, segment_of, unit_of):
     return tuple(segments), tuple(unit_segment), tuple(tap_at[i] for i in range(len(taps)))
 
 
-def _bounds(units: int, unit_floats: float, density: float, taps_per_unit: int, mr: int) -> tuple[int, ...]:
+def _bounds(units: int, unit_floats: float, density: float, taps_per_unit: int, mr: int, apart_floats: int) -> tuple[int, ...]:
     """Cut `units` into equal blocks: as many as keep one near its cache while rows keep several nonzeros; see the numbers above."""
-    floats, entries = (BLOCK_FLOATS, ENTRIES_PER_ROW) if mr == APART else (SHARED_BLOCK_FLOATS, SHARED_ENTRIES)
+    floats, entries = (apart_floats, ENTRIES_PER_ROW) if mr == APART else (SHARED_BLOCK_FLOATS, SHARED_ENTRIES)
     wanted = max(floats, entries / max(density * taps_per_unit, 1e-9) * unit_floats)
     per_block = max(1, int(min(wanted, MAX_BLOCK_FLOATS) / unit_floats))
     blocks = -(-units // per_block)
@@ -176,10 +179,18 @@ def tile_vectors(rows: Rows, isa: Isa) -> int:
 
 
 def _group(
-    matrix: Csr, together: Rows, row_begin: int, channel_begin: int, taps: int, unit_floats: float, taps_per_unit: int, weights: int
+    matrix: Csr,
+    together: Rows,
+    row_begin: int,
+    channel_begin: int,
+    taps: int,
+    unit_floats: float,
+    taps_per_unit: int,
+    weights: int,
+    apart_floats: int = BLOCK_FLOATS,
 ) -> GatherGroup:
     rows, depth, nonzeros, mr = matrix.rows, matrix.depth, len(matrix.k__n), together.mr
-    bounds = _bounds(depth // taps_per_unit, unit_floats, nonzeros / max(rows * depth, 1), taps_per_unit, mr)
+    bounds = _bounds(depth // taps_per_unit, unit_floats, nonzeros / max(rows * depth, 1), taps_per_unit, mr, apart_floats)
     row_start__bg, row__bgr, k__nc, value__nr = pack(matrix, np.array(bounds, np.int64) * taps_per_unit, mr, together.order__m)
     narrow__nc = k__nc.astype(np.uint16) if depth <= NARROW_DEPTH else k__nc
     panel = Panel(mr, row_begin, rows, row_start__bg, row__bgr, narrow__nc, value__nr)
@@ -227,6 +238,7 @@ def convolution(
     tall = small and max(window.kernel[:-1], default=1) > 1 and rows.mr == APART
     if groups > 1 or tall or whole.depth * WIDE * widest * lanes <= L1_FLOATS:
         widest *= WIDE
+    block = TALL_BLOCK_FLOATS if tall else BLOCK_FLOATS
     entries = len(whole.k__n) / (c * groups)
     layout = row_layout(window, width, c, entries) if rows.mr == SHARED and groups == 1 and len(window.kernel) > 1 else None
     segments, unit_segment, taps = layout or tap_layout(window, width, widest * lanes, entries)
@@ -239,7 +251,8 @@ def convolution(
     for first, part, weights in parts_of(weight, whole, groups, together):
         if groups > 1:
             rows = choose_rows(part)
-        packed.append(_group(part, rows, first * m // groups, first * c, len(taps), channel_floats / units, len(taps) // units, weights))
+        shape = (len(taps), channel_floats / units, len(taps) // units)
+        packed.append(_group(part, rows, first * m // groups, first * c, *shape, weights, block))
     return conv_product(m, c * groups, (segments, unit_segment, taps), bias__m, widest, packed, window)
 
 

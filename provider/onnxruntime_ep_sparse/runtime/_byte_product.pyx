@@ -147,7 +147,7 @@ cdef int plan_step(CompiledProgram* program, Plan* plan, int index) noexcept nog
     while sp.parallel and parts and q.chunks < p.groups[0].panel.strips and idle_percent(parts * q.chunks, program.workers) > IDLE_PERCENT:
         q.chunks += 1
     sp.items = parts * q.chunks if q.pixels else 0
-    q.offsets = offsets_take(p, q.pitch, width, False)
+    q.offsets = offsets_take(p, q.pitch, width, 0)
     if q.offsets == NULL:
         return 1
     q.runs = p.n_segments * 2

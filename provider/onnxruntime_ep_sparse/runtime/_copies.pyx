@@ -262,12 +262,14 @@ cdef void complete_concat(const CompiledProgram* program, Plan* plan, const Step
     cdef Shape* y = &plan.values[step.y].shape
     cdef int64_t a[MAX_RANK]
     cdef int64_t b[MAX_RANK]
+    cdef Dealt d
     cdef int i
     sp.work.moved = 2 * floats_of(&plan.values[step.x])
     if sp.dealt:
         sp.view = NO_VIEW if sp.converts else PART_VIEW
         sp.origin = (<ConcatPlan*>sp.own).start * dealt_as(plan, x).channel
-        sp.items = x.dims[0] * (dealt_as(plan, x).rows + 2)
+        d = dealt_as(plan, x)
+        sp.items = d.images * d.image // d.slice
         return
     for i in range(x.rank):
         a[i] = element_count(x, i + 1, x.rank)
@@ -278,23 +280,19 @@ cdef void complete_concat(const CompiledProgram* program, Plan* plan, const Step
 
 
 cdef bint concat_deals(const CompiledProgram* program, const Plan* plan, int index, const Deal* deal, double* gain) noexcept nogil:
-    """Channels of images stand row by row beside each other."""
+    """Channels of images stand line by line beside each other."""
     return (<Concat*>program.steps[index].spec).axis == 1 and can_be_dealt(&plan.values[program.steps[index].x].shape, deal)
 
 
 cdef void concat_item(Job* job, int64_t index, float* scratch) noexcept nogil:
-    """Some runs of the operand; of a dealt one a row of all its channels, with the vectors around them."""
+    """Some runs of the operand; of a dealt one a line of all its channels, with the vectors around them."""
     cdef Dealt x, y
-    cdef int64_t image, row
     if not job.sp.dealt:
         copy_item(job, index, scratch)
         return
     x = dealt_operand(job.plan, job.step, job.sp)
     y = dealt_value(job.plan, job.step.y)
-    image = index // (x.rows + 2)
-    row = index % (x.rows + 2)
-    memcpy(job.y + job.sp.origin + image * y.image + row * y.row, job.x + image * x.image + row * x.row,
-           x.channels * x.channel * sizeof(float))
+    memcpy(job.y + job.sp.origin + index * y.slice, job.x + index * x.slice, x.channels * x.channel * sizeof(float))
 
 
 # --- Pad

@@ -1,26 +1,30 @@
 """Dealt images: which values of a plan stand so, the vectors around them, and the way from ONNX's order and back.
 
 Lane i of a vector has the pixels of segment i % columns of group i // columns of the rows. So the taps of a window are whole vectors at
-fixed distances, as a kernel wants them: products read images where they stand, without gathering, and 2x2 pooling and doubling stay within
-a lane.
+fixed distances, as a kernel wants them: products read images, or volumes, where they stand, without gathering, and 2x2 pooling and doubling
+stay within a lane.
 """
 
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
 from ._structs cimport *
 
 cdef enum:
-    # Multiply-adds that take as long as bringing a float into the other order.
-    CONVERT_MACS = 40
+    # Multiply-adds that take as long as bringing a float into the other order: by squares in registers where rows are not dealt, else lane by
+    # lane. To write ONNX's order takes a product twice as long: each line goes to all planes, which lie in the same sets of the caches.
+    SQUARES_MACS = 20
+    LANES_MACS = 40
     # Fewer segments, of longer rows, must save so many percent more: of longer rows fewer stay in L2 (U-Net 512, AVX-512, one thread: 16
     # segments 118 ms, 8 107, 4 111, 2 120; AVX2: 8 segments 155, 4 154, 2 159).
     FEWER_SEGMENTS = 20
 
 
-# Of each value: whether it may stand dealt, and who reads it as x.
+# Of each value: whether it may stand dealt, whether a dealt step reads it so, and who reads it as x.
 cdef struct Value:
     bint may
+    bint wanted
     int dealt_readers
     int other_readers
 
@@ -76,7 +80,7 @@ cdef double settle(CompiledProgram* program, Plan* plan, const Deal* deal, Value
     cdef Step* step
     cdef int s
     cdef bint changed = True, gains = False, floats
-    cdef double saved = 0, now
+    cdef double saved = 0, now, each = SQUARES_MACS if deal.rows == 1 else LANES_MACS
     for s in range(program.n_steps):
         step = &program.steps[s]
         able[s] = step.completes and plan.steps[s].view == WHOLE_VIEW
@@ -94,7 +98,7 @@ cdef double settle(CompiledProgram* program, Plan* plan, const Deal* deal, Value
             step = &program.steps[s]
             if not able[s] or plan.steps[s].view == WHOLE_VIEW:
                 continue
-            now = gain[s] - CONVERT_MACS * converted(plan, values, step, True) + CONVERT_MACS * converted(plan, values, step, False)
+            now = gain[s] - converting(plan, deal, values, step, True) + converting(plan, deal, values, step, False)
             if now < 0 or (values[step.y].dealt_readers == 0 and not values[step.x].may and gain[s] == 0):
                 able[s] = False
                 changed = True
@@ -104,14 +108,25 @@ cdef double settle(CompiledProgram* program, Plan* plan, const Deal* deal, Value
         if able[s]:
             saved += gain[s]
         if able[s] != values[step.x].may and plan.steps[s].view != WHOLE_VIEW:
-            saved -= CONVERT_MACS * plan.values[step.x].size
+            saved -= each * plan.values[step.x].size
+        if leaves(step, values, able[s]):
+            saved -= 2 * each * plan.values[step.y].size
     return saved
 
 
-cdef double converted(const Plan* plan, const Value* values, const Step* step, bint dealt) noexcept nogil:
-    """Floats to be converted around a step that runs dealt, or does not."""
-    cdef double size = plan.values[step.x].size if dealt != values[step.x].may else 0
-    return size + <double>plan.values[step.y].size * (values[step.y].other_readers if dealt else values[step.y].dealt_readers)
+cdef double converting(const Plan* plan, const Deal* deal, const Value* values, const Step* step, bint dealt) noexcept nogil:
+    """Multiply-adds that take as long as the conversions around a step that runs dealt, or does not."""
+    cdef double each = SQUARES_MACS if deal.rows == 1 else LANES_MACS, macs = 0
+    if dealt != values[step.x].may:
+        macs += each * plan.values[step.x].size
+    if leaves(step, values, True):
+        return macs + (2 * each * plan.values[step.y].size if dealt else 0)
+    return macs + each * plan.values[step.y].size * (values[step.y].other_readers if dealt else values[step.y].dealt_readers)
+
+
+cdef inline bint leaves(const Step* step, const Value* values, bint dealt) noexcept nogil:
+    """Return whether a step reads x dealt but writes y, which may not stand dealt, in ONNX's order."""
+    return dealt and step.ops.leaves and not values[step.y].may
 
 
 cdef void exclude(CompiledProgram* program, Plan* plan, Value* values, bint* able) noexcept nogil:
@@ -122,28 +137,32 @@ cdef void exclude(CompiledProgram* program, Plan* plan, Value* values, bint* abl
     while changed:
         changed = False
         for v in range(program.n_values):
-            values[v].may = False
+            values[v].may = values[v].wanted = False
             values[v].dealt_readers = values[v].other_readers = 0
         for s in range(program.n_steps):
             values[program.steps[s].y].may = True
         for i in range(program.n_outputs):
             values[program.outputs[i]].may = False
-        for s in range(program.n_steps):
+        # from the last step on: whether a product leaves depends on those that read its result
+        for s in range(program.n_steps - 1, -1, -1):
             step = &program.steps[s]
-            if not able[s]:
+            if not able[s] or ((step.ops.leaves or plan.steps[s].view == WHOLE_VIEW) and not values[step.y].wanted):
                 values[step.y].may = False
             for i in range(step.n_more):
                 if step.more[i] != NONE:
                     values[step.more[i]].may = False
-            if step.r != NONE and not able[s]:
+            if step.r != NONE and (not able[s] or leaves(step, values, True)):
                 values[step.r].may = False
             # a view shows the memory of x as it is
-            if plan.steps[s].view == WHOLE_VIEW and not able[s]:
+            if plan.steps[s].view == WHOLE_VIEW and not (able[s] and values[step.y].may):
                 values[step.x].may = False
+            values[step.x].wanted |= able[s] and (plan.steps[s].view != WHOLE_VIEW or values[step.y].may)
+            if step.r != NONE:
+                values[step.r].wanted |= able[s] and values[step.y].may
         for s in range(program.n_steps):
             step = &program.steps[s]
             before = able[s]
-            if not values[step.y].may or (step.r != NONE and not values[step.r].may):
+            if not leaves(step, values, able[s]) and (not values[step.y].may or (step.r != NONE and not values[step.r].may)):
                 able[s] = False
             if plan.steps[s].view == WHOLE_VIEW and not values[step.x].may:
                 able[s] = False
@@ -166,7 +185,8 @@ cdef void apply(CompiledProgram* program, Plan* plan, const Value* values, const
         step = &program.steps[s]
         sp = &plan.steps[s]
         sp.dealt = able[s]
-        if able[s]:
+        sp.leaves = leaves(step, values, able[s])
+        if able[s] and not sp.leaves:
             d = dealt_as(plan, &plan.values[step.y].shape)
             plan.values[step.y].dealt = True
             plan.values[step.y].room = d.images * d.image
@@ -198,10 +218,11 @@ cdef inline void neighbours(float* to, const float* source, const Deal* deal, in
         to[i * deal.columns + (0 if by > 0 else deal.columns - 1)] = 0
 
 
-cdef void write_halo(const Deal* deal, const Dealt* d, float* y, int64_t channels, int64_t row, int64_t first, int64_t end) noexcept nogil:
-    """Write the vectors on both sides from their neighbours in the row, then the rows above and below all these."""
+cdef void write_halo(const Deal* deal, const Dealt* d, float* y, int64_t channels, int64_t row, int64_t slice_, int64_t first,
+                     int64_t end) noexcept nogil:
+    """Write the vectors on both sides from their neighbours in the row, then the rows above and below all these, then the slices outside."""
     cdef int64_t c, lanes = deal.lanes
-    cdef float* line = y + (row + 1) * d.row
+    cdef float* line = y + dealt_line(d, 0, row, slice_)
     if end == d.vectors:
         for c in range(channels):
             neighbours(line + c * d.channel, line + c * d.channel + d.vectors * lanes, deal, 1)
@@ -209,9 +230,22 @@ cdef void write_halo(const Deal* deal, const Dealt* d, float* y, int64_t channel
         for c in range(channels):
             neighbours(line + c * d.channel + (d.vectors + 1) * lanes, line + c * d.channel + lanes, deal, -1)
     if row == d.rows - 1:
-        shift_rows(y, line, deal, d, channels, first, end, deal.columns)
+        shift_rows(y + dealt_line(d, 0, -1, slice_), line, deal, d, channels, first, end, deal.columns)
     if row == 0:
-        shift_rows(y + (d.rows + 1) * d.row, line, deal, d, channels, first, end, -deal.columns)
+        shift_rows(y + dealt_line(d, 0, d.rows, slice_), line, deal, d, channels, first, end, -deal.columns)
+    if d.around and slice_ == 0:
+        clear_slice(d, y, channels, row, -1, lanes, first, end)
+    if d.around and slice_ == d.slices - 1:
+        clear_slice(d, y, channels, row, d.slices, lanes, first, end)
+
+
+cdef void clear_slice(const Dealt* d, float* y, int64_t channels, int64_t row, int64_t slice_, int64_t lanes, int64_t first,
+                      int64_t end) noexcept nogil:
+    """Write zeros to a row outside the volume, and to the rows above and below that stand beside it."""
+    cdef int64_t c, above, begin = first + 1 if first else 0, stop = end + 1 if end < d.vectors else end + 2
+    for above in range(row - 1 if row == 0 else row, row + 2 if row == d.rows - 1 else row + 1):
+        for c in range(channels):
+            memset(y + dealt_line(d, 0, above, slice_) + c * d.channel + begin * lanes, 0, (stop - begin) * lanes * sizeof(float))
 
 
 cdef void shift_rows(float* to, const float* line, const Deal* deal, const Dealt* d, int64_t channels, int64_t first, int64_t end,
@@ -232,32 +266,38 @@ cdef void shift_rows(float* to, const float* line, const Deal* deal, const Dealt
 
 
 cdef int64_t conversion_items(const Job* job) noexcept nogil:
-    """Return the number of items: one for each row of the dealt images, all channels."""
+    """Return the number of items: one for each row of each slice of the dealt images, all channels."""
     cdef Dealt d = dealt_as(job.plan, &job.plan.values[job.step.x].shape)
-    return d.images * d.rows
+    return d.images * d.rows * d.slices
 
 
 cdef void convert_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef const Deal* deal = &job.plan.deal
     cdef const Shape* shape = &job.plan.values[job.step.x].shape
     cdef Dealt d = dealt_as(job.plan, shape) if job.sp.dealt else dealt_value(job.plan, job.step.x)
-    cdef int64_t width = shape.dims[3], plane = shape.dims[2] * width, image = index // d.rows, row = index % d.rows, c, v, lane, place
+    cdef int64_t width = shape.dims[shape.rank - 1], plane = element_count(shape, 2, shape.rank), c, v, lane, place
+    cdef int64_t slice_ = index % d.slices, row = index // d.slices % d.rows, image = index // d.slices // d.rows
+    cdef int64_t line = dealt_line(&d, 0, row, slice_) + deal.lanes
     cdef const float* x = job.x + image * (d.channels * plane if job.sp.dealt else d.image)
     cdef float* y = job.converted + image * (d.image if job.sp.dealt else d.channels * plane)
     cdef const float* source
     cdef float* target
     for c in range(d.channels):
+        if job.sp.dealt and deal.columns == deal.lanes:
+            place = c * plane + (slice_ * d.rows + row) * width
+            job.program.kernels.gather_rows(y + line + c * d.channel, deal.lanes, x + place, d.vectors, deal.lanes, d.vectors)
+            continue
         for lane in range(deal.lanes):
-            place = c * plane + (lane // deal.columns * d.rows + row) * width + lane % deal.columns * d.vectors
+            place = c * plane + ((slice_ * deal.rows + lane // deal.columns) * d.rows + row) * width + lane % deal.columns * d.vectors
             if job.sp.dealt:
                 source = x + place
-                target = y + (row + 1) * d.row + c * d.channel + deal.lanes + lane
+                target = y + line + c * d.channel + lane
                 for v in range(d.vectors):
                     target[v * deal.lanes] = source[v]
             else:
-                source = x + (row + 1) * d.row + c * d.channel + deal.lanes + lane
+                source = x + line + c * d.channel + lane
                 target = y + place
                 for v in range(d.vectors):
                     target[v] = source[v * deal.lanes]
     if job.sp.dealt:
-        write_halo(deal, &d, y, d.channels, row, 0, d.vectors)
+        write_halo(deal, &d, y, d.channels, row, slice_, 0, d.vectors)

@@ -92,7 +92,7 @@ cdef struct Offsets:
     int references
     int64_t pitch          # 0 where positions do not depend on it
     int64_t width
-    bint dealt             # pitch and width are the vectors of all channels of a row, and of one channel
+    int64_t slice          # of dealt images, else 0: vectors of all channels of a row's slice; pitch has those of a row, width of a channel
     int64_t channel_floats
     int64_t block_floats   # of the largest block
     uint16_t* offset

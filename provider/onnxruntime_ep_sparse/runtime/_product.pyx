@@ -37,6 +37,7 @@ cdef void product_ops(StepKindOps* ops) noexcept:
     ops.overwrites = overwrites
     ops.deals = product_deals
     ops.placed = place_dealt
+    ops.leaves = True
     ops.variant = variant
     ops.reads = reads
     ops.band = product_band
@@ -181,7 +182,7 @@ cdef void layout_variant(const t.KernelTable* kernels, const Product* p, Layout 
 
 cdef Operand overwrites(const Step* step, const StepPlan* sp) noexcept nogil:
     """Return the residual if its elements stand at the same places as those of the result."""
-    if step.r == NONE or (<Product*>step.spec).y_rows or (<ProductPlan*>sp.own).layout != LAYOUT_TILES:
+    if step.r == NONE or sp.leaves or (<Product*>step.spec).y_rows or (<ProductPlan*>sp.own).layout != LAYOUT_TILES:
         return NO_OPERAND
     return OPERAND_R
 

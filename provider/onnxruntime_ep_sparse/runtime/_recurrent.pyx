@@ -207,7 +207,7 @@ cdef int plan_recurrent(CompiledProgram* program, Plan* plan, int index) noexcep
             if few_create(&rec.product[i], q, lanes):
                 return 1
         elif own.tiles:
-            q.offsets = offsets_take(&rec.product[i], q.pitch, own.width, False)
+            q.offsets = offsets_take(&rec.product[i], q.pitch, own.width, 0)
             if q.offsets == NULL:
                 return 1
     own.chunks = 1

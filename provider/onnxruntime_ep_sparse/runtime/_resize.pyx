@@ -6,7 +6,7 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from ._dealt cimport Dealt, can_be_dealt, dealt_as, dealt_operand, dealt_value, write_halo
+from ._dealt cimport Dealt, can_be_dealt, dealt_as, dealt_line, dealt_operand, dealt_value, write_halo
 from ._loops cimport Element
 from ._structs cimport *
 
@@ -225,12 +225,12 @@ cdef void dealt_item(Job* job, int64_t index) noexcept nogil:
     """Compute the two rows of the result that read one row, all channels."""
     cdef Dealt x = dealt_operand(job.plan, job.step, job.sp), y = dealt_value(job.plan, job.step.y)
     cdef int64_t image = index // x.rows, row = index % x.rows, lanes = job.program.kernels.lanes, c
-    cdef const float* source = job.x + image * x.image + (row + 1) * x.row + lanes
-    cdef float* target = job.y + image * y.image + (2 * row + 1) * y.row + lanes
+    cdef const float* source = job.x + dealt_line(&x, image, row, 0) + lanes
+    cdef float* target = job.y + dealt_line(&y, image, 2 * row, 0) + lanes
     for c in range(x.channels):
         job.program.kernels.double_vectors(target + c * y.channel, target + c * y.channel + y.row, source + c * x.channel, x.vectors)
-    write_halo(&job.plan.deal, &y, job.y + image * y.image, y.channels, 2 * row, 0, y.vectors)
-    write_halo(&job.plan.deal, &y, job.y + image * y.image, y.channels, 2 * row + 1, 0, y.vectors)
+    write_halo(&job.plan.deal, &y, job.y + image * y.image, y.channels, 2 * row, 0, 0, y.vectors)
+    write_halo(&job.plan.deal, &y, job.y + image * y.image, y.channels, 2 * row + 1, 0, 0, y.vectors)
 
 
 cdef void resize_item(Job* job, int64_t index, float* scratch) noexcept nogil:

@@ -166,6 +166,8 @@ cdef struct StepKindOps:
     # Whether the step can read x and r, and write y, dealt in this way; `gain`, which is 0, becomes the time that this saves, in
     # multiply-adds. NULL: it cannot. Runs when all shapes are known.
     bint (*deals)(const CompiledProgram* program, const Plan* plan, int index, const Deal* deal, double* gain) noexcept nogil
+    # Whether a step that reads x dealt can write y in ONNX's order, where r is.
+    bint leaves
     # Whether x becomes a part of y beside others.
     bint joins
     # The rest of the plan of a dealt step, when all values have their places; 0 on success, else memory is short. NULL: there is none.
@@ -227,6 +229,7 @@ cdef struct StepPlan:
     int parallel
     int apart              # r has another shape than the result, which is computed without r and act: the next step adds them
     int dealt              # reads x and r, and writes y, dealt
+    int leaves             # ... but r and y stand in ONNX's order
     int converts           # x stands the other way, and is brought into another place first
     int together           # the steps from this one to the one before that number share a parallel section
     int view               # View: a step that has nothing to do where x is at y + origin

@@ -20,7 +20,7 @@ cdef int64_t tiles_for(int64_t least, int64_t most, int64_t parts, int64_t worke
 cdef void keep_runs(const Product* p, ProductPlan* q, int64_t lanes) noexcept nogil
 
 # The table for tiles of this geometry, or for dealt images, which plans share, or NULL without memory; and back, where NULL is allowed.
-cdef Offsets* offsets_take(Product* p, int64_t pitch, int64_t width, bint dealt) noexcept nogil
+cdef Offsets* offsets_take(Product* p, int64_t pitch, int64_t width, int64_t slice_) noexcept nogil
 cdef void offsets_return(Product* p, Offsets* o) noexcept nogil
 # Where the pixels of one tile stand in a channel's planes.
 cdef void list_runs(const Product* p, const ProductPlan* q, int64_t slice_, int64_t flat, t.Run* run, int32_t* unit_run) noexcept nogil

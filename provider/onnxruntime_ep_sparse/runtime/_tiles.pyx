@@ -63,10 +63,10 @@ cdef void row_pitch(const Product* p, ProductPlan* q) noexcept nogil:
     q.pitch = pitch if pitch > 0 else 1
 
 
-cdef Offsets* offsets_create(const Product* p, int64_t pitch, int64_t width, bint dealt) noexcept nogil:
+cdef Offsets* offsets_create(const Product* p, int64_t pitch, int64_t width, int64_t slice_) noexcept nogil:
     cdef Offsets* o = <Offsets*>calloc(1, sizeof(Offsets))
     cdef uint16_t* place
-    cdef int64_t i, g, b, j, end, k, tap, longest = 0, floats = 0, per_unit = p.taps // p.units
+    cdef int64_t i, g, b, j, end, k, tap, kd, ky, longest = 0, floats = 0, per_unit = p.taps // p.units
     cdef int s, u
     cdef GatherGroup* group
     cdef Panel* panel
@@ -74,19 +74,21 @@ cdef Offsets* offsets_create(const Product* p, int64_t pitch, int64_t width, bin
         return NULL
     o.pitch = pitch
     o.width = width
-    o.dealt = dealt
+    o.slice = slice_
     o.offset = <uint16_t*>shared_new(p.offsets * sizeof(uint16_t))
     o.base = <int32_t*>malloc((p.taps + p.units + p.n_segments) * sizeof(int32_t))
     if o.offset == NULL or o.base == NULL:
         offsets_free(o)
         return NULL
     # base: taps, then units, then, of tiles, segments, which nothing reads later
-    if dealt:
+    if slice_:
         floats = width
         for u in range(p.units):
             o.base[p.taps + u] = 0
         for tap in range(p.taps):
-            o.base[tap] = <int32_t>(tap // p.window.kernel[2] * pitch + tap % p.window.kernel[2])
+            kd = tap // (p.window.kernel[1] * p.window.kernel[2])
+            ky = tap // p.window.kernel[2] % p.window.kernel[1]
+            o.base[tap] = <int32_t>(kd * slice_ + ky * pitch + tap % p.window.kernel[2])
     else:
         for s in range(p.n_segments):
             o.base[p.taps + p.units + s] = <int32_t>floats
@@ -142,33 +144,33 @@ cdef inline int64_t tile_floats(const Offsets* o) noexcept nogil:
     return ceil_div(o.block_floats, 16) * 16 + 16
 
 
-cdef Offsets* offsets_found(const Product* p, int64_t pitch, int64_t width, bint dealt) noexcept nogil:
+cdef Offsets* offsets_found(const Product* p, int64_t pitch, int64_t width, int64_t slice_) noexcept nogil:
     """Return the table of this geometry, for one plan more, or NULL. The caller holds the lock."""
     cdef Offsets* o = p.tables
-    while o != NULL and (o.pitch != pitch or o.width != width or o.dealt != dealt):
+    while o != NULL and (o.pitch != pitch or o.width != width or o.slice != slice_):
         o = o.next
     if o != NULL:
         o.references += 1
     return o
 
 
-cdef Offsets* offsets_take(Product* p, int64_t pitch, int64_t width, bint dealt) noexcept nogil:
+cdef Offsets* offsets_take(Product* p, int64_t pitch, int64_t width, int64_t slice_) noexcept nogil:
     """Return a table, made outside the lock if it is new. Of two that are made at the same time, the first one stays."""
     global tables_made
     cdef Offsets* found
     cdef Offsets* made
-    if not (p.reads_below or dealt):
+    if not (p.reads_below or slice_):
         pitch = 0
     process_lock()
-    found = offsets_found(p, pitch, width, dealt)
+    found = offsets_found(p, pitch, width, slice_)
     process_unlock()
     if found != NULL:
         return found
-    made = offsets_create(p, pitch, width, dealt)
+    made = offsets_create(p, pitch, width, slice_)
     if made == NULL:
         return NULL
     process_lock()
-    found = offsets_found(p, pitch, width, dealt)
+    found = offsets_found(p, pitch, width, slice_)
     if found == NULL:
         found = made
         made.references = 1
@@ -517,7 +519,7 @@ cdef int plan_product(CompiledProgram* program, Plan* plan, int index) noexcept 
     sp.items = parts * q.chunks if q.pixels else 0
 
     i = q.tile_rows * q.pitch if q.layout == LAYOUT_ROWS else q.tile_vectors * lanes
-    q.offsets = offsets_take(p, q.pitch, i, False)
+    q.offsets = offsets_take(p, q.pitch, i, 0)
     if q.offsets == NULL:
         return 1
     if q.side:

@@ -4,7 +4,7 @@ from libc.float cimport FLT_MAX
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdio cimport snprintf
 
-from ._dealt cimport Dealt, can_be_dealt, dealt_as, dealt_operand, dealt_value, write_halo
+from ._dealt cimport Dealt, can_be_dealt, dealt_as, dealt_line, dealt_operand, dealt_value, write_halo
 from ._structs cimport *
 cimport onnxruntime_ep_sparse_kernels.table as t
 
@@ -195,11 +195,11 @@ cdef void dealt_pool_item(Job* job, int64_t index) noexcept nogil:
     """Compute a row of the result, all channels."""
     cdef Dealt x = dealt_operand(job.plan, job.step, job.sp), y = dealt_value(job.plan, job.step.y)
     cdef int64_t image = index // y.rows, row = index % y.rows, c
-    cdef const float* source = job.x + image * x.image + (2 * row + 1) * x.row + job.program.kernels.lanes
-    cdef float* target = job.y + image * y.image + (row + 1) * y.row + job.program.kernels.lanes
+    cdef const float* source = job.x + dealt_line(&x, image, 2 * row, 0) + job.program.kernels.lanes
+    cdef float* target = job.y + dealt_line(&y, image, row, 0) + job.program.kernels.lanes
     for c in range(y.channels):
         job.program.kernels.max_pairs(target + c * y.channel, source + c * x.channel, source + c * x.channel + x.row, y.vectors)
-    write_halo(&job.plan.deal, &y, job.y + image * y.image, y.channels, row, 0, y.vectors)
+    write_halo(&job.plan.deal, &y, job.y + image * y.image, y.channels, row, 0, 0, y.vectors)
 
 
 cdef void pool_item(Job* job, int64_t index, float* scratch) noexcept nogil:
