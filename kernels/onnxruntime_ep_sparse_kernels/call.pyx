@@ -47,10 +47,12 @@ def spmm(capsule, int mr, int nv, const int32_t[::1] row_start, const int32_t[:,
         raise ValueError("row_start, offset and value do not fit each other")
     if groups == 0:
         return
+    # kernels read SPMM_SLACK offsets too many
+    cdef const uint16_t[::1] offset = np.concatenate([np.ravel(offset__nc), np.zeros(t.SPMM_SLACK, np.uint16)])
     cdef t.SpmmCall call
     call.row_start = &row_start[0]
     call.row = &row__gr[0, 0]
-    call.offset = &offset__nc[0, 0] if offset__nc.shape[0] else NULL
+    call.offset = &offset[0]
     call.value = &value__nr[0, 0] if value__nr.shape[0] else NULL
     call.tile = &tile[0]
     call.bias = &bias__m[0] if bias__m is not None else NULL

@@ -7,6 +7,10 @@ from libc.stdint cimport int32_t, int64_t, uint16_t
 
 from onnxruntime_ep_sparse_kernels._enums cimport DEPTHWISE_OUTPUTS, MAX_DENSE_ROWS, MAX_LANES, MAX_MR, MAX_NV, Act, Op
 
+cdef enum:
+    # Offsets behind those of a call that a tile kernel may read and does not use: a word of 64 bits, a turn early.
+    SPMM_SLACK = 4
+
 # One call of a tile kernel: row groups [row_begin, row_end) of MR rows each, in one K block, times NV vectors of pixels.
 # y[m, :] starts from partial[m, :] or bias[m] and adds value[m, j] * tile[offset[m, j], :] in ascending order of j. If `finish`, the kernel
 # adds the residual and clamps the result to [low, high].
@@ -31,13 +35,15 @@ ctypedef struct SpmmCall:
     int64_t next_step
     int64_t next_floats
     int64_t next_runs            # 0: none
+    int far                      # values and offsets come from memory: fetch them early
     int finish                   # add the residual and clamp before the store
     int32_t row_begin
     int32_t row_end
 
 cdef inline void read_tile(SpmmCall* call) noexcept nogil:
-    """Let offsets count floats and no input be fetched ahead: the pixels stand in a tile, which is in a cache."""
+    """Let offsets count floats and nothing be fetched ahead: the pixels stand in a tile, which is in a cache, and the weights are near."""
     call.offset_shift = 0
+    call.far = False
     call.next = NULL
     call.next_runs = 0
 

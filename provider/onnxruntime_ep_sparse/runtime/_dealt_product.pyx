@@ -113,7 +113,7 @@ cdef void dealt_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef GatherGroup* group = &p.groups[0]
     cdef Panel* panel = &group.panel
     cdef t.KernelTable* kernels = job.program.kernels
-    cdef int64_t lanes = kernels.lanes, widest = kernels.widest[panel.mr], image, band, tile, first, count, line, end, b, v, step, c
+    cdef int64_t lanes = kernels.lanes, widest = kernels.widest[panel.mr], image, band, tile, first, count, line, begin, end, b, v, step, c
     cdef int64_t row, slice_, next_row, next_slice, ahead_y, ahead_r = 0, stride = q.tile_vectors * lanes
     cdef int64_t reach[3]
     cdef bint clamps = kernels_finish(p, job.step), direct = clamps and not job.sp.leaves, last, more
@@ -146,8 +146,10 @@ cdef void dealt_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     for c in range(3):
         reach[c] = p.window.kernel[c] // 2
     end = (band + 1) * y.rows // q.chunks * y.slices
-    for line in range(band * y.rows // q.chunks * y.slices, end):
+    begin = band * y.rows // q.chunks * y.slices
+    for line in range(begin, end):
         more = line + 1 < end
+        call.far = line == begin
         row = line // y.slices
         slice_ = line % y.slices
         next_row = (line + 1) // y.slices

@@ -307,6 +307,12 @@ cdef inline int64_t block_floats(const Product* p, const ProductPlan* q, const G
     return tile_position(p, q.offsets, group.bounds[b + 1]) - tile_position(p, q.offsets, group.bounds[b])
 
 
+cdef inline bint begins(const Job* job, int64_t part) noexcept nogil:
+    """Return whether the range of a worker begins with this tile: it fetches weights from memory, where the next tiles find them near."""
+    cdef int64_t parts = job.sp.items // (<ProductPlan*>job.sp.own).chunks, workers = job.program.workers if job.sp.parallel else 1
+    return part == 0 or part * workers // parts != (part - 1) * workers // parts
+
+
 cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     """Multiply one tile of pixels by the rows of one group, or of one chunk of them."""
     cdef Product* p = <Product*>job.step.spec
@@ -355,6 +361,7 @@ cdef void product_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     call.partial_stride = o.width
     call.ahead = NULL
     t.read_tile(&call)
+    call.far = begins(job, part)
     fetches = panel.entries < FETCH_ENTRIES * panel.groups
     for b in range(group.blocks):
         if shared != NULL:

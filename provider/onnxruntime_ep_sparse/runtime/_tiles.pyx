@@ -75,7 +75,7 @@ cdef Offsets* offsets_create(const Product* p, int64_t pitch, int64_t width, int
     o.pitch = pitch
     o.width = width
     o.slice = slice_
-    o.offset = <uint16_t*>shared_new(p.offsets * sizeof(uint16_t))
+    o.offset = <uint16_t*>shared_new((p.offsets + t.SPMM_SLACK) * sizeof(uint16_t))
     o.base = <int32_t*>malloc((p.taps + p.units + p.n_segments) * sizeof(int32_t))
     if o.offset == NULL or o.base == NULL:
         offsets_free(o)
