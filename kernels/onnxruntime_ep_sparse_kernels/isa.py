@@ -97,6 +97,11 @@ class Isa:
     quad_vectors: int
     """Tile kernels of rows apart with at most so many vectors (NV) load four values at once, and four offsets as a word of 64 bits.
     So does SELL unless this is 0. Little-endian machines only."""
+    entries: tuple[int, int]
+    """Nonzeros that a row should have in a block of K: of images, and of matrices.
+
+    AVX2's vectors of half a cache line come from L2 as fast as kernels multiply, so long blocks cost less there than ends of rows do.
+    """
     dense_rows: int
     """Pixels of the widest dense kernel for few pixels; each has accumulators for some vectors of outputs."""
     few: FewPixels
@@ -166,6 +171,7 @@ ISAS = (
         tiles=_tiles(8, 6),
         pixel_vectors=3,
         quad_vectors=8,
+        entries=(16, 20),
         dense_rows=8,
         few=FewPixels(sell=(24, 25, 26, 34), apart=(20, 22.2), shared=(25, 10), dense=(3.6, 5.4, 11)),
         byte_header="bytes_avx512.h",
@@ -182,6 +188,7 @@ ISAS = (
         tiles=_tiles(7, 3),
         pixel_vectors=2,
         quad_vectors=7,
+        entries=(32, 80),
         dense_rows=6,
         few=FewPixels(sell=(11, 12, 12.8), apart=(7.5, 9.5), shared=(9.5, 5.5), dense=(2.3, 2.7, 6.8)),
         byte_header="bytes_avx2.h",
@@ -198,6 +205,7 @@ ISAS = (
         tiles=_tiles(7, 3),
         pixel_vectors=2,
         quad_vectors=0,
+        entries=(16, 16),
         dense_rows=3,
         few=FewPixels(sell=(3.9, 7.6), apart=(3.3, 4), shared=(3.3, 3), dense=(1.2, 1.3, 3)),
         byte_header="bytes_generic.h",

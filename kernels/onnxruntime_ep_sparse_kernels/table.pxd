@@ -8,7 +8,7 @@ from libc.stdint cimport int32_t, int64_t, uint16_t
 from onnxruntime_ep_sparse_kernels._enums cimport DEPTHWISE_OUTPUTS, MAX_DENSE_ROWS, MAX_LANES, MAX_MR, MAX_NV, Act, Op
 
 cdef enum:
-    # Offsets behind those of a call that a tile kernel may read and does not use: a word of 64 bits, a turn early.
+    # Offsets after those of a call that a tile kernel may read and does not use: a word of 64 bits, a turn early.
     SPMM_SLACK = 4
 
 # One call of a tile kernel: row groups [row_begin, row_end) of MR rows each, in one K block, times NV vectors of pixels.

@@ -166,7 +166,7 @@ def test_cuts_of_k(isa, depth, zeros):
     # one block less would be too large, for the cache and for what rows need
     larger = -(-depth // (len(sizes) - 1))
     shares = group.panel.mr == SHARED
-    needed = (packing.SHARED_ENTRIES if shares else packing.ENTRIES_PER_ROW) / (group.nonzeros / group.weights)
+    needed = (packing.SHARED_ENTRIES if shares else isa.entries[1]) / (group.nonzeros / group.weights)
     assert larger * floats > (packing.SHARED_BLOCK_FLOATS if shares else packing.BLOCK_FLOATS)
     assert larger > needed or larger * floats > packing.MAX_BLOCK_FLOATS
 

@@ -1,7 +1,7 @@
 """From a dense constant weight to a `Product`: which pixels a tile holds, where K is cut, which rows share a column.
 
 The numbers are measurements on AVX2 (docs/benchmarks.md, "Kernels"): a tile kernel runs fastest while its block of the tile stays in L1,
-and a block should give every row several nonzeros, because each block reloads the row's partial sums.
+and a block should give every row several nonzeros (`Isa.entries`), because each block reloads the row's partial sums.
 """
 
 from __future__ import annotations
@@ -32,17 +32,16 @@ TALL_BLOCK_FLOATS = 14 * 1024
 so, 375 with 18 K; AVX-512 285, 276 and 273)."""
 MAX_BLOCK_FLOATS = 40 * 1024
 """A block may grow for the sake of longer rows, but stays in L2 and below the 65,535 floats that an entry's offset can reach."""
-ENTRIES_PER_ROW = 16
-"""Nonzeros that a row should have in a block."""
 SHARED_BLOCK_FLOATS, SHARED_ENTRIES = 32 * 1024, 32
 """The same of rows that share columns. Their kernels pass over a tile a few vectors at a time, so that what they read stays in L1 although
 the block does not, and rows end less often (ResNet-50 in 4x1 blocks at 90 %, 13.4 ms with the numbers above, 12.5 ms with these)."""
 SHARED_PIXELS = 96
 """Pixels of their tiles, with at least one pass: in wider ones a row of the tile has more lines than a pass uses, and blocks of K are
 shorter (the same net on AVX-512, 9.3 ms with 384 pixels, 8.3 ms with 96)."""
-NARROW, NARROW_ENTRIES = 4, 24
+NARROW, NARROW_ENTRIES = 4, 32
 """Vectors of the tiles of matrices whose rows would have fewer nonzeros than that in such a block of a full tile: their blocks have more of
-K, so that rows end less often (768 -> 768 at 90 % over 128 rows, one thread: AVX2 202 us, 193 so; AVX-512 168 and 135; at 50 % no gain)."""
+K, so that rows end less often (768 -> 768 at 90 % over 128 rows, one thread: AVX2 202 us, 193 so; AVX-512 168 and 135; at 50 % no gain;
+BERT-base at 80 %, AVX2: 61.0 ms, 58.4 so)."""
 WIDE = 4
 """Where few outputs share a pixel (grouped or narrow convolutions) tiles are this much wider: fewer pixels are gathered twice. Rows that
 share columns have tiles of at most so many passes."""
@@ -137,9 +136,12 @@ def _segments(taps, stride, segment_of, unit_of):
     return tuple(segments), tuple(unit_segment), tuple(tap_at[i] for i in range(len(taps)))
 
 
-def _bounds(units: int, unit_floats: float, density: float, taps_per_unit: int, mr: int, apart_floats: int) -> tuple[int, ...]:
-    """Cut `units` into equal blocks: as many as keep one near its cache while rows keep several nonzeros; see the numbers above."""
-    floats, entries = (apart_floats, ENTRIES_PER_ROW) if mr == APART else (SHARED_BLOCK_FLOATS, SHARED_ENTRIES)
+def _bounds(units: int, unit_floats: float, density: float, taps_per_unit: int, mr: int, apart: tuple[int, int]) -> tuple[int, ...]:
+    """Cut `units` into equal blocks: as many as keep one near its cache while rows keep several nonzeros; see the numbers above.
+
+    `apart`: floats of a block, and nonzeros of a row in it, where rows do not share columns.
+    """
+    floats, entries = apart if mr == APART else (SHARED_BLOCK_FLOATS, SHARED_ENTRIES)
     wanted = max(floats, entries / max(density * taps_per_unit, 1e-9) * unit_floats)
     per_block = max(1, int(min(wanted, MAX_BLOCK_FLOATS) / unit_floats))
     blocks = -(-units // per_block)
@@ -187,10 +189,10 @@ def _group(
     unit_floats: float,
     taps_per_unit: int,
     weights: int,
-    apart_floats: int = BLOCK_FLOATS,
+    apart: tuple[int, int],
 ) -> GatherGroup:
     rows, depth, nonzeros, mr = matrix.rows, matrix.depth, len(matrix.k__n), together.mr
-    bounds = _bounds(depth // taps_per_unit, unit_floats, nonzeros / max(rows * depth, 1), taps_per_unit, mr, apart_floats)
+    bounds = _bounds(depth // taps_per_unit, unit_floats, nonzeros / max(rows * depth, 1), taps_per_unit, mr, apart)
     row_start__bg, row__bgr, k__nc, value__nr = pack(matrix, np.array(bounds, np.int64) * taps_per_unit, mr, together.order__m)
     narrow__nc = k__nc.astype(np.uint16) if depth <= NARROW_DEPTH else k__nc
     panel = Panel(mr, row_begin, rows, row_start__bg, row__bgr, narrow__nc, value__nr)
@@ -238,7 +240,7 @@ def convolution(
     tall = small and max(window.kernel[:-1], default=1) > 1 and rows.mr == APART
     if groups > 1 or tall or whole.depth * WIDE * widest * lanes <= L1_FLOATS:
         widest *= WIDE
-    block = TALL_BLOCK_FLOATS if tall else BLOCK_FLOATS
+    block = TALL_BLOCK_FLOATS if tall else BLOCK_FLOATS, isa.entries[0]
     entries = len(whole.k__n) / (c * groups)
     layout = row_layout(window, width, c, entries) if rows.mr == SHARED and groups == 1 and len(window.kernel) > 1 else None
     segments, unit_segment, taps = layout or tap_layout(window, width, widest * lanes, entries)
@@ -330,7 +332,9 @@ def matrices(
         taps=((0, 0, 0),),
         bias__m=np.zeros(m, np.float32) if bias__m is None else bias__m,
         max_vectors=widest,
-        groups=tuple(_group(packed[i], together[i], i * m, 0, 1, floats, 1, m * k) for i in range(len(packed))),
+        groups=tuple(
+            _group(packed[i], together[i], i * m, 0, 1, floats, 1, m * k, (BLOCK_FLOATS, isa.entries[1])) for i in range(len(packed))
+        ),
         batch=batch,
         vector_operand=vector_operand,
     )
