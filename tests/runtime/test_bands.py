@@ -136,3 +136,28 @@ def test_rows_that_no_window_reads(kernel, stride, pad):
         program = Program(spec, table_of(isa), workers, far_floats=0)
         assert program.run(x)[0].tobytes() == expected.tobytes()
         assert any(place.storage == "nowhere" for place in program.places(x.shape))
+
+
+@pytest.mark.parametrize(("height", "chained"), [(64, 2), (16, 1)])
+def test_images_beyond_all_caches(height, chained):
+    """Chains of wide images fill the cache that workers share, unless too many rows are computed twice where their items meet."""
+    isa = next(iter(EVERY_SET.args[1]))
+    rng = np.random.default_rng(0)
+    width, channels = 179200 // height, 16
+    weights = {
+        "u": pruned(rng, (channels, 3, 3, 3), 0),
+        "v": pruned(rng, (channels, 1, 3, 3), 0),
+        "w": pruned(rng, (8, channels, 1, 1), 0.5),
+    }
+    nodes = [
+        ("Conv", ("x", "u"), "a", (None, channels, height, width), {"pads": (1,) * 4}),
+        ("Conv", ("a", "v"), "b", (None, channels, height, width), {"group": channels, "pads": (1,) * 4}),
+        ("Conv", ("b", "w"), "y", (None, 8, height, width), {}),
+    ]
+    spec = pipeline.lower_to_spec(graph_of(nodes, {"x": ("n", 3, height, width)}, weights), isa)
+    x = noise(rng, 1, 3, height, width)
+    (expected,) = Program(spec, table_of(isa), 1, far_floats=ONE_BY_ONE).run(x)
+    for workers in (1, 2):
+        program = Program(spec, table_of(isa), workers)
+        assert program.run(x)[0].tobytes() == expected.tobytes()
+    assert sum(place.storage == "nowhere" for place in program.places(x.shape)) == chained

@@ -21,8 +21,16 @@ cdef enum:
     # Multiply-adds of both steps for each float between them, at most. Beyond that the work takes the time: ResNet-50 took 8.14 ms
     # on two threads one by one, and 8.55 with its 3x3 windows (82) in bands.
     MOST_MACS = 48
-    # Rows of an item, at least: where items meet, rows are computed twice.
+    # Images of so many floats, and those around them, do not stay in the cache that workers share until the next step reads them. There a
+    # chain may fill that cache, and more multiply-adds are worth it: MobileNetV1's features on a frame of 2160x3840 took 320 ms on two
+    # threads with the limits above, 265 with more floats, and 248 with more multiply-adds too.
+    FARTHEST_FLOATS = 1280 * 1024
+    SHARED_FLOATS = 5 * 1024 * 1024
+    MOST_FARTHEST_MACS = 100
+    # Rows of an item, at least: where items meet, rows are computed twice; in chains that fill that cache so many percent, at most:
+    # MobileNetV1 @384 on two threads took 4.12 ms with all rows, 3.89 so.
     ITEM_ROWS = 8
+    MEETING_PERCENT = 8
     # With several workers a result that is so many times smaller is reason enough: they read what others have written. Not where a factor
     # of each channel is applied, because such an image has been made channel by channel: EfficientNet-B0 took 4.00 ms, 3.87 so.
     WORKERS_NEARER = 6
@@ -60,10 +68,10 @@ cdef bint leads_to_next(const CompiledProgram* program, const Plan* plan, int s)
     cdef int64_t least = program.far_floats if program.workers == 1 or step.r != NONE else program.far_floats // WORKERS_NEARER
     if step[1].x != step.y or step[1].r == step.y or program.readers[step.y] != 1:
         return False
-    if reach.macs * pixels_of(plan, step) + next.macs * pixels_of(plan, step + 1) > MOST_MACS * image_floats(plan, step.y) and (
-            least > 0):
+    cdef int64_t floats = image_floats(plan, step.y), most = MOST_MACS if floats < FARTHEST_FLOATS else MOST_FARTHEST_MACS
+    if reach.macs * pixels_of(plan, step) + next.macs * pixels_of(plan, step + 1) > most * floats and least > 0:
         return False
-    return image_floats(plan, step.y) >= least
+    return floats >= least
 
 
 cdef int64_t rows_of(const Plan* plan, const Step* step) noexcept nogil:
@@ -86,17 +94,41 @@ cdef int64_t set_rows(const CompiledProgram* program, Plan* plan, int first, int
     return floats
 
 
+cdef int64_t most_floats(const CompiledProgram* program, const Plan* plan, int first, int count) noexcept nogil:
+    """Return how many floats there may be between the steps of a chain."""
+    cdef int s
+    for s in range(first + 1, first + count):
+        if image_floats(plan, program.steps[s].x) >= FARTHEST_FLOATS:
+            return SHARED_FLOATS // max(2, program.workers)
+    return CHAIN_FLOATS
+
+
+cdef bint meets_closely(const CompiledProgram* program, const Plan* plan, int first, int count, int64_t bands) noexcept nogil:
+    """Return whether few rows are computed twice where so many items of an image meet."""
+    cdef int64_t rows = ceil_div(rows_of(plan, &program.steps[first + count - 1]), bands), all_rows
+    cdef int s
+    for s in range(first + count - 1, first, -1):
+        rows = (rows - 1) * plan.steps[s].reach.step + plan.steps[s].reach.rows
+        all_rows = rows_of(plan, &program.steps[s - 1])
+        if 100 * (rows * bands - all_rows) > MEETING_PERCENT * all_rows:
+            return False
+    return True
+
+
 cdef int fitting(const CompiledProgram* program, Plan* plan, int first, int count) noexcept nogil:
     """Return how many of some steps might run together, which is `count` if they can; then all of the chain is set."""
     cdef int64_t images = plan.values[program.steps[first].x].shape.dims[0], height = rows_of(plan, &program.steps[first + count - 1])
-    cdef int64_t rows = TURN_ROWS, bands = 1, fresh
+    cdef int64_t rows = TURN_ROWS, bands = 1, fresh, floats
     cdef StepPlan* sp = &plan.steps[first]
     cdef int k
-    if set_rows(program, plan, first, count, rows) > CHAIN_FLOATS:
+    floats = set_rows(program, plan, first, count, rows)
+    if floats > max(CHAIN_FLOATS, most_floats(program, plan, first, count)):
         return count - 1
     while bands * ITEM_ROWS < height and idle_percent(images * bands, program.workers) > IDLE_PERCENT:
         bands += 1
     if idle_percent(images * bands, program.workers) > IDLE_PERCENT:
+        return count - 1
+    if bands > 1 and floats > CHAIN_FLOATS and not meets_closely(program, plan, first, count, bands):
         return count - 1
     while rows < ceil_div(height, bands) and set_rows(program, plan, first, count, rows + TURN_ROWS) <= TURN_FLOATS:
         rows += TURN_ROWS
