@@ -12,8 +12,8 @@ from libc.string cimport memset
 from ._structs cimport *
 
 cdef enum:
-    # Multiply-adds that take as long as bringing a float into the other order: by squares in registers where rows are not dealt, else lane by
-    # lane. To write ONNX's order takes a product twice as long: each line goes to all planes, which lie in the same sets of the caches.
+    # Multiply-adds that take as long as bringing a float into the other order: by squares in registers where rows are not dealt, else lane
+    # by lane. To write ONNX's order takes a product twice as long: each line goes to all planes, which lie in the same sets of the caches.
     SQUARES_MACS = 20
     LANES_MACS = 40
     # Fewer segments, of longer rows, must save so many percent more: of longer rows fewer stay in L2 (U-Net 512, AVX-512, one thread: 16
@@ -220,7 +220,7 @@ cdef inline void neighbours(float* to, const float* source, const Deal* deal, in
 
 cdef void write_halo(const Deal* deal, const Dealt* d, float* y, int64_t channels, int64_t row, int64_t slice_, int64_t first,
                      int64_t end) noexcept nogil:
-    """Write the vectors on both sides from their neighbours in the row, then the rows above and below all these, then the slices outside."""
+    """Write the vectors on both sides from their neighbours in the row, the rows above and below these, and the slices outside."""
     cdef int64_t c, lanes = deal.lanes
     cdef float* line = y + dealt_line(d, 0, row, slice_)
     if end == d.vectors:

@@ -201,7 +201,7 @@ cdef void dealt_item(Job* job, int64_t index, float* scratch) noexcept nogil:
 
 cdef void leave(Job* job, const Dealt* y, int64_t image, int64_t row, int64_t slice_, int64_t first, int64_t count, const float* sums,
                 int64_t stride, int act) noexcept nogil:
-    """Write vectors [first, first + count) of a line in ONNX's order, channels that are `stride` floats apart, with residual and activation."""
+    """Write vectors [first, first + count) of a line in ONNX's order, with residual and activation. Channels are `stride` floats apart."""
     cdef const Deal* deal = &job.plan.deal
     cdef int64_t columns = deal.columns, c, group, place
     for c in range(y.channels):
