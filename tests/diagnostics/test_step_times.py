@@ -85,7 +85,7 @@ def test_work_is_exact():
 
 @pytest.mark.parametrize("isa", kernels.available_isas())
 def test_images_are_brought_into_another_order(isa):
-    """A step that reads images in another order than they stand moves them once more."""
+    """A step that reads images in another order than they stand moves them once more; the last one only writes its result in that order."""
     rng = np.random.default_rng(0)
     channels, size = (4, 32, 32, 4, 4), 256
     names = ["x", "a", "b", "c", "y"]
@@ -95,7 +95,7 @@ def test_images_are_brought_into_another_order(isa):
     session.run(None, {"x": noise(rng, 1, 4, size, size)})
     steps = sparse.step_times(session)
     moved = [s.moved_bytes // (4 * size * size) for s in steps]
-    assert moved == [2 * 4 + 4 + 32, 32 + 32, 32 + 4, 2 * 4 + 4 + 4]
+    assert moved == [2 * 4 + 4 + 32, 32 + 32, 32 + 4, 4 + 4]
 
 
 def test_steps_that_run_together():

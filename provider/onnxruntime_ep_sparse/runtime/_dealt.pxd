@@ -4,7 +4,7 @@ from ._structs cimport CompiledProgram, Deal, Job, Plan, Shape, Step, StepPlan, 
 
 # Where the pixels of dealt images stand. Row by row, then slice by slice of the depth, then channel by channel, each a line of vectors.
 # Row r has one row of each group of rows, vector v one column of each segment. Around them stands what a window of 3x3 or 3x3x3 pixels
-# reads beside them: a row above and below, a slice in front and behind, a vector on the left and the right. These have the neighbours of
+# reads beside them: a row above and below, a slice before and after, a vector on the left and the right. These have the neighbours of
 # other lanes, or zeros outside the image. Images without depth have one slice and none around it. Strides and sizes count floats.
 # Channels are not 16 vectors apart, or a multiple of that: a tile of 7 would meet only some sets of L1 (256 -> 256 3x3 @56 in 4 segments on
 # AVX2: 4.50 ms, 4.20 so).
