@@ -1,9 +1,12 @@
 """Images that are dealt to the lanes of vectors between steps: the same bits as in ONNX's order, and which values stand so."""
 
+import gc
+
 import numpy as np
 import pytest
 
 from onnxruntime_ep_sparse import pipeline
+from onnxruntime_ep_sparse.runtime._arenas import held
 from onnxruntime_ep_sparse.runtime._program import Program
 from onnxruntime_ep_sparse_kernels.isa import isa_named
 from support.kernel_sets import table_of
@@ -204,3 +207,18 @@ def test_few_channels_keep_the_order():
     spec = pipeline.lower_to_spec(net.graph(), isa)
     places = Program(spec, table_of(isa), 1).places((1, 3, 256, 256))
     assert not any(place.dealt for place in places)
+
+
+def test_memory_of_a_conversion():
+    """An image in another order has its place for one step only: no more than two images stand in the arena at any time."""
+    net = Net()
+    net.conv(net.conv(net.conv("x", "a", 3, act="Relu"), "b", 3, act="Relu"), "y", 3)
+    isa = isa_named("baseline")
+    program = Program(pipeline.lower_to_spec(net.graph(), isa), table_of(isa), 1, dealt_pixels=ALWAYS)
+    assert sum(place.dealt for place in program.places((1, 3, 512, 512))) == 2
+    gc.collect()  # programs of other tests take their arenas along
+    _, before = held()
+    program.run(images(1, 512, 512))
+    _, after = held()
+    image = 3 * 514 * (512 + 8) * 4
+    assert after - before < 2.5 * image

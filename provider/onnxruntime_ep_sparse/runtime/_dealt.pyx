@@ -180,7 +180,6 @@ cdef void apply(CompiledProgram* program, Plan* plan, const Value* values, const
     cdef StepPlan* sp
     cdef Dealt d
     cdef int s
-    cdef int64_t floats
     for s in range(program.n_steps):
         step = &program.steps[s]
         sp = &plan.steps[s]
@@ -194,9 +193,7 @@ cdef void apply(CompiledProgram* program, Plan* plan, const Value* values, const
         if sp.converts:
             d = dealt_as(plan, &plan.values[step.x].shape)
             # kernels may read a vector too much
-            floats = (d.images * d.image if able[s] else plan.values[step.x].size) + plan.deal.lanes
-            if floats > plan.converted_floats:
-                plan.converted_floats = floats
+            sp.converted_floats = (d.images * d.image if able[s] else plan.values[step.x].size) + plan.deal.lanes
 
 
 # --- the vectors around

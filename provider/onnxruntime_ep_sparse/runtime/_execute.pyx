@@ -75,7 +75,6 @@ cdef void run_steps(void* user, size_t worker) noexcept nogil:
     job.program = run.program
     job.plan = run.plan
     job.shared = run.arena + run.plan.shared_offset
-    job.converted = run.arena + run.plan.converted_offset
     job.scratch_floats = run.plan.scratch_floats
     job.more = more
     job.operands = operands
@@ -89,6 +88,7 @@ cdef void run_steps(void* user, size_t worker) noexcept nogil:
         if in_place(&job):
             continue
         if job.sp.converts:
+            job.converted = run.arena + job.sp.converted_offset
             sections[0] = section(convert_item, conversion_items(&job), converts_on_workers(job.plan, job.step, job.sp))
             if not take_part(team, worker, &progress, sections, &job, scratch):
                 return

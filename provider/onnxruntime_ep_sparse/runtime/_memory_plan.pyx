@@ -47,26 +47,32 @@ cdef enum:
     # Blocks that get their places by size, which compares each with all others: 0.5 ms for so many.
     MOST_BY_SIZE = 1000
 
-# Memory in the arena: of one value, or of values that take the place of each other in turn.
+# Memory in the arena: of one value, of values that take the place of each other in turn, or of an x in another order.
 cdef struct Block:
     int64_t floats
     int64_t offset
     int first              # step that writes to it
     int last               # step that needs it
 
-# The blocks of a plan, in the order of their first steps, and the block of each value, or NONE.
+# The blocks of a plan, in the order of their first steps, and the block of each value, and of each step for an x that it brings into
+# another order, or NONE.
 cdef struct Blocks:
     Block* block
     int count
     int* of
+    int* of_step
 
 
 cdef int place_in_arena(CompiledProgram* program, Plan* plan) noexcept nogil:
-    """Give each value that is needed between steps a place in the arena from the first step that writes to it; 0 on success."""
+    """Give each value that is needed between steps a place in the arena from the first step that writes to it; 0 on success.
+
+    An x that a step brings into another order has a place for that step.
+    """
     cdef Blocks blocks
     cdef int failed, v
-    blocks.block = <Block*>malloc((program.n_values + 1) * sizeof(Block))
-    blocks.of = <int*>malloc((program.n_values + 1) * sizeof(int))
+    blocks.block = <Block*>malloc((program.n_values + program.n_steps + 1) * sizeof(Block))
+    blocks.of = <int*>malloc((program.n_values + program.n_steps + 1) * sizeof(int))
+    blocks.of_step = blocks.of + program.n_values
     failed = blocks.block == NULL or blocks.of == NULL
     if not failed:
         find_blocks(program, plan, &blocks)
@@ -76,6 +82,9 @@ cdef int place_in_arena(CompiledProgram* program, Plan* plan) noexcept nogil:
         for v in range(program.n_values):
             if blocks.of[v] != NONE:
                 plan.values[v].offset = blocks.block[blocks.of[v]].offset
+        for v in range(program.n_steps):
+            if blocks.of_step[v] != NONE:
+                plan.steps[v].converted_offset = blocks.block[blocks.of_step[v]].offset
     free(blocks.block)
     free(blocks.of)
     return failed
@@ -90,6 +99,12 @@ cdef void find_blocks(CompiledProgram* program, Plan* plan, Blocks* blocks) noex
         blocks.of[v] = NONE
     for s in range(program.n_steps):
         step = &program.steps[s]
+        blocks.of_step[s] = NONE
+        if plan.steps[s].converts:
+            blocks.of_step[s] = blocks.count
+            blocks.block[blocks.count].floats = ceil_div(plan.steps[s].converted_floats, 16) * 16
+            blocks.block[blocks.count].first = blocks.block[blocks.count].last = s
+            blocks.count += 1
         for i in range(-1, step.n_more_results):
             v = step.y if i < 0 else step.more[i]
             if v == NONE:

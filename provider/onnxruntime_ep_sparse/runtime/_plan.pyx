@@ -49,8 +49,7 @@ cdef Plan* plan_create(CompiledProgram* program, const Key* key, char* message, 
         share_sections(program, plan)
         plan.value_floats = plan.scratch_offset = plan.arena_floats
         plan.shared_offset = plan.scratch_offset + plan.scratch_floats * program.workers
-        plan.converted_offset = ceil_div(plan.shared_offset + plan.shared_floats, 16) * 16
-        plan.counters_offset = ceil_div(plan.converted_offset + plan.converted_floats, 16) * 16
+        plan.counters_offset = ceil_div(plan.shared_offset + plan.shared_floats, 16) * 16
         # one more than workers: recurrent steps count what is done
         plan.arena_floats = plan.counters_offset + COUNTER_FLOATS * (program.workers + 1)
         return plan

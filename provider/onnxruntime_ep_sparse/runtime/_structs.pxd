@@ -230,7 +230,9 @@ cdef struct StepPlan:
     int apart              # r has another shape than the result, which is computed without r and act: the next step adds them
     int dealt              # reads x and r, and writes y, dealt
     int leaves             # ... but r and y stand in ONNX's order
-    int converts           # x stands the other way, and is brought into another place first
+    int converts           # x stands the other way, and is brought into another place first ...
+    int64_t converted_floats
+    int64_t converted_offset   # ... of the arena, which only this step needs
     int together           # the steps from this one to the one before that number share a parallel section
     int view               # View: a step that has nothing to do where x is at y + origin
     int64_t origin
@@ -283,8 +285,6 @@ cdef struct Plan:
     StepPlan* steps
     char* own              # memory of StepPlan.own of all steps, zeros at first
     Deal deal
-    int64_t converted_floats   # of the largest x that is brought into another order
-    int64_t converted_offset
     int uneven             # operands broadcast along the first dimension, which then is not a batch
     int64_t scratch_offset
     int64_t scratch_floats  # a worker
