@@ -63,6 +63,11 @@ cdef int choose_deal(CompiledProgram* program, Plan* plan) noexcept nogil
 cdef int64_t conversion_items(const Job* job) noexcept nogil
 cdef void convert_item(Job* job, int64_t index, float* scratch) noexcept nogil
 
+# Writes vectors [first, first + count) of a line in ONNX's order, with residual and activation: `line` has them, channels that are `stride`
+# floats apart. Squares are transposed in registers.
+cdef void write_in_order(const Job* job, float* y, const float* r, const Dealt* d, int64_t image, int64_t row, int64_t slice_,
+                         int64_t first, int64_t count, const float* line, int64_t stride, int act) noexcept nogil
+
 # Writes what stands around vectors [first, end) of a row and slice of some channels, after these have been written; y is the image from the
 # first of the channels on.
 cdef void write_halo(const Deal* deal, const Dealt* d, float* y, int64_t channels, int64_t row, int64_t slice_, int64_t first,

@@ -10,6 +10,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from ._structs cimport *
+cimport onnxruntime_ep_sparse_kernels.table as t
 
 cdef enum:
     # Multiply-adds that take as long as bringing a float into the other order: by squares in registers where rows are not dealt, else lane
@@ -80,7 +81,7 @@ cdef double settle(CompiledProgram* program, Plan* plan, const Deal* deal, Value
     cdef Step* step
     cdef int s
     cdef bint changed = True, gains = False, floats
-    cdef double saved = 0, now, each = SQUARES_MACS if deal.rows == 1 else LANES_MACS
+    cdef double saved = 0, now
     for s in range(program.n_steps):
         step = &program.steps[s]
         able[s] = step.completes and plan.steps[s].view == WHOLE_VIEW
@@ -108,15 +109,20 @@ cdef double settle(CompiledProgram* program, Plan* plan, const Deal* deal, Value
         if able[s]:
             saved += gain[s]
         if able[s] != values[step.x].may and plan.steps[s].view != WHOLE_VIEW:
-            saved -= each * plan.values[step.x].size
+            saved -= float_macs(deal) * plan.values[step.x].size
         if leaves(step, values, able[s]):
-            saved -= 2 * each * plan.values[step.y].size
+            saved -= 2 * float_macs(deal) * plan.values[step.y].size
     return saved
+
+
+cdef inline double float_macs(const Deal* deal) noexcept nogil:
+    """Return the multiply-adds that take as long as bringing a float into the other order."""
+    return SQUARES_MACS if deal.rows == 1 else LANES_MACS
 
 
 cdef double converting(const Plan* plan, const Deal* deal, const Value* values, const Step* step, bint dealt) noexcept nogil:
     """Multiply-adds that take as long as the conversions around a step that runs dealt, or does not."""
-    cdef double each = SQUARES_MACS if deal.rows == 1 else LANES_MACS, macs = 0
+    cdef double each = float_macs(deal), macs = 0
     if dealt != values[step.x].may:
         macs += each * plan.values[step.x].size
     if leaves(step, values, True):
@@ -275,26 +281,35 @@ cdef void convert_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef int64_t width = shape.dims[shape.rank - 1], plane = element_count(shape, 2, shape.rank), c, v, lane, place
     cdef int64_t slice_ = index % d.slices, row = index // d.slices % d.rows, image = index // d.slices // d.rows
     cdef int64_t line = dealt_line(&d, 0, row, slice_) + deal.lanes
-    cdef const float* x = job.x + image * (d.channels * plane if job.sp.dealt else d.image)
-    cdef float* y = job.converted + image * (d.image if job.sp.dealt else d.channels * plane)
+    cdef const float* x = job.x + image * d.channels * plane
+    cdef float* y = job.converted + image * d.image
     cdef const float* source
     cdef float* target
+    if not job.sp.dealt:
+        write_in_order(job, job.converted, NULL, &d, image, row, slice_, 0, d.vectors, job.x + image * d.image + line, d.channel,
+                       ACT_NONE)
+        return
     for c in range(d.channels):
-        if job.sp.dealt and deal.columns == deal.lanes:
+        if deal.rows == 1:
             place = c * plane + (slice_ * d.rows + row) * width
             job.program.kernels.gather_rows(y + line + c * d.channel, deal.lanes, x + place, d.vectors, deal.lanes, d.vectors)
             continue
         for lane in range(deal.lanes):
             place = c * plane + ((slice_ * deal.rows + lane // deal.columns) * d.rows + row) * width + lane % deal.columns * d.vectors
-            if job.sp.dealt:
-                source = x + place
-                target = y + line + c * d.channel + lane
-                for v in range(d.vectors):
-                    target[v * deal.lanes] = source[v]
-            else:
-                source = x + line + c * d.channel + lane
-                target = y + place
-                for v in range(d.vectors):
-                    target[v] = source[v * deal.lanes]
-    if job.sp.dealt:
-        write_halo(deal, &d, y, d.channels, row, slice_, 0, d.vectors)
+            source = x + place
+            target = y + line + c * d.channel + lane
+            for v in range(d.vectors):
+                target[v * deal.lanes] = source[v]
+    write_halo(deal, &d, y, d.channels, row, slice_, 0, d.vectors)
+
+
+cdef void write_in_order(const Job* job, float* y, const float* r, const Dealt* d, int64_t image, int64_t row, int64_t slice_,
+                         int64_t first, int64_t count, const float* line, int64_t stride, int act) noexcept nogil:
+    cdef const Deal* deal = &job.plan.deal
+    cdef int64_t c, group, place
+    for c in range(d.channels):
+        for group in range(deal.rows):
+            place = (((image * d.channels + c) * d.slices + slice_) * deal.rows + group) * d.rows + row
+            place = place * deal.columns * d.vectors + first
+            job.program.kernels.scatter_rows(y + place, d.vectors, line + c * stride + group * deal.columns, deal.lanes, deal.columns,
+                                             count, r + place if r != NULL else NULL, <t.Act>act, job.step.alpha, job.step.beta)

@@ -8,7 +8,7 @@ result, while they compute the line before.
 
 from libc.stdint cimport int32_t, int64_t
 
-from ._dealt cimport Dealt, can_be_dealt, dealt_as, dealt_images, dealt_line, dealt_operand, dealt_value, write_halo
+from ._dealt cimport Dealt, can_be_dealt, dealt_as, dealt_images, dealt_line, dealt_operand, dealt_value, write_halo, write_in_order
 from ._packed cimport *
 from ._sections cimport IDLE_PERCENT, PARALLEL_FROM, idle_percent
 from ._structs cimport *
@@ -122,6 +122,7 @@ cdef void dealt_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     cdef const float* source
     cdef const float* far
     cdef const float* residual = NULL
+    cdef const float* dealt_r = NULL if job.sp.leaves else job.r
     cdef t.Run whole
     cdef t.SpmmCall call
     y = dealt_as(job.plan, &job.plan.values[job.step.y].shape) if job.sp.leaves else dealt_value(job.plan, job.step.y)
@@ -141,7 +142,7 @@ cdef void dealt_item(Job* job, int64_t index, float* scratch) noexcept nogil:
     whole.source = 0
     whole.target = 0
     whole.length = <int32_t>(count * lanes)
-    if job.r != NULL and not job.sp.leaves:
+    if dealt_r != NULL:
         r = dealt_value(job.plan, job.step.r)
     for c in range(3):
         reach[c] = p.window.kernel[c] // 2
@@ -158,8 +159,8 @@ cdef void dealt_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         far = job.x + dealt_line(&x, image, next_row + reach[1], next_slice + reach[0]) + (first + 1 - reach[2]) * lanes
         target = job.y + dealt_line(&y, image, row, slice_) + (first + 1) * lanes
         ahead_y = dealt_line(&y, image, next_row, next_slice) - dealt_line(&y, image, row, slice_)
-        if job.r != NULL and not job.sp.leaves:
-            residual = job.r + dealt_line(&r, image, row, slice_) + (first + 1) * lanes
+        if dealt_r != NULL:
+            residual = dealt_r + dealt_line(&r, image, row, slice_) + (first + 1) * lanes
             ahead_r = dealt_line(&r, image, next_row, next_slice) - dealt_line(&r, image, row, slice_)
         for b in range(group.blocks):
             last = b == group.blocks - 1
@@ -192,20 +193,8 @@ cdef void dealt_item(Job* job, int64_t index, float* scratch) noexcept nogil:
         if not direct:
             scale_rows(kernels, p.scale, scratch, stride, p.M, count * lanes)
         if job.sp.leaves:
-            leave(job, &y, image, row, slice_, first, count, scratch, stride, act)
+            write_in_order(job, job.y, job.r, &y, image, row, slice_, first, count, scratch, stride, act)
             continue
         if not direct:
             kernels.scatter(target, y.channel, scratch, stride, p.M, &whole, 1, residual, <t.Act>act, job.step.alpha, job.step.beta)
         write_halo(&job.plan.deal, &y, job.y + image * y.image, p.M, row, slice_, first, first + count)
-
-
-cdef void leave(Job* job, const Dealt* y, int64_t image, int64_t row, int64_t slice_, int64_t first, int64_t count, const float* sums,
-                int64_t stride, int act) noexcept nogil:
-    """Write vectors [first, first + count) of a line in ONNX's order, with residual and activation. Channels are `stride` floats apart."""
-    cdef const Deal* deal = &job.plan.deal
-    cdef int64_t columns = deal.columns, c, group, place
-    for c in range(y.channels):
-        for group in range(deal.rows):
-            place = ((((image * y.channels + c) * y.slices + slice_) * deal.rows + group) * y.rows + row) * columns * y.vectors + first
-            job.program.kernels.scatter_rows(job.y + place, y.vectors, sums + c * stride + group * columns, deal.lanes, columns, count,
-                                             job.r + place if job.r != NULL else NULL, <t.Act>act, job.step.alpha, job.step.beta)
